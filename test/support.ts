@@ -44,7 +44,9 @@ export function describe(name: string, define: (test: Test) => void): void {
         inner.skip(testName);
       },
       after: (body: () => unknown) => {
-        inner.after(body);
+        inner.after(async () => {
+          await body();
+        });
       },
     },
   );
