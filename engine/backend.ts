@@ -1,0 +1,60 @@
+// A backend moves bytes and runs kernels. It knows no op: `dispatch` is its one door for work.
+import type { DType, NumberArray } from "./dtype.ts";
+import type { AnyKernel, Constants } from "./kernel.ts";
+
+/** A piece of device memory. Whole buffers are bound; where a tensor lies in one is said by element offsets. */
+export interface BufferHandle {
+  readonly id: number;
+  readonly bytes: number;
+}
+
+export interface Dispatch {
+  kernel: AnyKernel;
+  /** In the order of the kernel's bindings. `base` counts elements. */
+  buffers: readonly { buffer: BufferHandle; base: number }[];
+  /** Every entry of the parameter block, by name. */
+  params: Record<string, number>;
+  constants: Constants;
+}
+
+export interface BackendLimits {
+  /** Largest buffer that can be allocated and bound, bytes. Larger tensors are stored in segments. */
+  maxBufferBytes: number;
+  /** Segments but the last are a multiple of this, bytes. */
+  segmentAlignment: number;
+}
+
+export interface BackendStatistics {
+  liveBuffers: number;
+  liveBytes: number;
+  peakBytes: number;
+  pooledBytes: number;
+  dispatches: number;
+  submissions: number;
+  pipelines: number;
+}
+
+export interface Backend {
+  readonly kind: "cpu" | "webgpu";
+  /** Adapter and driver, for people and provenance. */
+  readonly description: string;
+  /** Which of a kernel's variants suits this adapter: software drivers and GPUs want opposite ones. */
+  readonly style: "plain" | "lavapipe" | "swiftshader" | "gpu";
+  readonly limits: BackendLimits;
+
+  /** Content is undefined: a kernel writes all that it owns. */
+  allocate(bytes: number, dtype: DType, label: string): BufferHandle;
+  release(buffer: BufferHandle): void;
+  /** Copies host data into a buffer, in order with the work given so far. */
+  write(buffer: BufferHandle, base: number, data: NumberArray): void;
+  /** Copies out `length` elements of each range, after all work given so far. Throws what that work did wrong. */
+  read(ranges: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[]): Promise<NumberArray[]>;
+  dispatch(work: Dispatch): void;
+  /** Hands over the work given so far without waiting for it. */
+  flush(): void;
+  /** Waits for all work given so far. */
+  idle(): Promise<void>;
+  statistics(): BackendStatistics;
+  /** Frees everything; the backend is of no use afterwards. */
+  destroy(): void;
+}

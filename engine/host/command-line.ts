@@ -1,0 +1,185 @@
+// What every command of the project does around its work: flags, --help, errors, signals, exit codes.
+//
+//   0    done
+//   1    a mistake of ours: the stack is shown
+//   2    a mistake of the user: one message that says how to mend it
+//   130  stopped by Ctrl-C or kill, after saving
+import { readFileSync } from "node:fs";
+import { asError, UserError } from "../errors.ts";
+import { explainSystemError } from "./files.ts";
+import { createProgress, type Progress } from "./progress.ts";
+import { resolveSettings, type Settings, type SettingsTree, settingsError, type Values } from "./settings.ts";
+import { readFlags, readTomlFile } from "./settings-sources.ts";
+import { flagsHelp } from "./settings-text.ts";
+
+export interface Positional {
+  /** As it stands in the usage line: "STUDY.toml". */
+  name: string;
+  meaning: string;
+  required?: boolean;
+  /** Takes all that follow; only for the last one. */
+  many?: boolean;
+}
+
+export interface Command<D extends SettingsTree> {
+  /** As it is typed: "node landscape/run.ts". */
+  name: string;
+  summary: string;
+  settings: Settings<D>;
+  positional?: readonly Positional[];
+  /** The TOML files to read between defaults and flags, given the positionals: later ones win. */
+  settingsFiles?(positionals: readonly string[]): readonly string[];
+  main(context: CommandContext<D>): Promise<void>;
+}
+
+export interface CommandContext<D extends SettingsTree> {
+  values: Values<D>;
+  positionals: string[];
+  progress: Progress;
+  /** Aborted by Ctrl-C or kill: save and return (or throw the signal's reason). A second one ends the process at once. */
+  signal: AbortSignal;
+  verbose: boolean;
+}
+
+const switches = ["help", "version", "verbose", "quiet"] as const;
+const oldestNode = [22, 18] as const;
+
+/** Runs a command with this process's arguments and ends the process: a GPU that was opened would keep it waiting. */
+export async function runCommand<D extends SettingsTree>(command: Command<D>): Promise<never> {
+  const argv = process.argv.slice(2);
+  const verbose = argv.includes("--verbose");
+  // Whoever read the output may have gone (| head): no reason to complain, and for the result none to go on.
+  process.stdout.on("error", () => process.exit(0));
+  process.stderr.on("error", () => {});
+  for (const event of ["uncaughtException", "unhandledRejection"] as const)
+    process.on(event, (thrown: unknown) => process.exit(report(thrown, verbose)));
+
+  let code: number;
+  const stop = stopOnSignals();
+  try {
+    await run(command, argv, stop.signal);
+    code = stop.signal.aborted ? 130 : 0;
+  } catch (thrown) {
+    const stopped = stop.signal.aborted && (thrown === stop.signal.reason || asError(thrown).name === "AbortError");
+    code = stopped ? 130 : report(thrown, verbose);
+  } finally {
+    stop.forget();
+  }
+  await Promise.all([drained(process.stdout), drained(process.stderr)]);
+  process.exit(code);
+}
+
+async function run<D extends SettingsTree>(command: Command<D>, argv: string[], signal: AbortSignal): Promise<void> {
+  expectNode(process.versions.node);
+  const { source, switches: given, positionals } = readFlags(command.settings, switches, argv);
+  if (given.has("help")) {
+    process.stdout.write(`${helpText(command)}\n`);
+    return;
+  }
+  if (given.has("version")) {
+    process.stdout.write(`foothold ${projectVersion()}\n`);
+    return;
+  }
+  const problems = positionalProblems(command.positional ?? [], positionals);
+  if (problems.length > 0) throw settingsError([...problems, ...source.problems]);
+  const files = command.settingsFiles?.(positionals) ?? [];
+  const values = resolveSettings(command.settings, [...files.map((f) => readTomlFile(command.settings, f)), source]);
+  const progress = createProgress({ quiet: given.has("quiet") });
+  try {
+    await command.main({ values, positionals, progress, signal, verbose: given.has("verbose") });
+  } finally {
+    progress.close();
+  }
+}
+
+/**
+ * Refuses a Node that does not run this project's TypeScript as it is.
+ * @throws UserError
+ */
+export function expectNode(version: string): void {
+  const [major, minor] = version.split(".").map(Number);
+  if (major > oldestNode[0] || (major === oldestNode[0] && minor >= oldestNode[1])) return;
+  throw new UserError(
+    `Node ${version} is too old: ${oldestNode.join(".")} or newer is needed. Use npm start, or put npx before the command ` +
+      "(npx node …): both take the Node that npm ci installed.",
+  );
+}
+
+function positionalProblems(expected: readonly Positional[], given: readonly string[]): string[] {
+  const problems: string[] = [];
+  for (const [i, { name, required, meaning }] of expected.entries())
+    if (required && given.length <= i) problems.push(`${name} is missing: ${meaning}; --help tells more`);
+  if (given.length > expected.length && !expected.at(-1)?.many) {
+    const wanted = expected.length === 0 ? "none" : expected.map(({ name }) => name).join(" ");
+    problems.push(`expected ${wanted}, got ${given.join(" ")}; settings begin with two hyphens, --help lists them`);
+  }
+  return problems;
+}
+
+/** Prints what was thrown as its kind deserves. @returns the exit code */
+function report(thrown: unknown, verbose: boolean): number {
+  const known = thrown instanceof UserError ? thrown : explainSystemError(thrown);
+  const error = known ?? asError(thrown);
+  if (known && !verbose) process.stderr.write(`${error.name}: ${error.message}\n`);
+  else process.stderr.write(`${withCauses(error)}\n`);
+  return known ? 2 : 1;
+}
+
+function withCauses(error: Error): string {
+  const text = error.stack ?? `${error.name}: ${error.message}`;
+  return error.cause === undefined ? text : `${text}\ncaused by ${withCauses(asError(error.cause))}`;
+}
+
+/** The first signal asks the work to stop, the second ends the process. */
+function stopOnSignals(): { signal: AbortSignal; forget(): void } {
+  const controller = new AbortController();
+  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  const handler = () => {
+    if (controller.signal.aborted) process.exit(130);
+    process.stderr.write("saving, press again to stop at once\n");
+    controller.abort();
+  };
+  for (const name of names) process.on(name, handler);
+  return {
+    signal: controller.signal,
+    forget() {
+      for (const name of names) process.off(name, handler);
+    },
+  };
+}
+
+function drained(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.write("", () => resolve());
+  });
+}
+
+function helpText<D extends SettingsTree>(command: Command<D>): string {
+  const positional = command.positional ?? [];
+  const usage = positional.map(({ name, required, many }) => {
+    const text = many ? `${name}…` : name;
+    return required ? text : `[${text}]`;
+  });
+  const width = Math.min(process.stdout.columns || 100, 120);
+  return [
+    command.summary,
+    "",
+    `Usage: ${[command.name, ...usage, "[--KEY VALUE]…"].join(" ")}`,
+    ...positional.map(({ name, meaning }) => `  ${name}  ${meaning}`),
+    "",
+    "Every setting can also stand in a TOML file, under its section. Flags win over files, files over defaults.",
+    "",
+    flagsHelp(command.settings, width),
+    "",
+    "Of every command",
+    "  --help, -h   This text.",
+    "  --version    The version of foothold.",
+    "  --verbose    The stack behind an error message.",
+    "  --quiet      No progress.",
+  ].join("\n");
+}
+
+function projectVersion(): string {
+  const parsed: unknown = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  return typeof parsed === "object" && parsed !== null && "version" in parsed ? String(parsed.version) : "unknown";
+}

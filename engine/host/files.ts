@@ -1,0 +1,239 @@
+// Files that are whole or not there.
+//
+// A file appears under its name by a rename, after its bytes have reached the disk, so whoever finds it finds all of it,
+// whenever the process died. Mistakes that a person can mend (no space, no permission) become one message with the path.
+import { createHash, randomUUID } from "node:crypto";
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import type { z } from "zod";
+import { asError, FileError, UserError } from "../errors.ts";
+import { killPoint } from "./kill-point.ts";
+
+/** What a temporary file is called, so that the next run knows the leavings of one that was killed. */
+const temporaryName = /^\..+\.[0-9a-f-]{36}\.foothold-temporary$/;
+
+/** What each error of the system means to a person, and what mends it. */
+const systemErrors: Record<string, string> = {
+  ENOSPC: "the disk is full. Free some space, or put the output on another disk (--out)",
+  EDQUOT: "your disk quota is used up. Free some space, or put the output elsewhere (--out)",
+  EACCES: "permission denied. Change its owner or mode, or choose another place",
+  EPERM: "permission denied. Change its owner or mode, or choose another place",
+  EFBIG:
+    "the file is larger than the file system or your limit allows (ulimit -f). Raise it, or choose another disk (--out)",
+  EROFS: "the file system is read-only. Choose a place that can be written (--out)",
+  EMFILE: "too many open files in this process. Raise the limit: ulimit -n 4096",
+  ENFILE: "too many open files on this machine. Close other programs",
+  ENOENT: "no such file or folder. Check the path",
+  ENOTDIR: "a part of this path is a file, not a folder. Check the path",
+  EISDIR: "this is a folder, a file was expected. Check the path",
+  ENAMETOOLONG: "the name is too long for this file system. Choose a shorter one",
+  EIO: "the disk reports a read or write error. Check the disk",
+};
+
+/**
+ * What went wrong as a FileError that names the path and the mend; null when it is no error of the file system.
+ * @param path  for errors that do not carry one themselves (a write to an open file)
+ */
+export function explainSystemError(thrown: unknown, path?: string): UserError | null {
+  if (thrown instanceof UserError) return thrown;
+  if (!(thrown instanceof Error) || !("code" in thrown) || typeof thrown.code !== "string") return null;
+  const meaning = systemErrors[thrown.code];
+  if (meaning === undefined) return null;
+  const own = "path" in thrown && typeof thrown.path === "string" ? thrown.path : undefined;
+  return new FileError(`${path ?? own ?? "a file"}: ${meaning}. (${thrown.code})`, { cause: thrown });
+}
+
+/** Runs `body`; an error of the file system is rethrown as a FileError about `path`. */
+export function explained<T>(path: string, body: () => T): T {
+  try {
+    return body();
+  } catch (thrown) {
+    throw explainSystemError(thrown, path) ?? thrown;
+  }
+}
+
+/** Makes the folder and those above it where they are missing. */
+export function ensureFolder(folder: string): void {
+  explained(folder, () => mkdirSync(folder, { recursive: true }));
+}
+
+/**
+ * Writes a file so that it is there whole or, after a kill or a power cut, as it was before.
+ * @param content  parts are written one after the other, for files larger than memory should hold at once
+ * @throws FileError when it cannot be written; nothing is left behind then
+ */
+export function writeAtomic(path: string, content: string | Uint8Array | Iterable<Uint8Array>): void {
+  const parts =
+    typeof content === "string" ? [Buffer.from(content)] : ArrayBuffer.isView(content) ? [content] : content;
+  const file = beginAtomic(path);
+  try {
+    for (const part of parts) file.write(part);
+    file.commit();
+  } catch (thrown) {
+    throw file.abandon(thrown);
+  }
+}
+
+/** As `writeAtomic`, for parts that arrive one by one (read back from a GPU). */
+export async function writeAtomicFrom(path: string, parts: AsyncIterable<Uint8Array>): Promise<void> {
+  const file = beginAtomic(path);
+  try {
+    for await (const part of parts) file.write(part);
+    file.commit();
+  } catch (thrown) {
+    throw file.abandon(thrown);
+  }
+}
+
+interface AtomicFile {
+  write(part: Uint8Array): void;
+  commit(): void;
+  /** Removes what was begun; returns what to throw. */
+  abandon(thrown: unknown): unknown;
+}
+
+function beginAtomic(path: string): AtomicFile {
+  const folder = dirname(resolve(path));
+  const temporary = join(folder, `.${basename(path)}.${randomUUID()}.foothold-temporary`);
+  let descriptor: number | null = explained(path, () => openSync(temporary, "wx"));
+  const close = () => {
+    if (descriptor !== null) closeSync(descriptor);
+    descriptor = null;
+  };
+  return {
+    write(part) {
+      if (descriptor === null) throw new Error(`${path}: written to after it was closed`);
+      writeAll(descriptor, part);
+    },
+    commit() {
+      if (descriptor === null) throw new Error(`${path}: committed twice`);
+      killPoint("write-atomic");
+      fsyncSync(descriptor);
+      close();
+      renameSync(temporary, path);
+      syncFolder(folder);
+    },
+    abandon(thrown) {
+      close();
+      rmSync(temporary, { force: true });
+      return explainSystemError(thrown, path) ?? thrown;
+    },
+  };
+}
+
+/** Writes all bytes: one call of write may take only a part of them. */
+export function writeAll(descriptor: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done);
+}
+
+/** Makes a rename or a new name in this folder last through a power cut. Windows does so by itself and has no such call. */
+export function syncFolder(folder: string): void {
+  if (process.platform === "win32") return;
+  const descriptor = openSync(folder, "r");
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Removes temporary files that a killed run left in the folder or below it. Call under the folder's lock. */
+export function removeTemporary(folder: string): string[] {
+  const left = explained(folder, () => readdirSync(folder, { recursive: true, encoding: "utf8" }))
+    .filter((name) => temporaryName.test(basename(name)))
+    .map((name) => join(folder, name))
+    .sort();
+  for (const path of left) rmSync(path, { force: true });
+  return left;
+}
+
+/** The text of a file in UTF-8. @throws FileError */
+export function readText(path: string): string {
+  return explained(path, () => readFileSync(path, "utf8"));
+}
+
+/**
+ * A JSON file, checked.
+ * @throws FileError that names the file and every place in it that does not fit
+ */
+export function readJson<T>(path: string, schema: z.ZodType<T>): T {
+  const text = readText(path);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (thrown) {
+    throw new FileError(
+      `${path}: expected JSON, got ${text.length === 0 ? "an empty file" : asError(thrown).message}.`,
+    );
+  }
+  const checked = schema.safeParse(parsed);
+  if (checked.success) return checked.data;
+  const places = checked.error.issues.map((issue) => `  ${issue.path.join(".") || "the whole"}: ${issue.message}`);
+  throw new FileError(`${path}: does not have the expected form:\n${places.join("\n")}`);
+}
+
+/** SHA-256 of a file's bytes, in hexadecimal; read in pieces, so of any size. */
+export function sha256File(path: string): string {
+  return explained(path, () => {
+    const hash = createHash("sha256");
+    const piece = Buffer.alloc(1 << 20);
+    const descriptor = openSync(path, "r");
+    try {
+      for (let size = readSync(descriptor, piece); size > 0; size = readSync(descriptor, piece))
+        hash.update(piece.subarray(0, size));
+    } finally {
+      closeSync(descriptor);
+    }
+    return hash.digest("hex");
+  });
+}
+
+/** Bytes that this user can still write on the file system of the folder (which may not exist yet). */
+export function freeDiskBytes(folder: string): number {
+  for (let at = resolve(folder); ; at = dirname(at)) {
+    try {
+      const { bavail, bsize } = statfsSync(at);
+      return bavail * bsize;
+    } catch (thrown) {
+      if (at === dirname(at)) throw explainSystemError(thrown, folder) ?? thrown;
+    }
+  }
+}
+
+/**
+ * Refuses to begin what the disk cannot hold.
+ * @throws FileError with what is needed, what is free, and how much is missing
+ */
+export function expectDiskSpace(folder: string, neededBytes: number, what: string): void {
+  const free = freeDiskBytes(folder);
+  if (neededBytes <= free) return;
+  throw new FileError(
+    `${folder}: ${what} needs ${formatBytes(neededBytes)} of disk, ${formatBytes(free)} are free. ` +
+      `Free ${formatBytes(neededBytes - free)}, or put the output on another disk (--out).`,
+  );
+}
+
+/** "512 bytes", "3.4 MiB": binary units, one decimal. */
+export function formatBytes(bytes: number): string {
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  let value = bytes;
+  let unit = 0;
+  // 1023.95 would print as 1024.0 of its unit.
+  while (value >= (unit === 0 ? 1024 : 1023.95) && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}

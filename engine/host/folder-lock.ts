@@ -1,0 +1,150 @@
+// One process at a time in a run folder.
+//
+// A lock is a file that names its owner, created exclusively. Its owner may have been killed, so a lock counts only while
+// that very process lives: the process number alone is given out again, hence also when it started, in which boot of the
+// machine, and in which namespace of process numbers (a container's processes cannot be seen from another one).
+import { closeSync, fsyncSync, openSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { RunFolderError } from "../errors.ts";
+import { ensureFolder, explained, writeAll, writeAtomic } from "./files.ts";
+
+const lockName = ".lock";
+
+const ownerSchema = z.object({ pid: z.int(), start: z.string(), boot: z.string(), namespace: z.string() });
+type Owner = z.infer<typeof ownerSchema>;
+
+/**
+ * Takes the folder (made if missing) for this process, or takes it over from one that died.
+ * @returns gives the folder back; done by itself when the process exits
+ * @throws RunFolderError that names the process which has it
+ */
+export function lockFolder(folder: string): () => void {
+  ensureFolder(folder);
+  const path = join(folder, lockName);
+  const mine = JSON.stringify(describe(process.pid));
+  if (!createWith(path, mine)) takeOver(path, mine, folder);
+  let held = true;
+  const release = () => {
+    if (held && read(path) === mine) rmSync(path, { force: true });
+    held = false;
+    process.off("exit", release);
+  };
+  process.on("exit", release);
+  return release;
+}
+
+/** Two processes may find the same dead lock: only the one that creates the second file may replace it. */
+function takeOver(path: string, mine: string, folder: string): void {
+  refuseIfAlive(path, folder);
+  const gate = `${path}.takeover`;
+  if (!createWith(gate, mine)) {
+    refuseIfAlive(gate, folder);
+    rmSync(gate, { force: true }); // left by one that was killed in the middle of this
+    if (!createWith(gate, mine)) refuseIfAlive(gate, folder);
+  }
+  try {
+    // It may have been taken over or given back just before; only what is there, and dead, is replaced.
+    while (!createWith(path, mine)) {
+      if (!refuseIfAlive(path, folder)) continue;
+      writeAtomic(path, mine);
+      return;
+    }
+  } finally {
+    rmSync(gate, { force: true });
+  }
+}
+
+function createWith(path: string, text: string): boolean {
+  return explained(path, () => {
+    let descriptor: number;
+    try {
+      descriptor = openSync(path, "wx");
+    } catch (thrown) {
+      if (thrown instanceof Error && "code" in thrown && thrown.code === "EEXIST") return false;
+      throw thrown;
+    }
+    try {
+      writeAll(descriptor, Buffer.from(text));
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    return true;
+  });
+}
+
+/** Whether there is a lock at all, of one that died. @throws RunFolderError when its owner lives */
+function refuseIfAlive(path: string, folder: string): boolean {
+  let text = read(path);
+  // Created, not yet filled: its owner is at it this moment, or was killed at it.
+  for (let tries = 0; text === "" && tries < 20; tries++) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+    text = read(path);
+  }
+  if (text === null) return false;
+  const owner = parse(text);
+  if (owner === null) return true;
+  const now = describe(process.pid);
+  if (owner.boot !== now.boot) return true;
+  if (owner.namespace !== now.namespace)
+    throw new RunFolderError(
+      `${folder}: process ${owner.pid} of another container has this folder. Wait for it, choose another folder with ` +
+        `--out, or, if that container has ended, delete ${path}.`,
+    );
+  if (!exists(owner.pid) || describe(owner.pid).start !== owner.start) return true;
+  const who = owner.pid === process.pid ? "this process already" : `process ${owner.pid}`;
+  throw new RunFolderError(
+    `${folder}: expected a folder that no other run is using, but ${who} has it. Wait for it, stop it, or choose ` +
+      "another folder with --out.",
+  );
+}
+
+function read(path: string): string | null {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return null; // given back a moment ago
+  }
+}
+
+function parse(text: string): Owner | null {
+  try {
+    return ownerSchema.safeParse(JSON.parse(text)).data ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** Who a process is, as far as the system says: on Linux by /proc, elsewhere by its number only. */
+function describe(pid: number): Owner {
+  const from = (reader: () => string) => {
+    try {
+      return reader();
+    } catch {
+      return "";
+    }
+  };
+  return {
+    pid,
+    start: from(() => startOf(readFileSync(`/proc/${pid}/stat`, "utf8"))),
+    boot: from(() => readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()),
+    namespace: from(() => readlinkSync("/proc/self/ns/pid")),
+  };
+}
+
+/** Field 22 of /proc/PID/stat, in ticks since boot; empty for a process that has ended and was not yet collected. */
+function startOf(stat: string): string {
+  // The second field is the command in brackets, which may itself contain blanks and brackets.
+  const fields = stat.replace(/^.*\)/s, "").trim().split(" ");
+  return fields[0] === "Z" ? "" : fields[19];
+}
+
+function exists(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (thrown) {
+    return thrown instanceof Error && "code" in thrown && thrown.code === "EPERM"; // it exists, and is another user's
+  }
+}

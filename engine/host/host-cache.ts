@@ -1,0 +1,66 @@
+// Where files live that can always be made again: unpacked drivers, tuning results.
+//
+// The order is FOOTHOLD_CACHE, XDG_CACHE_HOME/foothold, ~/.cache/foothold; where that cannot be written (a read-only home,
+// a container without one) a folder of this user's under the system's temporary folder. A cache is never needed for a
+// result to be right, only for it to come sooner, so nothing here fails for want of a home.
+import { accessSync, constants, mkdirSync, statSync } from "node:fs";
+import { homedir, tmpdir, userInfo } from "node:os";
+import { join, resolve } from "node:path";
+import { asError, FileError } from "../errors.ts";
+
+/**
+ * A folder of the cache, made if it is missing.
+ * @param parts  names below the cache's root, such as "swiftshader"
+ * @throws FileError when FOOTHOLD_CACHE names a folder that cannot be written (a chosen place is never silently replaced),
+ *         or when not even the temporary folder can be
+ */
+export function cacheFolder(...parts: string[]): string {
+  const chosen = process.env["FOOTHOLD_CACHE"];
+  if (chosen) {
+    const folder = join(resolve(chosen), ...parts);
+    const trouble = makeWritable(folder);
+    if (trouble === null) return folder;
+    throw new FileError(
+      `FOOTHOLD_CACHE: expected a folder that can be written, got ${chosen} (${trouble}). Choose another or unset it.`,
+    );
+  }
+  // The XDG specification has relative paths ignored.
+  const xdg = process.env["XDG_CACHE_HOME"];
+  const home = join(xdg?.startsWith("/") ? xdg : join(homedir(), ".cache"), "foothold", ...parts);
+  const homeTrouble = makeWritable(home);
+  if (homeTrouble === null) return home;
+
+  const temporaryRoot = join(tmpdir(), `foothold-cache-${userName()}`);
+  const temporary = join(temporaryRoot, ...parts);
+  const temporaryTrouble = makeWritable(temporaryRoot) ?? belongsToAnother(temporaryRoot) ?? makeWritable(temporary);
+  if (temporaryTrouble === null) return temporary;
+  throw new FileError(
+    `cache: expected a folder that can be written, tried ${home} (${homeTrouble}) and ${temporary} ` +
+      `(${temporaryTrouble}). Set FOOTHOLD_CACHE to one that can.`,
+  );
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.() ?? "user"); // a container's user id without an entry in /etc/passwd
+  }
+}
+
+/** Makes the folder; null when this process may write there, else why not. */
+function makeWritable(folder: string): string | null {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    accessSync(folder, constants.W_OK | constants.X_OK);
+    return null;
+  } catch (thrown) {
+    return asError(thrown).message;
+  }
+}
+
+/** Drivers are loaded from the cache, so in a temporary folder that all users share another's preparation is refused. */
+function belongsToAnother(folder: string): string | null {
+  const user = process.getuid?.();
+  return user === undefined || statSync(folder).uid === user ? null : "it belongs to another user";
+}

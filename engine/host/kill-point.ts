@@ -1,0 +1,29 @@
+// Dying at a chosen place, so that tests can prove that a run survives it.
+//
+// FOOTHOLD_KILL_AT=NAME:COUNT makes the COUNT-th call of killPoint("NAME") end the process as kill -9 would: no handler, no
+// finally, no flush. Without the variable a kill point is one comparison.
+import { UserError } from "../errors.ts";
+
+const wanted = parse(process.env["FOOTHOLD_KILL_AT"]);
+let calls = 0;
+
+function parse(text: string | undefined): { name: string; count: number } | null {
+  if (!text) return null;
+  const match = /^(.+):([1-9]\d*)$/.exec(text);
+  if (!match)
+    throw new UserError(
+      `FOOTHOLD_KILL_AT: expected NAME:COUNT with COUNT from 1, got "${text}". Unset it to run undisturbed.`,
+    );
+  return { name: match[1], count: Number(match[2]) };
+}
+
+/**
+ * Kills the process when FOOTHOLD_KILL_AT says so.
+ * @param leave  run just before dying, to leave behind what a cut in the middle of a write would
+ */
+export function killPoint(name: string, leave?: () => void): void {
+  if (wanted?.name !== name || ++calls !== wanted.count) return;
+  leave?.();
+  process.kill(process.pid, "SIGKILL");
+  for (;;); // a signal may take a moment to arrive; nothing more must happen meanwhile
+}

@@ -1,0 +1,148 @@
+// Where values come from: TOML files and flags. Nothing is checked here but what a file or command line is made of.
+import { parse } from "smol-toml";
+import { asError } from "../errors.ts";
+import { readText } from "./files.ts";
+import { type Form, nearestName, type Settings, type Source, settingsError } from "./settings.ts";
+
+/**
+ * The values that a TOML file gives.
+ * @throws FileError when it cannot be read
+ * @throws SettingsError when it is not TOML: file, line, column
+ */
+export function readTomlFile(settings: Settings, path: string): Source {
+  return readToml(settings, readText(path), path);
+}
+
+/** As `readTomlFile`, for a text; `name` stands in messages. */
+export function readToml(settings: Settings, text: string, name: string): Source {
+  let table: unknown;
+  try {
+    table = parse(text);
+  } catch (thrown) {
+    const error = asError(thrown);
+    const place = "line" in error && "column" in error ? `, line ${error.line}, column ${error.column}` : "";
+    throw settingsError([`${name}${place}: ${error.message.split("\n")[0].replace("Invalid TOML document: ", "")}`]);
+  }
+  const source: Source = { given: [], problems: [] };
+  const lines = linesOfKeys(text);
+  const walk = (node: object, prefix: string) => {
+    for (const [last, value] of Object.entries(node)) {
+      const key = prefix + last;
+      const line = lines.get(key);
+      if (isTable(value) && isSection(settings, key)) walk(value, `${key}.`);
+      else source.given.push({ key, value, where: line === undefined ? name : `${name}, line ${line}` });
+    }
+  };
+  if (isTable(table)) walk(table, "");
+  return source;
+}
+
+function isTable(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
+}
+
+function isSection(settings: Settings, key: string): boolean {
+  return [...settings.byKey.keys()].some((name) => name.startsWith(`${key}.`));
+}
+
+/** The line on which each key or table begins. Keys in quotes or inside inline tables are not found: a file name must do. */
+function linesOfKeys(text: string): Map<string, number> {
+  const lines = new Map<string, number>();
+  let section = "";
+  for (const [index, line] of text.split("\n").entries()) {
+    const header = /^\s*\[\s*([\w.-]+)\s*\]/.exec(line)?.[1];
+    const key = header ?? /^\s*([\w.-]+)\s*=/.exec(line)?.[1];
+    if (key === undefined) continue;
+    if (header !== undefined) section = `${header}.`;
+    const full = header ?? section + key;
+    if (!lines.has(full)) lines.set(full, index + 1);
+  }
+  return lines;
+}
+
+export interface CommandLine {
+  source: Source;
+  /** Which of the command line's own flags were given: "help", "verbose". */
+  switches: Set<string>;
+  positionals: string[];
+}
+
+/**
+ * Reads `--key value`, `--key=value`, `--switch`, `--no-switch`; what is neither flag nor value is a positional, and after
+ * `--` everything is. A list is written with commas: `--statistics.radii 0.01,0.02`.
+ * @param switches  flags that are no settings and take no value; the first is also known by its first letter (-h)
+ */
+export function readFlags(settings: Settings, switches: readonly string[], argv: readonly string[]): CommandLine {
+  const source: Source = { given: [], problems: [] };
+  const line: CommandLine = { source, switches: new Set(), positionals: [] };
+  const formOf = (key: string | undefined) => (key === undefined ? undefined : settings.byKey.get(key)?.form);
+  for (let i = 0; i < argv.length; i++) {
+    const argument = argv[i];
+    if (argument === "--") {
+      line.positionals.push(...argv.slice(i + 1));
+      break;
+    }
+    const flag = /^--([^=]+)(?:=(.*))?$/s.exec(argument);
+    if (flag === null) {
+      if (argument === `-${switches[0]?.[0]}`) line.switches.add(switches[0]);
+      else if (/^-[A-Za-z]/.test(argument)) source.problems.push(unknownFlag(settings, switches, argument));
+      else line.positionals.push(argument);
+      continue;
+    }
+    const name = flag[1];
+    const inline: string | undefined = flag[2];
+    const positive = /^no-(.+)$/.exec(name)?.[1];
+    const form = formOf(name);
+    if (switches.includes(name) || (form === undefined && formOf(positive) === "boolean")) {
+      if (inline !== undefined) source.problems.push(`--${name} takes no value, got ${JSON.stringify(inline)}`);
+      else if (switches.includes(name)) line.switches.add(name);
+      else source.given.push({ key: positive ?? name, value: false, where: argument });
+    } else if (form === "boolean") {
+      source.given.push({ key: name, value: inline === undefined || fromText(form, inline), where: argument });
+    } else {
+      const next = argv.at(i + 1);
+      const follows = inline === undefined && next !== undefined && !next.startsWith("--");
+      if (follows) i++;
+      const text = follows ? next : inline;
+      const where = follows ? `${argument} ${next}` : argument;
+      if (form === undefined) source.problems.push(unknownFlag(settings, switches, `--${name}`));
+      else if (text !== undefined) source.given.push({ key: name, value: fromText(form, text), where });
+      else source.problems.push(`--${name}: expected ${settings.byKey.get(name)?.expected}, got no value`);
+    }
+  }
+  return line;
+}
+
+function unknownFlag(settings: Settings, switches: readonly string[], flag: string): string {
+  const nearest = nearestName(flag.replace(/^-+/, ""), [...settings.byKey.keys(), ...switches]);
+  return `unknown flag ${flag}${nearest ? `; did you mean --${nearest}?` : "; --help lists all"}`;
+}
+
+/** A flag's text as the value it stands for; a text that stands for none stays one, and the check then refuses it. */
+function fromText(form: Form, text: string): unknown {
+  switch (form) {
+    case "integer":
+    case "number":
+      return numberFrom(text);
+    case "boolean":
+      return text === "true" ? true : text === "false" ? false : text;
+    case "string":
+    case "choice":
+      return text;
+    case "integers":
+    case "numbers":
+      return listFrom(text).map(numberFrom);
+    case "strings":
+      return listFrom(text);
+    default:
+      return form satisfies never;
+  }
+}
+
+function numberFrom(text: string): number | string {
+  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : text;
+}
+
+function listFrom(text: string): string[] {
+  return text === "" ? [] : text.split(",").map((part) => part.trim());
+}

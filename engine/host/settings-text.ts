@@ -1,0 +1,87 @@
+// Settings as text for people: the resolved config.toml, --help, and the table in the documentation.
+import { stringify } from "smol-toml";
+import { type Setting, type Settings, type SettingsTree, settingValue, type Values } from "./settings.ts";
+
+/**
+ * The canonical TOML of these values: the order of the declaration, each setting with its meaning; reading it gives the
+ * values back. Free settings have no effect on results and are left out, so that a folder does not depend on them.
+ */
+export function writeToml<D extends SettingsTree>(settings: Settings<D>, values: Values<D>): string {
+  const blocks: string[] = [];
+  for (const [section, keys] of bySection(settings)) {
+    const lines = keys.flatMap(([key, setting]) => {
+      if (setting.isFree) return [];
+      const assignment = stringify({ [lastPart(key)]: settingValue(values, key) }).trim();
+      return [`# ${describe(setting)}`, assignment];
+    });
+    if (lines.length > 0) blocks.push([...(section === "" ? [] : [`[${section}]`]), ...lines].join("\n"));
+  }
+  return `${blocks.join("\n\n")}\n`;
+}
+
+/** Every flag with its meaning, for --help; lines up to `width` columns. */
+export function flagsHelp(settings: Settings, width = 100): string {
+  const lines: string[] = [];
+  for (const [section, keys] of bySection(settings)) {
+    if (lines.length > 0) lines.push("");
+    lines.push(section === "" ? "General" : `[${section}]`);
+    for (const [key, setting] of keys) {
+      lines.push(setting.form === "boolean" ? `  --${key} | --no-${key}` : `  --${key} ${setting.form.toUpperCase()}`);
+      const text = `${describe(setting)} Default: ${defaultText(setting) || "none"}.`;
+      lines.push(...wrap(text, width - 6).map((line) => `      ${line}`));
+    }
+  }
+  return lines.join("\n");
+}
+
+/** All settings as a Markdown table. */
+export function markdownTable(settings: Settings): string {
+  const rows = [...settings.byKey].map(([key, setting]) => {
+    const change = setting.isFree ? "free" : setting.canExtend ? "extends" : "alters";
+    const shown = defaultText(setting);
+    return [`\`${key}\``, setting.expected, shown === "" ? "" : `\`${shown}\``, setting.unit, change, setting.meaning];
+  });
+  const heading = ["Setting", "Expected", "Default", "Unit", "Changing it", "Meaning"];
+  return [heading, heading.map(() => "---"), ...rows]
+    .map((cells) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |\n`)
+    .join("");
+}
+
+/** "Points along each axis. An integer from 3 to 201, in points." */
+function describe(setting: Setting<unknown>): string {
+  const meaning = setting.meaning.replace(/[.\s]*$/, ".");
+  const expected = setting.expected[0].toUpperCase() + setting.expected.slice(1);
+  return `${meaning} ${expected}${setting.unit ? ` (${setting.unit})` : ""}.`;
+}
+
+function defaultText(setting: Setting<unknown>): string {
+  const { default: value } = setting;
+  return Array.isArray(value) ? value.join(",") : String(value);
+}
+
+/** Settings of each section together; those of none first, as TOML has it. */
+function bySection(settings: Settings): Map<string, [string, Setting<unknown>][]> {
+  const sections = new Map<string, [string, Setting<unknown>][]>([["", []]]);
+  for (const [key, setting] of settings.byKey) {
+    const section = key.slice(0, Math.max(0, key.lastIndexOf(".")));
+    const keys = sections.get(section) ?? [];
+    keys.push([key, setting]);
+    sections.set(section, keys);
+  }
+  if (sections.get("")?.length === 0) sections.delete("");
+  return sections;
+}
+
+function lastPart(key: string): string {
+  return key.slice(key.lastIndexOf(".") + 1);
+}
+
+function wrap(text: string, width: number): string[] {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const line = lines[lines.length - 1];
+    if (line !== "" && line.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = line === "" ? word : `${line} ${word}`;
+  }
+  return lines;
+}

@@ -1,0 +1,304 @@
+// What a user can set, declared once.
+//
+// A declaration is a tree of settings; from it come the typed values, the TOML file that is read and the one that is
+// written, the flags, --help, the table in the documentation, and whether a change lets a run folder be continued.
+// Values are layered (defaults, then files, then flags) and checked at the end, all problems in one message.
+//
+//   const settings = defineSettings({ landscape: { points: integer({ default: 7, min: 3, meaning: "…" }) } });
+//   resolveSettings(settings, [readTomlFile("study.toml"), flags]).landscape.points      // number
+import { z } from "zod";
+import { SettingsError } from "../errors.ts";
+
+/**
+ * What another value means for a run folder that was begun: `alters` its results; `extends` it, a larger number or a longer
+ * list only adding work; `free`, without any effect on results (and so not kept in the folder). A function decides between
+ * the first two: true where going from one value to the other only adds work.
+ */
+export type Changes<T> = "alters" | "extends" | "free" | ((before: T, after: T) => boolean);
+
+export type Form = "integer" | "number" | "boolean" | "string" | "choice" | "integers" | "numbers" | "strings";
+
+interface Common<T> {
+  default: T;
+  /** One line: what it does. */
+  meaning: string;
+  /** What it is counted in: "steps", "tokens". */
+  unit?: string;
+  /** "alters" where nothing is said. */
+  changes?: Changes<T>;
+}
+
+interface Bounds {
+  min?: number;
+  max?: number;
+  /** As min and max, but the bound itself is not allowed. */
+  above?: number;
+  below?: number;
+}
+
+/** One declared setting. Made by `integer`, `number`, `boolean`, `text`, `choice`, `integers`, `numbers`, `texts`. */
+export class Setting<T> {
+  readonly form: Form;
+  readonly default: T;
+  readonly meaning: string;
+  readonly unit: string;
+  readonly schema: z.ZodType<T>;
+  /** "an integer from 3 to 201" */
+  readonly expected: string;
+  /** What a change can do; where it can extend, `holds` says whether this one does or alters. */
+  readonly #effect: "alters" | "extends" | "free";
+  readonly #extension: { holds(before: T, after: T): boolean };
+
+  constructor(form: Form, common: Common<T>, schema: z.ZodType<T>, expected: string) {
+    this.form = form;
+    this.default = common.default;
+    this.meaning = common.meaning;
+    this.unit = common.unit ?? "";
+    this.schema = schema;
+    this.expected = expected;
+    const changes = common.changes ?? "alters";
+    this.#effect = typeof changes === "function" ? "extends" : changes;
+    this.#extension = { holds: typeof changes === "function" ? changes : isMore };
+  }
+
+  get isFree(): boolean {
+    return this.#effect === "free";
+  }
+
+  /** Whether it is one that may grow under a run folder. */
+  get canExtend(): boolean {
+    return this.#effect === "extends";
+  }
+
+  /** What replacing one value by another, different one does. Both must fit this setting. */
+  effect(before: T, after: T): "alters" | "extends" | "free" {
+    return this.canExtend && !this.#extension.holds(before, after) ? "alters" : this.#effect;
+  }
+}
+
+function isMore(before: unknown, after: unknown): boolean {
+  if (Array.isArray(before) && Array.isArray(after)) return before.every((value) => after.includes(value));
+  return Number(after) > Number(before);
+}
+
+export interface SettingsTree {
+  readonly [key: string]: Setting<unknown> | SettingsTree;
+}
+
+/** The values that a declaration stands for. */
+export type Values<D> = {
+  readonly [K in keyof D]: D[K] extends Setting<infer T> ? T : Values<D[K]>;
+};
+
+export interface Settings<D extends SettingsTree = SettingsTree> {
+  readonly tree: D;
+  /** By dotted key, in the order of declaration. */
+  readonly byKey: ReadonlyMap<string, Setting<unknown>>;
+  check(values: Values<D>): string[];
+}
+
+/** A value and where it was given. */
+export interface Given {
+  key: string;
+  value: unknown;
+  /** "study.toml, line 4" or "--landscape.points 2" */
+  where: string;
+}
+
+/** What one file or command line gives: values, and problems met while reading it. */
+export interface Source {
+  given: Given[];
+  problems: string[];
+}
+
+/**
+ * @param check  problems between settings, each a sentence that names them; called only when each alone is right
+ */
+export function defineSettings<const D extends SettingsTree>(
+  tree: D,
+  check: (values: Values<D>) => string[] = () => [],
+): Settings<D> {
+  const byKey = new Map<string, Setting<unknown>>();
+  const walk = (node: SettingsTree, prefix: string) => {
+    for (const [name, child] of Object.entries(node)) {
+      if (!/^[A-Za-z][A-Za-z0-9]*$/.test(name))
+        throw new Error(`setting ${prefix}${name}: a name is letters and digits`);
+      if (!(child instanceof Setting)) walk(child, `${prefix}${name}.`);
+      else if (child.schema.safeParse(child.default).success) byKey.set(prefix + name, child);
+      else throw new Error(`setting ${prefix}${name}: its default does not fit its own bounds`);
+    }
+  };
+  walk(tree, "");
+  return { tree, byKey, check };
+}
+
+export function integer(declared: Common<number> & Bounds): Setting<number> {
+  return new Setting("integer", declared, bounded(z.int(), declared), `an integer${boundsText(declared)}`);
+}
+
+export function number(declared: Common<number> & Bounds): Setting<number> {
+  return new Setting("number", declared, bounded(z.number(), declared), `a number${boundsText(declared)}`);
+}
+
+export function boolean(declared: Common<boolean>): Setting<boolean> {
+  return new Setting("boolean", declared, z.boolean(), "true or false");
+}
+
+export function text(declared: Common<string>): Setting<string> {
+  return new Setting("string", declared, z.string(), "a text");
+}
+
+export function choice<const T extends string>(declared: Common<NoInfer<T>> & { options: readonly T[] }): Setting<T> {
+  const options = declared.options.map((option) => JSON.stringify(option)).join(", ");
+  return new Setting("choice", declared, z.enum(declared.options), `one of ${options}`);
+}
+
+export function integers(declared: Common<readonly number[]> & Bounds & Length): Setting<readonly number[]> {
+  const schema = lengthBounded(z.array(bounded(z.int(), declared)), declared);
+  return new Setting("integers", declared, schema, listText("integers", declared));
+}
+
+export function numbers(declared: Common<readonly number[]> & Bounds & Length): Setting<readonly number[]> {
+  const schema = lengthBounded(z.array(bounded(z.number(), declared)), declared);
+  return new Setting("numbers", declared, schema, listText("numbers", declared));
+}
+
+export function texts(declared: Common<readonly string[]> & Length): Setting<readonly string[]> {
+  return new Setting("strings", declared, lengthBounded(z.array(z.string()), declared), listText("texts", declared));
+}
+
+interface Length {
+  minLength?: number;
+}
+
+function bounded(schema: z.ZodNumber, { min, max, above, below }: Bounds): z.ZodNumber {
+  let result = schema;
+  if (min !== undefined) result = result.gte(min);
+  if (max !== undefined) result = result.lte(max);
+  if (above !== undefined) result = result.gt(above);
+  if (below !== undefined) result = result.lt(below);
+  return result;
+}
+
+function lengthBounded<T extends z.ZodType>(schema: z.ZodArray<T>, { minLength }: Length): z.ZodArray<T> {
+  return minLength === undefined ? schema : schema.min(minLength);
+}
+
+function boundsText({ min, max, above, below }: Bounds): string {
+  if (min !== undefined && max !== undefined) return ` from ${min} to ${max}`;
+  const low = min !== undefined ? `at least ${min}` : above !== undefined ? `above ${above}` : "";
+  const high = max !== undefined ? `at most ${max}` : below !== undefined ? `below ${below}` : "";
+  return low || high ? `, ${[low, high].filter((part) => part !== "").join(" and ")}` : "";
+}
+
+function listText(what: string, declared: Bounds & Length): string {
+  const count = declared.minLength === undefined ? "a list of" : `a list of at least ${declared.minLength}`;
+  return `${count} ${what}${boundsText(declared)}`;
+}
+
+/** The value of every setting that nobody gave another. */
+export function defaultSettings<D extends SettingsTree>(settings: Settings<D>): Values<D> {
+  return resolveSettings(settings, []);
+}
+
+/**
+ * Defaults, overridden by each source in turn.
+ * @throws SettingsError that lists every problem: unknown names with the nearest valid one, values of a wrong type or out
+ *         of bounds with where they were given, and what `check` finds
+ */
+export function resolveSettings<D extends SettingsTree>(settings: Settings<D>, sources: readonly Source[]): Values<D> {
+  const problems = sources.flatMap((source) => source.problems);
+  const flat = new Map<string, unknown>([...settings.byKey].map(([key, setting]) => [key, setting.default]));
+  for (const { key, value, where } of sources.flatMap((source) => source.given)) {
+    const setting = settings.byKey.get(key);
+    if (setting === undefined) problems.push(unknownSetting(settings, key, value, where));
+    else if (setting.schema.safeParse(value).success) flat.set(key, value);
+    else problems.push(`${key}: expected ${setting.expected}, got ${valueText(value)} (${where})`);
+  }
+  // The one place where checked values get their declared type: each has passed the schema of its setting.
+  const values = nest(settings.tree, flat) as Values<D>;
+  if (problems.length === 0) problems.push(...settings.check(values));
+  if (problems.length > 0) throw settingsError(problems);
+  return values;
+}
+
+export function settingsError(problems: readonly string[]): SettingsError {
+  if (problems.length === 1) return new SettingsError(problems[0]);
+  return new SettingsError(`${problems.length} settings are wrong:\n${problems.map((p) => `  ${p}`).join("\n")}`);
+}
+
+/** The value of a dotted key. */
+export function settingValue(values: object, key: string): unknown {
+  let at: unknown = values;
+  for (const name of key.split(".")) at = typeof at === "object" && at !== null ? Reflect.get(at, name) : undefined;
+  return at;
+}
+
+/** A value as it is shown to people. */
+export function valueText(value: unknown): string {
+  if (typeof value === "number" || value instanceof Date) return String(value);
+  return JSON.stringify(value) ?? String(value);
+}
+
+/** One setting that differs; `line` reads "landscape.points: 7 -> 9". */
+export interface SettingDifference {
+  key: string;
+  effect: "alters" | "extends" | "free";
+  line: string;
+}
+
+/** Every setting with another value in `after` than in `before`, and what that does to a run folder. */
+export function diffSettings<D extends SettingsTree>(
+  settings: Settings<D>,
+  before: Values<D>,
+  after: Values<D>,
+): SettingDifference[] {
+  const differences: SettingDifference[] = [];
+  for (const [key, setting] of settings.byKey) {
+    const [was, is] = [settingValue(before, key), settingValue(after, key)];
+    if (valueText(was) === valueText(is)) continue;
+    const line = `${key}: ${valueText(was)} -> ${valueText(is)}`;
+    differences.push({ key, effect: setting.effect(was, is), line });
+  }
+  return differences;
+}
+
+function nest(node: SettingsTree, flat: ReadonlyMap<string, unknown>, prefix = ""): object {
+  const entries = Object.entries(node).map(([name, child]) => {
+    const key = prefix + name;
+    return [name, child instanceof Setting ? flat.get(key) : nest(child, flat, `${key}.`)];
+  });
+  return Object.fromEntries(entries);
+}
+
+function unknownSetting(settings: Settings, key: string, value: unknown, where: string): string {
+  const inside = [...settings.byKey.keys()].filter((name) => name.startsWith(`${key}.`));
+  if (inside.length > 0)
+    return `${key} is a section, got ${valueText(value)} (${where}); set ${inside.slice(0, 5).join(", ")}`;
+  const nearest = nearestName(key, [...settings.byKey.keys()]);
+  return `unknown setting ${key} (${where})${nearest ? `; did you mean ${nearest}?` : ""}`;
+}
+
+/** The name that a mistyped one most likely meant, or null: the fewest edits, or the same last part in another section. */
+export function nearestName(typed: string, names: readonly string[]): string | null {
+  const lastPart = (name: string) => name.slice(name.lastIndexOf(".") + 1).toLowerCase();
+  let best: string | null = null;
+  let fewest = Math.max(2, Math.floor(typed.length / 5)) + 1;
+  for (const name of names) {
+    const edits = editDistance(typed.toLowerCase().replaceAll(/[-_]/g, ""), name.toLowerCase());
+    if (edits < fewest) [best, fewest] = [name, edits];
+  }
+  return best ?? names.find((name) => lastPart(name) === lastPart(typed)) ?? null;
+}
+
+/** Levenshtein: the fewest insertions, deletions and replacements of one letter. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length];
+}

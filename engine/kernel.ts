@@ -1,0 +1,121 @@
+// A kernel is one piece of device work with one meaning and two bodies: `cpu`, plain loops that say what it computes, and
+// `wgsl`, a file that says how it is fast. Its contract (bindings, axes, params) is declared once; the types of the plain
+// body, the WGSL parameter block and the checks all come from it.
+//
+// Axes. A tensor may be stored in several segments, cut along its first axis. A binding that names an axis promises that
+// the first axis of its tensor is that axis, so that the work can be cut at every segment boundary: one dispatch a cell.
+// Over a "map" axis cells are independent. Over a "reduce" axis they run in ascending order and a kernel continues from
+// what the cell before left: see `run` for how the gradient flags and `…Start`/`…Total` tell it. A binding without an axis
+// must be one segment.
+import type { NumberArray } from "./dtype.ts";
+
+/** "gradient" is a write that the tape lets assign or add: the param `addTo<Name>` says which. "update" reads and writes. */
+export type Access = "read" | "write" | "update" | "gradient";
+export interface Binding<Axis extends string = string> {
+  access: Access;
+  axis?: Axis;
+}
+export type ParamType = "u32" | "i32" | "f32";
+export type AxisKind = "map" | "reduce";
+export type Constants = Readonly<Record<string, number | boolean | string>>;
+
+type AxisParams<A extends string> = { [K in A | `${A}Start` | `${A}Total`]: number };
+type AddFlags<B> = { [K in keyof B as B[K] extends { access: "gradient" } ? `addTo${Capitalize<K & string>}` : never]: number };
+/** Everything a kernel body can ask of `params`: its own params, its axes' extents, and its gradients' assign-or-add flags. */
+export type KernelParams<A extends string, B, P> = AxisParams<A> & AddFlags<B> & { [K in keyof P]: number };
+
+export interface KernelDefinition<
+  A extends string,
+  B extends Readonly<Record<string, Binding<A>>>,
+  P extends Readonly<Record<string, ParamType>>,
+> {
+  name: string;
+  axes?: Readonly<Record<A, AxisKind>>;
+  bindings: B;
+  params?: P;
+  /** The meaning: plain loops over the cell. Arrays start at the cell's first row. */
+  cpu: (bindings: { [K in keyof B]: NumberArray }, params: KernelParams<A, B, P>, constants: Constants) => void;
+  /** The file with the fast body. */
+  wgsl: URL;
+  /** Shared WGSL functions (files in engine/webgpu/shared) that the body calls. */
+  uses?: readonly string[];
+  /** Constants that specialise a pipeline, with their usual values. */
+  constants?: Constants;
+  /** Workgroups of one cell; a single count past the adapter's limit is folded into two axes (`flatWorkgroup` undoes it). */
+  workgroups: (params: KernelParams<A, B, P>, constants: Constants) => readonly [number] | readonly [number, number, number];
+}
+
+export interface Kernel<
+  A extends string = string,
+  B extends Readonly<Record<string, Binding<A>>> = Readonly<Record<string, Binding<A>>>,
+  P extends Readonly<Record<string, ParamType>> = Readonly<Record<string, ParamType>>,
+> extends KernelDefinition<A, B, P> {
+  readonly axes: Readonly<Record<A, AxisKind>>;
+  readonly params: P;
+  readonly constants: Constants;
+  readonly uses: readonly string[];
+}
+
+/** A kernel whose own types are forgotten: what the backends handle. */
+export interface AnyKernel {
+  readonly name: string;
+  readonly axes: Readonly<Record<string, AxisKind>>;
+  readonly bindings: Readonly<Record<string, Binding>>;
+  readonly params: Readonly<Record<string, ParamType>>;
+  readonly constants: Constants;
+  readonly uses: readonly string[];
+  readonly wgsl: URL;
+  readonly cpu: (bindings: Record<string, NumberArray>, params: Record<string, number>, constants: Constants) => void;
+  readonly workgroups: (
+    params: Record<string, number>,
+    constants: Constants,
+  ) => readonly [number] | readonly [number, number, number];
+}
+
+const known = new Map<string, AnyKernel>();
+
+/** Declares a kernel. Names are unique: pipelines, traces and errors go by them. */
+export function defineKernel<
+  const A extends string = never,
+  const B extends Readonly<Record<string, Binding<A>>> = Readonly<Record<string, Binding<A>>>,
+  const P extends Readonly<Record<string, ParamType>> = Record<never, ParamType>,
+>(definition: KernelDefinition<A, B, P>): Kernel<A, B, P> {
+  if (known.has(definition.name)) throw new Error(`defineKernel: "${definition.name}" is declared twice`);
+  const kernel = {
+    ...definition,
+    axes: definition.axes ?? ({} as Readonly<Record<A, AxisKind>>),
+    params: definition.params ?? ({} as P),
+    constants: definition.constants ?? {},
+    uses: definition.uses ?? [],
+  };
+  known.set(kernel.name, eraseKernel(kernel));
+  return kernel;
+}
+
+/** Forgets a kernel's types. Sound because `run` hands its body exactly the bindings and params that it declares. */
+export function eraseKernel<A extends string, B extends Readonly<Record<string, Binding<A>>>, P extends Readonly<Record<string, ParamType>>>(
+  kernel: Kernel<A, B, P>,
+): AnyKernel {
+  return kernel as unknown as AnyKernel;
+}
+
+/** All kernels declared so far (those of the modules that were imported): `npm run check` compiles each. */
+export function knownKernels(): readonly AnyKernel[] {
+  return [...known.values()];
+}
+
+export function addFlag(binding: string): string {
+  return `addTo${binding[0].toUpperCase()}${binding.slice(1)}`;
+}
+
+/** Names and types of the parameter block, in its order: axes, binding bases, assign-or-add flags, the kernel's own. */
+export function parameterBlock(kernel: AnyKernel): { name: string; type: ParamType }[] {
+  const block: { name: string; type: ParamType }[] = [];
+  for (const axis of Object.keys(kernel.axes))
+    for (const end of ["", "Start", "Total"]) block.push({ name: axis + end, type: "u32" });
+  for (const binding of Object.keys(kernel.bindings)) block.push({ name: `${binding}Base`, type: "u32" });
+  for (const [binding, { access }] of Object.entries(kernel.bindings))
+    if (access === "gradient") block.push({ name: addFlag(binding), type: "u32" });
+  for (const [name, type] of Object.entries(kernel.params)) block.push({ name, type });
+  return block;
+}

@@ -1,0 +1,52 @@
+// Opens a backend: the adapter that openAdapter finds, or the plain-TypeScript backend where there is none.
+import type { Backend } from "./backend.ts";
+import { CpuBackend } from "./cpu/backend.ts";
+import { AdapterError } from "./errors.ts";
+import { captureNativeStderr } from "./host/native-stderr.ts";
+import { type AdapterInfo, openAdapter, whyNoAdapter } from "./webgpu/adapter.ts";
+import { WebGpuBackend } from "./webgpu/backend.ts";
+
+export interface BackendOptions {
+  /** "auto": WebGPU where there is an adapter, else plain TypeScript. */
+  backend?: "auto" | "webgpu" | "cpu";
+  /** See openAdapter. */
+  adapter?: string;
+  /** Lower the buffer limit, bytes: tests force tensors into segments with it. */
+  maxBufferBytes?: number;
+}
+
+export interface OpenedBackend {
+  backend: Backend;
+  /** null for the plain backend. */
+  adapter: AdapterInfo | null;
+  /** What would be faster here, and how to get it; null when nothing would. */
+  fasterHint: string | null;
+}
+
+/** @throws AdapterError when WebGPU, or a named adapter, was asked for and cannot be had */
+export async function openBackend(options: BackendOptions = {}): Promise<OpenedBackend> {
+  const { backend = "auto", maxBufferBytes } = options;
+  const plain = (hint: string): OpenedBackend => ({ backend: new CpuBackend({ maxBufferBytes }), adapter: null, fasterHint: hint });
+  if (backend === "cpu") return plain("Any WebGPU adapter would be faster (--backend auto).");
+  const opened = await openAdapter({ adapter: options.adapter });
+  if (opened === null) {
+    if (backend === "webgpu")
+      throw new AdapterError(
+        `--backend webgpu: no adapter was found: ${whyNoAdapter()}. Install a Vulkan driver, or run with --backend cpu.`,
+      );
+    return plain(`No WebGPU adapter was found (${whyNoAdapter()}).`);
+  }
+  const { adapter, info } = opened;
+  const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
+  // Dawn remarks on limits that it lowered; nobody can act on that.
+  const { value } = captureNativeStderr(() =>
+    adapter.requestDevice({ label: "foothold", requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } }),
+  );
+  const device = await value;
+  const style = info.kind === "lavapipe" || info.kind === "swiftshader" ? info.kind : "gpu";
+  return {
+    backend: new WebGpuBackend(device, { description: `${info.name}, ${info.driver}`, style, maxBufferBytes }),
+    adapter: info,
+    fasterHint: info.fasterHint,
+  };
+}

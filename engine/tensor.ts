@@ -1,0 +1,198 @@
+// Tensors: shape, dtype, and storage as a list of segments cut along the first axis, each within the backend's buffer
+// limit. Lifetime is explicit: the garbage collector does not see device memory (scope.ts).
+import type { Backend, BufferHandle } from "./backend.ts";
+import { bytesPerElement, type DType, type NumberArray, toArray } from "./dtype.ts";
+import { OutOfMemoryError, ShapeError } from "./errors.ts";
+import { registerInScope } from "./scope.ts";
+
+export type Shape = readonly number[];
+
+/** `rows` rows of a tensor, beginning `base` elements into `buffer`. */
+export interface Segment {
+  readonly buffer: BufferHandle;
+  readonly base: number;
+  readonly rows: number;
+}
+
+/** What is freed as one: the buffers that an allocation made. */
+export class Storage {
+  readonly backend: Backend;
+  readonly buffers: readonly BufferHandle[];
+  isFreed = false;
+
+  constructor(backend: Backend, buffers: readonly BufferHandle[]) {
+    this.backend = backend;
+    this.buffers = buffers;
+  }
+
+  free(): void {
+    if (this.isFreed) return;
+    this.isFreed = true;
+    for (const buffer of this.buffers) this.backend.release(buffer);
+  }
+}
+
+let nextId = 1;
+
+export class Tensor {
+  readonly id = nextId++;
+  readonly backend: Backend;
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly segments: readonly Segment[];
+  /** What owns the memory; null for a view into memory that somebody else owns. */
+  readonly storage: Storage;
+  /** Whether the tape follows it: parameters, and what ops made from them. */
+  requiresGradient = false;
+
+  constructor(backend: Backend, shape: Shape, dtype: DType, segments: readonly Segment[], storage: Storage) {
+    this.backend = backend;
+    this.shape = shape;
+    this.dtype = dtype;
+    this.segments = segments;
+    this.storage = storage;
+  }
+
+  get size(): number {
+    return sizeOf(this.shape);
+  }
+
+  /** Length of the first axis; a scalar has one row. */
+  get rows(): number {
+    return this.shape[0] ?? 1;
+  }
+
+  /** Elements in a row: the product of all axes but the first. */
+  get rowSize(): number {
+    return sizeOf(this.shape.slice(1));
+  }
+
+  /** The same elements under another shape. The first axis may be split or merged where no segment is cut inside a row. */
+  view(shape: Shape): Tensor {
+    if (sizeOf(shape) !== this.size)
+      throw new ShapeError(`view: expected ${this.size} elements as [${this.shape}], got [${shape}], ${sizeOf(shape)} elements`);
+    const from = this.rowSize;
+    const to = sizeOf(shape.slice(1));
+    const segments = this.segments.map((s) => ({ ...s, rows: to === 0 ? (shape[0] ?? 1) : (s.rows * from) / to }));
+    if (segments.some((s) => !Number.isInteger(s.rows)))
+      throw new ShapeError(`view: a segment of [${this.shape}] would be cut inside a row of [${shape}]`);
+    return new Tensor(this.backend, shape, this.dtype, segments, this.storage);
+  }
+
+  /** Rows start … start + count − 1, without a copy. */
+  sliceRows(start: number, count: number): Tensor {
+    if (start < 0 || count < 0 || start + count > this.rows)
+      throw new ShapeError(`sliceRows: rows ${start}…${start + count} of [${this.shape}]`);
+    const segments: Segment[] = [];
+    let first = 0;
+    for (const s of this.segments) {
+      const from = Math.max(start, first);
+      const to = Math.min(start + count, first + s.rows);
+      if (to > from) segments.push({ buffer: s.buffer, base: s.base + (from - first) * this.rowSize, rows: to - from });
+      first += s.rows;
+    }
+    if (segments.length === 0) segments.push({ ...this.segments[0], rows: 0 });
+    return new Tensor(this.backend, [count, ...this.shape.slice(1)], this.dtype, segments, this.storage);
+  }
+
+  /** Replaces all elements. */
+  write(values: ArrayLike<number>): void {
+    if (values.length !== this.size)
+      throw new ShapeError(`write: expected ${this.size} elements for [${this.shape}], got ${values.length}`);
+    const data = toArray(this.dtype, values);
+    let offset = 0;
+    for (const s of this.segments) {
+      const length = s.rows * this.rowSize;
+      if (length > 0) this.backend.write(s.buffer, s.base, data.subarray(offset, offset + length));
+      offset += length;
+    }
+  }
+
+  /** All elements, after the work given so far. */
+  async read(): Promise<NumberArray> {
+    return (await readTensors([this]))[0];
+  }
+
+  free(): void {
+    this.storage.free();
+  }
+}
+
+export function sizeOf(shape: Shape): number {
+  return shape.reduce((product, n) => product * n, 1);
+}
+
+/** How many rows go into each segment under the backend's limits. Throws when one row alone is too large. */
+export function segmentRows(backend: Backend, shape: Shape, dtype: DType, label: string): number[] {
+  const rows = shape[0] ?? 1;
+  const rowBytes = sizeOf(shape.slice(1)) * bytesPerElement[dtype];
+  const { maxBufferBytes, segmentAlignment } = backend.limits;
+  if (rows * rowBytes <= maxBufferBytes) return [rows];
+  if (rowBytes > maxBufferBytes)
+    throw new OutOfMemoryError(
+      `${label}: one row of [${shape}] ${dtype} is ${rowBytes} bytes, the adapter's largest binding is ${maxBufferBytes}. ` +
+        "Choose an adapter with larger bindings (--adapter).",
+    );
+  let most = Math.floor(maxBufferBytes / rowBytes);
+  // A multiple of the alignment keeps every segment's start aligned for vector loads. Where even the smallest such
+  // count is too large, each segment has a buffer of its own, which is aligned anyway.
+  for (let n = most; n > 0; n--)
+    if ((n * rowBytes) % segmentAlignment === 0) {
+      most = n;
+      break;
+    }
+  const counts: number[] = [];
+  for (let left = rows; left > 0; left -= most) counts.push(Math.min(most, left));
+  return counts;
+}
+
+/** A new tensor of undefined content, owned by the innermost scope. */
+export function empty(backend: Backend, shape: Shape, dtype: DType = "f32", label = "tensor"): Tensor {
+  const rowSize = sizeOf(shape.slice(1));
+  const segments = segmentRows(backend, shape, dtype, label).map((rows) => ({
+    buffer: backend.allocate(rows * rowSize * bytesPerElement[dtype], dtype, label),
+    base: 0,
+    rows,
+  }));
+  const storage = new Storage(
+    backend,
+    segments.map((s) => s.buffer),
+  );
+  registerInScope(storage);
+  return new Tensor(backend, shape, dtype, segments, storage);
+}
+
+/** A new tensor with these elements, owned by the innermost scope. */
+export function fromArray(
+  backend: Backend,
+  values: ArrayLike<number>,
+  shape: Shape = [values.length],
+  dtype: DType = "f32",
+  label = "tensor",
+): Tensor {
+  const tensor = empty(backend, shape, dtype, label);
+  tensor.write(values);
+  return tensor;
+}
+
+/** Reads several tensors of one backend in one go. */
+export async function readTensors(tensors: readonly Tensor[]): Promise<NumberArray[]> {
+  if (tensors.length === 0) return [];
+  const ranges = tensors.flatMap((t) =>
+    t.segments.map((s) => ({ buffer: s.buffer, base: s.base, length: s.rows * t.rowSize, dtype: t.dtype })),
+  );
+  const parts = await tensors[0].backend.read(ranges);
+  let next = 0;
+  return tensors.map((t) => {
+    const own = parts.slice(next, next + t.segments.length);
+    next += t.segments.length;
+    if (own.length === 1) return own[0];
+    const whole = toArray(t.dtype, new Array(t.size).fill(0));
+    let offset = 0;
+    for (const part of own) {
+      whole.set(part, offset);
+      offset += part.length;
+    }
+    return whole;
+  });
+}

@@ -1,0 +1,88 @@
+// Pipelines and bind groups, made once for each content: a pipeline for a kernel and its constants, a bind group for a
+// kernel and its buffers. Whole buffers are bound and offsets are params, so a step that runs again finds all its groups.
+import type { AnyKernel, Constants } from "../kernel.ts";
+import { composeWgsl } from "./compose.ts";
+import type { PooledBuffer } from "./pool.ts";
+
+interface Layout {
+  group: GPUBindGroupLayout;
+  pipeline: GPUPipelineLayout;
+}
+
+/** Bytes of one parameter block, and what dynamic uniform offsets are multiples of. */
+export const blockBytes = 256;
+
+export class Pipelines {
+  readonly #device: GPUDevice;
+  readonly #uniforms: GPUBuffer;
+  readonly #layouts = new Map<string, Layout>();
+  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  readonly #groups = new Map<string, GPUBindGroup>();
+  readonly #groupsOfBuffer = new Map<number, Set<string>>();
+
+  constructor(device: GPUDevice, uniforms: GPUBuffer) {
+    this.#device = device;
+    this.#uniforms = uniforms;
+  }
+
+  get count(): number {
+    return this.#pipelines.size;
+  }
+
+  pipeline(kernel: AnyKernel, constants: Constants): GPUComputePipeline {
+    const key = `${kernel.name} ${JSON.stringify(constants)}`;
+    const found = this.#pipelines.get(key);
+    if (found !== undefined) return found;
+    const module = this.#device.createShaderModule({ label: key, code: composeWgsl(kernel, constants) });
+    const pipeline = this.#device.createComputePipeline({
+      label: key,
+      layout: this.#layout(kernel).pipeline,
+      compute: { module, entryPoint: "main" },
+    });
+    this.#pipelines.set(key, pipeline);
+    return pipeline;
+  }
+
+  group(kernel: AnyKernel, buffers: readonly PooledBuffer[]): GPUBindGroup {
+    let key = kernel.name;
+    for (const buffer of buffers) key += ` ${buffer.id}`;
+    const found = this.#groups.get(key);
+    if (found !== undefined) return found;
+    const entries: GPUBindGroupEntry[] = buffers.map((buffer, binding) => ({ binding, resource: { buffer: buffer.gpu } }));
+    entries.push({ binding: buffers.length, resource: { buffer: this.#uniforms, size: blockBytes } });
+    const group = this.#device.createBindGroup({ label: kernel.name, layout: this.#layout(kernel).group, entries });
+    this.#groups.set(key, group);
+    for (const { id } of buffers) {
+      const keys = this.#groupsOfBuffer.get(id);
+      if (keys === undefined) this.#groupsOfBuffer.set(id, new Set([key]));
+      else keys.add(key);
+    }
+    return group;
+  }
+
+  /** Forgets the bind groups of a buffer that is about to be destroyed. */
+  forget(buffer: PooledBuffer): void {
+    for (const key of this.#groupsOfBuffer.get(buffer.id) ?? []) this.#groups.delete(key);
+    this.#groupsOfBuffer.delete(buffer.id);
+  }
+
+  #layout(kernel: AnyKernel): Layout {
+    const found = this.#layouts.get(kernel.name);
+    if (found !== undefined) return found;
+    const bindings = Object.values(kernel.bindings);
+    const entries: GPUBindGroupLayoutEntry[] = bindings.map(({ access }, binding) => ({
+      binding,
+      visibility: GPUShaderStage.COMPUTE,
+      buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+    }));
+    entries.push({
+      binding: bindings.length,
+      visibility: GPUShaderStage.COMPUTE,
+      buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: blockBytes },
+    });
+    const group = this.#device.createBindGroupLayout({ label: kernel.name, entries });
+    const layout = { group, pipeline: this.#device.createPipelineLayout({ label: kernel.name, bindGroupLayouts: [group] }) };
+    this.#layouts.set(kernel.name, layout);
+    return layout;
+  }
+}
