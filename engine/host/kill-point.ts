@@ -4,7 +4,7 @@
 // finally, no flush. Without the variable a kill point is one comparison.
 import { UserError } from "../errors.ts";
 
-const wanted = parse(process.env["FOOTHOLD_KILL_AT"]);
+let wanted: { name: string; count: number } | null | undefined;
 let calls = 0;
 
 function parse(text: string | undefined): { name: string; count: number } | null {
@@ -22,6 +22,7 @@ function parse(text: string | undefined): { name: string; count: number } | null
  * @param leave  run just before dying, to leave behind what a cut in the middle of a write would
  */
 export function killPoint(name: string, leave?: () => void): void {
+  if (wanted === undefined) wanted = parse(process.env["FOOTHOLD_KILL_AT"]);
   if (wanted?.name !== name || ++calls !== wanted.count) return;
   leave?.();
   process.kill(process.pid, "SIGKILL");

@@ -1,0 +1,57 @@
+// Advantages of a group: how much better than its siblings each completion of one prompt did. On the host and in float64,
+// since there are few of them and a group whose rewards are nearly equal divides one small number by another.
+
+export type AdvantageKind = "grpo" | "grpo_sample" | "dr_grpo" | "leave_one_out";
+
+export const advantageKinds: readonly AdvantageKind[] = ["grpo", "grpo_sample", "dr_grpo", "leave_one_out"];
+
+const EPSILON = 1e-8;
+
+/**
+ * Advantages of one group of G rewards, with m their mean:
+ * - `grpo`           (r − m) / (s + 1e-8), s the population standard deviation (÷ G)
+ * - `grpo_sample`    the same with the sample's (÷ G − 1)
+ * - `dr_grpo`        r − m (Liu et al. 2025)
+ * - `leave_one_out`  r minus the mean of the others, = (r − m)·G / (G − 1) (Ahmadian et al. 2024)
+ *
+ * All are exactly 0 when the rewards are equal, so also for a group of one: there is nothing to prefer.
+ * @throws Error on a reward that is not finite: it would silence or poison its whole group
+ */
+export function groupAdvantages(kind: AdvantageKind, rewards: ArrayLike<number>): Float64Array {
+  const size = rewards.length;
+  const values = Float64Array.from(rewards);
+  const broken = values.findIndex((reward) => !Number.isFinite(reward));
+  if (broken >= 0)
+    throw new Error(`advantages: expected finite rewards, got ${values[broken]} at ${broken} of ${size}`);
+  if (values.every((reward) => reward === values[0])) return new Float64Array(size);
+  const mean = values.reduce((sum, reward) => sum + reward, 0) / size;
+  const centred = values.map((reward) => reward - mean);
+  const squares = centred.reduce((sum, difference) => sum + difference * difference, 0);
+  const scale = (): number => {
+    switch (kind) {
+      case "grpo":
+        return 1 / (Math.sqrt(squares / size) + EPSILON);
+      case "grpo_sample":
+        return 1 / (Math.sqrt(squares / (size - 1)) + EPSILON);
+      case "dr_grpo":
+        return 1;
+      case "leave_one_out":
+        return size / (size - 1);
+      default:
+        return kind satisfies never;
+    }
+  };
+  const factor = scale();
+  return centred.map((difference) => difference * factor);
+}
+
+/** Advantages of a batch of groups that follow one another, each of `groupSize` rewards. */
+export function batchAdvantages(kind: AdvantageKind, rewards: ArrayLike<number>, groupSize: number): Float64Array {
+  if (!Number.isSafeInteger(groupSize) || groupSize < 1 || rewards.length % groupSize !== 0)
+    throw new Error(`advantages: expected whole groups of ${groupSize}, got ${rewards.length} rewards`);
+  const values = Float64Array.from(rewards);
+  const advantages = new Float64Array(values.length);
+  for (let start = 0; start < values.length; start += groupSize)
+    advantages.set(groupAdvantages(kind, values.subarray(start, start + groupSize)), start);
+  return advantages;
+}

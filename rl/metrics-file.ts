@@ -1,0 +1,104 @@
+// metrics.jsonl: one line of JSON for each record of a run, in the order of steps, for people and pandas alike.
+// A resumed run's file must equal an undisturbed one's byte for byte. So nothing here is a time, and a file is opened at
+// the step that the run goes on from: lines of later steps, and a last line that was cut off, are taken away first.
+import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
+import { FileError } from "../engine/index.ts";
+
+export type MetricValue = number | string | boolean | null;
+
+/** `step` is the step whose weights the record is about. Keys are written in the order they come in. */
+export interface MetricsRecord {
+  readonly step: number;
+  readonly [metric: string]: MetricValue;
+}
+
+export interface MetricsFile {
+  /** Bytes that opening took away: later steps, or a torn last line. */
+  readonly removedBytes: number;
+  /** Step of the last record in the file, or -1. */
+  readonly lastStep: number;
+  /**
+   * Writes one line and waits until it is on the disk: the caller saves its state after it, so that no saved state is
+   * ahead of its metrics. A number that is not finite becomes null. @throws Error when the step is before the last one
+   */
+  append(record: MetricsRecord): void;
+  close(): void;
+}
+
+/**
+ * Opens, or makes, the file of a run that has come as far as `step`; -1 for one that begins.
+ * @throws FileError when a line that should stay is damaged
+ */
+export function openMetrics(path: string, step: number): MetricsFile {
+  const file = openSync(path, "a+");
+  let lastStep: number;
+  let removedBytes: number;
+  try {
+    const bytes = readFileSync(file);
+    const kept = keptPrefix(bytes, step, path);
+    lastStep = kept.lastStep;
+    removedBytes = bytes.length - kept.length;
+    if (removedBytes > 0) {
+      ftruncateSync(file, kept.length);
+      fsyncSync(file);
+    }
+  } catch (caught) {
+    closeSync(file);
+    throw caught;
+  }
+  return {
+    removedBytes,
+    get lastStep() {
+      return lastStep;
+    },
+    append(record) {
+      if (!Number.isSafeInteger(record.step) || record.step < 0 || record.step < lastStep)
+        throw new Error(`${path}: expected a step from ${Math.max(lastStep, 0)} on, got ${record.step}`);
+      const line = Buffer.from(`${JSON.stringify(record)}\n`);
+      for (let written = 0; written < line.length; ) written += writeSync(file, line, written);
+      fsyncSync(file);
+      lastStep = record.step;
+    },
+    close: () => closeSync(file),
+  };
+}
+
+/** Length in bytes of the lines up to `step`, and the step of the last of them. Steps never fall, so they are a prefix. */
+function keptPrefix(bytes: Buffer, step: number, path: string): { length: number; lastStep: number } {
+  let length = 0;
+  let lastStep = -1;
+  for (let start = 0, line = 1; start < bytes.length; line++) {
+    const newline = bytes.indexOf("\n", start);
+    const end = newline < 0 ? bytes.length : newline;
+    const found = newline < 0 ? null : stepOf(bytes.toString("utf8", start, end));
+    if (found !== null && found > step) break;
+    if (found === null || found < lastStep) {
+      // A kill or a power cut spoils the end of a file. What is damaged before lines that should stay was not torn, and a
+      // sound line of an earlier step is no tear either.
+      const soundAfter = bytes
+        .toString("utf8", end)
+        .split("\n")
+        .slice(0, -1)
+        .some((later) => (stepOf(later) ?? Number.POSITIVE_INFINITY) <= step);
+      if (found === null && !soundAfter) break;
+      throw new FileError(
+        `${path}: line ${line}: expected a record {"step": …} of step ${Math.max(lastStep, 0)} or later, got ` +
+          `${JSON.stringify(bytes.toString("utf8", start, Math.min(end, start + 60)))}. Restore the file, or delete the line.`,
+      );
+    }
+    lastStep = found;
+    start = end + 1;
+    length = start;
+  }
+  return { length, lastStep };
+}
+
+function stepOf(line: string): number | null {
+  try {
+    const record: unknown = JSON.parse(line);
+    if (typeof record !== "object" || record === null || !("step" in record)) return null;
+    return typeof record.step === "number" && Number.isSafeInteger(record.step) ? record.step : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,128 @@
+// TensorBoard event files, scalars only. The format is small and frozen: a file is a row of TFRecords, each a protobuf
+// `Event`, so writing it takes a page, where a dependency would bring all of TensorFlow's schema.
+//
+// record  u64 length · u32 masked CRC-32C of the length · bytes · u32 masked CRC-32C of the bytes, little-endian
+// Event   1: double wall_time, 2: int64 step, then one of 3: string file_version, 5: Summary, 7: SessionLog
+// Summary 1: repeated Value { 1: string tag, 2: float simple_value };  SessionLog  1: status, START = 1
+//
+// A file is never opened twice: each run, resumed or not, adds one to the folder, and TensorBoard reads them in the order
+// of their names. What a resumed run repeats is dropped by TensorBoard itself, at a session start that names the step.
+import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { join } from "node:path";
+
+/** A file of scalars being written. Every record reaches the operating system at once; a torn last one is ignored. */
+export interface TensorBoardWriter {
+  readonly path: string;
+  /** A point of the curve `tag`. `wallTime` is in seconds since 1970. The value is stored in float32. */
+  scalar(tag: string, value: number, step: number, wallTime: number): void;
+  close(): void;
+}
+
+/**
+ * Starts an event file in `folder`, which is made if need be. Its name holds the second it was made and no host.
+ * @param wallTime    seconds since 1970
+ * @param resumeStep  the first step to come of a run that goes on: TensorBoard forgets points of this step and later
+ */
+export function openTensorBoard(folder: string, wallTime: number, resumeStep?: number): TensorBoardWriter {
+  mkdirSync(folder, { recursive: true });
+  const { path, file } = createFile(folder, Math.floor(wallTime));
+  let isOpen = true;
+  const write = (event: Uint8Array) => {
+    if (!isOpen) throw new Error(`${path}: written to after it was closed`);
+    writeAll(file, encodeRecord(event));
+  };
+  write(encodeEvent(wallTime, 0, field(3, "brain.Event:2")));
+  if (resumeStep !== undefined) write(encodeEvent(wallTime, resumeStep, field(7, varintField(1, 1))));
+  return {
+    path,
+    scalar(tag, value, step, time) {
+      write(encodeEvent(time, step, field(5, field(1, Buffer.concat([field(1, tag), floatField(2, value)])))));
+    },
+    close() {
+      if (isOpen) closeSync(file);
+      isOpen = false;
+    },
+  };
+}
+
+/** A new file; a second one within one second takes the next number. */
+function createFile(folder: string, second: number): { path: string; file: number } {
+  for (let number = 0; ; number++) {
+    const name = `events.out.tfevents.${String(second).padStart(10, "0")}.foothold.${String(number).padStart(3, "0")}`;
+    const path = join(folder, name);
+    try {
+      return { path, file: openSync(path, "ax") };
+    } catch (caught) {
+      if (!(caught instanceof Error && "code" in caught && caught.code === "EEXIST")) throw caught;
+    }
+  }
+}
+
+function writeAll(file: number, bytes: Uint8Array): void {
+  for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written);
+}
+
+/** A TFRecord. */
+export function encodeRecord(bytes: Uint8Array): Uint8Array {
+  const record = Buffer.alloc(bytes.length + 16);
+  record.writeBigUInt64LE(BigInt(bytes.length), 0);
+  record.writeUInt32LE(maskedCrc32c(record.subarray(0, 8)), 8);
+  record.set(bytes, 12);
+  record.writeUInt32LE(maskedCrc32c(bytes), 12 + bytes.length);
+  return record;
+}
+
+// Castagnoli's polynomial, reflected: what the record format asks for (zlib.crc32 is the other polynomial).
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let rest = byte;
+  for (let bit = 0; bit < 8; bit++) rest = rest & 1 ? (rest >>> 1) ^ 0x82f63b78 : rest >>> 1;
+  return rest;
+});
+
+/** CRC-32C (Castagnoli), as an unsigned number. */
+export function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 0xff] ^ (crc >>> 8);
+  return ~crc >>> 0;
+}
+
+/** A CRC over data that itself holds CRCs says little, so records store it rotated and shifted. */
+export function maskedCrc32c(bytes: Uint8Array): number {
+  const crc = crc32c(bytes);
+  return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
+}
+
+// Protobuf: a field is its number and wire type (0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes), then the
+// value; a number that is 0 is left out, save inside a `oneof`, where its presence is what is meant.
+
+function encodeEvent(wallTime: number, step: number, what: Uint8Array): Uint8Array {
+  if (!Number.isSafeInteger(step) || step < 0) throw new Error(`tensorboard: expected a step from 0 on, got ${step}`);
+  const time = Buffer.alloc(9);
+  time[0] = (1 << 3) | 1;
+  time.writeDoubleLE(wallTime, 1);
+  return Buffer.concat([time, step === 0 ? new Uint8Array() : varintField(2, step), what]);
+}
+
+function field(number: number, content: string | Uint8Array): Uint8Array {
+  const bytes = Buffer.from(content);
+  return Buffer.concat([Uint8Array.of((number << 3) | 2), varint(bytes.length), bytes]);
+}
+
+function varintField(number: number, value: number): Uint8Array {
+  return Buffer.concat([Uint8Array.of(number << 3), varint(value)]);
+}
+
+function floatField(number: number, value: number): Uint8Array {
+  const bytes = Buffer.alloc(5);
+  bytes[0] = (number << 3) | 5;
+  bytes.writeFloatLE(value, 1);
+  return bytes;
+}
+
+function varint(value: number): Uint8Array {
+  const bytes: number[] = [];
+  let rest = value;
+  // Division, not shifts: steps may pass 2³¹.
+  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 128);
+  return Uint8Array.from([...bytes, rest]);
+}
