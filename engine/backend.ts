@@ -30,7 +30,12 @@ export interface BackendStatistics {
   peakBytes: number;
   pooledBytes: number;
   dispatches: number;
+  /** Floating-point operations of the kernels that count them. */
+  flops: number;
   submissions: number;
+  /** Time spent encoding and handing over work, and time spent waiting for it, ms. */
+  encodeMs: number;
+  waitMs: number;
   pipelines: number;
 }
 

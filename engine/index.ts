@@ -3,6 +3,7 @@ export type { Backend, BackendStatistics } from "./backend.ts";
 export { backward, GradientMap, type GradientStore, noGradient, record, recompute, reshape } from "./autograd.ts";
 export { CpuBackend } from "./cpu/backend.ts";
 export type { DType, NumberArray } from "./dtype.ts";
+export * from "./dtype-conversion.ts";
 export * from "./errors.ts";
 export { defineKernel } from "./kernel.ts";
 export { type BackendOptions, openBackend, type OpenedBackend } from "./open.ts";

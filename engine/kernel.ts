@@ -43,6 +43,8 @@ export interface KernelDefinition<
   constants?: Constants;
   /** Workgroups of one cell; a single count past the adapter's limit is folded into two axes (`flatWorkgroup` undoes it). */
   workgroups: (params: KernelParams<A, B, P>, constants: Constants) => readonly [number] | readonly [number, number, number];
+  /** Floating-point operations of one cell, for kernels whose arithmetic is worth counting; a multiply-add is two. */
+  flops?: (params: KernelParams<A, B, P>) => number;
 }
 
 export interface Kernel<
@@ -70,6 +72,7 @@ export interface AnyKernel {
     params: Record<string, number>,
     constants: Constants,
   ) => readonly [number] | readonly [number, number, number];
+  readonly flops?: (params: Record<string, number>) => number;
 }
 
 const known = new Map<string, AnyKernel>();

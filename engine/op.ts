@@ -11,6 +11,8 @@ export interface OpDefinition<I extends string, O extends string, S extends stri
   name: string;
   /** Inputs that may be left out. */
   optional?: readonly I[];
+  /** Inputs that are taken as given: no gradient flows into them, whatever made them. */
+  constants?: readonly I[];
   /** Checks the inputs' shapes and gives those of outputs and saved tensors. */
   shapes: (inputs: { [K in I]: Shape }, settings: Settings) => { [K in O | S]: Shape };
   /** dtype of outputs and saved tensors where it is not that of the first floating-point input. */
@@ -48,10 +50,12 @@ export function defineOp<I extends string, O extends string, S extends string = 
     );
     definition.forward(run, inputs, outputs, settings);
     const { vjp } = definition;
-    if (vjp !== undefined && shouldRecord(present)) {
+    const constants: readonly string[] = definition.constants ?? [];
+    const followed: Record<string, Tensor> = Object.fromEntries(Object.entries<Tensor>(inputs).filter(([name]) => !constants.includes(name)));
+    if (vjp !== undefined && shouldRecord(Object.values(followed))) {
       const node: Node = {
         name: definition.name,
-        inputs,
+        inputs: followed,
         outputs,
         backward: (upstream, targets) =>
           vjp(run, { ...inputs, ...outputs }, upstream as { [K in O]: Tensor }, targets as { [K in I]?: GradientTarget }, settings),

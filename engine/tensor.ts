@@ -123,7 +123,7 @@ export function sizeOf(shape: Shape): number {
 }
 
 /** How many rows go into each segment under the backend's limits. Throws when one row alone is too large. */
-export function segmentRows(backend: Backend, shape: Shape, dtype: DType, label: string): number[] {
+export function segmentRows(backend: Pick<Backend, "limits">, shape: Shape, dtype: DType, label: string): number[] {
   const rows = shape[0] ?? 1;
   const rowBytes = sizeOf(shape.slice(1)) * bytesPerElement[dtype];
   const { maxBufferBytes, segmentAlignment } = backend.limits;

@@ -23,7 +23,10 @@ export class CpuBackend implements Backend {
     peakBytes: 0,
     pooledBytes: 0,
     dispatches: 0,
+    flops: 0,
     submissions: 0,
+    encodeMs: 0,
+    waitMs: 0,
     pipelines: 0,
   };
   #next = 1;
@@ -62,8 +65,11 @@ export class CpuBackend implements Backend {
   dispatch({ kernel, buffers, params, constants }: Dispatch): void {
     const names = Object.keys(kernel.bindings);
     const views = Object.fromEntries(buffers.map(({ buffer, base }, i) => [names[i], this.#array(buffer).subarray(base)]));
+    const start = performance.now();
     kernel.cpu(views, params, constants);
+    this.#statistics.waitMs += performance.now() - start;
     this.#statistics.dispatches++;
+    this.#statistics.flops += kernel.flops?.(params) ?? 0;
   }
 
   flush(): void {}

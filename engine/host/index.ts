@@ -1,9 +1,9 @@
 // What every command shares when it talks to the machine: a second public face of the engine, since it computes nothing.
-export { type Command, runCommand } from "./command-line.ts";
+export { type Command, type CommandContext, runCommand } from "./command-line.ts";
 export * from "./files.ts";
 export { lockFolder } from "./folder-lock.ts";
 export { cacheFolder } from "./host-cache.ts";
-export { type Journal, MemberFile, openJournal, readJournal } from "./journal.ts";
+export { gzipMember, type Journal, MemberFile, openJournal, readJournal } from "./journal.ts";
 export { killPoint } from "./kill-point.ts";
 export { createProgress, formatDuration, formatRate, type Phase, type Progress } from "./progress.ts";
 export * from "./settings.ts";

@@ -43,7 +43,10 @@ export class WebGpuBackend implements Backend {
   #kernels: string[] = [];
   #failure: DeviceError | null = null;
   #dispatches = 0;
+  #flops = 0;
   #submissions = 0;
+  #encodeMs = 0;
+  #waitMs = 0;
 
   constructor(device: GPUDevice, options: WebGpuOptions) {
     this.device = device;
@@ -84,7 +87,13 @@ export class WebGpuBackend implements Backend {
     this.device.queue.writeBuffer(gpu, base * 4, data.buffer, data.byteOffset, data.byteLength);
   }
 
-  dispatch({ kernel, buffers, params, constants }: Dispatch): void {
+  dispatch(work: Dispatch): void {
+    const start = performance.now();
+    this.#encode(work);
+    this.#encodeMs += performance.now() - start;
+  }
+
+  #encode({ kernel, buffers, params, constants }: Dispatch): void {
     const groups = this.#workgroups(kernel, kernel.workgroups(params, constants));
     if (groups === null) return;
     if (this.#blockCount === blocksPerSubmission) this.flush();
@@ -106,10 +115,12 @@ export class WebGpuBackend implements Backend {
     pass.dispatchWorkgroups(...groups);
     this.#kernels.push(kernel.name);
     this.#dispatches++;
+    this.#flops += kernel.flops?.(params) ?? 0;
   }
 
   flush(): void {
     if (this.#pass === null || this.#encoder === null) return;
+    const start = performance.now();
     this.#pass.end();
     this.device.queue.writeBuffer(this.#uniforms, 0, this.#blockBytes, 0, this.#blockCount * blockBytes);
     this.device.queue.submit([this.#encoder.finish()]);
@@ -128,6 +139,7 @@ export class WebGpuBackend implements Backend {
     this.#blockCount = 0;
     this.#kernels = [];
     this.#submissions++;
+    this.#encodeMs += performance.now() - start;
   }
 
   async read(ranges: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[]): Promise<NumberArray[]> {
@@ -144,10 +156,13 @@ export class WebGpuBackend implements Backend {
       if (length > 0) encoder.copyBufferToBuffer((buffer as PooledBuffer).gpu, base * 4, staging, places[i], length * 4);
     });
     this.device.queue.submit([encoder.finish()]);
+    const start = performance.now();
     try {
       await staging.mapAsync(GPUMapMode.READ, 0, Math.max(bytes, 8));
     } catch (error) {
       throw this.#failure ?? new DeviceError(`reading from the GPU failed: ${asError(error).message}`);
+    } finally {
+      this.#waitMs += performance.now() - start;
     }
     const copy = staging.getMappedRange(0, Math.max(bytes, 8)).slice(0);
     staging.unmap();
@@ -169,7 +184,9 @@ export class WebGpuBackend implements Backend {
 
   async idle(): Promise<void> {
     this.flush();
+    const start = performance.now();
     await this.device.queue.onSubmittedWorkDone();
+    this.#waitMs += performance.now() - start;
     this.#throwFailure();
   }
 
@@ -180,7 +197,10 @@ export class WebGpuBackend implements Backend {
       peakBytes: this.#pool.peakBytes,
       pooledBytes: this.#pool.freeBytes,
       dispatches: this.#dispatches,
+      flops: this.#flops,
       submissions: this.#submissions,
+      encodeMs: this.#encodeMs,
+      waitMs: this.#waitMs,
       pipelines: this.#pipelines.count,
     };
   }

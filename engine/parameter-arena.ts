@@ -1,0 +1,347 @@
+// All parameters of a model in few buffers: the values and, on request, gradients and the optimiser's two moments, each in
+// an arena of the same layout. What treats every element alike (AdamW, the gradient norm) is then one dispatch a buffer.
+//
+// Layout. Tensors follow one another in the order given, each from a multiple of 64 elements on, into buffers within the
+// adapter's limit. A tensor that fits in a buffer is never cut; a larger one is cut along its first axis, and its parts
+// are placed like tensors of their own. What lies between tensors is zero in every arena and stays so.
+import type { GradientStore } from "./autograd.ts";
+import type { Backend, BackendLimits } from "./backend.ts";
+import { bytesPerElement, type NumberArray } from "./dtype.ts";
+import { ShapeError } from "./errors.ts";
+import { fillKernel } from "./ops/accumulate.ts";
+import { packPanels, panelShape } from "./ops/matmul.ts";
+import type { Parameter } from "./parameters.ts";
+import { run } from "./run.ts";
+import { keep } from "./scope.ts";
+import { empty, segmentRows, type Shape, sizeOf, Storage, Tensor } from "./tensor.ts";
+
+export interface ArenaEntry {
+  readonly shape: Shape;
+  /** Whether this matrix [out, in] owns a copy in panels, the layout that the forward product reads. */
+  readonly forwardCopy: boolean;
+}
+
+export interface ArenaOptions {
+  /** Room for gradients and both moments. Default false. */
+  trainable?: boolean;
+  /** Room for gradients alone. Default: as `trainable`. */
+  gradients?: boolean;
+  /** f64 on the plain backend, for yardsticks. Default f32. */
+  dtype?: "f32" | "f64";
+}
+
+/** Bytes on the device. */
+export interface ArenaMemory {
+  readonly values: number;
+  readonly gradients: number;
+  readonly moments: number;
+  readonly copies: number;
+}
+
+export type ArenaPart = "values" | "gradients" | "moment1" | "moment2";
+/** What a restart needs. */
+const stateParts = ["values", "moment1", "moment2"] as const;
+
+/** Tensors start at multiples of this, elements. */
+const alignment = 64;
+/** Reading goes in pieces of at most this, so that a large model needs no staging buffer of its own size. */
+const readPieceBytes = 64 * 2 ** 20;
+
+/** What an arena will take, without making it. */
+export function arenaMemory(
+  backend: Pick<Backend, "limits">,
+  entries: ReadonlyMap<string, ArenaEntry>,
+  options: ArenaOptions = {},
+): ArenaMemory {
+  const { dtype = "f32" } = options;
+  const bytes = layOut(backend.limits, entries, dtype).lengths.reduce((sum, n) => sum + n, 0) * bytesPerElement[dtype];
+  const parts = partsOf(options);
+  let copies = 0;
+  for (const { shape, forwardCopy } of entries.values())
+    if (forwardCopy) copies += sizeOf(panelShape(shape[0], shape[1])) * bytesPerElement[dtype];
+  return {
+    values: bytes,
+    gradients: parts.includes("gradients") ? bytes : 0,
+    moments: parts.includes("moment1") ? 2 * bytes : 0,
+    copies,
+  };
+}
+
+interface Arena {
+  readonly storage: Storage;
+  /** Each whole buffer as a tensor [elements]. */
+  readonly buffers: readonly Tensor[];
+  readonly tensors: ReadonlyMap<string, Tensor>;
+}
+
+export class ParameterArena {
+  readonly backend: Backend;
+  readonly dtype: "f32" | "f64";
+  /** In the order given. */
+  readonly names: readonly string[];
+  /**
+   * Where a backward pass puts the gradients of the values. `has` is true of those written since `clearGradients`, so
+   * that micro-batches add up.
+   */
+  readonly gradients: GradientStore;
+  readonly #entries: ReadonlyMap<string, ArenaEntry>;
+  readonly #memory: ArenaMemory;
+  readonly #arenas = new Map<ArenaPart, Arena>();
+  readonly #parameters = new Map<string, Parameter & { kind: "tensor" }>();
+  readonly #staleCopies = new Set<string>();
+  readonly #written = new Set<Tensor>();
+
+  /**
+   * All elements are zero at first.
+   * @throws OutOfMemoryError when one row of a tensor is larger than the adapter's largest binding
+   */
+  constructor(backend: Backend, entries: ReadonlyMap<string, ArenaEntry>, options: ArenaOptions = {}) {
+    const { dtype = "f32" } = options;
+    this.backend = backend;
+    this.dtype = dtype;
+    this.names = [...entries.keys()];
+    this.#entries = entries;
+    for (const [name, { shape, forwardCopy }] of entries)
+      if (forwardCopy && shape.length !== 2)
+        throw new ShapeError(`ParameterArena: ${name}: only a matrix [out, in] has a copy for the forward product, this is [${shape}]`);
+    this.#memory = arenaMemory(backend, entries, options);
+    const layout = layOut(backend.limits, entries, dtype);
+    for (const part of partsOf(options)) this.#arenas.set(part, makeArena(backend, part, layout, entries, dtype));
+
+    const isFollowed = this.#arenas.has("gradients");
+    const nameOf = new Map<Tensor, string>();
+    for (const [name, { shape, forwardCopy }] of entries) {
+      const tensor = this.value(name);
+      tensor.requiresGradient = isFollowed;
+      nameOf.set(tensor, name);
+      const panels = forwardCopy ? keep(empty(backend, panelShape(shape[0], shape[1]), dtype, `${name}.panels`)) : null;
+      this.#parameters.set(name, { kind: "tensor", tensor, panels });
+      if (panels !== null) this.#staleCopies.add(name);
+    }
+    this.gradients = {
+      target: (leaf) => {
+        const name = nameOf.get(leaf);
+        return name === undefined || !isFollowed ? undefined : this.gradient(name);
+      },
+      has: (leaf) => this.#written.has(leaf),
+      mark: (leaf) => void this.#written.add(leaf),
+    };
+    this.refreshCopies();
+  }
+
+  /** The parameter as ops take it: the value and its copy for the forward product, where it has one. */
+  get(name: string): Parameter {
+    const found = this.#parameters.get(name);
+    if (found === undefined) throw new Error(`ParameterArena: there is no tensor "${name}"`);
+    return found;
+  }
+
+  /** Always the same tensor; it requires a gradient where the arena has room for one. */
+  value(name: string): Tensor {
+    return this.#tensor("values", name);
+  }
+
+  gradient(name: string): Tensor {
+    return this.#tensor("gradients", name);
+  }
+
+  moment1(name: string): Tensor {
+    return this.#tensor("moment1", name);
+  }
+
+  moment2(name: string): Tensor {
+    return this.#tensor("moment2", name);
+  }
+
+  /** The buffers of a part as tensors [elements], in the same order for each part. */
+  buffers(part: ArenaPart): readonly Tensor[] {
+    return this.#arena(part).buffers;
+  }
+
+  /** Forgets all gradients: the next backward pass assigns. */
+  clearGradients(): void {
+    this.#written.clear();
+  }
+
+  /** Makes gradients that no backward pass wrote since `clearGradients` zero. */
+  completeGradients(): void {
+    for (const name of this.names) {
+      if (this.#written.has(this.value(name))) continue;
+      const gradient = this.gradient(name);
+      run(fillKernel, { y: gradient }, { rowSize: gradient.rowSize, value: 0 });
+      this.#written.add(this.value(name));
+    }
+  }
+
+  /** Replaces a tensor. Copies for the forward product follow at `refreshCopies`. */
+  load(name: string, values: ArrayLike<number>, part: ArenaPart = "values"): void {
+    const tensor = this.#tensor(part, name);
+    if (values.length !== tensor.size)
+      throw new ShapeError(`ParameterArena: ${name}: expected ${tensor.size} elements for [${tensor.shape}], got ${values.length}`);
+    tensor.write(values);
+    if (part === "values" && this.#entries.get(name)?.forwardCopy) this.#staleCopies.add(name);
+  }
+
+  /** Reads tensors into host memory (all, unless names are given), as f32. */
+  async read(names: readonly string[] = this.names, part: ArenaPart = "values"): Promise<Map<string, Float32Array>> {
+    const tensors = new Map(names.map((name) => [name, this.#tensor(part, name)]));
+    return readInPieces(this.backend, tensors);
+  }
+
+  /** All that a restart needs: values and, where there are some, moments, as `PART.NAME`. */
+  async readState(): Promise<Map<string, { shape: Shape; data: Float32Array }>> {
+    const state = new Map<string, { shape: Shape; data: Float32Array }>();
+    for (const part of stateParts.filter((p) => this.#arenas.has(p)))
+      for (const [name, data] of await this.read(this.names, part))
+        state.set(`${part}.${name}`, { shape: this.#tensor(part, name).shape, data });
+    return state;
+  }
+
+  /**
+   * Puts back what `readState` gave, copies for the forward product included.
+   * @throws ShapeError when a tensor is missing, unknown or of another size; nothing is changed then
+   */
+  loadState(state: ReadonlyMap<string, ArrayLike<number>>): void {
+    const expected = new Map<string, { part: ArenaPart; name: string; size: number }>();
+    for (const part of stateParts.filter((p) => this.#arenas.has(p)))
+      for (const [name, { size }] of this.#arena(part).tensors) expected.set(`${part}.${name}`, { part, name, size });
+    const missing = [...expected.keys()].filter((key) => !state.has(key));
+    const unknown = [...state.keys()].filter((key) => !expected.has(key));
+    const missized = [...expected].filter(([key, { size }]) => state.has(key) && state.get(key)?.length !== size);
+    if (missing.length + unknown.length + missized.length > 0)
+      throw new ShapeError(
+        [
+          "loadState: the state is not of this model",
+          ...missing.map((key) => `${key} is missing`),
+          ...unknown.map((key) => `${key} is not known`),
+          ...missized.map(([key, { size }]) => `${key}: expected ${size} elements, got ${state.get(key)?.length}`),
+        ].join("; "),
+      );
+    for (const [key, { part, name }] of expected) this.load(name, state.get(key) ?? [], part);
+    this.refreshCopies();
+  }
+
+  /** Brings the copies for the forward product up to date with what was loaded. */
+  refreshCopies(): void {
+    for (const name of this.#staleCopies) {
+      const { tensor, panels } = this.#parameters.get(name) ?? {};
+      if (tensor !== undefined && panels) packPanels(tensor, panels);
+    }
+    this.#staleCopies.clear();
+  }
+
+  /** To be called by what wrote the value buffers as a whole: brings all copies up to date. */
+  valuesChanged(): void {
+    for (const [name, { panels }] of this.#parameters) if (panels !== null) this.#staleCopies.add(name);
+    this.refreshCopies();
+  }
+
+  memory(): ArenaMemory {
+    return this.#memory;
+  }
+
+  free(): void {
+    for (const { storage } of this.#arenas.values()) storage.free();
+    for (const { panels } of this.#parameters.values()) panels?.free();
+  }
+
+  #arena(part: ArenaPart): Arena {
+    const found = this.#arenas.get(part);
+    if (found === undefined) throw new Error(`ParameterArena: made without room for ${part}; ask for it by { trainable: true }`);
+    return found;
+  }
+
+  #tensor(part: ArenaPart, name: string): Tensor {
+    const found = this.#arena(part).tensors.get(name);
+    if (found === undefined) throw new Error(`ParameterArena: there is no tensor "${name}"`);
+    return found;
+  }
+}
+
+function partsOf({ trainable = false, gradients = trainable }: ArenaOptions): ArenaPart[] {
+  return ["values", ...(gradients ? (["gradients"] as const) : []), ...(trainable ? (["moment1", "moment2"] as const) : [])];
+}
+
+interface Layout {
+  /** Elements of each buffer, a multiple of the alignment. */
+  readonly lengths: readonly number[];
+  readonly places: ReadonlyMap<string, readonly { buffer: number; base: number; rows: number }[]>;
+}
+
+function layOut(limits: BackendLimits, entries: ReadonlyMap<string, ArenaEntry>, dtype: "f32" | "f64"): Layout {
+  const align = (elements: number): number => Math.ceil(elements / alignment) * alignment;
+  const elementBytes = bytesPerElement[dtype];
+  // Whole alignments only, so that every padded part fits (adapters report limits such as 4 GiB − 4).
+  const capacity = Math.floor(limits.maxBufferBytes / elementBytes / alignment) * alignment;
+  const within = { limits: { ...limits, maxBufferBytes: capacity * elementBytes } };
+  const lengths: number[] = [];
+  const places = new Map<string, { buffer: number; base: number; rows: number }[]>();
+  for (const [name, { shape }] of entries) {
+    const rowSize = sizeOf(shape.slice(1));
+    const parts = segmentRows(within, shape, dtype, name).map((rows) => {
+      const length = align(rows * rowSize);
+      if (lengths.length === 0 || lengths[lengths.length - 1] + length > capacity) lengths.push(0);
+      const buffer = lengths.length - 1;
+      const base = lengths[buffer];
+      lengths[buffer] += length;
+      return { buffer, base, rows };
+    });
+    places.set(name, parts);
+  }
+  return { lengths, places };
+}
+
+function makeArena(
+  backend: Backend,
+  part: ArenaPart,
+  { lengths, places }: Layout,
+  entries: ReadonlyMap<string, ArenaEntry>,
+  dtype: "f32" | "f64",
+): Arena {
+  const handles = lengths.map((length) => backend.allocate(length * bytesPerElement[dtype], dtype, `parameters.${part}`));
+  // No scope owns it: the arena is freed as one.
+  const storage = new Storage(backend, handles);
+  const buffers = handles.map((buffer, i) => new Tensor(backend, [lengths[i]], dtype, [{ buffer, base: 0, rows: lengths[i] }], storage));
+  for (const y of buffers) run(fillKernel, { y }, { rowSize: 1, value: 0 });
+  const tensors = new Map<string, Tensor>();
+  for (const [name, parts] of places) {
+    const segments = parts.map(({ buffer, base, rows }) => ({ buffer: handles[buffer], base, rows }));
+    tensors.set(name, new Tensor(backend, entries.get(name)?.shape ?? [], dtype, segments, storage));
+  }
+  return { storage, buffers, tensors };
+}
+
+async function readInPieces(backend: Backend, tensors: ReadonlyMap<string, Tensor>): Promise<Map<string, Float32Array>> {
+  const whole = new Map<string, Float32Array>();
+  let batch: { into: Float32Array; range: Parameters<Backend["read"]>[0][number] }[] = [];
+  let batchBytes = 0;
+  const limit = Math.min(readPieceBytes, backend.limits.maxBufferBytes);
+  const readBatch = async (): Promise<void> => {
+    const parts: NumberArray[] = await backend.read(batch.map(({ range }) => range));
+    batch.forEach(({ into }, i) => {
+      into.set(parts[i]);
+    });
+    batch = [];
+    batchBytes = 0;
+  };
+  for (const [name, tensor] of tensors) {
+    const values = new Float32Array(tensor.size);
+    whole.set(name, values);
+    const { dtype } = tensor;
+    const longest = Math.floor(limit / bytesPerElement[dtype]);
+    let offset = 0;
+    for (const { buffer, base, rows } of tensor.segments) {
+      const end = base + rows * tensor.rowSize;
+      for (let from = base; from < end; from += longest) {
+        const length = Math.min(longest, end - from);
+        const bytes = length * bytesPerElement[dtype];
+        if (batchBytes + bytes > limit) await readBatch();
+        batch.push({ into: values.subarray(offset, offset + length), range: { buffer, base: from, length, dtype } });
+        batchBytes += bytes;
+        offset += length;
+      }
+    }
+  }
+  await readBatch();
+  return whole;
+}
