@@ -1,0 +1,291 @@
+// The parts that figures share: page set-up, axes, panels in rows, colour bar, legend, footnotes.
+//
+// Axes are two thin lines with outward ticks; nothing is framed twice. All lengths are points, and everything scales with
+// the font size, so that a figure made for 84 mm and 7 pt looks like one made for 174 mm and 9 pt.
+import { type ScaleContinuousNumeric, scaleLinear } from "d3-scale";
+import { type ColourScale, PRINT, type Theme } from "./colour.ts";
+import {
+  type Child,
+  decimal,
+  element,
+  join,
+  type Label,
+  type Markup,
+  POINTS_PER_MM,
+  pathData,
+  plain,
+  svgDocument,
+  text,
+  textWidth,
+} from "./svg.ts";
+
+/** What a caller may choose for any figure. */
+export interface FigureOptions {
+  /** Width of the figure; 84 mm is a column of a two-column page, 174 mm the page. */
+  widthMm?: number;
+  /** Size of tick labels; titles are larger, isoline numbers smaller. */
+  fontPt?: number;
+  theme?: Theme;
+  /** Adds invisible targets with data-step, for a page that links figures to its slider. */
+  isLinked?: boolean;
+}
+
+/** Options with defaults filled in, and the lengths that follow from them. */
+export interface Sheet {
+  widthPt: number;
+  fontPt: number;
+  em: number;
+  line: number;
+  theme: Theme;
+  isLinked: boolean;
+}
+
+export interface Frame {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+}
+
+export type Scale = ScaleContinuousNumeric<number, number>;
+
+/**
+ * @throws RangeError below 40 mm, or where fewer than 24 letters fit across: no figure can be read there
+ */
+export function sheetOf(options: FigureOptions, defaultWidthMm: number): Sheet {
+  const { widthMm = defaultWidthMm, fontPt = 7.5, theme = PRINT, isLinked = false } = options;
+  const widthPt = widthMm * POINTS_PER_MM;
+  if (!(widthMm >= 40 && widthMm <= 1000 && fontPt >= 3 && widthPt >= 12 * fontPt))
+    throw new RangeError(
+      `figure: expected a width of 40 to 1000 mm, a font of at least 3 pt and room for 24 letters across, ` +
+        `got ${widthMm} mm and ${fontPt} pt. Make it wider or the font smaller.`,
+    );
+  return { widthPt, fontPt, em: fontPt, line: Math.max(0.4, fontPt / 14), theme, isLinked };
+}
+
+/** Rows and columns of equal square or oblong panels under a common left and bottom margin. */
+export function panelGrid(
+  count: number,
+  sheet: Sheet,
+  margins: { left: number; right: number; top: number; bottom: number; between: number },
+  leastWidth: number,
+  aspect: number,
+): { frames: Frame[]; columns: number; heightPt: number; isLastInColumn: (k: number) => boolean } {
+  const { left, right, top, bottom, between } = margins;
+  const room = sheet.widthPt - left - right;
+  const most = Math.max(1, Math.floor((room + between) / (leastWidth + between)));
+  const rows = Math.ceil(count / most);
+  const columns = Math.max(1, Math.ceil(count / Math.max(1, rows)));
+  const width = (room - between * (columns - 1)) / columns;
+  const height = width * aspect;
+  const pitch = height + top + between * 0.5;
+  const frames = Array.from({ length: count }, (_, k) => ({
+    left: left + (k % columns) * (width + between),
+    top: top + Math.floor(k / columns) * pitch,
+    width,
+    height,
+  }));
+  return {
+    frames,
+    columns,
+    heightPt: top + Math.max(0, rows - 1) * pitch + height + bottom,
+    isLastInColumn: (k) => k + columns >= count,
+  };
+}
+
+/** A horizontal axis under the frame; labels are left out in panels above others. */
+export function bottomAxis(sheet: Sheet, frame: Frame, scale: Scale, options: AxisOptions): Markup {
+  const { em } = sheet;
+  const y = frame.top + frame.height;
+  const ticks = options.ticks ?? scale.ticks(Math.max(2, Math.floor(frame.width / (5 * em))));
+  const write = options.format ?? trueMinus(scale.tickFormat(ticks.length));
+  const labelY = y + 0.4 * em + 0.95 * em;
+  return element(
+    "g",
+    {},
+    axisLine(sheet, [
+      [frame.left, y],
+      [frame.left + frame.width, y],
+    ]),
+    ...ticks.map((tick) =>
+      axisLine(sheet, [
+        [scale(tick), y],
+        [scale(tick), y + 0.3 * em],
+      ]),
+    ),
+    ...(options.isBare ? [] : ticks.map((tick) => text(write(tick), scale(tick), labelY, { "text-anchor": "middle" }))),
+    options.label === undefined || options.isBare
+      ? null
+      : text(options.label, frame.left + frame.width / 2, labelY + 1.25 * em, { "text-anchor": "middle" }),
+  );
+}
+
+export interface AxisOptions {
+  label?: Label;
+  ticks?: readonly number[];
+  format?: (value: number) => string;
+  /** Ticks without labels. */
+  isBare?: boolean;
+}
+
+/** A vertical axis at the left of the frame, its label turned. */
+export function leftAxis(sheet: Sheet, frame: Frame, scale: Scale, options: AxisOptions): Markup {
+  const { em } = sheet;
+  const x = frame.left;
+  const ticks = options.ticks ?? scale.ticks(Math.max(2, Math.floor(frame.height / (2.6 * em))));
+  const write = options.format ?? trueMinus(scale.tickFormat(ticks.length));
+  const widest = Math.max(0, ...ticks.map((tick) => textWidth(write(tick), em)));
+  const middle = frame.top + frame.height / 2;
+  const labelX = x - 0.55 * em - widest - 0.6 * em;
+  return element(
+    "g",
+    {},
+    axisLine(sheet, [
+      [x, frame.top],
+      [x, frame.top + frame.height],
+    ]),
+    ...ticks.map((tick) =>
+      axisLine(sheet, [
+        [x - 0.3 * em, scale(tick)],
+        [x, scale(tick)],
+      ]),
+    ),
+    ...(options.isBare
+      ? []
+      : ticks.map((tick) => text(write(tick), x - 0.55 * em, scale(tick) + 0.33 * em, { "text-anchor": "end" }))),
+    options.label === undefined || options.isBare
+      ? null
+      : text(options.label, labelX, middle, {
+          "text-anchor": "middle",
+          // A single letter reads better upright.
+          transform: plain(options.label).length > 1 ? `rotate(-90 ${decimal(labelX)} ${decimal(middle)})` : null,
+        }),
+  );
+}
+
+function axisLine(sheet: Sheet, points: readonly (readonly [number, number])[]): Markup {
+  return element("path", { d: pathData(points), fill: "none", stroke: sheet.theme.ink, "stroke-width": sheet.line });
+}
+
+/** d3 writes U+2212 already; the same for formats of our own. */
+export function trueMinus(format: (value: number) => string): (value: number) => string {
+  return (value) => format(value).replace("-", "−");
+}
+
+/** Title over a panel, with a remark at its right end. */
+export function panelTitle(sheet: Sheet, frame: Frame, title: Label, remark?: Label): Markup {
+  const y = frame.top - 0.55 * sheet.em;
+  return join([
+    text(title, frame.left, y, { "font-size": sheet.em * 1.1 }),
+    remark === undefined
+      ? null
+      : text(remark, frame.left + frame.width, y, { "text-anchor": "end", fill: sheet.theme.muted }),
+  ]);
+}
+
+/** A vertical colour bar with its axis at the right; its label stands above. */
+export function colourBar(sheet: Sheet, frame: Frame, colours: ColourScale, label: Label): Markup {
+  const { em } = sheet;
+  const [low, high] = colours.domain;
+  const scale = scaleLinear([low, high], [frame.top + frame.height, frame.top]);
+  const steps = 64;
+  const ticks = scale.ticks(Math.max(2, Math.floor(frame.height / (3 * em))));
+  const write = trueMinus(scale.tickFormat(ticks.length));
+  const right = frame.left + frame.width;
+  const bands = Array.from({ length: steps }, (_, k) => {
+    const entry = Math.round((k / (steps - 1)) * (colours.table.length - 1));
+    const y = frame.top + frame.height * (1 - (k + 1) / steps);
+    // Each band reaches under the one below it, so that no seam shows.
+    const height = (frame.height / steps) * (k === 0 ? 1 : 1.5);
+    return element("rect", { x: frame.left, y, width: frame.width, height, fill: colours.table[entry] });
+  });
+  return element(
+    "g",
+    {},
+    element("g", { "shape-rendering": "crispEdges" }, ...bands.reverse()),
+    ...ticks.map((tick) =>
+      axisLine(sheet, [
+        [right, scale(tick)],
+        [right + 0.3 * em, scale(tick)],
+      ]),
+    ),
+    ...ticks.map((tick) => text(write(tick), right + 0.5 * em, scale(tick) + 0.33 * em)),
+    text(label, frame.left, frame.top - 0.55 * em),
+  );
+}
+
+/** The distinct marks of maps, which each figure made from them must say. */
+export function footnotes(
+  sheet: Sheet,
+  notes: readonly (Label | undefined)[],
+  top: number,
+): { markup: Markup; heightPt: number } {
+  const lines = [...new Set(notes.filter((note) => note !== undefined))].flatMap((note) => wrap(note, sheet));
+  const pitch = 1.3 * sheet.em;
+  return {
+    markup: join(
+      lines.map((line, k) => text(line, 0.3 * sheet.em, top + pitch * (k + 0.9), { fill: sheet.theme.muted })),
+    ),
+    heightPt: lines.length === 0 ? 0 : pitch * (lines.length + 0.4),
+  };
+}
+
+/** Breaks plain text at spaces to the width of the sheet; a label with italics is kept on one line. */
+function wrap(note: Label, sheet: Sheet): Label[] {
+  if (typeof note !== "string") return [note];
+  const lines: string[] = [];
+  let line = "";
+  for (const word of note.split(" ")) {
+    const longer = line === "" ? word : `${line} ${word}`;
+    if (line !== "" && 0.92 * textWidth(longer, sheet.fontPt) > sheet.widthPt - sheet.em) {
+      lines.push(line);
+      line = word;
+    } else line = longer;
+  }
+  return [...lines, line];
+}
+
+/** Room at the left for tick labels of so many letters and a turned label. */
+export function leftMargin(sheet: Sheet, letters: number): number {
+  return sheet.em * (0.55 + 0.5 * letters + 1.75);
+}
+
+/** Room below for tick labels and an axis label. */
+export function bottomMargin(sheet: Sheet): number {
+  return 3.1 * sheet.em;
+}
+
+/** The document, closed by its footnotes. */
+export function finishSheet(
+  sheet: Sheet,
+  heightPt: number,
+  title: string,
+  notes: readonly (Label | undefined)[],
+  content: readonly Child[],
+): string {
+  const foot = footnotes(sheet, notes, heightPt);
+  const size = { widthPt: sheet.widthPt, heightPt: heightPt + foot.heightPt, fontPt: sheet.fontPt };
+  return svgDocument(size, title, sheet.theme, [...content, foot.markup]);
+}
+
+/** For linked figures: a line at each step, shown while its step is chosen, under a target that a pointer can hit. */
+export function stepTargets(steps: readonly number[], across: Scale, area: Frame): Markup {
+  const right = area.left + area.width;
+  const middle = (a: number, b: number) => (across(a) + across(b)) / 2;
+  const targets = steps.map((step, k) => {
+    const from = k === 0 ? area.left : middle(steps[k - 1], step);
+    const to = k + 1 === steps.length ? right : middle(step, steps[k + 1]);
+    const x = across(step);
+    const line = pathData([
+      [x, area.top],
+      [x, area.top + area.height],
+    ]);
+    return element(
+      "g",
+      { class: "step-target", "data-step": String(step) },
+      element("path", { class: "step-line", d: line, stroke: "currentColor" }),
+      element("rect", { x: from, y: area.top, width: to - from, height: area.height, fill: "transparent" }),
+    );
+  });
+  return element("g", {}, ...targets);
+}

@@ -1,0 +1,331 @@
+// How reward and KL go together, checkpoint by checkpoint: r, and r∞ free of rollout noise, against the training step.
+//
+// Each slice is a line of its own with its intervals; a mean over slices is drawn only when it is given, since whether one
+// may be formed is for the statistics to say. r∞ can pass ±1: only what is drawn is clipped (a triangle at the edge says
+// so), the CSV has the number. An undetermined estimate is a cross in a strip of its own below the axis, never a zero.
+import { scaleLinear } from "d3-scale";
+import {
+  bottomAxis,
+  bottomMargin,
+  type FigureOptions,
+  type Frame,
+  finishSheet,
+  leftAxis,
+  leftMargin,
+  panelTitle,
+  type Scale,
+  type Sheet,
+  sheetOf,
+  stepTargets,
+} from "./axes.ts";
+import {
+  csv,
+  distinct,
+  type Estimate,
+  type Figure,
+  type Interval,
+  inOrder,
+  type LandscapeMap,
+  type Study,
+} from "./figure-data.ts";
+import { type Attributes, decimal, element, join, type Label, type Markup, pathData, text } from "./svg.ts";
+
+export type Estimand = "r" | "rInfinity" | "withinRing";
+
+export const ESTIMAND_LABELS: Record<Estimand, { symbol: Label; meaning: string }> = {
+  r: { symbol: [{ italic: "r" }], meaning: "KL and reward over the map, at this budget" },
+  rInfinity: { symbol: [{ italic: "r" }, { sub: "∞" }], meaning: "free of rollout noise" },
+  withinRing: { symbol: [{ italic: "r" }, { sub: "ring" }], meaning: "free of noise, within rings of equal distance" },
+};
+
+const COLUMN_NAMES: Record<Estimand, string> = { r: "r", rInfinity: "r_infinity", withinRing: "within_ring_r" };
+
+/** One line of a panel: a slice, or the mean over slices. */
+interface Series {
+  name: string;
+  points: { step: number; estimate: Estimate }[];
+  isMean: boolean;
+}
+
+/** Where one estimand is drawn. */
+interface Panel {
+  frame: Frame;
+  across: Scale;
+  up: Scale;
+  /** Height below −1, in which undetermined estimates are marked. */
+  strip: number;
+  hasGap: boolean;
+  /** Width over which slices stand side by side at one step. */
+  dodge: number;
+}
+
+/**
+ * r and r∞ against the training step, a panel for each estimand.
+ * @throws RangeError without a map
+ */
+export function correlationFigure(
+  study: Pick<Study, "maps" | "sliceMeans" | "published" | "intervalName">,
+  options: FigureOptions & { estimands?: readonly Estimand[]; name?: string } = {},
+): Figure {
+  const { estimands = ["r", "rInfinity"], name = "correlation" } = options;
+  const maps = inOrder(study.maps);
+  if (maps.length === 0) throw new RangeError(`${name}: expected at least one map, got none`);
+  const sheet = sheetOf(options, 84);
+  const { em, widthPt } = sheet;
+  const published = study.published?.points ?? [];
+  const steps = distinct([...maps.map((map) => map.step), ...published.map((point) => point.step)]);
+  const allSeries = estimands.map((estimand) => seriesOf(maps, study.sliceMeans ?? [], estimand));
+  const hasSlices = distinct(maps.map((map) => map.slice)).length > 1;
+
+  const gaps = allSeries.map((group) => group.some(({ points }) => points.some(({ estimate }) => estimate === null)));
+  const left = leftMargin(sheet, gaps.includes(true) ? 8 : 4);
+  const width = widthPt - left - (hasSlices ? 3.2 : 1) * em;
+  const height = Math.max(9 * em, Math.min(0.45 * width, 16 * em));
+  const [first, last] = [steps[0], steps[steps.length - 1]];
+  const pad = first === last ? 1 : 0;
+  const across = scaleLinear([first - pad, last + pad], [left + 1.2 * em, left + width - 1.2 * em]);
+  const apart = steps.slice(1).map((step, k) => across(step) - across(steps[k]));
+  let top = 2.2 * em;
+  const panels = gaps.map((hasGap): Panel => {
+    const frame = { left, top, width, height };
+    const strip = (hasGap ? 1.9 : 0.7) * em;
+    top += height + strip + 2.6 * em;
+    const dodge = Math.min(2 * em, 0.5 * Math.min(...apart, 4 * em));
+    return { frame, across, up: scaleLinear([-1, 1], [frame.top + height, frame.top]), strip, hasGap, dodge };
+  });
+  const drawn = estimands.map((estimand, k) =>
+    join([
+      panelFurniture(sheet, panels[k], estimand, k + 1 === estimands.length),
+      ...allSeries[k].map((series, order) => drawSeries(sheet, panels[k], series, order, allSeries[k].length)),
+      estimand === "r" ? diamonds(sheet, published, panels[k]) : null,
+      hasSlices ? endLabels(sheet, panels[k], allSeries[k]) : null,
+    ]),
+  );
+  const area = { left, top: 2.2 * em, width, height: top - 4.8 * em };
+  const bars = study.intervalName ?? "jackknife interval over prompts";
+  const what = [
+    hasSlices ? "Thin lines: slices." : "",
+    `Bars: ${bars}.`,
+    (study.sliceMeans ?? []).length > 0 ? "Heavy line and band: mean over slices." : "",
+    published.length > 0 ? `Diamonds: ${study.published?.source}.` : "",
+  ];
+  const title = "Correlation of KL and reward against the training step";
+  const notes = [what.filter((sentence) => sentence !== "").join(" "), ...maps.map((map) => map.mark)];
+  const targets = sheet.isLinked ? stepTargets(distinct(maps.map((map) => map.step)), across, area) : null;
+  return {
+    name,
+    title,
+    svg: finishSheet(sheet, top - 2.6 * em + bottomMargin(sheet), title, notes, [...drawn, targets]),
+    csv: correlationCsv(estimands, allSeries, published),
+  };
+}
+
+function seriesOf(
+  maps: readonly LandscapeMap[],
+  means: NonNullable<Study["sliceMeans"]>,
+  estimand: Estimand,
+): Series[] {
+  const slices = distinct(maps.map((map) => map.slice)).map((slice) => ({
+    name: `slice ${slice}`,
+    isMean: false,
+    points: maps
+      .filter((map) => map.slice === slice)
+      .map((map) => ({ step: map.step, estimate: map.summary[estimand] })),
+  }));
+  if (means.length === 0) return slices;
+  const points = [...means]
+    .sort((a, b) => a.step - b.step)
+    .map((mean) => ({ step: mean.step, estimate: mean[estimand] }));
+  return [...slices, { name: "mean", isMean: true, points }];
+}
+
+function panelFurniture(sheet: Sheet, panel: Panel, estimand: Estimand, isLowest: boolean): Markup {
+  const { em, line, theme } = sheet;
+  const { frame, across, up, strip } = panel;
+  const { symbol, meaning } = ESTIMAND_LABELS[estimand];
+  const level = (value: number, attributes: Attributes) => {
+    const d = pathData([
+      [frame.left, up(value)],
+      [frame.left + frame.width, up(value)],
+    ]);
+    return element("path", { d, "stroke-width": line * 0.8, ...attributes });
+  };
+  const label = { "text-anchor": "end", fill: theme.muted, "font-size": 0.9 * em };
+  return join([
+    panelTitle(sheet, frame, symbol, meaning),
+    level(0, { stroke: theme.muted, "stroke-dasharray": `${decimal(line * 2)} ${decimal(line * 3)}` }),
+    panel.hasGap ? level(-1, { stroke: theme.faint }) : null,
+    panel.hasGap ? text("undetermined", frame.left - 0.55 * em, up(-1) + strip / 2 + 0.3 * em, label) : null,
+    leftAxis(sheet, frame, up, { ticks: [-1, -0.5, 0, 0.5, 1] }),
+    bottomAxis(sheet, { ...frame, height: frame.height + strip }, across, {
+      label: "training step",
+      isBare: !isLowest,
+      ticks: wholeTicks(across, frame.width / (4 * em)),
+    }),
+  ]);
+}
+
+/** Steps are whole numbers, so are their ticks. */
+function wholeTicks(scale: Scale, most: number): number[] {
+  return scale.ticks(Math.max(2, Math.floor(most))).filter(Number.isInteger);
+}
+
+function drawSeries(sheet: Sheet, panel: Panel, series: Series, order: number, count: number): Markup {
+  const { em, line, theme } = sheet;
+  const { across, up, strip, dodge } = panel;
+  const isHeavy = series.isMean || count === 1;
+  const colour = isHeavy ? theme.accent : theme.muted;
+  // Slices stand side by side, so that bars at one step can be told apart.
+  const shift = isHeavy ? 0 : (order / (count - 1) - 0.5) * dodge;
+  const x = (step: number) => across(step) + shift;
+  const y = (value: number) => up(clip(value));
+  const determined = runsOf(series.points);
+  const parts: (Markup | null)[] = [];
+  for (const run of determined) {
+    const ends = run.filter(hasEnds);
+    if (series.isMean && ends.length > 1)
+      parts.push(
+        element("path", {
+          d: `${pathData([...ends.map((p): [number, number] => [x(p.step), y(p.high)]), ...[...ends].reverse().map((p): [number, number] => [x(p.step), y(p.low)])])}Z`,
+          fill: colour,
+          "fill-opacity": "0.15",
+        }),
+      );
+    else
+      for (const { step, low, high } of ends)
+        parts.push(
+          element("path", {
+            d: pathData([
+              [x(step), y(low)],
+              [x(step), y(high)],
+            ]),
+            stroke: colour,
+            "stroke-width": line * (isHeavy ? 1.6 : 1),
+            "stroke-opacity": isHeavy ? null : "0.6",
+          }),
+        );
+    if (run.length > 1)
+      parts.push(
+        element("path", {
+          d: pathData(run.map((p) => [x(p.step), y(p.value)])),
+          fill: "none",
+          stroke: colour,
+          "stroke-width": line * (isHeavy ? 2.2 : 1),
+          "stroke-linejoin": "round",
+        }),
+      );
+    for (const { step, value } of run)
+      parts.push(
+        marker(x(step), y(value), Math.abs(value) > 1 ? Math.sign(value) : 0, (isHeavy ? 0.26 : 0.17) * em, colour),
+      );
+  }
+  for (const { step, estimate } of series.points)
+    if (estimate === null) parts.push(cross(x(step), up(-1) + strip / 2, 0.24 * em, line * 1.4, colour));
+  return join(parts);
+}
+
+const clip = (value: number) => Math.min(1, Math.max(-1, value));
+
+interface Drawn extends Interval {
+  step: number;
+}
+
+function hasEnds(point: Drawn): point is Drawn & { low: number; high: number } {
+  return point.low !== null && point.high !== null;
+}
+
+/** Neighbouring steps that are determined: a line does not run across one that is not. */
+function runsOf(points: Series["points"]): Drawn[][] {
+  const runs: Drawn[][] = [[]];
+  for (const { step, estimate } of points)
+    if (estimate === null) runs.push([]);
+    else runs[runs.length - 1].push({ step, ...estimate });
+  return runs.filter((run) => run.length > 0);
+}
+
+/** A dot, or a triangle that points out of the panel where the value lies beyond it. */
+function marker(x: number, y: number, beyond: number, radius: number, colour: string): Markup {
+  if (beyond === 0) return element("circle", { cx: x, cy: y, r: radius, fill: colour });
+  const tip = y - beyond * 1.5 * radius;
+  return element("path", {
+    d: `${pathData([
+      [x - 1.4 * radius, y + beyond * radius],
+      [x + 1.4 * radius, y + beyond * radius],
+      [x, tip],
+    ])}Z`,
+    fill: colour,
+  });
+}
+
+function cross(x: number, y: number, reach: number, width: number, colour: string): Markup {
+  return element("path", {
+    d:
+      pathData([
+        [x - reach, y - reach],
+        [x + reach, y + reach],
+      ]) +
+      pathData([
+        [x - reach, y + reach],
+        [x + reach, y - reach],
+      ]),
+    stroke: colour,
+    "stroke-width": width,
+  });
+}
+
+function diamonds(sheet: Sheet, points: readonly { step: number; r: number }[], { across, up }: Panel): Markup {
+  const reach = 0.32 * sheet.em;
+  const outline = (x: number, y: number): [number, number][] => [
+    [x - reach, y],
+    [x, y - reach],
+    [x + reach, y],
+    [x, y + reach],
+    [x - reach, y],
+  ];
+  const d = points.map(({ step, r }) => pathData(outline(across(step), up(clip(r))))).join("");
+  return element("path", { d, fill: "none", stroke: sheet.theme.ink, "stroke-width": sheet.line });
+}
+
+/** Names of the lines at their right ends, pushed apart where they would overlap. */
+function endLabels(sheet: Sheet, { frame, up, strip }: Panel, series: readonly Series[]): Markup {
+  const { em, theme } = sheet;
+  const pitch = 0.95 * em;
+  const labels = series
+    .flatMap(({ name, isMean, points }) => {
+      const last = points.findLast((point) => point.estimate !== null)?.estimate;
+      return last ? [{ name: name.replace("slice ", ""), isMean, y: up(clip(last.value)) }] : [];
+    })
+    .sort((a, b) => a.y - b.y);
+  for (let k = 1; k < labels.length; k++) labels[k].y = Math.max(labels[k].y, labels[k - 1].y + pitch);
+  const overflow = Math.max(0, (labels.at(-1)?.y ?? 0) - (frame.top + frame.height + strip / 2));
+  return join(
+    labels.map(({ name, isMean, y }) =>
+      text(name, frame.left + frame.width + 0.2 * em, y - overflow + 0.3 * em, {
+        "font-size": 0.85 * em,
+        fill: isMean ? theme.accent : theme.muted,
+      }),
+    ),
+  );
+}
+
+function correlationCsv(
+  estimands: readonly Estimand[],
+  allSeries: readonly (readonly Series[])[],
+  published: readonly { step: number; r: number }[],
+): string {
+  const rows = estimands.flatMap((estimand, k) =>
+    allSeries[k].flatMap(({ name, points }) =>
+      points.map(({ step, estimate }) => [
+        COLUMN_NAMES[estimand],
+        name,
+        step,
+        estimate?.value,
+        estimate?.low,
+        estimate?.high,
+        estimate === null ? "undetermined" : "",
+      ]),
+    ),
+  );
+  const others = published.map(({ step, r }) => ["r", "published", step, r, null, null, ""]);
+  return csv(["estimand", "series", "step", "value", "low", "high", "remark"], [...rows, ...others]);
+}

@@ -1,0 +1,200 @@
+// What figures and the report are drawn from: plain objects, as the files of a run folder hold them.
+//
+// Nothing here is measured or estimated; a figure shows the numbers that it is given and can list them again as CSV. A
+// missing cell, an absent objective and an undetermined estimate are kept apart from a zero all the way to the paper.
+
+/** A measured or estimated number and the ends of its interval, null where none was made. */
+export interface Interval {
+  value: number;
+  low: number | null;
+  high: number | null;
+}
+
+/** null: undetermined, the prompts do not tell the map's spread from noise. */
+export type Estimate = Interval | null;
+
+/** One grid point. Errors are standard errors over prompts. */
+export interface MapPoint {
+  i: number;
+  j: number;
+  alpha: number;
+  beta: number;
+  reward: number;
+  rewardError?: number | null;
+  /** KL(π_θ ‖ π_θ(α,β)) per token, in nats. */
+  klToken: number;
+  klTokenError?: number | null;
+  /** J, normalisation group-token; null where groups are too small to have one. */
+  objective: number | null;
+}
+
+export interface MapSummary {
+  /** Correlation of the two maps, KL and R, at this budget. */
+  r: Estimate;
+  /** The same free of rollout noise; it can pass ±1. */
+  rInfinity: Estimate;
+  /** r∞ after each radius class's mean is subtracted. */
+  withinRing: Estimate;
+  originReward: number;
+  originRewardError?: number | null;
+  /** Share of rollouts with reward 0, over all cells. */
+  floorShare?: number | null;
+  /** How many prompts would determine what is undetermined. */
+  promptsToDetermine?: number | null;
+  /** Further columns of the report's table, in order. */
+  further?: readonly { name: string; value: number | string | null }[];
+}
+
+export interface Message {
+  role: string;
+  content: string;
+}
+
+/** What was said at one grid point: the same prompts in the same order at every point. */
+export interface CellConversations {
+  i: number;
+  j: number;
+  conversations: readonly { messages: readonly Message[]; reward: number }[];
+}
+
+/** The landscape around one checkpoint in one slice. */
+export interface LandscapeMap {
+  step: number;
+  slice: number;
+  /** Points a side. */
+  n: number;
+  /** The grid spans ±radius on both axes. */
+  radius: number;
+  /** In any order; a point that has not been measured is absent. */
+  points: readonly MapPoint[];
+  summary: MapSummary;
+  /** What every figure made from this map must say, such as "cells from two adapters". */
+  mark?: string;
+  conversations?: readonly CellConversations[];
+}
+
+export interface TrainingRow {
+  step: number;
+  reward: number | null;
+  evalReward?: number | null;
+  evalRewardError?: number | null;
+}
+
+export interface Study {
+  name: string;
+  settings: readonly { key: string; value: string | number | boolean }[];
+  /** What a reader must be told plainly, at the top of the report. */
+  notes: readonly string[];
+  training: readonly TrainingRow[];
+  maps: readonly LandscapeMap[];
+  /** Means over slices, from five slices on. */
+  sliceMeans?: readonly { step: number; r: Estimate; rInfinity: Estimate; withinRing: Estimate }[];
+  /** Values of r from a publication, drawn beside. */
+  published?: { source: string; points: readonly { step: number; r: number }[] };
+  /** What the intervals are; "95% interval" only where simulated coverage allows it. */
+  intervalName?: string;
+}
+
+export type Quantity = "reward" | "kl" | "objective";
+export const QUANTITIES: readonly Quantity[] = ["reward", "kl", "objective"];
+
+/** One finished figure: the drawing, and the numbers in it. */
+export interface Figure {
+  /** File name without extension. */
+  name: string;
+  title: string;
+  svg: string;
+  csv: string;
+}
+
+/**
+ * The n × n values of a quantity, alpha along a row and beta by rows: entry j·n + i, NaN where there is no value. The
+ * objective is J − J(0,0), NaN everywhere when the origin has none.
+ * @throws RangeError for a point outside the grid, given twice, or with a reward or KL that is not a finite number
+ */
+export function gridValues(map: LandscapeMap, quantity: Quantity): Float64Array {
+  const where = `map at step ${map.step}, slice ${map.slice}`;
+  const { n } = map;
+  if (!Number.isInteger(n) || n < 2) throw new RangeError(`${where}: expected at least 2 points a side, got ${n}`);
+  const origin = quantity === "objective" ? (originOf(map)?.objective ?? Number.NaN) : 0;
+  const values = new Float64Array(n * n).fill(Number.NaN);
+  const seen = new Set<number>();
+  for (const point of map.points) {
+    const { i, j } = point;
+    const at = `${where}, point (${i}, ${j})`;
+    if (!(Number.isInteger(i) && Number.isInteger(j) && i >= 0 && i < n && j >= 0 && j < n))
+      throw new RangeError(`${at}: expected whole numbers from 0 to ${n - 1}`);
+    if (seen.has(j * n + i)) throw new RangeError(`${at}: expected once, got twice`);
+    seen.add(j * n + i);
+    for (const [name, value] of [
+      ["reward", point.reward],
+      ["KL", point.klToken],
+    ] as const)
+      if (!Number.isFinite(value)) throw new RangeError(`${at}: expected a finite ${name}, got ${value}`);
+    values[j * n + i] = quantityOf(point, quantity) - origin;
+  }
+  return values;
+}
+
+function quantityOf(point: MapPoint, quantity: Quantity): number {
+  switch (quantity) {
+    case "reward":
+      return point.reward;
+    case "kl":
+      return point.klToken;
+    case "objective":
+      return point.objective ?? Number.NaN;
+  }
+}
+
+/** The checkpoint itself, where the grid has it: odd n, and already measured. */
+export function originOf(map: LandscapeMap): MapPoint | undefined {
+  return map.points.find((point) => point.alpha === 0 && point.beta === 0);
+}
+
+/** Whether J − J(0,0) can be drawn. */
+export function hasObjective(map: LandscapeMap): boolean {
+  return typeof originOf(map)?.objective === "number";
+}
+
+/** Distance of a point from the origin in units of the radius, from whole numbers so that a ring has one value. */
+export function ringOf(map: LandscapeMap, point: MapPoint): number {
+  const u = 2 * point.i - (map.n - 1);
+  const v = 2 * point.j - (map.n - 1);
+  return Math.sqrt(u * u + v * v) / (map.n - 1);
+}
+
+/** Smallest and largest finite value, or null when there is none. */
+export function extentOf(...lists: readonly ArrayLike<number>[]): [number, number] | null {
+  let low = Number.POSITIVE_INFINITY;
+  let high = Number.NEGATIVE_INFINITY;
+  for (const list of lists)
+    for (let k = 0; k < list.length; k++)
+      if (Number.isFinite(list[k])) {
+        low = Math.min(low, list[k]);
+        high = Math.max(high, list[k]);
+      }
+  return low <= high ? [low, high] : null;
+}
+
+/** Maps by step, then slice: the order of panels, tables and files. */
+export function inOrder(maps: readonly LandscapeMap[]): LandscapeMap[] {
+  return [...maps].sort((a, b) => a.step - b.step || a.slice - b.slice);
+}
+
+/** The distinct values of a list of numbers, ascending. */
+export function distinct(values: readonly number[]): number[] {
+  return [...new Set(values)].sort((a, b) => a - b);
+}
+
+/** CSV after RFC 4180 with "\n" line ends; numbers in shortest round-trip form, nothing where a value is null. */
+export function csv(
+  header: readonly string[],
+  rows: readonly (readonly (string | number | null | undefined)[])[],
+): string {
+  const field = (value: string | number | null | undefined) => {
+    const written = value === null || value === undefined || Number.isNaN(value) ? "" : String(value);
+    return /[",\r\n]/.test(written) ? `"${written.replaceAll('"', '""')}"` : written;
+  };
+  return [header, ...rows].map((row) => `${row.map(field).join(",")}\n`).join("");
+}

@@ -1,0 +1,31 @@
+// SVG to PNG, and SVG whose text is outlines, by resvg with the fonts of this folder only: the same picture on every
+// machine, whatever fonts it has. Source Sans 3 is licensed under the SIL Open Font License (fonts/LICENSE.md).
+import { fileURLToPath } from "node:url";
+import { Resvg, type ResvgRenderOptions } from "@resvg/resvg-js";
+
+const fontFile = (name: string) => fileURLToPath(new URL(`./fonts/${name}`, import.meta.url));
+const FONT: ResvgRenderOptions["font"] = {
+  loadSystemFonts: false,
+  fontFiles: [fontFile("SourceSans3-Regular.ttf"), fontFile("SourceSans3-It.ttf")],
+  defaultFontFamily: "Source Sans 3",
+};
+
+/**
+ * The picture, `widthPx` pixels wide and as high as its shape asks.
+ * @throws RangeError for a width that is not a whole number from 1 to 20,000
+ */
+export function renderPng(svg: string, widthPx: number): Uint8Array {
+  if (!Number.isInteger(widthPx) || widthPx < 1 || widthPx > 20_000)
+    throw new RangeError(`PNG: expected a width of 1 to 20000 pixels, got ${widthPx}`);
+  return new Resvg(svg, { font: FONT, fitTo: { mode: "width", value: widthPx } }).render().asPng();
+}
+
+/** Pixels of a width in millimetres at so many dots an inch. */
+export function pixelsOf(widthMm: number, dotsPerInch: number): number {
+  return Math.round((widthMm / 25.4) * dotsPerInch);
+}
+
+/** The same drawing with its text as outlines, for programs that have no Source Sans. */
+export function outlineText(svg: string): string {
+  return new Resvg(svg, { font: FONT }).toString();
+}

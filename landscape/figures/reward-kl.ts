@@ -1,0 +1,108 @@
+// Reward against KL, one dot a grid point, coloured by its ring (distance from the checkpoint).
+//
+// The axis of KL is drawn by its square root: KL grows with the square of the distance, so rings are spread evenly and the
+// checkpoint sits at zero, where a logarithm could not put it. Where dots of one ring differ in reward as much as rings
+// do, «reward falls with KL» says little more than «reward falls with distance».
+import { type ScalePower, scaleLinear, scaleSqrt } from "d3-scale";
+import {
+  bottomAxis,
+  bottomMargin,
+  colourBar,
+  type FigureOptions,
+  finishSheet,
+  leftAxis,
+  leftMargin,
+  panelGrid,
+  panelTitle,
+  sheetOf,
+} from "./axes.ts";
+import { colourOf, sequential } from "./colour.ts";
+import { distinct, extentOf, type Figure, inOrder, type LandscapeMap, originOf, ringOf } from "./figure-data.ts";
+import { checkpointMark, mapsCsv } from "./heatmap.ts";
+import { element, join } from "./svg.ts";
+
+/**
+ * @throws RangeError without a map
+ */
+export function rewardKlFigure(maps: readonly LandscapeMap[], options: FigureOptions & { name?: string } = {}): Figure {
+  const { name = "reward-kl" } = options;
+  const ordered = inOrder(maps);
+  const points = ordered.flatMap((map) => map.points);
+  const [rewards, kls] = [extentOf(points.map((p) => p.reward)), extentOf(points.map((p) => p.klToken))];
+  if (rewards === null || kls === null) throw new RangeError(`${name}: expected at least one measured point, got none`);
+  const sheet = sheetOf(options, ordered.length > 2 ? 174 : 84);
+  const { em, theme } = sheet;
+  const margins = {
+    left: leftMargin(sheet, 4),
+    right: 5 * em,
+    top: 2.4 * em,
+    bottom: bottomMargin(sheet),
+    between: 1.6 * em,
+  };
+  const grid = panelGrid(ordered.length, sheet, margins, 16 * em, 0.8);
+  const hasSlices = distinct(ordered.map((map) => map.slice)).length > 1;
+  const colours = sequential(0, Math.SQRT2);
+  const panels = ordered.map((map, k) => {
+    const frame = grid.frames[k];
+    const across = scaleSqrt([0, kls[1] || 1], [frame.left + 0.8 * em, frame.left + frame.width - 0.5 * em]);
+    const up = scaleLinear(rewards, [frame.top + frame.height - 0.5 * em, frame.top + 0.5 * em]);
+    const origin = originOf(map);
+    const radius = Math.min(0.3 * em, (2.2 * em) / map.n);
+    // Outer rings first: the few inner dots stay in sight.
+    const dots = [...map.points].sort((a, b) => ringOf(map, b) - ringOf(map, a));
+    return join([
+      panelTitle(sheet, frame, hasSlices ? `step ${map.step}, slice ${map.slice}` : `step ${map.step}`),
+      bottomAxis(sheet, frame, across, {
+        label: "KL per token, nats",
+        ticks: rootTicks(across, frame.width / (4.5 * em)),
+        isBare: !grid.isLastInColumn(k),
+      }),
+      leftAxis(sheet, frame, up, { label: ["mean reward ", { italic: "R" }], isBare: k % grid.columns > 0 }),
+      ...dots.map((p) =>
+        element("circle", {
+          cx: across(p.klToken),
+          cy: up(p.reward),
+          r: radius,
+          fill: colourOf(colours, Math.SQRT2 - ringOf(map, p)),
+          stroke: theme.ink,
+          "stroke-width": sheet.line * 0.35,
+        }),
+      ),
+      origin === undefined ? null : checkpointMark(across(origin.klToken), up(origin.reward), 0.36 * em),
+    ]);
+  });
+  const last = grid.frames[Math.min(grid.columns, ordered.length) - 1];
+  const bar = { ...last, left: last.left + last.width + 1.1 * em, width: 0.9 * em };
+  const title = "Reward against KL";
+  return {
+    name,
+    title,
+    svg: finishSheet(
+      sheet,
+      grid.heightPt,
+      title,
+      [
+        "Colour: distance from the checkpoint, in units of the radius. KL by its square root. Ring: the checkpoint.",
+        ...ordered.map((map) => map.mark),
+      ],
+      [...panels, colourBar(sheet, bar, { ...colours, table: colours.table.toReversed() }, "ring")],
+    ),
+    csv: mapsCsv(ordered),
+  };
+}
+
+/** Round values of KL that stand apart on an axis of roots: 0, then 1, 2, 5 times powers of ten, thinned from above. */
+export function rootTicks(scale: ScalePower<number, number>, most: number): number[] {
+  const [low, high] = scale.domain();
+  const [left, right] = scale.range();
+  const least = Math.abs(right - left) / Math.max(2, most);
+  const ticks: number[] = [];
+  for (let power = Math.ceil(Math.log10(high)); power > Math.log10(high) - 4; power--)
+    for (const mantissa of [5, 2, 1]) {
+      const tick = Number(`${mantissa}e${power}`);
+      const previous = ticks.length === 0 ? Number.POSITIVE_INFINITY : scale(ticks[ticks.length - 1]);
+      if (tick <= high && Math.abs(previous - scale(tick)) >= least && Math.abs(scale(tick) - scale(low)) >= least)
+        ticks.push(tick);
+    }
+  return [low, ...ticks.reverse()];
+}

@@ -1,0 +1,41 @@
+// Every figure of a study, by name: what a run writes to its folder of figures, and what `--figure NAME` chooses from.
+import type { FigureOptions } from "./axes.ts";
+import { correlationFigure } from "./correlation.ts";
+import { distinct, type Figure, hasObjective, type Study } from "./figure-data.ts";
+import { heatmapFigure } from "./heatmap.ts";
+import { rewardKlFigure } from "./reward-kl.ts";
+import { trainingFigure } from "./training.ts";
+
+/**
+ * The figures that the study's data allow, each as a function that draws it, in the order of a paper. With several slices
+ * the maps of each are a figure of their own, "reward-map-slice-0" and so on. The name is the file's, without extension.
+ */
+export function studyFigures(study: Study): Map<string, (options?: FigureOptions) => Figure> {
+  const figures = new Map<string, (options?: FigureOptions) => Figure>();
+  const slices = distinct(study.maps.map((map) => map.slice));
+  const measured = study.maps.filter((map) => map.points.length > 0);
+  for (const slice of slices) {
+    const maps = measured.filter((map) => map.slice === slice);
+    const suffix = slices.length > 1 ? `-slice-${slice}` : "";
+    const withObjective = maps.filter(hasObjective);
+    const add = (stem: string, draw: (options: FigureOptions & { name: string }) => Figure) =>
+      figures.set(`${stem}${suffix}`, (options = {}) => draw({ ...options, name: `${stem}${suffix}` }));
+    if (maps.length > 0) {
+      add("reward-map", (options) => heatmapFigure(maps, "reward", options));
+      add("reward-map-own-colours", (options) => heatmapFigure(maps, "reward", { ...options, hasOwnColours: true }));
+      add("kl-map", (options) => heatmapFigure(maps, "kl", options));
+    }
+    if (withObjective.length > 0) add("objective-map", (options) => heatmapFigure(withObjective, "objective", options));
+    if (maps.length > 0) add("reward-kl", (options) => rewardKlFigure(maps, options));
+  }
+  if (study.maps.length > 0) {
+    figures.set("correlation", (options) => correlationFigure(study, { ...options, name: "correlation" }));
+    const estimands = ["r", "rInfinity", "withinRing"] as const;
+    figures.set("correlation-all", (options) =>
+      correlationFigure(study, { ...options, estimands, name: "correlation-all" }),
+    );
+  }
+  if (study.training.some((row) => row.reward !== null || typeof row.evalReward === "number"))
+    figures.set("training", (options) => trainingFigure(study, { ...options, name: "training" }));
+  return figures;
+}

@@ -1,0 +1,47 @@
+// A folder that appears under its name only when it is whole: filled beside its place, then renamed. A kill leaves the old
+// state and at most a hidden `.NAME.partial`, which the next write of that name clears away. Two processes must not write
+// one name at a time: a run folder is locked for that.
+import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { ensureFolder, explained, killPoint, syncFolder } from "../engine/host/index.ts";
+
+/**
+ * Calls `fill` on an empty folder beside `path`, then gives it the name `path`. `fill` brings its files to disk itself. A
+ * folder already there is replaced; between the two renames that takes, it stands whole as `.NAME.replaced`.
+ * @throws FileError when the folder cannot be made or renamed; what was there stays then, also when `fill` throws
+ */
+export async function writeFolderAtomically(path: string, fill: (folder: string) => Promise<void>): Promise<void> {
+  const parent = dirname(resolve(path));
+  const partial = join(parent, `.${basename(path)}.partial`);
+  const replaced = join(parent, `.${basename(path)}.replaced`);
+  const remove = (folder: string) => rmSync(folder, { recursive: true, force: true });
+  ensureFolder(parent);
+  remove(partial);
+  explained(path, () => mkdirSync(partial));
+  try {
+    await fill(partial);
+    syncFolder(partial);
+    killPoint("write-folder");
+    explained(path, () => exchange(path, partial, replaced, remove));
+  } catch (error) {
+    remove(partial);
+    throw error;
+  }
+  syncFolder(parent);
+  remove(replaced);
+}
+
+function exchange(path: string, partial: string, replaced: string, remove: (folder: string) => void): void {
+  const wasThere = existsSync(path);
+  if (wasThere) {
+    remove(replaced);
+    renameSync(path, replaced);
+    killPoint("replace-folder");
+  }
+  try {
+    renameSync(partial, path);
+  } catch (error) {
+    if (wasThere) renameSync(replaced, path);
+    throw error;
+  }
+}

@@ -1,0 +1,23 @@
+// The model floor's public face.
+export { writeFolderAtomically } from "./atomic-folder.ts";
+export { type Batch, packSequences } from "./batch.ts";
+export { Chat, type GlueOptions, loadChat, type Message } from "./chat.ts";
+export {
+  Checkpoint,
+  type CheckpointToWrite,
+  type NamedTensor,
+  openCheckpoint,
+  openConfig,
+  tokenizerFiles,
+  type WeightDtype,
+  writeCheckpoint,
+} from "./checkpoint-files.ts";
+export { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
+export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generate.ts";
+export { KvCache } from "./kv-cache.ts";
+export { forward, headWeight } from "./qwen2.ts";
+export { openSafetensors, writeSafetensors } from "./safetensors.ts";
+export { loadTokenizer, Tokenizer } from "./tokenizer.ts";
+export { initialise } from "./initialise.ts";
+export { answerStates, microBatches, score, scoredPositions, type Scores, type Sequence } from "./score.ts";
+export { loadModel, loadWeights, makeWeights, saveWeights } from "./weights.ts";

@@ -1,0 +1,112 @@
+// The key/value cache. A row of the cache is (prefix, own): a start and a length each, in slots of the layers' storage.
+// A prefix holds the keys of a prompt that several rows share; it is found by its key and counted.
+//
+// Both are given out in runs of neighbouring slots, first fit. No run crosses a segment of the storage, so that one
+// dispatch sees all keys of a run in order.
+import { type Backend, empty, keep, type Tensor } from "../engine/index.ts";
+import type { Qwen2Config } from "./config.ts";
+
+export interface CacheRun {
+  readonly start: number;
+  readonly length: number;
+}
+
+interface Prefix extends CacheRun {
+  readonly key: string;
+  users: number;
+}
+
+export class KvCache {
+  readonly keys: readonly Tensor[];
+  readonly values: readonly Tensor[];
+  readonly slots: number;
+  /** Free runs, by start, with neighbours merged; `segment` boundaries keep runs apart. */
+  #free: CacheRun[];
+  readonly #boundaries: ReadonlySet<number>;
+  readonly #prefixes = new Map<string, Prefix>();
+
+  /**
+   * @param slots  tokens that the cache holds in all
+   */
+  constructor(backend: Backend, config: Qwen2Config, slots: number) {
+    const shape = [slots, config.numKeyValueHeads, config.headDim];
+    const storage = (name: string): Tensor[] =>
+      Array.from({ length: config.numHiddenLayers }, (_, layer) =>
+        keep(empty(backend, shape, "f32", `cache.${name}.${layer}`)),
+      );
+    this.keys = storage("keys");
+    this.values = storage("values");
+    this.slots = slots;
+    this.#free = [];
+    const boundaries = new Set<number>();
+    let start = 0;
+    for (const segment of this.keys[0].segments) {
+      this.#free.push({ start, length: segment.rows });
+      start += segment.rows;
+      boundaries.add(start);
+    }
+    this.#boundaries = boundaries;
+  }
+
+  /** Takes a run of slots; null when no gap is long enough. */
+  take(length: number): CacheRun | null {
+    const index = this.#free.findIndex((gap) => gap.length >= length);
+    if (index < 0) return null;
+    const gap = this.#free[index];
+    const rest = { start: gap.start + length, length: gap.length - length };
+    this.#free.splice(index, 1, ...(rest.length > 0 ? [rest] : []));
+    return { start: gap.start, length };
+  }
+
+  give(run: CacheRun): void {
+    if (run.length === 0) return;
+    let index = this.#free.findIndex((gap) => gap.start > run.start);
+    if (index < 0) index = this.#free.length;
+    let { start, length } = run;
+    const after = this.#free[index];
+    if (after !== undefined && start + length === after.start && !this.#boundaries.has(after.start)) {
+      length += after.length;
+      this.#free.splice(index, 1);
+    }
+    const before = this.#free[index - 1];
+    if (before !== undefined && before.start + before.length === start && !this.#boundaries.has(start)) {
+      start = before.start;
+      length += before.length;
+      this.#free.splice(--index, 1);
+    }
+    this.#free.splice(index, 0, { start, length });
+  }
+
+  /**
+   * The prefix under `key`, with one more user; taken anew (`isNew`: its keys are still to be computed) where there is none.
+   * null when no gap is long enough.
+   */
+  sharePrefix(key: string, length: number): { run: CacheRun; isNew: boolean } | null {
+    const found = this.#prefixes.get(key);
+    if (found !== undefined) {
+      found.users++;
+      return { run: found, isNew: false };
+    }
+    const run = this.take(length);
+    if (run === null) return null;
+    this.#prefixes.set(key, { ...run, key, users: 1 });
+    return { run, isNew: true };
+  }
+
+  /** Takes one user off a prefix; the last one frees it. */
+  leavePrefix(key: string): void {
+    const found = this.#prefixes.get(key);
+    if (found === undefined) throw new Error(`KvCache: no prefix "${key}"`);
+    if (--found.users > 0) return;
+    this.#prefixes.delete(key);
+    this.give(found);
+  }
+
+  get freeSlots(): number {
+    return this.#free.reduce((sum, gap) => sum + gap.length, 0);
+  }
+
+  free(): void {
+    for (const tensor of [...this.keys, ...this.values]) tensor.free();
+  }
+}

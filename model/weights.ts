@@ -1,0 +1,65 @@
+// A checkpoint's weights on a device: the parameters of the model in one arena, read from a Hugging Face folder and written
+// to one.
+import { type Backend, ParameterArena } from "../engine/index.ts";
+import { type Checkpoint, openCheckpoint, openConfig, writeCheckpoint } from "./checkpoint-files.ts";
+import { isLinearWeight, parameterShapes, type Qwen2Config } from "./config.ts";
+
+export interface WeightOptions {
+  /** Make room for gradients and the optimiser's two moments. Default false. */
+  trainable?: boolean;
+  /** f64 on the plain backend, for yardsticks. Default f32. */
+  dtype?: "f32" | "f64";
+}
+
+/** An arena with the parameters of a configuration, content undefined. */
+export function makeWeights(backend: Backend, config: Qwen2Config, options: WeightOptions = {}): ParameterArena {
+  const { trainable = false, dtype = "f32" } = options;
+  const headIsEmbedding = config.tieWordEmbeddings;
+  const parameters = new Map(
+    [...parameterShapes(config)].map(([name, shape]) => {
+      const isHead = name === (headIsEmbedding ? "model.embed_tokens.weight" : "lm_head.weight");
+      return [name, { shape, forwardCopy: isHead || isLinearWeight(name) }];
+    }),
+  );
+  return new ParameterArena(backend, parameters, { trainable, dtype });
+}
+
+/** Loads an open checkpoint, one tensor in host memory at a time. */
+export async function loadWeights(
+  backend: Backend,
+  checkpoint: Checkpoint,
+  options: WeightOptions = {},
+): Promise<ParameterArena> {
+  const arena = makeWeights(backend, checkpoint.config, options);
+  for (const name of checkpoint.shapes.keys()) arena.load(name, (await checkpoint.tensor(name)).data);
+  arena.refreshCopies();
+  return arena;
+}
+
+export interface LoadedModel {
+  backend: Backend;
+  config: Qwen2Config;
+  weights: ParameterArena;
+}
+
+/** Opens a Hugging Face folder, checks it, and loads its weights. */
+export async function loadModel(backend: Backend, folder: string, options: WeightOptions = {}): Promise<LoadedModel> {
+  const checkpoint = await openCheckpoint(folder);
+  try {
+    return { backend, config: checkpoint.config, weights: await loadWeights(backend, checkpoint, options) };
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** Writes the weights as a Hugging Face folder in f32, with all other files of the folder they came from. Atomic. */
+export async function saveWeights(weights: ParameterArena, folder: string, filesFrom: string): Promise<void> {
+  const { configJson } = await openConfig(filesFrom);
+  const values = await weights.read();
+  await writeCheckpoint(folder, {
+    configJson: { ...configJson },
+    tensors: [...values].map(([name, data]) => ({ name, data })),
+    dtype: "f32",
+    filesFrom,
+  });
+}

@@ -1,0 +1,101 @@
+// What a restart needs: weights, both moments, and where the run stood. Two slots are written in turn, so that the one
+// before is whole while the next is written; a damaged latest slot falls back to it, and says so.
+//
+// Not to be taken for a run's checkpoints: those are Hugging Face folders, kept for good (model/weights.ts writes them).
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { asError, type ParameterArena, RunFolderError } from "../engine/index.ts";
+import { readJson, sha256File, writeAtomic } from "../engine/host/index.ts";
+import { openSafetensors, writeFolderAtomically, writeSafetensors } from "../model/index.ts";
+
+const slots = ["slot-0", "slot-1"];
+const tensorsFile = "state.safetensors";
+const trainerFile = "trainer.json";
+
+const trainerSchema = z.object({
+  schemaVersion: z.literal(1),
+  /** Optimiser steps done. */
+  step: z.number().int().nonnegative(),
+  sha256: z.string(),
+  /** The caller's own numbers. */
+  own: z.record(z.string(), z.number()),
+});
+
+export interface TrainerState {
+  /** Optimiser steps done. */
+  readonly step: number;
+  /** Further numbers of the caller's, such as counts of tokens. */
+  readonly own: Readonly<Record<string, number>>;
+}
+
+/** Writes the state into the slot that is not the latest. Atomic; on the disk when it returns. */
+export async function saveState(folder: string, arena: ParameterArena, state: TrainerState): Promise<void> {
+  const parts = await arena.readState();
+  const tensors = [...parts].map(([name, { shape, data }]) => ({ name, dtype: "f32" as const, shape, data }));
+  await writeFolderAtomically(join(folder, slots[state.step % 2]), async (slot) => {
+    const path = join(slot, tensorsFile);
+    await writeSafetensors(path, tensors);
+    const trainer = { schemaVersion: 1, step: state.step, sha256: sha256File(path), own: state.own };
+    writeAtomic(join(slot, trainerFile), `${JSON.stringify(trainer)}\n`);
+  });
+}
+
+/** Steps done according to the latest readable slot; null when there is none. */
+export function trainedSteps(folder: string): number | null {
+  const steps = slots
+    .map((slot) => join(folder, slot, trainerFile))
+    .filter((path) => existsSync(path))
+    .map((path) => readJson(path, trainerSchema).step);
+  return steps.length === 0 ? null : Math.max(...steps);
+}
+
+export interface LoadedState {
+  state: TrainerState;
+  /** What was wrong with a later slot that had to be passed over, or null. */
+  trouble: string | null;
+}
+
+/**
+ * Loads the latest sound state into the arena; null when there is none because the run has not begun.
+ * @throws RunFolderError when there are states and none is sound
+ */
+export async function loadState(folder: string, arena: ParameterArena): Promise<LoadedState | null> {
+  const found: { path: string; step: number; sha256: string; own: Record<string, number> }[] = [];
+  const troubles: string[] = [];
+  for (const slot of slots) {
+    const path = join(folder, slot);
+    if (!existsSync(path)) continue;
+    try {
+      found.push({ path, ...readJson(join(path, trainerFile), trainerSchema) });
+    } catch (error) {
+      troubles.push(asError(error).message);
+    }
+  }
+  found.sort((a, b) => b.step - a.step);
+  for (const { path, step, sha256, own } of found) {
+    try {
+      await loadTensors(join(path, tensorsFile), sha256, arena);
+      return { state: { step, own }, trouble: troubles.length > 0 ? troubles.join(" ") : null };
+    } catch (error) {
+      troubles.push(asError(error).message);
+    }
+  }
+  if (troubles.length === 0) return null;
+  throw new RunFolderError(
+    `${folder}: no state can be loaded: ${troubles.join(" ")} Restore the folder from a copy, or start anew with another --out.`,
+  );
+}
+
+async function loadTensors(path: string, sha256: string, arena: ParameterArena): Promise<void> {
+  if (sha256File(path) !== sha256)
+    throw new RunFolderError(`${path}: its content is not what was written (SHA-256 differs).`);
+  const file = await openSafetensors(path);
+  try {
+    const parts = new Map<string, Float32Array>();
+    for (const name of file.tensors.keys()) parts.set(name, await file.readFloat32(name));
+    arena.loadState(parts);
+  } finally {
+    await file.close();
+  }
+}

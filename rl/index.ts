@@ -1,0 +1,42 @@
+// The rl floor's public face.
+export { type AdvantageKind, advantageKinds, batchAdvantages, groupAdvantages } from "./advantage.ts";
+export {
+  type AlphabetSortOptions,
+  alphabetSort,
+  alphabetSortDefaults,
+  alphabetSortSeed,
+} from "./environments/alphabet-sort.ts";
+export {
+  type Environment,
+  type Episode,
+  EpisodeList,
+  type Reward,
+  scoreEpisode,
+  type WorkedEnvironment,
+} from "./environments/environment.ts";
+export {
+  firstNames,
+  generatedNames,
+  lastNames,
+  listedNames,
+  type NameRows,
+  readNameRows,
+} from "./environments/names.ts";
+export { workedDialogue } from "./environments/worked-dialogues.ts";
+export { openMetrics } from "./metrics-file.ts";
+export { type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
+export { learningRate, type Schedule } from "./schedule.ts";
+export { openTensorBoard } from "./tensorboard.ts";
+export { openEnvironment } from "./environments/open.ts";
+export { evaluate, type Evaluation, summariseRollouts } from "./evaluate.ts";
+export { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
+export {
+  backendSettings,
+  batchSettings,
+  environmentSettings,
+  evaluateSettings,
+  modelSettings,
+  trainSettings,
+} from "./settings.ts";
+export { checkpointFolder, tokenWeights, train, type TrainingContext, type TrainingSettings } from "./trainer.ts";
+export { loadState, saveState, trainedSteps } from "./checkpoint.ts";

@@ -1,0 +1,292 @@
+// GRPO on verifiable rewards. A step: roll out a group of completions for each prompt, score them, turn rewards into
+// advantages within each group, one optimiser step on the clipped token-level surrogate.
+//
+// How it stands to the papers and to the study:
+// 1. One update a batch from rollouts of the current weights (asyncLevel 0), so ratios are 1 but for rounding.
+// 2. Advantages divide by the population's standard deviation + 1e-8 and are 0 where a group's rewards are equal.
+// 3. No KL penalty. Truncated completions stay in. All assistant tokens of all turns count, end tokens included.
+//
+// After step s come, in this order: evaluation, checkpoint, metrics, state. Each can be done again, so a kill at any moment
+// costs at most the steps since the last state, and the run that goes on writes the same bytes.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { AdamwSettings } from "../engine/index.ts";
+import { ensureFolder, gzipMember, killPoint, type Progress, type Values, writeAtomic } from "../engine/host/index.ts";
+import { type Chat, saveWeights } from "../model/index.ts";
+import { groupAdvantages } from "./advantage.ts";
+import { loadState, saveState } from "./checkpoint.ts";
+import { type Environment, EpisodeList } from "./environments/environment.ts";
+import { evaluate, summariseRollouts } from "./evaluate.ts";
+import { policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
+import { type MetricsRecord, openMetrics } from "./metrics-file.ts";
+import { type Rollout, rollOut, type RolloutSettings } from "./rollout.ts";
+import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
+import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
+
+export interface TrainingSettings {
+  readonly environment: Values<typeof environmentSettings>;
+  readonly train: Values<typeof trainSettings>;
+  readonly evaluate: Values<typeof evaluateSettings>;
+  readonly batch: Values<typeof batchSettings>;
+}
+
+export interface TrainingContext {
+  model: TrainableModel;
+  chat: Chat;
+  environment: Environment;
+  settings: TrainingSettings;
+  /** The run folder. */
+  folder: string;
+  /** The folder the model came from: its tokenizer and configuration go along with every checkpoint. */
+  modelFolder: string;
+  progress: Progress;
+  signal: AbortSignal;
+  /** Takes the seconds of each phase of each step: clock readings stay out of the run's results. */
+  onTiming?: (record: { step: number; phase: string; seconds: number }) => void;
+}
+
+export function checkpointFolder(folder: string, step: number): string {
+  return join(folder, "checkpoints", `step-${String(step).padStart(6, "0")}`);
+}
+
+/** Trains to the last step, from wherever the run folder stands. */
+export async function train(context: TrainingContext): Promise<void> {
+  const { model, settings, folder, progress, signal } = context;
+  const { steps, resumeEvery } = settings.train;
+  const stateFolder = join(folder, "state");
+  const resumed = await loadState(stateFolder, model.weights);
+  if (resumed?.trouble)
+    progress.line(`Going on from step ${resumed.state.step}, since a later state is damaged: ${resumed.trouble}`);
+  const first = resumed === null ? 0 : resumed.state.step + 1;
+  if (first > steps) return;
+  let tokensSeen = resumed?.state.own["tokensSeen"] ?? 0;
+  if (resumed !== null) model.weights.refreshCopies();
+
+  ensureFolder(folder);
+  const metrics = openMetrics(join(folder, "metrics.jsonl"), first - 1);
+  const tensorBoard = openTensorBoard(
+    join(folder, "tensorboard"),
+    Date.now() / 1000,
+    resumed === null ? undefined : first,
+  );
+  const episodes = new EpisodeList(context.environment, settings.train.episodeSeed);
+  const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
+  let unsaved = false;
+  const save = async (step: number): Promise<void> => {
+    await saveState(stateFolder, model.weights, { step, own: { tokensSeen } });
+    unsaved = false;
+  };
+  let done = first - 1;
+  try {
+    for (let step = first; step <= steps; step++) {
+      signal.throwIfAborted();
+      const record: Record<string, number> = {};
+      if (step > 0) {
+        const { metrics: found, tokens } = await trainingStep(context, episodes, step);
+        tokensSeen += tokens;
+        Object.assign(record, found, { num_tokens: tokensSeen });
+      }
+      killPoint("step");
+      if (step % settings.evaluate.every === 0 || step === steps)
+        Object.assign(record, await evaluationRecord(context, step));
+      if (settings.train.checkpoints.includes(step))
+        await saveWeights(model.weights, checkpointFolder(folder, step), context.modelFolder);
+      metrics.append({ step, ...record });
+      draw(tensorBoard, { step, ...record });
+      done = step;
+      unsaved = true;
+      if (step === 0 || step % resumeEvery === 0 || step === steps) await save(step);
+      if (step > 0) phase.advance(1, describeStep(record));
+    }
+  } finally {
+    // What a Ctrl-C interrupts is the step under way; those before it are kept.
+    if (unsaved && signal.aborted) await save(done);
+    metrics.close();
+    tensorBoard.close();
+    phase.done();
+  }
+}
+
+function draw(tensorBoard: TensorBoardWriter, { step, ...record }: MetricsRecord): void {
+  for (const [name, value] of Object.entries(record))
+    if (typeof value === "number") tensorBoard.scalar(name, value, step, Date.now() / 1000);
+}
+
+function describeStep(record: Readonly<Record<string, number>>): string {
+  const evaluated = record["eval/reward"];
+  return `reward ${record["reward"].toFixed(2)}${evaluated === undefined ? "" : `, evaluated ${evaluated.toFixed(2)}`}`;
+}
+
+function rolloutSettings({
+  settings,
+  signal,
+}: TrainingContext): Omit<RolloutSettings, "purpose" | "step" | "temperature"> {
+  const { environment, train: training, batch } = settings;
+  return {
+    maxNewTokens: training.maxNewTokens,
+    seed: training.seed,
+    turn2Template: environment.turn2Template,
+    maxRows: batch.rows,
+    maxTokens: batch.tokens,
+    signal,
+  };
+}
+
+async function trainingStep(
+  context: TrainingContext,
+  episodes: EpisodeList,
+  step: number,
+): Promise<{ metrics: Record<string, number>; tokens: number }> {
+  const { model, chat, settings, folder, onTiming } = context;
+  const { promptsPerStep, rolloutsPerPrompt: G } = settings.train;
+  const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
+  const requests = episodes
+    .slice((step - 1) * promptsPerStep, promptsPerStep)
+    .flatMap((episode) => Array.from({ length: G }, (_, rollout) => ({ episode, rollout })));
+  const rollouts = await rollOut(model, chat, requests, {
+    ...rolloutSettings(context),
+    temperature: 1,
+    purpose: "train",
+    step,
+  });
+  killPoint("rollout");
+  clock("rollouts");
+
+  const groups = Array.from({ length: promptsPerStep }, (_, g) => rollouts.slice(g * G, (g + 1) * G));
+  const advantages = groups.flatMap((group) => [
+    ...groupAdvantages(
+      settings.train.advantage,
+      group.map(({ reward }) => reward),
+    ),
+  ]);
+  const weights = tokenWeights(settings.train.normalisation, groups);
+  const outcome = await policyStep(
+    model,
+    rollouts.map((rollout, i) => ({ ...rollout, advantage: advantages[i], tokenWeight: weights[i] })),
+    {
+      optimiser: optimiserOf(settings.train),
+      maxTokens: settings.batch.trainTokens,
+      step,
+      clipLow: settings.train.clipLow,
+      clipHigh: settings.train.clipHigh,
+    },
+  );
+  clock("learning");
+  keepRollouts(folder, step, rollouts, advantages);
+  clock("writing");
+  return {
+    metrics: stepMetrics(settings, groups, advantages, outcome),
+    tokens: rollouts.reduce((sum, { ids }) => sum + ids.length, 0),
+  };
+}
+
+function optimiserOf(training: Values<typeof trainSettings>): AdamwSettings {
+  const { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm } = training;
+  return { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm };
+}
+
+/**
+ * What a token of each rollout counts, so that the objective is Σ weight · surrogate:
+ * `group-token`  1 / (tokens of its group · groups)   `batch-token`  1 / tokens of the batch
+ * `sequence`     1 / (tokens of its rollout · rollouts)
+ */
+export function tokenWeights(
+  normalisation: Values<typeof trainSettings>["normalisation"],
+  groups: readonly (readonly { readonly tokens: number }[])[],
+): number[] {
+  const sum = (group: readonly { readonly tokens: number }[]): number =>
+    group.reduce((total, { tokens }) => total + tokens, 0);
+  const all = groups.flat();
+  switch (normalisation) {
+    case "group-token":
+      return groups.flatMap((group) => group.map(() => 1 / (Math.max(sum(group), 1) * groups.length)));
+    case "batch-token":
+      return all.map(() => 1 / Math.max(sum(all), 1));
+    case "sequence":
+      return all.map(({ tokens }) => 1 / (Math.max(tokens, 1) * all.length));
+    default:
+      return normalisation satisfies never;
+  }
+}
+
+/** Names as TRL's, so that curves can be laid over one another; each is defined in docs/metrics.md. */
+function stepMetrics(
+  settings: TrainingSettings,
+  groups: readonly (readonly Rollout[])[],
+  advantages: readonly number[],
+  outcome: StepOutcome,
+): Record<string, number> {
+  const rollouts = groups.flat();
+  const of = summariseRollouts(rollouts);
+  const mean = (values: readonly number[]): number =>
+    values.length === 0 ? 0 : values.reduce((sum, v) => sum + v, 0) / values.length;
+  const deviations = groups.map((group) => {
+    const m = mean(group.map(({ reward }) => reward));
+    return Math.sqrt(mean(group.map(({ reward }) => (reward - m) ** 2)));
+  });
+  const tokenAdvantages = rollouts.flatMap(({ tokens }, i) => new Array<number>(tokens).fill(advantages[i]));
+  const { clipLow, clipHigh } = settings.train;
+  const differences = outcome.ratio.map((ratio) => Math.abs(Math.log(ratio)));
+  return {
+    reward: of.reward,
+    reward_std: mean(deviations),
+    frac_reward_zero_std: mean(deviations.map((d) => (d === 0 ? 1 : 0))),
+    "completions/mean_length": of.meanTokens,
+    "completions/clipped_ratio": of.truncatedShare,
+    "completions/format_share": of.formatShare,
+    "completions/quality": of.quality,
+    "completions/failed": rollouts.filter(({ failure }) => failure !== null).length,
+    loss: outcome.loss,
+    entropy: mean(outcome.entropy),
+    "clip_ratio/low_mean": mean(
+      outcome.ratio.map((ratio, i) => (ratio < 1 - clipLow && tokenAdvantages[i] < 0 ? 1 : 0)),
+    ),
+    "clip_ratio/high_mean": mean(
+      outcome.ratio.map((ratio, i) => (ratio > 1 + clipHigh && tokenAdvantages[i] > 0 ? 1 : 0)),
+    ),
+    "sampling/sampling_logp_difference/mean": mean(differences),
+    "sampling/sampling_logp_difference/max": differences.reduce((most, d) => Math.max(most, d), 0),
+    grad_norm: outcome.gradientNorm,
+    learning_rate: settings.train.learningRate,
+  };
+}
+
+async function evaluationRecord(context: TrainingContext, step: number): Promise<Record<string, number>> {
+  const { settings, onTiming } = context;
+  const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
+  const found = await evaluate(context.model, context.chat, context.environment, {
+    ...rolloutSettings(context),
+    temperature: settings.evaluate.temperature,
+    episodes: settings.evaluate.episodes,
+    episodeSeed: settings.evaluate.episodeSeed,
+  });
+  clock("evaluation");
+  return {
+    "eval/reward": found.reward,
+    "eval/reward_standard_error": found.rewardStandardError,
+    "eval/format_share": found.formatShare,
+    "eval/quality": found.quality,
+    "eval/completions/mean_length": found.meanTokens,
+    "eval/completions/clipped_ratio": found.truncatedShare,
+  };
+}
+
+/** The step's conversations, one line each, for people: rollouts/step-000001.jsonl.gz. */
+function keepRollouts(folder: string, step: number, rollouts: readonly Rollout[], advantages: readonly number[]): void {
+  const place = join(folder, "rollouts");
+  if (!existsSync(place)) ensureFolder(place);
+  const lines = rollouts.map(({ episode, rollout, reward, parts, isTruncated, failure, messages }, i) =>
+    JSON.stringify({ episode, rollout, reward, advantage: advantages[i], ...parts, isTruncated, failure, messages }),
+  );
+  writeAtomic(join(place, `step-${String(step).padStart(6, "0")}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
+}
+
+/** Each call reports the seconds since the one before. */
+function stopwatch(report: (phase: string, seconds: number) => void): (phase: string) => void {
+  let start = performance.now();
+  return (phase) => {
+    const now = performance.now();
+    report(phase, (now - start) / 1000);
+    start = now;
+  };
+}

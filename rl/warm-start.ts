@@ -1,0 +1,177 @@
+// Supervised training on an environment's worked dialogues: it makes the tiny model that the study starts from, and is the
+// control that a reinforced checkpoint of equal reward is held against.
+//
+//   node rl/warm-start.ts landscape/presets/tiny/warm-start.toml [--out DIR] [settings]
+//
+// Loss: cross-entropy on the assistant's tokens, end tokens included, mean over the tokens of a batch. No dialogue is seen
+// twice. The run resumes from its last saved state.
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { openBackend } from "../engine/index.ts";
+import {
+  type CommandContext,
+  defineSettings,
+  ensureFolder,
+  integer,
+  lockFolder,
+  number,
+  runCommand,
+  text,
+} from "../engine/host/index.ts";
+import { initialise, loadChat, loadTokenizer, makeWeights, openConfig, saveWeights } from "../model/index.ts";
+import { loadState, saveState } from "./checkpoint.ts";
+import { openEnvironment } from "./environments/open.ts";
+import { workedDialogue } from "./environments/worked-dialogues.ts";
+import { evaluate } from "./evaluate.ts";
+import { type Example, supervisedStep } from "./learn.ts";
+import { openMetrics } from "./metrics-file.ts";
+import { learningRate, type Schedule } from "./schedule.ts";
+import { backendSettings, environmentSettings } from "./settings.ts";
+
+export const warmStartSettings = defineSettings({
+  out: text({ default: "runs/warm-start", changes: "free", meaning: "the run folder" }),
+  ...backendSettings,
+  model: {
+    path: text({
+      default: "",
+      meaning: "folder with config.json and the tokenizer; its weights, if any, are not read",
+    }),
+    seed: integer({ default: 1, min: 0, meaning: "names the random weights to begin with" }),
+  },
+  environment: environmentSettings,
+  warmStart: {
+    seed: integer({ default: 1, min: 0, meaning: "names the dialogues" }),
+    dropTags: number({
+      default: 0,
+      min: 0,
+      max: 1,
+      meaning: "share of turns whose answer lacks the tags that were asked for",
+    }),
+    steps: integer({ default: 1000, min: 1, unit: "steps", meaning: "optimiser steps" }),
+    dialogues: integer({ default: 32, min: 1, unit: "dialogues", meaning: "dialogues of a batch" }),
+    learningRate: number({ default: 3e-3, above: 0, meaning: "peak of the learning rate" }),
+    warmupSteps: integer({ default: 100, min: 0, unit: "steps", meaning: "steps of linear rise" }),
+    floorShare: number({ default: 0.1, min: 0, max: 1, meaning: "the cosine ends at this share of the peak" }),
+    beta1: number({ default: 0.9, min: 0, below: 1, meaning: "AdamW's decay of the first moment" }),
+    beta2: number({ default: 0.99, min: 0, below: 1, meaning: "AdamW's decay of the second moment" }),
+    weightDecay: number({ default: 0, min: 0, meaning: "AdamW's decay" }),
+    maxGradientNorm: number({ default: 1, above: 0, meaning: "the gradient's global norm is clipped to this" }),
+    microBatchTokens: integer({
+      default: 4096,
+      min: 1,
+      unit: "tokens",
+      meaning: "tokens in one forward and backward pass",
+    }),
+    resumeEvery: integer({
+      default: 100,
+      min: 1,
+      unit: "steps",
+      changes: "free",
+      meaning: "how often the state is saved",
+    }),
+    logEvery: integer({ default: 100, min: 1, unit: "steps", meaning: "how often the mean loss is logged" }),
+    evaluateEvery: integer({ default: 1000, min: 1, unit: "steps", meaning: "how often the reward is measured" }),
+    episodes: integer({
+      default: 256,
+      min: 1,
+      unit: "episodes",
+      meaning: "episodes of an evaluation at temperature 1",
+    }),
+    episodeSeed: integer({ default: 4242, min: 0, meaning: "seed of the evaluation's episodes" }),
+    maxNewTokens: integer({
+      default: 24,
+      min: 1,
+      unit: "tokens",
+      meaning: "longest answer of one turn in an evaluation",
+    }),
+  },
+});
+
+type Context = CommandContext<(typeof warmStartSettings)["tree"]>;
+
+export async function warmStart({ values, progress, signal }: Context): Promise<void> {
+  const { warmStart: settings, model: from, out } = values;
+  ensureFolder(out);
+  const unlock = lockFolder(out);
+  const { backend } = await openBackend({ backend: values.backend, adapter: values.adapter });
+  progress.line(`Adapter: ${backend.description}`);
+  const { config } = await openConfig(from.path);
+  const chat = await loadChat(from.path, await loadTokenizer(from.path));
+  const environment = await openEnvironment(values.environment);
+  const weights = makeWeights(backend, config, { trainable: true });
+  const stateFolder = join(out, "state");
+  const resumed = await loadState(stateFolder, weights);
+  if (resumed === null) initialise(weights, config, from.seed);
+  else weights.refreshCopies();
+  const first = (resumed?.state.step ?? 0) + 1;
+  const model = { backend, config, weights };
+  const log = openMetrics(join(out, "log.jsonl"), first - 1);
+  const schedule: Schedule = { kind: "cosine", ...settings };
+  const phase = progress.phase("warm start", settings.steps, "steps", first - 1);
+  let lossSum = resumed?.state.own["lossSum"] ?? 0;
+  for (let step = first; step <= settings.steps; step++) {
+    signal.throwIfAborted();
+    const dialogues = Array.from({ length: settings.dialogues }, (_, i) =>
+      chat.dialogue(workedDialogue(environment, settings, (step - 1) * settings.dialogues + i)),
+    );
+    const tokens = dialogues.reduce((sum, { mask }) => sum + mask.reduce((a, b) => a + b, 0), 0);
+    const examples: Example[] = dialogues.map((dialogue) => ({ ...dialogue, tokenWeight: 1 / tokens }));
+    const { beta1, beta2, weightDecay, maxGradientNorm } = settings;
+    const rate = learningRate(schedule, step);
+    const optimiser = { learningRate: rate, beta1, beta2, epsilon: 1e-8, weightDecay, maxGradientNorm };
+    const { loss, gradientNorm } = await supervisedStep(model, examples, {
+      optimiser,
+      maxTokens: settings.microBatchTokens,
+      step,
+    });
+    lossSum += loss;
+    const isLast = step === settings.steps;
+    if (step % settings.evaluateEvery === 0 || isLast) {
+      const found = await evaluate(model, chat, environment, {
+        episodes: settings.episodes,
+        episodeSeed: settings.episodeSeed,
+        temperature: 1,
+        maxNewTokens: settings.maxNewTokens,
+        seed: settings.seed,
+        turn2Template: values.environment.turn2Template,
+        maxRows: settings.episodes,
+        maxTokens: 8192,
+        signal,
+      });
+      const { reward, formatShare, quality, truncatedShare } = found;
+      log.append({ step, kind: "evaluation", reward, formatShare, quality, truncatedShare });
+      progress.line(
+        `step ${step}: reward ${reward.toFixed(3)}, turns with tags ${formatShare.toFixed(2)}, quality ${quality.toFixed(2)}`,
+      );
+    }
+    if (step % settings.logEvery === 0 || isLast) {
+      log.append({
+        step,
+        kind: "training",
+        loss: lossSum / (step % settings.logEvery || settings.logEvery),
+        gradientNorm,
+        learningRate: rate,
+      });
+      lossSum = 0;
+    }
+    if (step % settings.resumeEvery === 0 || isLast) await saveState(stateFolder, weights, { step, own: { lossSum } });
+    phase.advance(1, `loss ${loss.toFixed(3)}`);
+  }
+  phase.done();
+  log.close();
+  await saveWeights(weights, join(out, "checkpoint"), from.path);
+  progress.line(`Checkpoint: ${join(out, "checkpoint")}`);
+  unlock();
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  await runCommand({
+    name: "node rl/warm-start.ts",
+    summary: "Supervised training of a random model on worked dialogues of an environment.",
+    settings: warmStartSettings,
+    positional: [
+      { name: "SETTINGS.toml", meaning: "the recipe, such as landscape/presets/tiny/warm-start.toml", required: true },
+    ],
+    settingsFiles: (files) => files,
+    main: warmStart,
+  });
