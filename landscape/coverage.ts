@@ -1,12 +1,13 @@
 // Does the 95% interval cover in 95 of 100? Simulated with the sweep's own noise structure, since no formula knows it.
 //
 // A fitted world whose truth is known, then many studies of the same size drawn from it:
-//  - Truth of R: the quadratic surface through the mean reward map (hill, slope, saddle and mixtures of them), stretched so
-//    that its squared spread is C_RR, the measured map's own without noise.
-//  - Noise of R: a prompt's rewards over the cells are a Gaussian field z through the rewards' own distribution (a copula), so
-//    they stay 0 or 1 where they were, and partial credit stays partial credit. Each cell shifts z so that its mean is the truth. The
-//    field has a part constant over the cells (easy and hard prompts, and noise that all cells share), a smooth part (noise that
-//    near cells share) and a white part; their shares and the length are fitted to the measured covariance between cells.
+//  - Truth of R: the quadratic surface through the mean reward map (hill, slope, saddle and mixtures of them),
+//    stretched so that its squared spread is C_RR, the measured map's own without noise.
+//  - Noise of R: a prompt's rewards over the cells are a Gaussian field z through the rewards' own distribution (a
+//    copula), so they stay 0 or 1 where they were, and partial credit stays partial credit. Each cell shifts z so that
+//    its mean is the truth. The field has a part constant over the cells (easy and hard prompts, and noise that all
+//    cells share), a smooth part (noise that near cells share) and a white part; their shares and the length are fitted
+//    to the measured covariance between cells.
 //  - KL: whole maps of the reference prompts, drawn with replacement; their mean is the truth.
 // What this leaves out: a link between a prompt's KL and its reward, and truths that are not quadratic.
 import { normalCumulative, normalDensity, normalQuantile, solveIncreasing } from "./distributions.ts";
@@ -66,8 +67,8 @@ const MOST_LEVELS = 64;
 
 /**
  * Simulated coverage of the jackknife intervals of r, r∞ and within-ring r for maps like these.
- * @returns null where no world can be fitted: C_RR ≤ 0 (r∞ is undetermined, so there is no truth to cover), constant rewards,
- *          fewer than three prompts in a set, or too few cells
+ * @returns null where no world can be fitted: C_RR ≤ 0 (r∞ is undetermined, so there is no truth to cover),
+ *          constant rewards, fewer than three prompts in a set, or too few cells
  */
 export function simulateCoverage(
   maps: PromptMaps,
@@ -246,8 +247,9 @@ function fittedNoise({ cells, reward }: PromptMaps, rewards: Rewards): Noise | n
 }
 
 /**
- * The correlation of two normals whose rewards correlate this much. With Hermite coefficients c_q of the step function, rewards
- * of normals that correlate ρ have covariance Σ_q c_q² ρ^q (Mehler); a step at t adds to c_q its height · φ(t) · He_{q−1}(t) / √q!.
+ * The correlation of two normals whose rewards correlate this much. With Hermite coefficients c_q of the step function,
+ * rewards of normals that correlate ρ have covariance Σ_q c_q² ρ^q (Mehler); a step at t adds to c_q its height · φ(t)
+ * · He_{q−1}(t) / √q!.
  */
 function latentCorrelation({ values, thresholds }: Rewards): (rewardCorrelation: number) => number {
   const terms = 80;

@@ -1,6 +1,8 @@
 // Normal and Student distributions, as far as intervals and simulations need them, to about 1e-14.
 
-/** The x of [low, high] at which the increasing function reaches `target`; an end of the bracket when it lies outside. */
+/**
+ * The x of [low, high] at which the increasing function reaches `target`; an end of the bracket when it lies outside.
+ */
 export function solveIncreasing(f: (x: number) => number, target: number, low: number, high: number): number {
   for (let step = 0; step < 100; step++) {
     const middle = (low + high) / 2;
@@ -14,7 +16,10 @@ export function solveIncreasing(f: (x: number) => number, target: number, low: n
 /** φ(x) = exp(−x²/2) / √(2π). */
 export const normalDensity = (x: number): number => Math.exp((-x * x) / 2) / Math.sqrt(2 * Math.PI);
 
-/** Φ(x) = ½ + φ(x)·(x + x³/3 + x⁵/(3·5) + …), absolute error below 1e-15. Source: Marsaglia 2004, "Evaluating the normal distribution". */
+/**
+ * Φ(x) = ½ + φ(x)·(x + x³/3 + x⁵/(3·5) + …), absolute error below 1e-15. Source: Marsaglia 2004, "Evaluating the normal
+ * distribution".
+ */
 export function normalCumulative(x: number): number {
   if (Math.abs(x) > 8.3) return x > 0 ? 1 : 0;
   let sum = x;
@@ -29,7 +34,10 @@ export function normalCumulative(x: number): number {
 /** Φ⁻¹(p), within ±8.3. */
 export const normalQuantile = (p: number): number => solveIncreasing(normalCumulative, p, -8.3, 8.3);
 
-/** P(T ≤ t), Student's t with a whole number of degrees of freedom: a finite sum. Source: Abramowitz & Stegun 26.7.3, 26.7.4. */
+/**
+ * P(T ≤ t), Student's t with a whole number of degrees of freedom: a finite sum. Source: Abramowitz & Stegun 26.7.3,
+ * 26.7.4.
+ */
 export function studentCumulative(t: number, degrees: number): number {
   const angle = Math.atan(t / Math.sqrt(degrees));
   const cosine = Math.cos(angle);

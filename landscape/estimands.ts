@@ -1,16 +1,17 @@
 // What is estimated from per-prompt maps, and how sure it is.
 //
-// A map is a vector over the cells of a slice. Every prompt i has a reward map R_i, and every reference prompt a KL map K_i;
-// prompt i is the same prompt in both (both sets are the first prompts of one list). Two estimands:
+// A map is a vector over the cells of a slice. Every prompt i has a reward map R_i, and every reference prompt a KL map
+// K_i; prompt i is the same prompt in both (both sets are the first prompts of one list). Two estimands:
 //   r    the correlation of the two mean maps, as they were measured at this budget: rollout noise pulls it towards 0;
-//   r∞   C_KR / √(C_KK · C_RR), C_XY the mean over pairs of *different* prompts i ≠ j of Σ_cells X̃_i · Ỹ_j (tilde: centred
-//        over cells). Noise of different prompts is independent, so it drops out of every C: r∞ is what r tends to with ever
-//        more prompts. It can pass ±1, and is undetermined where C_RR ≤ 0 (or C_KK): the map's spread drowns in the noise.
+//   r∞   C_KR / √(C_KK · C_RR), C_XY the mean over pairs of *different* prompts i ≠ j of Σ_cells X̃_i · Ỹ_j
+//        (tilde: centred over cells). Noise of different prompts is independent, so it drops out of every C: r∞ is what
+//        r tends to with ever more prompts. It can pass ±1, and is undetermined where C_RR ≤ 0 (or C_KK): the map's
+//        spread drowns in the noise.
 // A sum over pairs is (sum of maps)·(sum of maps) less the diagonal, so everything costs prompts · cells.
 //
-// Intervals are delete-one-prompt jackknives on the raw scale: a prompt is deleted from every set, slice and checkpoint that
-// has it, so differences and trends between them are paired. (On Fisher's z coverage falls to 40–90%; a percentile bootstrap
-// of r leans towards 0 and misses.)
+// Intervals are delete-one-prompt jackknives on the raw scale: a prompt is deleted from every set, slice and checkpoint
+// that has it, so differences and trends between them are paired. (On Fisher's z coverage falls to 40–90%; a percentile
+// bootstrap of r leans towards 0 and misses.)
 import { SettingsError } from "../engine/index.ts";
 import { studentQuantile } from "./distributions.ts";
 import type { GridCell } from "./grid.ts";
@@ -21,7 +22,10 @@ export interface PromptMaps {
   cells: readonly GridCell[];
   /** R_i: mean reward of prompt i over its rollouts. Prompts × cells. */
   reward: readonly Float64Array[];
-  /** K_i: KL summed over prompt i's reference completions ÷ mean token count of a prompt; their mean is `kl_token`. Nats. */
+  /**
+   * K_i: KL summed over prompt i's reference completions ÷ mean token count of a prompt; their mean is `kl_token`.
+   * Nats.
+   */
   kl: readonly Float64Array[];
   /** J_i: clipped surrogate of prompt i's group ÷ the group's tokens; their mean is `j_group_token`. */
   objective: readonly Float64Array[];
@@ -37,7 +41,10 @@ export interface Estimand {
   at(deleted: number): number | null;
 }
 
-/** An estimate with its interval; null: undetermined. Values are as they come, so a correlation may pass ±1: clip when drawing. */
+/**
+ * An estimate with its interval; null: undetermined. Values are as they come, so a correlation may pass ±1: clip when
+ * drawing.
+ */
 export interface Estimate {
   value: number | null;
   low: number | null;
@@ -48,8 +55,9 @@ export interface Estimate {
 const undetermined: Estimate = { value: null, low: null, high: null, standardError: null };
 
 /**
- * Delete-one-prompt jackknife: variance = (n − 1)/n · Σ_p (value without p − their mean)²; the interval is Student's with
- * n − 1 degrees of freedom, on the raw scale. Without an interval where one deletion leaves the value undetermined.
+ * Delete-one-prompt jackknife: variance = (n − 1)/n · Σ_p (value without p − their mean)²; the interval is Student's
+ * with n − 1 degrees of freedom, on the raw scale. Without an interval where one deletion leaves the value
+ * undetermined.
  */
 export function jackknife({ prompts, at }: Estimand, confidence = 0.95): Estimate {
   const value = at(NONE);
@@ -202,7 +210,10 @@ export const rInfinity = (maps: PromptMaps): Estimand => mapCorrelation(maps.kl,
 export const rWithinRing = (maps: PromptMaps): Estimand =>
   mapCorrelation(maps.kl, maps.reward, centredInRings(maps.cells), "pairs");
 
-/** Any statistic of the mean KL map and the mean reward map (Spearman, partial correlation …); costs prompts · its own cost. */
+/**
+ * Any statistic of the mean KL map and the mean reward map (Spearman, partial correlation …); costs prompts · its own
+ * cost.
+ */
 export function ofMeanMaps(
   maps: PromptMaps,
   statistic: (kl: Float64Array, reward: Float64Array) => number | null,
@@ -243,8 +254,8 @@ export function combine(estimands: readonly Estimand[], weights: readonly number
   for (const [k, estimand] of estimands.entries())
     if (estimand.prompts !== prompts)
       throw new SettingsError(
-        `paired comparison: expected the same prompts everywhere, got ${prompts} in the first map and ${estimand.prompts} ` +
-          `in map ${k + 1}. Sweep both with the same landscape.rollouts and landscape.reference.`,
+        `paired comparison: expected the same prompts everywhere, got ${prompts} in the first map and ` +
+          `${estimand.prompts} in map ${k + 1}. Sweep both with the same landscape.rollouts and landscape.reference.`,
       );
   return {
     prompts,
@@ -281,8 +292,8 @@ export function trend(steps: readonly number[], estimands: readonly Estimand[]):
 }
 
 /**
- * Across slices (or other independent units): below five determined values each is shown and there is no interval; from five,
- * Student's t on their mean, raw scale.
+ * Across slices (or other independent units): below five determined values each is shown and there is no interval; from
+ * five, Student's t on their mean, raw scale.
  */
 export function acrossSlices(values: readonly (number | null)[], confidence = 0.95): Estimate & { slices: number } {
   const known = values.filter((value) => value !== null);
@@ -299,7 +310,9 @@ export interface Signal {
   value: number;
   /** Standard error of `value` at this number of prompts. */
   standardError: number;
-  /** Prompts at which `value` would exceed zero by two standard errors. Null when even its upper end is not above zero. */
+  /**
+   * Prompts at which `value` would exceed zero by two standard errors. Null when even its upper end is not above zero.
+   */
   promptsNeeded: number | null;
   /** True where `value` ≤ 0: the number was then reckoned from its upper end, and more may be needed. */
   isLowerBound: boolean;
@@ -308,8 +321,8 @@ export interface Signal {
 /**
  * How well a map's spread stands out of the noise, and how many prompts would make it stand out.
  *
- * With Σ the covariance over cells of one prompt's map around the mean map μ, Var C ≈ 2·tr Σ² / (n(n − 1)) + 4·μᵀΣμ / n.
- * Both traces are estimated from the prompts' deviations; the number needed is the n at which C = 2·√Var.
+ * With Σ the covariance over cells of one prompt's map around the mean map μ, Var C ≈ 2·tr Σ² / (n(n − 1)) + 4·μᵀΣμ /
+ * n. Both traces are estimated from the prompts' deviations; the number needed is the n at which C = 2·√Var.
  */
 export function signalOf(maps: readonly Float64Array[], projection: Projection = centred): Signal {
   const n = maps.length;

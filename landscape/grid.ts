@@ -1,7 +1,7 @@
 // The square grid of a slice: where its points lie, in which order they are worked on, and how grids nest.
 //
-// Coordinates come from integers, so the centre of an odd grid is exactly 0 and the axis is exactly symmetric. A cell (i, j)
-// has alpha from i and beta from j, both counted from 0 at −radius.
+// Coordinates come from integers, so the centre of an odd grid is exactly 0 and the axis is exactly symmetric. A cell
+// (i, j) has alpha from i and beta from j, both counted from 0 at −radius.
 import { SettingsError } from "../engine/index.ts";
 
 export interface Grid {
@@ -47,8 +47,8 @@ export function gridCells(grid: Grid): GridCell[] {
 }
 
 /**
- * How late each point of an axis is needed: 0 the middle (both middles of an even axis), 1 the two ends, then the halves,
- * quarters … between points already there.
+ * How late each point of an axis is needed: 0 the middle (both middles of an even axis), 1 the two ends, then the
+ * halves, quarters … between points already there.
  */
 export function axisLevels(points: number): number[] {
   const levels = new Array<number>(points).fill(0);
@@ -82,9 +82,9 @@ export function workOrder(grid: Grid): GridCell[] {
 }
 
 /**
- * Where each point of one axis lies on another: entry k is the index of coarse point k among the fine points. Null unless
- * every coordinate is there bit for bit, which is what lets a finer or a wider grid take over cells that are already measured.
- * 2n − 1 points of the same radius always nest; so does twice the radius with 2n − 1 points.
+ * Where each point of one axis lies on another: entry k is the index of coarse point k among the fine points. Null
+ * unless every coordinate is there bit for bit, which is what lets a finer or a wider grid take over cells that are
+ * already measured. 2n − 1 points of the same radius always nest; so does twice the radius with 2n − 1 points.
  */
 export function nestedIn(coarse: Grid, fine: Grid): number[] | null {
   const places = new Map(axis(fine).map((value, k) => [value, k]));

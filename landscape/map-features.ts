@@ -1,12 +1,15 @@
-// What a map looks like beyond one correlation: how symmetric it is, where it peaks and how surely, whether its best cells
-// are the ones of lowest KL, how it falls off with distance, and how far the surrogate predicts the reward.
+// What a map looks like beyond one correlation: how symmetric it is, where it peaks and how surely, whether its best
+// cells are the ones of lowest KL, how it falls off with distance, and how far the surrogate predicts the reward.
 import { studentQuantile } from "./distributions.ts";
 import { centred, dot, meanMap, type PromptMaps, pairProduct, parityPart, rounding } from "./estimands.ts";
 import { type GridCell, ringOf } from "./grid.ts";
 import { mean, pearson, spread } from "./statistics.ts";
 
 export interface Parity {
-  /** Share of the mean map's variance that is even, R(α, β) = R(−α, −β) (hills, saddles); noise included. Null: a flat map. */
+  /**
+   * Share of the mean map's variance that is even, R(α, β) = R(−α, −β) (hills, saddles); noise included. Null: a flat
+   * map.
+   */
   even: number | null;
   /** The rest: odd, R(α, β) = −R(−α, −β) (slopes). */
   odd: number | null;
@@ -47,10 +50,10 @@ export interface Peak {
 }
 
 /**
- * Where the mean reward is highest. A cell is outside the region when the paired difference to the peak, prompt by prompt, is
- * above t standard errors (for a mean that is the jackknife's), t Student's one-sided 5% ÷ number of other cells: so the
- * region holds the truly best cell with 95% confidence even though the peak was picked as the highest of many.
- * The peak's own reward is the highest of many noisy ones, hence too high: take it again on fresh prompts.
+ * Where the mean reward is highest. A cell is outside the region when the paired difference to the peak, prompt by
+ * prompt, is above t standard errors (for a mean that is the jackknife's), t Student's one-sided 5% ÷ number of other
+ * cells: so the region holds the truly best cell with 95% confidence even though the peak was picked as the highest of
+ * many. The peak's own reward is the highest of many noisy ones, hence too high: take it again on fresh prompts.
  */
 export function peakOf({ cells, reward }: PromptMaps): Peak | null {
   if (cells.length === 0 || reward.length === 0) return null;
@@ -91,8 +94,9 @@ function highest(values: ArrayLike<number>, size: number): Float64Array {
 }
 
 /**
- * Overlap of the top tenth of R with the lowest tenth of KL. Both lie near the centre whatever the policy, so beside it stands
- * the overlap when the rewards are dealt anew among the cells of each radius class: Σ_class (R's cells)·(KL's cells) ÷ cells.
+ * Overlap of the top tenth of R with the lowest tenth of KL. Both lie near the centre whatever the policy, so beside it
+ * stands the overlap when the rewards are dealt anew among the cells of each radius class: Σ_class (R's cells)·(KL's
+ * cells) ÷ cells.
  */
 export function tenthsOverlap(cells: readonly GridCell[], reward: Float64Array, kl: Float64Array): Overlap {
   const size = Math.max(1, Math.round(cells.length / 10));
@@ -142,13 +146,16 @@ export interface SurrogateFit {
   /** Pearson's correlation of J − J(0,0) and R − R(0,0) over these cells. */
   r: number | null;
   /**
-   * Share of Σ (R − R(0,0))² that a line through the origin, R − R(0,0) = b · (J − J(0,0)), explains. Both differences vanish
-   * at the checkpoint, so the line has no intercept. Null where either difference is 0 throughout.
+   * Share of Σ (R − R(0,0))² that a line through the origin, R − R(0,0) = b · (J − J(0,0)), explains. Both differences
+   * vanish at the checkpoint, so the line has no intercept. Null where either difference is 0 throughout.
    */
   rSquared: number | null;
 }
 
-/** How far the surrogate on the checkpoint's own completions foretells the reward of fresh rollouts: all cells, then by ring. */
+/**
+ * How far the surrogate on the checkpoint's own completions foretells the reward of fresh rollouts: all cells, then by
+ * ring.
+ */
 export function surrogateFits(
   cells: readonly GridCell[],
   objective: Float64Array,

@@ -1,8 +1,9 @@
 // What is measured at a cell of the grid, the named averages of it, and their table `points.csv`.
 //
-// A cell's record keeps sums per (prompt, rollout), so that every average and statistic can be redone from files. Two sets of
-// completions meet in it: fresh rollouts of the perturbed policy (R and its companions) and the checkpoint's own reference
-// completions, scored under the perturbed policy (KL and J). Both sets take the first prompts of one list.
+// A cell's record keeps sums per (prompt, rollout), so that every average and statistic can be redone from files. Two
+// sets of completions meet in it: fresh rollouts of the perturbed policy (R and its companions) and the checkpoint's
+// own reference completions, scored under the perturbed policy (KL and J). Both sets take the first prompts of one
+// list.
 import { FileError, ShapeError } from "../engine/index.ts";
 import type { PromptMaps } from "./estimands.ts";
 import { type Grid, type GridCell, gridCells } from "./grid.ts";
@@ -85,7 +86,10 @@ export interface Point {
   length: number;
   truncated: number;
   format_failed: number;
-  /** `pass_at_K_reward_T`: unbiased pass@K, a success being a reward of at least T; K = 1, 2, 4 … up to the rollouts per prompt. */
+  /**
+   * `pass_at_K_reward_T`: unbiased pass@K, a success being a reward of at least T; K = 1, 2, 4 … up to the rollouts per
+   * prompt.
+   */
   [pass: `pass_at_${string}`]: number;
   /** `cover_at_TAU_reward_T`: share of prompts with a success rate of at least TAU. */
   [cover: `cover_at_${string}`]: number;
@@ -158,7 +162,8 @@ function checkShapes(cell: CellRecord, reference: ReferenceSet): void {
     const got = of.map((rollouts) => rollouts.length);
     if (expected.length === 0 || expected.includes(0) || expected.join() !== got.join())
       throw new ShapeError(
-        `cell (${cell.i}, ${cell.j}): ${what}: expected rollouts per prompt [${expected}], none of them 0, got [${got}].`,
+        `cell (${cell.i}, ${cell.j}): ${what}: expected rollouts per prompt [${expected}], none of them 0, ` +
+          `got [${got}].`,
       );
   };
   for (const [name, of] of Object.entries(cell.rollouts)) compare(`rollouts.${name}`, of, cell.rollouts.reward);
@@ -183,8 +188,8 @@ export function promptMaps(cells: readonly CellRecord[], reference: ReferenceSet
       );
     if (cell.rollouts.reward.length !== sorted[0].rollouts.reward.length)
       throw new ShapeError(
-        `cell (${cell.i}, ${cell.j}): expected rollouts of ${sorted[0].rollouts.reward.length} prompts as in the first ` +
-          `cell, got ${cell.rollouts.reward.length}.`,
+        `cell (${cell.i}, ${cell.j}): expected rollouts of ${sorted[0].rollouts.reward.length} prompts ` +
+          `as in the first cell, got ${cell.rollouts.reward.length}.`,
       );
     return place;
   });
@@ -202,7 +207,9 @@ export function promptMaps(cells: readonly CellRecord[], reference: ReferenceSet
 
 const byPlace = (a: { i: number; j: number }, b: { i: number; j: number }): number => a.i - b.i || a.j - b.j;
 
-/** points.csv: a header, then a row a cell, ordered by (i, j); numbers are the shortest that read back to the same bits. */
+/**
+ * points.csv: a header, then a row a cell, ordered by (i, j); numbers are the shortest that read back to the same bits.
+ */
 export function writePoints(points: readonly Point[]): string {
   const rows = [...points].sort(byPlace);
   const extra = Object.keys(rows[0] ?? {}).filter(isSuccessColumn);
@@ -226,7 +233,8 @@ export function readPoints(text: string, where = "points.csv"): Point[] {
   const missing = FIXED.filter((column) => !header.includes(column));
   if (missing.length > 0)
     throw new FileError(
-      `${where}: expected a column ${missing.map((column) => `"${column}"`).join(", ")}, got ${JSON.stringify(lines[0] ?? "")}. ` +
+      `${where}: expected a column ${missing.map((column) => `"${column}"`).join(", ")}, ` +
+        `got ${JSON.stringify(lines[0] ?? "")}. ` +
         "Delete the file and it is written anew from cells.jsonl.",
     );
   return lines.slice(1).map((line, row) => {

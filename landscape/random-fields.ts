@@ -1,10 +1,10 @@
 // Smooth random fields over a grid, and what correlation with KL one of them would have by chance.
 //
-// Neighbouring cells share most of their weights and their noise, so 441 cells are far from 441 independent facts and the
-// textbook p-value of r says nothing. The null here is a Gaussian random field as rough as the measured map but unrelated to
-// KL: unit variance, correlation s·exp(−h²/2ℓ²) at distance h (in grid steps), the rest 1 − s white. ℓ and s are fitted to
-// the map's variogram γ(h) = ½·mean (x(c) − x(c'))² over cells at distance h, which needs no mean: the mean of so few
-// effective cells would bias it.
+// Neighbouring cells share most of their weights and their noise, so 441 cells are far from 441 independent facts and
+// the textbook p-value of r says nothing. The null here is a Gaussian random field as rough as the measured map but
+// unrelated to KL: unit variance, correlation s·exp(−h²/2ℓ²) at distance h (in grid steps), the rest 1 − s white. ℓ and
+// s are fitted to the map's variogram γ(h) = ½·mean (x(c) − x(c'))² over cells at distance h, which needs no mean: the
+// mean of so few effective cells would bias it.
 import type { GridCell } from "./grid.ts";
 import { type SimulationRandom, simulationRandom } from "./simulation-random.ts";
 import { pearson, quantile } from "./statistics.ts";
@@ -17,8 +17,8 @@ export interface Lag {
 }
 
 /**
- * Mean of `f(a, b)` over pairs of cells a ≠ b at each distance, up to half the width of the cells: farther pairs are few
- * and all of them at the rim.
+ * Mean of `f(a, b)` over pairs of cells a ≠ b at each distance, up to half the width of the cells: farther pairs are
+ * few and all of them at the rim.
  */
 export function lagMeans(cells: readonly GridCell[], f: (a: number, b: number) => number): Lag[] {
   const limit = Math.max(2, extentOf(cells) / 2);
@@ -50,8 +50,8 @@ export interface SmoothFit {
 }
 
 /**
- * Fits mean(h) ≈ base + amplitude · exp(−h²/2ℓ²), amplitude ≥ 0, by least squares weighted with the number of pairs; ℓ from
- * half a step (below it a field looks white) to twice the cells' width.
+ * Fits mean(h) ≈ base + amplitude · exp(−h²/2ℓ²), amplitude ≥ 0, by least squares weighted with the number of pairs; ℓ
+ * from half a step (below it a field looks white) to twice the cells' width.
  * @returns null with fewer than three distances
  */
 export function fitSmooth(lags: readonly Lag[], cells: readonly GridCell[]): SmoothFit | null {
@@ -84,8 +84,8 @@ export function fitSmooth(lags: readonly Lag[], cells: readonly GridCell[]): Smo
 }
 
 /**
- * Draws smooth fields: L Z Lᵀ with L the Cholesky factor of exp(−h²/2ℓ²) along one axis, since the kernel is a product over
- * both. Unit variance; points × points, row by row.
+ * Draws smooth fields: L Z Lᵀ with L the Cholesky factor of exp(−h²/2ℓ²) along one axis, since the kernel is a product
+ * over both. Unit variance; points × points, row by row.
  */
 export function fieldSampler(points: number, length: number, random: SimulationRandom): () => Float64Array {
   const factor: Float64Array[] = [];
@@ -132,7 +132,10 @@ export interface SmoothNull {
   draws: number;
 }
 
-/** Null distribution of r(KL, R) when R is a random field as rough as the measured map. Null for flat maps or too few cells. */
+/**
+ * Null distribution of r(KL, R) when R is a random field as rough as the measured map. Null for flat maps or too few
+ * cells.
+ */
 export function smoothNull(
   cells: readonly GridCell[],
   kl: Float64Array,

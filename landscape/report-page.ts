@@ -119,7 +119,7 @@ ${slices.length === 1 ? null : html`<div><label class="quiet" for="slice">Slice<
 <dl><dt class="first"><i>R</i></dt><dd class="first" id="reward"></dd><dt>KL</dt><dd id="kl"></dd><dt><i>J</i> − <i>J</i>(0, 0)</dt><dd id="objective"></dd></dl>
 <p class="where gain" id="gain"></p>
 </div>
-${maps.map((map, k) => html`<dl class="estimates" data-estimates="${k}"${k === 0 ? null : html` hidden`}>${ESTIMANDS.map((estimand) => html`<dt>${labelHtml(ESTIMAND_LABELS[estimand].symbol)}</dt><dd>${estimateHtml(map.summary[estimand], map)}</dd>`)}</dl>`)}
+${maps.map((map, k) => html`<dl class="estimates" data-estimates="${k}"${k === 0 ? null : html` hidden`}>${ESTIMANDS.map((estimand) => html`<dt>${labelHtml(ESTIMAND_LABELS[estimand].symbol)}</dt><dd>${estimateHtml(map.summary[estimand], map.summary.promptsToDetermine)}</dd>`)}</dl>`)}
 <svg id="scatter" viewBox="0 0 400 236" role="img" aria-label="Reward against KL, one dot for each cell"></svg>
 <p class="caption">Reward against KL, a dot for each cell; lighter is nearer to the checkpoint. KL by its square root. Intervals of <i>r</i>: ${study.intervalName ?? INTERVAL}.</p>
 </div>
@@ -146,7 +146,7 @@ function summaryTable(study: Study): Markup {
     const { summary } = map;
     const error = summary.originRewardError ?? null;
     const extra = further.map((name) => summary.further?.find((column) => column.name === name)?.value ?? null);
-    return html`<tr data-map="${k}"><th scope="row"><button type="button" data-go="${k}">step ${map.step}</button></th>${hasSlices ? html`<td>${map.slice}</td>` : null}<td>${fixed(summary.originReward, 3)}${error === null ? null : html` <span class="range">± ${fixed(error, 3)}</span>`}</td>${ESTIMANDS.map((estimand) => html`<td>${estimateHtml(summary[estimand], map)}</td>`)}<td>${typeof summary.floorShare === "number" ? `${fixed(100 * summary.floorShare, 1)}%` : null}</td>${extra.map((value) => html`<td>${typeof value === "number" ? significant(value) : value}</td>`)}</tr>`;
+    return html`<tr data-map="${k}"><th scope="row"><button type="button" data-go="${k}">step ${map.step}</button></th>${hasSlices ? html`<td>${map.slice}</td>` : null}<td>${fixed(summary.originReward, 3)}${error === null ? null : html` <span class="range">± ${fixed(error, 3)}</span>`}</td>${ESTIMANDS.map((estimand) => html`<td>${estimateHtml(summary[estimand])}</td>`)}<td>${typeof summary.floorShare === "number" ? `${fixed(100 * summary.floorShare, 1)}%` : null}</td>${extra.map((value) => html`<td>${typeof value === "number" ? significant(value) : value}</td>`)}</tr>`;
   };
   const names = [
     ...ESTIMANDS.map((estimand) => labelHtml(ESTIMAND_LABELS[estimand].symbol)),
@@ -173,9 +173,8 @@ function settingsTable(study: Study): Markup | null {
   return html`<section aria-labelledby="with"><h2 id="with">Settings</h2><div class="scroll" tabindex="0" role="region" aria-labelledby="with"><table id="settings"><thead><tr><th scope="col">setting</th><th scope="col">value</th></tr></thead><tbody>${study.settings.map(({ key, value }) => html`<tr><th scope="row">${key}</th><td>${String(value)}</td></tr>`)}</tbody></table></div></section>`;
 }
 
-function estimateHtml(estimate: Estimate, map: LandscapeMap): Markup {
+function estimateHtml(estimate: Estimate, prompts: number | null = null): Markup {
   if (estimate === null) {
-    const prompts = map.summary.promptsToDetermine ?? null;
     return html`<span class="undetermined">undetermined${prompts === null ? null : html`, about ${prompts} prompts would tell`}</span>`;
   }
   const { value, low, high } = estimate;
@@ -184,8 +183,10 @@ function estimateHtml(estimate: Estimate, map: LandscapeMap): Markup {
   return html`${fixed(value, 2)}${range}`;
 }
 
-const fixed = (value: number, digits: number) => value.toFixed(digits).replace("-", "−");
-const significant = (value: number) => String(Number(value.toPrecision(3))).replace("-", "−");
+const fixed = (value: number, digits: number) =>
+  Number.isNaN(value) ? "not measured" : value.toFixed(digits).replace("-", "−");
+const significant = (value: number) =>
+  Number.isNaN(value) ? "" : String(Number(value.toPrecision(3))).replace("-", "−");
 
 function labelHtml(label: Label): Markup {
   if (typeof label === "string") return html`${label}`;

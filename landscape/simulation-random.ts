@@ -1,8 +1,9 @@
-// Random numbers for simulations inside the statistics: null fields, simulated coverage. Seeded, so that a summary has the
-// same bytes each time. (The study's own noise, which directions and sampled tokens use, is Philox and lives elsewhere.)
+// Random numbers for simulations inside the statistics: null fields, simulated coverage. Seeded, so that a summary has
+// the same bytes each time. (The study's own noise, which directions and sampled tokens use, is Philox and lives
+// elsewhere.)
 //
-// The generator is sfc32 (Chris Doty-Humphrey, PractRand): three words of chaotic state and a counter, which alone makes the
-// period at least 2³². Normals come from Marsaglia's polar method, two at a time.
+// The generator is sfc32 (Chris Doty-Humphrey, PractRand): three words of chaotic state and a counter, which alone
+// makes the period at least 2³². Normals come from Marsaglia's polar method, two at a time.
 
 export interface SimulationRandom {
   /** A number of the open interval (0, 1), in steps of 2⁻³². */

@@ -1,9 +1,12 @@
-// Plain statistics on numbers in float64: correlations, ranks, quantiles, spreads. Estimates from per-prompt maps are in
-// estimands.ts. An undefined result (a constant input) is null, never NaN: NaN does not survive JSON.
+// Plain statistics on numbers in float64: correlations, ranks, quantiles, spreads. Estimates from per-prompt maps are
+// in estimands.ts. An undefined result (a constant input) is null, never NaN: NaN does not survive JSON.
 
 type Values = ArrayLike<number>;
 
-/** A deviation below this share of the mean's magnitude is rounding: the input counts as constant (scipy warns at the same). */
+/**
+ * A deviation below this share of the mean's magnitude is rounding: the input counts as constant (scipy warns at the
+ * same).
+ */
 const CONSTANT = 1e-13;
 
 export function mean(values: Values): number {

@@ -2,8 +2,8 @@
 // A rollout succeeds when its reward reaches a threshold.
 
 /**
- * Unbiased pass@k of one prompt: 1 − C(n − c, k) / C(n, k), with c successes in n rollouts: the chance that k of the n, drawn
- * without replacement, hold a success. Source: Chen et al. 2021, eq. 1.
+ * Unbiased pass@k of one prompt: 1 − C(n − c, k) / C(n, k), with c successes in n rollouts: the chance that k of the n,
+ * drawn without replacement, hold a success. Source: Chen et al. 2021, eq. 1.
  * @returns null when k > n
  */
 export function passAtK(rewards: readonly number[], threshold: number, k: number): number | null {

@@ -87,14 +87,18 @@ export interface Summary {
     includesCentre: boolean;
   } | null;
   overlap: Overlap;
-  /** Rollouts with reward 0 over all cells; flagged above one half: r then mostly shows where the task fails altogether. */
+  /**
+   * Rollouts with reward 0 over all cells; flagged above one half: r then mostly shows where the task fails altogether.
+   */
   floor: { share: number; isFlagged: boolean };
   /** Groups of reference completions whose advantages are not all 0: the ones that J can see. */
   advantages: { groups: number; nonZero: number };
   /** J − J(0,0) against R − R(0,0): first over all cells, then by ring. */
   surrogate: SurrogateFit[] | null;
   rings: { reward: RingMean[]; kl: RingMean[] };
-  /** Mean `kl_token` at the mid-edges and at the corners; null where they are not measured, or an even grid has none. */
+  /**
+   * Mean `kl_token` at the mid-edges and at the corners; null where they are not measured, or an even grid has none.
+   */
   klAtMidEdges: number | null;
   klAtCorners: number | null;
 }

@@ -90,7 +90,7 @@ export function correlationFigure(
     const frame = { left, top, width, height };
     const strip = (hasGap ? 1.9 : 0.7) * em;
     top += height + strip + 2.6 * em;
-    const dodge = Math.min(2 * em, 0.5 * Math.min(...apart, 4 * em));
+    const dodge = Math.min(1.3 * em, 0.5 * Math.min(...apart, 4 * em));
     return { frame, across, up: scaleLinear([-1, 1], [frame.top + height, frame.top]), strip, hasGap, dodge };
   });
   const drawn = estimands.map((estimand, k) =>

@@ -35,6 +35,7 @@ export interface MapSummary {
   rInfinity: Estimate;
   /** r∞ after each radius class's mean is subtracted. */
   withinRing: Estimate;
+  /** NaN while the origin is not measured, or where the grid has none. */
   originReward: number;
   originRewardError?: number | null;
   /** Share of rollouts with reward 0, over all cells. */

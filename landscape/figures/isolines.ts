@@ -42,7 +42,11 @@ export function isolines(
     const row = Math.min(Math.floor(y), n - 2);
     return [0, 1].every((dy) => [0, 1].every((dx) => isMeasured(column + dx, row + dy)));
   };
-  const found = contours().size([n, n]).smooth(true).contour(straightened, transform(level));
+  const threshold = transform(level);
+  // Below everything, so that lines around a missing sample run inside its squares and are recognised there.
+  const missing = Math.min(threshold, ...straightened.filter(Number.isFinite)) - 1;
+  const filled = straightened.map((value) => (Number.isFinite(value) ? value : missing));
+  const found = contours().size([n, n]).smooth(true).contour(filled, threshold);
   return found.coordinates.flatMap((polygon) => polygon.flatMap((ring) => openRing(ring.map(toGrid), isInside)));
 }
 
