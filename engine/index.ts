@@ -9,7 +9,19 @@ export { defineKernel } from "./kernel.ts";
 export { type BackendOptions, openBackend, type OpenedBackend } from "./open.ts";
 export { defineOp } from "./op.ts";
 export { add, scale } from "./ops/elementwise.ts";
-export { type BatchRows, forEachGroup, type Parameter, type RowGroup, type Weights, type WeightTensors } from "./parameters.ts";
+export {
+  type BatchRows,
+  forEachGroup,
+  type Parameter,
+  type RowGroup,
+  type Weights,
+  type WeightTensors,
+} from "./parameters.ts";
+export { type ArenaMemory, arenaMemory, ParameterArena } from "./parameter-arena.ts";
+export { type AdamwSettings, adamwStep } from "./optim/adamw.ts";
+export { surrogate, type SurrogateSettings } from "./ops/surrogate.ts";
+export { type Normalisation, normalisationWeights, surrogateStatistics } from "./ops/surrogate-tokens.ts";
+export { weightedSum } from "./ops/weighted-sum.ts";
 export { run } from "./run.ts";
 export { keep, scope, scopeAsync } from "./scope.ts";
 export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";

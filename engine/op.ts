@@ -40,10 +40,15 @@ export function defineOp<I extends string, O extends string, S extends string = 
   definition: OpDefinition<I, O, S, Settings>,
 ): Op<I, O, S, Settings> {
   const call = (given: { [K in I]: Tensor | null }, settings: Settings): { [K in O | S]: Tensor } => {
-    const inputs = Object.fromEntries(Object.entries(given).filter(([, tensor]) => tensor !== null)) as { [K in I]: Tensor };
+    const inputs = Object.fromEntries(Object.entries(given).filter(([, tensor]) => tensor !== null)) as {
+      [K in I]: Tensor;
+    };
     const present: Tensor[] = Object.values(inputs);
     const first = present[0];
-    const shapes = definition.shapes(mapValues(inputs, (tensor: Tensor) => tensor.shape), settings);
+    const shapes = definition.shapes(
+      mapValues(inputs, (tensor: Tensor) => tensor.shape),
+      settings,
+    );
     const dtype = present.find((tensor) => isFloat(tensor.dtype))?.dtype ?? "f32";
     const outputs = mapValues(shapes, (shape: Shape, name) =>
       empty(first.backend, shape, definition.dtypes?.[name] ?? dtype, `${definition.name}.${name}`),
@@ -51,14 +56,22 @@ export function defineOp<I extends string, O extends string, S extends string = 
     definition.forward(run, inputs, outputs, settings);
     const { vjp } = definition;
     const constants: readonly string[] = definition.constants ?? [];
-    const followed: Record<string, Tensor> = Object.fromEntries(Object.entries<Tensor>(inputs).filter(([name]) => !constants.includes(name)));
+    const followed: Record<string, Tensor> = Object.fromEntries(
+      Object.entries<Tensor>(inputs).filter(([name]) => !constants.includes(name)),
+    );
     if (vjp !== undefined && shouldRecord(Object.values(followed))) {
       const node: Node = {
         name: definition.name,
         inputs: followed,
         outputs,
         backward: (upstream, targets) =>
-          vjp(run, { ...inputs, ...outputs }, upstream as { [K in O]: Tensor }, targets as { [K in I]?: GradientTarget }, settings),
+          vjp(
+            run,
+            { ...inputs, ...outputs },
+            upstream as { [K in O]: Tensor },
+            targets as { [K in I]?: GradientTarget },
+            settings,
+          ),
       };
       recordNode(node);
     }
@@ -68,7 +81,9 @@ export function defineOp<I extends string, O extends string, S extends string = 
 }
 
 function mapValues<K extends string, T, U>(record: { [P in K]: T }, map: (value: T, key: K) => U): { [P in K]: U } {
-  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, map(value as T, key as K)])) as { [P in K]: U };
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, map(value as T, key as K)])) as {
+    [P in K]: U;
+  };
 }
 
 /** Throws unless `actual` is `expected`; `why` says what ties the two. */

@@ -13,7 +13,7 @@ import { packPanels, panelShape } from "./ops/matmul.ts";
 import type { Parameter } from "./parameters.ts";
 import { run } from "./run.ts";
 import { keep } from "./scope.ts";
-import { empty, segmentRows, type Shape, sizeOf, Storage, Tensor } from "./tensor.ts";
+import { empty, type Shape, Storage, segmentRows, sizeOf, Tensor } from "./tensor.ts";
 
 export interface ArenaEntry {
   readonly shape: Shape;
@@ -84,7 +84,6 @@ export class ParameterArena {
    * that micro-batches add up.
    */
   readonly gradients: GradientStore;
-  readonly #entries: ReadonlyMap<string, ArenaEntry>;
   readonly #memory: ArenaMemory;
   readonly #arenas = new Map<ArenaPart, Arena>();
   readonly #parameters = new Map<string, Parameter & { kind: "tensor" }>();
@@ -100,10 +99,11 @@ export class ParameterArena {
     this.backend = backend;
     this.dtype = dtype;
     this.names = [...entries.keys()];
-    this.#entries = entries;
     for (const [name, { shape, forwardCopy }] of entries)
       if (forwardCopy && shape.length !== 2)
-        throw new ShapeError(`ParameterArena: ${name}: only a matrix [out, in] has a copy for the forward product, this is [${shape}]`);
+        throw new ShapeError(
+          `ParameterArena: ${name}: only a matrix [out, in] has a copy for the forward product, this is [${shape}]`,
+        );
     this.#memory = arenaMemory(backend, entries, options);
     const layout = layOut(backend.limits, entries, dtype);
     for (const part of partsOf(options)) this.#arenas.set(part, makeArena(backend, part, layout, entries, dtype));
@@ -177,9 +177,11 @@ export class ParameterArena {
   load(name: string, values: ArrayLike<number>, part: ArenaPart = "values"): void {
     const tensor = this.#tensor(part, name);
     if (values.length !== tensor.size)
-      throw new ShapeError(`ParameterArena: ${name}: expected ${tensor.size} elements for [${tensor.shape}], got ${values.length}`);
+      throw new ShapeError(
+        `ParameterArena: ${name}: expected ${tensor.size} elements for [${tensor.shape}], got ${values.length}`,
+      );
     tensor.write(values);
-    if (part === "values" && this.#entries.get(name)?.forwardCopy) this.#staleCopies.add(name);
+    if (part === "values" && this.#parameters.get(name)?.panels) this.#staleCopies.add(name);
   }
 
   /** Reads tensors into host memory (all, unless names are given), as f32. */
@@ -247,7 +249,8 @@ export class ParameterArena {
 
   #arena(part: ArenaPart): Arena {
     const found = this.#arenas.get(part);
-    if (found === undefined) throw new Error(`ParameterArena: made without room for ${part}; ask for it by { trainable: true }`);
+    if (found === undefined)
+      throw new Error(`ParameterArena: made without room for ${part}; ask for it by { trainable: true }`);
     return found;
   }
 
@@ -259,7 +262,11 @@ export class ParameterArena {
 }
 
 function partsOf({ trainable = false, gradients = trainable }: ArenaOptions): ArenaPart[] {
-  return ["values", ...(gradients ? (["gradients"] as const) : []), ...(trainable ? (["moment1", "moment2"] as const) : [])];
+  return [
+    "values",
+    ...(gradients ? (["gradients"] as const) : []),
+    ...(trainable ? (["moment1", "moment2"] as const) : []),
+  ];
 }
 
 interface Layout {
@@ -298,10 +305,14 @@ function makeArena(
   entries: ReadonlyMap<string, ArenaEntry>,
   dtype: "f32" | "f64",
 ): Arena {
-  const handles = lengths.map((length) => backend.allocate(length * bytesPerElement[dtype], dtype, `parameters.${part}`));
+  const handles = lengths.map((length) =>
+    backend.allocate(length * bytesPerElement[dtype], dtype, `parameters.${part}`),
+  );
   // No scope owns it: the arena is freed as one.
   const storage = new Storage(backend, handles);
-  const buffers = handles.map((buffer, i) => new Tensor(backend, [lengths[i]], dtype, [{ buffer, base: 0, rows: lengths[i] }], storage));
+  const buffers = handles.map(
+    (buffer, i) => new Tensor(backend, [lengths[i]], dtype, [{ buffer, base: 0, rows: lengths[i] }], storage),
+  );
   for (const y of buffers) run(fillKernel, { y }, { rowSize: 1, value: 0 });
   const tensors = new Map<string, Tensor>();
   for (const [name, parts] of places) {
@@ -311,12 +322,16 @@ function makeArena(
   return { storage, buffers, tensors };
 }
 
-async function readInPieces(backend: Backend, tensors: ReadonlyMap<string, Tensor>): Promise<Map<string, Float32Array>> {
+async function readInPieces(
+  backend: Backend,
+  tensors: ReadonlyMap<string, Tensor>,
+): Promise<Map<string, Float32Array>> {
   const whole = new Map<string, Float32Array>();
   let batch: { into: Float32Array; range: Parameters<Backend["read"]>[0][number] }[] = [];
   let batchBytes = 0;
   const limit = Math.min(readPieceBytes, backend.limits.maxBufferBytes);
   const readBatch = async (): Promise<void> => {
+    if (batch.length === 0) return;
     const parts: NumberArray[] = await backend.read(batch.map(({ range }) => range));
     batch.forEach(({ into }, i) => {
       into.set(parts[i]);

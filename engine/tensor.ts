@@ -70,7 +70,9 @@ export class Tensor {
   /** The same elements under another shape. The first axis may be split or merged where no segment is cut inside a row. */
   view(shape: Shape): Tensor {
     if (sizeOf(shape) !== this.size)
-      throw new ShapeError(`view: expected ${this.size} elements as [${this.shape}], got [${shape}], ${sizeOf(shape)} elements`);
+      throw new ShapeError(
+        `view: expected ${this.size} elements as [${this.shape}], got [${shape}], ${sizeOf(shape)} elements`,
+      );
     const from = this.rowSize;
     const to = sizeOf(shape.slice(1));
     const segments = this.segments.map((s) => ({ ...s, rows: to === 0 ? (shape[0] ?? 1) : (s.rows * from) / to }));

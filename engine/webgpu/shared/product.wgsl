@@ -1,0 +1,42 @@
+// A cell of a matrix product, as the tiles (…-tile.wgsl) see it:
+//   result[i, j] = start(i, j) + Σ_k left[i, k] · right[k, j]
+// with one f32 accumulator, k ascending and explicit fma in every tile, so that tiles give the same bits. Strides say how
+// the operands lie; right comes in panels of eight columns that lie side by side. Each kernel makes its Product, and says by
+// `columnStart(column)` what a sum starts from where it does not continue the one that is stored.
+struct Product {
+  rows: u32,
+  columns: u32,
+  count: u32,
+  leftBase: u32,    // left[i, k]  = left[leftBase + i · leftRow + k · leftStep]
+  leftRow: u32,
+  leftStep: u32,
+  rightBase: u32,   // right[k, j] = right[rightBase + j / 8 · rightPanel + k · rightStep + j % 8]
+  rightPanel: u32,
+  rightStep: u32,
+  resultBase: u32,  // result[i, j] at resultBase + i · resultRow + j · resultColumn
+  resultRow: u32,
+  resultColumn: u32,
+  continues: bool,
+}
+
+/** Where row `row` of left begins; past the last row the last one again, whose sums nobody stores. */
+fn leftRowStart(p: Product, row: u32) -> u32 {
+  return p.leftBase + min(row, p.rows - 1u) * p.leftRow;
+}
+
+/** Where column `column` of right begins; past the last panel the last one again, whose sums nobody stores. */
+fn rightColumnStart(p: Product, column: u32) -> u32 {
+  return p.rightBase + min(column / 8u, (p.columns - 1u) / 8u) * p.rightPanel + column % 8u;
+}
+
+fn resultPlace(p: Product, row: u32, column: u32) -> u32 {
+  return p.resultBase + row * p.resultRow + column * p.resultColumn;
+}
+
+fn storedSum(p: Product, row: u32, column: u32) -> f32 {
+  return result[resultPlace(p, min(row, p.rows - 1u), min(column, p.columns - 1u))];
+}
+
+fn storeSum(p: Product, row: u32, column: u32, sum: f32) {
+  if (row < p.rows && column < p.columns) { result[resultPlace(p, row, column)] = sum; }
+}
