@@ -42,7 +42,8 @@ export function noGradient<T>(body: () => T): T {
 /** The same elements under another shape, followed by the tape. */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   const y = x.view(shape);
-  if (shouldRecord([x])) recordNode({ name: "reshape", inputs: { x }, outputs: { y }, isView: true, backward: () => {} });
+  if (shouldRecord([x]))
+    recordNode({ name: "reshape", inputs: { x }, outputs: { y }, isView: true, backward: () => {} });
   return y;
 }
 
@@ -114,7 +115,9 @@ export class Recording<T> {
       scope(() => {
         if (node.isView) passView(node, gradients, made, store);
         else {
-          const upstream = Object.fromEntries(outputs.map(([name, output]) => [name, gradients.get(output)?.tensor ?? zerosLike(output)]));
+          const upstream = Object.fromEntries(
+            outputs.map(([name, output]) => [name, gradients.get(output)?.tensor ?? zerosLike(output)]),
+          );
           const { targets, repeats } = targetsOf(node, gradients, made, store);
           node.backward(upstream, targets);
           for (const { from, into } of repeats) accumulate(from, into);
@@ -182,11 +185,7 @@ function accumulate(from: Tensor, into: Tensor): void {
 }
 
 /** A gradient that may be added to: seeds belong to the caller, so they are copied first. */
-function owned(
-  present: Gradient,
-  gradients: Map<Tensor, Gradient>,
-  of: Tensor,
-): Tensor {
+function owned(present: Gradient, gradients: Map<Tensor, Gradient>, of: Tensor): Tensor {
   if (present.owned) return present.tensor;
   const copy = keep(empty(of.backend, of.shape, of.dtype, "gradient"));
   run(accumulateKernel, { x: present.tensor, y: { tensor: copy, add: false } }, { rowSize: of.rowSize, factor: 1 });
@@ -194,12 +193,7 @@ function owned(
   return copy;
 }
 
-function passView(
-  node: Node,
-  gradients: Map<Tensor, Gradient>,
-  made: ReadonlySet<Tensor>,
-  store: GradientStore,
-): void {
+function passView(node: Node, gradients: Map<Tensor, Gradient>, made: ReadonlySet<Tensor>, store: GradientStore): void {
   const { x } = node.inputs;
   const { y } = node.outputs;
   const upstream = gradients.get(y);

@@ -8,7 +8,17 @@ export * from "./errors.ts";
 export { defineKernel } from "./kernel.ts";
 export { type BackendOptions, openBackend, type OpenedBackend } from "./open.ts";
 export { defineOp } from "./op.ts";
+export { attention } from "./ops/attention.ts";
 export { add, scale } from "./ops/elementwise.ts";
+export { embedding } from "./ops/embedding.ts";
+export { gatherRows } from "./ops/gather.ts";
+export { head } from "./ops/head.ts";
+export { klAndScore } from "./ops/kl-divergence.ts";
+export { appendToCache } from "./ops/kv-append.ts";
+export { linear } from "./ops/linear.ts";
+export { rmsNorm } from "./ops/norm.ts";
+export { rope, rotaryTables } from "./ops/rope.ts";
+export { swiglu } from "./ops/swiglu.ts";
 export {
   type BatchRows,
   forEachGroup,
@@ -25,3 +35,4 @@ export { weightedSum } from "./ops/weighted-sum.ts";
 export { run } from "./run.ts";
 export { keep, scope, scopeAsync } from "./scope.ts";
 export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";
+export { directionNormals, keyOf, philox, wordsOf } from "./random.ts";

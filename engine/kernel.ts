@@ -20,7 +20,9 @@ export type AxisKind = "map" | "reduce";
 export type Constants = Readonly<Record<string, number | boolean | string>>;
 
 type AxisParams<A extends string> = { [K in A | `${A}Start` | `${A}Total`]: number };
-type AddFlags<B> = { [K in keyof B as B[K] extends { access: "gradient" } ? `addTo${Capitalize<K & string>}` : never]: number };
+type AddFlags<B> = {
+  [K in keyof B as B[K] extends { access: "gradient" } ? `addTo${Capitalize<K & string>}` : never]: number;
+};
 /** Everything a kernel body can ask of `params`: its own params, its axes' extents, and its gradients' assign-or-add flags. */
 export type KernelParams<A extends string, B, P> = AxisParams<A> & AddFlags<B> & { [K in keyof P]: number };
 
@@ -42,7 +44,10 @@ export interface KernelDefinition<
   /** Constants that specialise a pipeline, with their usual values. */
   constants?: Constants;
   /** Workgroups of one cell; a single count past the adapter's limit is folded into two axes (`flatWorkgroup` undoes it). */
-  workgroups: (params: KernelParams<A, B, P>, constants: Constants) => readonly [number] | readonly [number, number, number];
+  workgroups: (
+    params: KernelParams<A, B, P>,
+    constants: Constants,
+  ) => readonly [number] | readonly [number, number, number];
   /** Floating-point operations of one cell, for kernels whose arithmetic is worth counting; a multiply-add is two. */
   flops?: (params: KernelParams<A, B, P>) => number;
 }
@@ -96,9 +101,11 @@ export function defineKernel<
 }
 
 /** Forgets a kernel's types. Sound because `run` hands its body exactly the bindings and params that it declares. */
-export function eraseKernel<A extends string, B extends Readonly<Record<string, Binding<A>>>, P extends Readonly<Record<string, ParamType>>>(
-  kernel: Kernel<A, B, P>,
-): AnyKernel {
+export function eraseKernel<
+  A extends string,
+  B extends Readonly<Record<string, Binding<A>>>,
+  P extends Readonly<Record<string, ParamType>>,
+>(kernel: Kernel<A, B, P>): AnyKernel {
   return kernel as unknown as AnyKernel;
 }
 

@@ -26,7 +26,11 @@ export interface OpenedBackend {
 /** @throws AdapterError when WebGPU, or a named adapter, was asked for and cannot be had */
 export async function openBackend(options: BackendOptions = {}): Promise<OpenedBackend> {
   const { backend = "auto", maxBufferBytes } = options;
-  const plain = (hint: string): OpenedBackend => ({ backend: new CpuBackend({ maxBufferBytes }), adapter: null, fasterHint: hint });
+  const plain = (hint: string): OpenedBackend => ({
+    backend: new CpuBackend({ maxBufferBytes }),
+    adapter: null,
+    fasterHint: hint,
+  });
   if (backend === "cpu") return plain("Any WebGPU adapter would be faster (--backend auto).");
   const opened = await openAdapter({ adapter: options.adapter });
   if (opened === null) {
@@ -40,13 +44,24 @@ export async function openBackend(options: BackendOptions = {}): Promise<OpenedB
   const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
   // Dawn remarks on limits that it lowered; nobody can act on that.
   const { value } = captureNativeStderr(() =>
-    adapter.requestDevice({ label: "foothold", requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } }),
+    adapter.requestDevice({
+      label: "foothold",
+      requiredLimits: { maxBufferSize, maxStorageBufferBindingSize },
+      requiredFeatures: adapter.features.has("subgroups") ? ["subgroups"] : [],
+    }),
   );
   const device = await value;
-  const style = info.kind === "lavapipe" || info.kind === "swiftshader" ? info.kind : "gpu";
   return {
-    backend: new WebGpuBackend(device, { description: `${info.name}, ${info.driver}`, style, maxBufferBytes }),
+    backend: new WebGpuBackend(device, { description: `${info.name}, ${info.driver}`, style: styleOf(adapter, info), maxBufferBytes }),
     adapter: info,
     fasterHint: info.fasterHint,
   };
+}
+
+/** The styles of the software drivers promise their usual subgroups: 8 invocations on lavapipe, 4 on SwiftShader. */
+function styleOf(adapter: GPUAdapter, { kind }: AdapterInfo): Backend["style"] {
+  if (kind !== "lavapipe" && kind !== "swiftshader") return "gpu";
+  const { subgroupMinSize, subgroupMaxSize } = adapter.info;
+  const lanes = kind === "lavapipe" ? 8 : 4;
+  return adapter.features.has("subgroups") && subgroupMinSize === lanes && subgroupMaxSize === lanes ? kind : "gpu";
 }

@@ -1,7 +1,16 @@
 // The one way to run a kernel: checks bindings against the contract, cuts the work at segment boundaries, and hands the
 // cells to the backend in order.
 import { ShapeError } from "./errors.ts";
-import { addFlag, type AnyKernel, type Binding, type Constants, eraseKernel, type Kernel, type KernelParams, type ParamType } from "./kernel.ts";
+import {
+  addFlag,
+  type AnyKernel,
+  type Binding,
+  type Constants,
+  eraseKernel,
+  type Kernel,
+  type KernelParams,
+  type ParamType,
+} from "./kernel.ts";
 import type { Segment, Tensor } from "./tensor.ts";
 
 /** Where a gradient goes, and whether what is there already stays in the sum. */
@@ -35,12 +44,11 @@ interface Interval {
   count: number;
 }
 
-export function run<A extends string, B extends Readonly<Record<string, Binding<A>>>, P extends Readonly<Record<string, ParamType>>>(
-  typed: Kernel<A, B, P>,
-  bindings: Bound<B>,
-  params: OwnParams<P>,
-  options: RunOptions = {},
-): void {
+export function run<
+  A extends string,
+  B extends Readonly<Record<string, Binding<A>>>,
+  P extends Readonly<Record<string, ParamType>>,
+>(typed: Kernel<A, B, P>, bindings: Bound<B>, params: OwnParams<P>, options: RunOptions = {}): void {
   const kernel = eraseKernel(typed);
   const constants = { ...kernel.constants, ...options.constants };
   const flags: Record<string, number> = {};
@@ -51,11 +59,17 @@ export function run<A extends string, B extends Readonly<Record<string, Binding<
     if ("tensor" in given) flags[addFlag(name)] = given.add ? 1 : 0;
     if (tensor.storage.isFreed) throw new ShapeError(`${kernel.name}: ${name}: this tensor was freed already`);
     if (binding.axis === undefined && tensor.segments.length > 1)
-      throw new ShapeError(`${kernel.name}: ${name}: [${tensor.shape}] lies in ${tensor.segments.length} segments, this binding takes one`);
+      throw new ShapeError(
+        `${kernel.name}: ${name}: [${tensor.shape}] lies in ${tensor.segments.length} segments, this binding takes one`,
+      );
     return { name, binding, tensor, starts: segmentStarts(tensor.segments) };
   });
 
-  const axes = Object.keys(kernel.axes).map((axis) => ({ axis, kind: kernel.axes[axis], ...cutAxis(kernel, axis, placed) }));
+  const axes = Object.keys(kernel.axes).map((axis) => ({
+    axis,
+    kind: kernel.axes[axis],
+    ...cutAxis(kernel, axis, placed),
+  }));
   // Map axes outside, reduce axes inside, so that each output cell sees the parts of its sum one after another.
   const order = [...axes.filter((a) => a.kind === "map"), ...axes.filter((a) => a.kind === "reduce")];
   const backend = placed[0].tensor.backend;
@@ -121,7 +135,8 @@ function cutAxis(kernel: AnyKernel, axis: string, placed: readonly Placed[]): { 
       throw new ShapeError(
         `${kernel.name}: axis "${axis}": ${on[0].name} has ${total} rows, ${p.name} has ${p.tensor.rows} ([${p.tensor.shape}])`,
       );
-  if (on.every((p) => p.starts.length === 2)) return { total, intervals: total === 0 && kernel.axes[axis] === "map" ? [] : [{ start: 0, count: total }] };
+  if (on.every((p) => p.starts.length === 2))
+    return { total, intervals: total === 0 && kernel.axes[axis] === "map" ? [] : [{ start: 0, count: total }] };
   const cuts = [...new Set(on.flatMap((p) => p.starts))].sort((a, b) => a - b);
   return { total, intervals: cuts.slice(1).map((end, i) => ({ start: cuts[i], count: end - cuts[i] })) };
 }

@@ -20,7 +20,8 @@ function end(scope: Scope, kept: readonly Tensor[]): void {
 
 /** The tensors inside a result: itself, or the members of an array, a map or a plain object, one level deep. */
 function tensorsIn(result: unknown): Tensor[] {
-  const isTensor = (x: unknown): x is Tensor => typeof x === "object" && x !== null && "segments" in x && "storage" in x;
+  const isTensor = (x: unknown): x is Tensor =>
+    typeof x === "object" && x !== null && "segments" in x && "storage" in x;
   if (isTensor(result)) return [result];
   if (typeof result !== "object" || result === null) return [];
   const members = result instanceof Map ? result.values() : Object.values(result);

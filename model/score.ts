@@ -5,7 +5,7 @@
 import { fromArray, gatherRows, head, readTensors, type RowGroup, scopeAsync, type Tensor } from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
 import type { Model } from "./generate.ts";
-import { forward, headWeight } from "./qwen2.ts";
+import { forward, type ForwardOptions, headWeight } from "./qwen2.ts";
 
 export interface Sequence {
   readonly ids: ArrayLike<number>;
@@ -53,6 +53,7 @@ export function answerStates(
   model: Model,
   sequences: readonly Sequence[],
   point = 0,
+  options: ForwardOptions = {},
 ): { hidden: Tensor; targets: Tensor; rows: readonly RowGroup[] | null; count: number } {
   const total = sequences.reduce((sum, { ids }) => sum + ids.length, 0);
   const before: number[] = [];
@@ -74,7 +75,7 @@ export function answerStates(
     sequences.map(({ ids }) => ids),
     { rows: isPerturbed ? [{ start: 0, count: total, point }] : null, dtype },
   );
-  const hidden = gatherRows(forward(model.config, model.weights, batch), before); // [T, C] → [N, C]
+  const hidden = gatherRows(forward(model.config, model.weights, batch, null, options), before); // [T, C] → [N, C]
   return {
     hidden,
     targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),

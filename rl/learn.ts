@@ -135,7 +135,7 @@ async function optimise<E extends Example>(
       pieces.push(found);
       backend.flush();
     }
-    const update = adamwStep(arena, { ...optimiser, step });
+    const update = adamwStep(arena, { ...optimiser, step, losses: pieces.map(({ loss }) => loss) });
     const read = await readTensors(
       pieces.flatMap(({ loss, logProbs, entropy, ratio }) => [loss, logProbs, entropy, ...(ratio ? [ratio] : [])]),
     );
@@ -148,14 +148,13 @@ async function optimise<E extends Example>(
       for (const value of read[next++]) outcome.entropy.push(value);
       if (ratio) for (const value of read[next++]) outcome.ratio.push(value);
     }
-    if (!finite || !Number.isFinite(outcome.loss)) {
-      const name = finite ? "the loss" : `the gradient of ${await update.nameOfNonFinite()}`;
+    if (!finite) {
+      const name = await update.nameOfNonFinite();
       throw new NumericalError(
-        `step ${step}: ${name} is not a finite number. The weights are as they were before the step; go on from the last ` +
-          "checkpoint with a lower --train.learningRate.",
+        `step ${step}: ${name === null ? "the loss" : `the gradient of ${name}`} is not a finite number. The weights are as ` +
+          "they were before the step: go on from the last checkpoint with a lower --train.learningRate.",
       );
     }
-    arena.refreshCopies();
     return outcome;
   });
 }

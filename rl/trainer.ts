@@ -10,7 +10,7 @@
 // costs at most the steps since the last state, and the run that goes on writes the same bytes.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { AdamwSettings } from "../engine/index.ts";
+import { type AdamwSettings, type Normalisation, normalisationWeights, surrogateStatistics } from "../engine/index.ts";
 import { ensureFolder, gzipMember, killPoint, type Progress, type Values, writeAtomic } from "../engine/host/index.ts";
 import { type Chat, saveWeights } from "../model/index.ts";
 import { groupAdvantages } from "./advantage.ts";
@@ -185,28 +185,20 @@ function optimiserOf(training: Values<typeof trainSettings>): AdamwSettings {
   return { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm };
 }
 
-/**
- * What a token of each rollout counts, so that the objective is Σ weight · surrogate:
- * `group-token`  1 / (tokens of its group · groups)   `batch-token`  1 / tokens of the batch
- * `sequence`     1 / (tokens of its rollout · rollouts)
- */
+/** What each token of each rollout counts in the objective (0 for a rollout without tokens): one number a rollout, groups in order. */
 export function tokenWeights(
-  normalisation: Values<typeof trainSettings>["normalisation"],
+  normalisation: Normalisation,
   groups: readonly (readonly { readonly tokens: number }[])[],
 ): number[] {
-  const sum = (group: readonly { readonly tokens: number }[]): number =>
-    group.reduce((total, { tokens }) => total + tokens, 0);
-  const all = groups.flat();
-  switch (normalisation) {
-    case "group-token":
-      return groups.flatMap((group) => group.map(() => 1 / (Math.max(sum(group), 1) * groups.length)));
-    case "batch-token":
-      return all.map(() => 1 / Math.max(sum(all), 1));
-    case "sequence":
-      return all.map(({ tokens }) => 1 / (Math.max(tokens, 1) * all.length));
-    default:
-      return normalisation satisfies never;
-  }
+  const sequences = groups.flatMap((group, g) => group.map(({ tokens }) => ({ tokens, group: g })));
+  const sequenceOf = sequences.flatMap(({ tokens }, s) => new Array<number>(tokens).fill(s));
+  const weights = normalisationWeights(normalisation, { sequenceOf, groupOf: sequences.map(({ group }) => group) });
+  let next = 0;
+  return sequences.map(({ tokens }) => {
+    const first = tokens === 0 ? 0 : weights[next];
+    next += tokens;
+    return first;
+  });
 }
 
 /** Names as TRL's, so that curves can be laid over one another; each is defined in docs/metrics.md. */
@@ -226,6 +218,7 @@ function stepMetrics(
   });
   const tokenAdvantages = rollouts.flatMap(({ tokens }, i) => new Array<number>(tokens).fill(advantages[i]));
   const { clipLow, clipHigh } = settings.train;
+  const clipped = surrogateStatistics(outcome.ratio, tokenAdvantages, { clipLow, clipHigh, ratioLow: 0, ratioHigh: Number.POSITIVE_INFINITY });
   const differences = outcome.ratio.map((ratio) => Math.abs(Math.log(ratio)));
   return {
     reward: of.reward,
@@ -238,12 +231,8 @@ function stepMetrics(
     "completions/failed": rollouts.filter(({ failure }) => failure !== null).length,
     loss: outcome.loss,
     entropy: mean(outcome.entropy),
-    "clip_ratio/low_mean": mean(
-      outcome.ratio.map((ratio, i) => (ratio < 1 - clipLow && tokenAdvantages[i] < 0 ? 1 : 0)),
-    ),
-    "clip_ratio/high_mean": mean(
-      outcome.ratio.map((ratio, i) => (ratio > 1 + clipHigh && tokenAdvantages[i] > 0 ? 1 : 0)),
-    ),
+    "clip_ratio/low_mean": clipped.clipFractionLow,
+    "clip_ratio/high_mean": clipped.clipFractionHigh,
     "sampling/sampling_logp_difference/mean": mean(differences),
     "sampling/sampling_logp_difference/max": differences.reduce((most, d) => Math.max(most, d), 0),
     grad_norm: outcome.gradientNorm,

@@ -128,3 +128,15 @@ export async function throwsMessage(body: () => unknown, ...texts: string[]): Pr
       throw new Error(`expected an error containing ${JSON.stringify(text)}, got: ${error.message}`, { cause: error });
   return error;
 }
+
+/** `assertClose` against a known answer of the fixtures: of which file, which quantity, on which backend. */
+export function assertKnown(
+  file: string,
+  quantity: string,
+  backend: string,
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: Tolerance,
+): void {
+  assertClose(`${file}: ${quantity}: ${backend}`, actual, expected, tolerance);
+}

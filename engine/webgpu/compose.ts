@@ -15,17 +15,46 @@ function readText(url: URL): string {
 
 /** The whole WGSL of a kernel under these constants. */
 export function composeWgsl(kernel: AnyKernel, constants: Constants): string {
-  const body = readText(kernel.wgsl);
+  const body = unroll(readText(kernel.wgsl), constants);
   checkBindings(kernel, body);
   const shared = kernel.uses.map((name) => readText(new URL(`./shared/${name}.wgsl`, import.meta.url)));
+  // Extensions that shared functions need must be enabled before anything else: on the body's own first line.
+  const enables = shared.flatMap((text) => text.match(/^enable .*;/gm) ?? []);
   const fields = parameterBlock(kernel).map(({ name, type }) => `  ${name}: ${type},`);
   return [
-    body,
+    [...new Set(enables), body].join(" "),
     `struct Params {\n${fields.join("\n")}\n}`,
     `@group(0) @binding(${Object.keys(kernel.bindings).length}) var<uniform> params: Params;`,
     ...Object.entries(constants).map(([name, value]) => declaration(name, value)),
-    ...shared,
+    ...shared.map((text) => text.replace(/^enable .*;/gm, "")),
   ].join("\n");
+}
+
+const markedLoop = /\/\* unroll \*\/ for \(var (\w+) = 0u; \1 < (\w+); \1\+\+\) \{/;
+
+/**
+ * Writes out the loops that are marked so, one block for each round, in which the index is a constant:
+ *   `/* unroll *\/ for (var i = 0u; i < COUNT; i++) { body }` becomes `{ const i = 0u; body } { const i = 1u; body } …`
+ * COUNT is one of the kernel's constants or a number. Arrays that are indexed by constants live in registers: SwiftShader,
+ * which unrolls nothing itself, runs such a kernel four times as fast. Blocks after the first go onto its last line, so
+ * that line numbers stay true. A loop inside may be marked too.
+ */
+export function unroll(text: string, constants: Constants): string {
+  const found = markedLoop.exec(text);
+  if (found === null) return text;
+  const [head, index, bound] = found;
+  const count = Number(constants[bound] ?? bound.replace(/u$/, ""));
+  if (!Number.isInteger(count)) throw new Error(`unroll: ${head} needs the constant ${bound}`);
+  const start = found.index + head.length;
+  let end = start;
+  for (let depth = 1; depth > 0; end++) {
+    if (end === text.length) throw new Error(`unroll: ${head} is not closed`);
+    depth += text[end] === "{" ? 1 : text[end] === "}" ? -1 : 0;
+  }
+  const body = unroll(text.slice(start, end - 1), constants);
+  const flat = body.replace(/\/\/.*$/gm, "").replace(/\s*\n\s*/g, " ");
+  const blocks = Array.from({ length: count }, (_, i) => `{ const ${index} = ${i}u;${i === 0 ? body : flat}}`);
+  return text.slice(0, found.index) + blocks.join(" ") + unroll(text.slice(end), constants);
 }
 
 /** Text constants are types (`Element: "f16"`); whole numbers are u32. */
@@ -37,9 +66,15 @@ function declaration(name: string, value: number | boolean | string): string {
 
 /** The file declares its storage bindings itself, so that it reads as WGSL; here they are held against the contract. */
 function checkBindings(kernel: AnyKernel, body: string): void {
-  const declared = [...body.matchAll(/@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)\s*:/g)];
-  const expected = Object.entries(kernel.bindings).map(([name, { access }], i) => `${i} ${access === "read" ? "read" : "read_write"} ${name}`);
+  const declared = [
+    ...body.matchAll(/@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)\s*:/g),
+  ];
+  const expected = Object.entries(kernel.bindings).map(
+    ([name, { access }], i) => `${i} ${access === "read" ? "read" : "read_write"} ${name}`,
+  );
   const found = declared.map(([, index, access, name]) => `${index} ${access} ${name}`);
   if (expected.join() !== found.join())
-    throw new Error(`${kernel.name}: its WGSL declares bindings (${found.join("; ")}), its contract (${expected.join("; ")})`);
+    throw new Error(
+      `${kernel.name}: its WGSL declares bindings (${found.join("; ")}), its contract (${expected.join("; ")})`,
+    );
 }

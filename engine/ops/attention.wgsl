@@ -1,0 +1,95 @@
+// attention  y[t, h, :] = Σ_j p_j · values[slot_j, ⌊h·K/H⌋, :],   p_j = exp(s_j − logSumExp[t, h]),
+//            s_j = scale · q[t, h, :]·keys[slot_j, ⌊h·K/H⌋, :],   logSumExp[t, h] = ln Σ_j exp(s_j),   slot_j along spans[t]
+// Work       one invocation a token and HEADS of its heads, which read one key head: a key is loaded once for all of them.
+// Method     online softmax, key by key in order. Weights are exp(s_j − reference); the reference is the first score, and
+//            moves only when a score exceeds it by `room`, so that hardly ever a sum is rescaled. When it moves depends
+//            on this token's scores alone: batch, slots and cuts change no bit.
+// Cells      the state between cells of slots is the unnormalised sum in y, the reference in logSumExp, Σ weights in sums.
+// Constants  Vector: vec4f | vec2f, of WIDTH numbers; VECTORS of them make a head. HEADS: divides H/K.
+// Memory     q read and y written once; each token reads the keys and values it sees, (H/K)/HEADS times, mostly from cache.
+// Precision  f32. NaN among a token's numbers gives NaN: `lost` keeps what a driver's exp may swallow.
+@group(0) @binding(0) var<storage, read> q: array<Vector>;
+@group(0) @binding(1) var<storage, read> keys: array<Vector>;
+@group(0) @binding(2) var<storage, read> values: array<Vector>;
+@group(0) @binding(3) var<storage, read> spans: array<vec4u>;
+@group(0) @binding(4) var<storage, read_write> y: array<Vector>;
+@group(0) @binding(5) var<storage, read_write> logSumExp: array<f32>;
+@group(0) @binding(6) var<storage, read_write> sums: array<f32>;
+
+const room = 8.0;
+const lowest = -3.0e38;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let item = (flatWorkgroup(group, groups) * 64u + lane) * HEADS; // token · H + head
+  if (item >= params.tokens * params.heads) { return; }
+  let keyHead = (item % params.heads) / (params.heads / params.keyHeads);
+  let queryStart = params.qBase / WIDTH + item * VECTORS;
+  let outStart = params.yBase / WIDTH + item * VECTORS;
+  let stateStart = params.logSumExpBase + item;
+  let sumStart = params.sumsBase + item;
+
+  var query = array<array<Vector, VECTORS>, HEADS>();
+  var mixed = array<array<Vector, VECTORS>, HEADS>();
+  var reference = array<f32, HEADS>();
+  var sum = array<f32, HEADS>();
+  var lost = array<f32, HEADS>();
+  let continues = params.slotsStart > 0u;
+  /* unroll */ for (var h = 0u; h < HEADS; h++) {
+    reference[h] = select(lowest, logSumExp[stateStart + h], continues);
+    sum[h] = select(0.0, sums[sumStart + h], continues);
+    /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+      query[h][i] = q[queryStart + h * VECTORS + i];
+      mixed[h][i] = select(Vector(), y[outStart + h * VECTORS + i], continues);
+    }
+  }
+
+  let span = spans[params.spansBase / 4u + item / params.heads];
+  let stride = params.keyHeads * VECTORS;
+  let slotsEnd = params.slotsStart + params.slots;
+  for (var run = 0u; run < 2u; run++) {
+    let range = keyRange(span, run, params.slotsStart, slotsEnd);
+    let offset = (range.x - params.slotsStart) * stride + keyHead * VECTORS;
+    var key = params.keysBase / WIDTH + offset;
+    var value = params.valuesBase / WIDTH + offset;
+    for (var slot = range.x; slot < range.y; slot++) {
+      var products = array<Vector, HEADS>();
+      /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+        let part = keys[key + i];
+        /* unroll */ for (var h = 0u; h < HEADS; h++) { products[h] = fma(query[h][i], part, products[h]); }
+      }
+      var weight = array<f32, HEADS>();
+      /* unroll */ for (var h = 0u; h < HEADS; h++) {
+        let score = dot(products[h], Vector(1.0)) * params.scale;
+        if (score > reference[h] + room) {
+          let factor = exp(reference[h] - score);
+          sum[h] *= factor;
+          /* unroll */ for (var i = 0u; i < VECTORS; i++) { mixed[h][i] *= factor; }
+          reference[h] = score;
+        }
+        let difference = score - reference[h];
+        weight[h] = exp(difference);
+        sum[h] += weight[h];
+        lost[h] += difference;
+      }
+      /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+        let part = values[value + i];
+        /* unroll */ for (var h = 0u; h < HEADS; h++) { mixed[h][i] = fma(Vector(weight[h]), part, mixed[h][i]); }
+      }
+      key += stride;
+      value += stride;
+    }
+  }
+
+  let isLast = slotsEnd == params.slotsTotal;
+  var negativeInfinity = 0xff800000u; // a variable: WGSL refuses constants that are infinite
+  /* unroll */ for (var h = 0u; h < HEADS; h++) {
+    let total = select(sum[h], lost[h], isNaN(lost[h]));
+    let seesNone = isLast && span.w == 0u;
+    let factor = select(select(1.0, 1.0 / total, isLast), 0.0, seesNone);
+    let closed = select(reference[h] + log(total), total, isNaN(total));
+    logSumExp[stateStart + h] = select(select(reference[h], closed, isLast), bitcast<f32>(negativeInfinity), seesNone);
+    sums[sumStart + h] = total;
+    /* unroll */ for (var i = 0u; i < VECTORS; i++) { y[outStart + h * VECTORS + i] = mixed[h][i] * factor; }
+  }
+}

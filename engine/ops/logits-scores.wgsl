@@ -1,0 +1,32 @@
+// logitScores  joins a row's blocks {m_b, s_b, w_b}, in ascending order, relative to m = max m_b:
+//              s = Σ e^(m_b − m)·s_b,   w = Σ e^(m_b − m)·(w_b + (m_b − m)·s_b)
+//              logSumExp = m + ln s,   entropy = ln s − w / s,   logProb = (picked − m) − ln s
+// Work         one invocation a row.
+// Memory       12 bytes read a block, 12 written a row.
+@group(0) @binding(0) var<storage, read> sums: array<f32>;
+@group(0) @binding(1) var<storage, read> picked: array<f32>;
+@group(0) @binding(2) var<storage, read_write> logProbs: array<f32>;
+@group(0) @binding(3) var<storage, read_write> entropy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> logSumExp: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let row = id.x;
+  if (row >= params.rows) { return; }
+  let first = params.sumsBase + 3u * row * params.blocks;
+  var largest = sums[first];
+  for (var block = 1u; block < params.blocks; block++) { largest = max(largest, sums[first + 3u * block]); }
+  var sum = 0.0;
+  var weighted = 0.0;
+  for (var block = 0u; block < params.blocks; block++) {
+    let at = first + 3u * block;
+    let shift = sums[at] - largest;
+    let factor = exp(shift);
+    sum += factor * sums[at + 1u];
+    weighted += factor * (sums[at + 2u] + shift * sums[at + 1u]);
+  }
+  let logSum = log(sum);
+  logProbs[params.logProbsBase + row] = (picked[params.pickedBase + row] - largest) - logSum;
+  entropy[params.entropyBase + row] = logSum - weighted / sum;
+  logSumExp[params.logSumExpBase + row] = largest + logSum;
+}

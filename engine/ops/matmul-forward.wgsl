@@ -1,0 +1,36 @@
+// multiplyForward  result[t, o] = bias[o] + Σ_c left[t, c] · right[o / 8, c, o % 8]     x [T, C], panels [⌈O/8⌉, C, 8], y [T, O]
+// Work             one workgroup a tile of rows × outputs; see the tile in `uses`.
+// Constants        Left, Right: f32 | vec4f, LANES: invocations of a workgroup, all three the tile's.
+// Precision        f32, c ascending, one accumulator that starts from the bias.
+// Chosen           always; the tile by the adapter (matmul.ts).
+@group(0) @binding(0) var<storage, read> left: array<Left>;
+@group(0) @binding(1) var<storage, read> right: array<Right>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> result: array<f32>;
+
+/** Whether the steps of a row of left lie side by side; else its rows do. */
+const LEFT_ALONG_STEPS = true;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let first = params.panelsStart * 8u;
+  var p: Product;
+  p.rows = params.rows;
+  p.columns = min(params.panels * 8u, params.columns - first);
+  p.count = params.width;
+  p.leftBase = params.leftBase;
+  p.leftRow = params.width;
+  p.leftStep = 1u;
+  p.rightBase = params.rightBase;
+  p.rightPanel = params.width * 8u;
+  p.rightStep = 8u;
+  p.resultBase = params.resultBase + first;
+  p.resultRow = params.columns;
+  p.resultColumn = 1u;
+  multiplyTile(p, tile.xy, lane);
+}
+
+fn columnStart(column: u32) -> f32 {
+  if (params.hasBias == 0u) { return 0.0; }
+  return bias[params.biasBase + min(params.panelsStart * 8u + column, params.columns - 1u)];
+}

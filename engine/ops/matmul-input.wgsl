@@ -1,0 +1,32 @@
+// multiplyInput  result[t, c] (+)= Σ_o left[t, o] · right[o, c]                          dy [T, O], weight [O, C], dx [T, C]
+// Work           one workgroup a tile of rows × inputs; see the tile in `uses`.
+// Constants      Left, Right: f32 | vec4f, LANES: invocations of a workgroup, all three the tile's.
+// Precision      f32, o ascending, one accumulator that starts from what is stored where it adds.
+// Chosen         always; the tile by the adapter (matmul.ts).
+@group(0) @binding(0) var<storage, read> left: array<Left>;
+@group(0) @binding(1) var<storage, read> right: array<Right>;
+@group(0) @binding(2) var<storage, read_write> result: array<f32>;
+
+/** Whether the steps of a row of left lie side by side; else its rows do. */
+const LEFT_ALONG_STEPS = true;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
+  var p: Product;
+  p.rows = params.rows;
+  p.columns = params.width;
+  p.count = params.outputs;
+  p.leftBase = params.leftBase + params.outputsStart;
+  p.leftRow = params.leftWidth;
+  p.leftStep = 1u;
+  p.rightBase = params.rightBase;
+  p.rightPanel = 8u;
+  p.rightStep = params.width;
+  p.resultBase = params.resultBase;
+  p.resultRow = params.width;
+  p.resultColumn = 1u;
+  p.continues = params.addToResult != 0u;
+  multiplyTile(p, tile.xy, lane);
+}
+
+fn columnStart(_column: u32) -> f32 { return 0.0; }

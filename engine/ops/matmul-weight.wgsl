@@ -1,0 +1,37 @@
+// multiplyWeight  result[o, chunk, c] (+)= Σ_t left[t, c] · right[t, o],  t in the chunk     x [T, C], dy [T, O], dW [O, C]
+// Work            one workgroup a tile of inputs × outputs and a chunk of rows; see the tile in `uses`. The tile's rows are the
+//                 inputs c, its columns the outputs o. Chunks are summed by sumChunks.
+// Constants       Left, Right: f32 | vec4f, LANES: invocations of a workgroup, all three the tile's.
+// Precision       f32, t ascending in a chunk, one accumulator, continued where an earlier cell began the chunk.
+// Chosen          always; the tile by the adapter (matmul.ts).
+@group(0) @binding(0) var<storage, read> left: array<Left>;
+@group(0) @binding(1) var<storage, read> right: array<Right>;
+@group(0) @binding(2) var<storage, read_write> result: array<f32>;
+
+/** Whether the steps of a row of left lie side by side; else its rows do. */
+const LEFT_ALONG_STEPS = false;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let chunk = params.rowsStart / params.chunkRows + tile.z;
+  let chunkStart = chunk * params.chunkRows;
+  let first = max(chunkStart, params.rowsStart) - params.rowsStart;
+  let end = min(chunkStart + params.chunkRows - params.rowsStart, params.rows);
+  var p: Product;
+  p.rows = params.width;
+  p.columns = params.outputs;
+  p.count = end - first;
+  p.leftBase = params.leftBase + first * params.width;
+  p.leftRow = 1u;
+  p.leftStep = params.width;
+  p.rightBase = params.rightBase + first * params.rightWidth + params.outputsStart;
+  p.rightPanel = 8u;
+  p.rightStep = params.rightWidth;
+  p.resultBase = params.resultBase + chunk * params.width;
+  p.resultRow = 1u;
+  p.resultColumn = params.chunks * params.width;
+  p.continues = params.addToResult != 0u && (params.chunks == 1u || chunkStart < params.rowsStart);
+  multiplyTile(p, tile.xy, lane);
+}
+
+fn columnStart(_column: u32) -> f32 { return 0.0; }

@@ -1,0 +1,359 @@
+// Matrix products with weights in Hugging Face's layout [out, in], as linear layers, the head and their gradients need them:
+//
+//   forward   y  = x · Wᵀ + b      from a copy of W in panels of eight outputs, whose columns lie side by side
+//   input     dX = dY · W          from W as it is
+//   weight    dW = dYᵀ · X         rows in fixed chunks, so that small matrices keep all cores busy; chunks summed in order
+//
+// All three are one sum, Σ_k left[i, k] · right[k, j], over strides (webgpu/shared/product.wgsl), and share the code that
+// sums a tile of it. Which tile is fast differs between adapters by factors, so each kernel exists once for each tile. The
+// order of a sum does not: one f32 accumulator, k ascending; so tiles may be chosen by shape, and cuts change no bit.
+import { ShapeError } from "../errors.ts";
+import { type Constants, defineKernel } from "../kernel.ts";
+import { expectShape } from "../op.ts";
+import { type GradientTarget, run } from "../run.ts";
+import { scope } from "../scope.ts";
+import { empty, type Tensor } from "../tensor.ts";
+import * as cpu from "./matmul.cpu.ts";
+
+interface Tile {
+  name: string;
+  uses: readonly string[];
+  constants: Constants;
+  /** Extent of one workgroup's tile. */
+  rows: (constants: Constants) => number;
+  columns: number;
+}
+
+const registerTile: Tile = {
+  name: "",
+  uses: ["product", "register-tile"],
+  constants: { Left: "f32", Right: "f32", LANES: 64 },
+  rows: () => 32,
+  columns: 32,
+};
+
+/** Subgroups of 8. */
+const broadcastTile: Tile = {
+  name: "Broadcast",
+  uses: ["product", "broadcast-tile"],
+  constants: { Left: "f32", Right: "f32", LANES: 8, ROWS: 4 },
+  rows: ({ ROWS }) => 8 * Number(ROWS),
+  columns: 32,
+};
+/** Batches of at most this many rows take its narrow form. */
+const fewRows = 16;
+
+/** Subgroups of 4. */
+const quadTile: Tile = {
+  name: "Quad",
+  uses: ["product", "quad-tile", "load-ones"],
+  constants: { Left: "f32", Right: "f32", LANES: 4 },
+  rows: () => 16,
+  columns: 16,
+};
+/** The same where all that it loads lies in fours. */
+const quadTileInFours: Tile = {
+  ...quadTile,
+  name: "QuadInFours",
+  uses: ["product", "quad-tile", "load-fours"],
+  constants: { ...quadTile.constants, Left: "vec4f", Right: "vec4f" },
+};
+
+function forwardKernel(tile: Tile) {
+  return defineKernel({
+    name: `multiplyForward${tile.name}`,
+    axes: { rows: "map", panels: "map" },
+    bindings: {
+      left: { access: "read", axis: "rows" },
+      right: { access: "read", axis: "panels" },
+      bias: { access: "read" },
+      result: { access: "write", axis: "rows" },
+    },
+    params: { width: "u32", columns: "u32", hasBias: "u32" },
+    cpu: cpu.multiplyForward,
+    wgsl: new URL("./matmul-forward.wgsl", import.meta.url),
+    uses: tile.uses,
+    constants: tile.constants,
+    workgroups: ({ rows, panels }, constants) => [
+      Math.ceil(rows / tile.rows(constants)),
+      Math.ceil((panels * 8) / tile.columns),
+      1,
+    ],
+    flops: ({ rows, panels, panelsStart, width, columns }) =>
+      2 * rows * width * Math.min(panels * 8, columns - panelsStart * 8),
+  });
+}
+
+function inputKernel(tile: Tile) {
+  return defineKernel({
+    name: `multiplyInput${tile.name}`,
+    axes: { rows: "map", outputs: "reduce" },
+    bindings: {
+      left: { access: "read", axis: "rows" },
+      right: { access: "read", axis: "outputs" },
+      result: { access: "gradient", axis: "rows" },
+    },
+    params: { leftWidth: "u32", width: "u32" },
+    cpu: cpu.multiplyInput,
+    wgsl: new URL("./matmul-input.wgsl", import.meta.url),
+    uses: tile.uses,
+    constants: tile.constants,
+    workgroups: ({ rows, width }, constants) => [
+      Math.ceil(rows / tile.rows(constants)),
+      Math.ceil(width / tile.columns),
+      1,
+    ],
+    flops: ({ rows, outputs, width }) => 2 * rows * outputs * width,
+  });
+}
+
+function weightKernel(tile: Tile) {
+  return defineKernel({
+    name: `multiplyWeight${tile.name}`,
+    axes: { rows: "reduce", outputs: "map" },
+    bindings: {
+      left: { access: "read", axis: "rows" },
+      right: { access: "read", axis: "rows" },
+      result: { access: "gradient", axis: "outputs" },
+    },
+    params: { width: "u32", rightWidth: "u32", chunkRows: "u32", chunks: "u32" },
+    cpu: cpu.multiplyWeight,
+    wgsl: new URL("./matmul-weight.wgsl", import.meta.url),
+    uses: tile.uses,
+    constants: tile.constants,
+    workgroups: ({ rows, rowsStart, outputs, width, chunkRows }, constants) => [
+      Math.ceil(width / tile.rows(constants)),
+      Math.ceil(outputs / tile.columns),
+      chunksTouched(rowsStart, rows, chunkRows),
+    ],
+    flops: ({ rows, outputs, width }) => 2 * rows * outputs * width,
+  });
+}
+
+const forwardKernels = {
+  register: forwardKernel(registerTile),
+  broadcast: forwardKernel(broadcastTile),
+  quad: forwardKernel(quadTile),
+  quadInFours: forwardKernel(quadTileInFours),
+};
+const inputKernels = {
+  register: inputKernel(registerTile),
+  broadcast: inputKernel(broadcastTile),
+  quad: inputKernel(quadTile),
+  quadInFours: inputKernel(quadTileInFours),
+};
+const weightKernels = {
+  register: weightKernel(registerTile),
+  broadcast: weightKernel(broadcastTile),
+  quad: weightKernel(quadTile),
+  quadInFours: weightKernel(quadTileInFours),
+};
+
+const sumRowsKernel = defineKernel({
+  name: "sumRows",
+  axes: { rows: "reduce", outputs: "map" },
+  bindings: { x: { access: "read", axis: "rows" }, partial: { access: "gradient", axis: "outputs" } },
+  params: { width: "u32", chunkRows: "u32", chunks: "u32" },
+  cpu: cpu.sumRows,
+  wgsl: new URL("./sum-rows.wgsl", import.meta.url),
+  workgroups: ({ rows, rowsStart, outputs, chunkRows }) => [
+    Math.ceil(outputs / 32),
+    chunksTouched(rowsStart, rows, chunkRows),
+    1,
+  ],
+});
+
+const sumChunksKernel = defineKernel({
+  name: "sumChunks",
+  axes: { outputs: "map" },
+  bindings: { partial: { access: "read", axis: "outputs" }, result: { access: "gradient", axis: "outputs" } },
+  params: { width: "u32", chunks: "u32" },
+  cpu: cpu.sumChunks,
+  wgsl: new URL("./sum-chunks.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  workgroups: ({ outputs, width }) => [Math.ceil((outputs * width) / 64)],
+});
+
+const packKernel = defineKernel({
+  name: "packPanels",
+  axes: { outputs: "map", panels: "map" },
+  bindings: { weight: { access: "read", axis: "outputs" }, panels: { access: "write", axis: "panels" } },
+  params: { width: "u32" },
+  cpu: cpu.packPanels,
+  wgsl: new URL("./pack.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  workgroups: ({ outputs, outputsStart, outputsTotal, panels, panelsStart, width }) => {
+    // Rows and panels are cut at places of their own, so most pairs of cells have nothing in common.
+    const end = outputsStart + outputs === outputsTotal ? (panelsStart + panels) * 8 : outputsStart + outputs;
+    const shares = Math.min(end, (panelsStart + panels) * 8) > Math.max(outputsStart, panelsStart * 8);
+    return [shares ? Math.ceil((panels * width * 8) / 64) : 0];
+  },
+});
+
+/** Shape of the forward product's copy of a weight [outputs, inputs]. */
+export function panelShape(outputs: number, inputs: number): readonly [number, number, 8] {
+  return [Math.ceil(outputs / 8), inputs, 8];
+}
+
+/**
+ * The forward product's copy: panels[p, c, j] = weight[8p + j, c], and 0 past the last output.
+ * @param weight  [O, C] f32
+ * @param panels  [⌈O/8⌉, C, 8], written
+ * @throws ShapeError when panels is not of that shape
+ */
+export function packPanels(weight: Tensor, panels: Tensor): void {
+  const [outputs, inputs] = weight.shape;
+  expectShape("packPanels: panels", panels.shape, panelShape(outputs, inputs), `weight is [${weight.shape}].`);
+  run(packKernel, { weight, panels }, { width: inputs });
+}
+
+/**
+ * y = x · Wᵀ + b, from the copy in panels. Where y is narrower or wider than the outputs of W, it takes the first ones, or
+ * gets zeros; for other ranges slice panels by rows.
+ * @param x       [T, C] f32
+ * @param panels  [P, C, 8]
+ * @param bias    [O], or null for none
+ * @param y       [T, O], written; P = ⌈O/8⌉
+ * @throws ShapeError when the shapes do not go together
+ */
+export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, y: Tensor): void {
+  const [rows, width] = x.shape;
+  const columns = y.shape[1];
+  expectShape(
+    "multiplyForward: panels",
+    panels.shape,
+    panelShape(columns, width),
+    `x is [${x.shape}], y is [${y.shape}].`,
+  );
+  expectShape("multiplyForward: y", y.shape, [rows, columns], `x is [${x.shape}].`);
+  if (bias !== null) expectShape("multiplyForward: bias", bias.shape, [columns], `y is [${y.shape}].`);
+  const { tile, constants } = chooseTile(x, rows, [x, panels]);
+  run(
+    forwardKernels[tile],
+    // Without a bias some buffer has to stand in its place.
+    { left: x, right: panels, bias: bias ?? panels.sliceRows(0, 0), result: y },
+    { width, columns, hasBias: bias === null ? 0 : 1 },
+    { constants },
+  );
+}
+
+/**
+ * dx (+)= dy · W, outputs ascending. Where dy is wider than W is high, its last columns are left out.
+ * @param dy      [T, O] f32
+ * @param weight  [O, C]
+ * @param dx      [T, C]
+ * @throws ShapeError when the shapes do not go together
+ */
+export function multiplyInput(dy: Tensor, weight: Tensor, dx: GradientTarget): void {
+  const [outputs, width] = weight.shape;
+  const [rows, leftWidth] = dy.shape;
+  if (leftWidth < outputs)
+    throw new ShapeError(
+      `multiplyInput: dy: expected [T, ${outputs}], got [${dy.shape}]. weight is [${weight.shape}].`,
+    );
+  expectShape("multiplyInput: dx", dx.tensor.shape, [rows, width], `dy is [${dy.shape}], weight is [${weight.shape}].`);
+  const { tile, constants } = chooseTile(dy, rows, [dy, weight], [weight]);
+  run(inputKernels[tile], { left: dy, right: weight, result: dx }, { leftWidth, width }, { constants });
+}
+
+/**
+ * dWeight (+)= dyᵀ · x, rows ascending inside chunks whose size depends on the shapes only, then chunks ascending. Where dy
+ * is wider than dWeight is high, its last columns are left out.
+ * @param dy       [T, O] f32
+ * @param x        [T, C]
+ * @param dWeight  [O, C]
+ * @throws ShapeError when the shapes do not go together
+ */
+export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): void {
+  const [outputs, width] = dWeight.tensor.shape;
+  const [rows, rightWidth] = dy.shape;
+  if (rightWidth < outputs)
+    throw new ShapeError(
+      `multiplyWeight: dy: expected [T, ${outputs}], got [${dy.shape}]. dWeight is [${outputs},${width}].`,
+    );
+  expectShape("multiplyWeight: x", x.shape, [rows, width], `dy is [${dy.shape}], dWeight is [${outputs},${width}].`);
+  const { chunks, chunkRows } = planChunks(rows, outputs, width);
+  inChunks(dWeight, [outputs, width], chunks, (result) => {
+    const { tile, constants } = chooseTile(x, width, [x, dy], [result.tensor]);
+    run(weightKernels[tile], { left: x, right: dy, result }, { width, rightWidth, chunkRows, chunks }, { constants });
+  });
+}
+
+/**
+ * dBias (+)= Σ_t dy[t], in chunks as `multiplyWeight`.
+ * @param dy     [T, O] f32
+ * @param dBias  [O]
+ * @throws ShapeError when dBias is not [O]
+ */
+export function sumRows(dy: Tensor, dBias: GradientTarget): void {
+  const [rows, width] = dy.shape;
+  expectShape("sumRows: dBias", dBias.tensor.shape, [width], `dy is [${dy.shape}].`);
+  const { chunks, chunkRows } = planChunks(rows, width, 1);
+  inChunks(dBias, [width], chunks, (partial) => run(sumRowsKernel, { x: dy, partial }, { width, chunkRows, chunks }));
+}
+
+/** Lets `body` write sums of single chunks, [outputs, chunks · width], and sums those into the target; one chunk goes straight. */
+function inChunks(
+  target: GradientTarget,
+  [outputs, width = 1]: readonly number[],
+  chunks: number,
+  body: (partial: GradientTarget) => void,
+): void {
+  if (chunks === 1) {
+    body(target);
+    return;
+  }
+  const { backend, dtype } = target.tensor;
+  scope(() => {
+    const partial = empty(backend, [outputs, chunks * width], dtype, "partial sums");
+    body({ tensor: partial, add: false });
+    run(sumChunksKernel, { partial, result: target }, { width, chunks });
+  });
+}
+
+/** Workgroups that keep a machine busy, rows that make a workgroup worth its start, and elements in a row of partial sums. */
+const enoughWorkgroups = 128;
+const fewestChunkRows = 128;
+const widestPartialRow = 4096;
+
+/** How the rows of a sum into [outputs, width] are cut. Depends on nothing but the shapes: it is part of the result. */
+function planChunks(rows: number, outputs: number, width: number): { chunks: number; chunkRows: number } {
+  const tiles = Math.max(1, Math.ceil(outputs / 32) * Math.ceil(width / 32));
+  const most = Math.max(1, Math.min(Math.floor(enoughWorkgroups / tiles), Math.floor(widestPartialRow / width)));
+  const chunkRows = Math.max(fewestChunkRows, 8 * Math.ceil(rows / most / 8));
+  return { chunks: Math.max(1, Math.ceil(rows / chunkRows)), chunkRows };
+}
+
+/** How many chunks have rows in a cell. */
+function chunksTouched(start: number, count: number, chunkRows: number): number {
+  return Math.floor((start + Math.max(count, 1) - 1) / chunkRows) - Math.floor(start / chunkRows) + 1;
+}
+
+/**
+ * The tile for this adapter.
+ * @param rows     extent of the result along the tile's rows
+ * @param loaded   tensors that tiles load from
+ * @param counted  tensors along whose first axis cells are cut where a tile wants multiples of four
+ */
+function chooseTile(
+  { backend }: Tensor,
+  rows: number,
+  loaded: readonly Tensor[],
+  counted: readonly Tensor[] = [],
+): { tile: keyof typeof forwardKernels; constants: Constants } {
+  switch (backend.style) {
+    case "lavapipe":
+      return { tile: "broadcast", constants: { ROWS: rows <= fewRows ? 1 : 4 } };
+    case "swiftshader": {
+      const inFours =
+        loaded.every((t) => t.rowSize % 4 === 0 && t.segments.every(({ base }) => base % 4 === 0)) &&
+        counted.every((t) => t.segments.every((segment) => segment.rows % 4 === 0));
+      return { tile: inFours ? "quadInFours" : "quad", constants: {} };
+    }
+    case "gpu":
+    case "plain":
+      return { tile: "register", constants: {} };
+    default:
+      return backend.style satisfies never;
+  }
+}

@@ -1,0 +1,61 @@
+import { embedding, embeddingOp } from "../../../engine/ops/embedding.ts";
+import { scopeAsync } from "../../../engine/scope.ts";
+import { fromArray } from "../../../engine/tensor.ts";
+import { testBackends } from "../../backends.ts";
+import { describe, throwsMessage } from "../../support.ts";
+import { checkOp, normals, sameBits } from "../check-op.ts";
+import { checkKnownOps } from "./known-ops.ts";
+
+const lookup = (ids: number[], table: number[]) => ({
+  inputs: { ids: { shape: [ids.length], values: ids, dtype: "u32" as const }, table },
+  settings: { host: Uint32Array.from(ids) },
+});
+
+describe("engine/ops/embedding", (test) => {
+  checkOp(test, embeddingOp, {
+    settings: { host: null },
+    cases: {
+      "one id": lookup([0], [1, 1]),
+      "prime sizes, ids repeat": lookup([4, 2, 4, 0, 10, 4, 2], [11, 13]),
+      "all ids equal": lookup(new Array(70).fill(3), [5, 7]),
+      "first and last id, table in several segments": lookup([0, 299, 150, 299, 63, 64], [300, 64]),
+      "tokens in several segments": lookup(Array.from({ length: 150 }, (_, i) => (i * 7) % 40), [40, 64]),
+      "no tokens": lookup([], [4, 3]),
+    },
+    // A copy; the gradient sums up to 70 terms.
+    tolerance: { forward: {}, gradient: { ofScale: 1e-6 } },
+  });
+
+  checkKnownOps(test, "embedding", ({ table }, { ids }, backend) => {
+    const host = Uint32Array.from(ids as number[]);
+    const tensor = fromArray(backend, host, [host.length], "u32");
+    return { y: embedding({ tensor, host }, { kind: "tensor", tensor: table, panels: null }, null) };
+  });
+
+  test("slots: each run of rows takes its own table", async () => {
+    for (const { name, backend } of await testBackends())
+      await scopeAsync(async () => {
+        const host = Uint32Array.from([5, 1, 299, 0, 7, 7]);
+        const tensor = fromArray(backend, host, [6], "u32");
+        const tables = [0, 1].map((k) => normals(20 + k, 300 * 20));
+        const slots = new Map(tables.map((values, point) => [point, { rows: fromArray(backend, values, [300, 20]), panels: null }]));
+        const groups = [
+          { point: 1, start: 0, count: 2 },
+          { point: 0, start: 2, count: 3 },
+          { point: 1, start: 5, count: 1 },
+        ];
+        const y = await embedding({ tensor, host }, { kind: "slots", shape: [300, 20], slots }, groups).read();
+        host.forEach((id, t) => {
+          const { point } = groups.find(({ start, count }) => t >= start && t < start + count) ?? groups[0];
+          sameBits(`${name}: token ${t}`, y.slice(t * 20, (t + 1) * 20), Float32Array.from(tables[point].slice(id * 20, (id + 1) * 20)));
+        });
+      });
+  });
+
+  test("refuses an id beyond the table, by position", () =>
+    throwsMessage(
+      () => embeddingOp.definition.shapes({ ids: [3], table: [4, 2] }, { host: Uint32Array.from([0, 4, 1]) }),
+      "position 1",
+      "below 4, got 4",
+    ));
+});

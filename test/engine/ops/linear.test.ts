@@ -1,0 +1,163 @@
+import assert from "node:assert/strict";
+import { backward, GradientMap, record } from "../../../engine/autograd.ts";
+import type { Backend } from "../../../engine/backend.ts";
+import type { DType } from "../../../engine/dtype.ts";
+import { linear, linearOp } from "../../../engine/ops/linear.ts";
+import { packPanels, panelShape } from "../../../engine/ops/matmul.ts";
+import type { Parameter, WeightTensors } from "../../../engine/parameters.ts";
+import { scopeAsync } from "../../../engine/scope.ts";
+import { empty, fromArray, type Shape, sizeOf, type Tensor } from "../../../engine/tensor.ts";
+import { reference, testBackends } from "../../backends.ts";
+import { readSafetensorsFixture } from "../../fixture-tensors.ts";
+import { assertClose, describe, readFixture, throwsMessage } from "../../support.ts";
+import { checkOp, normals, sameBits } from "../check-op.ts";
+
+interface OpCase {
+  name: string;
+  op: string;
+  inputs: string[];
+  shapes: Record<string, number[]>;
+}
+
+const plain = (tensor: Tensor): Parameter => ({ kind: "tensor", tensor, panels: null });
+
+function withPanels(weight: Tensor): WeightTensors {
+  const panels = empty(weight.backend, panelShape(weight.rows, weight.rowSize), weight.dtype);
+  packPanels(weight, panels);
+  return { rows: weight, panels };
+}
+
+describe("engine/ops/linear", (test) => {
+  checkOp(test, linearOp, {
+    settings: {},
+    cases: {
+      "one element": { x: [1, 1], weight: [1, 1], bias: [1] },
+      "prime sizes": { x: [7, 13], weight: [29, 13], bias: [29] },
+      "without bias": { x: [9, 54], weight: [7, 54] },
+      "no rows": { x: [0, 8], weight: [16, 8], bias: [16] },
+      "leading axes": { x: [2, 3, 5, 12], weight: [20, 12], bias: [20] },
+      "tiles and one more": { x: [33, 36], weight: [33, 36], bias: [33] },
+      "tensors in several segments": { x: [150, 64], weight: [100, 64], bias: [100] },
+    },
+    // n ≤ 150 roundings by 2⁻²⁴ of partial sums within the scale, of either sign: 4 · √150 · 2⁻²⁴ = 3e-6.
+    tolerance: { forward: { ofScale: 3e-6 }, gradient: { ofScale: 3e-6 } },
+  });
+
+  const { cases } = readFixture<{ cases: OpCase[] }>("ops.json");
+  const tensors = readSafetensorsFixture("ops.safetensors");
+  for (const { name, inputs, shapes } of cases.filter(({ op }) => op === "linear")) {
+    const check = async (backendName: string, backend: Backend, dtype: DType): Promise<void> => {
+      const tolerance = dtype === "f64" ? { ofScale: 1e-9 } : { ofScale: 2e-5, absolute: 2e-6 };
+      await scopeAsync(async () => {
+        const load = (tensor: string): Tensor =>
+          fromArray(backend, tensors.get(`${name}/${tensor}`)?.values ?? [], shapes[tensor], dtype);
+        const given = new Map(inputs.map((input) => [input, load(input)]));
+        for (const tensor of given.values()) tensor.requiresGradient = true;
+        const [x, weight, bias] = ["x", "weight", "bias"].map((input) => given.get(input));
+        assert.ok(x && weight);
+        const recording = record(() => linear(x, plain(weight), bias === undefined ? null : plain(bias), null));
+        const gradients = new GradientMap(given.values());
+        backward(recording, new Map([[recording.result, load("dy")]]), gradients);
+        const found = new Map<string, Tensor | undefined>([["y", recording.result]]);
+        for (const [input, tensor] of given) found.set(`d${input}`, gradients.get(tensor));
+        for (const [tensor, values] of found)
+          assertClose(
+            `${backendName}: ${tensor}`,
+            (await values?.read()) ?? [],
+            tensors.get(`${name}/${tensor}`)?.values ?? [],
+            tolerance,
+          );
+        gradients.free();
+      });
+    };
+    test(`known answers: ${name}`, async () => {
+      await check("float64", reference, "f64");
+      for (const { name: backendName, backend } of await testBackends()) await check(backendName, backend, "f32");
+    });
+  }
+
+  test("a forward copy gives the same bits as none", async () => {
+    for (const { name, backend } of await testBackends())
+      await scopeAsync(async () => {
+        const x = fromArray(backend, normals(1, 50 * 48), [50, 48]);
+        const weight = fromArray(backend, normals(2, 90 * 48), [90, 48]);
+        const { panels } = withPanels(weight);
+        const withCopy = await linear(x, { kind: "tensor", tensor: weight, panels }, null, null).read();
+        sameBits(name, await linear(x, plain(weight), null, null).read(), withCopy);
+      });
+  });
+
+  test("each row takes the weights of its own grid point", async () => {
+    const [C, O] = [20, 27];
+    const rows = [
+      { start: 0, count: 9, point: 5 },
+      { start: 9, count: 1, point: 2 },
+      { start: 10, count: 40, point: 7 },
+      { start: 50, count: 30, point: 5 },
+    ];
+    const total = 80;
+    for (const { name, backend } of await testBackends())
+      await scopeAsync(async () => {
+        const given = (seed: number, shape: Shape): Tensor => fromArray(backend, normals(seed, sizeOf(shape)), shape);
+        const x = given(1, [total, C]);
+        const points = [2, 5, 7];
+        const weights = new Map(points.map((point) => [point, given(10 + point, [O, C])]));
+        const biases = new Map(points.map((point) => [point, given(20 + point, [O])]));
+        // Of one point the rows only, of the others the copy only: the forward product needs but one.
+        const weight: Parameter = {
+          kind: "slots",
+          shape: [O, C],
+          slots: new Map(
+            [...weights].map(([point, tensor]) => [
+              point,
+              point === 2 ? { rows: tensor, panels: null } : { rows: null, panels: withPanels(tensor).panels },
+            ]),
+          ),
+        };
+        const bias: Parameter = {
+          kind: "slots",
+          shape: [O],
+          slots: new Map([...biases].map(([point, tensor]) => [point, { rows: tensor, panels: null }])),
+        };
+        const [oneWeight, oneBias] = [given(30, [O, C]), given(31, [O])];
+        for (const [what, w, b] of [
+          ["both in slots", weight, bias],
+          ["no bias", weight, null],
+          ["plain bias", weight, plain(oneBias)],
+          ["plain weight", plain(oneWeight), bias],
+        ] as const) {
+          const y = linear(x.view([8, 10, C]), w, b, rows);
+          assert.deepEqual(y.shape, [8, 10, O]);
+          const found = await y.read();
+          for (const { start, count, point } of rows) {
+            const own = w.kind === "slots" ? weights.get(point) : oneWeight;
+            const ownBias = b?.kind === "slots" ? biases.get(point) : oneBias;
+            assert.ok(own && ownBias);
+            const alone = linear(x.sliceRows(start, count), plain(own), b === null ? null : plain(ownBias), null);
+            sameBits(
+              `${name}: ${what}: rows from ${start}`,
+              found.slice(start * O, (start + count) * O),
+              await alone.read(),
+            );
+          }
+        }
+      });
+  });
+
+  test("refuses what it cannot do", async () => {
+    await scopeAsync(async () => {
+      const of = (...shape: number[]): Tensor => empty(reference, shape, "f64");
+      const x = of(4, 6);
+      const slots: Parameter = { kind: "slots", shape: [5, 6], slots: new Map([[0, withPanels(of(5, 6))]]) };
+      await throwsMessage(() => linear(x, plain(of(5, 7)), null, null), "linear: weight: expected [5,6], got [5,7]");
+      await throwsMessage(() => linear(x, plain(of(5, 6)), plain(of(6)), null), "linear: bias: expected [5], got [6]");
+      await throwsMessage(() => linear(of(4), plain(of(5, 4)), null, null), "linear: x: expected [..., C], got [4]");
+      await throwsMessage(() => linear(x, slots, null, null), "perturbed weights need the batch's rows");
+      const other = [{ start: 0, count: 4, point: 1 }];
+      await throwsMessage(() => linear(x, slots, null, other), "no weights for grid point 1");
+      x.requiresGradient = true;
+      const rows = [{ start: 0, count: 4, point: 0 }];
+      await throwsMessage(() => record(() => linear(x, slots, null, rows)), "perturbed weights have no gradient");
+    });
+  });
+});

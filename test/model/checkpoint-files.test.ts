@@ -1,0 +1,285 @@
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import * as assert from "uvu/assert";
+import { CheckpointError, ShapeError } from "../../engine/errors.ts";
+import { type Checkpoint, openCheckpoint, tokenizerFiles, writeCheckpoint } from "../../model/checkpoint-files.ts";
+import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../model/safetensors.ts";
+import { describe, fixturePath, throwsMessage } from "../support.ts";
+
+const scratch = mkdtempSync(join(tmpdir(), "foothold-checkpoint-"));
+let copies = 0;
+
+/** A copy of a fixture folder that a test may damage. */
+function copyOf(name: string): string {
+  const folder = join(scratch, `copy-${copies++}`);
+  cpSync(fixturePath(name), folder, { recursive: true });
+  return folder;
+}
+
+async function withCheckpoint<T>(folder: string, body: (checkpoint: Checkpoint) => Promise<T>): Promise<T> {
+  const checkpoint = await openCheckpoint(folder);
+  try {
+    return await body(checkpoint);
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+const weightsOf = (folder: string): Promise<Map<string, Float32Array>> =>
+  withCheckpoint(folder, async (checkpoint) => {
+    const weights = new Map<string, Float32Array>();
+    for (const name of checkpoint.shapes.keys()) weights.set(name, (await checkpoint.tensor(name)).data);
+    return weights;
+  });
+
+/** Rewrites the one weight file of a folder. */
+async function changeTensors(folder: string, change: (tensors: Map<string, TensorToWrite>) => void): Promise<void> {
+  const path = join(folder, "model.safetensors");
+  const file = await openSafetensors(path);
+  const tensors = new Map<string, TensorToWrite>();
+  for (const { name, dtype, shape } of file.tensors.values())
+    tensors.set(name, { name, dtype, shape, data: await file.readTensor(name) });
+  await file.close();
+  change(tensors);
+  await writeSafetensors(path, tensors.values());
+}
+
+function existing(tensors: Map<string, TensorToWrite>, name: string): TensorToWrite {
+  const tensor = tensors.get(name);
+  if (tensor === undefined) throw new Error(`the fixture has no ${name}`);
+  return tensor;
+}
+
+const config = (folder: string): Record<string, unknown> =>
+  JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
+const change = (folder: string, name: string, json: unknown) => writeFileSync(join(folder, name), JSON.stringify(json));
+const refuses = async (folder: string, ...texts: string[]) =>
+  assert.instance(await throwsMessage(() => openCheckpoint(folder), ...texts), CheckpointError);
+
+describe("model/checkpoint-files", (test) => {
+  test.after(() => rmSync(scratch, { recursive: true }));
+
+  for (const name of ["qwen2-tiny", "qwen2-untied-odd", "tiny-warm-start"])
+    test(`${name}: tensors are those of the file`, () =>
+      withCheckpoint(fixturePath(name), async (checkpoint) => {
+        const file = await openSafetensors(fixturePath(`${name}/model.safetensors`));
+        for (const [parameter, shape] of checkpoint.shapes) {
+          const weight = await checkpoint.tensor(parameter);
+          assert.equal(weight, { shape, dtype: "f32", data: await file.readFloat32(parameter) });
+          const pieces: number[] = [];
+          for await (const { start, data } of checkpoint.chunks(parameter, 1000)) {
+            assert.is(start, pieces.length);
+            pieces.push(...data);
+          }
+          assert.equal(pieces, [...weight.data]);
+        }
+        await file.close();
+      }));
+
+  test("shards and names without prefix give the weights of the one file, rounded", async () => {
+    const whole = await weightsOf(fixturePath("qwen2-tiny"));
+    const bf16 = await weightsOf(fixturePath("qwen2-tiny-bf16-sharded"));
+    const f16 = await weightsOf(fixturePath("qwen2-tiny-bare-f16"));
+    assert.equal([...bf16.keys()], [...whole.keys()]);
+    assert.equal([...f16.keys()], [...whole.keys()]);
+    for (const [name, data] of whole)
+      data.forEach((x, i) => {
+        // Half a unit in the last place: 8 bits of precision in bf16, 11 in f16, whose subnormals count 2⁻²⁴.
+        assert.ok(Math.abs((bf16.get(name)?.[i] ?? Number.NaN) - x) <= Math.abs(x) * 2 ** -8, `${name}[${i}]`);
+        assert.ok(
+          Math.abs((f16.get(name)?.[i] ?? Number.NaN) - x) <= Math.max(Math.abs(x) * 2 ** -11, 2 ** -25),
+          `${name}[${i}]`,
+        );
+      });
+  });
+
+  test("end tokens come from generation_config.json where it names any", async () => {
+    const folder = copyOf("tiny-warm-start");
+    const tokens = () => withCheckpoint(folder, async (checkpoint) => checkpoint.config.eosTokenIds);
+    const { eos_token_id } = JSON.parse(readFileSync(join(folder, "generation_config.json"), "utf8"));
+    assert.equal(await tokens(), eos_token_id);
+    change(folder, "generation_config.json", { temperature: 1 });
+    assert.equal(await tokens(), [config(folder)["eos_token_id"]]);
+    rmSync(join(folder, "generation_config.json"));
+    assert.equal(await tokens(), [config(folder)["eos_token_id"]]);
+  });
+
+  test("a head beside a tied embedding is ignored, as are saved rotary frequencies", async () => {
+    const folder = copyOf("qwen2-tiny");
+    const before = await weightsOf(folder);
+    await changeTensors(folder, (tensors) => {
+      const { shape } = existing(tensors, "model.embed_tokens.weight");
+      const data = new Float32Array(shape[0] * shape[1]).fill(7);
+      tensors.set("lm_head.weight", { name: "lm_head.weight", dtype: "f32", shape, data });
+      const name = "model.layers.0.self_attn.rotary_emb.inv_freq";
+      tensors.set(name, { name, dtype: "f32", shape: [1], data: new Float32Array(1) });
+    });
+    assert.equal(await weightsOf(folder), before);
+  });
+
+  test("missing, surplus and misshaped tensors are named at once", async () => {
+    const folder = copyOf("qwen2-untied-odd");
+    await changeTensors(folder, (tensors) => {
+      tensors.delete("lm_head.weight");
+      tensors.delete("model.layers.1.mlp.up_proj.weight");
+      tensors.set("extra", { name: "extra", dtype: "f32", shape: [2], data: new Float32Array(2) });
+      tensors.set("norm.weight", { name: "norm.weight", dtype: "f32", shape: [1], data: new Float32Array(1) });
+      const name = "model.layers.0.input_layernorm.weight";
+      tensors.set(name, { name, dtype: "f32", shape: [3], data: new Float32Array(3) });
+      const bias = existing(tensors, "model.layers.0.self_attn.q_proj.bias");
+      tensors.set(bias.name, { ...bias, dtype: "i32", data: new Int32Array(bias.shape[0]) });
+    });
+    const hidden = config(folder)["hidden_size"];
+    await refuses(
+      folder,
+      "7 faults",
+      '"lm_head.weight" [',
+      '"model.layers.1.mlp.up_proj.weight" [',
+      '"extra" [2] is no parameter',
+      '"norm.weight" is there twice',
+      `"model.layers.0.input_layernorm.weight" is [3], config.json gives [${hidden}]`,
+      '"model.layers.0.self_attn.q_proj.bias" is stored as i32',
+    );
+  });
+
+  test("weights of another size than config.json says are refused", async () => {
+    const folder = copyOf("qwen2-tiny");
+    change(folder, "config.json", { ...config(folder), intermediate_size: 10 });
+    await refuses(folder, "mlp.up_proj.weight", "config.json gives [10,", "from one model");
+  });
+
+  test("a shard that is missing, or elsewhere, is named", async () => {
+    const folder = copyOf("qwen2-tiny-bf16-sharded");
+    const shard = readdirSync(folder).filter((name) => name.endsWith(".safetensors"))[1];
+    rmSync(join(folder, shard));
+    await refuses(folder, shard, "is not there", "interrupted");
+    change(folder, "model.safetensors.index.json", { weight_map: { x: "../model.safetensors" } });
+    await refuses(folder, '"../model.safetensors"');
+    change(folder, "model.safetensors.index.json", [1]);
+    await refuses(folder, "weight_map");
+  });
+
+  test("what is no model folder is told apart", async () => {
+    const folder = copyOf("qwen2-tiny");
+    await refuses(join(scratch, "absent"), "absent", "ENOENT");
+    rmSync(join(folder, "model.safetensors"));
+    await refuses(folder, "model.safetensors", "found neither");
+    writeFileSync(join(folder, "pytorch_model.bin"), "");
+    await refuses(folder, "pytorch_model.bin");
+    writeFileSync(join(folder, "config.json"), "{");
+    await refuses(folder, "config.json", "JSON");
+    rmSync(join(folder, "config.json"));
+    await refuses(folder, "config.json is missing");
+  });
+
+  for (const name of ["qwen2-tiny", "qwen2-untied-odd"])
+    test(`${name}: written again, it is the folder that transformers wrote`, async () => {
+      const source = fixturePath(name);
+      const folder = join(scratch, `again-${name}`);
+      const tensors = [...(await weightsOf(source))].map(([tensor, data]) => ({
+        name: tensor,
+        data: async () => data,
+      }));
+      await writeCheckpoint(folder, { configJson: config(source), tensors: tensors.reverse(), filesFrom: source });
+      assert.equal(readdirSync(folder).sort(), readdirSync(source).sort());
+      for (const file of ["model.safetensors", "generation_config.json"])
+        assert.ok(readFileSync(join(folder, file)).equals(readFileSync(join(source, file))), file);
+      assert.equal(config(folder), config(source));
+    });
+
+  for (const [dtype, reference, name] of [
+    ["bf16", "qwen2-tiny-bf16-sharded", "bfloat16"],
+    ["f16", "qwen2-tiny-bare-f16", "float16"],
+  ] as const)
+    test(`writes ${dtype}, and config.json says so`, async () => {
+      const source = fixturePath("qwen2-tiny");
+      const folder = join(scratch, dtype);
+      const tensors = [...(await weightsOf(source))].map(([tensor, data]) => ({ name: tensor, data }));
+      await writeCheckpoint(folder, { configJson: config(fixturePath(reference)), tensors, dtype });
+      assert.equal(await weightsOf(folder), await weightsOf(fixturePath(reference)));
+      const written = config(folder);
+      assert.is(written["dtype"] ?? written["torch_dtype"], name);
+      assert.equal(written["architectures"], ["Qwen2ForCausalLM"]);
+    });
+
+  test("the tokenizer's files are copied byte for byte, others are not", async () => {
+    const source = copyOf("tiny-warm-start");
+    writeFileSync(join(source, "notes.txt"), "not a model file");
+    writeFileSync(join(source, "chat_template.jinja"), "{{ messages }}");
+    const folder = join(scratch, "with-tokenizer");
+    const tensors = [...(await weightsOf(source))].map(([name, data]) => ({ name, data }));
+    await writeCheckpoint(folder, {
+      configJson: config(source),
+      tensors,
+      filesFrom: source,
+      generationConfigJson: { eos_token_id: 5 },
+    });
+    assert.not(readdirSync(folder).includes("notes.txt"));
+    const copied = tokenizerFiles.filter((name) => readdirSync(source).includes(name));
+    assert.ok(copied.includes("tokenizer.json") && copied.includes("chat_template.jinja"));
+    for (const name of copied)
+      assert.ok(readFileSync(join(folder, name)).equals(readFileSync(join(source, name))), name);
+    assert.equal(await withCheckpoint(folder, async (c) => c.config.eosTokenIds), [5]);
+  });
+
+  test("a failed write leaves what was there", async () => {
+    const source = fixturePath("qwen2-untied-odd");
+    const folder = join(scratch, "failing", "checkpoint");
+    const tensors = [...(await weightsOf(source))].map(([name, data]) => ({ name, data }));
+    const write = (changed: typeof tensors) =>
+      writeCheckpoint(folder, { configJson: config(source), tensors: changed });
+    await write(tensors);
+    const before = readFileSync(join(folder, "model.safetensors"));
+    const [first, ...rest] = tensors;
+    await throwsMessage(() => write([{ ...first, data: first.data.subarray(1) }, ...rest]), first.name, "elements");
+    for (const [changed, text] of [
+      [rest, `${first.name} was not given`],
+      [[...tensors, first], "1 names were given twice"],
+      [[...tensors, { ...first, name: "extra" }], "extra is no parameter"],
+    ] as const)
+      assert.instance(await throwsMessage(() => write([...changed]), text), ShapeError);
+    assert.ok(readFileSync(join(folder, "model.safetensors")).equals(before));
+    assert.equal(readdirSync(join(scratch, "failing")), ["checkpoint"]);
+  });
+
+  test("a kill at any moment leaves the old folder or the new one, never a half", async () => {
+    const source = fixturePath("tiny-warm-start");
+    const parent = mkdtempSync(join(scratch, "killed-"));
+    const folder = join(parent, "step");
+    const module = fileURLToPath(new URL("../../model/checkpoint-files.ts", import.meta.url));
+    // Writes the fixture with every weight set to `value`.
+    const write = (value: number, killAt: string) =>
+      spawnSync(
+        process.execPath,
+        [
+          "--input-type=module",
+          "-e",
+          `const { openCheckpoint, writeCheckpoint } = await import(${JSON.stringify(module)});
+           const { shapes, configJson } = await openCheckpoint(${JSON.stringify(source)});
+           const tensors = [...shapes].map(([name, s]) => ({ name, data: new Float32Array(s[0] * (s[1] ?? 1)).fill(${value}) }));
+           await writeCheckpoint(${JSON.stringify(folder)}, { configJson, tensors, filesFrom: ${JSON.stringify(source)} });
+           process.exit(0);`,
+        ],
+        { env: { ...process.env, FOOTHOLD_KILL_AT: killAt }, encoding: "utf8" },
+      );
+    const valueIn = async (name: string) => (await weightsOf(join(parent, name))).get("model.norm.weight")?.[0];
+
+    assert.is(write(1, "").status, 0);
+    assert.is(await valueIn("step"), 1);
+    for (const killAt of ["write-atomic:1", "write-atomic:4", "write-folder:1"]) {
+      assert.is(write(2, killAt).signal, "SIGKILL", killAt);
+      assert.is(await valueIn("step"), 1, killAt);
+    }
+    assert.is(write(3, "replace-folder:1").signal, "SIGKILL");
+    assert.equal(readdirSync(parent).sort(), [".step.partial", ".step.replaced"]);
+    assert.is(await valueIn(".step.replaced"), 1);
+    assert.is(await valueIn(".step.partial"), 3);
+    assert.is(write(4, "").status, 0);
+    assert.is(write(5, "").status, 0);
+    assert.is(await valueIn("step"), 5);
+    assert.equal(readdirSync(parent), ["step"]);
+  });
+});

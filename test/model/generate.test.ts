@@ -1,0 +1,178 @@
+// Generation: the same bits whatever the batch. A dialogue alone, in batches of 1, 7 and 64, shuffled, with refills, with a
+// shared prompt, after a second prefill: the same tokens and the same log-probabilities, which are also the scorer's.
+import { keyOf, type NumberArray } from "../../engine/index.ts";
+import { type Dialogue, generate, KvCache, loadModel, type Model, score } from "../../model/index.ts";
+import { testBackends, webgpuBackend } from "../backends.ts";
+import { describe, fixturePath, throwsMessage } from "../support.ts";
+
+interface Said {
+  ids: number[];
+  logProbs: number[];
+  turns: number[];
+  all: number[];
+  mask: number[];
+}
+
+/** Two-turn dialogues with random prompts, follow-ups and answers of uneven length. */
+function makeDialogues(count: number, vocabulary: number, said: Map<number, Said>): Dialogue[] {
+  let state = 12345;
+  const draw = (below: number): number => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+  return Array.from({ length: count }, (_, k) => {
+    const prompt = Array.from({ length: 2 + draw(9) }, () => draw(vocabulary));
+    // Every third shares its neighbour's prompt: another rollout of the same group.
+    const followUp = Array.from({ length: 1 + draw(6) }, () => draw(vocabulary));
+    const own: Said = { ids: [], logProbs: [], turns: [], all: [...prompt], mask: prompt.map(() => 0) };
+    said.set(k, own);
+    return {
+      point: 0,
+      prompt,
+      noise: { rollout: k, prompt: 7 },
+      expectedTokens: 30,
+      answered: ({ ids, logProbs, turn }) => {
+        own.ids.push(...ids);
+        own.logProbs.push(...logProbs);
+        own.turns.push(ids.length);
+        own.all.push(...ids);
+        own.mask.push(...ids.map(() => 1));
+        if (turn === 1) return null;
+        own.all.push(...followUp);
+        own.mask.push(...followUp.map(() => 0));
+        return followUp;
+      },
+    };
+  });
+}
+
+const settings = { maxNewTokens: 9, temperature: 1, noiseKey: keyOf("token|1|test|0"), stopIds: [1, 5, 17, 40, 77], maxTokens: 300 };
+
+async function talk(model: Model, count: number, maxRows: number, order?: (dialogues: Dialogue[]) => Dialogue[]): Promise<Map<number, Said>> {
+  const said = new Map<number, Said>();
+  const dialogues = makeDialogues(count, model.config.vocabSize, said);
+  await generate(model, order ? order(dialogues) : dialogues, { ...settings, maxRows });
+  return said;
+}
+
+function assertSame(what: string, found: ReadonlyMap<number, Said>, expected: ReadonlyMap<number, Said>): void {
+  for (const [k, one] of found) {
+    const other = expected.get(k);
+    if (one.ids.join() !== other?.ids.join()) throw new Error(`${what}: dialogue ${k} says other tokens`);
+    one.logProbs.forEach((value, i) => {
+      if (!Object.is(value, other?.logProbs[i])) throw new Error(`${what}: dialogue ${k}, token ${i}: ${value}, alone ${other?.logProbs[i]}`);
+    });
+  }
+}
+
+describe("model/generate", (test) => {
+  test("batches of 1, 7, 64, shuffled and with refills: the same bits", async () => {
+    for (const { name, backend } of await testBackends()) {
+      if (name.includes("+")) continue;
+      const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+      const model = { backend, config, weights };
+      const count = backend.kind === "cpu" ? 12 : 64;
+      const alone = await talk(model, count, 1);
+      for (const rows of [7, 64]) assertSame(`${name}: batches of ${rows}`, await talk(model, count, rows), alone);
+      assertSame(`${name}: reversed`, await talk(model, count, 5, (d) => d.reverse()), alone);
+      const shuffle = (d: Dialogue[]): Dialogue[] => d.map((one, i) => ({ one, key: (i * 37) % 64 })).sort((a, b) => a.key - b.key).map(({ one }) => one);
+      assertSame(`${name}: shuffled with refills`, await talk(model, count, 9, shuffle), alone);
+      weights.free();
+    }
+  });
+
+  test("a dialogue that outgrows its cache run is computed again, with the same result", async () => {
+    const { backend } = await webgpuBackend();
+    const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const model = { backend, config, weights };
+    const alone = await talk(model, 6, 6);
+    const tight = await talk(model, 6, 2, (dialogues) => dialogues.map((d) => ({ ...d, expectedTokens: 12 })));
+    assertSame("tight", tight, alone);
+    weights.free();
+  });
+
+  test("rollouts of one prompt share its keys, and say what each would alone", async () => {
+    const { backend } = await webgpuBackend();
+    const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const model = { backend, config, weights };
+    const prompt = [3, 99, 42, 250, 7, 311];
+    let tokens = 0;
+    const run = async (rollouts: number[]): Promise<string[]> => {
+      const said: string[] = [];
+      const dialogues = rollouts.map((rollout, i) => ({
+        point: 0,
+        prompt,
+        noise: { rollout, prompt: 1 },
+        expectedTokens: 9,
+        answered: ({ ids, logProbs }: { ids: readonly number[]; logProbs: readonly number[] }) => {
+          said[i] = `${ids.join()} ${logProbs.join()}`;
+          return null;
+        },
+      }));
+      tokens = 0;
+      const onPass = (pass: { tokens: number; sampled: number }): void => {
+        tokens += pass.tokens - pass.sampled;
+      };
+      await generate(model, dialogues, { ...settings, maxRows: 8, onPass });
+      return said;
+    };
+    const together = await run([0, 1, 2, 3]);
+    // Five of the prompt's six tokens are computed once; the sixth is each rollout's own first one.
+    if (tokens !== prompt.length - 1) throw new Error(`expected the prompt's first 5 tokens once, got ${tokens} tokens`);
+    for (const rollout of [0, 1, 2, 3]) {
+      const [alone] = await run([rollout]);
+      if (alone !== together[rollout]) throw new Error(`rollout ${rollout}: together ${together[rollout]}, alone ${alone}`);
+    }
+    weights.free();
+  });
+
+  test("the sampler's log-probabilities are the scorer's", async () => {
+    for (const { name, backend } of await testBackends()) {
+      const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+      const model = { backend, config, weights };
+      const said = await talk(model, 10, 10);
+      const sequences = [...said.values()].map(({ all, mask }) => ({ ids: all, mask }));
+      const scores = await score(model, sequences, { temperature: 1, maxTokens: 100 });
+      [...said.values()].forEach(({ logProbs }, k) => {
+        const scored: NumberArray = scores[k].logProbs;
+        logProbs.forEach((value, i) => {
+          if (!(Math.abs(value - scored[i]) <= 1e-5)) throw new Error(`${name}: dialogue ${k}, token ${i}: sampled ${value}, scored ${scored[i]}`);
+        });
+      });
+      weights.free();
+    }
+  });
+
+  test("nothing is left behind", async () => {
+    for (const { name, backend } of await testBackends()) {
+      const before = backend.statistics().liveBuffers;
+      const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+      await talk({ backend, config, weights }, 3, 3);
+      weights.free();
+      const left = backend.statistics().liveBuffers - before;
+      if (left !== 0) throw new Error(`${name}: ${left} buffers left behind`);
+    }
+  });
+
+  test("cache runs: taken, given back, merged, never across a segment", async () => {
+    const { backend } = (await testBackends())[2];
+    const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    weights.free();
+    const rowBytes = config.numKeyValueHeads * config.headDim * 4;
+    const inSegment = Math.floor(16384 / rowBytes);
+    const cache = new KvCache(backend, config, 3 * inSegment);
+    const runs = Array.from({ length: 3 }, () => cache.take(inSegment));
+    if (runs.some((run) => run === null) || cache.take(1) !== null) throw new Error("three runs should fill three segments");
+    for (const run of runs) if (run !== null) cache.give(run);
+    if (cache.freeSlots !== 3 * inSegment) throw new Error("slots were lost");
+    if (cache.take(inSegment + 1) !== null) throw new Error("a run crossed a segment");
+    const first = cache.sharePrefix("p", 5);
+    const again = cache.sharePrefix("p", 5);
+    if (!first?.isNew || again?.isNew || first.run.start !== again?.run.start) throw new Error("a prefix should be shared");
+    cache.leavePrefix("p");
+    cache.leavePrefix("p");
+    if (cache.freeSlots !== 3 * inSegment) throw new Error("the prefix was not freed");
+    await throwsMessage(() => cache.leavePrefix("p"), "no prefix");
+    cache.free();
+  });
+});
