@@ -36,3 +36,5 @@ export { run } from "./run.ts";
 export { keep, scope, scopeAsync } from "./scope.ts";
 export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";
 export { directionNormals, keyOf, philox, wordsOf } from "./random.ts";
+export { sampleTokens } from "./ops/sample-tokens.ts";
+export { noSample } from "./ops/sampling.ts";

@@ -1,10 +1,10 @@
 // multiplyForward  result[t, o] = bias[o] + Σ_c left[t, c] · right[o / 8, c, o % 8]     x [T, C], panels [⌈O/8⌉, C, 8], y [T, O]
 // Work             one workgroup a tile of rows × outputs; see the tile in `uses`.
-// Constants        Left, Right: f32 | vec4f, LANES: invocations of a workgroup, all three the tile's.
+// Constants        LANES: invocations of a workgroup, the tile's.
 // Precision        f32, c ascending, one accumulator that starts from the bias.
 // Chosen           always; the tile by the adapter (matmul.ts).
-@group(0) @binding(0) var<storage, read> left: array<Left>;
-@group(0) @binding(1) var<storage, read> right: array<Right>;
+@group(0) @binding(0) var<storage, read> left: array<f32>;
+@group(0) @binding(1) var<storage, read> right: array<f32>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> result: array<f32>;
 

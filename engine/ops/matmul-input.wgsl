@@ -1,10 +1,10 @@
 // multiplyInput  result[t, c] (+)= Σ_o left[t, o] · right[o, c]                          dy [T, O], weight [O, C], dx [T, C]
 // Work           one workgroup a tile of rows × inputs; see the tile in `uses`.
-// Constants      Left, Right: f32 | vec4f, LANES: invocations of a workgroup, all three the tile's.
+// Constants      LANES: invocations of a workgroup, the tile's.
 // Precision      f32, o ascending, one accumulator that starts from what is stored where it adds.
 // Chosen         always; the tile by the adapter (matmul.ts).
-@group(0) @binding(0) var<storage, read> left: array<Left>;
-@group(0) @binding(1) var<storage, read> right: array<Right>;
+@group(0) @binding(0) var<storage, read> left: array<f32>;
+@group(0) @binding(1) var<storage, read> right: array<f32>;
 @group(0) @binding(2) var<storage, read_write> result: array<f32>;
 
 /** Whether the steps of a row of left lie side by side; else its rows do. */

@@ -1,11 +1,11 @@
 // multiplyWeight  result[o, chunk, c] (+)= Σ_t left[t, c] · right[t, o],  t in the chunk     x [T, C], dy [T, O], dW [O, C]
 // Work            one workgroup a tile of inputs × outputs and a chunk of rows; see the tile in `uses`. The tile's rows are the
 //                 inputs c, its columns the outputs o. Chunks are summed by sumChunks.
-// Constants       Left, Right: f32 | vec4f, LANES: invocations of a workgroup, all three the tile's.
+// Constants       LANES: invocations of a workgroup, the tile's.
 // Precision       f32, t ascending in a chunk, one accumulator, continued where an earlier cell began the chunk.
 // Chosen          always; the tile by the adapter (matmul.ts).
-@group(0) @binding(0) var<storage, read> left: array<Left>;
-@group(0) @binding(1) var<storage, read> right: array<Right>;
+@group(0) @binding(0) var<storage, read> left: array<f32>;
+@group(0) @binding(1) var<storage, read> right: array<f32>;
 @group(0) @binding(2) var<storage, read_write> result: array<f32>;
 
 /** Whether the steps of a row of left lie side by side; else its rows do. */

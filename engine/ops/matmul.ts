@@ -27,7 +27,7 @@ interface Tile {
 const registerTile: Tile = {
   name: "",
   uses: ["product", "register-tile"],
-  constants: { Left: "f32", Right: "f32", LANES: 64 },
+  constants: { LANES: 64 },
   rows: () => 32,
   columns: 32,
 };
@@ -36,7 +36,7 @@ const registerTile: Tile = {
 const broadcastTile: Tile = {
   name: "Broadcast",
   uses: ["product", "broadcast-tile"],
-  constants: { Left: "f32", Right: "f32", LANES: 8, ROWS: 4 },
+  constants: { LANES: 8, ROWS: 4 },
   rows: ({ ROWS }) => 8 * Number(ROWS),
   columns: 32,
 };
@@ -46,19 +46,11 @@ const fewRows = 16;
 /** Subgroups of 4. */
 const quadTile: Tile = {
   name: "Quad",
-  uses: ["product", "quad-tile", "load-ones"],
-  constants: { Left: "f32", Right: "f32", LANES: 4 },
+  uses: ["product", "quad-tile"],
+  constants: { LANES: 4 },
   rows: () => 16,
   columns: 16,
 };
-/** The same where all that it loads lies in fours. */
-const quadTileInFours: Tile = {
-  ...quadTile,
-  name: "QuadInFours",
-  uses: ["product", "quad-tile", "load-fours"],
-  constants: { ...quadTile.constants, Left: "vec4f", Right: "vec4f" },
-};
-
 function forwardKernel(tile: Tile) {
   return defineKernel({
     name: `multiplyForward${tile.name}`,
@@ -134,19 +126,16 @@ const forwardKernels = {
   register: forwardKernel(registerTile),
   broadcast: forwardKernel(broadcastTile),
   quad: forwardKernel(quadTile),
-  quadInFours: forwardKernel(quadTileInFours),
 };
 const inputKernels = {
   register: inputKernel(registerTile),
   broadcast: inputKernel(broadcastTile),
   quad: inputKernel(quadTile),
-  quadInFours: inputKernel(quadTileInFours),
 };
 const weightKernels = {
   register: weightKernel(registerTile),
   broadcast: weightKernel(broadcastTile),
   quad: weightKernel(quadTile),
-  quadInFours: weightKernel(quadTileInFours),
 };
 
 const sumRowsKernel = defineKernel({
@@ -227,7 +216,7 @@ export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, 
   );
   expectShape("multiplyForward: y", y.shape, [rows, columns], `x is [${x.shape}].`);
   if (bias !== null) expectShape("multiplyForward: bias", bias.shape, [columns], `y is [${y.shape}].`);
-  const { tile, constants } = chooseTile(x, rows, [x, panels]);
+  const { tile, constants } = chooseTile(x, rows);
   run(
     forwardKernels[tile],
     // Without a bias some buffer has to stand in its place.
@@ -252,7 +241,7 @@ export function multiplyInput(dy: Tensor, weight: Tensor, dx: GradientTarget): v
       `multiplyInput: dy: expected [T, ${outputs}], got [${dy.shape}]. weight is [${weight.shape}].`,
     );
   expectShape("multiplyInput: dx", dx.tensor.shape, [rows, width], `dy is [${dy.shape}], weight is [${weight.shape}].`);
-  const { tile, constants } = chooseTile(dy, rows, [dy, weight], [weight]);
+  const { tile, constants } = chooseTile(dy, rows);
   run(inputKernels[tile], { left: dy, right: weight, result: dx }, { leftWidth, width }, { constants });
 }
 
@@ -274,7 +263,7 @@ export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): 
   expectShape("multiplyWeight: x", x.shape, [rows, width], `dy is [${dy.shape}], dWeight is [${outputs},${width}].`);
   const { chunks, chunkRows } = planChunks(rows, outputs, width);
   inChunks(dWeight, [outputs, width], chunks, (result) => {
-    const { tile, constants } = chooseTile(x, width, [x, dy], [result.tensor]);
+    const { tile, constants } = chooseTile(x, width);
     run(weightKernels[tile], { left: x, right: dy, result }, { width, rightWidth, chunkRows, chunks }, { constants });
   });
 }
@@ -329,27 +318,13 @@ function chunksTouched(start: number, count: number, chunkRows: number): number 
   return Math.floor((start + Math.max(count, 1) - 1) / chunkRows) - Math.floor(start / chunkRows) + 1;
 }
 
-/**
- * The tile for this adapter.
- * @param rows     extent of the result along the tile's rows
- * @param loaded   tensors that tiles load from
- * @param counted  tensors along whose first axis cells are cut where a tile wants multiples of four
- */
-function chooseTile(
-  { backend }: Tensor,
-  rows: number,
-  loaded: readonly Tensor[],
-  counted: readonly Tensor[] = [],
-): { tile: keyof typeof forwardKernels; constants: Constants } {
+/** The tile for this adapter; `rows`: extent of the result along the tile's rows. */
+function chooseTile({ backend }: Tensor, rows: number): { tile: keyof typeof forwardKernels; constants: Constants } {
   switch (backend.style) {
     case "lavapipe":
       return { tile: "broadcast", constants: { ROWS: rows <= fewRows ? 1 : 4 } };
-    case "swiftshader": {
-      const inFours =
-        loaded.every((t) => t.rowSize % 4 === 0 && t.segments.every(({ base }) => base % 4 === 0)) &&
-        counted.every((t) => t.segments.every((segment) => segment.rows % 4 === 0));
-      return { tile: inFours ? "quadInFours" : "quad", constants: {} };
-    }
+    case "swiftshader":
+      return { tile: "quad", constants: {} };
     case "gpu":
     case "plain":
       return { tile: "register", constants: {} };

@@ -1,9 +1,8 @@
 enable subgroups;
 // multiplyTile  a tile for SwiftShader, where every load is checked (an integer division) and taken lane by lane, and what is
-//               computed in a loop stays there: few and wide loads, passed from one of 4 lanes to all by quad operations.
+//               computed in a loop stays there: few loads, passed from one of 4 lanes to all by quad operations.
 // Work          one subgroup of 4 a workgroup; each lane sums 4 neighbouring rows × 16 columns. In four steps a lane loads
 //               its 4 × 4 block of left, and of right the 16 columns of the one step that is its own.
-// Loads         left4(at, count), right4(at): load-fours.wgsl checks a load of four once; load-ones.wgsl fits any alignment.
 // Chosen        on SwiftShader.
 const TILE_ROWS = 16u;
 const TILE_COLUMNS = 16u;
@@ -56,6 +55,16 @@ fn leftBlock(p: Product, start: vec4u, k: u32) -> mat4x4f {
   }
   let steps = start + (vec4u(k) + min(vec4u(0u, 1u, 2u, 3u), vec4u(rest - 1u))) * p.leftStep;
   return mat4x4f(left4(steps.x, 4u), left4(steps.y, 4u), left4(steps.z, 4u), left4(steps.w, 4u));
+}
+
+/** Elements from `count` on are 0: they may be anything, and what they are multiplied with is 0. */
+fn left4(at: u32, count: u32) -> vec4f {
+  let four = vec4f(left[at], left[at + 1u], left[at + 2u], left[at + 3u]);
+  return select(vec4f(), four, vec4u(0u, 1u, 2u, 3u) < vec4u(count));
+}
+
+fn right4(at: u32) -> vec4f {
+  return vec4f(right[at], right[at + 1u], right[at + 2u], right[at + 3u]);
 }
 
 fn startOfTile(p: Product, row: u32, column: u32) -> Sums {

@@ -8,16 +8,9 @@ import type { Parameter, RowGroup, WeightTensors } from "../../../engine/paramet
 import { scopeAsync } from "../../../engine/scope.ts";
 import { empty, fromArray, readTensors } from "../../../engine/tensor.ts";
 import { reference, testBackends } from "../../backends.ts";
-import { readSafetensorsFixture } from "../../fixture-tensors.ts";
-import { assertClose, describe, readFixture, throwsMessage } from "../../support.ts";
+import { assertClose, describe, throwsMessage } from "../../support.ts";
 import { checkOp, normals, sameBits } from "../check-op.ts";
-
-interface Case {
-  name: string;
-  op: string;
-  temperature: number;
-  targets: number[];
-}
+import { checkKnownOps } from "./known-ops.ts";
 
 /** Token numbers below V: the last, the first, and some between. */
 const someTargets = (T: number, V: number): number[] =>
@@ -48,34 +41,18 @@ describe("engine/ops/head", (test) => {
     skipUpstream: ["logSumExp"],
   });
 
-  const tensors = readSafetensorsFixture("ops.safetensors");
-  for (const { name, temperature, targets: ids } of readFixture<{ cases: Case[] }>("ops.json").cases.filter(
-    ({ op }) => op === "head",
-  ))
-    test(`known answers: ${name}`, async () => {
-      const known = (part: string) => {
-        const found = tensors.get(`${name}/${part}`);
-        if (found === undefined) throw new Error(`ops.safetensors has no ${name}/${part}`);
-        return found;
-      };
-      const given = {
-        hidden: known("hidden"),
-        weight: known("head"),
-        seeds: { logProbs: known("dlogProbs").values, entropy: known("dentropy").values },
-      };
-      const expected = ["logProbs", "entropy", "logSumExp", "dhidden", "dhead"].map((part) => ({
-        part,
-        values: known(part).values,
-      }));
-      for (const { name: on, backend } of [{ name: "float64", backend: reference }, ...(await testBackends())]) {
-        const dtype = backend === reference ? "f64" : "f32";
-        const tolerance = dtype === "f64" ? { relative: 1e-9, absolute: 1e-13 } : { ofScale: 2e-5, absolute: 2e-6 };
-        const found = await forwardAndBackward(backend, dtype, given, ids, { temperature });
-        expected.forEach(({ part, values }, i) => {
-          assertClose(`${on}: ${part}`, found[i], values, tolerance);
-        });
-      }
-    });
+  checkKnownOps(test, "head", ({ hidden, head: weight }, { targets: ids, temperature }, backend) => {
+    const known = Array.isArray(ids) ? ids.map(Number) : [];
+    const tokens = fromArray(backend, known, [known.length], "u32");
+    const scores = head(
+      hidden,
+      { kind: "tensor", tensor: weight, panels: null },
+      tokens,
+      { temperature: Number(temperature) },
+      null,
+    );
+    return { ...scores };
+  });
 
   test("huge logits lose no more than their own rounding", async () => {
     const [T, C, V] = [3, 4, 389];

@@ -1,5 +1,5 @@
 import * as assert from "uvu/assert";
-import { backward, GradientMap, record } from "../../../engine/autograd.ts";
+import { noGradient } from "../../../engine/autograd.ts";
 import type { Backend } from "../../../engine/backend.ts";
 import { head } from "../../../engine/ops/head.ts";
 import { klAndScore, klDivergence } from "../../../engine/ops/kl-divergence.ts";
@@ -9,15 +9,10 @@ import type { Parameter, RowGroup } from "../../../engine/parameters.ts";
 import { scopeAsync } from "../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Tensor } from "../../../engine/tensor.ts";
 import { reference, testBackends } from "../../backends.ts";
-import { readSafetensorsFixture } from "../../fixture-tensors.ts";
-import { assertClose, describe, readFixture, throwsMessage } from "../../support.ts";
+import { assertClose, describe, throwsMessage } from "../../support.ts";
 import { checkOp, type InputSpec, normals, sameBits } from "../check-op.ts";
+import { checkKnownOps } from "./known-ops.ts";
 
-interface Case {
-  name: string;
-  op: string;
-  temperature: number;
-}
 interface Side {
   hidden: ArrayLike<number>;
   head: ArrayLike<number>;
@@ -85,38 +80,11 @@ describe("engine/ops/kl-divergence", (test) => {
     skipUpstream: ["logSumExpQ"],
   });
 
-  const tensors = readSafetensorsFixture("ops.safetensors");
-  for (const { name, temperature } of readFixture<{ cases: Case[] }>("ops.json").cases.filter(({ op }) => op === "kl"))
-    test(`known answers: ${name}`, async () => {
-      const known = (part: string) => {
-        const found = tensors.get(`${name}/${part}`);
-        if (found === undefined) throw new Error(`ops.safetensors has no ${name}/${part}`);
-        return found;
-      };
-      for (const { name: on, backend } of [{ name: "float64", backend: reference }, ...(await testBackends())])
-        await scopeAsync(async () => {
-          const dtype = backend === reference ? "f64" : "f32";
-          const tolerance = dtype === "f64" ? { relative: 1e-9, absolute: 1e-13 } : { ofScale: 2e-5, absolute: 2e-6 };
-          const given = (part: string): Tensor => fromArray(backend, known(part).values, known(part).shape, dtype);
-          const [hiddenP, headP, hiddenQ, headQ] = ["hiddenP", "headP", "hiddenQ", "headQ"].map(given);
-          const { logSumExpP } = scoredP(backend, hiddenP, headP, temperature);
-          hiddenQ.requiresGradient = true;
-          headQ.requiresGradient = true;
-          const recording = record(
-            () => klDivergence({ hiddenP, headP, logSumExpP, hiddenQ, headQ }, { temperature }).kl,
-          );
-          const gradients = new GradientMap([hiddenQ, headQ]);
-          backward(recording, new Map([[recording.result, given("dkl")]]), gradients);
-          const wanted = [recording.result, gradients.get(hiddenQ), gradients.get(headQ)].filter(
-            (t) => t !== undefined,
-          );
-          const found = await readTensors(wanted);
-          ["kl", "dhiddenQ", "dheadQ"].forEach((part, i) => {
-            assertClose(`${on}: ${part}`, found[i], known(part).values, tolerance);
-          });
-          gradients.free();
-        });
-    });
+  checkKnownOps(test, "kl", ({ hiddenP, headP, hiddenQ, headQ }, one, backend) => {
+    const temperature = Number(one["temperature"]);
+    const { logSumExpP } = noGradient(() => scoredP(backend, hiddenP, headP, temperature));
+    return { kl: klDivergence({ hiddenP, headP, logSumExpP, hiddenQ, headQ }, { temperature }).kl };
+  });
 
   test("small divergences keep their digits", async () => {
     const [T, C, V, temperature] = [5, 8, 371, 1];

@@ -1,0 +1,114 @@
+// What a benchmark is here: work that is checked before it is timed, and timed as a queue of dispatches, since that is how
+// the engine runs it. One sample of tinybench hands over the whole queue and waits until the device is idle; what is
+// reported is a sample's time divided by the length of the queue.
+import { Bench } from "tinybench";
+import type { Backend } from "../engine/backend.ts";
+import { scopeAsync } from "../engine/scope.ts";
+
+export interface BenchCase {
+  /** Where it occurs: "forward tiny mlp up, 448 rows". */
+  name: string;
+  /** Floating-point operations of one run; a multiply-add is two. */
+  flops: number;
+  /** Bytes that one run must move, everything read or written once. */
+  bytes: number;
+  /** Makes what a run needs, in a scope that the harness ends. */
+  setUp(backend: Backend): BenchWork;
+}
+
+export interface BenchWork {
+  /** Hands one run to the backend without waiting. */
+  run(): void;
+  /** After one run: throws where its result is not right. */
+  check(): Promise<void>;
+}
+
+export interface BenchResult {
+  name: string;
+  flops: number;
+  bytes: number;
+  /** Milliseconds of one run, over the samples: median, half of the samples lie within `deviationMs` of it, and the best. */
+  medianMs: number;
+  deviationMs: number;
+  bestMs: number;
+  /** Time of all processors that one run took: on a software driver it tells what others on a busy machine hide. */
+  processorMs: number;
+  samples: number;
+  runsPerSample: number;
+  /** First run, with the compilation of its pipelines. */
+  firstMs: number;
+  gflopsPerSecond: number;
+  gigabytesPerSecond: number;
+}
+
+export interface BenchOptions {
+  /** Time for the samples of one case, milliseconds. */
+  timeMs?: number;
+  /** What one sample should take at least. */
+  sampleMs?: number;
+}
+
+/** @throws what the case's check throws, and what the backend says of its work */
+export async function measure(backend: Backend, one: BenchCase, options: BenchOptions = {}): Promise<BenchResult> {
+  const { timeMs = 1000, sampleMs = 50 } = options;
+  return scopeAsync(async () => {
+    const work = one.setUp(backend);
+    await backend.idle();
+    const queue = async (count: number): Promise<number> => {
+      const start = performance.now();
+      for (let i = 0; i < count; i++) work.run();
+      await backend.idle();
+      return performance.now() - start;
+    };
+    const firstMs = await queue(1);
+    await work.check();
+    const runsPerSample = Math.max(1, Math.ceil(sampleMs / ((await queue(2)) / 2)));
+    await queue(runsPerSample);
+
+    const bench = new Bench({ time: timeMs, iterations: 5, warmup: false, throws: true });
+    let samples = 0;
+    bench.add(one.name, async () => {
+      samples++;
+      await queue(runsPerSample);
+    });
+    const before = process.cpuUsage();
+    const [{ result }] = await bench.run();
+    const used = process.cpuUsage(before);
+    if (!("latency" in result)) throw new Error(`${one.name}: tinybench gave no statistics (${result.state})`);
+    const { latency } = result;
+    const medianMs = latency.p50 / runsPerSample;
+    return {
+      name: one.name,
+      flops: one.flops,
+      bytes: one.bytes,
+      medianMs,
+      deviationMs: latency.mad / runsPerSample,
+      bestMs: latency.min / runsPerSample,
+      processorMs: (used.user + used.system) / 1000 / (samples * runsPerSample),
+      samples: latency.samplesCount,
+      runsPerSample,
+      firstMs,
+      gflopsPerSecond: one.flops / medianMs / 1e6,
+      gigabytesPerSecond: one.bytes / medianMs / 1e6,
+    };
+  });
+}
+
+/** A line of the table that is printed while benchmarks run. */
+export function resultLine(result: BenchResult): string {
+  const { name, medianMs, deviationMs, bestMs, gflopsPerSecond, gigabytesPerSecond, processorMs, firstMs } = result;
+  return [
+    name.padEnd(44),
+    `${time(medianMs)} ± ${time(deviationMs).trimStart().padEnd(8)}`,
+    `best ${time(bestMs)}`,
+    `${gflopsPerSecond.toFixed(2).padStart(8)} GFLOP/s`,
+    `${gigabytesPerSecond.toFixed(2).padStart(7)} GB/s`,
+    `processors ${time(processorMs)}`,
+    `first ${time(firstMs)}`,
+  ].join("  ");
+}
+
+function time(milliseconds: number): string {
+  const text = milliseconds < 1 ? `${(milliseconds * 1000).toFixed(0)} µs` : `${milliseconds.toPrecision(3)} ms`;
+  return text.padStart(8);
+}
