@@ -38,3 +38,6 @@ export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./ten
 export { directionNormals, keyOf, philox, wordsOf } from "./random.ts";
 export { sampleTokens } from "./ops/sample-tokens.ts";
 export { noSample } from "./ops/sampling.ts";
+export { norm, normOfDirection } from "./ops/norms.ts";
+export { perturbFromDirections, perturbIntoSlot } from "./ops/perturb.ts";
+export { writeNormals } from "./ops/random.ts";

@@ -1,86 +1,112 @@
-// Random numbers as functions of names: Philox 4×32-10 words whose key is the hash of a label and whose counter says which
-// element, token or rollout. Nothing is stored or replayed. This is the meaning, in float64; the kernels draw the same words
-// and come within 4e-6 of these values.
-// Source: Salmon et al. 2011.
+// Random numbers as a function of names. Philox is a counter-based generator: the words of any element of any stream can be
+// had without those before it. A stream's key is the hash of a label, its counters say which element or which token; so
+// nothing is stored or replayed, and what a resumed run draws is what the undisturbed one would have drawn.
+//
+// This is the host's side, in float64 and exact words: what the kernels (webgpu/shared/philox.wgsl, random-values.wgsl)
+// are measured against, and what the plain backend computes with.
+// Source: Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
 import { createHash } from "node:crypto";
 
-export type Words4 = readonly [number, number, number, number];
-export type Words2 = readonly [number, number];
+/** Two unsigned 32-bit words: a Philox key, or the half of a counter that names a tensor. */
+export type WordPair = readonly [number, number];
+/** Four unsigned 32-bit words: a counter, or what Philox makes of one. */
+export type WordQuad = readonly [number, number, number, number];
 
-/** The first 8 bytes of SHA-256(text) as two little-endian u32. */
-export function wordsOf(text: string): Words2 {
+/** The first eight bytes of SHA-256(text), UTF-8, as two little-endian words: how a tensor or a message enters a counter. */
+export function wordsOf(text: string): WordPair {
   const digest = createHash("sha256").update(text, "utf8").digest();
   return [digest.readUInt32LE(0), digest.readUInt32LE(4)];
 }
 
-/** The Philox key of a label such as "direction|1|0|delta". */
-export const keyOf = wordsOf;
-
-const multipliers = [0xd2511f53n, 0xcd9e8d57n] as const;
-
-/** Product of two u32 as [high, low]. */
-function wide(a: number, b: bigint): [number, number] {
-  const product = BigInt(a) * b;
-  return [Number(product >> 32n), Number(product & 0xffffffffn)];
+/** The Philox key of a stream, `direction|7|0|delta` for one: the words of its label. */
+export function keyOf(label: string): WordPair {
+  return wordsOf(label);
 }
 
-/** Ten rounds of Philox 4×32, in Random123's order of words. */
-export function philox(counter: Words4, key: Words2): Words4 {
+/** Philox 4×32-10: four words for each counter under a key. */
+export function philox(counter: WordQuad, key: WordPair): WordQuad {
   let [c0, c1, c2, c3] = counter;
   let [k0, k1] = key;
   for (let round = 0; round < 10; round++) {
-    const [high0, low0] = wide(c0, multipliers[0]);
-    const [high1, low1] = wide(c2, multipliers[1]);
-    [c0, c1, c2, c3] = [(high1 ^ c1 ^ k0) >>> 0, low1, (high0 ^ c3 ^ k1) >>> 0, low0];
+    const high0 = highProduct(0xd2511f53, c0);
+    const high2 = highProduct(0xcd9e8d57, c2);
+    const low0 = Math.imul(0xd2511f53, c0) >>> 0;
+    const low2 = Math.imul(0xcd9e8d57, c2) >>> 0;
+    [c0, c1, c2, c3] = [(high2 ^ c1 ^ k0) >>> 0, low2, (high0 ^ c3 ^ k1) >>> 0, low0];
     k0 = (k0 + 0x9e3779b9) >>> 0;
     k1 = (k1 + 0xbb67ae85) >>> 0;
   }
   return [c0, c1, c2, c3];
 }
 
-/** E = −ln((x + ½)·2⁻³²), never infinite; near 1 through log1p, where x + ½ would be rounded away. */
-export function exponential(word: number): number {
-  if (word >= 2 ** 31) return -Math.log1p(-((2 ** 32 - 1 - word + 0.5) * 2 ** -32));
-  return -Math.log((word + 0.5) * 2 ** -32);
+/** ⌊a · b / 2³²⌋; in halves of a, so that every product fits the 53 bits of a double. */
+function highProduct(a: number, b: number): number {
+  const low = (a & 0xffff) * b;
+  return Math.floor(((a >>> 16) * b + Math.floor(low / 65536)) / 65536);
 }
 
-/** −ln E of a word: standard Gumbel. */
+/** E(x) = −ln((x + ½)·2⁻³²), an exponential variate. Above 2³¹ from the distance to 2³², which (x + ½) would lose near 1. */
+export function exponential(word: number): number {
+  return word < 2 ** 31 ? -Math.log((word + 0.5) * 2 ** -32) : -Math.log1p(-(2 ** 32 - 1 - word + 0.5) * 2 ** -32);
+}
+
+/** −ln E(x), a Gumbel variate. */
 export function gumbel(word: number): number {
   return -Math.log(exponential(word));
 }
 
-/** Four standard normals from four words (Box–Muller on pairs). */
-export function normalsOf([x0, x1, x2, x3]: Words4): [number, number, number, number] {
-  const pair = (x: number, y: number): [number, number] => {
-    const radius = Math.sqrt(2 * exponential(x));
-    const angle = 2 * Math.PI * ((y + 0.5) * 2 ** -32);
-    return [radius * Math.cos(angle), radius * Math.sin(angle)];
-  };
-  return [...pair(x0, x1), ...pair(x2, x3)];
+/** Four standard normals from four words (Box–Muller): √(2E(x₀))·cos and ·sin of 2π(x₁ + ½)·2⁻³², and so for x₂, x₃. */
+export function normals([x0, x1, x2, x3]: WordQuad): [number, number, number, number] {
+  const r0 = Math.sqrt(2 * exponential(x0));
+  const r2 = Math.sqrt(2 * exponential(x2));
+  const turn = 2 * Math.PI * 2 ** -32;
+  return [
+    r0 * Math.cos(turn * (x1 + 0.5)),
+    r0 * Math.sin(turn * (x1 + 0.5)),
+    r2 * Math.cos(turn * (x3 + 0.5)),
+    r2 * Math.sin(turn * (x3 + 0.5)),
+  ];
 }
 
-/** Counter of the four normals that hold `element` of a tensor. */
-export function directionCounter(element: number, nameWords: Words2): Words4 {
-  return [Math.floor(element / 4) % 2 ** 32, Math.floor(element / 2 ** 34), nameWords[0], nameWords[1]];
+/**
+ * The counter under which an element of a direction is drawn; its lane is element mod 4.
+ * @param element    index into the tensor in Hugging Face's layout, below 2⁵³
+ * @param nameWords  `wordsOf` the tensor's name, so that two tensors of one shape never share noise
+ */
+export function directionCounter(element: number, [h0, h1]: WordPair): WordQuad {
+  const quad = Math.floor(element / 4);
+  return [quad % 2 ** 32, Math.floor(quad / 2 ** 32), h0, h1];
 }
 
-/** Normals `first` … `first + count − 1` of a tensor's stream, element by element in Hugging Face's layout. */
-export function directionNormals(key: Words2, nameWords: Words2, count: number, first = 0): Float64Array {
+/** Normals first … first + count − 1 of the direction of one tensor, in Hugging Face's layout. */
+export function directionNormals(key: WordPair, nameWords: WordPair, count: number, first = 0): Float64Array {
   const values = new Float64Array(count);
-  let quad: readonly number[] = [];
-  let quadOf = -1;
-  for (let i = 0; i < count; i++) {
-    const element = first + i;
-    if (Math.floor(element / 4) !== quadOf) {
-      quadOf = Math.floor(element / 4);
-      quad = normalsOf(philox(directionCounter(element, nameWords), key));
-    }
-    values[i] = quad[element % 4];
+  const skipped = first % 4;
+  for (let at = -skipped; at < count; at += 4) {
+    const four = normals(philox(directionCounter(first + at, nameWords), key));
+    for (let lane = Math.max(0, -at); lane < Math.min(4, count - at); lane++) values[at + lane] = four[lane];
   }
   return values;
 }
 
-/** Counter of the four words that hold vocabulary id `id` of one sampled token. */
-export function tokenCounter(id: number, position: number, turn: number, rollout: number, promptWord: number): Words4 {
-  return [Math.floor(id / 4), (position | (turn << 24)) >>> 0, rollout, promptWord];
+/** Where a token is drawn: what its noise depends on besides seed, purpose and step, which are in the key's label. */
+export interface TokenPlace {
+  /** In this turn's answer, from 0; below 2²⁴. */
+  readonly position: number;
+  /** From 0; below 2⁸. */
+  readonly turn: number;
+  readonly rollout: number;
+  /** The first word of the episode's first user message. */
+  readonly prompt: number;
+}
+
+/** The row of a sampler's table that says where its token is drawn: three words of the counter, and a fourth without use. */
+export function tokenCounterRow({ position, turn, rollout, prompt }: TokenPlace): WordQuad {
+  return [(position | (turn << 24)) >>> 0, rollout, prompt, 0];
+}
+
+/** The word of a vocabulary id at a place: −ln E of it is the id's Gumbel noise. */
+export function tokenWord(id: number, place: TokenPlace, key: WordPair): number {
+  const [positionAndTurn, rollout, prompt] = tokenCounterRow(place);
+  return philox([id >>> 2, positionAndTurn, rollout, prompt], key)[id & 3];
 }

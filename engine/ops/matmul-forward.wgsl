@@ -27,10 +27,10 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
   p.resultBase = params.resultBase + first;
   p.resultRow = params.columns;
   p.resultColumn = 1u;
+  p.startsFromColumns = params.hasBias != 0u;
   multiplyTile(p, tile.xy, lane);
 }
 
 fn columnStart(column: u32) -> f32 {
-  if (params.hasBias == 0u) { return 0.0; }
   return bias[params.biasBase + min(params.panelsStart * 8u + column, params.columns - 1u)];
 }

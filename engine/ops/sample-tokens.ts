@@ -25,7 +25,7 @@ export interface TokenSampling extends ChunkSettings {
 }
 
 export interface SampledTokens {
-  /** [R] u32; 0xffffffff where no logit was a number. */
+  /** [R] u32; 0xffffffff where no logit was a number, with a log-probability that is not finite. */
   readonly ids: Tensor;
   /** [R], at the sampling temperature, or at 1 when greedy: what `head` gives for these ids, bit for bit. */
   readonly logProbs: Tensor;

@@ -20,9 +20,11 @@ fn multiplyTile(p: Product, tile: vec2u, lane: u32) {
   var rightStart: array<u32, PANELS>;
   for (var j = 0u; j < PANELS; j++) { rightStart[j] = rightColumnStart(p, column + j * 8u + lane); }
   var sums: Sums;
-  var ones: array<f32, ROWS>;
-  for (var r = 0u; r < ROWS; r++) { ones[r] = 1.0; }
-  for (var j = 0u; j < PANELS; j++) { addPanel(&sums, j, ones, columnStart(column + j * 8u + lane)); }
+  if (p.startsFromColumns) {
+    var ones: array<f32, ROWS>;
+    for (var r = 0u; r < ROWS; r++) { ones[r] = 1.0; }
+    for (var j = 0u; j < PANELS; j++) { addPanel(&sums, j, ones, columnStart(column + j * 8u + lane)); }
+  }
   if (p.continues) {
     for (var i = 0u; i < ROWS * TILE_COLUMNS; i++) { sums[i] = storedSum(p, row + i % ROWS * 8u, column + i / ROWS); }
   }

@@ -1,8 +1,7 @@
 // A cell of a matrix product, as the tiles (…-tile.wgsl) see it:
 //   result[i, j] = start(i, j) + Σ_k left[i, k] · right[k, j]
 // with one f32 accumulator, k ascending and explicit fma in every tile, so that tiles give the same bits. Strides say how
-// the operands lie; right comes in panels of eight columns that lie side by side. Each kernel makes its Product, and says by
-// `columnStart(column)` what a sum starts from where it does not continue the one that is stored.
+// the operands lie; right comes in panels of eight columns that lie side by side. Each kernel fills in its Product.
 struct Product {
   rows: u32,
   columns: u32,
@@ -16,7 +15,8 @@ struct Product {
   resultBase: u32,  // result[i, j] at resultBase + i · resultRow + j · resultColumn
   resultRow: u32,
   resultColumn: u32,
-  continues: bool,
+  continues: bool,          // sums start from the stored result;
+  startsFromColumns: bool,  // else from columnStart(j), a function of the kernel; else from 0
 }
 
 /** Where row `row` of left begins; past the last row the last one again, whose sums nobody stores. */

@@ -11,7 +11,7 @@ alias Sums = array<mat4x4f, 4>; // [column / 4][column % 4][row]
 fn multiplyTile(p: Product, tile: vec2u, lane: u32) {
   let row = tile.x * TILE_ROWS + lane * 4u;
   let column = tile.y * TILE_COLUMNS;
-  var leftStart = vec4u(p.leftBase + min(row, (p.rows - 1u) / 4u * 4u));
+  var leftStart = vec4u(leftRowStart(p, row)); // rows side by side: its neighbours follow
   if (LEFT_ALONG_STEPS) {
     leftStart = vec4u(leftRowStart(p, row), leftRowStart(p, row + 1u), leftRowStart(p, row + 2u), leftRowStart(p, row + 3u));
   }
@@ -25,13 +25,12 @@ fn multiplyTile(p: Product, tile: vec2u, lane: u32) {
   var sums3 = sums[3];
   for (var k = 0u; k < p.count; k += 4u) {
     let a = leftBlock(p, leftStart, k);
-    // A step past the last one is the last again, times 0.
     let step = min(k + lane, p.count - 1u) * p.rightStep;
-    let isStep = f32(k + lane < p.count);
-    let b0 = right4(rightStart.x + step) * isStep;
-    let b1 = right4(rightStart.y + step) * isStep;
-    let b2 = right4(rightStart.z + step) * isStep;
-    let b3 = right4(rightStart.w + step) * isStep;
+    let isStep = k + lane < p.count;
+    let b0 = right4(rightStart.x + step, isStep);
+    let b1 = right4(rightStart.y + step, isStep);
+    let b2 = right4(rightStart.z + step, isStep);
+    let b3 = right4(rightStart.w + step, isStep);
     sums0 = addStep3(a[3], b0, addStep2(a[2], b0, addStep1(a[1], b0, addStep0(a[0], b0, sums0))));
     sums1 = addStep3(a[3], b1, addStep2(a[2], b1, addStep1(a[1], b1, addStep0(a[0], b1, sums1))));
     sums2 = addStep3(a[3], b2, addStep2(a[2], b2, addStep1(a[1], b2, addStep0(a[0], b2, sums2))));
@@ -47,31 +46,38 @@ fn multiplyTile(p: Product, tile: vec2u, lane: u32) {
   }
 }
 
+// Steps past the last one are 0 on both sides.
+
 /** [step][row]: four steps of four neighbouring rows. */
 fn leftBlock(p: Product, start: vec4u, k: u32) -> mat4x4f {
   let rest = p.count - k;
   if (LEFT_ALONG_STEPS) {
     return transpose(mat4x4f(left4(start.x + k, rest), left4(start.y + k, rest), left4(start.z + k, rest), left4(start.w + k, rest)));
   }
-  let steps = start + (vec4u(k) + min(vec4u(0u, 1u, 2u, 3u), vec4u(rest - 1u))) * p.leftStep;
-  return mat4x4f(left4(steps.x, 4u), left4(steps.y, 4u), left4(steps.z, 4u), left4(steps.w, 4u));
+  let at = start.x + k * p.leftStep;
+  return mat4x4f(
+    left4(at, 4u),
+    left4(at + p.leftStep, select(0u, 4u, rest > 1u)),
+    left4(at + 2u * p.leftStep, select(0u, 4u, rest > 2u)),
+    left4(at + 3u * p.leftStep, select(0u, 4u, rest > 3u)),
+  );
 }
 
-/** Elements from `count` on are 0: they may be anything, and what they are multiplied with is 0. */
+/** Four neighbours, of which those from `count` on count as 0. */
 fn left4(at: u32, count: u32) -> vec4f {
   let four = vec4f(left[at], left[at + 1u], left[at + 2u], left[at + 3u]);
   return select(vec4f(), four, vec4u(0u, 1u, 2u, 3u) < vec4u(count));
 }
 
-fn right4(at: u32) -> vec4f {
-  return vec4f(right[at], right[at + 1u], right[at + 2u], right[at + 3u]);
+fn right4(at: u32, isStep: bool) -> vec4f {
+  return select(vec4f(), vec4f(right[at], right[at + 1u], right[at + 2u], right[at + 3u]), isStep);
 }
 
 fn startOfTile(p: Product, row: u32, column: u32) -> Sums {
   var sums: Sums;
   if (p.continues) {
     for (var i = 0u; i < 4u * TILE_COLUMNS; i++) { sums[i / 16u][i / 4u % 4u][i % 4u] = storedSum(p, row + i % 4u, column + i / 4u); }
-  } else {
+  } else if (p.startsFromColumns) {
     for (var j = 0u; j < TILE_COLUMNS; j++) { sums[j / 4u][j % 4u] = vec4f(columnStart(column + j)); }
   }
   return sums;

@@ -1,54 +1,71 @@
-// Exponentials, Gumbels and normals of words. WGSL's own log, sin and cos may differ by 1e-3 between drivers; here are
-// polynomials, of +, ×, fma, / and sqrt alone, within 4e-6 of float64 for every word (test/engine/ops/random.test.ts).
+// Exponential, Gumbel and normal variates of 32-bit words, within 4e-6 of float64 for every word.
+//
+// Drivers may be off in log, sin and cos by more than that, so these are minimax polynomials, on reduced arguments that are
+// exact or rounded once. WGSL rounds + − × of f32 correctly; fma may round once or twice; a u32 becomes one of its two
+// neighbours in f32; inverseSqrt errs by 2 ULP and sqrt and / by more, so there is none of these two, and a Newton step
+// follows the first. Every product with a sum is written as an fma, so that no compiler chooses in one kernel what it
+// does not in another.
 
-// ln x for normal x > 0: x = 2^e · m with m in [√½, √2), ln m = 2 atanh(s), s = (m − 1)/(m + 1), |s| < 0.172.
-fn naturalLog(x: f32) -> f32 {
+// ln(1 + f) for f in [√½ − 1, √2 − 1]; off by 6e-9 of itself before rounding.
+fn logOnePlus(f: f32, exponent: f32) -> f32 {
+  var p = fma(f, -0.076344952, 0.127615750);
+  p = fma(f, p, -0.131601825);
+  p = fma(f, p, 0.142017588);
+  p = fma(f, p, -0.166233569);
+  p = fma(f, p, 0.200012267);
+  p = fma(f, p, -0.250008196);
+  p = fma(f, p, 0.333333313);
+  // Small terms first. The large part of ln 2 has nine bits: its product with the exponent is exact.
+  let square = f * f;
+  let rest = fma(exponent, -2.12194440e-4, fma(-0.5, square, square * f * p));
+  return fma(exponent, 0.693359375, f + rest);
+}
+
+// A positive normal number as (m − 1, e) with x = m·2ᵉ and m in [√½, √2): exact.
+fn reduced(x: f32) -> vec2f {
   let bits = bitcast<u32>(x) + (0x3f800000u - 0x3f3504f3u);
-  let e = f32(i32(bits >> 23u) - 127);
-  let m = bitcast<f32>((bits & 0x007fffffu) + 0x3f3504f3u);
-  let s = (m - 1.0) / (m + 1.0);
-  let z = s * s;
-  let series = fma(z, fma(z, fma(z, fma(z, 0.11111111, 0.14285715), 0.2), 0.33333334), 1.0);
-  // e · ln 2 in two parts, the first exact in f32.
-  return fma(e, 0.693359375, fma(e, -2.1219444e-4, 2.0 * s * series));
+  let mantissa = bitcast<f32>((bits & 0x007fffffu) + 0x3f3504f3u);
+  return vec2f(mantissa - 1.0, f32(bits >> 23u) - 127.0);
 }
 
-// −ln(1 − u) for u in (0, ½]: 2 atanh(s), s = u/(2 − u) ≤ ⅓.
-fn minusLogOneMinus(u: f32) -> f32 {
-  let s = u / (2.0 - u);
-  let z = s * s;
-  let high = fma(z, fma(z, fma(z, 0.06666667, 0.07692308), 0.09090909), 0.11111111);
-  let series = fma(z, fma(z, fma(z, fma(z, high, 0.14285715), 0.2), 0.33333334), 1.0);
-  return 2.0 * s * series;
-}
-
-// E(x) = −ln((x + ½)·2⁻³²)
+// E(x) = −ln((x + ½)·2⁻³²). From 2³¹ on it is −ln(1 − t) with t = (~x + ½)·2⁻³², the distance to the upper end.
 fn exponential(word: u32) -> f32 {
-  let small = fma(32.0, 0.693359375, fma(32.0, -2.1219444e-4, -naturalLog(f32(word) + 0.5)));
-  let large = minusLogOneMinus((f32(~word) + 0.5) * 2.3283064e-10);
-  return select(small, large, word >= 0x80000000u);
+  let isUpper = word >= 0x80000000u;
+  let distance = f32(select(word, ~word, isUpper)) + 0.5; // · 2⁻³²
+  let lower = reduced(distance) - vec2f(0.0, 32.0);
+  let near = vec2f(-0x1p-32 * distance, 0.0);             // 1 − t itself
+  let far = vec2f(fma(-0x1p-31, distance, 1.0), -1.0);    // 2·(1 − t), where 1 − t is below √½
+  let upper = select(near, far, distance > 1257966796.0);
+  let argument = select(lower, upper, isUpper);
+  return -logOnePlus(argument.x, argument.y);
 }
 
 // −ln E(x)
 fn gumbel(word: u32) -> f32 {
-  return -naturalLog(exponential(word));
+  let argument = reduced(exponential(word));
+  return -logOnePlus(argument.x, argument.y);
 }
 
-// (cos, sin) of 2π(x + ½)·2⁻³²: the nearest quarter turn is taken off in integers, the rest is within ±π/4.
-fn unitVector(word: u32) -> vec2f {
-  let quarter = (word + 0x20000000u) >> 30u;
-  let rest = bitcast<i32>(word - (quarter << 30u));
-  let y = (f32(rest) + 0.5) * 1.4629181e-9;
-  let z = y * y;
-  let cosine = fma(z, fma(z, fma(z, fma(z, 2.4801587e-5, -1.3888889e-3), 0.041666668), -0.5), 1.0);
-  let sine = y * fma(z, fma(z, fma(z, fma(z, 2.7557319e-6, -1.9841270e-4), 8.3333333e-3), -0.16666667), 1.0);
-  let swapped = select(vec2f(cosine, sine), vec2f(-sine, cosine), (quarter & 1u) == 1u);
-  return select(swapped, -swapped, (quarter & 2u) == 2u);
+// √(2E(x))·(cos, sin)(2π(angle + ½)·2⁻³²)
+fn normalPair(word: u32, angle: u32) -> vec2f {
+  let square = 2.0 * exponential(word);
+  let inverse = inverseSqrt(square);
+  let root = square * inverse;
+  let radius = fma(fma(-root, root, square), 0.5 * inverse, root);
+
+  // The nearest quarter turn, and from there at most an eighth of a turn to either side.
+  let quarter = (angle + 0x20000000u) >> 30u;
+  let theta = (f32(bitcast<i32>(angle - (quarter << 30u))) + 0.5) * 1.46291807927e-9; // 2π·2⁻³²
+  let z = theta * theta;
+  let sine = fma(theta * z, fma(z, fma(z, -1.95172994e-4, 8.33217800e-3), -0.166666552), theta);
+  let cosine = fma(z, fma(z, fma(z, fma(z, 2.44384519e-5, -1.38873677e-3), 4.16666456e-2), -0.5), 1.0);
+  let isOdd = (quarter & 1u) == 1u;
+  let x = select(cosine, sine, isOdd);
+  let y = select(sine, cosine, isOdd);
+  return radius * vec2f(select(x, -x, ((quarter + 1u) & 2u) != 0u), select(y, -y, (quarter & 2u) != 0u));
 }
 
-// Box–Muller on the pairs (x0, x1) and (x2, x3).
+// Four standard normals of four words.
 fn normals(words: vec4u) -> vec4f {
-  let first = sqrt(2.0 * exponential(words.x)) * unitVector(words.y);
-  let second = sqrt(2.0 * exponential(words.z)) * unitVector(words.w);
-  return vec4f(first, second);
+  return vec4f(normalPair(words.x, words.y), normalPair(words.z, words.w));
 }

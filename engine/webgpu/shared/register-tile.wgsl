@@ -38,7 +38,10 @@ fn startOfRow(p: Product, row: u32, column: u32) -> vec4f {
   if (p.continues) {
     return vec4f(storedSum(p, row, column), storedSum(p, row, column + 1u), storedSum(p, row, column + 2u), storedSum(p, row, column + 3u));
   }
-  return vec4f(columnStart(column), columnStart(column + 1u), columnStart(column + 2u), columnStart(column + 3u));
+  if (p.startsFromColumns) {
+    return vec4f(columnStart(column), columnStart(column + 1u), columnStart(column + 2u), columnStart(column + 3u));
+  }
+  return vec4f();
 }
 
 fn storeRow(p: Product, row: u32, column: u32, sums: vec4f) {

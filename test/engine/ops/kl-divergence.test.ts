@@ -236,7 +236,7 @@ function scoredP(backend: Backend, hidden: Tensor, weight: Tensor, temperature: 
 }
 
 /** klAndScore of two plain sides, P scored by `head` before. */
-function compare(
+async function compare(
   backend: Backend,
   dtype: "f32" | "f64",
   [T, C, V]: readonly number[],
@@ -245,7 +245,8 @@ function compare(
   temperature: number,
   chunks: ChunkSettings = {},
 ): Promise<Record<"logProbs" | "entropy" | "logSumExp" | "kl", Float64Array | Float32Array>> {
-  return scopeAsync(async () => {
+  const before = backend.statistics().liveBuffers;
+  const result = await scopeAsync(async () => {
     const plain = (values: ArrayLike<number>): Parameter & { kind: "tensor" } => ({
       kind: "tensor",
       tensor: fromArray(backend, values, [V, C], dtype),
@@ -273,4 +274,6 @@ function compare(
     );
     return { logProbs, entropy, logSumExp, kl };
   });
+  assert.is(backend.statistics().liveBuffers, before, "buffers left behind");
+  return result;
 }

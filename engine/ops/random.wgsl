@@ -1,0 +1,18 @@
+// normals    y[e] = the e-th standard normal of the stream (key, name), e = rowsStart · rowSize + place in the cell
+// Work       one invocation the four elements of one counter; those outside the cell are another cell's.
+// Memory     y written once.
+// Precision  4e-6 of float64.
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = flatWorkgroup(group, groups) * 64u + lane;
+  let count = params.rows * params.rowSize;
+  let first = quadOfRow(params.rowsStart, params.rowSize);
+  if (4u * i >= first.z + count) { return; }
+  let four = directionNormals(wideSum(first.xy, i), vec2u(params.key0, params.key1), vec2u(params.name0, params.name1));
+  /* unroll */ for (var k = 0u; k < 4u; k++) {
+    let at = 4u * i + k - first.z; // wraps around before the cell's first element
+    if (at < count) { y[params.yBase + at] = four[k]; }
+  }
+}

@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import {
+  directionCounter,
+  directionNormals,
+  exponential,
+  gumbel,
+  keyOf,
+  normals,
+  philox,
+  tokenWord,
+  type WordPair,
+  type WordQuad,
+  wordsOf,
+} from "../../engine/random.ts";
+import { assertClose, describe, readFixture } from "../support.ts";
+import type { PhiloxFixture, RandomFixture } from "./random-fixtures.ts";
+
+describe("engine/random", (test) => {
+  const known = readFixture<RandomFixture>("random.json");
+
+  test("Philox 4×32-10: Random123's vectors and others, word for word", () => {
+    const { known, further } = readFixture<PhiloxFixture>("philox.json");
+    assert.ok(known.length > 0 && further.length > 0);
+    for (const { counter, key, output } of [...known, ...further])
+      assert.deepEqual(philox(counter, key), output, `counter ${counter}, key ${key}`);
+  });
+
+  test("exponentials and Gumbels of single words, the extreme ones included", () => {
+    for (const { word, exponential: e, gumbel: g } of known.words) {
+      assertClose(`exponential of ${word}`, [exponential(word)], [e], { relative: 1e-14 });
+      assertClose(`gumbel of ${word}`, [gumbel(word)], [g], { relative: 1e-12, absolute: 1e-12 });
+    }
+  });
+
+  test("four normals from four words", () => {
+    for (const { words, normals: expected } of known.quads)
+      assertClose(`normals of ${words}`, normals(words), expected, { absolute: 1e-12 });
+  });
+
+  test("directions: keys, names and normals, elements past 2³⁴ too", () => {
+    for (const { label, key, tensor, nameWords, firstElement, normals: expected } of known.directions) {
+      assert.deepEqual(keyOf(label), key);
+      assert.deepEqual(wordsOf(tensor), nameWords);
+      const values = directionNormals(key, nameWords, expected.length, firstElement);
+      assertClose(`${label} of ${tensor} from ${firstElement}`, values, expected, { absolute: 1e-12 });
+    }
+  });
+
+  test("a direction from any element on is the same direction", () => {
+    const key = keyOf("direction|1|0|delta");
+    const name = wordsOf("model.norm.weight");
+    const whole = directionNormals(key, name, 40);
+    for (const first of [0, 1, 2, 3, 5, 8, 31])
+      for (const count of [0, 1, 2, 4, 7, 9])
+        assert.deepEqual(directionNormals(key, name, count, first), whole.slice(first, first + count));
+    assert.notDeepEqual(directionNormals(key, wordsOf("model.norm.bias"), 4), whole.slice(0, 4));
+  });
+
+  test("64-bit elements: the counter's second word begins at 2³⁴", () => {
+    const name: WordPair = [7, 8];
+    const cases: [number, WordQuad][] = [
+      [3, [0, 0, 7, 8]],
+      [2 ** 32, [2 ** 30, 0, 7, 8]],
+      [2 ** 34 - 1, [2 ** 32 - 1, 0, 7, 8]],
+      [2 ** 34, [0, 1, 7, 8]],
+      [5 * 2 ** 34 + 4, [1, 5, 7, 8]],
+    ];
+    for (const [element, counter] of cases) assert.deepEqual(directionCounter(element, name), counter);
+  });
+
+  test("tokens: key, prompt, word and Gumbel", () => {
+    for (const { label, key, firstUserMessage, word, gumbel: expected, id, ...place } of known.tokens) {
+      assert.deepEqual(keyOf(label), key);
+      assert.equal(wordsOf(firstUserMessage)[0], place.prompt);
+      assert.equal(tokenWord(id, place, key), word);
+      assertClose(label, [gumbel(word)], [expected], { absolute: 1e-12 });
+    }
+  });
+
+  test("no value is infinite, and the two halves of E meet", () => {
+    for (const word of [0, 1, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 2, 2 ** 32 - 1]) {
+      assert.ok(exponential(word) > 0 && Number.isFinite(gumbel(word)), String(word));
+    }
+    for (let word = 2 ** 31 - 4; word < 2 ** 31 + 4; word++)
+      assertClose("step", [exponential(word) - exponential(word + 1)], [2 ** -31], { relative: 1e-6 });
+  });
+});
