@@ -1,6 +1,6 @@
 // Runs benchmarks: every file bench/**/*.bench.ts exports `cases`.
 //
-//   node bench/run.ts [TEXT …] [--json FILE] [--adapter NAME] [--time-ms N]     cases whose file or name contains each TEXT
+//   node bench/run.ts [TEXT …] [--json FILE] [--adapter NAME] [--timeMs N]     cases whose file or name contains each TEXT
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { SettingsError } from "../engine/errors.ts";

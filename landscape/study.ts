@@ -1,10 +1,10 @@
 // A whole study, from the starting model to the report: train, sweep, summarise, draw. Each part is passed over where its
 // output is there already, so the same command goes on wherever an earlier one stopped.
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Backend, openBackend, type OpenedBackend } from "../engine/index.ts";
-import { formatDuration, killPoint, type Progress, readJson, writeAtomic } from "../engine/host/index.ts";
+import { ensureFolder, formatDuration, killPoint, type Progress, readJson, writeAtomic } from "../engine/host/index.ts";
 import { type Chat, loadChat, loadModel, loadTokenizer } from "../model/index.ts";
 import { type Environment, checkpointFolder, openEnvironment, train, trainedSteps } from "../rl/index.ts";
 import { drawRun, type MeasuredSlice, notesOf, referencePath, sliceFolder, summariseRun } from "./report.ts";
@@ -116,6 +116,7 @@ async function sweepPart(part: Part): Promise<void> {
       };
       await timings.measure(`landscape ${step}`, async () => {
         const reference = await prepareReference(context);
+        ensureFolder(dirname(referencePath(folder, step)));
         writeAtomic(referencePath(folder, step), `${JSON.stringify(reference.set)}\n`);
         for (const one of todo)
           if (one.step === step)

@@ -51,6 +51,7 @@ const quadTile: Tile = {
   rows: () => 16,
   columns: 16,
 };
+
 function forwardKernel(tile: Tile) {
   return defineKernel({
     name: `multiplyForward${tile.name}`,
@@ -197,12 +198,12 @@ export function packPanels(weight: Tensor, panels: Tensor): void {
 }
 
 /**
- * y = x · Wᵀ + b, from the copy in panels. Where y is narrower or wider than the outputs of W, it takes the first ones, or
- * gets zeros; for other ranges slice panels by rows.
+ * y = x · Wᵀ + b, from the copy in panels. For a range of outputs slice panels by rows. Inside the last panel y may end
+ * anywhere: it leaves out the outputs past its width, and where it is wider than W is high it gets the zeros (plus b) that pad W.
  * @param x       [T, C] f32
  * @param panels  [P, C, 8]
  * @param bias    [O], or null for none
- * @param y       [T, O], written; P = ⌈O/8⌉
+ * @param y       [T, O], written; ⌈O/8⌉ = P
  * @throws ShapeError when the shapes do not go together
  */
 export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, y: Tensor): void {

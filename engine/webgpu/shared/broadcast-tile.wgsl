@@ -6,7 +6,9 @@ enable subgroups;
 //               ROWS + 4 loads for ROWS · 32 multiply-adds.
 // Constants     ROWS: 4, or 1 for few rows. More than 4 no longer unrolls: 20 times slower.
 // Chosen        on lavapipe.
-// Measured      448×64×192 on 2 busy cores: 19 GFLOP/s, against 12 of 8 × 8 register tiles with vec4 loads; 0.1 s cold, not 0.5.
+// Measured      448×64×192: 18–20 GFLOP/s by processor time of 2 busy cores, 11–12 for register tiles of 8 rows × 8 columns
+//               with vec4 loads, which take 0.5 s to compile, this one 0.1 s. Mesa 25.0.7, AMD EPYC (Zen 4);
+//               node bench/run.ts "tiny gate" --adapter lavapipe.
 const PANELS = 4u;
 const TILE_ROWS = 8u * ROWS;
 const TILE_COLUMNS = 8u * PANELS;
