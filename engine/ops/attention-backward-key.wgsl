@@ -23,10 +23,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let valueStart = params.valuesBase / WIDTH + item * VECTORS;
   let dKeyStart = params.dKeysBase / WIDTH + item * VECTORS;
   let dValueStart = params.dValuesBase / WIDTH + item * VECTORS;
-  var key = array<Vector, VECTORS>();
-  var value = array<Vector, VECTORS>();
-  var dKey = array<Vector, VECTORS>();
-  var dValue = array<Vector, VECTORS>();
+  var key: array<Vector, VECTORS>;
+  var value: array<Vector, VECTORS>;
+  var dKey: array<Vector, VECTORS>;
+  var dValue: array<Vector, VECTORS>;
+  var query: array<Vector, VECTORS>;
+  var upstream: array<Vector, VECTORS>;
   /* unroll */ for (var i = 0u; i < VECTORS; i++) {
     key[i] = keys[keyStart + i];
     value[i] = values[valueStart + i];
@@ -44,8 +46,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       let queryStart = params.qBase / WIDTH + head * VECTORS;
       let upstreamStart = params.dyBase / WIDTH + head * VECTORS;
       let known = statistics[params.statisticsBase / 2u + head];
-      var query = array<Vector, VECTORS>();
-      var upstream = array<Vector, VECTORS>();
       var products = Vector();
       var weightProducts = Vector();
       /* unroll */ for (var i = 0u; i < VECTORS; i++) {

@@ -22,17 +22,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let outStart = params.dqBase / WIDTH + item * VECTORS;
   let statisticsStart = params.statisticsBase / 2u + item;
 
-  var query = array<array<Vector, VECTORS>, HEADS>();
-  var upstream = array<array<Vector, VECTORS>, HEADS>();
-  var gradient = array<array<Vector, VECTORS>, HEADS>();
-  var known = array<vec2f, HEADS>();
+  var query: array<Vector, HEADS * VECTORS>;
+  var upstream: array<Vector, HEADS * VECTORS>;
+  var gradient: array<Vector, HEADS * VECTORS>;
+  var known: array<vec2f, HEADS>;
+  var products: array<Vector, HEADS>;
+  var weightProducts: array<Vector, HEADS>;
+  var dScore: array<f32, HEADS>;
   let continues = params.addToDq != 0u;
   /* unroll */ for (var h = 0u; h < HEADS; h++) {
     known[h] = statistics[statisticsStart + h];
     /* unroll */ for (var i = 0u; i < VECTORS; i++) {
-      query[h][i] = q[queryStart + h * VECTORS + i];
-      upstream[h][i] = dy[upstreamStart + h * VECTORS + i];
-      gradient[h][i] = select(Vector(), dq[outStart + h * VECTORS + i], continues);
+      query[h * VECTORS + i] = q[queryStart + h * VECTORS + i];
+      upstream[h * VECTORS + i] = dy[upstreamStart + h * VECTORS + i];
+      gradient[h * VECTORS + i] = select(Vector(), dq[outStart + h * VECTORS + i], continues);
     }
   }
 
@@ -44,30 +47,31 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var key = params.keysBase / WIDTH + offset;
     var value = params.valuesBase / WIDTH + offset;
     for (var slot = range.x; slot < range.y; slot++) {
-      var products = array<Vector, HEADS>();
-      var weightProducts = array<Vector, HEADS>();
+      /* unroll */ for (var h = 0u; h < HEADS; h++) {
+        products[h] = Vector();
+        weightProducts[h] = Vector();
+      }
       /* unroll */ for (var i = 0u; i < VECTORS; i++) {
         let keyPart = keys[key + i];
         let valuePart = values[value + i];
         /* unroll */ for (var h = 0u; h < HEADS; h++) {
-          products[h] = fma(query[h][i], keyPart, products[h]);
-          weightProducts[h] = fma(upstream[h][i], valuePart, weightProducts[h]);
+          products[h] = fma(query[h * VECTORS + i], keyPart, products[h]);
+          weightProducts[h] = fma(upstream[h * VECTORS + i], valuePart, weightProducts[h]);
         }
       }
-      var dScore = array<f32, HEADS>();
       /* unroll */ for (var h = 0u; h < HEADS; h++) {
         let weight = exp(dot(products[h], Vector(1.0)) * params.scale - known[h].x);
         dScore[h] = params.scale * weight * (dot(weightProducts[h], Vector(1.0)) - known[h].y);
       }
       /* unroll */ for (var i = 0u; i < VECTORS; i++) {
         let part = keys[key + i];
-        /* unroll */ for (var h = 0u; h < HEADS; h++) { gradient[h][i] = fma(Vector(dScore[h]), part, gradient[h][i]); }
+        /* unroll */ for (var h = 0u; h < HEADS; h++) { gradient[h * VECTORS + i] = fma(Vector(dScore[h]), part, gradient[h * VECTORS + i]); }
       }
       key += stride;
       value += stride;
     }
   }
   /* unroll */ for (var h = 0u; h < HEADS; h++) {
-    /* unroll */ for (var i = 0u; i < VECTORS; i++) { dq[outStart + h * VECTORS + i] = gradient[h][i]; }
+    /* unroll */ for (var i = 0u; i < VECTORS; i++) { dq[outStart + h * VECTORS + i] = gradient[h * VECTORS + i]; }
   }
 }

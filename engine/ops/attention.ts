@@ -14,8 +14,11 @@ import { empty, type Tensor } from "../tensor.ts";
 import * as cpu from "./attention.cpu.ts";
 
 const workgroupSize = 64;
-/** Query heads that one invocation takes on a software adapter hold at most this many vectors each of q and y. */
-const mostVectors = 128;
+/** Vectors of q that one invocation holds at most, where it takes several heads. SwiftShader compiles more for ever. */
+const mostVectors = { lavapipe: 128, swiftshader: 16, gpu: 0, plain: 0 } as const satisfies Record<
+  Backend["style"],
+  number
+>;
 const largestHead = 128;
 
 const headParams = { heads: "u32", keyHeads: "u32", headSize: "u32" } as const;
@@ -195,9 +198,8 @@ function groupConstants(q: Tensor, keys: Tensor): Constants {
 }
 
 function headsOf(style: Backend["style"], group: number, vectors: number): number {
-  if (style === "gpu") return 1;
   let heads = group;
-  while (group % heads !== 0 || (heads > 1 && heads * vectors > mostVectors)) heads--;
+  while (heads > 1 && (group % heads !== 0 || heads * vectors > mostVectors[style])) heads--;
   return heads;
 }
 

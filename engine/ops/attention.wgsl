@@ -29,18 +29,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let stateStart = params.logSumExpBase + item;
   let sumStart = params.sumsBase + item;
 
-  var query = array<array<Vector, VECTORS>, HEADS>();
-  var mixed = array<array<Vector, VECTORS>, HEADS>();
-  var reference = array<f32, HEADS>();
-  var sum = array<f32, HEADS>();
-  var lost = array<f32, HEADS>();
+  var query: array<Vector, HEADS * VECTORS>;
+  var mixed: array<Vector, HEADS * VECTORS>;
+  var reference: array<f32, HEADS>;
+  var sum: array<f32, HEADS>;
+  var lost: array<f32, HEADS>;
+  var products: array<Vector, HEADS>;
+  var weight: array<f32, HEADS>;
   let continues = params.slotsStart > 0u;
   /* unroll */ for (var h = 0u; h < HEADS; h++) {
+    lost[h] = 0.0;
     reference[h] = select(lowest, logSumExp[stateStart + h], continues);
     sum[h] = select(0.0, sums[sumStart + h], continues);
     /* unroll */ for (var i = 0u; i < VECTORS; i++) {
-      query[h][i] = q[queryStart + h * VECTORS + i];
-      mixed[h][i] = select(Vector(), y[outStart + h * VECTORS + i], continues);
+      query[h * VECTORS + i] = q[queryStart + h * VECTORS + i];
+      mixed[h * VECTORS + i] = select(Vector(), y[outStart + h * VECTORS + i], continues);
     }
   }
 
@@ -53,18 +56,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var key = params.keysBase / WIDTH + offset;
     var value = params.valuesBase / WIDTH + offset;
     for (var slot = range.x; slot < range.y; slot++) {
-      var products = array<Vector, HEADS>();
+      /* unroll */ for (var h = 0u; h < HEADS; h++) { products[h] = Vector(); }
       /* unroll */ for (var i = 0u; i < VECTORS; i++) {
         let part = keys[key + i];
-        /* unroll */ for (var h = 0u; h < HEADS; h++) { products[h] = fma(query[h][i], part, products[h]); }
+        /* unroll */ for (var h = 0u; h < HEADS; h++) { products[h] = fma(query[h * VECTORS + i], part, products[h]); }
       }
-      var weight = array<f32, HEADS>();
       /* unroll */ for (var h = 0u; h < HEADS; h++) {
         let score = dot(products[h], Vector(1.0)) * params.scale;
         if (score > reference[h] + room) {
           let factor = exp(reference[h] - score);
           sum[h] *= factor;
-          /* unroll */ for (var i = 0u; i < VECTORS; i++) { mixed[h][i] *= factor; }
+          /* unroll */ for (var i = 0u; i < VECTORS; i++) { mixed[h * VECTORS + i] *= factor; }
           reference[h] = score;
         }
         let difference = score - reference[h];
@@ -74,7 +76,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       }
       /* unroll */ for (var i = 0u; i < VECTORS; i++) {
         let part = values[value + i];
-        /* unroll */ for (var h = 0u; h < HEADS; h++) { mixed[h][i] = fma(Vector(weight[h]), part, mixed[h][i]); }
+        /* unroll */ for (var h = 0u; h < HEADS; h++) { mixed[h * VECTORS + i] = fma(Vector(weight[h]), part, mixed[h * VECTORS + i]); }
       }
       key += stride;
       value += stride;
@@ -90,6 +92,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let closed = select(reference[h] + log(total), total, isNaN(total));
     logSumExp[stateStart + h] = select(select(reference[h], closed, isLast), bitcast<f32>(negativeInfinity), seesNone);
     sums[sumStart + h] = total;
-    /* unroll */ for (var i = 0u; i < VECTORS; i++) { y[outStart + h * VECTORS + i] = mixed[h][i] * factor; }
+    /* unroll */ for (var i = 0u; i < VECTORS; i++) { y[outStart + h * VECTORS + i] = mixed[h * VECTORS + i] * factor; }
   }
 }

@@ -11,6 +11,9 @@ import { BufferPool, type PooledBuffer } from "./pool.ts";
 // Dawn's names for usages and stages (GPUBufferUsage and the like), where browsers have them.
 Object.assign(globalThis, globals);
 
+/** Nobody ever wakes it: a wait on it is a sleep. */
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
 /** Parameter blocks in flight: a longer queue is handed over in parts. */
 const blocksPerSubmission = 2048;
 
@@ -158,7 +161,7 @@ export class WebGpuBackend implements Backend {
     this.device.queue.submit([encoder.finish()]);
     const start = performance.now();
     try {
-      await staging.mapAsync(GPUMapMode.READ, 0, Math.max(bytes, 8));
+      await this.#patiently(staging.mapAsync(GPUMapMode.READ, 0, Math.max(bytes, 8)));
     } catch (error) {
       throw this.#failure ?? new DeviceError(`reading from the GPU failed: ${asError(error).message}`);
     } finally {
@@ -185,7 +188,7 @@ export class WebGpuBackend implements Backend {
   async idle(): Promise<void> {
     this.flush();
     const start = performance.now();
-    await this.device.queue.onSubmittedWorkDone();
+    await this.#patiently(this.device.queue.onSubmittedWorkDone());
     this.#waitMs += performance.now() - start;
     this.#throwFailure();
   }
@@ -208,6 +211,27 @@ export class WebGpuBackend implements Backend {
   destroy(): void {
     this.flush();
     this.device.destroy();
+  }
+
+  /**
+   * Waits for the GPU without burning a core: Dawn on Node asks for news at every turn of the event loop, as fast as it can
+   * turn. On a software driver that core is half of the machine. So the thread sleeps a little between two turns.
+   */
+  async #patiently<T>(promise: Promise<T>): Promise<T> {
+    let isSettled = false;
+    const settle = (): void => {
+      isSettled = true;
+    };
+    promise.then(settle, settle);
+    const longestMs = this.style === "gpu" ? 0.1 : 2;
+    let sleepMs = 0.05;
+    while (!isSettled) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (isSettled) break;
+      Atomics.wait(sleeper, 0, 0, sleepMs);
+      sleepMs = Math.min(sleepMs * 1.5, longestMs);
+    }
+    return promise;
   }
 
   #throwFailure(): void {

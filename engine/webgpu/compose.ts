@@ -30,12 +30,14 @@ export function composeWgsl(kernel: AnyKernel, constants: Constants): string {
   ].join("\n");
 }
 
+/** Longer loops are left to the driver's compiler, whose time grows faster than the text. */
+const mostRounds = 16;
 const markedLoop = /\/\* unroll \*\/ for \(var (\w+) = 0u; \1 < (\w+); \1\+\+\) \{/;
 
 /**
  * Writes out the loops that are marked so, one block for each round, in which the index is a constant:
  *   `/* unroll *\/ for (var i = 0u; i < COUNT; i++) { body }` becomes `{ const i = 0u; body } { const i = 1u; body } …`
- * COUNT is one of the kernel's constants or a number. Arrays that are indexed by constants live in registers: SwiftShader,
+ * COUNT is one of the kernel's constants or a number; above `mostRounds` the loop stays. Arrays that are indexed by constants live in registers: SwiftShader,
  * which unrolls nothing itself, runs such a kernel four times as fast. Blocks after the first go onto its last line, so
  * that line numbers stay true. A loop inside may be marked too.
  */
@@ -52,9 +54,11 @@ export function unroll(text: string, constants: Constants): string {
     depth += text[end] === "{" ? 1 : text[end] === "}" ? -1 : 0;
   }
   const body = unroll(text.slice(start, end - 1), constants);
+  const rest = unroll(text.slice(end), constants);
   const flat = body.replace(/\/\/.*$/gm, "").replace(/\s*\n\s*/g, " ");
   const blocks = Array.from({ length: count }, (_, i) => `{ const ${index} = ${i}u;${i === 0 ? body : flat}}`);
-  return text.slice(0, found.index) + blocks.join(" ") + unroll(text.slice(end), constants);
+  const loop = count > mostRounds ? `${head}${body}}` : blocks.join(" ");
+  return text.slice(0, found.index) + loop + rest;
 }
 
 /** Text constants are types (`Element: "f16"`); whole numbers are u32. */
