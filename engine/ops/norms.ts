@@ -7,7 +7,7 @@ import { run } from "../run.ts";
 import { scopeAsync } from "../scope.ts";
 import { empty, readTensors, type Tensor } from "../tensor.ts";
 import * as cpu from "./norms.cpu.ts";
-import { streamOf, streamParams } from "./random.ts";
+import { directionFunctions, streamOf, streamParams } from "./random.ts";
 
 const pieceElements = 4096;
 
@@ -28,7 +28,7 @@ const directionSquaresKernel = defineKernel({
   params: { count: "u32", ...streamParams },
   cpu: cpu.directionSquares,
   wgsl: new URL("./norms-direction.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "tree-sum", "philox", "random-values"],
+  uses: ["flat-workgroup", "tree-sum", ...directionFunctions],
   constants: { LANES: 64 },
   workgroups: ({ count }) => [Math.ceil(count / pieceElements)],
 });

@@ -1,23 +1,23 @@
 // perturbRows  slot[e] = (weight[e] + a·g_δ[e]) + b·g_η[e], Gaussians drawn again from their counters
-// Work         one invocation a quad of elements; a quad that a segment boundary cuts is drawn on both sides.
-// Memory       weight read once, slot written once. Arithmetic-bound: two Philox calls and four Box–Muller pairs a quad.
+// Work         one invocation four elements; four that a segment boundary cuts are drawn on both sides.
+// Memory       weight read once, slot written once. Arithmetic-bound: two Philox calls and four Box–Muller pairs for four.
 @group(0) @binding(0) var<storage, read> weight: array<f32>;
 @group(0) @binding(1) var<storage, read_write> slot: array<f32>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let first = params.rowsStart * params.rowSize;
-  let end = first + params.rows * params.rowSize;
-  let quad = first / 4u + flatWorkgroup(group, groups) * 64u + lane;
-  if (quad * 4u >= end) { return; }
-  let counter = vec4u(quad, 0u, params.name0, params.name1);
-  let delta = normals(philox(counter, vec2u(params.deltaKey0, params.deltaKey1)));
-  let eta = normals(philox(counter, vec2u(params.etaKey0, params.etaKey1)));
-  for (var j = 0u; j < 4u; j++) {
-    let element = quad * 4u + j;
-    if (element >= first && element < end) {
-      let i = element - first;
-      slot[params.slotBase + i] = perturbed(weight[params.weightBase + i], delta[j], eta[j]);
-    }
+  let i = flatWorkgroup(group, groups) * 64u + lane;
+  let count = params.rows * params.rowSize;
+  let first = quadOfRow(params.rowsStart, params.rowSize);
+  if (4u * i >= first.z + count) { return; }
+  let quad = wideSum(first.xy, i);
+  let name = vec2u(params.name0, params.name1);
+  var delta = vec4f(0.0);
+  var eta = vec4f(0.0);
+  if (params.a != 0.0) { delta = directionNormals(quad, vec2u(params.deltaKey0, params.deltaKey1), name); }
+  if (params.b != 0.0) { eta = directionNormals(quad, vec2u(params.etaKey0, params.etaKey1), name); }
+  /* unroll */ for (var k = 0u; k < 4u; k++) {
+    let at = 4u * i + k - first.z; // wraps around before the cell's first element
+    if (at < count) { slot[params.slotBase + at] = perturbed(weight[params.weightBase + at], delta[k], eta[k]); }
   }
 }

@@ -1,5 +1,8 @@
-// Perturbed weights: W'(α, β) = W + α·s_δ·g_δ + β·s_η·g_η, in f32 from the stored W, left to right, with the Gaussians drawn
+// Perturbed weights: W(α, β) = W + α·s_δ·g_δ + β·s_η·g_η, in f32 from the stored W, left to right, with the Gaussians drawn
 // again from their counters in the kernel. It writes into a slot, in the layouts that the forward pass reads; W stays.
+//
+// Kernels take a = α·s_δ and b = β·s_η. A coefficient of 0 leaves the weight as it is and draws nothing, so the centre of
+// a grid is the checkpoint bit for bit, −0 included.
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { expectShape } from "../op.ts";
@@ -7,10 +10,9 @@ import type { WeightTensors } from "../parameters.ts";
 import type { WordPair } from "../random.ts";
 import { run } from "../run.ts";
 import type { Tensor } from "../tensor.ts";
-import { fillKernel } from "./accumulate.ts";
-import { panelShape } from "./matmul.ts";
+import { packPanels, panelShape } from "./matmul.ts";
 import * as cpu from "./perturb.cpu.ts";
-import { quadsTouched } from "./random.ts";
+import { directionFunctions, quadsTouched } from "./random.ts";
 
 const noiseParams = {
   rowSize: "u32",
@@ -31,7 +33,7 @@ const perturbRowsKernel = defineKernel({
   params: noiseParams,
   cpu: cpu.perturbRows,
   wgsl: new URL("./perturb-rows.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "philox", "random-values", "perturbed"],
+  uses: ["flat-workgroup", ...directionFunctions, "perturbed"],
   workgroups: ({ rowsStart, rows, rowSize }) => [Math.ceil(quadsTouched(rowsStart, rows, rowSize) / 64)],
 });
 
@@ -42,12 +44,16 @@ const perturbPanelsKernel = defineKernel({
   params: noiseParams,
   cpu: cpu.perturbPanels,
   wgsl: new URL("./perturb-panels.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "philox", "random-values", "perturbed"],
-  workgroups: ({ rowsStart, rows, panelsStart, panels, rowSize }) => {
+  uses: [...directionFunctions, "perturbed"],
+  /** Panels on the grid's second axis; further ones go along its third. */
+  constants: { PANELS: 32768 },
+  workgroups: ({ rowsStart, rows, panelsStart, panels, rowSize }, { PANELS }) => {
     // Rows and panels are cut at places of their own; a cell does what the two have in common.
-    const start = Math.max(rowsStart, panelsStart * 8);
-    const end = Math.min(rowsStart + rows, (panelsStart + panels) * 8);
-    return [end > start ? Math.ceil(quadsTouched(start, end - start, rowSize) / 64) : 0];
+    const start = Math.max(panelsStart, Math.floor(rowsStart / 8));
+    const end = Math.min(panelsStart + panels, Math.ceil((rowsStart + rows) / 8));
+    const shared = Math.max(0, end - start);
+    const most = Number(PANELS);
+    return [Math.ceil((2 * rowSize) / 64), Math.min(shared, most), Math.ceil(shared / most)];
   },
 });
 
@@ -77,12 +83,13 @@ export interface Perturbation {
 }
 
 /**
- * Writes W + a·g_δ + b·g_η into a slot. a = b = 0 gives W bit for bit.
- * @param weight  [O, …] f32, fewer than 2³² elements
- * @param slot    `rows` of W's shape and/or `panels` [⌈O/8⌉, C, 8], which end in zeros where O is no multiple of 8
+ * Writes (W + a·g_δ) + b·g_η into a slot, each step rounded once. Rows and panels get the same bits.
+ * @param weight  [O, …] f32
+ * @param slot    `rows` of W's shape, or `panels` [⌈O/8⌉, C, 8] with zeros past the last row, or both
  * @throws ShapeError when the slot's shapes do not fit
  */
 export function perturbIntoSlot(weight: Tensor, slot: WeightTensors, perturbation: Perturbation): void {
+  const { rows, panels } = slot;
   const { deltaKey, etaKey, nameWords, a, b } = perturbation;
   const params = {
     rowSize: weight.rowSize,
@@ -95,28 +102,35 @@ export function perturbIntoSlot(weight: Tensor, slot: WeightTensors, perturbatio
     a,
     b,
   };
-  if (slot.rows !== null) {
-    expectShape("perturbIntoSlot: rows", slot.rows.shape, weight.shape, "A slot holds a copy of the weight.");
-    run(perturbRowsKernel, { weight, slot: slot.rows }, params);
-  }
-  if (slot.panels !== null) {
-    if (weight.shape.length !== 2) throw new ShapeError(`perturbIntoSlot: panels of [${weight.shape}]: a matrix has panels.`);
-    const [outputs, inputs] = weight.shape;
-    expectShape("perturbIntoSlot: panels", slot.panels.shape, panelShape(outputs, inputs), `The weight is [${weight.shape}].`);
-    if (outputs % 8 !== 0) {
-      const last = slot.panels.sliceRows(slot.panels.rows - 1, 1);
-      run(fillKernel, { y: last }, { rowSize: last.rowSize, value: 0 });
-    }
-    run(perturbPanelsKernel, { weight, slot: slot.panels }, params);
-  }
+  if (panels !== null) expectPanels(weight, panels);
+  if (rows !== null) {
+    expectShape("perturbIntoSlot: rows", rows.shape, weight.shape, "A slot holds a copy of the weight.");
+    run(perturbRowsKernel, { weight, slot: rows }, params);
+    // A copy costs less than to draw every number twice.
+    if (panels !== null) packPanels(rows, panels);
+  } else if (panels !== null) run(perturbPanelsKernel, { weight, slot: panels }, params);
+}
+
+function expectPanels({ shape }: Tensor, panels: Tensor): void {
+  const why = `The weight is [${shape}], and a panel holds eight of its rows.`;
+  if (shape.length !== 2) throw new ShapeError(`perturbIntoSlot: panels: expected none, got [${panels.shape}]. ${why}`);
+  expectShape("perturbIntoSlot: panels", panels.shape, panelShape(shape[0], shape[1]), why);
 }
 
 /**
  * The same with directions that are given as tensors (from a file, a gradient, a difference of checkpoints):
- * slot = (W + a·delta) + b·eta.
- * @param weight, delta, eta, slot  tensors of one shape
+ * slot = (W + a·delta) + b·eta, with the same rounding.
+ * @param weight, delta, eta, slot  f32 tensors of one shape
+ * @throws ShapeError when the shapes differ
  */
-export function perturbFromDirections(weight: Tensor, delta: Tensor, eta: Tensor, slot: Tensor, a: number, b: number): void {
+export function perturbFromDirections(
+  weight: Tensor,
+  delta: Tensor,
+  eta: Tensor,
+  slot: Tensor,
+  a: number,
+  b: number,
+): void {
   for (const [name, tensor] of Object.entries({ delta, eta, slot }))
     expectShape(`perturbFromDirections: ${name}`, tensor.shape, weight.shape, "Directions have the weight's shape.");
   run(addDirectionsKernel, { weight, delta, eta, slot }, { rowSize: weight.rowSize, a, b });

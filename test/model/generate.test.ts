@@ -46,9 +46,20 @@ function makeDialogues(count: number, vocabulary: number, said: Map<number, Said
   });
 }
 
-const settings = { maxNewTokens: 9, temperature: 1, noiseKey: keyOf("token|1|test|0"), stopIds: [1, 5, 17, 40, 77], maxTokens: 300 };
+const settings = {
+  maxNewTokens: 9,
+  temperature: 1,
+  noiseKey: keyOf("token|1|test|0"),
+  stopIds: [1, 5, 17, 40, 77],
+  maxTokens: 300,
+};
 
-async function talk(model: Model, count: number, maxRows: number, order?: (dialogues: Dialogue[]) => Dialogue[]): Promise<Map<number, Said>> {
+async function talk(
+  model: Model,
+  count: number,
+  maxRows: number,
+  order?: (dialogues: Dialogue[]) => Dialogue[],
+): Promise<Map<number, Said>> {
   const said = new Map<number, Said>();
   const dialogues = makeDialogues(count, model.config.vocabSize, said);
   await generate(model, order ? order(dialogues) : dialogues, { ...settings, maxRows });
@@ -60,7 +71,8 @@ function assertSame(what: string, found: ReadonlyMap<number, Said>, expected: Re
     const other = expected.get(k);
     if (one.ids.join() !== other?.ids.join()) throw new Error(`${what}: dialogue ${k} says other tokens`);
     one.logProbs.forEach((value, i) => {
-      if (!Object.is(value, other?.logProbs[i])) throw new Error(`${what}: dialogue ${k}, token ${i}: ${value}, alone ${other?.logProbs[i]}`);
+      if (!Object.is(value, other?.logProbs[i]))
+        throw new Error(`${what}: dialogue ${k}, token ${i}: ${value}, alone ${other?.logProbs[i]}`);
     });
   }
 }
@@ -75,7 +87,11 @@ describe("model/generate", (test) => {
       const alone = await talk(model, count, 1);
       for (const rows of [7, 64]) assertSame(`${name}: batches of ${rows}`, await talk(model, count, rows), alone);
       assertSame(`${name}: reversed`, await talk(model, count, 5, (d) => d.reverse()), alone);
-      const shuffle = (d: Dialogue[]): Dialogue[] => d.map((one, i) => ({ one, key: (i * 37) % 64 })).sort((a, b) => a.key - b.key).map(({ one }) => one);
+      const shuffle = (d: Dialogue[]): Dialogue[] =>
+        d
+          .map((one, i) => ({ one, key: (i * 37) % 64 }))
+          .sort((a, b) => a.key - b.key)
+          .map(({ one }) => one);
       assertSame(`${name}: shuffled with refills`, await talk(model, count, 9, shuffle), alone);
       weights.free();
     }
@@ -118,10 +134,12 @@ describe("model/generate", (test) => {
     };
     const together = await run([0, 1, 2, 3]);
     // Five of the prompt's six tokens are computed once; the sixth is each rollout's own first one.
-    if (tokens !== prompt.length - 1) throw new Error(`expected the prompt's first 5 tokens once, got ${tokens} tokens`);
+    if (tokens !== prompt.length - 1)
+      throw new Error(`expected the prompt's first 5 tokens once, got ${tokens} tokens`);
     for (const rollout of [0, 1, 2, 3]) {
       const [alone] = await run([rollout]);
-      if (alone !== together[rollout]) throw new Error(`rollout ${rollout}: together ${together[rollout]}, alone ${alone}`);
+      if (alone !== together[rollout])
+        throw new Error(`rollout ${rollout}: together ${together[rollout]}, alone ${alone}`);
     }
     weights.free();
   });
@@ -136,7 +154,8 @@ describe("model/generate", (test) => {
       [...said.values()].forEach(({ logProbs }, k) => {
         const scored: NumberArray = scores[k].logProbs;
         logProbs.forEach((value, i) => {
-          if (!(Math.abs(value - scored[i]) <= 1e-5)) throw new Error(`${name}: dialogue ${k}, token ${i}: sampled ${value}, scored ${scored[i]}`);
+          if (!(Math.abs(value - scored[i]) <= 1e-5))
+            throw new Error(`${name}: dialogue ${k}, token ${i}: sampled ${value}, scored ${scored[i]}`);
         });
       });
       weights.free();
@@ -162,13 +181,15 @@ describe("model/generate", (test) => {
     const inSegment = Math.floor(16384 / rowBytes);
     const cache = new KvCache(backend, config, 3 * inSegment);
     const runs = Array.from({ length: 3 }, () => cache.take(inSegment));
-    if (runs.some((run) => run === null) || cache.take(1) !== null) throw new Error("three runs should fill three segments");
+    if (runs.some((run) => run === null) || cache.take(1) !== null)
+      throw new Error("three runs should fill three segments");
     for (const run of runs) if (run !== null) cache.give(run);
     if (cache.freeSlots !== 3 * inSegment) throw new Error("slots were lost");
     if (cache.take(inSegment + 1) !== null) throw new Error("a run crossed a segment");
     const first = cache.sharePrefix("p", 5);
     const again = cache.sharePrefix("p", 5);
-    if (!first?.isNew || again?.isNew || first.run.start !== again?.run.start) throw new Error("a prefix should be shared");
+    if (!first?.isNew || again?.isNew || first.run.start !== again?.run.start)
+      throw new Error("a prefix should be shared");
     cache.leavePrefix("p");
     cache.leavePrefix("p");
     if (cache.freeSlots !== 3 * inSegment) throw new Error("the prefix was not freed");

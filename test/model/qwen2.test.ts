@@ -1,7 +1,17 @@
 // The whole model against transformers in float64: logits, log-probabilities, entropies, loss, gradients, greedy tokens, of
 // every checkpoint of the fixtures, on every backend.
 import type { Backend } from "../../engine/index.ts";
-import { CpuBackend, fromArray, head, keyOf, linear, record, backward, scopeAsync, weightedSum } from "../../engine/index.ts";
+import {
+  backward,
+  CpuBackend,
+  fromArray,
+  head,
+  keyOf,
+  linear,
+  record,
+  scopeAsync,
+  weightedSum,
+} from "../../engine/index.ts";
 import { answerStates, forward, generate, headWeight, loadModel, packSequences, score } from "../../model/index.ts";
 import { testBackends } from "../backends.ts";
 import { readSafetensorsFixture } from "../fixture-tensors.ts";
@@ -12,7 +22,13 @@ interface KnownModel {
   temperature: number;
   crossEntropy: number;
   predictedTokens: number;
-  sequences: { ids: number[]; logProbs: number[]; entropy: number[]; logProbsAtTemperature: number[]; entropyAtTemperature: number[] }[];
+  sequences: {
+    ids: number[];
+    logProbs: number[];
+    entropy: number[];
+    logProbsAtTemperature: number[];
+    entropyAtTemperature: number[];
+  }[];
   greedy: { prompt: number[]; tokens: number[]; smallestMargin: number }[];
   gradientNorm?: number;
 }
@@ -27,8 +43,20 @@ interface Bounds {
   gradients: Tolerance;
 }
 // f32 as fixtures/README.md gives them. f64: gradients were stored in f32, whose rounding is 6e-8 of each element.
-const f32: Bounds = { dtype: "f32", logits: { absolute: 1e-4 }, logProbs: { absolute: 1e-4 }, loss: { relative: 2e-6 }, gradients: { ofScale: 5e-5 } };
-const f64: Bounds = { dtype: "f64", logits: { relative: 1e-9, absolute: 1e-9 }, logProbs: { relative: 1e-9, absolute: 1e-9 }, loss: { relative: 1e-9 }, gradients: { relative: 1e-7, ofScale: 1e-9 } };
+const f32: Bounds = {
+  dtype: "f32",
+  logits: { absolute: 1e-4 },
+  logProbs: { absolute: 1e-4 },
+  loss: { relative: 2e-6 },
+  gradients: { ofScale: 5e-5 },
+};
+const f64: Bounds = {
+  dtype: "f64",
+  logits: { relative: 1e-9, absolute: 1e-9 },
+  logProbs: { relative: 1e-9, absolute: 1e-9 },
+  loss: { relative: 1e-9 },
+  gradients: { relative: 1e-7, ofScale: 1e-9 },
+};
 
 async function everyBackend(): Promise<{ name: string; backend: Backend; bounds: Bounds }[]> {
   return [
@@ -64,7 +92,11 @@ describe("model/qwen2", (test) => {
           [1, "logProbs", "entropy"],
           [known.temperature, "logProbsAtTemperature", "entropyAtTemperature"],
         ] as const) {
-          const scored = await score(model, sequences.map((ids) => ({ ids })), { temperature, maxTokens: 40 });
+          const scored = await score(
+            model,
+            sequences.map((ids) => ({ ids })),
+            { temperature, maxTokens: 40 },
+          );
           let nll = 0;
           scored.forEach((found, i) => {
             const of = known.sequences[i];
@@ -73,7 +105,14 @@ describe("model/qwen2", (test) => {
             for (const value of found.logProbs) nll -= value;
           });
           if (temperature === 1)
-            assertKnown(`${name}.json`, "crossEntropy", on, [nll / known.predictedTokens], [known.crossEntropy], f32.loss);
+            assertKnown(
+              `${name}.json`,
+              "crossEntropy",
+              on,
+              [nll / known.predictedTokens],
+              [known.crossEntropy],
+              f32.loss,
+            );
         }
         weights.free();
         const left = backend.statistics().liveBuffers - before;
@@ -116,13 +155,21 @@ describe("model/qwen2", (test) => {
       const tensors = readSafetensorsFixture(file);
       for (const { name: on, backend, bounds } of await everyBackend())
         for (const recomputeLayers of [false, true]) {
-          const { config, weights } = await loadModel(backend, fixturePath(known.folder), { trainable: true, dtype: bounds.dtype });
+          const { config, weights } = await loadModel(backend, fixturePath(known.folder), {
+            trainable: true,
+            dtype: bounds.dtype,
+          });
           const model = { backend, config, weights };
           await scopeAsync(async () => {
             const recording = record(() => {
               const { hidden, targets, count } = answerStates(model, known.sequences, 0, { recomputeLayers });
               const { logProbs } = head(hidden, headWeight(config, weights), targets, { temperature: 1 }, null);
-              const each = fromArray(backend, new Float64Array(count).fill(-1 / known.predictedTokens), [count], bounds.dtype);
+              const each = fromArray(
+                backend,
+                new Float64Array(count).fill(-1 / known.predictedTokens),
+                [count],
+                bounds.dtype,
+              );
               return weightedSum({ x: logProbs, weights: each }, {}).y;
             });
             const seed = fromArray(backend, [1], recording.result.shape, bounds.dtype);

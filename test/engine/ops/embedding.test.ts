@@ -19,7 +19,10 @@ describe("engine/ops/embedding", (test) => {
       "prime sizes, ids repeat": lookup([4, 2, 4, 0, 10, 4, 2], [11, 13]),
       "all ids equal": lookup(new Array(70).fill(3), [5, 7]),
       "first and last id, table in several segments": lookup([0, 299, 150, 299, 63, 64], [300, 64]),
-      "tokens in several segments": lookup(Array.from({ length: 150 }, (_, i) => (i * 7) % 40), [40, 64]),
+      "tokens in several segments": lookup(
+        Array.from({ length: 150 }, (_, i) => (i * 7) % 40),
+        [40, 64],
+      ),
       "no tokens": lookup([], [4, 3]),
     },
     // A copy; the gradient sums up to 70 terms.
@@ -38,7 +41,9 @@ describe("engine/ops/embedding", (test) => {
         const host = Uint32Array.from([5, 1, 299, 0, 7, 7]);
         const tensor = fromArray(backend, host, [6], "u32");
         const tables = [0, 1].map((k) => normals(20 + k, 300 * 20));
-        const slots = new Map(tables.map((values, point) => [point, { rows: fromArray(backend, values, [300, 20]), panels: null }]));
+        const slots = new Map(
+          tables.map((values, point) => [point, { rows: fromArray(backend, values, [300, 20]), panels: null }]),
+        );
         const groups = [
           { point: 1, start: 0, count: 2 },
           { point: 0, start: 2, count: 3 },
@@ -47,7 +52,11 @@ describe("engine/ops/embedding", (test) => {
         const y = await embedding({ tensor, host }, { kind: "slots", shape: [300, 20], slots }, groups).read();
         host.forEach((id, t) => {
           const { point } = groups.find(({ start, count }) => t >= start && t < start + count) ?? groups[0];
-          sameBits(`${name}: token ${t}`, y.slice(t * 20, (t + 1) * 20), Float32Array.from(tables[point].slice(id * 20, (id + 1) * 20)));
+          sameBits(
+            `${name}: token ${t}`,
+            y.slice(t * 20, (t + 1) * 20),
+            Float32Array.from(tables[point].slice(id * 20, (id + 1) * 20)),
+          );
         });
       });
   });

@@ -38,7 +38,12 @@ describe("engine/ops/norm", (test) => {
         const groups = [0, 1, 2, 0].map((point, i) => ({ point, start: 3 * i, count: 3 }));
         const y = await rmsNorm(x, { kind: "slots", shape: [20], slots }, 1e-6, groups).read();
         for (const { point, start, count } of groups) {
-          const own = rmsNorm(x.sliceRows(start, count), { kind: "tensor", tensor: weights[point], panels: null }, 1e-6, null);
+          const own = rmsNorm(
+            x.sliceRows(start, count),
+            { kind: "tensor", tensor: weights[point], panels: null },
+            1e-6,
+            null,
+          );
           sameBits(`${name}: rows from ${start}`, y.slice(start * 20, (start + count) * 20), await own.read());
         }
       });

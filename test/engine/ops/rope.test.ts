@@ -17,7 +17,13 @@ describe("engine/ops/rope", (test) => {
       "one pair": { x: [1, 1, 2], ...tables([3], 2) },
       "odd sizes": { x: [7, 3, 22], ...tables([0, 5, 2, 700, 31, 8, 1], 22) },
       "no tokens": { x: [0, 2, 4], ...tables([], 4) },
-      "tensors in several segments": { x: [150, 4, 16], ...tables(Array.from({ length: 150 }, (_, t) => t), 16) },
+      "tensors in several segments": {
+        x: [150, 4, 16],
+        ...tables(
+          Array.from({ length: 150 }, (_, t) => t),
+          16,
+        ),
+      },
     },
     // Two products and a sum: three roundings of terms within the scale.
     tolerance: { forward: { ofScale: 3e-7 }, gradient: { ofScale: 3e-7 } },
@@ -43,5 +49,8 @@ describe("engine/ops/rope", (test) => {
   });
 
   test("refuses tables of other positions", () =>
-    throwsMessage(() => ropeOp.definition.shapes({ x: [2, 1, 4], cos: [3, 2], sin: [2, 2] }, {}), "expected [2,2], got [3,2]"));
+    throwsMessage(
+      () => ropeOp.definition.shapes({ x: [2, 1, 4], cos: [3, 2], sin: [2, 2] }, {}),
+      "expected [2,2], got [3,2]",
+    ));
 });

@@ -11,7 +11,9 @@ describe("engine/ops/swiglu", (test) => {
       "prime sizes": { gate: [7, 61], up: [7, 61] },
       "no rows": { gate: [0, 5], up: [0, 5] },
       "tensors in several segments": { gate: [150, 61], up: [150, 61] },
-      "gates far out": { inputs: { gate: { shape: [3, 17], values: Array.from({ length: 51 }, (_, i) => 8 * (i - 25)) }, up: [3, 17] } },
+      "gates far out": {
+        inputs: { gate: { shape: [3, 17], values: Array.from({ length: 51 }, (_, i) => 8 * (i - 25)) }, up: [3, 17] },
+      },
     },
     // exp errs by 3 + 2|x| ULP: at |x| = 4, where its part still counts, 11 · 2⁻²³ = 1.3e-6.
     tolerance: { forward: { ofScale: 1e-6, absolute: 2e-6 }, gradient: { ofScale: 1e-6, absolute: 2e-6 } },
