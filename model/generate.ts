@@ -8,8 +8,10 @@ import {
   type Backend,
   fromArray,
   gatherRows,
-  readTensors,
+  NumericalError,
+  noSample,
   type RowGroup,
+  readTensors,
   rotaryTables,
   sampleTokens,
   scopeAsync,
@@ -71,10 +73,12 @@ export interface GenerateSettings {
   onPass?: (pass: { tokens: number; sampled: number; finished: number }) => void;
 }
 
+const nowhere: CacheRun = { start: 0, length: 0 };
+
 interface Row {
   readonly dialogue: Dialogue;
   readonly prefixKey: string;
-  readonly prefix: CacheRun;
+  prefix: CacheRun;
   own: CacheRun;
   /** All tokens after the prefix, and how many of them the cache holds. */
   readonly tokens: number[];
@@ -87,35 +91,41 @@ interface Row {
 
 /** Runs all dialogues to their end. Answers are handed over as they come, in no promised order. */
 export async function generate(model: Model, dialogues: Iterable<Dialogue>, settings: GenerateSettings): Promise<void> {
-  const waiting = [...dialogues];
+  const waiting = Array.from(dialogues, beginRow).reverse();
   if (waiting.length === 0) return;
-  const longest = Math.max(...waiting.map((d) => d.prompt.length + d.expectedTokens));
   const rows = Math.min(settings.maxRows, waiting.length);
-  const cache = new KvCache(model.backend, model.config, cacheSlots(waiting, rows, longest));
+  const cache = new KvCache(
+    model.backend,
+    model.config,
+    cacheSlots(
+      waiting.map(({ dialogue }) => dialogue),
+      rows,
+    ),
+  );
   try {
     const active: Row[] = [];
-    waiting.reverse();
+    const leave = (row: Row): void => {
+      active.splice(active.indexOf(row), 1);
+      cache.give(row.own);
+      cache.leavePrefix(row.prefixKey);
+    };
     while (waiting.length > 0 || active.length > 0) {
       settings.signal?.throwIfAborted();
-      while (active.length < rows) {
-        const next = waiting.at(-1);
-        if (next === undefined) break;
-        const row = admit(cache, next);
-        if (row === null) break;
-        waiting.pop();
-        active.push(row);
+      // Rows that outgrew their run and find no longer one give way, and come back when others have left.
+      for (const row of active.filter((one) => !hasRoom(cache, one))) {
+        leave(row);
+        waiting.push(row);
       }
-      if (active.length === 0)
-        throw new Error(`generate: a dialogue of ${longest} tokens does not fit a cache of ${cache.slots} slots`);
+      for (let next = waiting.at(-1); active.length < rows && next !== undefined; next = waiting.at(-1)) {
+        if (!place(cache, next)) break;
+        active.push(next);
+        waiting.pop();
+      }
+      if (active.length === 0) throw new Error(`generate: no dialogue fits the cache of ${cache.slots} slots`);
       // Rows of one grid point stand together, so that each point's weights meet one run of rows. The sort is stable: a row
       // that computes a prefix stays before those that share it.
-      active.sort((a, b) => a.dialogue.point - b.dialogue.point);
-      const finished = await pass(model, cache, active, settings);
-      for (const row of finished) {
-        active.splice(active.indexOf(row), 1);
-        cache.give(row.own);
-        cache.leavePrefix(row.prefixKey);
-      }
+      active.sort((one, other) => one.dialogue.point - other.dialogue.point);
+      for (const row of await pass(model, cache, active, settings)) leave(row);
     }
   } finally {
     cache.free();
@@ -123,39 +133,59 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
 }
 
 /** Slots for `rows` dialogues at once: their own tokens and every distinct prompt among as many neighbours. */
-function cacheSlots(waiting: readonly Dialogue[], rows: number, longest: number): number {
-  const longestOwn = Math.max(...waiting.map((d) => d.expectedTokens)) + 1;
-  const prompts = new Map<string, number>();
-  for (const d of waiting) prompts.set(prefixKeyOf(d), d.prompt.length);
+function cacheSlots(dialogues: readonly Dialogue[], rows: number): number {
+  const longestOwn = Math.max(...dialogues.map((d) => d.expectedTokens)) + 1;
+  const prompts = new Map(dialogues.map((d) => [prefixKeyOf(d), d.prompt.length]));
   const prefixes = [...prompts.values()].sort((a, b) => b - a).slice(0, rows);
-  return Math.max(rows * longestOwn + prefixes.reduce((sum, n) => sum + n, 0), longest + 1);
+  // One dialogue alone may be twice as long as expected.
+  return Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
 }
 
 function prefixKeyOf(dialogue: Dialogue): string {
   return `${dialogue.point}:${Array.from(dialogue.prompt).join()}`;
 }
 
-function admit(cache: KvCache, dialogue: Dialogue): Row | null {
+function beginRow(dialogue: Dialogue): Row {
   const { prompt } = dialogue;
-  const prefixKey = prefixKeyOf(dialogue);
-  const shared = cache.sharePrefix(prefixKey, prompt.length - 1);
-  if (shared === null) return null;
-  const own = cache.take(dialogue.expectedTokens + 1);
-  if (own === null) {
-    cache.leavePrefix(prefixKey);
-    return null;
-  }
   return {
     dialogue,
-    prefixKey,
-    prefix: shared.run,
-    own,
+    prefixKey: prefixKeyOf(dialogue),
+    prefix: nowhere,
+    own: nowhere,
     tokens: [prompt[prompt.length - 1]],
     computed: 0,
-    pendingPrefix: shared.isNew && prompt.length > 1 ? Array.from(prompt).slice(0, -1) : null,
+    pendingPrefix: null,
     turn: 0,
     answer: { ids: [], logProbs: [], entropies: [] },
   };
+}
+
+/** Finds room in the cache for a row that has none. Nothing of it is computed there yet. */
+function place(cache: KvCache, row: Row): boolean {
+  const { prompt, expectedTokens } = row.dialogue;
+  const shared = cache.sharePrefix(row.prefixKey, prompt.length - 1);
+  if (shared === null) return false;
+  const own = cache.take(Math.max(expectedTokens + 1, row.tokens.length)) ?? cache.take(row.tokens.length);
+  if (own === null) {
+    cache.leavePrefix(row.prefixKey);
+    return false;
+  }
+  row.prefix = shared.run;
+  row.own = own;
+  row.computed = 0;
+  row.pendingPrefix = shared.isNew && prompt.length > 1 ? Array.from(prompt).slice(0, -1) : null;
+  return true;
+}
+
+/** Whether a row's tokens fit its run; one that has outgrown it gets a longer one, and is computed again there. */
+function hasRoom(cache: KvCache, row: Row): boolean {
+  if (row.tokens.length <= row.own.length) return true;
+  const longer = cache.take(row.tokens.length + row.dialogue.expectedTokens) ?? cache.take(row.tokens.length);
+  if (longer === null) return false;
+  cache.give(row.own);
+  row.own = longer;
+  row.computed = 0;
+  return true;
 }
 
 /** The tokens of one pass, as they are put together. */
@@ -187,15 +217,12 @@ function extendGroups(groups: RowGroup[], point: number, count: number): void {
   else groups.push({ start: last === undefined ? 0 : last.start + last.count, count, point });
 }
 
-const nowhere: CacheRun = { start: 0, length: 0 };
-
 /** One forward pass over waiting tokens, and a sampled token for each row that has no more of them. Gives the finished rows. */
 async function pass(model: Model, cache: KvCache, active: readonly Row[], settings: GenerateSettings): Promise<Row[]> {
   const tokens = new PassTokens();
   for (const row of active) {
     const count = row.tokens.length - row.computed + (row.pendingPrefix?.length ?? 0);
     if (tokens.ids.length > 0 && tokens.ids.length + count > settings.maxTokens) break;
-    makeRoom(cache, row);
     const { point } = row.dialogue;
     if (row.pendingPrefix !== null) {
       tokens.push(point, row.pendingPrefix, 0, nowhere, row.prefix);
@@ -210,23 +237,14 @@ async function pass(model: Model, cache: KvCache, active: readonly Row[], settin
   const sampled = await scopeAsync(async () => sampleAfter(model, cache, tokens, settings));
   const finished: Row[] = [];
   tokens.sampledRows.forEach((row, i) => {
+    if (sampled.ids[i] === noSample)
+      throw new NumericalError(
+        "generate: the model's logits are not numbers: its weights hold NaN or infinite values.",
+      );
     if (take(row, sampled.ids[i], sampled.logProbs[i], sampled.entropies[i], settings)) finished.push(row);
   });
   settings.onPass?.({ tokens: tokens.ids.length, sampled: tokens.sampledRows.length, finished: finished.length });
   return finished;
-}
-
-/** A row that has outgrown its run gets a longer one, and all its tokens are computed again there. */
-function makeRoom(cache: KvCache, row: Row): void {
-  if (row.tokens.length <= row.own.length) return;
-  cache.give(row.own);
-  const longer = cache.take(row.tokens.length + row.dialogue.expectedTokens) ?? cache.take(row.tokens.length);
-  if (longer === null)
-    throw new Error(
-      `generate: a dialogue grew to ${row.tokens.length} tokens, the cache has no run of that length. Lower maxRows.`,
-    );
-  row.own = longer;
-  row.computed = 0;
 }
 
 async function sampleAfter(
@@ -237,7 +255,7 @@ async function sampleAfter(
 ): Promise<{ ids: ArrayLike<number>; logProbs: ArrayLike<number>; entropies: ArrayLike<number> }> {
   const T = tokens.ids.length;
   const R = tokens.sampledRows.length;
-  const rows = tokens.groups.length === 1 && tokens.groups[0].point === 0 ? null : tokens.groups;
+  const rows = weights.get("model.norm.weight").kind === "slots" ? tokens.groups : null;
   const { cos, sin } = rotaryTables(tokens.positions, config.headDim, config.ropeTheta);
   const half = config.headDim / 2;
   const host = Uint32Array.from(tokens.ids);

@@ -8,11 +8,11 @@
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = flatWorkgroup(group, groups) * 64u + lane;
   let count = params.rows * params.rowSize;
-  let first = quadOfRow(params.rowsStart, params.rowSize);
-  if (4u * i >= first.z + count) { return; }
-  let values = directionNormals(wideSum(first.xy, i), vec2u(params.key0, params.key1), vec2u(params.name0, params.name1));
+  let quad = quadOfRow(params.rowsStart, params.rowSize, i);
+  if (4u * i >= quad.z + count) { return; }
+  let values = directionNormals(quad.xy, vec2u(params.key0, params.key1), vec2u(params.name0, params.name1));
   /* unroll */ for (var k = 0u; k < 4u; k++) {
-    let at = 4u * i + k - first.z; // wraps around before the cell's first element
+    let at = 4u * i + k - quad.z; // wraps around before the cell's first element
     if (at < count) { y[params.yBase + at] = values[k]; }
   }
 }

@@ -8,16 +8,15 @@
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = flatWorkgroup(group, groups) * 64u + lane;
   let count = params.rows * params.rowSize;
-  let first = quadOfRow(params.rowsStart, params.rowSize);
-  if (4u * i >= first.z + count) { return; }
-  let quad = wideSum(first.xy, i);
+  let quad = quadOfRow(params.rowsStart, params.rowSize, i);
+  if (4u * i >= quad.z + count) { return; }
   let name = vec2u(params.name0, params.name1);
   var delta = vec4f(0.0);
   var eta = vec4f(0.0);
-  if (params.a != 0.0) { delta = directionNormals(quad, vec2u(params.deltaKey0, params.deltaKey1), name); }
-  if (params.b != 0.0) { eta = directionNormals(quad, vec2u(params.etaKey0, params.etaKey1), name); }
+  if (params.a != 0.0) { delta = directionNormals(quad.xy, vec2u(params.deltaKey0, params.deltaKey1), name); }
+  if (params.b != 0.0) { eta = directionNormals(quad.xy, vec2u(params.etaKey0, params.etaKey1), name); }
   /* unroll */ for (var k = 0u; k < 4u; k++) {
-    let at = 4u * i + k - first.z; // wraps around before the cell's first element
+    let at = 4u * i + k - quad.z; // wraps around before the cell's first element
     if (at < count) { slot[params.slotBase + at] = perturbed(weight[params.weightBase + at], delta[k], eta[k]); }
   }
 }

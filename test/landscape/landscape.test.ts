@@ -112,7 +112,12 @@ function perturbedByFile(arena: ParameterArena, alpha: number, beta: number): We
     if (found === undefined) throw new Error(name);
     return found;
   };
-  return { get, free: () => made.forEach((tensor) => tensor.free()) };
+  return {
+    get,
+    free: () => {
+      for (const tensor of made) tensor.free();
+    },
+  };
 }
 
 async function onEveryBackend(): Promise<{ name: string; backend: Backend; dtype: "f32" | "f64" }[]> {

@@ -4,8 +4,15 @@ fn directionNormals(quad: vec2u, key: vec2u, nameWords: vec2u) -> vec4f {
   return normals(philox(vec4u(quad, nameWords), key));
 }
 
-// The first element of a row as (quad.low, quad.high, lane).
-fn quadOfRow(row: u32, rowSize: u32) -> vec3u {
-  let element = wideProduct(row, rowSize);
-  return vec3u((element.x >> 2u) | (element.y << 30u), element.y >> 2u, element.x & 3u);
+// The quad that begins `step` quads after number count · size.
+fn quadAfter(count: u32, size: u32, step: u32) -> vec2u {
+  let low = count * size + step;
+  return vec2u(low, highProduct(count, size) + select(0u, 1u, low < step));
+}
+
+// The quad `step` quads after the one with the first element of a row, and which of its four that element is.
+fn quadOfRow(row: u32, rowSize: u32, step: u32) -> vec3u {
+  let element = vec2u(row * rowSize, highProduct(row, rowSize));
+  let low = ((element.x >> 2u) | (element.y << 30u)) + step;
+  return vec3u(low, (element.y >> 2u) + select(0u, 1u, low < step), element.x & 3u);
 }
