@@ -1,27 +1,35 @@
 // Who frees device memory. A scope owns every tensor made while it is the innermost one, and frees them when it ends, but
 // for those it was asked to keep, which pass to the scope around it (or, outside all scopes, to the caller).
-import type { Storage, Tensor } from "./tensor.ts";
+
+/** What a scope frees. */
+export interface Freeable {
+  free(): void;
+}
+
+/** Whatever stands on something that a scope frees: a tensor on its storage. */
+export interface Owner {
+  readonly storage: Freeable;
+}
 
 class Scope {
-  readonly storages = new Set<Storage>();
+  readonly storages = new Set<Freeable>();
 }
 
 const stack: Scope[] = [];
 
-export function registerInScope(storage: Storage): void {
+export function registerInScope(storage: Freeable): void {
   stack.at(-1)?.storages.add(storage);
 }
 
-function end(scope: Scope, kept: readonly Tensor[]): void {
+function end(scope: Scope, kept: readonly Owner[]): void {
   if (stack.pop() !== scope) throw new Error("scope: scopes must end in the order they were opened, innermost first");
   for (const tensor of kept) if (scope.storages.delete(tensor.storage)) registerInScope(tensor.storage);
   for (const storage of scope.storages) storage.free();
 }
 
 /** The tensors inside a result: itself, or the members of an array, a map or a plain object, one level deep. */
-function tensorsIn(result: unknown): Tensor[] {
-  const isTensor = (x: unknown): x is Tensor =>
-    typeof x === "object" && x !== null && "segments" in x && "storage" in x;
+function tensorsIn(result: unknown): Owner[] {
+  const isTensor = (x: unknown): x is Owner => typeof x === "object" && x !== null && "segments" in x && "storage" in x;
   if (isTensor(result)) return [result];
   if (typeof result !== "object" || result === null) return [];
   const members = result instanceof Map ? result.values() : Object.values(result);
@@ -63,7 +71,7 @@ export async function scopeAsync<T>(body: () => Promise<T>): Promise<T> {
 }
 
 /** Takes a tensor out of all scopes: the caller frees it. */
-export function keep<T extends Tensor>(tensor: T): T {
+export function keep<T extends Owner>(tensor: T): T {
   for (const scopeOnStack of stack) scopeOnStack.storages.delete(tensor.storage);
   return tensor;
 }

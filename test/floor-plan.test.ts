@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { violations } from "./floor-plan.ts";
+import { describe } from "./support.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** Breaches of a made-up tree. */
+function of(tree: Record<string, string>): string[] {
+  const folder = mkdtempSync(join(tmpdir(), "foothold-floors-"));
+  try {
+    for (const [file, text] of Object.entries(tree)) {
+      mkdirSync(dirname(join(folder, file)), { recursive: true });
+      writeFileSync(join(folder, file), text);
+    }
+    return violations(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+describe("test/floor-plan", (test) => {
+  test("every import of the project keeps to the floor plan", () => assert.deepEqual(violations(root), []));
+
+  test("an import that points down is found, whatever its form", () => {
+    for (const text of [
+      'import { x } from "../rl/index.ts";',
+      'import type { X } from "../rl/index.ts";',
+      'export { x } from "../rl/index.ts";',
+      'import "../rl/index.ts";',
+      'const x = await import("../rl/index.ts");',
+    ])
+      assert.equal(of({ "model/a.ts": text, "rl/index.ts": "" }).length, 1, text);
+  });
+  test("an import past a floor's face is found", () => {
+    assert.equal(of({ "rl/a.ts": 'import { x } from "../model/b.ts";', "model/b.ts": "" }).length, 1);
+    assert.equal(
+      of({ "rl/a.ts": 'import { x } from "../engine/host/index.ts";', "engine/host/index.ts": "" }).length,
+      0,
+    );
+  });
+  test("a cycle is found, also through types and over several files", () => {
+    const breaches = of({
+      "engine/a.ts": 'import { b } from "./b.ts";',
+      "engine/b.ts": 'import type { C } from "./c.ts";',
+      "engine/c.ts": 'import { a } from "./a.ts";',
+    });
+    assert.equal(breaches.length, 1);
+    assert.match(breaches[0], /cycle: engine\/a\.ts → engine\/b\.ts → engine\/c\.ts → engine\/a\.ts/);
+  });
+  test("product code that imports tests is found; tests may import anything", () => {
+    assert.equal(of({ "rl/a.ts": 'import { x } from "../test/x.ts";', "test/x.ts": "" }).length, 1);
+    assert.equal(of({ "test/x.ts": 'import { x } from "../engine/deep/y.ts";', "engine/deep/y.ts": "" }).length, 0);
+  });
+  test("a comment is no import", () =>
+    assert.equal(of({ "engine/a.ts": '// import { x } from "../rl/index.ts";\n' }).length, 0));
+  test("utils.ts is found", () => assert.equal(of({ "engine/utils.ts": "" }).length, 1));
+});
