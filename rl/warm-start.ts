@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openBackend } from "../engine/index.ts";
 import {
+  choice,
   type CommandContext,
   defineSettings,
   ensureFolder,
@@ -18,7 +19,7 @@ import {
   runCommand,
   text,
 } from "../engine/host/index.ts";
-import { initialise, loadChat, loadTokenizer, makeWeights, openConfig, saveWeights } from "../model/index.ts";
+import { initialise, loadChat, loadModel, loadTokenizer, makeWeights, openConfig, saveWeights } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { openEnvironment } from "./environments/open.ts";
 import { workedDialogue } from "./environments/worked-dialogues.ts";
@@ -32,9 +33,11 @@ export const warmStartSettings = defineSettings({
   out: text({ default: "runs/warm-start", changes: "free", meaning: "the run folder" }),
   ...backendSettings,
   model: {
-    path: text({
-      default: "",
-      meaning: "folder with config.json and the tokenizer; its weights, if any, are not read",
+    path: text({ default: "", meaning: "folder with config.json and the tokenizer" }),
+    start: choice({
+      default: "random",
+      options: ["random", "weights"],
+      meaning: "begin with random weights, or with those in model.path: another round of training",
     }),
     seed: integer({ default: 1, min: 0, meaning: "names the random weights to begin with" }),
   },
@@ -98,11 +101,13 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   const { config } = await openConfig(from.path);
   const chat = await loadChat(from.path, await loadTokenizer(from.path));
   const environment = await openEnvironment(values.environment);
-  const weights = makeWeights(backend, config, { trainable: true });
+  const weights =
+    from.start === "weights"
+      ? (await loadModel(backend, from.path, { trainable: true })).weights
+      : makeWeights(backend, config, { trainable: true });
   const stateFolder = join(out, "state");
   const resumed = await loadState(stateFolder, weights);
-  if (resumed === null) initialise(weights, config, from.seed);
-  else weights.refreshCopies();
+  if (resumed === null && from.start === "random") initialise(weights, config, from.seed);
   const first = (resumed?.state.step ?? 0) + 1;
   const model = { backend, config, weights };
   const log = openMetrics(join(out, "log.jsonl"), first - 1);
