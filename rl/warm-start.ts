@@ -40,6 +40,7 @@ export const warmStartSettings = defineSettings({
       meaning: "begin with random weights, or with those in model.path: another round of training",
     }),
     seed: integer({ default: 1, min: 0, meaning: "names the random weights to begin with" }),
+    embeddingDeviation: number({ default: 0.02, above: 0, meaning: "standard deviation of random embeddings" }),
   },
   environment: environmentSettings,
   warmStart: {
@@ -107,7 +108,7 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
       : makeWeights(backend, config, { trainable: true });
   const stateFolder = join(out, "state");
   const resumed = await loadState(stateFolder, weights);
-  if (resumed === null && from.start === "random") initialise(weights, config, from.seed);
+  if (resumed === null && from.start === "random") initialise(weights, config, from.seed, from.embeddingDeviation);
   const first = (resumed?.state.step ?? 0) + 1;
   const model = { backend, config, weights };
   const log = openMetrics(join(out, "log.jsonl"), first - 1);

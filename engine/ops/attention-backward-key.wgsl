@@ -4,6 +4,7 @@
 //                       p = exp(scale · q[t, h, :]·keys[s, k, :] − logSumExp[t, h]); logSumExp and Σ_d dy·y from statistics
 // Work       one invocation a key and key head, which goes through the queries that see it: no atomics.
 // Constants  Vector: vec4f | vec2f, of WIDTH numbers; VECTORS of them make a head.
+//            CONTINUES: whether dKeys or dValues may hold sums already; without, loads that compile slowly are left out.
 // Memory     each key reads q and dy of all its queries, from cache where neighbours share them.
 // Precision  f32; queries in order, their heads within, and cells of tokens continue the sums, so cuts change no bit.
 @group(0) @binding(0) var<storage, read> q: array<Vector>;
@@ -32,8 +33,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   /* unroll */ for (var i = 0u; i < VECTORS; i++) {
     key[i] = keys[keyStart + i];
     value[i] = values[valueStart + i];
-    dKey[i] = select(Vector(), dKeys[dKeyStart + i], params.addToDKeys != 0u);
-    dValue[i] = select(Vector(), dValues[dValueStart + i], params.addToDValues != 0u);
+    dKey[i] = Vector();
+    dValue[i] = Vector();
+  }
+  if (CONTINUES) {
+    /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+      dKey[i] = select(Vector(), dKeys[dKeyStart + i], params.addToDKeys != 0u);
+      dValue[i] = select(Vector(), dValues[dValueStart + i], params.addToDValues != 0u);
+    }
   }
 
   let range = querySpans[params.querySpansBase / 2u + item / params.keyHeads];

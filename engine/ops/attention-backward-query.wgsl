@@ -2,6 +2,7 @@
 //                         with p_j and slot_j as in attention.wgsl, and Σ_d dy·y from statistics
 // Work       one invocation a token and HEADS of its heads, which read one key head: a key is loaded once for all of them.
 // Constants  Vector: vec4f | vec2f, of WIDTH numbers; VECTORS of them make a head. HEADS: divides H/K.
+//            CONTINUES: whether dq may hold a sum already; without, loads that compile slowly are left out.
 // Memory     as attention.wgsl, and dy; weights p are computed again, never stored.
 // Precision  f32; keys in order, and cells of slots continue the sum that is in dq, so cuts change no bit.
 @group(0) @binding(0) var<storage, read> q: array<Vector>;
@@ -25,37 +26,42 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var query: array<Vector, HEADS * VECTORS>;
   var upstream: array<Vector, HEADS * VECTORS>;
   var gradient: array<Vector, HEADS * VECTORS>;
+  var key: array<Vector, VECTORS>;
   var known: array<vec2f, HEADS>;
   var products: array<Vector, HEADS>;
   var weightProducts: array<Vector, HEADS>;
   var dScore: array<f32, HEADS>;
-  let continues = params.addToDq != 0u;
   /* unroll */ for (var h = 0u; h < HEADS; h++) {
     known[h] = statistics[statisticsStart + h];
     /* unroll */ for (var i = 0u; i < VECTORS; i++) {
       query[h * VECTORS + i] = q[queryStart + h * VECTORS + i];
       upstream[h * VECTORS + i] = dy[upstreamStart + h * VECTORS + i];
-      gradient[h * VECTORS + i] = select(Vector(), dq[outStart + h * VECTORS + i], continues);
+      gradient[h * VECTORS + i] = Vector();
+    }
+  }
+  if (CONTINUES && params.addToDq != 0u) {
+    /* unroll */ for (var h = 0u; h < HEADS; h++) {
+      /* unroll */ for (var i = 0u; i < VECTORS; i++) { gradient[h * VECTORS + i] = dq[outStart + h * VECTORS + i]; }
     }
   }
 
   let span = spans[params.spansBase / 4u + item / params.heads];
   let stride = params.keyHeads * VECTORS;
-  for (var run = 0u; run < 2u; run++) {
+  for (var run = select(1u, 0u, span.y > 0u); run < 2u; run++) {
     let range = keyRange(span, run, params.slotsStart, params.slotsStart + params.slots);
     let offset = (range.x - params.slotsStart) * stride + keyHead * VECTORS;
-    var key = params.keysBase / WIDTH + offset;
-    var value = params.valuesBase / WIDTH + offset;
+    var keyStart = params.keysBase / WIDTH + offset;
+    var valueStart = params.valuesBase / WIDTH + offset;
     for (var slot = range.x; slot < range.y; slot++) {
       /* unroll */ for (var h = 0u; h < HEADS; h++) {
         products[h] = Vector();
         weightProducts[h] = Vector();
       }
       /* unroll */ for (var i = 0u; i < VECTORS; i++) {
-        let keyPart = keys[key + i];
-        let valuePart = values[value + i];
+        key[i] = keys[keyStart + i];
+        let valuePart = values[valueStart + i];
         /* unroll */ for (var h = 0u; h < HEADS; h++) {
-          products[h] = fma(query[h * VECTORS + i], keyPart, products[h]);
+          products[h] = fma(query[h * VECTORS + i], key[i], products[h]);
           weightProducts[h] = fma(upstream[h * VECTORS + i], valuePart, weightProducts[h]);
         }
       }
@@ -64,11 +70,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         dScore[h] = params.scale * weight * (dot(weightProducts[h], Vector(1.0)) - known[h].y);
       }
       /* unroll */ for (var i = 0u; i < VECTORS; i++) {
-        let part = keys[key + i];
-        /* unroll */ for (var h = 0u; h < HEADS; h++) { gradient[h * VECTORS + i] = fma(Vector(dScore[h]), part, gradient[h * VECTORS + i]); }
+        /* unroll */ for (var h = 0u; h < HEADS; h++) {
+          gradient[h * VECTORS + i] = fma(Vector(dScore[h]), key[i], gradient[h * VECTORS + i]);
+        }
       }
-      key += stride;
-      value += stride;
+      keyStart += stride;
+      valueStart += stride;
     }
   }
   /* unroll */ for (var h = 0u; h < HEADS; h++) {

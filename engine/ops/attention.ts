@@ -5,7 +5,6 @@
 // Keys are taken one by one in order, by a softmax whose reference moves only when it must (attention.wgsl), so results
 // depend on a token's own numbers alone: not on batch, slots, or where storage is cut, as long as the cuts keep the order
 // (a prefix in a later segment than the tokens after it is summed after them: right, but not to the same bits).
-import type { Backend } from "../backend.ts";
 import { ShapeError } from "../errors.ts";
 import { type Constants, defineKernel } from "../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../op.ts";
@@ -14,16 +13,15 @@ import { empty, type Tensor } from "../tensor.ts";
 import * as cpu from "./attention.cpu.ts";
 
 const workgroupSize = 64;
-/** Vectors of q that one invocation holds at most, where it takes several heads. SwiftShader compiles more for ever. */
-const mostVectors = { lavapipe: 128, swiftshader: 16, gpu: 0, plain: 0 } as const satisfies Record<
-  Backend["style"],
-  number
->;
+/**
+ * Vectors of q that one invocation of a software adapter holds at most, where it takes several heads: compilers take
+ * tens of seconds for more.
+ */
+const mostVectors = 16;
 const largestHead = 128;
 
 const headParams = { heads: "u32", keyHeads: "u32", headSize: "u32" } as const;
-const headConstants = { Vector: "vec4f", WIDTH: 4, VECTORS: 4 };
-type HeadExtents = { heads: number; headSize: number };
+const vectorDefaults = { Vector: "vec4f", WIDTH: 4, VECTORS: 4 };
 
 /** Workgroups of a kernel with an invocation for HEADS query heads of a token. */
 const perQuery = ({ tokens, heads }: { tokens: number; heads: number }, { HEADS }: Constants): [number] => [
@@ -46,7 +44,7 @@ const attentionKernel = defineKernel({
   cpu: cpu.attention,
   wgsl: new URL("./attention.wgsl", import.meta.url),
   uses: ["flat-workgroup", "key-range", "is-finite"],
-  constants: { ...headConstants, HEADS: 2 },
+  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true },
   workgroups: perQuery,
 });
 
@@ -63,7 +61,7 @@ const statisticsKernel = defineKernel({
   cpu: cpu.attentionStatistics,
   wgsl: new URL("./attention-statistics.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  constants: headConstants,
+  constants: vectorDefaults,
   workgroups: perQuery,
 });
 
@@ -83,7 +81,7 @@ const queryKernel = defineKernel({
   cpu: cpu.attentionBackwardQuery,
   wgsl: new URL("./attention-backward-query.wgsl", import.meta.url),
   uses: ["flat-workgroup", "key-range"],
-  constants: { ...headConstants, HEADS: 2 },
+  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true },
   workgroups: perQuery,
 });
 
@@ -104,7 +102,7 @@ const keyKernel = defineKernel({
   cpu: cpu.attentionBackwardKey,
   wgsl: new URL("./attention-backward-key.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  constants: headConstants,
+  constants: { ...vectorDefaults, CONTINUES: true },
   workgroups: ({ slots, keyHeads }) => [Math.ceil((slots * keyHeads) / workgroupSize)],
 });
 
@@ -154,8 +152,13 @@ export const attention = defineOp<
   forward: (run, { q, keys, values, spans }, { y, logSumExp }, { scale }) =>
     scope(() => {
       const sums = empty(q.backend, logSumExp.shape, q.dtype, "attention.sums");
-      const bindings = { q, keys, values, spans, y, logSumExp, sums };
-      run(attentionKernel, bindings, { ...paramsOf(q, keys), scale }, { constants: groupConstants(q, keys) });
+      const constants = { ...headConstants(q, keys), CONTINUES: isCut(keys) || isCut(values) };
+      run(
+        attentionKernel,
+        { q, keys, values, spans, y, logSumExp, sums },
+        { ...paramsOf(q, keys), scale },
+        { constants },
+      );
     }),
   // With P = exp(scale·QKᵀ − logSumExp) and Δ = Σ_d dy·y:
   // dV = Pᵀ·dY,   dS = P ∘ (dY·Vᵀ − Δ),   dQ = scale · dS·K,   dK = scale · dSᵀ·Q
@@ -163,17 +166,22 @@ export const attention = defineOp<
     scope(() => {
       const heads = paramsOf(q, keys);
       const params = { ...heads, scale };
+      const { HEADS, ...vectors } = headConstants(q, keys);
       const statistics = empty(q.backend, [...logSumExp.shape, 2], q.dtype, "attention.statistics");
-      const constants = vectorConstants(heads);
-      run(statisticsKernel, { y, dy, logSumExp, statistics }, heads, { constants });
+      run(statisticsKernel, { y, dy, logSumExp, statistics }, heads, { constants: vectors });
       const given = { q, keys, values, dy, statistics };
-      if (d.q) run(queryKernel, { ...given, spans, dq: d.q }, params, { constants: groupConstants(q, keys) });
+      if (d.q) {
+        const constants = { ...vectors, HEADS, CONTINUES: d.q.add || isCut(keys) || isCut(values) };
+        run(queryKernel, { ...given, spans, dq: d.q }, params, { constants });
+      }
       if (d.keys || d.values) {
         if (querySpans === undefined)
           throw new ShapeError("attention: gradients of keys and values need querySpans, got none.");
         const unwanted = () => ({ tensor: empty(q.backend, keys.shape, q.dtype, "attention.unwanted"), add: false });
-        const targets = { dKeys: d.keys ?? unwanted(), dValues: d.values ?? unwanted() };
-        run(keyKernel, { ...given, querySpans, ...targets }, params, { constants });
+        const [dKeys, dValues] = [d.keys ?? unwanted(), d.values ?? unwanted()];
+        const isTokensCut = [q, dy, statistics].some(isCut);
+        const constants = { ...vectors, CONTINUES: dKeys.add || dValues.add || isTokensCut };
+        run(keyKernel, { ...given, querySpans, dKeys, dValues }, params, { constants });
       }
     }),
 });
@@ -182,25 +190,23 @@ function paramsOf(q: Tensor, keys: Tensor): { heads: number; keyHeads: number; h
   return { heads: q.shape[1], keyHeads: keys.shape[1], headSize: q.shape[2] };
 }
 
-function vectorConstants({ headSize }: HeadExtents): Constants {
-  const width = headSize % 4 === 0 ? 4 : 2;
-  return { Vector: `vec${width}f`, WIDTH: width, VECTORS: headSize / width };
+function isCut(tensor: Tensor): boolean {
+  return tensor.segments.length > 1;
 }
 
 /**
- * On software adapters the loads of keys cost more than the products, and an invocation takes all query heads that read
- * one key head (or as many as fit). A GPU wants many invocations with few registers instead.
+ * How a head is loaded, and how many query heads an invocation takes. On software adapters the loads of keys cost more
+ * than the products, so it takes all that read one key head, or as many as fit. A GPU wants many invocations with few
+ * registers instead.
  */
-function groupConstants(q: Tensor, keys: Tensor): Constants {
-  const vectors = vectorConstants(paramsOf(q, keys));
-  const group = q.shape[1] / keys.shape[1];
-  return { ...vectors, HEADS: headsOf(q.backend.style, group, Number(vectors["VECTORS"])) };
-}
-
-function headsOf(style: Backend["style"], group: number, vectors: number): number {
-  let heads = group;
-  while (heads > 1 && (group % heads !== 0 || heads * vectors > mostVectors[style])) heads--;
-  return heads;
+function headConstants(q: Tensor, keys: Tensor): { Vector: string; WIDTH: number; VECTORS: number; HEADS: number } {
+  const { heads, keyHeads, headSize } = paramsOf(q, keys);
+  const width = headSize % 4 === 0 ? 4 : 2;
+  const vectors = headSize / width;
+  const group = heads / keyHeads;
+  let taken = q.backend.style === "gpu" ? 1 : group;
+  while (taken > 1 && (group % taken !== 0 || taken * vectors > mostVectors)) taken--;
+  return { Vector: `vec${width}f`, WIDTH: width, VECTORS: vectors, HEADS: taken };
 }
 
 /**

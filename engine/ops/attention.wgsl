@@ -6,6 +6,7 @@
 //            on this token's scores alone: batch, slots and cuts change no bit.
 // Cells      the state between cells of slots is the unnormalised sum in y, the reference in logSumExp, Σ weights in sums.
 // Constants  Vector: vec4f | vec2f, of WIDTH numbers; VECTORS of them make a head. HEADS: divides H/K.
+//            CONTINUES: whether there are several cells of slots; without, loads that compile slowly are left out.
 // Memory     q read and y written once; each token reads the keys and values it sees, (H/K)/HEADS times, mostly from cache.
 // Precision  f32. NaN among a token's numbers gives NaN: `lost` keeps what a driver's exp may swallow.
 @group(0) @binding(0) var<storage, read> q: array<Vector>;
@@ -36,21 +37,27 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var lost: array<f32, HEADS>;
   var products: array<Vector, HEADS>;
   var weight: array<f32, HEADS>;
-  let continues = params.slotsStart > 0u;
   /* unroll */ for (var h = 0u; h < HEADS; h++) {
+    reference[h] = lowest;
+    sum[h] = 0.0;
     lost[h] = 0.0;
-    reference[h] = select(lowest, logSumExp[stateStart + h], continues);
-    sum[h] = select(0.0, sums[sumStart + h], continues);
     /* unroll */ for (var i = 0u; i < VECTORS; i++) {
       query[h * VECTORS + i] = q[queryStart + h * VECTORS + i];
-      mixed[h * VECTORS + i] = select(Vector(), y[outStart + h * VECTORS + i], continues);
+      mixed[h * VECTORS + i] = Vector();
+    }
+  }
+  if (CONTINUES && params.slotsStart > 0u) {
+    /* unroll */ for (var h = 0u; h < HEADS; h++) {
+      reference[h] = logSumExp[stateStart + h];
+      sum[h] = sums[sumStart + h];
+      /* unroll */ for (var i = 0u; i < VECTORS; i++) { mixed[h * VECTORS + i] = y[outStart + h * VECTORS + i]; }
     }
   }
 
   let span = spans[params.spansBase / 4u + item / params.heads];
   let stride = params.keyHeads * VECTORS;
   let slotsEnd = params.slotsStart + params.slots;
-  for (var run = 0u; run < 2u; run++) {
+  for (var run = select(1u, 0u, span.y > 0u); run < 2u; run++) {
     let range = keyRange(span, run, params.slotsStart, slotsEnd);
     let offset = (range.x - params.slotsStart) * stride + keyHead * VECTORS;
     var key = params.keysBase / WIDTH + offset;
@@ -91,7 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let factor = select(select(1.0, 1.0 / total, isLast), 0.0, seesNone);
     let closed = select(reference[h] + log(total), total, isNaN(total));
     logSumExp[stateStart + h] = select(select(reference[h], closed, isLast), bitcast<f32>(negativeInfinity), seesNone);
-    sums[sumStart + h] = total;
+    if (CONTINUES) { sums[sumStart + h] = total; }
     /* unroll */ for (var i = 0u; i < VECTORS; i++) { y[outStart + h * VECTORS + i] = mixed[h * VECTORS + i] * factor; }
   }
 }

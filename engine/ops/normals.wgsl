@@ -11,8 +11,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let quad = quadOfRow(params.rowsStart, params.rowSize, i);
   if (4u * i >= quad.z + count) { return; }
   let values = directionNormals(quad.xy, vec2u(params.key0, params.key1), vec2u(params.name0, params.name1));
-  /* unroll */ for (var k = 0u; k < 4u; k++) {
-    let at = 4u * i + k - quad.z; // wraps around before the cell's first element
-    if (at < count) { y[params.yBase + at] = values[k]; }
+  let at = 4u * i - quad.z; // wraps around before the cell's first element
+  if (at < count && at + 3u < count) {
+    /* unroll */ for (var k = 0u; k < 4u; k++) { y[params.yBase + at + k] = values[k]; }
+    return;
+  }
+  for (var k = 0u; k < 4u; k++) {
+    if (at + k < count) { y[params.yBase + at + k] = values[k]; }
   }
 }

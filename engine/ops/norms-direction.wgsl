@@ -1,20 +1,22 @@
-// directionSquares  partial[p] = Σ g[i]² over piece p of 4,096 normals of a stream, which are drawn and never stored
-// Work              one workgroup a piece; each of LANES invocations takes every LANES-th quad, then a tree.
-// Constants         LANES: power of two.
+// directionSquares  partial[p] = Σ g[i]² over piece p of PIECE normals of a stream, which are drawn and never stored
+// Work              one workgroup a piece; each of LANES invocations takes every LANES-th four of elements, then a tree.
+// Constants         LANES: power of two.  PIECE: multiple of 4 · LANES.
 // Memory            4 bytes a piece. Arithmetic-bound.
+// Precision         f32: PIECE / (4 · LANES) terms one after another in each of four sums, then pairwise.
 @group(0) @binding(0) var<storage, read_write> partial: array<f32>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let piece = flatWorkgroup(group, groups);
-  let end = min(params.count, (piece + 1u) * 4096u);
-  var sum = 0.0;
-  for (var quad = piece * 1024u + lane; quad * 4u < end; quad += LANES) {
-    let values = normals(philox(vec4u(quad, 0u, params.name0, params.name1), vec2u(params.key0, params.key1)));
-    for (var j = 0u; j < 4u; j++) {
-      if (quad * 4u + j < end) { sum = fma(values[j], values[j], sum); }
-    }
+  let end = min(params.count, (piece + 1u) * PIECE);
+  let key = vec2u(params.key0, params.key1);
+  let name = vec2u(params.name0, params.name1);
+  var sums = vec4f(0.0);
+  for (var i = piece * PIECE + 4u * lane; i < end; i += 4u * LANES) {
+    let drawn = directionNormals(vec2u(params.quadLow + i / 4u, params.quadHigh), key, name);
+    let values = select(vec4f(0.0), drawn, i + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
+    sums = fma(values, values, sums);
   }
-  let total = treeSum(lane, sum);
-  if (lane == 0u && piece * 4096u < params.count) { partial[params.partialBase + piece] = total; }
+  let total = treeSum(lane, (sums.x + sums.y) + (sums.z + sums.w));
+  if (lane == 0u && piece * PIECE < params.count) { partial[params.partialBase + piece] = total; }
 }

@@ -24,9 +24,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (params.b != 0.0) { eta = directionNormals(quad, vec2u(params.etaKey0, params.etaKey1), name); }
 
   let panelStart = params.slotBase + (panel - params.panelsStart) * params.rowSize * 8u;
+  let own = panel * 8u + row - params.rowsStart; // wraps around before the cell's first row
+  if (params.rowSize % 4u == 0u && own < params.rows) {
+    let source = params.weightBase + own * params.rowSize + column;
+    let place = panelStart + column * 8u + row;
+    /* unroll */ for (var k = 0u; k < 4u; k++) { slot[place + 8u * k] = perturbed(weight[source + k], delta[k], eta[k]); }
+    return;
+  }
   let isLastCell = params.rowsStart + params.rows == params.rowsTotal;
-  /* unroll */ for (var k = 0u; k < 4u; k++) {
-    let own = panel * 8u + row - params.rowsStart; // wraps around before the cell's first row
+  for (var k = 0u; k < 4u; k++) {
+    let own = panel * 8u + row - params.rowsStart;
     let place = panelStart + column * 8u + row;
     if (own < params.rows) {
       slot[place] = perturbed(weight[params.weightBase + own * params.rowSize + column], delta[k], eta[k]);

@@ -15,8 +15,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var eta = vec4f(0.0);
   if (params.a != 0.0) { delta = directionNormals(quad.xy, vec2u(params.deltaKey0, params.deltaKey1), name); }
   if (params.b != 0.0) { eta = directionNormals(quad.xy, vec2u(params.etaKey0, params.etaKey1), name); }
-  /* unroll */ for (var k = 0u; k < 4u; k++) {
-    let at = 4u * i + k - quad.z; // wraps around before the cell's first element
-    if (at < count) { slot[params.slotBase + at] = perturbed(weight[params.weightBase + at], delta[k], eta[k]); }
+  let at = 4u * i - quad.z; // wraps around before the cell's first element
+  let source = params.weightBase + at;
+  let place = params.slotBase + at;
+  if (at < count && at + 3u < count) {
+    /* unroll */ for (var k = 0u; k < 4u; k++) { slot[place + k] = perturbed(weight[source + k], delta[k], eta[k]); }
+    return;
+  }
+  for (var k = 0u; k < 4u; k++) {
+    if (at + k < count) { slot[place + k] = perturbed(weight[source + k], delta[k], eta[k]); }
   }
 }

@@ -1,55 +1,61 @@
 import type { NumberArray } from "../dtype.ts";
 import { gumbel, philox } from "../random.ts";
 
+interface SampleParams {
+  rows: number;
+  stride: number;
+  columns: number;
+  columnStart: number;
+  isFirst: number;
+  temperature: number;
+  key0: number;
+  key1: number;
+  hasWords: number;
+  wordsStride: number;
+  absent: number;
+}
+
 export function sample(
-  {
-    logits,
-    counters,
-    score: best,
-    picked,
-    id,
-  }: { logits: NumberArray; counters: NumberArray; score: NumberArray; picked: NumberArray; id: NumberArray },
-  {
-    rows,
-    stride,
-    columns,
-    columnStart,
-    isFirst,
-    temperature,
-    key0,
-    key1,
-  }: {
-    rows: number;
-    stride: number;
-    columns: number;
-    columnStart: number;
-    isFirst: number;
-    temperature: number;
-    key0: number;
-    key1: number;
+  bindings: {
+    logits: NumberArray;
+    counters: NumberArray;
+    words: NumberArray;
+    score: NumberArray;
+    picked: NumberArray;
+    id: NumberArray;
   },
+  params: SampleParams,
 ): void {
+  const { logits, counters, words, score, picked, id } = bindings;
+  const { rows, stride, columns, columnStart, isFirst, temperature, key0, key1 } = params;
   for (let row = 0; row < rows; row++) {
     if (isFirst) {
-      best[row] = Number.NEGATIVE_INFINITY;
-      picked[row] = Number.NEGATIVE_INFINITY;
+      score[row] = Number.NEGATIVE_INFINITY;
+      picked[row] = params.absent;
       id[row] = 0xffffffff;
     }
-    let words: readonly number[] = [];
+    const [positionAndTurn, rollout, prompt] = counters.subarray(4 * row, 4 * row + 3);
+    let four: readonly number[] = [];
+    const wordOf = (v: number): number => {
+      if (params.hasWords) return words[row * params.wordsStride + v];
+      if (four.length === 0 || v % 4 === 0) four = philox([v >>> 2, positionAndTurn, rollout, prompt], [key0, key1]);
+      return four[v % 4];
+    };
     for (let column = 0; column < columns; column++) {
       const v = columnStart + column;
       const logit = logits[row * stride + column];
-      let score = logit;
-      if (temperature > 0) {
-        if (words.length === 0 || v % 4 === 0) {
-          const [positionTurn, rollout, prompt] = counters.subarray(4 * row, 4 * row + 3);
-          words = philox([Math.floor(v / 4), positionTurn, rollout, prompt], [key0, key1]);
-        }
-        score = logit / temperature + gumbel(words[v % 4]);
+      if (Number.isNaN(logit) || logit === Number.POSITIVE_INFINITY) {
+        // Nothing is above it: the row has no sample, whatever follows.
+        score[row] = Number.POSITIVE_INFINITY;
+        picked[row] = params.absent;
+        id[row] = 0xffffffff;
+        break;
       }
-      if (score > best[row]) {
-        best[row] = score;
-        picked[row] = temperature > 0 ? logit / temperature : logit;
+      const scaled = temperature > 0 ? logit / temperature : logit;
+      const candidate = temperature > 0 ? scaled + gumbel(wordOf(v)) : scaled;
+      if (candidate > score[row]) {
+        score[row] = candidate;
+        picked[row] = scaled;
         id[row] = v;
       }
     }

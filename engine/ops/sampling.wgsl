@@ -1,64 +1,82 @@
 // sample     id = argmax_v logits[v] / τ − ln E(word of v), ties to the lowest v; τ = 0: argmax of the logits
-// Work       one workgroup a row; each of LANES invocations takes every LANES-th quad of ids: one Philox call a quad.
+// Work       one workgroup a row; each of LANES invocations takes every LANES-th four of ids: one Philox call for four.
 // Constants  LANES: power of two.
-// Memory     logits read once.
+// Memory     logits read once. Arithmetic-bound: two logarithms an id.
 // Precision  Gumbels within 4e-6; a maximum has no order of summation, so chunks and lanes change nothing.
 // Chosen     always.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> counters: array<u32>;
-@group(0) @binding(2) var<storage, read_write> score: array<f32>;
-@group(0) @binding(3) var<storage, read_write> picked: array<f32>;
-@group(0) @binding(4) var<storage, read_write> id: array<u32>;
+@group(0) @binding(2) var<storage, read> words: array<u32>;
+@group(0) @binding(3) var<storage, read_write> score: array<f32>;
+@group(0) @binding(4) var<storage, read_write> picked: array<f32>;
+@group(0) @binding(5) var<storage, read_write> id: array<u32>;
 
-const minusInfinityBits = 0xff800000u;
-var<workgroup> scoresOfLanes: array<f32, LANES>;
-var<workgroup> logitsOfLanes: array<f32, LANES>;
-var<workgroup> idsOfLanes: array<u32, LANES>;
+// WGSL may take it that no number is infinite: these stand for less than any score, and for more.
+const lowest = -3.4028234e38;
+const highest = 3.4028234e38;
+const noSample = 0xffffffffu;
+
+struct Found { score: f32, logit: f32, id: u32 }
+var<workgroup> foundByLane: array<Found, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = flatWorkgroup(group, groups);
-  let columns = select(0u, params.columns, row < params.rows);
-  let counter = params.countersBase + 4u * min(row, params.rows - 1u);
+  let isRow = row < params.rows;
+  let columns = select(0u, params.columns, isRow);
   let first = params.logitsBase + row * params.stride;
-  // A value that no compiler folds: −∞ as a constant is refused by WGSL.
-  let lowest = bitcast<f32>(minusInfinityBits | (params.isFirst >> 1u));
-  var bestScore = lowest;
-  var logit = lowest;
-  var chosen = 0xffffffffu;
-  for (var quad = lane; quad * 4u < columns; quad += LANES) {
-    let words = philox(
-      vec4u(params.columnStart / 4u + quad, counters[counter], counters[counter + 1u], counters[counter + 2u]),
-      vec2u(params.key0, params.key1));
-    for (var j = 0u; j < 4u && quad * 4u + j < columns; j++) {
-      let value = logits[first + quad * 4u + j];
-      let scaled = select(value, value / params.temperature, params.temperature > 0.0);
-      let candidate = select(value, scaled + gumbel(words[j]), params.temperature > 0.0);
-      if (candidate > bestScore) {
-        bestScore = candidate;
-        logit = scaled;
-        chosen = params.columnStart + quad * 4u + j;
+  var found = Found(lowest, 0.0, noSample);
+  for (var column = 4u * lane; column < columns; column += 4u * LANES) {
+    var noise = vec4f(0.0);
+    if (params.temperature > 0.0) {
+      let four = wordsOf(row, column);
+      noise = vec4f(gumbel(four.x), gumbel(four.y), gumbel(four.z), gumbel(four.w));
+    }
+    /* unroll */ for (var k = 0u; k < 4u; k++) {
+      let at = min(column + k, columns - 1u); // the last one twice changes nothing
+      let logit = logits[first + at];
+      let kind = bitcast<u32>(logit);
+      let isShutOut = kind == 0xff800000u; // −∞
+      let isBad = (kind & 0x7fffffffu) >= 0x7f800000u && !isShutOut; // NaN or +∞
+      let candidate = select(scaled(logit) + noise[k], highest, isBad);
+      if (candidate > found.score && !isShutOut && column + k == at) {
+        found = Found(candidate, logit, select(params.columnStart + at, noSample, isBad));
       }
     }
   }
-  scoresOfLanes[lane] = bestScore;
-  logitsOfLanes[lane] = logit;
-  idsOfLanes[lane] = chosen;
+  foundByLane[lane] = found;
   workgroupBarrier();
-  if (lane > 0u || columns == 0u) { return; }
-  var found = Found(lowest, lowest, 0xffffffffu);
-  if (params.isFirst == 0u) {
-    found = Found(score[params.scoreBase + row], picked[params.pickedBase + row], id[params.idBase + row]);
-  }
+  if (lane > 0u || !isRow) { return; }
+  var before = Found(lowest, 0.0, noSample);
+  if (params.isFirst == 0u) { before = Found(score[params.scoreBase + row], 0.0, id[params.idBase + row]); }
+  var best = before;
   for (var other = 0u; other < LANES; other++) {
-    let better = scoresOfLanes[other] > found.score;
-    if (better || (scoresOfLanes[other] == found.score && idsOfLanes[other] < found.id)) {
-      found = Found(scoresOfLanes[other], logitsOfLanes[other], idsOfLanes[other]);
-    }
+    let one = foundByLane[other];
+    if (one.score > best.score || (one.score == best.score && one.id < best.id)) { best = one; }
   }
-  score[params.scoreBase + row] = found.score;
-  picked[params.pickedBase + row] = found.logit;
-  id[params.idBase + row] = found.id;
+  score[params.scoreBase + row] = best.score;
+  id[params.idBase + row] = best.id;
+  if (best.id == noSample) {
+    picked[params.pickedBase + row] = params.absent;
+  } else if (best.id != before.id) {
+    picked[params.pickedBase + row] = scaled(best.logit);
+  }
 }
 
-struct Found { score: f32, logit: f32, id: u32 }
+fn scaled(logit: f32) -> f32 {
+  if (params.temperature > 0.0) { return logit / params.temperature; }
+  return logit;
+}
+
+// Words of the ids of four columns: drawn from the row's counter, or as they are given.
+fn wordsOf(row: u32, column: u32) -> vec4u {
+  let v = params.columnStart + column;
+  if (params.hasWords != 0u) {
+    let at = params.wordsBase + row * params.wordsStride + v;
+    return vec4u(words[at], words[at + 1u], words[at + 2u], words[at + 3u]);
+  }
+  let counter = params.countersBase + 4u * row;
+  return philox(
+    vec4u(v / 4u, counters[counter], counters[counter + 1u], counters[counter + 2u]),
+    vec2u(params.key0, params.key1));
+}
