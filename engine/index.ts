@@ -1,13 +1,14 @@
 // The engine's public face: all that the floors above may use.
+
+export { backward, GradientMap, type GradientStore, noGradient, recompute, record, reshape } from "./autograd.ts";
 export type { Backend, BackendStatistics } from "./backend.ts";
-export { backward, GradientMap, type GradientStore, noGradient, record, recompute, reshape } from "./autograd.ts";
 export { CpuBackend } from "./cpu/backend.ts";
 export type { DType, NumberArray } from "./dtype.ts";
 export * from "./dtype-conversion.ts";
 export * from "./errors.ts";
 export { defineKernel } from "./kernel.ts";
-export { type BackendOptions, openBackend, type OpenedBackend } from "./open.ts";
 export { defineOp } from "./op.ts";
+export { type BackendOptions, type OpenedBackend, openBackend } from "./open.ts";
 export { attention } from "./ops/attention.ts";
 export { add, scale } from "./ops/elementwise.ts";
 export { embedding } from "./ops/embedding.ts";
@@ -17,8 +18,18 @@ export { klAndScore } from "./ops/kl-divergence.ts";
 export { appendToCache } from "./ops/kv-append.ts";
 export { linear } from "./ops/linear.ts";
 export { rmsNorm } from "./ops/norm.ts";
+export { norm, normOfDirection } from "./ops/norms.ts";
+export { perturbFromDirections, perturbIntoSlot } from "./ops/perturb.ts";
+export { writeNormals } from "./ops/random.ts";
 export { rope, rotaryTables } from "./ops/rope.ts";
+export { sampleTokens } from "./ops/sample-tokens.ts";
+export { noSample } from "./ops/sampling.ts";
+export { type SurrogateSettings, surrogate } from "./ops/surrogate.ts";
+export { type Normalisation, normalisationWeights, surrogateStatistics } from "./ops/surrogate-tokens.ts";
 export { swiglu } from "./ops/swiglu.ts";
+export { weightedSum } from "./ops/weighted-sum.ts";
+export { type AdamwSettings, adamwStep } from "./optim/adamw.ts";
+export { type ArenaMemory, arenaMemory, ParameterArena } from "./parameter-arena.ts";
 export {
   type BatchRows,
   forEachGroup,
@@ -27,17 +38,7 @@ export {
   type Weights,
   type WeightTensors,
 } from "./parameters.ts";
-export { type ArenaMemory, arenaMemory, ParameterArena } from "./parameter-arena.ts";
-export { type AdamwSettings, adamwStep } from "./optim/adamw.ts";
-export { surrogate, type SurrogateSettings } from "./ops/surrogate.ts";
-export { type Normalisation, normalisationWeights, surrogateStatistics } from "./ops/surrogate-tokens.ts";
-export { weightedSum } from "./ops/weighted-sum.ts";
+export { directionNormals, keyOf, philox, wordsOf } from "./random.ts";
 export { run } from "./run.ts";
 export { keep, scope, scopeAsync } from "./scope.ts";
 export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";
-export { directionNormals, keyOf, philox, wordsOf } from "./random.ts";
-export { sampleTokens } from "./ops/sample-tokens.ts";
-export { noSample } from "./ops/sampling.ts";
-export { norm, normOfDirection } from "./ops/norms.ts";
-export { perturbFromDirections, perturbIntoSlot } from "./ops/perturb.ts";
-export { writeNormals } from "./ops/random.ts";

@@ -1,9 +1,9 @@
 // An op is a differentiable function of tensors: shape rule, forward and vector–Jacobian product in one place. Calling one
 // checks shapes, allocates the outputs, runs the kernels and, when the tape listens, records what the backward pass needs.
 import { type Node, recordNode, shouldRecord } from "./autograd.ts";
-import { isFloat, type DType } from "./dtype.ts";
+import { type DType, isFloat } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
-import { type GradientTarget, run, type Run } from "./run.ts";
+import { type GradientTarget, type Run, run } from "./run.ts";
 import { empty, type Shape, type Tensor } from "./tensor.ts";
 
 /** I: inputs. O: outputs, which have upstream gradients. S: tensors saved for the vjp, which have none. */

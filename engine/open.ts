@@ -52,7 +52,11 @@ export async function openBackend(options: BackendOptions = {}): Promise<OpenedB
   );
   const device = await value;
   return {
-    backend: new WebGpuBackend(device, { description: `${info.name}, ${info.driver}`, style: styleOf(adapter, info), maxBufferBytes }),
+    backend: new WebGpuBackend(device, {
+      description: `${info.name}, ${info.driver}`,
+      style: styleOf(adapter, info),
+      maxBufferBytes,
+    }),
     adapter: info,
     fasterHint: info.fasterHint,
   };

@@ -2,8 +2,8 @@
 // cells to the backend in order.
 import { ShapeError } from "./errors.ts";
 import {
-  addFlag,
   type AnyKernel,
+  addFlag,
   type Binding,
   type Constants,
   eraseKernel,

@@ -1,7 +1,7 @@
 // The checkpoint's own completions, and what scoring a perturbed policy on them needs: drawn and scored once, then used at
 // every grid point. J and KL are taken here, so every point is held against the very same tokens.
-import { head, klAndScore, fromArray, readTensors, scopeAsync } from "../engine/index.ts";
-import { answerStates, headWeight, microBatches, type Model, type Sequence } from "../model/index.ts";
+import { fromArray, head, klAndScore, readTensors, scopeAsync } from "../engine/index.ts";
+import { answerStates, headWeight, type Model, microBatches, type Sequence } from "../model/index.ts";
 import { groupAdvantages, type Rollout } from "../rl/index.ts";
 import type { ByRollout, CellRecord, ReferenceSet } from "./points.ts";
 

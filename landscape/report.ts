@@ -5,32 +5,32 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import { FileError } from "../engine/index.ts";
 import {
   defineSettings,
   ensureFolder,
   MemberFile,
   openJournal,
   readJson,
-  readTomlFile,
   readText,
+  readTomlFile,
   resolveSettings,
   runCommand,
   settingValue,
   valueText,
   writeAtomic,
 } from "../engine/host/index.ts";
-import {
-  type CellConversations,
-  type LandscapeMap,
-  type Estimate as Drawn,
-  type MapPoint,
-  type Study,
-  type TrainingRow,
+import { FileError } from "../engine/index.ts";
+import type { Estimate } from "./estimands.ts";
+import type {
+  CellConversations,
+  Estimate as Drawn,
+  LandscapeMap,
+  MapPoint,
+  Study,
+  TrainingRow,
 } from "./figures/figure-data.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
-import type { Estimate } from "./estimands.ts";
 import { readPoints } from "./points.ts";
 import { renderReport } from "./report-page.ts";
 import type { StudySettings } from "./run-folder.ts";

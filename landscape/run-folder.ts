@@ -4,7 +4,6 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { type Backend, RunFolderError } from "../engine/index.ts";
 import {
   diffSettings,
   ensureFolder,
@@ -18,6 +17,7 @@ import {
   writeAtomic,
   writeToml,
 } from "../engine/host/index.ts";
+import { type Backend, RunFolderError } from "../engine/index.ts";
 import { studySettings } from "./settings.ts";
 
 export type StudySettings = Values<(typeof studySettings)["tree"]>;

@@ -8,8 +8,8 @@
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { SettingsError } from "../engine/index.ts";
 import { runCommand } from "../engine/host/index.ts";
+import { SettingsError } from "../engine/index.ts";
 import { studySettings } from "./settings.ts";
 import { runStudy } from "./study.ts";
 

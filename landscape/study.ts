@@ -3,10 +3,10 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Backend, openBackend, type OpenedBackend } from "../engine/index.ts";
 import { ensureFolder, formatDuration, killPoint, type Progress, readJson, writeAtomic } from "../engine/host/index.ts";
+import { type Backend, type OpenedBackend, openBackend } from "../engine/index.ts";
 import { type Chat, loadChat, loadModel, loadTokenizer } from "../model/index.ts";
-import { type Environment, checkpointFolder, openEnvironment, train, trainedSteps } from "../rl/index.ts";
+import { checkpointFolder, type Environment, openEnvironment, train, trainedSteps } from "../rl/index.ts";
 import { drawRun, type MeasuredSlice, notesOf, referencePath, sliceFolder, summariseRun } from "./report.ts";
 import { claimProvenance, claimSettings, openRunFolder, type StudySettings } from "./run-folder.ts";
 import { isSwept, prepareReference, referenceSchema, sweep } from "./sweep.ts";

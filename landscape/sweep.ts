@@ -3,7 +3,6 @@
 // kill costs the batch under way, and the sweep that goes on writes the same bytes.
 import { join } from "node:path";
 import { z } from "zod";
-import { type Backend, type ParameterArena, UserError } from "../engine/index.ts";
 import {
   ensureFolder,
   type Journal,
@@ -14,15 +13,16 @@ import {
   type Values,
   writeAtomic,
 } from "../engine/host/index.ts";
+import { type Backend, type ParameterArena, UserError } from "../engine/index.ts";
 import type { Chat, Model, Qwen2Config } from "../model/index.ts";
 import {
   type Environment,
   type Episode,
   EpisodeList,
   type Rollout,
-  rollOut,
   type RolloutRequest,
   type RolloutSettings,
+  rollOut,
 } from "../rl/index.ts";
 import { makeSlice } from "./directions.ts";
 import { type GridCell, workOrder } from "./grid.ts";
@@ -30,7 +30,7 @@ import { PerturbedWeights } from "./perturbed-weights.ts";
 import { type CellRecord, pointOf, writePoints } from "./points.ts";
 import { byPrompt, type Reference, scorePoint, scoreReference } from "./reference.ts";
 import type { studySettings } from "./settings.ts";
-import { summarise, type Summary } from "./summary.ts";
+import { type Summary, summarise } from "./summary.ts";
 
 type Settings = Values<(typeof studySettings)["tree"]>;
 

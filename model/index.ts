@@ -14,10 +14,10 @@ export {
 } from "./checkpoint-files.ts";
 export { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generate.ts";
+export { initialise } from "./initialise.ts";
 export { KvCache } from "./kv-cache.ts";
 export { forward, headWeight } from "./qwen2.ts";
 export { openSafetensors, writeSafetensors } from "./safetensors.ts";
+export { answerStates, microBatches, type Scores, type Sequence, score, scoredPositions } from "./score.ts";
 export { loadTokenizer, Tokenizer } from "./tokenizer.ts";
-export { initialise } from "./initialise.ts";
-export { answerStates, microBatches, score, scoredPositions, type Scores, type Sequence } from "./score.ts";
 export { loadModel, loadWeights, makeWeights, saveWeights } from "./weights.ts";

@@ -2,10 +2,10 @@
 //
 // The same kernels in the same order serve scoring, training and the sampler's own log-probabilities, so a sequence gets the
 // same numbers whatever it is batched with.
-import { fromArray, gatherRows, head, readTensors, type RowGroup, scopeAsync, type Tensor } from "../engine/index.ts";
+import { fromArray, gatherRows, head, type RowGroup, readTensors, scopeAsync, type Tensor } from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
 import type { Model } from "./generate.ts";
-import { forward, type ForwardOptions, headWeight } from "./qwen2.ts";
+import { type ForwardOptions, forward, headWeight } from "./qwen2.ts";
 
 export interface Sequence {
   readonly ids: ArrayLike<number>;

@@ -2,7 +2,7 @@
 import type { Chat, Model } from "../model/index.ts";
 import type { Environment } from "./environments/environment.ts";
 import { EpisodeList } from "./environments/environment.ts";
-import { type Rollout, rollOut, type RolloutSettings } from "./rollout.ts";
+import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
 
 export interface Evaluation {
   /** Mean over rollouts, with the standard error of that mean. */

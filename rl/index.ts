@@ -1,5 +1,6 @@
 // The rl floor's public face.
 export { type AdvantageKind, advantageKinds, batchAdvantages, groupAdvantages } from "./advantage.ts";
+export { loadState, saveState, trainedSteps } from "./checkpoint.ts";
 export {
   type AlphabetSortOptions,
   alphabetSort,
@@ -22,14 +23,13 @@ export {
   type NameRows,
   readNameRows,
 } from "./environments/names.ts";
+export { openEnvironment } from "./environments/open.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
+export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
+export { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
 export { learningRate, type Schedule } from "./schedule.ts";
-export { openTensorBoard } from "./tensorboard.ts";
-export { openEnvironment } from "./environments/open.ts";
-export { evaluate, type Evaluation, summariseRollouts } from "./evaluate.ts";
-export { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
 export {
   backendSettings,
   batchSettings,
@@ -38,5 +38,5 @@ export {
   modelSettings,
   trainSettings,
 } from "./settings.ts";
-export { checkpointFolder, tokenWeights, train, type TrainingContext, type TrainingSettings } from "./trainer.ts";
-export { loadState, saveState, trainedSteps } from "./checkpoint.ts";
+export { openTensorBoard } from "./tensorboard.ts";
+export { checkpointFolder, type TrainingContext, type TrainingSettings, tokenWeights, train } from "./trainer.ts";

@@ -1,8 +1,8 @@
 // One optimiser step on a batch of sequences: forward and backward in micro-batches, then AdamW. The loss is a sum over
 // tokens with weights that the whole batch decides, so how it is cut into micro-batches does not matter.
 import {
-  adamwStep,
   type AdamwSettings,
+  adamwStep,
   backward,
   fromArray,
   head,
@@ -16,7 +16,7 @@ import {
   type Tensor,
   weightedSum,
 } from "../engine/index.ts";
-import { answerStates, headWeight, microBatches, type Model, scoredPositions, type Sequence } from "../model/index.ts";
+import { answerStates, headWeight, type Model, microBatches, type Sequence, scoredPositions } from "../model/index.ts";
 
 export interface TrainableModel extends Model {
   readonly weights: ParameterArena;

@@ -7,8 +7,8 @@ import {
   type Answer,
   type Chat,
   type Dialogue,
-  generate,
   type GlueOptions,
+  generate,
   type Message,
   type Model,
 } from "../model/index.ts";

@@ -5,7 +5,10 @@ import { alphabetSortDefaults, alphabetSortSeed } from "./environments/alphabet-
 
 /** A longer list goes on from what a run has: what it adds must come after all that was there. */
 function addsLater(before: readonly number[], after: readonly number[]): boolean {
-  return before.every((step) => after.includes(step)) && after.every((step) => before.includes(step) || step > Math.max(...before));
+  return (
+    before.every((step) => after.includes(step)) &&
+    after.every((step) => before.includes(step) || step > Math.max(...before))
+  );
 }
 
 export const backendSettings = {

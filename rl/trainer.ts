@@ -10,8 +10,8 @@
 // costs at most the steps since the last state, and the run that goes on writes the same bytes.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type AdamwSettings, type Normalisation, normalisationWeights, surrogateStatistics } from "../engine/index.ts";
 import { ensureFolder, gzipMember, killPoint, type Progress, type Values, writeAtomic } from "../engine/host/index.ts";
+import { type AdamwSettings, type Normalisation, normalisationWeights, surrogateStatistics } from "../engine/index.ts";
 import { type Chat, saveWeights } from "../model/index.ts";
 import { groupAdvantages } from "./advantage.ts";
 import { loadState, saveState } from "./checkpoint.ts";
@@ -19,7 +19,7 @@ import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { evaluate, summariseRollouts } from "./evaluate.ts";
 import { policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { type MetricsRecord, openMetrics } from "./metrics-file.ts";
-import { type Rollout, rollOut, type RolloutSettings } from "./rollout.ts";
+import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
 
@@ -218,7 +218,12 @@ function stepMetrics(
   });
   const tokenAdvantages = rollouts.flatMap(({ tokens }, i) => new Array<number>(tokens).fill(advantages[i]));
   const { clipLow, clipHigh } = settings.train;
-  const clipped = surrogateStatistics(outcome.ratio, tokenAdvantages, { clipLow, clipHigh, ratioLow: 0, ratioHigh: Number.POSITIVE_INFINITY });
+  const clipped = surrogateStatistics(outcome.ratio, tokenAdvantages, {
+    clipLow,
+    clipHigh,
+    ratioLow: 0,
+    ratioHigh: Number.POSITIVE_INFINITY,
+  });
   const differences = outcome.ratio.map((ratio) => Math.abs(Math.log(ratio)));
   return {
     reward: of.reward,

@@ -7,10 +7,9 @@
 // twice. The run resumes from its last saved state.
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { openBackend } from "../engine/index.ts";
 import {
-  choice,
   type CommandContext,
+  choice,
   defineSettings,
   ensureFolder,
   integer,
@@ -19,7 +18,16 @@ import {
   runCommand,
   text,
 } from "../engine/host/index.ts";
-import { initialise, loadChat, loadModel, loadTokenizer, makeWeights, openConfig, saveWeights } from "../model/index.ts";
+import { openBackend } from "../engine/index.ts";
+import {
+  initialise,
+  loadChat,
+  loadModel,
+  loadTokenizer,
+  makeWeights,
+  openConfig,
+  saveWeights,
+} from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { openEnvironment } from "./environments/open.ts";
 import { workedDialogue } from "./environments/worked-dialogues.ts";

@@ -21,7 +21,14 @@ export function readSafetensorsFixture(name: string): Map<string, FixtureTensor>
   const headerLength = Number(bytes.readBigUInt64LE(0));
   const header = JSON.parse(bytes.subarray(8, 8 + headerLength).toString("utf8")) as Record<string, HeaderEntry>;
   const tensors = new Map<string, FixtureTensor>();
-  for (const [tensor, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
+  for (const [
+    tensor,
+    {
+      dtype,
+      shape,
+      data_offsets: [from, to],
+    },
+  ] of Object.entries(header)) {
     if (tensor === "__metadata__") continue;
     const own = new Uint8Array(bytes.subarray(8 + headerLength + from, 8 + headerLength + to)).buffer;
     if (dtype === "F64") tensors.set(tensor, { shape, values: new Float64Array(own) });

@@ -1,7 +1,7 @@
 // The plain-TypeScript backend: typed arrays and loops. It says what every kernel means; gradient checks run on it in
 // float64. Its buffer limit can be set, so that the cutting of tensors into segments is tested against whole ones.
 import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch } from "../backend.ts";
-import { bytesPerElement, type DType, newArray, type NumberArray } from "../dtype.ts";
+import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
 
 interface CpuBuffer extends BufferHandle {
   readonly array: NumberArray;
@@ -64,7 +64,9 @@ export class CpuBackend implements Backend {
 
   dispatch({ kernel, buffers, params, constants }: Dispatch): void {
     const names = Object.keys(kernel.bindings);
-    const views = Object.fromEntries(buffers.map(({ buffer, base }, i) => [names[i], this.#array(buffer).subarray(base)]));
+    const views = Object.fromEntries(
+      buffers.map(({ buffer, base }, i) => [names[i], this.#array(buffer).subarray(base)]),
+    );
     const start = performance.now();
     kernel.cpu(views, params, constants);
     this.#statistics.waitMs += performance.now() - start;

@@ -7,6 +7,9 @@ export function accumulate(
   for (let i = 0; i < rows * rowSize; i++) y[i] = (addToY ? y[i] : 0) + factor * x[i];
 }
 
-export function fill({ y }: { y: NumberArray }, { rows, rowSize, value }: { rows: number; rowSize: number; value: number }): void {
+export function fill(
+  { y }: { y: NumberArray },
+  { rows, rowSize, value }: { rows: number; rowSize: number; value: number },
+): void {
   y.fill(value, 0, rows * rowSize);
 }

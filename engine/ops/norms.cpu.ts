@@ -21,15 +21,7 @@ export function tensorSquares(
 
 export function directionSquares(
   { partial }: { partial: NumberArray },
-  {
-    quadLow,
-    quadHigh,
-    count,
-    key0,
-    key1,
-    name0,
-    name1,
-  }: Stream & { quadLow: number; quadHigh: number; count: number },
+  { quadLow, quadHigh, count, key0, key1, name0, name1 }: Stream & { quadLow: number; quadHigh: number; count: number },
   { PIECE }: Constants,
 ): void {
   const first = 4 * (quadHigh * 2 ** 32 + quadLow);

@@ -26,7 +26,7 @@ const tensorSquaresKernel = defineKernel({
   workgroups: ({ count }) => [piecesOf(count)],
 });
 
-const directionSquaresKernel = defineKernel({
+export const directionSquaresKernel = defineKernel({
   name: "directionSquares",
   bindings: { partial: { access: "write" } },
   /** The first quad of elements in 64 bits, a multiple of 2²⁸, and how many elements from there on. */

@@ -5,7 +5,7 @@ import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch 
 import { bytesPerElement, type DType, type NumberArray } from "../dtype.ts";
 import { asError, DeviceError } from "../errors.ts";
 import { type AnyKernel, parameterBlock } from "../kernel.ts";
-import { Pipelines, blockBytes } from "./pipelines.ts";
+import { blockBytes, Pipelines } from "./pipelines.ts";
 import { BufferPool, type PooledBuffer } from "./pool.ts";
 
 // Dawn's names for usages and stages (GPUBufferUsage and the like), where browsers have them.
@@ -130,8 +130,7 @@ export class WebGpuBackend implements Backend {
     const kernels = this.#kernels;
     this.device.popErrorScope().then(
       (error) => {
-        if (error !== null)
-          this.#failure ??= new DeviceError(`${[...new Set(kernels)].join(", ")}: ${error.message}`);
+        if (error !== null) this.#failure ??= new DeviceError(`${[...new Set(kernels)].join(", ")}: ${error.message}`);
       },
       (error) => {
         this.#failure ??= new DeviceError(asError(error).message);
@@ -145,7 +144,9 @@ export class WebGpuBackend implements Backend {
     this.#encodeMs += performance.now() - start;
   }
 
-  async read(ranges: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[]): Promise<NumberArray[]> {
+  async read(
+    ranges: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[],
+  ): Promise<NumberArray[]> {
     this.flush();
     let bytes = 0;
     const places = ranges.map(({ length, dtype }) => {
@@ -156,7 +157,8 @@ export class WebGpuBackend implements Backend {
     const staging = this.#takeStaging(Math.max(bytes, 8));
     const encoder = this.device.createCommandEncoder();
     ranges.forEach(({ buffer, base, length }, i) => {
-      if (length > 0) encoder.copyBufferToBuffer((buffer as PooledBuffer).gpu, base * 4, staging, places[i], length * 4);
+      if (length > 0)
+        encoder.copyBufferToBuffer((buffer as PooledBuffer).gpu, base * 4, staging, places[i], length * 4);
     });
     this.device.queue.submit([encoder.finish()]);
     const start = performance.now();
@@ -245,10 +247,17 @@ export class WebGpuBackend implements Backend {
     if (index >= 0) return this.#staging.splice(index, 1)[0];
     if (this.#staging.length > 4) this.#staging.shift()?.destroy();
     const size = 2 ** Math.ceil(Math.log2(Math.max(bytes, 4096)));
-    return this.device.createBuffer({ label: "staging", size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    return this.device.createBuffer({
+      label: "staging",
+      size,
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    });
   }
 
-  #workgroups(kernel: AnyKernel, asked: readonly [number] | readonly [number, number, number]): [number, number, number] | null {
+  #workgroups(
+    kernel: AnyKernel,
+    asked: readonly [number] | readonly [number, number, number],
+  ): [number, number, number] | null {
     const [x, y, z] = asked.length === 1 ? [asked[0], 1, 1] : asked;
     if (x === 0 || y === 0 || z === 0) return null;
     if (asked.length === 1 && x > this.#maxGroups) {

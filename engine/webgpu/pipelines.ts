@@ -48,7 +48,10 @@ export class Pipelines {
     for (const buffer of buffers) key += ` ${buffer.id}`;
     const found = this.#groups.get(key);
     if (found !== undefined) return found;
-    const entries: GPUBindGroupEntry[] = buffers.map((buffer, binding) => ({ binding, resource: { buffer: buffer.gpu } }));
+    const entries: GPUBindGroupEntry[] = buffers.map((buffer, binding) => ({
+      binding,
+      resource: { buffer: buffer.gpu },
+    }));
     entries.push({ binding: buffers.length, resource: { buffer: this.#uniforms, size: blockBytes } });
     const group = this.#device.createBindGroup({ label: kernel.name, layout: this.#layout(kernel).group, entries });
     this.#groups.set(key, group);
@@ -81,7 +84,10 @@ export class Pipelines {
       buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: blockBytes },
     });
     const group = this.#device.createBindGroupLayout({ label: kernel.name, entries });
-    const layout = { group, pipeline: this.#device.createPipelineLayout({ label: kernel.name, bindGroupLayouts: [group] }) };
+    const layout = {
+      group,
+      pipeline: this.#device.createPipelineLayout({ label: kernel.name, bindGroupLayouts: [group] }),
+    };
     this.#layouts.set(kernel.name, layout);
     return layout;
   }

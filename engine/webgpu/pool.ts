@@ -72,9 +72,16 @@ export class BufferPool {
 
   #create(capacity: number, label: string): PooledBuffer {
     if (capacity > this.#maxBufferBytes)
-      throw new OutOfMemoryError(`${label}: a buffer of ${capacity} bytes is above the limit of ${this.#maxBufferBytes}.`);
+      throw new OutOfMemoryError(
+        `${label}: a buffer of ${capacity} bytes is above the limit of ${this.#maxBufferBytes}.`,
+      );
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    return { id: this.#next++, bytes: capacity, capacity, gpu: this.#device.createBuffer({ label, size: capacity, usage }) };
+    return {
+      id: this.#next++,
+      bytes: capacity,
+      capacity,
+      gpu: this.#device.createBuffer({ label, size: capacity, usage }),
+    };
   }
 }
 

@@ -79,11 +79,25 @@ describe("engine/ops/random", (test) => {
     const rows = all.length;
     for (const { name, backend } of await testBackends())
       await scopeAsync(async () => {
-        const counters = fromArray(backend, all.flatMap((one) => [...one.counter]), [rows, 4], "u32");
-        const keys = fromArray(backend, all.flatMap((one) => [...one.key]), [rows, 2], "u32");
+        const counters = fromArray(
+          backend,
+          all.flatMap((one) => [...one.counter]),
+          [rows, 4],
+          "u32",
+        );
+        const keys = fromArray(
+          backend,
+          all.flatMap((one) => [...one.key]),
+          [rows, 2],
+          "u32",
+        );
         const words = empty(backend, [rows, 4], "u32");
         run(philoxWordsKernel, { counters, keys, words }, {});
-        assert.deepEqual(quadsIn(await words.read()), all.map((one) => one.output), name);
+        assert.deepEqual(
+          quadsIn(await words.read()),
+          all.map((one) => one.output),
+          name,
+        );
       });
   });
 
@@ -100,7 +114,12 @@ describe("engine/ops/random", (test) => {
         assertClose(`${name}: gumbel of ${word}`, [gumbels[4 * i]], [gumbel], promised);
       });
       const [, , fourNormals] = await valuesOf(backend, Uint32Array.from(quads.flatMap((one) => [...one.words])));
-      assertClose(`${name}: normals`, fourNormals, quads.flatMap((one) => one.normals), promised);
+      assertClose(
+        `${name}: normals`,
+        fourNormals,
+        quads.flatMap((one) => one.normals),
+        promised,
+      );
     }
   });
 
@@ -185,7 +204,8 @@ describe("engine/ops/random", (test) => {
       writeNormals(y, keyOf("direction|1|0|delta"), wordsOf("moments"));
       return y.read();
     });
-    const moment = (power: number): number => Float64Array.from(values, (z) => z ** power).reduce((a, b) => a + b) / size;
+    const moment = (power: number): number =>
+      Float64Array.from(values, (z) => z ** power).reduce((a, b) => a + b) / size;
     // Standard errors of the first four moments: √1, √2, √15, √96 over √size; five of them.
     const allowed = (variance: number): number => 5 * Math.sqrt(variance / size);
     [
