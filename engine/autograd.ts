@@ -13,7 +13,7 @@ export interface Node {
   inputs: Readonly<Record<string, Tensor>>;
   outputs: Readonly<Record<string, Tensor>>;
   backward: (upstream: Record<string, Tensor>, targets: Record<string, GradientTarget>) => void;
-  /** For views: the gradient of the output, reshaped, is the gradient of the input, and needs no work. */
+  /** For views: the gradient of the output, reshaped, is the gradient of the input, mostly without work. */
   isView?: boolean;
 }
 
@@ -120,7 +120,7 @@ export class Recording<T> {
           );
           const { targets, repeats } = targetsOf(node, gradients, made, store);
           node.backward(upstream, targets);
-          for (const { from, into } of repeats) accumulate(from, into);
+          for (const { from, into } of repeats) pass(from, { tensor: into, add: true });
         }
       });
       for (const [, output] of outputs) {
@@ -179,16 +179,17 @@ function targetsOf(
   return { targets, repeats };
 }
 
-/** into += from */
-function accumulate(from: Tensor, into: Tensor): void {
-  run(accumulateKernel, { x: from, y: { tensor: into, add: true } }, { rowSize: from.rowSize, factor: 1 });
+/** into = from, or into += from: as many elements, under shapes and with cuts of their own. */
+function pass(from: Tensor, { tensor, add }: GradientTarget): void {
+  const flat = [from.size];
+  run(accumulateKernel, { x: from.view(flat), y: { tensor: tensor.view(flat), add } }, { rowSize: 1, factor: 1 });
 }
 
 /** A gradient that may be added to: seeds belong to the caller, so they are copied first. */
 function owned(present: Gradient, gradients: Map<Tensor, Gradient>, of: Tensor): Tensor {
   if (present.owned) return present.tensor;
   const copy = keep(empty(of.backend, of.shape, of.dtype, "gradient"));
-  run(accumulateKernel, { x: present.tensor, y: { tensor: copy, add: false } }, { rowSize: of.rowSize, factor: 1 });
+  pass(present.tensor, { tensor: copy, add: false });
   gradients.set(of, { tensor: copy, owned: true });
   return copy;
 }
@@ -198,22 +199,28 @@ function passView(node: Node, gradients: Map<Tensor, Gradient>, made: ReadonlySe
   const { y } = node.outputs;
   const upstream = gradients.get(y);
   if (upstream === undefined) return;
-  const same = upstream.tensor.view(x.shape);
   if (made.has(x)) {
     const present = gradients.get(x);
-    if (present === undefined) {
-      gradients.set(x, { tensor: same, owned: upstream.owned });
+    if (present !== undefined) pass(upstream.tensor, { tensor: owned(present, gradients, x), add: true });
+    else if (isCutBetweenRows(upstream.tensor, x)) {
+      gradients.set(x, { tensor: upstream.tensor.view(x.shape), owned: upstream.owned });
       gradients.delete(y);
     } else {
-      const into = owned(present, gradients, x);
-      accumulate(same, into);
+      const copy = keep(empty(x.backend, x.shape, x.dtype, "gradient"));
+      pass(upstream.tensor, { tensor: copy, add: false });
+      gradients.set(x, { tensor: copy, owned: true });
     }
     return;
   }
   const target = store.target(x);
   if (target === undefined) return;
-  run(accumulateKernel, { x: same, y: { tensor: target, add: store.has(x) } }, { rowSize: x.rowSize, factor: 1 });
+  pass(upstream.tensor, { tensor: target, add: store.has(x) });
   store.mark(x);
+}
+
+/** Whether a gradient, whose segments are cut by its own shape, can be seen under x's: not where a cut lies inside a row. */
+function isCutBetweenRows({ segments, rowSize }: Tensor, x: Tensor): boolean {
+  return segments.length === 1 || segments.every(({ rows }) => Number.isInteger((rows * rowSize) / x.rowSize));
 }
 
 function zerosLike(tensor: Tensor): Tensor {

@@ -43,6 +43,8 @@ export interface KernelDefinition<
   uses?: readonly string[];
   /** Constants that specialise a pipeline, with their usual values. */
   constants?: Constants;
+  /** Constants that callers give in place of usual ones, one set for each form of the body: `npm run check` compiles all. */
+  variants?: readonly Constants[];
   /** Workgroups of one cell; a single count past the adapter's limit is folded into two axes (`flatWorkgroup` undoes it). */
   workgroups: (
     params: KernelParams<A, B, P>,
@@ -60,6 +62,7 @@ export interface Kernel<
   readonly axes: Readonly<Record<A, AxisKind>>;
   readonly params: P;
   readonly constants: Constants;
+  readonly variants: readonly Constants[];
   readonly uses: readonly string[];
 }
 
@@ -70,6 +73,7 @@ export interface AnyKernel {
   readonly bindings: Readonly<Record<string, Binding>>;
   readonly params: Readonly<Record<string, ParamType>>;
   readonly constants: Constants;
+  readonly variants: readonly Constants[];
   readonly uses: readonly string[];
   readonly wgsl: URL;
   readonly cpu: (bindings: Record<string, NumberArray>, params: Record<string, number>, constants: Constants) => void;
@@ -94,6 +98,7 @@ export function defineKernel<
     axes: definition.axes ?? ({} as Readonly<Record<A, AxisKind>>),
     params: definition.params ?? ({} as P),
     constants: definition.constants ?? {},
+    variants: definition.variants ?? [],
     uses: definition.uses ?? [],
   };
   known.set(kernel.name, eraseKernel(kernel));

@@ -1,15 +1,17 @@
 // From the files of a run folder to its figures and report.html. Needs no GPU, and reads nothing that a resume could change.
 //
 //   node landscape/report.ts RUN            draws everything again
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { extname, join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import {
   defineSettings,
   ensureFolder,
+  lockFolder,
   MemberFile,
-  openJournal,
+  readJournal,
   readJson,
   readText,
   readTomlFile,
@@ -33,10 +35,11 @@ import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { readPoints } from "./points.ts";
 import { renderReport } from "./report-page.ts";
-import type { StudySettings } from "./run-folder.ts";
+import { readProvenance, runName, type StudySettings } from "./run-folder.ts";
 import { studySettings } from "./settings.ts";
 import type { Summary } from "./summary.ts";
 import { cellSchema, referenceSchema, summariseSlice } from "./sweep.ts";
+import { summaryTable } from "./table.ts";
 
 export function stepName(step: number): string {
   return `step-${String(step).padStart(6, "0")}`;
@@ -57,42 +60,66 @@ export interface MeasuredSlice {
 }
 
 /** Makes points.csv and summary.json of every slice that has cells. */
-export function summariseRun(folder: string, settings: StudySettings): MeasuredSlice[] {
+export async function summariseRun(
+  folder: string,
+  settings: StudySettings,
+  signal: AbortSignal,
+): Promise<MeasuredSlice[]> {
   const found: MeasuredSlice[] = [];
   for (const step of settings.landscape.steps)
     for (let slice = 0; slice < settings.landscape.slices; slice++) {
       const place = sliceFolder(folder, step, slice);
       if (!existsSync(join(place, "cells.jsonl")) || !existsSync(referencePath(folder, step))) continue;
+      await heed(signal);
       const reference = readJson(referencePath(folder, step), referenceSchema);
       found.push({ step, slice, summary: summariseSlice(place, settings, reference, slice) });
     }
   return found;
 }
 
-/** Draws figures (SVG, PNG, CSV) and report.html. */
-export function drawRun(
+/** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */
+export async function drawRun(
   folder: string,
   settings: StudySettings,
   slices: readonly MeasuredSlice[],
-  notes: readonly string[],
-): void {
+  signal: AbortSignal,
+): Promise<void> {
   const study: Study = {
-    name: settings.out.split(/[\\/]/).filter(Boolean).at(-1) ?? "study",
-    settings: settingRows(settings),
-    notes,
+    name: runName(folder),
+    settings: settingRows(folder, settings),
+    notes: notesOf(folder),
     training: trainingRows(folder),
     maps: slices.map((measured) => mapOf(folder, settings, measured)),
     intervalName: intervalName(slices),
   };
   const place = join(folder, "figures");
   ensureFolder(place);
+  const written = new Set<string>();
   for (const draw of studyFigures(study).values()) {
+    await heed(signal);
     const { name, svg, csv } = draw();
-    writeAtomic(join(place, `${name}.svg`), svg);
-    writeAtomic(join(place, `${name}.csv`), csv);
-    writeAtomic(join(place, `${name}.png`), renderPng(svg, pixelsOf(180, 200)));
+    const files = { svg, csv, png: renderPng(svg, pixelsOf(180, 200)) };
+    for (const [ending, content] of Object.entries(files)) {
+      writeAtomic(join(place, `${name}.${ending}`), content);
+      written.add(`${name}.${ending}`);
+    }
   }
+  removeOutdated(place, written);
   writeAtomic(join(folder, "report.html"), renderReport(study));
+}
+
+/** Lets Ctrl-C through: nothing here waits for anything, so signals would be heard only at the end. */
+async function heed(signal: AbortSignal): Promise<void> {
+  await setImmediate();
+  signal.throwIfAborted();
+}
+
+/** Figures are named otherwise when a run has several slices: those of the same subjects that were not drawn now go. */
+function removeOutdated(place: string, written: ReadonlySet<string>): void {
+  const subject = (file: string): string => file.slice(0, -extname(file).length).replace(/-slice-\d+$/, "");
+  const subjects = new Set([...written].map(subject));
+  for (const file of readdirSync(place))
+    if (!written.has(file) && /\.(svg|csv|png)$/.test(file) && subjects.has(subject(file))) rmSync(join(place, file));
 }
 
 /** An interval is called by its share only where simulated coverage bears that out. */
@@ -104,10 +131,17 @@ function intervalName(slices: readonly MeasuredSlice[]): string {
     : `jackknife interval over prompts (simulated coverage from ${(100 * least).toFixed(0)}%)`;
 }
 
-function settingRows(settings: StudySettings): { key: string; value: string }[] {
-  return [...studySettings.byKey]
+/** The settings that shaped the results; what was given as a path goes by its name. */
+function settingRows(folder: string, settings: StudySettings): { key: string; value: string }[] {
+  const { model, names } = readProvenance(folder);
+  const given = [...studySettings.byKey]
     .filter(([, setting]) => !setting.isFree)
     .map(([key]) => ({ key, value: valueText(settingValue(settings, key)) }));
+  return [
+    { key: "model", value: model.isEmbedded ? "the one that comes with the program" : model.name },
+    { key: "names", value: names === null ? "the built-in generator" : names.name },
+    ...given,
+  ];
 }
 
 const metricsLine = z.object({
@@ -182,8 +216,7 @@ const conversationLine = z.object({
 });
 
 function conversationsOf(place: string): CellConversations[] {
-  const { journal, records } = openJournal(join(place, "cells.jsonl"), cellSchema);
-  journal.close();
+  const { records } = readJournal(join(place, "cells.jsonl"), cellSchema);
   const { members } = MemberFile.open(
     join(place, "rollouts.jsonl.gz"),
     records.map(({ conversationBytes }) => conversationBytes),
@@ -205,8 +238,8 @@ function conversationsOf(place: string): CellConversations[] {
 }
 
 /** What the report of the tiny study must say plainly; of another study nothing is known beforehand. */
-export function notesOf(folder: string, settings: StudySettings): string[] {
-  if (settings.model.path !== "") return [];
+function notesOf(folder: string): string[] {
+  if (!readProvenance(folder).model.isEmbedded) return [];
   const first = trainingRows(folder).find(({ step }) => step === 0)?.evalReward;
   return [
     "The low reward at step 0 is engineered: in the supervised warm start four of five turns left off the tags that the task asks for, so that there is something to learn.",
@@ -223,11 +256,19 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
     summary: "Draws the figures and report.html of a run folder again, from its files alone.",
     settings: defineSettings({}),
     positional: [{ name: "RUN", meaning: "the run folder", required: true }],
-    main: async ({ positionals: [folder], progress }) => {
+    examples: [["node landscape/report.ts runs/tiny", "writes runs/tiny/report.html and runs/tiny/figures"]],
+    main: async ({ positionals: [folder], progress, signal }) => {
       const path = join(folder, "config.toml");
       if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
-      const settings = { ...resolveSettings(studySettings, [readTomlFile(studySettings, path)]), out: folder };
-      drawRun(folder, settings, summariseRun(folder, settings), notesOf(folder, settings));
-      progress.line(`Report: ${join(folder, "report.html")}`);
+      const release = lockFolder(folder);
+      try {
+        const settings = resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
+        const slices = await summariseRun(folder, settings, signal);
+        await drawRun(folder, settings, slices, signal);
+        if (slices.length > 0) process.stdout.write(`${summaryTable(slices)}\n`);
+        progress.line(`Report: ${join(folder, "report.html")}`);
+      } finally {
+        release();
+      }
     },
   });

@@ -2,19 +2,39 @@
 // output is there already, so the same command goes on wherever an earlier one stopped.
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { ensureFolder, formatDuration, killPoint, type Progress, readJson, writeAtomic } from "../engine/host/index.ts";
+import {
+  ensureFolder,
+  expectDiskSpace,
+  formatDuration,
+  killPoint,
+  type Progress,
+  readJournal,
+  writeAtomic,
+} from "../engine/host/index.ts";
 import { type Backend, type OpenedBackend, openBackend } from "../engine/index.ts";
 import { type Chat, loadChat, loadModel, loadTokenizer } from "../model/index.ts";
-import { checkpointFolder, type Environment, openEnvironment, train, trainedSteps } from "../rl/index.ts";
-import { drawRun, type MeasuredSlice, notesOf, referencePath, sliceFolder, summariseRun } from "./report.ts";
-import { claimProvenance, claimSettings, openRunFolder, type StudySettings } from "./run-folder.ts";
-import { isSwept, prepareReference, referenceSchema, sweep } from "./sweep.ts";
+import {
+  checkpointFolder,
+  type Environment,
+  expectSound,
+  isKept,
+  openEnvironment,
+  train,
+  trainedSteps,
+} from "../rl/index.ts";
+import { drawRun, type MeasuredSlice, referencePath, sliceFolder, summariseRun } from "./report.ts";
+import {
+  checkOrigin,
+  checkSettings,
+  claimFolder,
+  embeddedModel,
+  openRunFolder,
+  originOf,
+  type StudySettings,
+} from "./run-folder.ts";
+import { cellSchema, prepareReference, sweep } from "./sweep.ts";
 import { summaryTable } from "./table.ts";
 import { Timings } from "./timings.ts";
-
-/** The model that comes with the program. */
-export const embeddedModel = fileURLToPath(new URL("./presets/tiny/checkpoint", import.meta.url));
 
 interface Part {
   backend: Backend;
@@ -28,17 +48,25 @@ interface Part {
   timings: Timings;
 }
 
+/**
+ * @throws RunFolderError when the folder is of another study, adapter or model, or in use; it is then as it was
+ */
 export async function runStudy(settings: StudySettings, progress: Progress, signal: AbortSignal): Promise<void> {
   const folder = settings.out;
   const start = performance.now();
-  const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter });
-  progress.line(adapterLine(opened));
   const release = openRunFolder(folder);
+  let backend: Backend | undefined;
   try {
-    claimSettings(folder, settings);
+    checkSettings(folder, settings);
+    const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter });
+    backend = opened.backend;
+    progress.line(adapterLine(opened));
     const modelFolder = settings.model.path === "" ? embeddedModel : settings.model.path;
+    const origin = await originOf(backend, modelFolder, settings.environment.names);
+    const isFinished = isTrained(folder, settings) && slicesToSweep(folder, settings).length === 0;
+    checkOrigin(folder, origin, isFinished);
     const part: Part = {
-      backend: opened.backend,
+      backend,
       chat: await loadChat(modelFolder, await loadTokenizer(modelFolder)),
       environment: await openEnvironment(settings.environment),
       settings,
@@ -46,19 +74,22 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       modelFolder,
       progress,
       signal,
-      timings: new Timings(folder, opened.backend),
+      timings: new Timings(folder, backend),
     };
-    claimProvenance(folder, opened.backend, modelFolder);
+    claimFolder(folder, settings, origin);
+    if (isFinished) progress.line("Training and landscape are complete: only the report is made again.");
     await trainPart(part);
     await sweepPart(part);
-    const slices = reportPart(part);
+    const slices = await reportPart(part);
     const share = part.timings.finish((performance.now() - start) / 1000);
-    process.stdout.write(`${summaryTable(folder, slices)}\n`);
-    progress.line(share);
+    process.stdout.write(`${summaryTable(slices)}\n`);
+    if (!isFinished) progress.line(share);
+    progress.line(`Maps and curves: ${join(folder, "figures")}`);
     progress.line(`Report: ${join(folder, "report.html")}   (${formatDuration(performance.now() - start)})`);
   } finally {
+    if (signal.aborted) progress.line("Stopped. The same command goes on from here.");
     release();
-    opened.backend.destroy();
+    backend?.destroy();
   }
 }
 
@@ -68,12 +99,19 @@ export function adapterLine({ backend, adapter, fasterHint }: OpenedBackend): st
   return `Adapter: ${backend.description} (${kind})${fasterHint === null ? "" : `\n  ${fasterHint}`}`;
 }
 
+function isTrained(folder: string, { train: { checkpoints, steps } }: StudySettings): boolean {
+  return checkpoints.every((step) => isKept(folder, step)) && trainedSteps(join(folder, "state")) === steps;
+}
+
 async function trainPart(part: Part): Promise<void> {
   const { backend, chat, environment, settings, folder, modelFolder, progress, signal, timings } = part;
-  const kept = settings.train.checkpoints.every((step) => existsSync(checkpointFolder(folder, step)));
-  if (kept && trainedSteps(join(folder, "state")) === settings.train.steps) return;
+  if (isTrained(folder, settings)) return;
   const { config, weights } = await loadModel(backend, modelFolder, { trainable: true });
   try {
+    const missing = settings.train.checkpoints.filter((step) => !isKept(folder, step)).length;
+    // A state is the weights and both moments; a slot is whole beside the one that is replaced.
+    const states = existsSync(join(folder, "state")) ? 1 : 3;
+    expectDiskSpace(folder, (missing + 3 * states) * weights.memory().values, "training");
     await timings.measure("training", () =>
       train({
         model: { backend, config, weights },
@@ -94,16 +132,13 @@ async function trainPart(part: Part): Promise<void> {
 
 async function sweepPart(part: Part): Promise<void> {
   const { backend, chat, environment, settings, folder, progress, signal, timings } = part;
-  const { steps, slices, points } = settings.landscape;
-  const todo = steps.flatMap((step) =>
-    Array.from({ length: slices }, (_, slice) => ({ step, slice })).filter(
-      ({ step: s, slice }) => !isWhole(part, s, slice),
-    ),
-  );
+  const todo = slicesToSweep(folder, settings);
   if (todo.length === 0) return;
-  const phase = progress.phase("landscape", todo.length * points ** 2, "cells");
+  const done = todo.reduce((sum, slice) => sum + slice.done, 0);
+  const phase = progress.phase("landscape", todo.length * settings.landscape.points ** 2, "cells", done);
   for (const step of new Set(todo.map((one) => one.step))) {
     signal.throwIfAborted();
+    expectSound(folder, step);
     const { config, weights } = await loadModel(backend, checkpointFolder(folder, step));
     try {
       const context = {
@@ -129,20 +164,27 @@ async function sweepPart(part: Part): Promise<void> {
   phase.done();
 }
 
-function isWhole({ folder, settings }: Part, step: number, slice: number): boolean {
-  return (
-    existsSync(join(sliceFolder(folder, step, slice), "cells.jsonl")) &&
-    existsSync(referencePath(folder, step)) &&
-    readJson(referencePath(folder, step), referenceSchema).tokens.length === settings.landscape.reference.prompts &&
-    isSwept(sliceFolder(folder, step, slice), settings)
-  );
+/** Slices with cells to measure, and how many each has. */
+function slicesToSweep(folder: string, settings: StudySettings): { step: number; slice: number; done: number }[] {
+  const { steps, slices, points } = settings.landscape;
+  return steps
+    .flatMap((step) =>
+      Array.from({ length: slices }, (_, slice) => ({ step, slice, done: cellsDone(folder, step, slice) })),
+    )
+    .filter(({ done }) => done < points ** 2);
 }
 
-function reportPart({ settings, folder, timings }: Part): MeasuredSlice[] {
-  return timings.measureNow("statistics and report", () => {
-    const slices = summariseRun(folder, settings);
+function cellsDone(folder: string, step: number, slice: number): number {
+  const path = join(sliceFolder(folder, step, slice), "cells.jsonl");
+  if (!existsSync(path) || !existsSync(referencePath(folder, step))) return 0;
+  return readJournal(path, cellSchema).records.length;
+}
+
+async function reportPart({ settings, folder, signal, timings }: Part): Promise<MeasuredSlice[]> {
+  return timings.measure("statistics and report", async () => {
+    const slices = await summariseRun(folder, settings, signal);
     killPoint("report");
-    drawRun(folder, settings, slices, notesOf(folder, settings));
+    await drawRun(folder, settings, slices, signal);
     return slices;
   });
 }

@@ -1,42 +1,35 @@
 // The short table that a study ends with.
-import { join } from "node:path";
 import type { Estimate } from "./estimands.ts";
 import type { MeasuredSlice } from "./report.ts";
 
+const columns: readonly (readonly [title: string, cell: (slice: MeasuredSlice) => string])[] = [
+  ["step", ({ step }) => String(step)],
+  ["slice", ({ slice }) => String(slice)],
+  ["R(0,0)", ({ summary }) => estimate(summary.originReward)],
+  ["r(KL, R)", ({ summary }) => estimate(summary.r)],
+  ["r∞", ({ summary }) => estimate(summary.rInfinity)],
+  ["within ring", ({ summary }) => estimate(summary.withinRing)],
+  ["KL edge", ({ summary }) => number(summary.klAtMidEdges, 4)],
+  ["KL corner", ({ summary }) => number(summary.klAtCorners, 4)],
+  ["A ≠ 0", ({ summary: { advantages } }) => `${advantages.nonZero}/${advantages.groups}`],
+  ["floor", ({ summary: { floor } }) => `${(100 * floor.share).toFixed(0)}%${floor.isFlagged ? "*" : ""}`],
+];
+
 /** One row a swept slice. Undetermined estimates say so. */
-export function summaryTable(folder: string, slices: readonly MeasuredSlice[]): string {
-  const header = [
-    "step",
-    "slice",
-    "R(0,0)",
-    "r(KL, R)",
-    "r∞",
-    "within ring",
-    "KL mid-edge",
-    "KL corner",
-    "groups with A ≠ 0",
-    "floor",
-  ];
-  const rows = slices.map(({ step, slice, summary }) => [
-    String(step),
-    String(slice),
-    estimate(summary.originReward),
-    estimate(summary.r),
-    estimate(summary.rInfinity),
-    estimate(summary.withinRing),
-    number(summary.klAtMidEdges, 4),
-    number(summary.klAtCorners, 4),
-    `${summary.advantages.nonZero}/${summary.advantages.groups}`,
-    `${(100 * summary.floor.share).toFixed(0)}%`,
-  ]);
+export function summaryTable(slices: readonly MeasuredSlice[]): string {
+  const rows = slices.map((slice) => columns.map(([, cell]) => cell(slice)));
+  const header = columns.map(([title]) => title);
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)));
   const line = (cells: readonly string[]): string =>
     cells.map((cell, column) => cell.padStart(widths[column])).join("  ");
   return [
     line(header),
     ...rows.map(line),
-    "Brackets: delete-one-prompt jackknife. r is the correlation of the two maps at this budget, r∞ what is left of it without rollout noise.",
-    `Maps and curves: ${join(folder, "figures")}; the whole: ${join(folder, "report.html")}`,
+    "r: correlation of the two maps at this budget; r∞: free of rollout noise. ±: jackknife over prompts.",
+    "KL: nats a token, mean over the mid-edges and the corners. A ≠ 0: groups whose rewards differ.",
+    ...(slices.some(({ summary }) => summary.floor.isFlagged)
+      ? ["* More than half of all rollouts have reward 0: r then shows where the task fails altogether."]
+      : []),
   ].join("\n");
 }
 
@@ -44,8 +37,8 @@ function number(value: number | null, digits: number): string {
   return value === null ? "–" : value.toFixed(digits).replace("-", "−");
 }
 
+/** An interval lies evenly around its value (landscape/estimands.ts). */
 function estimate(of: Estimate | null): string {
   if (of === null || of.value === null) return "undetermined";
-  const interval = of.low === null || of.high === null ? "" : ` [${number(of.low, 2)}, ${number(of.high, 2)}]`;
-  return `${number(of.value, 2)}${interval}`;
+  return `${number(of.value, 2)}${of.high === null ? "" : ` ± ${number(of.high - of.value, 2)}`}`;
 }

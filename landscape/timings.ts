@@ -2,6 +2,7 @@
 // provenance) where clocks are read. The report holds none, so that a resumed run's equals an undisturbed one's.
 import { appendFileSync } from "node:fs";
 import { join } from "node:path";
+import { explained } from "../engine/host/index.ts";
 import type { Backend, BackendStatistics } from "../engine/index.ts";
 
 export class Timings {
@@ -14,21 +15,13 @@ export class Timings {
   }
 
   record(line: Readonly<Record<string, number | string>>): void {
-    appendFileSync(this.#path, `${JSON.stringify(line)}\n`);
+    explained(this.#path, () => appendFileSync(this.#path, `${JSON.stringify(line)}\n`));
   }
 
   async measure<T>(part: string, body: () => Promise<T>): Promise<T> {
     const before = this.#backend.statistics();
     const start = performance.now();
     const result = await body();
-    this.#part(part, start, before);
-    return result;
-  }
-
-  measureNow<T>(part: string, body: () => T): T {
-    const before = this.#backend.statistics();
-    const start = performance.now();
-    const result = body();
     this.#part(part, start, before);
     return result;
   }

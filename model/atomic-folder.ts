@@ -1,7 +1,7 @@
 // A folder that appears under its name only when it is whole: filled beside its place, then renamed. A kill leaves the old
-// state and at most a hidden `.NAME.partial`, which the next write of that name clears away. Two processes must not write
-// one name at a time: a run folder is locked for that.
-import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+// state and at most hidden leavings, which the next write of that name, or `settleFolders`, clears away. Two processes must
+// not write one name at a time: a run folder is locked for that.
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { ensureFolder, explained, killPoint, syncFolder } from "../engine/host/index.ts";
 
@@ -44,4 +44,17 @@ function exchange(path: string, partial: string, replaced: string, remove: (fold
     if (wasThere) renameSync(replaced, path);
     throw error;
   }
+}
+
+/** Clears what a kill left among the folders in `parent`: half of a new one goes, an old one without successor comes back. */
+export function settleFolders(parent: string): void {
+  if (!existsSync(parent)) return;
+  explained(parent, () => {
+    for (const name of readdirSync(parent)) {
+      const [, of, left] = /^\.(.+)\.(partial|replaced)$/.exec(name) ?? [];
+      if (left === undefined) continue;
+      if (left === "replaced" && !existsSync(join(parent, of))) renameSync(join(parent, name), join(parent, of));
+      else rmSync(join(parent, name), { recursive: true, force: true });
+    }
+  });
 }

@@ -1,5 +1,5 @@
 // The model floor's public face.
-export { writeFolderAtomically } from "./atomic-folder.ts";
+export { settleFolders, writeFolderAtomically } from "./atomic-folder.ts";
 export { type Batch, packSequences } from "./batch.ts";
 export { Chat, type GlueOptions, loadChat, type Message } from "./chat.ts";
 export {

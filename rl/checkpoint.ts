@@ -1,5 +1,7 @@
 // What a restart needs: weights, both moments, and where the run stood. Two slots are written in turn, so that the one
-// before is whole while the next is written; a damaged latest slot falls back to it, and says so.
+// before is whole while the next is written; a damaged latest slot falls back to it, and says so. Which slot a state goes
+// to depends on its step alone, and a state saved out of turn (by Ctrl-C) goes to the slot of the next one in turn: so a
+// run that was interrupted ends with the slots of one that was not.
 //
 // Not to be taken for a run's checkpoints: those are Hugging Face folders, kept for good (model/weights.ts writes them).
 import { existsSync } from "node:fs";
@@ -29,11 +31,19 @@ export interface TrainerState {
   readonly own: Readonly<Record<string, number>>;
 }
 
-/** Writes the state into the slot that is not the latest. Atomic; on the disk when it returns. */
-export async function saveState(folder: string, arena: ParameterArena, state: TrainerState): Promise<void> {
+/**
+ * Writes the state into one of the slots. Atomic; on the disk when it returns.
+ * @param every  steps from one state to the next
+ */
+export async function saveState(
+  folder: string,
+  arena: ParameterArena,
+  state: TrainerState,
+  every: number,
+): Promise<void> {
   const parts = await arena.readState();
   const tensors = [...parts].map(([name, { shape, data }]) => ({ name, dtype: "f32" as const, shape, data }));
-  await writeFolderAtomically(join(folder, slots[state.step % 2]), async (slot) => {
+  await writeFolderAtomically(join(folder, slots[Math.ceil(state.step / every) % 2]), async (slot) => {
     const path = join(slot, tensorsFile);
     await writeSafetensors(path, tensors);
     const trainer = { schemaVersion: 1, step: state.step, sha256: sha256File(path), own: state.own };
@@ -43,10 +53,13 @@ export async function saveState(folder: string, arena: ParameterArena, state: Tr
 
 /** Steps done according to the latest readable slot; null when there is none. */
 export function trainedSteps(folder: string): number | null {
-  const steps = slots
-    .map((slot) => join(folder, slot, trainerFile))
-    .filter((path) => existsSync(path))
-    .map((path) => readJson(path, trainerSchema).step);
+  const steps = slots.flatMap((slot) => {
+    try {
+      return [readJson(join(folder, slot, trainerFile), trainerSchema).step];
+    } catch {
+      return []; // not there, or damaged, which loadState tells
+    }
+  });
   return steps.length === 0 ? null : Math.max(...steps);
 }
 
@@ -83,7 +96,8 @@ export async function loadState(folder: string, arena: ParameterArena): Promise<
   }
   if (troubles.length === 0) return null;
   throw new RunFolderError(
-    `${folder}: no state can be loaded: ${troubles.join(" ")} Restore the folder from a copy, or start anew with another --out.`,
+    `${folder}: no state can be loaded: ${troubles.join(" ")} Restore the folder from a copy; or delete it, and the same ` +
+      "command trains again from the start, to the same results.",
   );
 }
 

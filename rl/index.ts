@@ -26,6 +26,7 @@ export {
 export { openEnvironment } from "./environments/open.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
+export { checkpointFolder, expectSound, isKept } from "./kept-checkpoints.ts";
 export { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
@@ -39,4 +40,4 @@ export {
   trainSettings,
 } from "./settings.ts";
 export { openTensorBoard } from "./tensorboard.ts";
-export { checkpointFolder, type TrainingContext, type TrainingSettings, tokenWeights, train } from "./trainer.ts";
+export { type TrainingContext, type TrainingSettings, tokenWeights, train } from "./trainer.ts";

@@ -1,7 +1,8 @@
 // metrics.jsonl: one line of JSON for each record of a run, in the order of steps, for people and pandas alike.
 // A resumed run's file must equal an undisturbed one's byte for byte. So nothing here is a time, and a file is opened at
 // the step that the run goes on from: lines of later steps, and a last line that was cut off, are taken away first.
-import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync } from "node:fs";
+import { explained, writeAll, writeAtomic } from "../engine/host/index.ts";
 import { FileError } from "../engine/index.ts";
 
 export type MetricValue = number | string | boolean | null;
@@ -30,7 +31,7 @@ export interface MetricsFile {
  * @throws FileError when a line that should stay is damaged
  */
 export function openMetrics(path: string, step: number): MetricsFile {
-  const file = openSync(path, "a+");
+  const file = explained(path, () => openSync(path, "a+"));
   let lastStep: number;
   let removedBytes: number;
   try {
@@ -55,12 +56,30 @@ export function openMetrics(path: string, step: number): MetricsFile {
       if (!Number.isSafeInteger(record.step) || record.step < 0 || record.step < lastStep)
         throw new Error(`${path}: expected a step from ${Math.max(lastStep, 0)} on, got ${record.step}`);
       const line = Buffer.from(`${JSON.stringify(record)}\n`);
-      for (let written = 0; written < line.length; ) written += writeSync(file, line, written);
-      fsyncSync(file);
+      explained(path, () => {
+        writeAll(file, line);
+        fsyncSync(file);
+      });
       lastStep = record.step;
     },
     close: () => closeSync(file),
   };
+}
+
+/**
+ * Takes metrics out of the record of `step`, if it is the last in the file: for a run that goes on beyond what was to be its
+ * last step, and had then measured more than a longer run does there.
+ */
+export function dropFromLast(path: string, step: number, isDropped: (metric: string) => boolean): void {
+  if (!existsSync(path)) return;
+  const lines = explained(path, () => readFileSync(path, "utf8")).split("\n");
+  const last = lines.length - 2; // after the last newline comes nothing
+  if (last < 0 || lines.at(-1) !== "" || stepOf(lines[last]) !== step) return;
+  const entries = Object.entries<unknown>(JSON.parse(lines[last]));
+  const kept = entries.filter(([metric]) => !isDropped(metric));
+  if (kept.length === entries.length) return;
+  lines[last] = JSON.stringify(Object.fromEntries(kept));
+  writeAtomic(path, lines.join("\n"));
 }
 
 /** Length in bytes of the lines up to `step`, and the step of the last of them. Steps never fall, so they are a prefix. */

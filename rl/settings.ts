@@ -11,14 +11,17 @@ function addsLater(before: readonly number[], after: readonly number[]): boolean
   );
 }
 
+/** Free, as are the paths of files: provenance.json holds the adapter and the files' contents, and a later command to them. */
 export const backendSettings = {
   backend: choice({
     default: "auto",
     options: ["auto", "webgpu", "cpu"],
+    changes: "free",
     meaning: "what computes: WebGPU where there is an adapter, or plain TypeScript",
   }),
   adapter: text({
     default: "auto",
+    changes: "free",
     meaning: "which adapter: auto, hardware, lavapipe, swiftshader, or a part of its name",
   }),
 } as const;
@@ -26,6 +29,7 @@ export const backendSettings = {
 export const modelSettings = {
   path: text({
     default: "",
+    changes: "free",
     meaning:
       "the model to start from: a folder in Hugging Face's layout; empty for the tiny one that comes with the program",
   }),
@@ -58,6 +62,7 @@ export const environmentSettings = {
   }),
   names: text({
     default: "",
+    changes: "free",
     meaning: "rows of names: a .json, .jsonl or .parquet file; empty for the built-in generator",
   }),
   namesPerRow: integer({ default: 12, min: 1, unit: "names", meaning: "names in a row of the built-in generator" }),

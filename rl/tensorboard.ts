@@ -7,8 +7,9 @@
 //
 // A file is never opened twice: each run, resumed or not, adds one to the folder, and TensorBoard reads them in the order
 // of their names. What a resumed run repeats is dropped by TensorBoard itself, at a session start that names the step.
-import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
+import { ensureFolder, explained, writeAll } from "../engine/host/index.ts";
 
 /** A file of scalars being written. Every record reaches the operating system at once; a torn last one is ignored. */
 export interface TensorBoardWriter {
@@ -24,12 +25,12 @@ export interface TensorBoardWriter {
  * @param resumeStep  the first step to come of a run that goes on: TensorBoard forgets points of this step and later
  */
 export function openTensorBoard(folder: string, wallTime: number, resumeStep?: number): TensorBoardWriter {
-  mkdirSync(folder, { recursive: true });
+  ensureFolder(folder);
   const { path, file } = createFile(folder, Math.floor(wallTime));
   let isOpen = true;
   const write = (event: Uint8Array) => {
     if (!isOpen) throw new Error(`${path}: written to after it was closed`);
-    writeAll(file, encodeRecord(event));
+    explained(path, () => writeAll(file, encodeRecord(event)));
   };
   write(encodeEvent(wallTime, 0, field(3, "brain.Event:2")));
   if (resumeStep !== undefined) write(encodeEvent(wallTime, resumeStep, field(7, varintField(1, 1))));
@@ -56,10 +57,6 @@ function createFile(folder: string, second: number): { path: string; file: numbe
       if (!(caught instanceof Error && "code" in caught && caught.code === "EEXIST")) throw caught;
     }
   }
-}
-
-function writeAll(file: number, bytes: Uint8Array): void {
-  for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written);
 }
 
 /** A TFRecord. */

@@ -11,14 +11,21 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ensureFolder, gzipMember, killPoint, type Progress, type Values, writeAtomic } from "../engine/host/index.ts";
-import { type AdamwSettings, type Normalisation, normalisationWeights, surrogateStatistics } from "../engine/index.ts";
-import { type Chat, saveWeights } from "../model/index.ts";
+import {
+  type AdamwSettings,
+  type Normalisation,
+  normalisationWeights,
+  RunFolderError,
+  surrogateStatistics,
+} from "../engine/index.ts";
+import type { Chat } from "../model/index.ts";
 import { groupAdvantages } from "./advantage.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { evaluate, summariseRollouts } from "./evaluate.ts";
+import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
 import { policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
-import { type MetricsRecord, openMetrics } from "./metrics-file.ts";
+import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
 import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
@@ -45,11 +52,10 @@ export interface TrainingContext {
   onTiming?: (record: { step: number; phase: string; seconds: number }) => void;
 }
 
-export function checkpointFolder(folder: string, step: number): string {
-  return join(folder, "checkpoints", `step-${String(step).padStart(6, "0")}`);
-}
-
-/** Trains to the last step, from wherever the run folder stands. */
+/**
+ * Trains to the last step, from wherever the run folder stands.
+ * @throws RunFolderError when no saved state is sound, or when a checkpoint is missing that training has passed
+ */
 export async function train(context: TrainingContext): Promise<void> {
   const { model, settings, folder, progress, signal } = context;
   const { steps, resumeEvery } = settings.train;
@@ -58,12 +64,19 @@ export async function train(context: TrainingContext): Promise<void> {
   if (resumed?.trouble)
     progress.line(`Going on from step ${resumed.state.step}, since a later state is damaged: ${resumed.trouble}`);
   const first = resumed === null ? 0 : resumed.state.step + 1;
-  if (first > steps) return;
   let tokensSeen = resumed?.state.own["tokensSeen"] ?? 0;
-  if (resumed !== null) model.weights.refreshCopies();
+  if (resumed !== null) {
+    model.weights.refreshCopies();
+    await completeCheckpoints(context, resumed.state.step);
+  }
+  if (first > steps) return;
 
   ensureFolder(folder);
-  const metrics = openMetrics(join(folder, "metrics.jsonl"), first - 1);
+  const metricsPath = join(folder, "metrics.jsonl");
+  // A shorter run was evaluated after its last step, whether or not it was that step's turn.
+  if (resumed !== null && resumed.state.step % settings.evaluate.every !== 0)
+    dropFromLast(metricsPath, resumed.state.step, (metric) => metric.startsWith("eval/"));
+  const metrics = openMetrics(metricsPath, first - 1);
   const tensorBoard = openTensorBoard(
     join(folder, "tensorboard"),
     Date.now() / 1000,
@@ -73,7 +86,7 @@ export async function train(context: TrainingContext): Promise<void> {
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
-    await saveState(stateFolder, model.weights, { step, own: { tokensSeen } });
+    await saveState(stateFolder, model.weights, { step, own: { tokensSeen } }, resumeEvery);
     unsaved = false;
   };
   let done = first - 1;
@@ -90,7 +103,7 @@ export async function train(context: TrainingContext): Promise<void> {
       if (step % settings.evaluate.every === 0 || step === steps)
         Object.assign(record, await evaluationRecord(context, step));
       if (settings.train.checkpoints.includes(step))
-        await saveWeights(model.weights, checkpointFolder(folder, step), context.modelFolder);
+        await keepCheckpoint(folder, step, model.weights, context.modelFolder);
       metrics.append({ step, ...record });
       draw(tensorBoard, { step, ...record });
       done = step;
@@ -105,6 +118,19 @@ export async function train(context: TrainingContext): Promise<void> {
     tensorBoard.close();
     phase.done();
   }
+}
+
+/** Writes the checkpoint of the step that the weights are of, if it is wanted; those of earlier steps must be there. */
+async function completeCheckpoints({ model, settings, folder, modelFolder }: TrainingContext, step: number) {
+  const missing = settings.train.checkpoints.filter((kept) => kept <= step && !isKept(folder, kept));
+  const lost = missing.find((kept) => kept < step);
+  if (lost !== undefined)
+    throw new RunFolderError(
+      `${checkpointFolder(folder, lost)}: missing, and training has gone on to step ${step}. Restore it (and its .sha256) ` +
+        `from a copy; or delete ${join(folder, "state")}, and the same command trains again from the start, to the same ` +
+        "weights, and keeps it.",
+    );
+  if (missing.length > 0) await keepCheckpoint(folder, step, model.weights, modelFolder);
 }
 
 function draw(tensorBoard: TensorBoardWriter, { step, ...record }: MetricsRecord): void {

@@ -168,7 +168,8 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
       });
       lossSum = 0;
     }
-    if (step % settings.resumeEvery === 0 || isLast) await saveState(stateFolder, weights, { step, own: { lossSum } });
+    if (step % settings.resumeEvery === 0 || isLast)
+      await saveState(stateFolder, weights, { step, own: { lossSum } }, settings.resumeEvery);
     phase.advance(1, `loss ${loss.toFixed(3)}`);
   }
   phase.done();

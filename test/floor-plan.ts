@@ -9,9 +9,13 @@ const outside = ["bench", "test"];
 /** Where a floor may be entered from another. */
 const faces = new Set([...floors.map((floor) => `${floor}/index.ts`), "engine/host/index.ts"]);
 
-/** Specifiers of static, re-exporting, type and dynamic imports, and of `new URL("./x.ts", import.meta.url)`. */
-const importPattern =
-  /(?:^|\n)\s*(?:import|export)\s[^;"']*?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)|(?:^|\n)\s*import\s+["']([^"']+)["']/g;
+/** Specifiers of imports and re-exports, of types as well; of dynamic imports, also in types; and of modules named by a URL. */
+const importPatterns = [
+  /(?:^|[\n;])\s*(?:import|export)\b[^;"']*?\bfrom\s*["']([^"']+)["']/g,
+  /(?:^|[\n;])\s*import\s*["']([^"']+)["']/g,
+  /\bimport\(\s*["'`]([^"'`]+)["'`]/g,
+  /\bnew URL\(\s*["'`]([^"'`]+\.ts)["'`]\s*,\s*import\.meta\.url/g,
+];
 
 export interface Import {
   from: string;
@@ -29,11 +33,10 @@ export function importsOf(root: string): { files: string[]; imports: Import[] } 
   const imports: Import[] = [];
   for (const from of files) {
     const text = readFileSync(join(root, from), "utf8").replaceAll(/\/\*[\s\S]*?\*\/|(^|\s)\/\/[^\n]*/g, "$1");
-    for (const [, fromClause, dynamic, bare] of text.matchAll(importPattern)) {
-      const specifier = fromClause ?? dynamic ?? bare;
-      if (specifier.startsWith("."))
-        imports.push({ from, to: relative(root, resolve(root, dirname(from), specifier)) });
-    }
+    for (const pattern of importPatterns)
+      for (const [, specifier] of text.matchAll(pattern))
+        if (specifier.startsWith("."))
+          imports.push({ from, to: relative(root, resolve(root, dirname(from), specifier)) });
   }
   return { files, imports };
 }
@@ -52,7 +55,12 @@ export function violations(root: string): string[] {
       if (!faces.has(to)) found.push(`${from} imports ${to}: it goes past ${other}/index.ts`);
     }
   }
-  for (const file of files) if (file.endsWith("/utils.ts")) found.push(`${file}: a helper lives with what it helps`);
+  for (const file of files) {
+    if (file.endsWith("/utils.ts")) found.push(`${file}: a helper lives with what it helps`);
+    const mirrored = dirname(file).replace(/^test\/?/, "");
+    if (file.endsWith(".test.ts") && !existsSync(join(root, mirrored)))
+      found.push(`${file}: test/ mirrors the tree, there is no ${mirrored}/`);
+  }
   const cycle = findCycle(files, imports);
   if (cycle !== null) found.push(`cycle: ${cycle.join(" → ")}`);
   return found;

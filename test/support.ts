@@ -1,8 +1,20 @@
 // What every test file uses: `describe` (which never forgets to call uvu's `run`), skips that print their reason,
-// the fixture folder, and comparisons that name the worst element.
-import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { suite } from "uvu";
+// the fixture folder, and comparisons that name the worst element. A file that is run alone (`node test/….test.ts`) exits by
+// itself when its tests are done; test/runner.ts runs many files in one process.
+import { readFileSync, realpathSync } from "node:fs";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+declare global {
+  var UVU_DEFER: number | undefined;
+  var UVU_INDEX: number | undefined;
+  var UVU_QUEUE: [string | null, ...(() => Promise<unknown>)[]][];
+}
+
+// Left alone, uvu runs a tick after a suite is declared, in the middle of a file that awaits something between suites, and
+// then waits for whatever keeps the process alive, such as a GPU. It looks at these globals when it loads, so it comes after.
+globalThis.UVU_DEFER = 1;
+globalThis.UVU_QUEUE = [];
+const { exec, suite } = await import("uvu");
 
 /** What a suite's `test` can do beyond uvu's: skip with a reason that is printed and counted. */
 export interface Test {
@@ -15,6 +27,7 @@ export interface TestRecord {
   suite: string;
   name: string;
   elapsedMs: number;
+  passed: boolean;
 }
 export interface SkipRecord {
   suite: string;
@@ -25,19 +38,28 @@ export interface SkipRecord {
 /** Filled while tests run; the runner prints the slowest tests and every skip from it. */
 export const testRecords: TestRecord[] = [];
 export const skipRecords: SkipRecord[] = [];
+/** Suites in the order in which they were declared. */
+export const suites: string[] = [];
+let declared = 0;
 
 export function describe(name: string, define: (test: Test) => void): void {
+  if (globalThis.UVU_QUEUE.length === 0) runAlone();
+  suites.push(name);
   const inner = suite(name);
   const test: Test = Object.assign(
-    (testName: string, body: () => unknown) =>
+    (testName: string, body: () => unknown) => {
+      declared++;
       inner(testName, async () => {
         const start = performance.now();
+        let passed = false;
         try {
           await body();
+          passed = true;
         } finally {
-          testRecords.push({ suite: name, name: testName, elapsedMs: performance.now() - start });
+          testRecords.push({ suite: name, name: testName, elapsedMs: performance.now() - start, passed });
         }
-      }),
+      });
+    },
     {
       skip: (testName: string, reason: string) => {
         skipRecords.push({ suite: name, name: testName, reason });
@@ -45,7 +67,13 @@ export function describe(name: string, define: (test: Test) => void): void {
       },
       after: (body: () => unknown) => {
         inner.after(async () => {
-          await body();
+          try {
+            await body();
+          } catch (thrown) {
+            // uvu would let this end the whole run: it counts as a test that failed.
+            declared++;
+            console.error(`\n${name}: after: ${thrown instanceof Error ? thrown.stack : thrown}`);
+          }
         });
       },
     },
@@ -54,11 +82,47 @@ export function describe(name: string, define: (test: Test) => void): void {
   inner.run();
 }
 
+/** Suites declared from now on belong to this file, and the process no longer to one file: see test/runner.ts. */
+export function beginFile(file: string): void {
+  globalThis.UVU_INDEX = globalThis.UVU_QUEUE.push([file]) - 1;
+}
+
+/** Runs all suites declared so far. A test that did not come to its end counts as failed, whatever the cause. */
+export async function runSuites(): Promise<{ passed: number; failed: number }> {
+  try {
+    await exec();
+  } catch (thrown) {
+    console.error(thrown);
+    declared++;
+  }
+  const passed = testRecords.filter((record) => record.passed).length;
+  return { passed, failed: declared - passed };
+}
+
+/** The file is the process's own: its suites run when it has been read to its end, and then the process ends. */
+function runAlone(): void {
+  globalThis.UVU_QUEUE.push([null]);
+  // The module that is being evaluated: this waits for it, top-level awaits and all, and does not run it again.
+  import(pathToFileURL(realpathSync(process.argv[1])).href).then(
+    async () => {
+      const { failed } = await runSuites();
+      for (const { suite, name, reason } of skipRecords) console.log(`skipped: ${suite}: ${name}: ${reason}`);
+      process.exit(failed === 0 ? 0 : 1);
+    },
+    // Node reports what the file threw, and ends.
+    () => {},
+  );
+}
+
 /** The folder of known answers: FOOTHOLD_FIXTURES, or test/fixtures. */
 export const fixtureFolder: string =
   process.env["FOOTHOLD_FIXTURES"] ?? fileURLToPath(new URL("./fixtures", import.meta.url));
 
+/** Names of the fixtures that were opened. */
+export const usedFixtures = new Set<string>();
+
 export function fixturePath(name: string): string {
+  usedFixtures.add(name.split("/")[0]);
   return `${fixtureFolder}/${name}`;
 }
 
@@ -76,7 +140,7 @@ export interface Tolerance {
   ofScale?: number;
 }
 
-/** Worst violation over all elements: difference ÷ allowed difference, and where it is. */
+/** Worst violation over all elements: share = difference ÷ allowed difference, and where it is (index −1: no elements). */
 export function worst(
   actual: ArrayLike<number>,
   expected: ArrayLike<number>,
@@ -91,7 +155,7 @@ export function worst(
     const difference =
       Object.is(actual[i], expected[i]) || actual[i] === expected[i] ? 0 : Math.abs(actual[i] - expected[i]);
     const share = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference === 0 ? 0 : difference / allowed;
-    if (share > found.share) found = { share, index: i, difference, allowed };
+    if (i === 0 || share > found.share) found = { share, index: i, difference, allowed };
   }
   return found;
 }
@@ -129,7 +193,26 @@ export async function throwsMessage(body: () => unknown, ...texts: string[]): Pr
   return error;
 }
 
-/** `assertClose` against a known answer of the fixtures: of which file, which quantity, on which backend. */
+/** One comparison with a known answer: its worst element, as `worst` gives it. */
+export interface KnownRecord {
+  file: string;
+  quantity: string;
+  backend: string;
+  elements: number;
+  difference: number;
+  allowed: number;
+  share: number;
+}
+
+/** Filled by `assertKnown`; `npm run fixtures` prints the worst of each file, quantity and backend. */
+export const knownRecords: KnownRecord[] = [];
+
+/**
+ * `assertClose` against a known answer of the fixtures, recorded for `npm run fixtures`.
+ * @param file      the fixture that holds the answer: "training.json"
+ * @param quantity  what is compared; one line of the table for all comparisons of one name
+ * @param backend   where it was computed: a name of `testBackends`, "float64", or "host"
+ */
 export function assertKnown(
   file: string,
   quantity: string,
@@ -138,5 +221,7 @@ export function assertKnown(
   expected: ArrayLike<number>,
   tolerance: Tolerance,
 ): void {
+  const { difference, allowed, share } = worst(actual, expected, tolerance);
+  knownRecords.push({ file, quantity, backend, elements: expected.length, difference, allowed, share });
   assertClose(`${file}: ${quantity}: ${backend}`, actual, expected, tolerance);
 }

@@ -27,6 +27,8 @@ export interface Command<D extends SettingsTree> {
   summary: string;
   settings: Settings<D>;
   positional?: readonly Positional[];
+  /** Command lines to try, and what each is for; shown by --help. */
+  examples?: readonly (readonly [line: string, meaning: string])[];
   /** The TOML files to read between defaults and flags, given the positionals: later ones win. */
   settingsFiles?(positionals: readonly string[]): readonly string[];
   main(context: CommandContext<D>): Promise<void>;
@@ -136,7 +138,8 @@ function stopOnSignals(): { signal: AbortSignal; forget(): void } {
   const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   const handler = () => {
     if (controller.signal.aborted) process.exit(130);
-    process.stderr.write("saving, press again to stop at once\n");
+    // A terminal has just shown ^C behind whatever stood there.
+    process.stderr.write(`${process.stderr.isTTY ? "\n" : ""}saving, press again to stop at once\n`);
     controller.abort();
   };
   for (const name of names) process.on(name, handler);
@@ -160,23 +163,38 @@ function helpText<D extends SettingsTree>(command: Command<D>): string {
     const text = many ? `${name}…` : name;
     return required ? text : `[${text}]`;
   });
+  if (command.settings.byKey.size > 0) usage.push("[--KEY VALUE]…");
   const width = Math.min(process.stdout.columns || 100, 120);
   return [
     command.summary,
     "",
-    `Usage: ${[command.name, ...usage, "[--KEY VALUE]…"].join(" ")}`,
+    `Usage: ${[command.name, ...usage].join(" ")}`,
     ...positional.map(({ name, meaning }) => `  ${name}  ${meaning}`),
     "",
-    "Every setting can also stand in a TOML file, under its section. Flags win over files, files over defaults.",
-    "",
-    flagsHelp(command.settings, width),
-    "",
+    ...examplesHelp(command.examples ?? []),
+    ...(command.settings.byKey.size > 0
+      ? [...settingsIntroduction(command), flagsHelp(command.settings, width), ""]
+      : []),
     "Of every command",
     "  --help, -h   This text.",
     "  --version    The version of foothold.",
     "  --verbose    The stack behind an error message.",
     "  --quiet      No progress.",
   ].join("\n");
+}
+
+function examplesHelp(examples: readonly (readonly [string, string])[]): string[] {
+  if (examples.length === 0) return [];
+  const width = Math.max(...examples.map(([line]) => line.length));
+  return ["Examples", ...examples.map(([line, meaning]) => `  ${line.padEnd(width)}  ${meaning}`), ""];
+}
+
+function settingsIntroduction<D extends SettingsTree>({ settingsFiles }: Command<D>): string[] {
+  if (settingsFiles === undefined) return [];
+  return [
+    "Every setting can also stand in the file, under its section. Flags win over the file, the file over the defaults below.",
+    "",
+  ];
 }
 
 function projectVersion(): string {

@@ -37,6 +37,7 @@ const systemErrors: Record<string, string> = {
   ENFILE: "too many open files on this machine. Close other programs",
   ENOENT: "no such file or folder. Check the path",
   ENOTDIR: "a part of this path is a file, not a folder. Check the path",
+  EEXIST: "a file of this name is in the way. Remove it, or choose another name",
   EISDIR: "this is a folder, a file was expected. Check the path",
   ENAMETOOLONG: "the name is too long for this file system. Choose a shorter one",
   EIO: "the disk reports a read or write error. Check the disk",

@@ -27,7 +27,7 @@ export function flagsHelp(settings: Settings, width = 100): string {
     lines.push(section === "" ? "General" : `[${section}]`);
     for (const [key, setting] of keys) {
       lines.push(setting.form === "boolean" ? `  --${key} | --no-${key}` : `  --${key} ${setting.form.toUpperCase()}`);
-      const text = `${describe(setting)} Default: ${defaultText(setting) || "none"}.`;
+      const text = `${sentence(describe(setting))} Default: ${defaultText(setting) || "empty"}.`;
       lines.push(...wrap(text, width - 6).map((line) => `      ${line}`));
     }
   }
@@ -47,11 +47,14 @@ export function markdownTable(settings: Settings): string {
     .join("");
 }
 
-/** "Points along each axis. An integer from 3 to 201, in points." */
+/** "points along each axis. An integer from 3 to 201 (points)." */
 function describe(setting: Setting<unknown>): string {
   const meaning = setting.meaning.replace(/[.\s]*$/, ".");
-  const expected = setting.expected[0].toUpperCase() + setting.expected.slice(1);
-  return `${meaning} ${expected}${setting.unit ? ` (${setting.unit})` : ""}.`;
+  return `${meaning} ${sentence(setting.expected)}${setting.unit ? ` (${setting.unit})` : ""}.`;
+}
+
+function sentence(text: string): string {
+  return text[0].toUpperCase() + text.slice(1);
 }
 
 function defaultText(setting: Setting<unknown>): string {

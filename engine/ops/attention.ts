@@ -22,6 +22,18 @@ const largestHead = 128;
 
 const headParams = { heads: "u32", keyHeads: "u32", headSize: "u32" } as const;
 const vectorDefaults = { Vector: "vec4f", WIDTH: 4, VECTORS: 4 };
+/** Other head sizes: 64, 128, 14. */
+const vectorVariants: readonly Constants[] = [
+  { VECTORS: 16 },
+  { VECTORS: 32 },
+  { Vector: "vec2f", WIDTH: 2, VECTORS: 7 },
+];
+const onceVariants: readonly Constants[] = [{ CONTINUES: false }, ...vectorVariants];
+/** Other groups as well. */
+const groupVariants: readonly Constants[] = [
+  ...onceVariants.map((variant) => ({ ...variant, HEADS: 1 })),
+  { VECTORS: 2, HEADS: 7 },
+];
 
 /** Workgroups of a kernel with an invocation for HEADS query heads of a token. */
 const perQuery = ({ tokens, heads }: { tokens: number; heads: number }, { HEADS }: Constants): [number] => [
@@ -45,6 +57,7 @@ const attentionKernel = defineKernel({
   wgsl: new URL("./attention.wgsl", import.meta.url),
   uses: ["flat-workgroup", "key-range", "is-finite"],
   constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true },
+  variants: groupVariants,
   workgroups: perQuery,
 });
 
@@ -62,6 +75,7 @@ const statisticsKernel = defineKernel({
   wgsl: new URL("./attention-statistics.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
   constants: vectorDefaults,
+  variants: vectorVariants,
   workgroups: perQuery,
 });
 
@@ -82,6 +96,7 @@ const queryKernel = defineKernel({
   wgsl: new URL("./attention-backward-query.wgsl", import.meta.url),
   uses: ["flat-workgroup", "key-range"],
   constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true },
+  variants: groupVariants,
   workgroups: perQuery,
 });
 
@@ -103,6 +118,7 @@ const keyKernel = defineKernel({
   wgsl: new URL("./attention-backward-key.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
   constants: { ...vectorDefaults, CONTINUES: true },
+  variants: onceVariants,
   workgroups: ({ slots, keyHeads }) => [Math.ceil((slots * keyHeads) / workgroupSize)],
 });
 

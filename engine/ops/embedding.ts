@@ -1,6 +1,7 @@
 // Embedding lookup, and its gradient without atomics: the host sorts the ids, so that each distinct id's tokens stand
 // together, and one invocation adds them up in order for one column.
 import { shouldRecord } from "../autograd.ts";
+import { bytesPerElement } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, expectRank } from "../op.ts";
@@ -44,6 +45,9 @@ const embeddingBackwardKernel = defineKernel({
   workgroups: ({ distinct, width }) => [Math.ceil((distinct * width) / elementsPerWorkgroup)],
 });
 
+/** Numbers in an entry of `runs`. */
+const runLength = 3;
+
 /** Token ids, on the device and, where a gradient is wanted, on the host. */
 export interface EmbeddingIds {
   readonly tensor: Tensor; // [T] u32
@@ -69,19 +73,26 @@ export const embeddingOp = defineOp<"ids" | "table", "y", never, { host: Uint32A
     const { backend, rowSize: width } = table;
     if (!target.add) runKernel(fillKernel, { y: target.tensor }, { rowSize: width, value: 0 });
     if (host.length === 0) return;
-    const { runs, order } = sortIds(host);
-    scope(() =>
-      runKernel(
-        embeddingBackwardKernel,
-        {
-          dy,
-          runs: fromArray(backend, runs, [runs.length], "u32", "embedding.runs"),
-          order: fromArray(backend, order, [order.length], "u32", "embedding.order"),
-          dTable: { tensor: target.tensor, add: true },
-        },
-        { width, distinct: runs.length / 3 },
-      ),
-    );
+    // At worst every token is a run, and all runs must fit one binding: so many tokens a dispatch. Where an id's tokens are
+    // cut, the sum goes on from what is stored, with the bits of one dispatch.
+    const most = Math.floor(backend.limits.maxBufferBytes / (runLength * bytesPerElement.u32));
+    const sorted = sortIds(host);
+    scope(() => {
+      for (let from = 0; from < sorted.length; from += most) {
+        const order = sorted.subarray(from, from + most);
+        const runs = runsOf(host, order);
+        runKernel(
+          embeddingBackwardKernel,
+          {
+            dy,
+            runs: fromArray(backend, runs, [runs.length], "u32", "embedding.runs"),
+            order: fromArray(backend, order, [order.length], "u32", "embedding.order"),
+            dTable: { tensor: target.tensor, add: true },
+          },
+          { width, distinct: runs.length / runLength },
+        );
+      }
+    });
   },
 });
 
@@ -93,16 +104,20 @@ function checkIds(host: Uint32Array, tokens: number, vocabulary: number): void {
     throw new ShapeError(`embedding: ids: position ${bad}: expected an id below ${vocabulary}, got ${host[bad]}.`);
 }
 
-/** Tokens ordered by id, then by position, and the run of each distinct id. */
-function sortIds(ids: Uint32Array): { runs: Uint32Array; order: Uint32Array } {
-  const order = Uint32Array.from(ids, (_, i) => i).sort((a, b) => ids[a] - ids[b] || a - b);
+/** Tokens ordered by id, then by position. */
+function sortIds(ids: Uint32Array): Uint32Array {
+  return Uint32Array.from(ids, (_, i) => i).sort((a, b) => ids[a] - ids[b] || a - b);
+}
+
+/** {id, first, end} of each distinct id in sorted tokens. */
+function runsOf(ids: Uint32Array, order: Uint32Array): Uint32Array {
   const runs: number[] = [];
   for (let i = 0; i < order.length; i++) {
     const id = ids[order[i]];
     if (i === 0 || id !== ids[order[i - 1]]) runs.push(id, i, i);
     runs[runs.length - 1] = i + 1;
   }
-  return { runs: Uint32Array.from(runs), order };
+  return Uint32Array.from(runs);
 }
 
 /**

@@ -15,6 +15,7 @@ import {
   emptySums,
   expectTemperature,
   laneConstants,
+  laneVariants,
   logitsOf,
   pickLogits,
   planChunks,
@@ -42,6 +43,7 @@ const headBackwardKernel = defineKernel({
   cpu: cpu.headBackward,
   wgsl: new URL("./head-backward.wgsl", import.meta.url),
   constants: { LANES: 64 },
+  variants: laneVariants,
   workgroups: ({ rows, columns, blockColumns }) => [Math.ceil(columns / blockColumns), rows, 1],
 });
 

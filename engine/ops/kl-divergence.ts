@@ -19,6 +19,7 @@ import {
   expectTemperature,
   type Interval,
   laneConstants,
+  laneVariants,
   logitsOf,
   pickLogits,
   planChunks,
@@ -46,6 +47,7 @@ const klTermsKernel = defineKernel({
   wgsl: new URL("./kl-divergence.wgsl", import.meta.url),
   uses: ["tree-sum"],
   constants: { LANES: 64 },
+  variants: laneVariants,
   workgroups: ({ rows, columns, blockColumns }) => [Math.ceil(columns / blockColumns), rows, 1],
 });
 
@@ -73,6 +75,7 @@ const klBackwardKernel = defineKernel({
   cpu: cpu.klBackward,
   wgsl: new URL("./kl-divergence-backward.wgsl", import.meta.url),
   constants: { LANES: 64 },
+  variants: laneVariants,
   workgroups: ({ rows, columns, blockColumns }) => [Math.ceil(columns / blockColumns), rows, 1],
 });
 

@@ -26,6 +26,7 @@ const mostRows = 32768;
 /** Invocations that share a row's block: as wide as the software drivers' vectors, two subgroups of a GPU. */
 const lanes: Readonly<Record<Backend["style"], number>> = { plain: 1, lavapipe: 8, swiftshader: 4, gpu: 64 };
 export const laneConstants = (backend: Backend): { LANES: number } => ({ LANES: lanes[backend.style] });
+export const laneVariants = Object.values(lanes).map((LANES) => ({ LANES }));
 
 export interface Interval {
   readonly start: number;
@@ -156,6 +157,7 @@ const logitSumsKernel = defineKernel({
   cpu: cpu.logitSums,
   wgsl: new URL("./logits-sums.wgsl", import.meta.url),
   constants: { LANES: 64 },
+  variants: laneVariants,
   workgroups: ({ rows, columns, blockColumns }) => [Math.ceil(columns / blockColumns), rows, 1],
 });
 

@@ -19,6 +19,7 @@ interface Tile {
   name: string;
   uses: readonly string[];
   constants: Constants;
+  variants: readonly Constants[];
   /** Extent of one workgroup's tile. */
   rows: (constants: Constants) => number;
   columns: number;
@@ -28,6 +29,7 @@ const registerTile: Tile = {
   name: "",
   uses: ["product", "register-tile"],
   constants: { LANES: 64 },
+  variants: [],
   rows: () => 32,
   columns: 32,
 };
@@ -37,6 +39,7 @@ const broadcastTile: Tile = {
   name: "Broadcast",
   uses: ["product", "broadcast-tile"],
   constants: { LANES: 8, ROWS: 4 },
+  variants: [{ ROWS: 1 }],
   rows: ({ ROWS }) => 8 * Number(ROWS),
   columns: 32,
 };
@@ -48,6 +51,7 @@ const quadTile: Tile = {
   name: "Quad",
   uses: ["product", "quad-tile"],
   constants: { LANES: 4 },
+  variants: [],
   rows: () => 16,
   columns: 16,
 };
@@ -67,6 +71,7 @@ function forwardKernel(tile: Tile) {
     wgsl: new URL("./matmul-forward.wgsl", import.meta.url),
     uses: tile.uses,
     constants: tile.constants,
+    variants: tile.variants,
     workgroups: ({ rows, panels }, constants) => [
       Math.ceil(rows / tile.rows(constants)),
       Math.ceil((panels * 8) / tile.columns),
@@ -91,6 +96,7 @@ function inputKernel(tile: Tile) {
     wgsl: new URL("./matmul-input.wgsl", import.meta.url),
     uses: tile.uses,
     constants: tile.constants,
+    variants: tile.variants,
     workgroups: ({ rows, width }, constants) => [
       Math.ceil(rows / tile.rows(constants)),
       Math.ceil(width / tile.columns),
@@ -114,6 +120,7 @@ function weightKernel(tile: Tile) {
     wgsl: new URL("./matmul-weight.wgsl", import.meta.url),
     uses: tile.uses,
     constants: tile.constants,
+    variants: tile.variants,
     workgroups: ({ rows, rowsStart, outputs, width, chunkRows }, constants) => [
       Math.ceil(width / tile.rows(constants)),
       Math.ceil(outputs / tile.columns),

@@ -46,7 +46,7 @@ const perturbPanelsKernel = defineKernel({
   wgsl: new URL("./perturb-panels.wgsl", import.meta.url),
   uses: [...directionFunctions, "perturbed"],
   /** Panels on the grid's second axis; further ones go along its third. */
-  constants: { PANELS: 32768 },
+  constants: { PANELS: 8192 },
   workgroups: ({ rowsStart, rows, panelsStart, panels, rowSize }, { PANELS }) => {
     // Rows and panels are cut at places of their own; a cell does what the two have in common.
     const start = Math.max(panelsStart, Math.floor(rowsStart / 8));

@@ -1,5 +1,6 @@
 // Rotary position embedding, in Hugging Face's halves. Angles are computed on the host in float64: in float32 they would be
 // off by up to 5e-4 at large positions.
+import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../op.ts";
 import type { GradientTarget, Run } from "../run.ts";
@@ -62,8 +63,9 @@ const tables = new Map<string, { cos: Float64Array; sin: Float64Array; positions
 
 /**
  * Cosines and sines of position · theta^(−2i/D), in float64.
- * @param positions  [T]
+ * @param positions  [T], whole numbers from 0 on
  * @returns          [T · D/2] each
+ * @throws ShapeError when a position is none
  */
 export function rotaryTables(
   positions: ArrayLike<number>,
@@ -72,7 +74,13 @@ export function rotaryTables(
 ): { cos: Float64Array; sin: Float64Array } {
   const half = headSize / 2;
   let most = 0;
-  for (let t = 0; t < positions.length; t++) most = Math.max(most, positions[t] + 1);
+  for (let t = 0; t < positions.length; t++) {
+    if (!(Number.isInteger(positions[t]) && positions[t] >= 0))
+      throw new ShapeError(
+        `rotaryTables: positions: token ${t}: expected a whole number from 0 on, got ${positions[t]}.`,
+      );
+    most = Math.max(most, positions[t] + 1);
+  }
   const table = tableUpTo(most, half, theta);
   const cos = new Float64Array(positions.length * half);
   const sin = new Float64Array(positions.length * half);

@@ -27,6 +27,8 @@ export function sample(
   params: SampleParams,
 ): void {
   const { logits, counters, words, score, picked, id } = bindings;
+  // Scores are compared as they are stored, so that ties stay ties and chunks change nothing.
+  const stored = score instanceof Float32Array ? Math.fround : (value: number): number => value;
   const { rows, stride, columns, columnStart, isFirst, temperature, key0, key1 } = params;
   for (let row = 0; row < rows; row++) {
     if (isFirst) {
@@ -52,7 +54,7 @@ export function sample(
         break;
       }
       const scaled = temperature > 0 ? logit / temperature : logit;
-      const candidate = temperature > 0 ? scaled + gumbel(wordOf(v)) : scaled;
+      const candidate = stored(temperature > 0 ? scaled + gumbel(wordOf(v)) : scaled);
       if (candidate > score[row]) {
         score[row] = candidate;
         picked[row] = scaled;

@@ -8,7 +8,7 @@ import { defineKernel } from "../kernel.ts";
 import { expectShape } from "../op.ts";
 import { run } from "../run.ts";
 import { empty, type Tensor } from "../tensor.ts";
-import { laneConstants } from "./logits.ts";
+import { laneConstants, laneVariants } from "./logits.ts";
 import * as cpu from "./sampling.cpu.ts";
 
 /** The id of a row of which no token can be drawn: a logit is NaN or +∞, or all are −∞. */
@@ -43,6 +43,7 @@ const samplingKernel = defineKernel({
   wgsl: new URL("./sampling.wgsl", import.meta.url),
   uses: ["flat-workgroup", "philox", "random-values"],
   constants: { LANES: 64 },
+  variants: laneVariants,
   workgroups: ({ rows }) => [rows],
 });
 

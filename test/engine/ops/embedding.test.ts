@@ -1,3 +1,5 @@
+import { backward, GradientMap, record } from "../../../engine/autograd.ts";
+import type { Backend } from "../../../engine/backend.ts";
 import { embedding, embeddingOp } from "../../../engine/ops/embedding.ts";
 import { scopeAsync } from "../../../engine/scope.ts";
 import { fromArray } from "../../../engine/tensor.ts";
@@ -23,6 +25,10 @@ describe("engine/ops/embedding", (test) => {
         Array.from({ length: 150 }, (_, i) => (i * 7) % 40),
         [40, 64],
       ),
+      "more distinct ids than a segment of runs holds": lookup(
+        Array.from({ length: 1400 }, (_, i) => (i * 3) % 1400),
+        [1400, 2],
+      ),
       "no tokens": lookup([], [4, 3]),
     },
     // A copy; the gradient sums up to 70 terms.
@@ -33,6 +39,46 @@ describe("engine/ops/embedding", (test) => {
     const host = Uint32Array.from(ids as number[]);
     const tensor = fromArray(backend, host, [host.length], "u32");
     return { y: embedding({ tensor, host }, { kind: "tensor", tensor: table, panels: null }, null) };
+  });
+
+  const gradientOf = (backend: Backend, host: Uint32Array | null, tokens: Uint32Array) =>
+    scopeAsync(async () => {
+      const table = fromArray(backend, normals(1, 40 * 20), [40, 20]);
+      table.requiresGradient = true;
+      const ids = fromArray(backend, tokens, [tokens.length], "u32");
+      const recording = record(() => embeddingOp({ ids, table }, { host }).y);
+      const seed = fromArray(backend, normals(2, tokens.length * 20), [tokens.length, 20]);
+      const store = new GradientMap([table]);
+      backward(recording, new Map([[recording.result, seed]]), store);
+      const gradient = (await store.get(table)?.read()) ?? new Float32Array();
+      store.free();
+      return gradient;
+    });
+
+  test("cuts of tokens, and of one id's tokens, change no bit of the gradient", async () => {
+    // One dispatch takes ⌊16 KiB / 12⌋ = 1365 sorted tokens, so that ids 7 and 8 are cut within their tokens.
+    const host = Uint32Array.from({ length: 3000 }, (_, i) => (i % 5 === 0 ? i % 40 : 7 + (i % 2)));
+    const [, whole, ...cut] = await testBackends();
+    const expected = await gradientOf(whole.backend, host, host);
+    for (const { name, backend } of cut) sameBits(name, await gradientOf(backend, host, host), expected);
+  });
+
+  test("refuses a gradient where only the device knows the ids", async () => {
+    const { backend } = (await testBackends())[0];
+    await throwsMessage(() => gradientOf(backend, null, Uint32Array.from([1])), "needs the ids on the host");
+  });
+
+  test("refuses an id beyond perturbed tables", async () => {
+    const { backend } = (await testBackends())[0];
+    await scopeAsync(async () => {
+      const host = Uint32Array.from([5]);
+      const tensor = fromArray(backend, host, [1], "u32");
+      await throwsMessage(
+        () => embedding({ tensor, host }, { kind: "slots", shape: [4, 2], slots: new Map() }, []),
+        "position 0",
+        "below 4, got 5",
+      );
+    });
   });
 
   test("slots: each run of rows takes its own table", async () => {

@@ -10,20 +10,18 @@ const tables = (positions: number[], headSize: number) => {
   return { cos: { shape, values: Float32Array.from(cos) }, sin: { shape, values: Float32Array.from(sin) } };
 };
 
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, t) => t);
+
 describe("engine/ops/rope", (test) => {
   checkOp(test, ropeOp, {
     settings: {},
     cases: {
       "one pair": { x: [1, 1, 2], ...tables([3], 2) },
       "odd sizes": { x: [7, 3, 22], ...tables([0, 5, 2, 700, 31, 8, 1], 22) },
+      "as many pairs as a workgroup": { x: [256, 1, 2], ...tables(upTo(256), 2) },
+      "one pair more": { x: [257, 1, 2], ...tables(upTo(257), 2) },
       "no tokens": { x: [0, 2, 4], ...tables([], 4) },
-      "tensors in several segments": {
-        x: [150, 4, 16],
-        ...tables(
-          Array.from({ length: 150 }, (_, t) => t),
-          16,
-        ),
-      },
+      "tensors in several segments": { x: [150, 4, 16], ...tables(upTo(150), 16) },
     },
     // Two products and a sum: three roundings of terms within the scale.
     tolerance: { forward: { ofScale: 3e-7 }, gradient: { ofScale: 3e-7 } },
@@ -46,6 +44,11 @@ describe("engine/ops/rope", (test) => {
     assertClose("cos", again.cos, small.cos, {});
     assertClose("sin", again.sin, small.sin, {});
     assertClose("cos of position 3", [small.cos[1]], [Math.cos(3 * 500 ** (-2 / 8))], { absolute: 1e-15 });
+  });
+
+  test("refuses what is no position, by token", async () => {
+    await throwsMessage(() => rotaryTables([0, -1], 8, 500), "token 1", "got -1");
+    await throwsMessage(() => rotaryTables([0.5], 8, 500), "token 0", "got 0.5");
   });
 
   test("refuses tables of other positions", () =>

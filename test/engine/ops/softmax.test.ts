@@ -12,6 +12,7 @@ describe("engine/ops/softmax", (test) => {
         "prime sizes": { x: [7, 61] },
         "leading axes": { x: [2, 3, 17] },
         "no rows": { x: [0, 5] },
+        "as many rows as a workgroup": { x: [64, 3] },
         "one row more than a workgroup": { x: [65, 3] },
         "tensors in several segments": { x: [150, 61] },
         "inputs in the hundreds": { inputs: { x: { shape: [4, 33], scale: 200 } } },

@@ -9,6 +9,8 @@ describe("engine/ops/swiglu", (test) => {
     cases: {
       "one element": { gate: [1, 1], up: [1, 1] },
       "prime sizes": { gate: [7, 61], up: [7, 61] },
+      "as many elements as a workgroup": { gate: [4, 64], up: [4, 64] },
+      "one element more": { gate: [1, 257], up: [1, 257] },
       "no rows": { gate: [0, 5], up: [0, 5] },
       "tensors in several segments": { gate: [150, 61], up: [150, 61] },
       "gates far out": {

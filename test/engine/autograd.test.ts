@@ -1,0 +1,381 @@
+// The tape itself: what it adds up, where it assigns, what it leaves alone, and that it leaves nothing behind. The ops in
+// here are simple ones, whose own gradients are checked beside them.
+import * as assert from "uvu/assert";
+import {
+  backward,
+  GradientMap,
+  type GradientStore,
+  noGradient,
+  recompute,
+  record,
+  reshape,
+} from "../../engine/autograd.ts";
+import type { Backend } from "../../engine/backend.ts";
+import type { NumberArray } from "../../engine/dtype.ts";
+import { defineOp } from "../../engine/op.ts";
+import { accumulateKernel } from "../../engine/ops/accumulate.ts";
+import { add, scale } from "../../engine/ops/elementwise.ts";
+import { rmsNormOp } from "../../engine/ops/norm.ts";
+import { swiglu } from "../../engine/ops/swiglu.ts";
+import { scope, scopeAsync } from "../../engine/scope.ts";
+import { fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../engine/tensor.ts";
+import { testBackends } from "../backends.ts";
+import { assertClose, describe, throwsMessage } from "../support.ts";
+import { normals, sameBits } from "./check-op.ts";
+
+/** Several segments where a buffer holds 16 KiB. */
+const shape = [150, 48];
+const size = sizeOf(shape);
+
+const twice = (x: Tensor): Tensor => scale({ x }, { factor: 2 }).y;
+const times = (x: Tensor, factor: number): Tensor => scale({ x }, { factor }).y;
+const sum = (a: Tensor, b: Tensor): Tensor => add({ a, b }, {}).y;
+const given = (backend: Backend, seed: number, own: Shape = shape): Tensor =>
+  fromArray(backend, normals(seed, sizeOf(own)), own);
+const leaf = (backend: Backend, seed: number, own: Shape = shape): Tensor => {
+  const tensor = given(backend, seed, own);
+  tensor.requiresGradient = true;
+  return tensor;
+};
+
+/** Runs `body` on every backend, in a scope, and sees to it that no buffer is left. */
+async function onEach(body: (backend: Backend, name: string) => Promise<void>): Promise<void> {
+  for (const { name, backend } of await testBackends()) {
+    const before = backend.statistics().liveBuffers;
+    await scopeAsync(() => body(backend, name));
+    assert.is(backend.statistics().liveBuffers - before, 0, `${name}: buffers left behind`);
+  }
+}
+
+/** The gradients of Σ y · seed for the leaves; the backward pass leaves these and nothing else. */
+async function gradients(leaves: readonly Tensor[], body: () => Tensor): Promise<(NumberArray | undefined)[]> {
+  const recording = record(body);
+  const y = recording.result;
+  const seed = given(y.backend, 77, y.shape);
+  const store = new GradientMap(leaves);
+  const before = y.backend.statistics().liveBuffers;
+  backward(recording, new Map([[y, seed]]), store);
+  const found = leaves.map((x) => store.get(x));
+  const segments = found.reduce((count, d) => count + (d?.segments.length ?? 0), 0);
+  assert.is(y.backend.statistics().liveBuffers - before, segments, "buffers that the backward pass left");
+  const read = await Promise.all(found.map((d) => d?.read()));
+  store.free();
+  return read;
+}
+
+const upstream = normals(77, size);
+const upstreamTimes = (factor: number): Float64Array => upstream.map((v) => factor * v);
+// Sums of up to five terms of the seed's size, each rounded to 2⁻²⁴.
+const rounding = { ofScale: 4e-7 };
+
+/** Targets that hold something beforehand. */
+class FilledStore implements GradientStore {
+  readonly #targets: ReadonlyMap<Tensor, Tensor>;
+  readonly #begun: Set<Tensor>;
+  constructor(targets: ReadonlyMap<Tensor, Tensor>, areBegun: boolean) {
+    this.#targets = targets;
+    this.#begun = new Set(areBegun ? targets.keys() : []);
+  }
+  target(x: Tensor): Tensor | undefined {
+    return this.#targets.get(x);
+  }
+  has(x: Tensor): boolean {
+    return this.#begun.has(x);
+  }
+  mark(x: Tensor): void {
+    this.#begun.add(x);
+  }
+}
+
+/** a = 2x, b = −3x; notes what its vjp was given. */
+const seen: { calls: number; targets: string[] } = { calls: 0, targets: [] };
+const split = defineOp<"x" | "fixed", "a" | "b">({
+  name: "split",
+  optional: ["fixed"],
+  constants: ["fixed"],
+  shapes: ({ x }) => ({ a: x, b: x }),
+  forward: (run, { x }, { a, b }) => {
+    run(accumulateKernel, { x, y: { tensor: a, add: false } }, { rowSize: x.rowSize, factor: 2 });
+    run(accumulateKernel, { x, y: { tensor: b, add: false } }, { rowSize: x.rowSize, factor: -3 });
+  },
+  vjp: (run, { x }, { a, b }, d) => {
+    seen.calls++;
+    seen.targets = Object.keys(d);
+    if (d.x === undefined) return;
+    run(accumulateKernel, { x: a, y: d.x }, { rowSize: x.rowSize, factor: 2 });
+    run(accumulateKernel, { x: b, y: { ...d.x, add: true } }, { rowSize: x.rowSize, factor: -3 });
+  },
+});
+
+describe("engine/autograd", (test) => {
+  test("a tensor used twice receives both gradients", () =>
+    onEach(async (backend, name) => {
+      const x = leaf(backend, 1);
+      // As leaf, in two places: 2 − ½ + 1.
+      const [asLeaf] = await gradients([x], () => sum(sum(twice(x), times(x, -0.5)), x));
+      assertClose(`${name}: leaf`, asLeaf ?? [], upstreamTimes(2.5), rounding);
+      // As something that an op made: 2 · (3 + 1).
+      const [asMade] = await gradients([x], () => {
+        const h = twice(x);
+        return sum(times(h, 3), h);
+      });
+      assertClose(`${name}: made`, asMade ?? [], upstreamTimes(8), rounding);
+    }));
+
+  test("a tensor that is two inputs of one op receives both gradients", () =>
+    onEach(async (backend, name) => {
+      const x = leaf(backend, 1);
+      const [double] = await gradients([x], () => sum(x, x));
+      sameBits(`${name}: x + x`, double, Float32Array.from(upstreamTimes(2)));
+      const other = leaf(backend, 1);
+      const [gate, up] = await gradients([x, other], () => swiglu({ gate: x, up: other }, {}).y);
+      const [both] = await gradients([x], () => swiglu({ gate: x, up: x }, {}).y);
+      sameBits(
+        `${name}: swiglu(x, x)`,
+        both,
+        Float32Array.from(gate ?? [], (v, i) => v + (up?.[i] ?? Number.NaN)),
+      );
+      const [made] = await gradients([x], () => {
+        const h = times(x, 1);
+        return swiglu({ gate: h, up: h }, {}).y;
+      });
+      sameBits(`${name}: swiglu(h, h)`, made, both ?? new Float32Array());
+    }));
+
+  test("the first gradient of a leaf is assigned, or added to what was begun, and the rest are added", () =>
+    onEach(async (backend, name) => {
+      const bodies: Record<string, { body: (x: Tensor) => Tensor; factor: number }> = {
+        once: { body: twice, factor: 2 },
+        "three times": { body: (x) => sum(sum(twice(x), x), times(x, 4)), factor: 7 },
+        "twice in one op": { body: (x) => sum(x, x), factor: 2 },
+        "by views": { body: (x) => twice(sum(reshape(x, [size]), reshape(x, [size]))), factor: 4 },
+        "by a view alone": { body: (x) => reshape(x, [size]), factor: 1 },
+        "recomputed, twice": { body: (x) => recompute("part", x, (h) => sum(twice(h), h)), factor: 3 },
+      };
+      for (const [what, { body, factor }] of Object.entries(bodies))
+        for (const isBegun of [false, true]) {
+          const x = leaf(backend, 1);
+          const before = isBegun ? normals(5, size) : new Float64Array(size).fill(Number.NaN);
+          const target = fromArray(backend, before, shape);
+          const recording = record(() => body(x));
+          const seed = fromArray(backend, upstream, recording.result.shape);
+          backward(recording, new Map([[recording.result, seed]]), new FilledStore(new Map([[x, target]]), isBegun));
+          const expected = upstreamTimes(factor).map((v, i) => v + (isBegun ? before[i] : 0));
+          assertClose(`${name}: ${what}, begun: ${isBegun}`, await target.read(), expected, rounding);
+        }
+    }));
+
+  test("gradients pass through views of leaves, of what ops made, and of views", () =>
+    onEach(async (backend, name) => {
+      const x = leaf(backend, 1);
+      const fold = [150, 6, 8];
+      const bodies: Record<string, { body: () => Tensor; factor: number }> = {
+        "a view of a leaf": { body: () => twice(reshape(x, fold)), factor: 2 },
+        "a view at the end": { body: () => reshape(twice(x), fold), factor: 2 },
+        "a view of a view": { body: () => twice(reshape(reshape(x, fold), shape)), factor: 2 },
+        "two views and the tensor itself": {
+          body: () => {
+            const h = times(x, 3);
+            return sum(reshape(sum(reshape(h, fold), reshape(h, fold)), shape), h);
+          },
+          factor: 9,
+        },
+        // Gradients of [7200] are cut at 4096 elements, where no row of [150, 48] ends: they are copied, not looked at.
+        "a view whose gradient has cuts of its own": { body: () => times(reshape(times(x, 3), [size]), 5), factor: 15 },
+        "two such views": {
+          body: () => {
+            const h = times(x, 3);
+            return sum(times(reshape(h, [size]), 5), twice(reshape(h, [size])));
+          },
+          factor: 21,
+        },
+        "the tensor first, then its view": {
+          body: () => {
+            const h = times(x, 3);
+            const folded = reshape(h, fold);
+            return sum(twice(h), reshape(times(folded, 5), shape));
+          },
+          factor: 21,
+        },
+      };
+      for (const [what, { body, factor }] of Object.entries(bodies)) {
+        const [dx] = await gradients([x], body);
+        assertClose(`${name}: ${what}`, dx ?? [], upstreamTimes(factor), rounding);
+      }
+    }));
+
+  test("several outputs have seeds, which stay as they are, and a recording can be walked again", () =>
+    onEach(async (backend, name) => {
+      const x = leaf(backend, 1);
+      const recording = record(() => {
+        const y = twice(x);
+        return { y, view: reshape(y, [size]), z: times(y, 3) };
+      });
+      const { y, view, z } = recording.result;
+      const seeds = new Map([y, view, z].map((output, i) => [output, given(backend, 20 + i, output.shape)]));
+      const store = new GradientMap([x]);
+      for (let passes = 1; passes <= 2; passes++) {
+        backward(recording, seeds, store);
+        const [dx, ...kept] = await readTensors([store.get(x) ?? y, ...seeds.values()]);
+        const [sy, sv, sz] = [20, 21, 22].map((seed) => normals(seed, size));
+        const expected = sy.map((v, i) => passes * 2 * (v + sv[i] + 3 * sz[i]));
+        assertClose(`${name}: pass ${passes}`, dx, expected, rounding);
+        kept.forEach((values, i) => {
+          sameBits(`${name}: seed ${i}`, values, Float32Array.from(normals(20 + i, size)));
+        });
+      }
+      store.free();
+    }));
+
+  test("an output without upstream counts as zero, an op without any is passed over", () =>
+    onEach(async (backend, name) => {
+      const x = leaf(backend, 1);
+      for (const [output, factor] of [
+        ["a", 2],
+        ["b", -3],
+      ] as const) {
+        const [dx] = await gradients([x], () => split({ x, fixed: null }, {})[output]);
+        assertClose(`${name}: ${output}`, dx ?? [], upstreamTimes(factor), rounding);
+      }
+      const [both] = await gradients([x], () => {
+        const { a, b } = split({ x, fixed: null }, {});
+        return sum(a, b);
+      });
+      assertClose(`${name}: a + b`, both ?? [], upstreamTimes(-1), rounding);
+      const calls = seen.calls;
+      await gradients([x], () => {
+        split({ x, fixed: null }, {});
+        return twice(x);
+      });
+      assert.is(seen.calls, calls, name);
+    }));
+
+  test("only what is wanted and followed has a gradient", () =>
+    onEach(async (backend, name) => {
+      const [x, unwanted, apart] = [1, 2, 3].map((seed) => leaf(backend, seed));
+      const plain = given(backend, 4);
+      const [dx, dApart] = await gradients([x, apart], () => sum(sum(x, unwanted), plain));
+      assertClose(`${name}: wanted`, dx ?? [], upstream, rounding);
+      assert.is(dApart, undefined, `${name}: the loss does not depend on it`);
+      assert.not.ok(plain.requiresGradient);
+
+      // Inputs that an op takes as given.
+      const [, dFixed] = await gradients([x, apart], () => split({ x, fixed: apart }, {}).a);
+      assert.is(dFixed, undefined, `${name}: constant`);
+      assert.equal(seen.targets, ["x"]);
+      assert.not.ok(record(() => split({ x: plain, fixed: apart }, {}).a).result.requiresGradient);
+      await gradients([apart], () => split({ x, fixed: null }, {}).a);
+      assert.equal(seen.targets, [], `${name}: no target for what nobody wants`);
+    }));
+
+  test("outside a recording, and under noGradient, nothing is followed", () =>
+    onEach(async (backend, name) => {
+      const x = leaf(backend, 1);
+      assert.not.ok(twice(x).requiresGradient, name);
+      const [dx] = await gradients([x], () => {
+        const cut = noGradient(() => times(x, 100));
+        assert.not.ok(cut.requiresGradient || noGradient(() => reshape(x, [size])).requiresGradient, name);
+        assert.throws(() => noGradient(() => reshape(x, [1])));
+        return sum(twice(x), cut); // the tape goes on, also after an error
+      });
+      assertClose(name, dx ?? [], upstreamTimes(2), rounding);
+      assert.throws(() => record(() => reshape(x, [1])));
+      assert.not.ok(twice(x).requiresGradient, `${name}: after an error in a recording`);
+    }));
+
+  test("micro-batches add up", () =>
+    onEach(async (backend, name) => {
+      const weight = leaf(backend, 1, [48]);
+      const batch = (seed: number) => {
+        const recording = record(() => rmsNormOp({ x: given(backend, seed), weight }, { eps: 1e-6 }).y);
+        return { recording, seeds: new Map([[recording.result, given(backend, seed + 100)]]) };
+      };
+      const alone: ArrayLike<number>[] = [];
+      const store = new GradientMap([weight]);
+      assert.is(store.get(weight), undefined);
+      for (const seed of [10, 11, 12]) {
+        const { recording, seeds } = batch(seed);
+        const own = new GradientMap([weight]);
+        backward(recording, seeds, own);
+        backward(recording, seeds, store);
+        alone.push((await own.get(weight)?.read()) ?? []);
+        own.free();
+      }
+      const expected = Float64Array.from(alone[0], (_, i) => alone.reduce((total, d) => total + d[i], 0));
+      assertClose(name, (await store.get(weight)?.read()) ?? [], expected, rounding);
+      store.free();
+    }));
+
+  // Two layers that share their weights, each with a residual stream beside it; `wrap` is recompute or nothing.
+  type Wrap = (x: Tensor, body: (x: Tensor) => Tensor) => Tensor;
+  const plainly: Wrap = (x, body) => body(x);
+  const again: Wrap = (x, body) => recompute("layer", x, body);
+  const layers = (wrap: Wrap, x: Tensor, weight: Tensor, gain: Tensor): Tensor => {
+    const layer = (input: Tensor): Tensor =>
+      sum(
+        input,
+        wrap(input, (h) => {
+          const normal = rmsNormOp({ x: h, weight }, { eps: 1e-6 }).y;
+          const wide = reshape(swiglu({ gate: normal, up: h }, {}).y, [150, 6, 8]);
+          return sum(reshape(times(wide, 0.5), shape), swiglu({ gate: h, up: gain }, {}).y);
+        }),
+      );
+    return layer(layer(x));
+  };
+
+  test("recomputed parts give the same gradients bit for bit", () =>
+    onEach(async (backend, name) => {
+      const leaves = [leaf(backend, 1), leaf(backend, 2, [48]), leaf(backend, 3)];
+      const [x, weight, gain] = leaves;
+      const wraps: Record<string, Wrap> = {
+        recomputed: again,
+        "recomputed inside what is recomputed": (h, body) =>
+          recompute("outer", h, (outer) => recompute("inner", outer, body)),
+      };
+      // The input is a leaf, or something that an op made, or takes no gradient.
+      for (const start of [(): Tensor => x, (): Tensor => twice(x), (): Tensor => noGradient(() => twice(x))]) {
+        const expected = await gradients(leaves, () => layers(plainly, start(), weight, gain));
+        for (const [what, wrap] of Object.entries(wraps)) {
+          const found = await gradients(leaves, () => layers(wrap, start(), weight, gain));
+          found.forEach((values, i) => {
+            if (expected[i] === undefined) assert.is(values, undefined, `${name}: ${what}: leaf ${i}`);
+            else sameBits(`${name}: ${what}: leaf ${i}`, values, expected[i]);
+          });
+        }
+      }
+    }));
+
+  test("a recomputed part keeps nothing but its output", () =>
+    onEach(async (backend, name) => {
+      const [x, weight, gain] = [leaf(backend, 1), leaf(backend, 2, [48]), leaf(backend, 3)];
+      const outside = backend.statistics().liveBuffers;
+      const held = (wrap: Wrap): number =>
+        scope(() => {
+          record(() => layers(wrap, x, weight, gain));
+          return backend.statistics().liveBuffers - outside;
+        });
+      // Of each layer its output and its sum with the residual stream.
+      assert.is(held(again), 4 * x.segments.length, name);
+      assert.ok(held(plainly) > 4 * x.segments.length, name);
+      // Without a tape it is the body and no more.
+      let calls = 0;
+      const y = recompute("part", x, (h) => {
+        calls++;
+        return twice(h);
+      });
+      assert.is(calls, 1);
+      assert.not.ok(y.requiresGradient);
+    }));
+
+  test("a recomputed part needs to know the pass around it", async () => {
+    const { backend } = (await testBackends())[0];
+    await scopeAsync(async () => {
+      const x = leaf(backend, 1);
+      const recording = record(() => recompute("part", x, twice));
+      await throwsMessage(
+        () => recording.backward(new Map([[recording.result, given(backend, 2)]]), new GradientMap([x])),
+        "recompute: no backward pass is under way",
+      );
+    });
+  });
+});

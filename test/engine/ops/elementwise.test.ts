@@ -1,0 +1,34 @@
+import { add, scale } from "../../../engine/ops/elementwise.ts";
+import { describe, throwsMessage } from "../../support.ts";
+import { checkOp } from "../check-op.ts";
+
+// A workgroup takes 256 elements.
+const shapes: Record<string, number[]> = {
+  "one element": [1],
+  "prime sizes": [3, 7, 11],
+  "as many elements as a workgroup": [4, 64],
+  "one element more": [257],
+  "no rows": [0, 5],
+  "rows of nothing": [3, 0],
+  "tensors in several segments": [150, 61],
+};
+
+// A sum and a product by an f32 each round once, by 2⁻²⁴ of the result.
+const tolerance = { forward: { relative: 6e-8 }, gradient: { relative: 6e-8 } };
+
+describe("engine/ops/elementwise", (test) => {
+  checkOp(test, add, {
+    settings: {},
+    cases: Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, { a: shape, b: shape }])),
+    tolerance,
+  });
+  for (const factor of [-1.75, 0])
+    checkOp(test, scale, {
+      settings: { factor },
+      cases: Object.fromEntries(Object.entries(shapes).map(([name, x]) => [`by ${factor}: ${name}`, { x }])),
+      tolerance,
+    });
+
+  test("add refuses tensors of two shapes", () =>
+    throwsMessage(() => add.definition.shapes({ a: [2, 3], b: [3, 2] }, {}), "add: b: expected [2,3], got [3,2]"));
+});

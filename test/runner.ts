@@ -1,0 +1,143 @@
+// Runs test files in one process: one device, one set of pipelines. Says what the tests compute on, how long each file
+// took, what was slow and what was skipped, and holds the skips against those that test/skips.json expects.
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { asError } from "../engine/errors.ts";
+import { openAdapter, whyNoAdapter } from "../engine/webgpu/adapter.ts";
+import { importsOf } from "./floor-plan.ts";
+import { beginFile, describe, runSuites, skipRecords, suites, testRecords } from "./support.ts";
+
+const folder = fileURLToPath(new URL(".", import.meta.url));
+const root = join(folder, "..");
+
+/** Test files with this ending, as paths below test/, in alphabetic order; those whose path contains one of the texts, if any. */
+export function findTestFiles(ending: string, texts: readonly string[] = []): string[] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(ending) && !file.includes("node_modules") && !file.startsWith("fixtures"))
+    .filter((file) => texts.length === 0 || texts.some((text) => file.includes(text)))
+    .sort();
+}
+
+/** What every test stands on: that these mention something says nothing of a test. */
+const commonFiles = ["test/support.ts", "test/fixture-tensors.ts"];
+
+/** The test files in whose text the pattern occurs, or in that of what they import of test/. */
+export function filesUsing(pattern: RegExp, files: readonly string[]): string[] {
+  const next = new Map<string, string[]>();
+  for (const { from, to } of importsOf(root).imports)
+    if (to.startsWith("test/") && !commonFiles.includes(to)) next.set(from, [...(next.get(from) ?? []), to]);
+  const uses = (file: string): boolean =>
+    pattern.test(readFileSync(join(root, file), "utf8")) || (next.get(file) ?? []).some(uses);
+  return files.filter((file) => uses(`test/${file}`));
+}
+
+/** The files among these that neither open an adapter nor start a process. */
+export function unitTests(files: readonly string[]): string[] {
+  const others = filesUsing(/\bopenBackend\b|\bopenAdapter\b|"node:child_process"/, files);
+  return files.filter((file) => !others.includes(file));
+}
+
+/** Prints what the tests compute on. @returns the adapter's kind, "none" where there is no adapter */
+export async function announceAdapter(): Promise<string> {
+  const opened = await openAdapter().catch((thrown: unknown) => asError(thrown).message);
+  if (opened === null || typeof opened === "string") {
+    console.log(`Adapter: none: ${opened ?? whyNoAdapter()}`);
+    return "none";
+  }
+  const { kind, name, driver } = opened.info;
+  console.log(`Adapter: ${kind}: ${name}, ${driver}`);
+  return kind;
+}
+
+export interface Outcome {
+  passed: number;
+  failed: number;
+}
+
+/** Runs the files; prints each test, then the slowest tests and files. A file that cannot be loaded is a failed test. */
+export async function runTestFiles(files: readonly string[]): Promise<Outcome> {
+  const fileTimes: { file: string; elapsedMs: number }[] = [];
+  for (const file of files) {
+    beginFile(file);
+    const loading = performance.now();
+    let running = 0;
+    let loadedMs = 0;
+    const group = globalThis.UVU_QUEUE[globalThis.UVU_QUEUE.length - 1];
+    group.push(async () => {
+      running = performance.now();
+      return nothing;
+    });
+    try {
+      await import(join(folder, file));
+    } catch (thrown) {
+      describe(file, (test) =>
+        test("is loaded", () => {
+          throw thrown;
+        }),
+      );
+    }
+    loadedMs = performance.now() - loading;
+    group.push(async () => {
+      const elapsedMs = loadedMs + performance.now() - running;
+      fileTimes.push({ file, elapsedMs });
+      console.log(`  ${seconds(elapsedMs)}`);
+      return nothing;
+    });
+  }
+  const outcome = await runSuites();
+  console.log("Ten slowest tests:");
+  for (const { suite, name, elapsedMs } of slowest(testRecords))
+    console.log(`  ${seconds(elapsedMs)}  ${suite}: ${name}`);
+  console.log("Ten slowest files:");
+  for (const { file, elapsedMs } of slowest(fileTimes)) console.log(`  ${seconds(elapsedMs)}  ${file}`);
+  return outcome;
+}
+
+/** What uvu takes for a suite without tests. */
+const nothing = [true, 0, 0, 0];
+
+function slowest<T extends { elapsedMs: number }>(records: readonly T[]): T[] {
+  return [...records].sort((a, b) => b.elapsedMs - a.elapsedMs).slice(0, 10);
+}
+
+function seconds(elapsedMs: number): string {
+  return `${(elapsedMs / 1000).toFixed(1).padStart(7)} s`;
+}
+
+/**
+ * Skips to expect, as "suite: test": for each kind of adapter those that must occur on it and on no other, and under
+ * `machine` those that hang on something else (who runs the tests, what is installed) and may occur anywhere.
+ */
+export type ExpectedSkips = Readonly<Record<string, readonly string[]>>;
+
+/** What did not go as expected, one line each. Entries of suites that did not run are left alone. */
+export function unexpectedSkips(
+  kind: string,
+  expected: ExpectedSkips,
+  skipped: readonly string[],
+  ranSuites: readonly string[],
+): string[] {
+  const due = expected[kind] ?? [];
+  const mayBe = [...due, ...(expected["machine"] ?? [])];
+  const mend = `in test/skips.json`;
+  return [
+    ...skipped
+      .filter((skip) => !mayBe.includes(skip))
+      .map((skip) => `"${skip}" was skipped. If it has to be, add it to "${kind}" ${mend}.`),
+    ...due
+      .filter((skip) => !skipped.includes(skip) && ranSuites.some((suite) => skip.startsWith(`${suite}: `)))
+      .map((skip) => `"${skip}" was not skipped. Take it out of "${kind}" ${mend}.`),
+  ];
+}
+
+/** Prints every skip with its reason, and those that were not to be expected. @returns how many of the latter */
+export function reportSkips(kind: string): number {
+  if (skipRecords.length > 0) console.log("Skipped:");
+  for (const { suite, name, reason } of skipRecords) console.log(`  ${suite}: ${name}: ${reason}`);
+  const expected: ExpectedSkips = JSON.parse(readFileSync(join(folder, "skips.json"), "utf8"));
+  const skipped = skipRecords.map(({ suite, name }) => `${suite}: ${name}`);
+  const problems = unexpectedSkips(kind, expected, skipped, suites);
+  for (const problem of problems) console.log(`FAIL ${problem}`);
+  return problems.length;
+}

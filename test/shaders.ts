@@ -1,0 +1,86 @@
+// Every kernel, with each set of constants that code gives it, compiled on Dawn's null backend: it validates WGSL and
+// pipelines at WebGPU's default limits, on any machine, and computes nothing.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { asError } from "../engine/errors.ts";
+import { type AnyKernel, type Constants, knownKernels } from "../engine/kernel.ts";
+import { openAdapter } from "../engine/webgpu/adapter.ts";
+import "../engine/webgpu/backend.ts"; // makes WebGPU's constants global
+import { composeWgsl } from "../engine/webgpu/compose.ts";
+import { blockBytes, Pipelines } from "../engine/webgpu/pipelines.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const floors = ["engine", "model", "rl", "landscape"];
+
+function filesOfFloors(ending: string): string[] {
+  return floors
+    .filter((floor) => existsSync(join(root, floor)))
+    .flatMap((floor) =>
+      readdirSync(join(root, floor), { recursive: true, encoding: "utf8" }).map((f) => join(floor, f)),
+    )
+    .filter((file) => file.endsWith(ending));
+}
+
+/** All kernels that the project defines. */
+export async function allKernels(): Promise<readonly AnyKernel[]> {
+  for (const file of filesOfFloors(".ts"))
+    if (/\bdefineKernel\(/.test(readFileSync(join(root, file), "utf8")))
+      await import(pathToFileURL(join(root, file)).href);
+  return knownKernels();
+}
+
+/** The forms of a kernel's body: its usual constants, and those with each set of variants in place of usual ones. */
+export function formsOf(kernel: AnyKernel): Constants[] {
+  const forms = [{}, ...kernel.variants].map((variant) => ({ ...kernel.constants, ...variant }));
+  return [...new Map(forms.map((constants) => [JSON.stringify(constants), constants])).values()];
+}
+
+/** Compiles every form; warnings count. @returns how many there were, and one line for each problem */
+export async function compileKernels(kernels: readonly AnyKernel[]): Promise<{ forms: number; problems: string[] }> {
+  const opened = await openAdapter({ adapter: "null" });
+  if (opened === null) throw new Error("Dawn's null backend could not be opened");
+  const wanted: readonly string[] = ["subgroups", "shader-f16"];
+  const has = opened.adapter.features;
+  const device = await opened.adapter.requestDevice({
+    requiredFeatures: ([...has] as GPUFeatureName[]).filter((feature) => wanted.includes(feature)),
+  });
+  const uniforms = device.createBuffer({ size: blockBytes, usage: GPUBufferUsage.UNIFORM });
+  const pipelines = new Pipelines(device, uniforms);
+  const problems: string[] = [];
+  let forms = 0;
+  for (const kernel of kernels)
+    for (const constants of formsOf(kernel)) {
+      forms++;
+      const form = `${kernel.name} ${JSON.stringify(constants)}`;
+      const file = relative(root, fileURLToPath(kernel.wgsl));
+      try {
+        device.pushErrorScope("validation");
+        const module = device.createShaderModule({ label: form, code: composeWgsl(kernel, constants) });
+        const { messages } = await module.getCompilationInfo();
+        await device.popErrorScope();
+        for (const { type, lineNum, message } of messages)
+          problems.push(`${file}:${lineNum}: ${type}: ${message} (${form})`);
+        if (messages.some(({ type }) => type === "error")) continue;
+        device.pushErrorScope("validation");
+        pipelines.pipeline(kernel, constants);
+        const error = await device.popErrorScope();
+        if (error !== null) problems.push(`${file}: ${error.message} (${form})`);
+      } catch (thrown) {
+        problems.push(`${file}: ${asError(thrown).message} (${form})`);
+      }
+    }
+  device.destroy();
+  return { forms, problems };
+}
+
+/** WGSL files that no kernel uses, as body or for a shared function. */
+export function unusedShaders(kernels: readonly AnyKernel[]): string[] {
+  const used = new Set(
+    kernels.flatMap(({ wgsl, uses }) => [
+      relative(root, fileURLToPath(wgsl)),
+      ...uses.map((name) => `engine/webgpu/shared/${name}.wgsl`),
+    ]),
+  );
+  return filesOfFloors(".wgsl").filter((file) => !used.has(file));
+}
