@@ -41,7 +41,7 @@ function printTable(records: readonly KnownRecord[]): void {
 
 await announceAdapter();
 const files = filesUsing(
-  /\b(?:readFixture|readSafetensorsFixture|fixturePath|fixtureFolder)\b/,
+  /\b(?:readFixture|readSafetensorsFixture|assertKnown)\b/,
   findTestFiles(".test.ts"),
 );
 const { passed, failed } = await runTestFiles(files);

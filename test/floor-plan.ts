@@ -35,7 +35,7 @@ export function importsOf(root: string): { files: string[]; imports: Import[] } 
     const text = readFileSync(join(root, from), "utf8").replaceAll(/\/\*[\s\S]*?\*\/|(^|\s)\/\/[^\n]*/g, "$1");
     for (const pattern of importPatterns)
       for (const [, specifier] of text.matchAll(pattern))
-        if (specifier.startsWith("."))
+        if (specifier.startsWith(".") && !specifier.includes("${"))
           imports.push({ from, to: relative(root, resolve(root, dirname(from), specifier)) });
   }
   return { files, imports };

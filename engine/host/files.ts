@@ -5,6 +5,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -67,7 +68,17 @@ export function explained<T>(path: string, body: () => T): T {
 
 /** Makes the folder and those above it where they are missing. */
 export function ensureFolder(folder: string): void {
-  explained(folder, () => mkdirSync(folder, { recursive: true }));
+  explained(folder, () => {
+    try {
+      mkdirSync(folder, { recursive: true });
+    } catch (thrown) {
+      // Node says "not found" of folders that could not be made on a read-only file system; a plain mkdir says why.
+      let first = resolve(folder);
+      while (!existsSync(dirname(first))) first = dirname(first);
+      if (!existsSync(first)) mkdirSync(first);
+      throw thrown;
+    }
+  });
 }
 
 /**

@@ -213,7 +213,7 @@ export function resolveSettings<D extends SettingsTree>(settings: Settings<D>, s
     const setting = settings.byKey.get(key);
     if (setting === undefined) problems.push(unknownSetting(settings, key, value, where));
     else if (setting.schema.safeParse(value).success) flat.set(key, value);
-    else problems.push(`${key}: expected ${setting.expected}, got ${valueText(value)} (${where})`);
+    else problems.push(`${key}: expected ${setting.expected}, got ${valueText(value)} (${where}): ${setting.meaning}`);
   }
   // The one place where checked values get their declared type: each has passed the schema of its setting.
   const values = nest(settings.tree, flat) as Values<D>;

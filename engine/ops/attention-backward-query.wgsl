@@ -5,6 +5,7 @@
 //            CONTINUES: whether dq may hold a sum already; without, loads that compile slowly are left out.
 // Memory     as attention.wgsl, and dy; weights p are computed again, never stored.
 // Precision  f32; keys in order, and cells of slots continue the sum that is in dq, so cuts change no bit.
+// Chosen     HEADS as in attention.wgsl.
 @group(0) @binding(0) var<storage, read> q: array<Vector>;
 @group(0) @binding(1) var<storage, read> keys: array<Vector>;
 @group(0) @binding(2) var<storage, read> values: array<Vector>;

@@ -81,7 +81,7 @@ export async function openAdapter(options: AdapterOptions = {}): Promise<OpenedA
       try {
         return await openSwiftShader(flags);
       } catch (thrown) {
-        lastTrouble = `${found.trouble}; ${asError(thrown).message}`;
+        lastTrouble = `${found.trouble}; ${asError(thrown).message.replace(/\.$/, "")}`;
         return null;
       }
     }

@@ -50,6 +50,8 @@ export class WebGpuBackend implements Backend {
   #submissions = 0;
   #encodeMs = 0;
   #waitMs = 0;
+  /** Reads and waits under way. */
+  #waiting = 0;
 
   constructor(device: GPUDevice, options: WebGpuOptions) {
     this.device = device;
@@ -172,6 +174,7 @@ export class WebGpuBackend implements Backend {
     const copy = staging.getMappedRange(0, Math.max(bytes, 8)).slice(0);
     staging.unmap();
     this.#staging.push(staging);
+    this.#settle();
     this.#throwFailure();
     return ranges.map(({ length, dtype }, i) => {
       switch (dtype) {
@@ -192,6 +195,7 @@ export class WebGpuBackend implements Backend {
     const start = performance.now();
     await this.#patiently(this.device.queue.onSubmittedWorkDone());
     this.#waitMs += performance.now() - start;
+    this.#settle();
     this.#throwFailure();
   }
 
@@ -220,6 +224,7 @@ export class WebGpuBackend implements Backend {
    * turn. On a software driver that core is half of the machine. So the thread sleeps a little between two turns.
    */
   async #patiently<T>(promise: Promise<T>): Promise<T> {
+    this.#waiting++;
     let isSettled = false;
     const settle = (): void => {
       isSettled = true;
@@ -233,7 +238,13 @@ export class WebGpuBackend implements Backend {
       Atomics.wait(sleeper, 0, 0, sleepMs);
       sleepMs = Math.min(sleepMs * 1.5, longestMs);
     }
+    this.#waiting--;
     return promise;
+  }
+
+  /** All work that was handed over is done; where nothing was begun since, released memory can go. */
+  #settle(): void {
+    if (this.#pass === null && this.#waiting === 0) this.#pool.destroyDoomed();
   }
 
   #throwFailure(): void {

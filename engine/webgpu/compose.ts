@@ -37,9 +37,9 @@ const markedLoop = /\/\* unroll \*\/ for \(var (\w+) = 0u; \1 < (\w+); \1\+\+\) 
 /**
  * Writes out the loops that are marked so, one block for each round, in which the index is a constant:
  *   `/* unroll *\/ for (var i = 0u; i < COUNT; i++) { body }` becomes `{ const i = 0u; body } { const i = 1u; body } …`
- * COUNT is one of the kernel's constants or a number; above `mostRounds` the loop stays. Arrays that are indexed by constants live in registers: SwiftShader,
- * which unrolls nothing itself, runs such a kernel four times as fast. Blocks after the first go onto its last line, so
- * that line numbers stay true. A loop inside may be marked too.
+ * COUNT is one of the kernel's constants or a number; above `mostRounds` the loop stays. Arrays that are indexed by
+ * constants live in registers: SwiftShader, which unrolls nothing itself, runs such a kernel four times as fast. Blocks
+ * after the first go onto its last line, so that line numbers stay true. A loop inside may be marked too.
  */
 export function unroll(text: string, constants: Constants): string {
   const found = markedLoop.exec(text);

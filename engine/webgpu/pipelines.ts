@@ -1,5 +1,7 @@
 // Pipelines and bind groups, made once for each content: a pipeline for a kernel and its constants, a bind group for a
 // kernel and its buffers. Whole buffers are bound and offsets are params, so a step that runs again finds all its groups.
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import type { AnyKernel, Constants } from "../kernel.ts";
 import { composeWgsl } from "./compose.ts";
 import type { PooledBuffer } from "./pool.ts";
@@ -8,6 +10,13 @@ interface Layout {
   group: GPUBindGroupLayout;
   pipeline: GPUPipelineLayout;
 }
+
+/**
+ * Bind groups kept at most. A software driver takes a memory mapping for each, and a process may have 65,530 of those: past
+ * that Mesa crashes. Dawn gives one back only when its JavaScript object is collected, so a full cache is emptied and the
+ * collector called; what is still needed is made again.
+ */
+const mostGroups = 4096;
 
 /** Bytes of one parameter block, and what dynamic uniform offsets are multiples of. */
 export const blockBytes = 256;
@@ -48,6 +57,11 @@ export class Pipelines {
     for (const buffer of buffers) key += ` ${buffer.id}`;
     const found = this.#groups.get(key);
     if (found !== undefined) return found;
+    if (this.#groups.size >= mostGroups) {
+      this.#groups.clear();
+      this.#groupsOfBuffer.clear();
+      collectGarbage();
+    }
     const entries: GPUBindGroupEntry[] = buffers.map((buffer, binding) => ({
       binding,
       resource: { buffer: buffer.gpu },
@@ -91,4 +105,16 @@ export class Pipelines {
     this.#layouts.set(kernel.name, layout);
     return layout;
   }
+}
+
+let collector: (() => void) | null = null;
+
+/** Runs V8's collector, which is hidden unless asked for. */
+function collectGarbage(): void {
+  if (collector === null) {
+    setFlagsFromString("--expose-gc");
+    const found: unknown = runInNewContext("gc");
+    collector = typeof found === "function" ? () => void found() : () => {};
+  }
+  collector();
 }

@@ -18,6 +18,7 @@ export class BufferPool {
   readonly #free = new Map<number, PooledBuffer[]>();
   readonly #onDestroy: (buffer: PooledBuffer) => void;
   #next = 1;
+  readonly #doomed: PooledBuffer[] = [];
   #live = new Set<number>();
   liveBytes = 0;
   peakBytes = 0;
@@ -48,8 +49,7 @@ export class BufferPool {
     if (!this.#live.delete(buffer.id)) throw new Error(`BufferPool: ${buffer.gpu.label} released twice`);
     this.liveBytes -= buffer.capacity;
     if (this.freeBytes + buffer.capacity > keepFreeBytes) {
-      this.#onDestroy(buffer);
-      buffer.gpu.destroy();
+      this.#doomed.push(buffer);
       return;
     }
     buffer.gpu.label = "free";
@@ -57,6 +57,17 @@ export class BufferPool {
     const list = this.#free.get(buffer.capacity);
     if (list === undefined) this.#free.set(buffer.capacity, [buffer]);
     else list.push(buffer);
+  }
+
+  /**
+   * Destroys what was released beyond the limit. To be called when no work is under way: a software driver was seen to touch
+   * the memory of a buffer that had been destroyed behind the work that uses it.
+   */
+  destroyDoomed(): void {
+    for (const buffer of this.#doomed.splice(0)) {
+      this.#onDestroy(buffer);
+      buffer.gpu.destroy();
+    }
   }
 
   /** Gives the memory of all free buffers back. */
@@ -85,9 +96,14 @@ export class BufferPool {
   }
 }
 
-/** Size classes: four to a power of two, so that at most a fifth is spare and buffers find a second use. */
+/**
+ * Size classes: powers of two up to 4 MiB, so that batches of all sizes share few buffers (and few bind groups); above that
+ * four to a power of two, so that at most a fifth is spare.
+ */
 function capacityFor(bytes: number, most: number): number {
   if (bytes <= smallest) return smallest;
-  const step = 2 ** Math.max(8, Math.floor(Math.log2(bytes - 1)) - 2);
+  const power = 2 ** Math.ceil(Math.log2(bytes));
+  if (power <= 2 ** 22) return Math.max(bytes, Math.min(power, most));
+  const step = power / 8;
   return Math.max(bytes, Math.min(Math.ceil(bytes / step) * step, most));
 }

@@ -254,10 +254,10 @@ describe("engine/autograd", (test) => {
     onEach(async (backend, name) => {
       const [x, unwanted, apart] = [1, 2, 3].map((seed) => leaf(backend, seed));
       const plain = given(backend, 4);
-      const [dx, dApart] = await gradients([x, apart], () => sum(sum(x, unwanted), plain));
+      const [dx, dApart, dPlain] = await gradients([x, apart, plain], () => sum(sum(x, unwanted), plain));
       assertClose(`${name}: wanted`, dx ?? [], upstream, rounding);
       assert.is(dApart, undefined, `${name}: the loss does not depend on it`);
-      assert.not.ok(plain.requiresGradient);
+      assert.is(dPlain, undefined, `${name}: wanted, but not followed`);
 
       // Inputs that an op takes as given.
       const [, dFixed] = await gradients([x, apart], () => split({ x, fixed: apart }, {}).a);

@@ -76,6 +76,14 @@ describe("engine/scope", (test) => {
       scope(() => scope(() => kept.push(spare(keep(make())))));
       return kept;
     });
+    leaves("made further out", 1, () => {
+      const kept: Tensor[] = [];
+      scope(() => {
+        const x = make();
+        scope(() => kept.push(keep(x)));
+      });
+      return kept;
+    });
   });
 
   test("an error frees all, in every scope that it passes", async () => {

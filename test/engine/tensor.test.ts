@@ -48,6 +48,8 @@ describe("engine/tensor", (test) => {
     assert.equal(rowsOf(16640, [130, 63]), [64, 64, 2]); // 252 bytes: 66 fit, of which 64 are aligned
     assert.equal(rowsOf(16384, [65, 65]), [63, 2]); // 260 bytes: 64 would be aligned but do not fit
     assert.equal(rowsOf(16640, [65, 65]), [64, 1]);
+    assert.equal(rowsOf(16388, [4097, 1]), [4097]); // whole at the limit, though that is no multiple of 256
+    assert.equal(rowsOf(16388, [4098, 1]), [4096, 2]);
     assert.equal(rowsOf(16384, []), [1]);
     assert.equal(rowsOf(16384, [0, 64]), [0]);
   });

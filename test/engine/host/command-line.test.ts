@@ -101,7 +101,7 @@ describe("engine/host/command-line", (test) => {
       stderr,
       "SettingsError: 2 settings are wrong:\n" +
         "  unknown setting landscape.point (wrong.toml, line 2); did you mean landscape.points?\n" +
-        "  landscape.points: expected an integer, at least 3, got 2 (--landscape.points=2)\n",
+        "  landscape.points: expected an integer, at least 3, got 2 (--landscape.points=2): points along each axis\n",
     );
     assert.match(run(["missing.toml"]).stderr, "FileError: missing.toml: no such file or folder.");
     assert.match(run(["a.toml", "b.toml"]).stderr, "expected STUDY.toml, got a.toml b.toml");

@@ -1,12 +1,58 @@
+import * as assert from "uvu/assert";
 import { backward, GradientMap, record } from "../../../engine/autograd.ts";
 import type { Backend } from "../../../engine/backend.ts";
+import type { DType, NumberArray } from "../../../engine/dtype.ts";
 import { rmsNorm, rmsNormOp } from "../../../engine/ops/norm.ts";
 import { scopeAsync } from "../../../engine/scope.ts";
-import { fromArray } from "../../../engine/tensor.ts";
-import { testBackends } from "../../backends.ts";
-import { describe, throwsMessage } from "../../support.ts";
+import { fromArray, sizeOf } from "../../../engine/tensor.ts";
+import { WebGpuBackend } from "../../../engine/webgpu/backend.ts";
+import { reference, type TestBackend, testBackends } from "../../backends.ts";
+import { assertClose, describe, throwsMessage } from "../../support.ts";
 import { checkOp, normals, sameBits } from "../check-op.ts";
 import { checkKnownOps } from "./known-ops.ts";
+
+/** Lanes of a row with and without a column of their own; and 300 rows, three chunks of dw, cut inside them at 16 KiB. */
+const shapes = [
+  [3, 61],
+  [65, 7],
+  [7, 1025],
+  [300, 60],
+];
+
+// A sum of up to 1025 positive terms errs by at most 1025 · 2⁻²⁴ = 6e-5 relative and in practice by its root, 2e-6;
+// division and root 2.5 ULP each. Gradients have two such factors; dw sums up to 300 rows. dx is a difference of terms of
+// order |dy·w·r|, of which nothing is left in a row of one: 8 roundings of 2⁻²⁴ of those.
+const tolerance = { forward: { ofScale: 4e-6 }, gradient: { ofScale: 8e-6, absolute: 5e-7 } };
+
+/** The same devices taken for GPUs, so that the tree runs where the adapter would have one invocation take a row. */
+function treeBackends(found: readonly TestBackend[]): TestBackend[] {
+  return found.map(({ name, backend }) => {
+    assert.ok(backend instanceof WebGpuBackend);
+    const { description, device, limits } = backend;
+    const taken = new WebGpuBackend(device, { description, style: "gpu", maxBufferBytes: limits.maxBufferBytes });
+    return { name: `${name}, tree`, backend: taken };
+  });
+}
+
+/** Output and gradients, and the gradients again with the same ones added. */
+function passes(backend: Backend, dtype: DType, rows: number, width: number): Promise<Record<string, NumberArray>> {
+  return scopeAsync(async () => {
+    const make = (seed: number, shape: number[]) => fromArray(backend, normals(seed, sizeOf(shape)), shape, dtype);
+    const leaves = { dx: make(1, [rows, width]), dWeight: make(2, [width]) };
+    for (const leaf of Object.values(leaves)) leaf.requiresGradient = true;
+    const recording = record(() => rmsNormOp({ x: leaves.dx, weight: leaves.dWeight }, { eps: 1e-6 }).y);
+    const store = new GradientMap(Object.values(leaves));
+    const seeds = new Map([[recording.result, make(3, [rows, width])]]);
+    const results: Record<string, NumberArray> = { y: await recording.result.read() };
+    for (const suffix of ["", "Added"]) {
+      backward(recording, seeds, store);
+      for (const [name, leaf] of Object.entries(leaves))
+        results[name + suffix] = (await store.get(leaf)?.read()) ?? new Float64Array();
+    }
+    store.free();
+    return results;
+  });
+}
 
 describe("engine/ops/norm", (test) => {
   checkOp(test, rmsNormOp, {
@@ -24,10 +70,7 @@ describe("engine/ops/norm", (test) => {
       "tensors in several segments": { x: [97, 64], weight: [64] },
       "tiny values, where eps counts": { inputs: { x: { shape: [5, 33], scale: 1e-3 }, weight: [33] } },
     },
-    // A sum of up to 1025 positive terms errs by at most 1025 · 2⁻²⁴ = 6e-5 relative and in practice by its root, 2e-6;
-    // division and root 2.5 ULP each. Gradients have two such factors; dw sums up to 129 rows. dx is a difference of terms of
-    // order |dy·w·r|, of which nothing is left in a row of one: 8 roundings of 2⁻²⁴ of those.
-    tolerance: { forward: { ofScale: 4e-6 }, gradient: { ofScale: 8e-6, absolute: 5e-7 } },
+    tolerance,
   });
 
   checkKnownOps(test, "rmsNorm", ({ x, weight }, { eps }) => ({
@@ -54,51 +97,38 @@ describe("engine/ops/norm", (test) => {
       });
   });
 
-  // 300 rows are three chunks of dw, and at 16 KiB several segments whose ends lie inside chunks.
-  const rows = 300;
-  const width = 60;
-  const passes = (backend: Backend) =>
-    scopeAsync(async () => {
-      const x = fromArray(backend, normals(1, rows * width), [rows, width]);
-      const weight = fromArray(backend, normals(2, width), [width]);
-      for (const leaf of [x, weight]) leaf.requiresGradient = true;
-      const recording = record(() => rmsNormOp({ x, weight }, { eps: 1e-6 }));
-      const store = new GradientMap([x, weight]);
-      const dy = fromArray(backend, normals(3, rows * width), [rows, width]);
-      backward(recording, new Map([[recording.result.y, dy]]), store);
-      const found = [recording.result.y, store.get(x), store.get(weight)].map((t) => t?.read());
-      const [y, dx, dWeight] = await Promise.all(found);
-      store.free();
-      return { y, dx, dWeight };
-    });
+  for (const [rows, width] of shapes)
+    test(`both variants, [${rows}, ${width}]: cuts change no bit, nor do the rows beside one`, async () => {
+      const expected = await passes(reference, "f64", rows, width);
+      const [plain, ...drivers] = await testBackends();
+      // Of one row's sum the order is its variant's own: bits are compared within a variant.
+      for (const variant of [[plain], drivers, treeBackends(drivers)]) {
+        let whole: Record<string, NumberArray> | undefined;
+        for (const { name, backend } of variant) {
+          const before = backend.statistics().liveBuffers;
+          const found = await passes(backend, "f32", rows, width);
+          assert.is(backend.statistics().liveBuffers, before, `${name}: buffers left behind`);
+          for (const [what, values] of Object.entries(expected))
+            assertClose(`${name}: ${what}`, found[what], values, what === "y" ? tolerance.forward : tolerance.gradient);
+          whole ??= found;
+          for (const [what, values] of Object.entries(whole)) sameBits(`${name}: ${what}`, found[what], values);
 
-  test("cuts change no bit of outputs and gradients", async () => {
-    const [, whole, ...cut] = await testBackends();
-    const expected = await passes(whole.backend);
-    for (const { name, backend } of cut)
-      for (const [what, values] of Object.entries(await passes(backend)))
-        sameBits(`${name}: ${what}`, values, expected[what as keyof typeof expected] ?? new Float32Array());
-  });
-
-  test("a row alone and among 7 has the bits that it has in the batch", async () => {
-    for (const { name, backend } of await testBackends()) {
-      const { y: whole } = await passes(backend);
-      await scopeAsync(async () => {
-        const x = fromArray(backend, normals(1, rows * width), [rows, width]);
-        const weight = fromArray(backend, normals(2, width), [width]);
-        for (const [start, count] of [
-          [0, 1],
-          [64, 1],
-          [299, 1],
-          [62, 7],
-        ]) {
-          const { y } = rmsNormOp({ x: x.sliceRows(start, count), weight }, { eps: 1e-6 });
-          const own = whole?.slice(start * width, (start + count) * width);
-          sameBits(`${name}: rows from ${start}`, await y.read(), own ?? new Float32Array());
+          await scopeAsync(async () => {
+            const x = fromArray(backend, normals(1, rows * width), [rows, width]);
+            const weight = fromArray(backend, normals(2, width), [width]);
+            for (const [start, count] of [
+              [0, 1],
+              [rows - 1, 1],
+              [rows >> 1, Math.min(7, rows >> 1)],
+            ]) {
+              const { y } = rmsNormOp({ x: x.sliceRows(start, count), weight }, { eps: 1e-6 });
+              const among = found["y"].slice(start * width, (start + count) * width);
+              sameBits(`${name}: ${count} rows from ${start}`, await y.read(), among);
+            }
+          });
         }
-      });
-    }
-  });
+      }
+    });
 
   test("refuses a weight of another width", () =>
     throwsMessage(() => rmsNormOp.definition.shapes({ x: [2, 3], weight: [4] }, { eps: 0 }), "expected [3], got [4]"));

@@ -1,0 +1,384 @@
+// What a user meets at the doors of a whole run when something is wrong: one message that says what, where and how to mend
+// it, exit code 2, no stack, and everything computed so far is as it was. Then Ctrl-C, a full disk and longer studies: the same
+// command goes on, to the bytes of a run that nothing disturbed.
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  closeSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { homedir, hostname, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { gunzipSync } from "node:zlib";
+import * as assert from "uvu/assert";
+import { describe, fixturePath } from "../support.ts";
+import {
+  contents,
+  type Ended,
+  expectDone,
+  expectSame,
+  type Flags,
+  root,
+  runStudy,
+  small,
+  start,
+  studyCommand,
+  until,
+} from "./tiny-study.ts";
+
+/** Another slice, another step, another checkpoint to sweep. */
+const larger: Flags = {
+  "train.steps": "4",
+  "train.checkpoints": "0,3,4",
+  "landscape.steps": "3,4",
+  "landscape.slices": "2",
+};
+
+/** Nothing in a run folder may hold these. */
+const user = { USER: "grace-hopper", LOGNAME: "grace-hopper", HOSTNAME: "harvard-mark-one" };
+
+/** One message for people and exit code 2, with each of these texts. */
+function expectRefused({ status, signal, stdout, stderr }: Ended, ...texts: string[]): void {
+  if (status !== 2) throw new Error(`expected exit code 2, got ${status ?? signal}: ${stdout}${stderr}`);
+  assert.is(stdout, "", "nothing but the message");
+  assert.is(stderr.match(/^\w*Error: /gm)?.length, 1, `one message: ${stderr}`);
+  assert.not.match(stderr, /^ {4}at /m);
+  for (const text of texts) assert.ok(stderr.includes(text), `${JSON.stringify(text)} in ${stderr}`);
+}
+
+const someMs = (most: number): number => Math.floor(Math.random() * most);
+
+/** Takes all the room that is left on a disk. */
+function fill(path: string): void {
+  const file = openSync(path, "w");
+  try {
+    for (let size = 1 << 20; size >= 1; size >>= 1)
+      try {
+        for (;;) if (writeSync(file, Buffer.alloc(size)) < size) break;
+      } catch (thrown) {
+        if (!(thrown instanceof Error && "code" in thrown && thrown.code === "ENOSPC")) throw thrown;
+      }
+  } finally {
+    closeSync(file);
+  }
+}
+
+describe("landscape/doors", (test) => {
+  const place = mkdtempSync(join(tmpdir(), "foothold-doors-"));
+  test.after(() => rmSync(place, { recursive: true, force: true }));
+  // All run folders have one name, so that nothing in the files differs by it.
+  let folders = 0;
+  const newOut = (): string => join(place, String(folders++), "study");
+  const undisturbed = newOut();
+  /** A copy of the undisturbed run, to do things to. */
+  const copy = (): string => {
+    const out = newOut();
+    cpSync(undisturbed, out, { recursive: true });
+    return out;
+  };
+  const file = (name: string, text: string): string => {
+    const path = join(place, name);
+    writeFileSync(path, text);
+    return path;
+  };
+
+  test("settings: all that is wrong in one message, and nothing is begun", async () => {
+    const path = file(
+      "wrong.toml",
+      "[train]\nstep = 3\nlearningRate = 0\n\n[landscape.reference]\nrollouts = 1\n[landscape]\npoints = 'many'\n",
+    );
+    const out = newOut();
+    expectRefused(
+      await start(studyCommand(out, { "landscape.radius": "-1" }, path)).ended,
+      "5 settings are wrong",
+      `unknown setting train.step (${path}, line 2); did you mean train.steps?`,
+      `train.learningRate: expected a number, above 0, got 0 (${path}, line 3)`,
+      `landscape.reference.rollouts: expected an integer, at least 2, got 1 (${path}, line 6)`,
+      `landscape.points: expected an integer, at least 1, got "many" (${path}, line 8)`,
+      "landscape.radius: expected a number, above 0, got -1 (--landscape.radius -1)",
+    );
+    expectRefused(
+      await runStudy(out, { "landscape.steps": "3,5", "train.checkpoints": "0,3,7" }),
+      "landscape.steps: step 5 has no checkpoint",
+      "train.checkpoints: step 7 is after the last one, train.steps = 3",
+    );
+    expectRefused(
+      await start(studyCommand(out, {}, "tinny")).ended,
+      "tinny: expected a settings file or a preset",
+      "tiny",
+    );
+    assert.not.ok(existsSync(out));
+  });
+
+  test("one rollout a prompt gives J no advantages, and the message says so", async () => {
+    const path = file("one.toml", "landscape.reference.rollouts = 1\n");
+    const { "landscape.reference.rollouts": _, ...flags } = small;
+    const argv = Object.entries({ ...flags, out: newOut() }).flatMap(([key, value]) => [`--${key}`, value]);
+    expectRefused(
+      await start(["landscape/run.ts", path, ...argv]).ended,
+      "landscape.reference.rollouts: expected an integer, at least 2, got 1",
+      "with one every advantage is 0",
+    );
+  });
+
+  test("a model that is not there, or cut short", async () => {
+    const out = newOut();
+    expectRefused(
+      await runStudy(out, { "model.path": join(place, "nothing") }),
+      join(place, "nothing"),
+      "expected a model folder",
+    );
+    const cut = join(place, "cut");
+    cpSync(fixturePath("tiny-warm-start"), cut, { recursive: true });
+    const weights = join(cut, "model.safetensors");
+    truncateSync(weights, statSync(weights).size - 1000);
+    expectRefused(await runStudy(out, { "model.path": cut }), weights, "Was it cut short?");
+    assert.equal([...contents(out).keys()], []);
+  });
+
+  if (process.platform !== "linux") test.skip("no adapter at all", "how drivers are hidden here is Linux's");
+  else
+    test("no adapter at all", async () => {
+      const hide = file(
+        "hide.mjs",
+        'import module, { syncBuiltinESMExports } from "node:module";\nmodule.findPackageJSON = () => undefined;\nsyncBuiltinESMExports();\n',
+      );
+      const hidden = join(place, "no-driver.json");
+      const environment = {
+        NODE_OPTIONS: `--import=${hide}`,
+        FOOTHOLD_ADAPTER: "",
+        VK_DRIVER_FILES: hidden,
+        VK_ICD_FILENAMES: hidden,
+      };
+      expectRefused(
+        await runStudy(newOut(), { backend: "webgpu" }, environment),
+        "--backend webgpu: no adapter was found",
+        "the optional package @sparticuz/chromium is not installed: run npm ci without --omit=optional",
+        "or run with --backend cpu",
+      );
+      expectRefused(await runStudy(newOut(), { adapter: "hardware" }, environment), "expected a GPU, got no adapter");
+      expectRefused(
+        await runStudy(newOut(), { adapter: "geforce" }, environment),
+        'no adapter\'s name contains "geforce"',
+      );
+    });
+
+  test("an output folder that is a file, or another's", async () => {
+    expectRefused(await runStudy(file("taken", "")), join(place, "taken"), "a file of this name is in the way");
+    const out = newOut();
+    mkdirSync(join(out, "figures"), { recursive: true });
+    writeFileSync(join(out, "report.html"), "mine");
+    expectRefused(await runStudy(out), "found figures, report.html without config.toml", `--out ${out}-2`);
+    assert.equal([...contents(out)].map(String), [`report.html,mine`]);
+  });
+
+  test("a second process on one run folder is refused, and does the first no harm", async () => {
+    const first = start(studyCommand(undisturbed), user);
+    await until("it had begun to train", first, () => existsSync(join(undisturbed, "metrics.jsonl")));
+    expectRefused(await runStudy(undisturbed), `process ${first.child.pid} has it`, "--out");
+    expectRefused(await start(["landscape/report.ts", undisturbed]).ended, `process ${first.child.pid} has it`);
+    expectDone(await first.ended);
+    assert.ok(existsSync(join(undisturbed, "report.html")));
+    assert.not.ok(existsSync(join(undisturbed, ".lock")));
+  });
+
+  test("nothing in a run folder names a place, a user or a machine; moved, its report is drawn to the same bytes", async () => {
+    const names = [place, root, fixturePath(""), homedir(), ...Object.values(user)];
+    // "vm" or "root" would be found in any text.
+    if (hostname().length > 4) names.push(hostname());
+    for (const [name, bytes] of contents(undisturbed)) {
+      const text = (name.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString("latin1");
+      for (const told of names) assert.not.ok(text.includes(told), `${name} holds ${told}`);
+    }
+    const provenance = readFileSync(join(undisturbed, "provenance.json"), "utf8");
+    for (const told of names) assert.not.ok(provenance.includes(told), `provenance.json holds ${told}`);
+
+    const out = join(place, "moved", "study");
+    mkdirSync(dirname(out));
+    cpSync(undisturbed, out, { recursive: true });
+    for (const drawn of ["figures", "report.html"]) rmSync(join(out, drawn), { recursive: true });
+    for (const summary of contents(out).keys())
+      if (/(points\.csv|summary\.json)$/.test(summary)) rmSync(join(out, summary));
+    expectDone(await start(["landscape/report.ts", out]).ended);
+    expectSame(contents(out), contents(undisturbed));
+    const dot = start([join(root, "landscape/report.ts"), "."], {}, out);
+    expectDone(await dot.ended);
+    expectSame(contents(out), contents(undisturbed));
+    expectRefused(await start(["landscape/report.ts", place]).ended, "expected a run folder, it has no config.toml");
+  });
+
+  test("the folder of another study, model or adapter is left as it is; what it was begun with goes on", async () => {
+    const out = copy();
+    mkdirSync(`${out}-2`);
+    expectRefused(
+      await runStudy(out, {
+        "landscape.radius": "0.1",
+        "train.seed": "7",
+        "train.steps": "2",
+        "train.checkpoints": "0",
+        "landscape.steps": "0",
+      }),
+      "this folder holds another study",
+      "train.seed: 100 -> 7",
+      "train.steps: 3 -> 2",
+      "landscape.radius: 0.05 -> 0.1",
+      `--out ${out}-3`,
+    );
+    const other = join(place, "other");
+    cpSync(fixturePath("tiny-warm-start"), other, { recursive: true });
+    const weights = readFileSync(join(other, "model.safetensors"));
+    weights[weights.length - 1] ^= 1;
+    writeFileSync(join(other, "model.safetensors"), weights);
+    expectRefused(await runStudy(out, { "model.path": other }), 'model.safetensors of "other" differs', "--model.path");
+
+    const provenance = join(out, "provenance.json");
+    const { adapter } = JSON.parse(readFileSync(provenance, "utf8"));
+    writeFileSync(provenance, readFileSync(provenance, "utf8").replace(adapter, "An Older Driver"));
+    const before = contents(out);
+    expectRefused(await runStudy(out, larger), 'begun on the adapter "An Older Driver"', adapter, `--out ${out}-3`);
+    expectSame(contents(out), before);
+    expectDone(await runStudy(out)); // all is computed: any adapter may draw it
+    expectSame(contents(out), before);
+
+    rmSync(provenance);
+    expectRefused(await runStudy(out), provenance, "nobody can tell on which adapter");
+    expectSame(contents(out), contents(undisturbed));
+  });
+
+  test("a checkpoint that was removed or damaged: made again where that can be, else how to", async () => {
+    const out = copy();
+    const checkpoint = (step: number): string => join(out, "checkpoints", `step-${String(step).padStart(6, "0")}`);
+    rmSync(checkpoint(3), { recursive: true });
+    expectDone(await runStudy(out)); // the state is of that step
+    expectSame(contents(out), contents(undisturbed));
+
+    rmSync(checkpoint(0), { recursive: true });
+    expectRefused(await runStudy(out), `${checkpoint(0)}: missing`, `delete ${join(out, "state")}`);
+    rmSync(join(out, "state"), { recursive: true });
+    expectDone(await runStudy(out));
+    expectSame(contents(out), contents(undisturbed));
+
+    const weights = join(checkpoint(3), "model.safetensors");
+    const bytes = readFileSync(weights);
+    bytes[bytes.length >> 1] ^= 1;
+    writeFileSync(weights, bytes);
+    expectRefused(await runStudy(out, { "landscape.slices": "2" }), `${weights}: not what was written`, "Restore it");
+    rmSync(weights);
+    expectRefused(await runStudy(out, { "landscape.slices": "2" }), `${weights}: missing`);
+  });
+
+  test("a longer study computes what is new, to the bytes of one that was as long from the start", async () => {
+    const extended = copy();
+    const swept = join(extended, "landscape", "step-000003", "slice-0", "cells.jsonl");
+    const { mtimeMs } = statSync(swept);
+    expectDone(await runStudy(extended, larger));
+    assert.is(statSync(swept).mtimeMs, mtimeMs, "cells that were there are not measured again");
+    const whole = newOut();
+    expectDone(await runStudy(whole, larger));
+    expectSame(contents(extended), contents(whole));
+    expectRefused(await runStudy(extended), "this folder holds another study", "landscape.slices: 2 -> 1");
+  });
+
+  if (process.platform === "win32") test.skip("Ctrl-C", "Windows has no signals");
+  else {
+    const interrupted = async (out: string, what: string, delayMs: number, holds: () => boolean): Promise<void> => {
+      const run = start(studyCommand(out));
+      await until(what, run, holds);
+      await setTimeout(delayMs);
+      run.child.kill("SIGINT");
+      const { status, signal, stderr } = await run.ended;
+      assert.is(status, 130, `${what} + ${delayMs} ms: exit code 130, got ${status ?? signal}: ${stderr}`);
+      assert.match(stderr, "saving, press again to stop at once\n");
+      assert.match(stderr, "Stopped. The same command goes on from here.\n");
+      assert.not.match(stderr, /Error/);
+    };
+    const hasText = (path: string, text: string): boolean =>
+      existsSync(path) && readFileSync(path, "utf8").includes(text);
+
+    test("Ctrl-C while training saves what is done; a damaged state falls back to the one before, two are refused", async () => {
+      const out = newOut();
+      await interrupted(out, "step 1 was done", 0, () => hasText(join(out, "metrics.jsonl"), '{"step":1'));
+      const slot = (k: number): string => join(out, "state", `slot-${k}`, "state.safetensors");
+      // Step 1 is not one after which the state is saved: Ctrl-C did it.
+      assert.match(readFileSync(join(dirname(slot(1)), "trainer.json"), "utf8"), /"step":[12],/);
+      const sound = [0, 1].map((k) => readFileSync(slot(k)));
+      for (const k of [0, 1]) truncateSync(slot(k), 1000);
+      expectRefused(await runStudy(out), "no state can be loaded", slot(0), slot(1), `delete it`);
+      writeFileSync(slot(0), sound[0]);
+      assert.match(expectDone(await runStudy(out)), /Going on from step 0, since a later state is damaged: .*slot-1/);
+      expectSame(contents(out), contents(undisturbed));
+    });
+
+    test("Ctrl-C at some moment of training, of sweeping and of reporting: the same command goes on", async () => {
+      const out = newOut();
+      const moments: [string, number, () => boolean][] = [
+        ["training had begun", someMs(1500), () => existsSync(join(out, "metrics.jsonl"))],
+        ["sweeping had begun", someMs(1000), () => existsSync(join(out, "landscape"))],
+        ["a figure was drawn", someMs(100), () => existsSync(join(out, "figures"))],
+      ];
+      for (const [what, delayMs, holds] of moments) await interrupted(out, what, delayMs, holds);
+      expectDone(await runStudy(out));
+      expectSame(contents(out), contents(undisturbed));
+    });
+  }
+
+  const mounted = join(place, "mounted");
+  mkdirSync(mounted);
+  const mount = (options: string): boolean =>
+    spawnSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", mounted], { stdio: "ignore" }).status === 0;
+  const unmount = (): void => void spawnSync("umount", [mounted], { stdio: "ignore" });
+  const mayMount = mount("size=1m");
+  if (mayMount) unmount();
+
+  if (!mayMount) test.skip("a full disk", "mounting a file system needs root");
+  else
+    test("a full disk while training and while sweeping: with room again, the same command goes on", async () => {
+      assert.ok(mount("size=64m"));
+      try {
+        const out = join(mounted, "study");
+        const ballast = join(mounted, "ballast");
+        for (const begun of ["metrics.jsonl", "landscape"]) {
+          const run = start(studyCommand(out));
+          await until(`${begun} was there`, run, () => existsSync(join(out, begun)));
+          fill(ballast);
+          expectRefused(await run.ended, out, "the disk is full. Free some space");
+          rmSync(ballast);
+        }
+        expectDone(await runStudy(out));
+        expectSame(contents(out), contents(undisturbed));
+        fill(ballast);
+        expectRefused(await runStudy(join(mounted, "late")), "the disk is full");
+      } finally {
+        unmount();
+      }
+    });
+
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot && !mayMount)
+    test.skip("a folder that cannot be written", "root may write anywhere, and cannot mount here");
+  else
+    test("a folder that cannot be written", async () => {
+      if (!isRoot) chmodSync(mounted, 0o500);
+      else assert.ok(mount("size=1m,ro"));
+      try {
+        expectRefused(
+          await runStudy(join(mounted, "study")),
+          mounted,
+          isRoot ? "the file system is read-only. Choose a place that can be written" : "permission denied",
+        );
+      } finally {
+        if (isRoot) unmount();
+      }
+    });
+});

@@ -1,0 +1,116 @@
+// A study of a few seconds as a subprocess, for tests of what a whole run does when things go wrong.
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { fixturePath } from "../support.ts";
+
+export const root = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Dotted keys and values, as flags have them. */
+export type Flags = Readonly<Record<string, string>>;
+
+/** 3 steps, of which the state is saved after 0, 2 and 3, and 3 × 3 points in two batches around the last checkpoint. */
+export const small: Flags = {
+  "model.path": fixturePath("tiny-warm-start"),
+  "train.steps": "3",
+  "train.promptsPerStep": "2",
+  "train.rolloutsPerPrompt": "3",
+  "train.checkpoints": "0,3",
+  "train.resumeEvery": "2",
+  "evaluate.every": "2",
+  "evaluate.episodes": "4",
+  "landscape.steps": "3",
+  "landscape.points": "3",
+  "landscape.pointsAtOnce": "5",
+  "landscape.reference.prompts": "3",
+  "landscape.reference.rollouts": "2",
+  "landscape.rollouts.prompts": "4",
+  "landscape.simulations": "2",
+};
+
+export interface Ended {
+  status: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  /**
+   * Without the remarks of Dawn and drivers (engine/host/native-stderr.ts): they are caught on terminals and pipes, but Node
+   * gives its children sockets.
+   */
+  stderr: string;
+}
+
+export interface Started {
+  child: ChildProcess;
+  ended: Promise<Ended>;
+}
+
+/** Starts a command of the project. */
+export function start(argv: readonly string[], environment: NodeJS.ProcessEnv = {}, cwd = root): Started {
+  const child = spawn(process.execPath, argv, {
+    cwd,
+    env: { ...process.env, CI: "1", ...environment },
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: 600_000,
+  });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  const ended = new Promise<Ended>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (status, signal) =>
+      resolve({ status, signal, stdout, stderr: stderr.replace(/^Warning: .*\n(?: {4}at .*\n)*(?:\n)?/gm, "") }),
+    );
+  });
+  return { child, ended };
+}
+
+/** The command line of the small study with some flags otherwise. */
+export function studyCommand(out: string, flags: Flags = {}, study = "tiny"): string[] {
+  const all = Object.entries({ ...small, ...flags, out });
+  return ["landscape/run.ts", study, ...all.flatMap(([key, value]) => [`--${key}`, value])];
+}
+
+/** Runs the small study to its end, whatever that is. */
+export function runStudy(out: string, flags: Flags = {}, environment: NodeJS.ProcessEnv = {}): Promise<Ended> {
+  return start(studyCommand(out, flags), environment).ended;
+}
+
+/** @throws Error unless it ended well */
+export function expectDone({ status, signal, stdout, stderr }: Ended): string {
+  if (status !== 0) throw new Error(`expected exit code 0, got ${status ?? signal}: ${stdout}${stderr}`);
+  return stderr;
+}
+
+/** Waits until the condition holds. @throws Error when the command has ended before */
+export async function until(what: string, { child }: Started, holds: () => boolean): Promise<void> {
+  while (!holds()) {
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`it ended before ${what}`);
+    await setTimeout(5);
+  }
+}
+
+const mayHoldClocks = /(^|\/)(timings\.jsonl|provenance\.json|tensorboard\/.*)$/;
+
+/** The files below a folder but for those that may hold a clock. */
+export function contents(folder: string): Map<string, Buffer> {
+  if (!existsSync(folder)) return new Map();
+  const files = readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((file) => statSync(join(folder, file)).isFile() && !mayHoldClocks.test(file))
+    .sort();
+  return new Map(files.map((file) => [file, readFileSync(join(folder, file))]));
+}
+
+/** @throws Error naming the files that differ, or are in one of the two only */
+export function expectSame(got: ReadonlyMap<string, Buffer>, expected: ReadonlyMap<string, Buffer>): void {
+  if (expected.size === 0) throw new Error("nothing to compare with");
+  const names = [...new Set([...expected.keys(), ...got.keys()])];
+  const different = names.filter((name) => !expected.get(name)?.equals(got.get(name) ?? Buffer.from("absent")));
+  if (different.length > 0) throw new Error(`differs from what was expected: ${different.join(", ")}`);
+}
