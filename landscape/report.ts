@@ -37,7 +37,7 @@ import { readPoints } from "./points.ts";
 import { renderReport } from "./report-page.ts";
 import { readProvenance, runName, type StudySettings } from "./run-folder.ts";
 import { studySettings } from "./settings.ts";
-import type { Summary } from "./summary.ts";
+import type { MeasuredSlice } from "./summary.ts";
 import { cellSchema, referenceSchema, summariseSlice } from "./sweep.ts";
 import { summaryTable } from "./table.ts";
 
@@ -51,12 +51,6 @@ export function sliceFolder(folder: string, step: number, slice: number): string
 
 export function referencePath(folder: string, step: number): string {
   return join(folder, "landscape", stepName(step), "reference.json");
-}
-
-export interface MeasuredSlice {
-  step: number;
-  slice: number;
-  summary: Summary;
 }
 
 /** Makes points.csv and summary.json of every slice that has cells. */

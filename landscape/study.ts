@@ -22,7 +22,7 @@ import {
   train,
   trainedSteps,
 } from "../rl/index.ts";
-import { drawRun, type MeasuredSlice, referencePath, sliceFolder, summariseRun } from "./report.ts";
+import { drawRun, referencePath, sliceFolder, summariseRun } from "./report.ts";
 import {
   checkOrigin,
   checkSettings,
@@ -32,6 +32,7 @@ import {
   originOf,
   type StudySettings,
 } from "./run-folder.ts";
+import type { MeasuredSlice } from "./summary.ts";
 import { cellSchema, prepareReference, sweep } from "./sweep.ts";
 import { summaryTable } from "./table.ts";
 import { Timings } from "./timings.ts";

@@ -103,6 +103,13 @@ export interface Summary {
   klAtCorners: number | null;
 }
 
+/** A slice around one checkpoint. */
+export interface MeasuredSlice {
+  step: number;
+  slice: number;
+  summary: Summary;
+}
+
 /**
  * All statistics of a slice; cells may be missing.
  * @throws ShapeError when there is no cell, or the cells do not go together (points.ts)

@@ -1,6 +1,6 @@
 // The short table that a study ends with.
 import type { Estimate } from "./estimands.ts";
-import type { MeasuredSlice } from "./report.ts";
+import type { MeasuredSlice } from "./summary.ts";
 
 const columns: readonly (readonly [title: string, cell: (slice: MeasuredSlice) => string])[] = [
   ["step", ({ step }) => String(step)],

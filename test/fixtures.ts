@@ -40,10 +40,7 @@ function printTable(records: readonly KnownRecord[]): void {
 }
 
 await announceAdapter();
-const files = filesUsing(
-  /\b(?:readFixture|readSafetensorsFixture|assertKnown)\b/,
-  findTestFiles(".test.ts"),
-);
+const files = filesUsing(/\b(?:readFixture|readSafetensorsFixture|assertKnown)\b/, findTestFiles(".test.ts"));
 const { passed, failed } = await runTestFiles(files);
 printTable(worstOfEach(knownRecords));
 
