@@ -25,7 +25,12 @@ export const landscapeSettings = {
     changes: "extends",
     meaning: "independent pairs of random directions around each checkpoint",
   }),
-  points: integer({ default: 21, min: 1, unit: "points", meaning: "grid points a side" }),
+  points: integer({
+    default: 21,
+    min: 2,
+    unit: "points",
+    meaning: "grid points a side; only an odd number puts the checkpoint itself on the grid",
+  }),
   radius: number({
     default: 0.05,
     above: 0,

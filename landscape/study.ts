@@ -83,7 +83,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     await sweepPart(part);
     const slices = await reportPart(part);
     const share = part.timings.finish((performance.now() - start) / 1000);
-    process.stdout.write(`${summaryTable(slices)}\n`);
+    if (slices.length > 0) process.stdout.write(`${summaryTable(slices)}\n`);
     if (!isFinished) progress.line(share);
     progress.line(`Maps and curves: ${join(folder, "figures")}`);
     progress.line(`Report: ${join(folder, "report.html")}   (${formatDuration(performance.now() - start)})`);

@@ -36,7 +36,9 @@ function tool(...words: string[]): Part {
 }
 
 await part("types (tsc)", () => tool("node_modules/typescript/bin/tsc", "--noEmit"));
-await part("lint and format (biome)", () => tool("node_modules/@biomejs/biome/bin/biome", "check", "."));
+await part("lint and format (biome)", () =>
+  tool("node_modules/@biomejs/biome/bin/biome", "check", "--error-on-warnings", "."),
+);
 await part("floor plan", () => {
   const problems = violations(root);
   return { passed: problems.length === 0 ? 1 : 0, problems };

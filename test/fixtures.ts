@@ -50,7 +50,8 @@ const measured = new Set(knownRecords.map(({ file }) => file));
 let unused = 0;
 for (const name of readdirSync(fixtureFolder).sort()) {
   if (name === "make" || name.endsWith(".md") || measured.has(name)) continue;
-  if (usedFixtures.has(name)) console.log(`${name}: read by tests, and what is compared is equal or not`);
+  if (usedFixtures.has(name))
+    console.log(`${name}: no error to measure: tests start from it, or compare with it bit for bit`);
   else if (slowTests.some((text) => text.includes(name)))
     console.log(`${name}: read by slow tests only (npm run test:slow)`);
   else {

@@ -211,7 +211,8 @@ export const knownRecords: KnownRecord[] = [];
  * `assertClose` against a known answer of the fixtures, recorded for `npm run fixtures`.
  * @param file      the fixture that holds the answer: "training.json"
  * @param quantity  what is compared; one line of the table for all comparisons of one name
- * @param backend   where it was computed: a name of `testBackends`, "float64", or "host"
+ * @param backend   where it was computed: a name of `testBackends`, "plain f64", or "host"
+ * @param context   of which case, for the message
  */
 export function assertKnown(
   file: string,
@@ -220,8 +221,10 @@ export function assertKnown(
   actual: ArrayLike<number>,
   expected: ArrayLike<number>,
   tolerance: Tolerance,
+  context = "",
 ): void {
   const { difference, allowed, share } = worst(actual, expected, tolerance);
   knownRecords.push({ file, quantity, backend, elements: expected.length, difference, allowed, share });
-  assertClose(`${file}: ${quantity}: ${backend}`, actual, expected, tolerance);
+  const what = [file, quantity, backend, context].filter((part) => part !== "").join(": ");
+  assertClose(what, actual, expected, tolerance);
 }

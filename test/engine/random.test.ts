@@ -12,7 +12,7 @@ import {
   type WordQuad,
   wordsOf,
 } from "../../engine/random.ts";
-import { assertClose, describe, readFixture } from "../support.ts";
+import { assertClose, assertKnown, describe, readFixture } from "../support.ts";
 import type { PhiloxFixture, RandomFixture } from "./random-fixtures.ts";
 
 describe("engine/random", (test) => {
@@ -22,19 +22,20 @@ describe("engine/random", (test) => {
     const { known, further } = readFixture<PhiloxFixture>("philox.json");
     assert.ok(known.length > 0 && further.length > 0);
     for (const { counter, key, output } of [...known, ...further])
-      assert.deepEqual(philox(counter, key), output, `counter ${counter}, key ${key}`);
+      assertKnown("philox.json", "words", "host", philox(counter, key), output, {}, `counter ${counter}, key ${key}`);
   });
 
   test("exponentials and Gumbels of single words, the extreme ones included", () => {
     for (const { word, exponential: e, gumbel: g } of known.words) {
-      assertClose(`exponential of ${word}`, [exponential(word)], [e], { relative: 1e-14 });
-      assertClose(`gumbel of ${word}`, [gumbel(word)], [g], { relative: 1e-12, absolute: 1e-12 });
+      assertKnown("random.json", "exponentials", "host", [exponential(word)], [e], { relative: 1e-14 }, `of ${word}`);
+      const gumbels = { relative: 1e-12, absolute: 1e-12 };
+      assertKnown("random.json", "gumbels", "host", [gumbel(word)], [g], gumbels, `of ${word}`);
     }
   });
 
   test("four normals from four words", () => {
     for (const { words, normals: expected } of known.quads)
-      assertClose(`normals of ${words}`, normals(words), expected, { absolute: 1e-12 });
+      assertKnown("random.json", "normals", "host", normals(words), expected, { absolute: 1e-12 }, `of ${words}`);
   });
 
   test("directions: keys, names and normals, elements past 2³⁴ too", () => {
@@ -42,7 +43,8 @@ describe("engine/random", (test) => {
       assert.deepEqual(keyOf(label), key);
       assert.deepEqual(wordsOf(tensor), nameWords);
       const values = directionNormals(key, nameWords, expected.length, firstElement);
-      assertClose(`${label} of ${tensor} from ${firstElement}`, values, expected, { absolute: 1e-12 });
+      const context = `${label} of ${tensor} from ${firstElement}`;
+      assertKnown("random.json", "directions", "host", values, expected, { absolute: 1e-12 }, context);
     }
   });
 
@@ -73,7 +75,7 @@ describe("engine/random", (test) => {
       assert.deepEqual(keyOf(label), key);
       assert.equal(wordsOf(firstUserMessage)[0], place.prompt);
       assert.equal(tokenWord(id, place, key), word);
-      assertClose(label, [gumbel(word)], [expected], { absolute: 1e-12 });
+      assertKnown("random.json", "tokens: gumbel", "host", [gumbel(word)], [expected], { absolute: 1e-12 }, label);
     }
   });
 

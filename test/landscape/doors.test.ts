@@ -18,7 +18,7 @@ import {
   writeSync,
 } from "node:fs";
 import { homedir, hostname, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import * as assert from "uvu/assert";
@@ -216,6 +216,48 @@ describe("landscape/doors", (test) => {
     expectDone(await dot.ended);
     expectSame(contents(out), contents(undisturbed));
     expectRefused(await start(["landscape/report.ts", place]).ended, "expected a run folder, it has no config.toml");
+  });
+
+  test("docs/formats.md names every file of a run folder, and every field", () => {
+    const document = readFileSync(join(root, "docs/formats.md"), "utf8");
+    const told = (what: string, name: string): void => {
+      assert.ok(new RegExp(`(?<![\\w-])${RegExp.escape(name)}(?![\\w-])`).test(document), `${what} is told`);
+    };
+    const slice = "landscape/step-000003/slice-0";
+    const read = (name: string): string => readFileSync(join(undisturbed, name), "utf8");
+    for (const name of contents(undisturbed).keys())
+      told(name, name.startsWith("figures/") ? "figures" : basename(name).replace(/step-\d+/, "step-NNNNNN"));
+    const keys = (name: string, json: unknown): void => {
+      if (Array.isArray(json)) for (const item of json) keys(name, item);
+      else if (typeof json === "object" && json !== null)
+        for (const [key, value] of Object.entries(json)) {
+          if (name === "summary.json" && key === "origin") continue; // columns of points.csv
+          if (!/\.(json|safetensors)$/.test(key)) told(`${name}: ${key}`, key);
+          keys(name, value);
+        }
+    };
+    for (const name of ["provenance.json", "state/slot-0/trainer.json", `${slice}/slice.json`, `${slice}/summary.json`])
+      keys(basename(name), JSON.parse(read(name)));
+    keys("reference.json", JSON.parse(read("landscape/step-000003/reference.json")));
+    for (const name of ["timings.jsonl", `${slice}/cells.jsonl`])
+      for (const line of read(name).trim().split("\n")) keys(basename(name), JSON.parse(line));
+    for (const name of ["rollouts/step-000001.jsonl.gz", `${slice}/rollouts.jsonl.gz`])
+      keys(
+        name,
+        JSON.parse(
+          gunzipSync(readFileSync(join(undisturbed, name)))
+            .toString()
+            .split("\n")[0],
+        ),
+      );
+    for (const column of read(`${slice}/points.csv`).split("\n")[0].split(","))
+      told(
+        `points.csv: ${column}`,
+        column
+          .replace(/(?<=^pass_at_)\d+/, "K")
+          .replace(/(?<=^cover_at_)[\d.]+/, "TAU")
+          .replace(/(?<=_reward_)[\d.]+$/, "T"),
+      );
   });
 
   test("the folder of another study, model or adapter is left as it is; what it was begun with goes on", async () => {

@@ -19,7 +19,7 @@ import {
   spearman,
   spread,
 } from "../../landscape/statistics.ts";
-import { assertClose, describe, readFixture } from "../support.ts";
+import { assertClose, assertKnown, describe, readFixture } from "../support.ts";
 
 interface Fixture {
   squaredRadius: number[][];
@@ -49,6 +49,8 @@ const tolerance = { absolute: 1e-9 };
 describe("landscape/statistics", (test) => {
   const fixture = readFixture<Fixture>("statistics.json");
   const z = fixture.squaredRadius.flat();
+  const known = (quantity: string, got: ArrayLike<number>, expected: ArrayLike<number>, context?: string) =>
+    assertKnown("statistics.json", quantity, "host", got, expected, tolerance, context);
 
   for (const entry of fixture.correlations)
     test(`correlations: ${entry.name}`, () => {
@@ -56,7 +58,7 @@ describe("landscape/statistics", (test) => {
       const y = entry.reward.flat();
       const compare = (what: string, got: number | null, expected: number | null | undefined) => {
         if (expected === null || expected === undefined) assert.is(got, null, what);
-        else assertClose(what, [got ?? Number.NaN], [expected], tolerance);
+        else known(`correlations: ${what}`, [got ?? Number.NaN], [expected], entry.name);
       };
       compare("pearson", pearson(x, y), entry.pearson);
       compare("spearman", spearman(x, y), entry.spearman);
@@ -66,26 +68,29 @@ describe("landscape/statistics", (test) => {
     });
   test("fisher means", () => {
     for (const { correlations, weights, mean, weightedMean } of fixture.fisher) {
-      assertClose("mean", [fisherMean(correlations)], [mean], tolerance);
-      assertClose("weighted", [fisherMean(correlations, weights)], [weightedMean], tolerance);
+      known("fisher: mean", [fisherMean(correlations)], [mean]);
+      known("fisher: weighted mean", [fisherMean(correlations, weights)], [weightedMean]);
     }
   });
   test("quantiles", () => {
     for (const { values, levels, quantiles } of fixture.quantiles)
-      assertClose(
-        `${values.length} values`,
+      assertKnown(
+        "statistics.json",
+        "quantiles",
+        "host",
         levels.map((level) => quantile(values, level)),
         quantiles,
         { relative: 1e-9, absolute: 1e-9 },
+        `${values.length} values`,
       );
   });
   test("spreads", () => {
     for (const { values, ...expected } of fixture.spreads) {
       const got = spread(values);
-      assertClose("mean", [got.mean], [expected.mean], tolerance);
-      assertClose("sample", [got.sampleDeviation ?? Number.NaN], [expected.sampleDeviation], tolerance);
-      assertClose("population", [got.populationDeviation], [expected.populationDeviation], tolerance);
-      assertClose("error", [got.standardError ?? Number.NaN], [expected.standardError], tolerance);
+      known("spreads: mean", [got.mean], [expected.mean]);
+      known("spreads: sample deviation", [got.sampleDeviation ?? Number.NaN], [expected.sampleDeviation]);
+      known("spreads: population deviation", [got.populationDeviation], [expected.populationDeviation]);
+      known("spreads: standard error", [got.standardError ?? Number.NaN], [expected.standardError]);
     }
     assert.equal(spread([3]), { mean: 3, sampleDeviation: null, populationDeviation: 0, standardError: null });
   });

@@ -89,9 +89,10 @@ export function expectDone({ status, signal, stdout, stderr }: Ended): string {
 }
 
 /** Waits until the condition holds. @throws Error when the command has ended before */
-export async function until(what: string, { child }: Started, holds: () => boolean): Promise<void> {
+export async function until(what: string, { child, ended }: Started, holds: () => boolean): Promise<void> {
   while (!holds()) {
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`it ended before ${what}`);
+    if (child.exitCode !== null || child.signalCode !== null)
+      throw new Error(`it ended before ${what}: ${(await ended).stderr}`);
     await setTimeout(5);
   }
 }

@@ -1,6 +1,6 @@
 import { equal } from "uvu/assert";
 import { advantageKinds, batchAdvantages, groupAdvantages } from "../../rl/advantage.ts";
-import { assertClose, describe, readFixture, throwsMessage } from "../support.ts";
+import { assertClose, assertKnown, describe, readFixture, throwsMessage } from "../support.ts";
 
 interface Fixture {
   advantages: { name: string; rewards: number[]; grpo: number[]; grpo_sample: number[]; dr_grpo: number[] }[];
@@ -11,10 +11,15 @@ describe("rl/advantage", (test) => {
   for (const kind of ["grpo", "grpo_sample", "dr_grpo"] as const)
     test(`${kind} of ${advantages.length} known groups`, () => {
       for (const group of advantages)
-        assertClose(`${kind}, ${group.name}`, groupAdvantages(kind, group.rewards), group[kind], {
-          relative: 1e-6,
-          absolute: 1e-7,
-        });
+        assertKnown(
+          "grpo.json",
+          `advantages: ${kind}`,
+          "host",
+          groupAdvantages(kind, group.rewards),
+          group[kind],
+          { relative: 1e-6, absolute: 1e-7 },
+          group.name,
+        );
     });
   test("leave_one_out of the known groups is the reward minus the mean of the others", () => {
     for (const { name, rewards } of advantages) {

@@ -8,7 +8,7 @@ import { scopeAsync } from "../../../engine/scope.ts";
 import { fromArray, readTensors, sizeOf } from "../../../engine/tensor.ts";
 import { reference, testBackends, webgpuBackend } from "../../backends.ts";
 import { readSafetensorsFixture } from "../../fixture-tensors.ts";
-import { assertClose, describe, readFixture, throwsMessage } from "../../support.ts";
+import { assertClose, assertKnown, describe, readFixture, throwsMessage } from "../../support.ts";
 import { checkOp, normals, sameBits } from "../check-op.ts";
 
 interface FixtureCase {
@@ -148,7 +148,7 @@ describe("engine/ops/attention", (test) => {
 
   const tensors = readSafetensorsFixture("ops.safetensors");
   const cases = readFixture<{ cases: FixtureCase[] }>("ops.json").cases.filter(({ op }) => /attention$/i.test(op));
-  for (const { name, scale, sequenceIds, shapes } of cases)
+  for (const { name, op, scale, sequenceIds, shapes } of cases)
     test(`known answers: ${name}`, async () => {
       const known = (part: string) => {
         const found = tensors.get(`${name}/${part}`);
@@ -170,11 +170,13 @@ describe("engine/ops/attention", (test) => {
         ),
         dy: known("dy"),
       } as const;
-      for (const { name: on, backend } of [{ name: "float64", backend: reference }, ...(await testBackends())]) {
+      for (const { name: on, backend } of [{ name: "plain f64", backend: reference }, ...(await testBackends())]) {
         const isExact = backend === reference;
         const found = await evaluate(backend, isExact ? "f64" : "f32", given, scale);
-        for (const [i, part] of parts.entries())
-          assertClose(`${on}: ${part}`, found[i], known(part), isExact ? exact : tolerance);
+        for (const [i, part] of parts.entries()) {
+          const allowed = isExact ? exact : tolerance;
+          assertKnown("ops.safetensors", `${op}: ${part}`, on, found[i], known(part), allowed, name);
+        }
       }
     });
 

@@ -9,7 +9,7 @@ import { scopeAsync } from "../../../engine/scope.ts";
 import { empty, fromArray, type Shape, sizeOf, type Tensor } from "../../../engine/tensor.ts";
 import { reference, testBackends } from "../../backends.ts";
 import { readSafetensorsFixture } from "../../fixture-tensors.ts";
-import { assertClose, describe, readFixture, throwsMessage } from "../../support.ts";
+import { assertKnown, describe, readFixture, throwsMessage } from "../../support.ts";
 import { checkOp, normals, sameBits } from "../check-op.ts";
 
 interface OpCase {
@@ -61,17 +61,20 @@ describe("engine/ops/linear", (test) => {
         const found = new Map<string, Tensor | undefined>([["y", recording.result]]);
         for (const [input, tensor] of given) found.set(`d${input}`, gradients.get(tensor));
         for (const [tensor, values] of found)
-          assertClose(
-            `${backendName}: ${tensor}`,
+          assertKnown(
+            "ops.safetensors",
+            `linear: ${tensor}`,
+            backendName,
             (await values?.read()) ?? [],
             tensors.get(`${name}/${tensor}`)?.values ?? [],
             tolerance,
+            name,
           );
         gradients.free();
       });
     };
     test(`known answers: ${name}`, async () => {
-      await check("float64", reference, "f64");
+      await check("plain f64", reference, "f64");
       for (const { name: backendName, backend } of await testBackends()) await check(backendName, backend, "f32");
     });
   }

@@ -5,7 +5,7 @@ import { ParameterArena } from "../../../engine/parameter-arena.ts";
 import { fromArray, type Shape, sizeOf } from "../../../engine/tensor.ts";
 import { reference, testBackends } from "../../backends.ts";
 import { readSafetensorsFixture } from "../../fixture-tensors.ts";
-import { assertClose, describe, readFixture, type Tolerance, throwsMessage } from "../../support.ts";
+import { assertClose, assertKnown, describe, readFixture, type Tolerance, throwsMessage } from "../../support.ts";
 import { normals, sameBits } from "../check-op.ts";
 
 interface AdamwFixture {
@@ -87,32 +87,21 @@ describe("engine/optim/adamw", (test) => {
         for (const name of arena.names) setGradient(arena, name, known(`gradient.${step}.${name}`));
         const { gradientNorm, finite } = await adamwStep(arena, { ...settings, step }).result();
         assert.equal(finite, true);
-        const context = `${where}: step ${step}`;
+        const context = `step ${step}`;
         const exact = dtype === "f64";
-        assertClose(`${context}: norm`, [gradientNorm], [fixture.gradientNorms.f64[step - 1]], {
-          relative: exact ? 1e-9 : 3e-5,
-        });
+        const norms = { relative: exact ? 1e-9 : 3e-5 };
+        const expectedNorm = [fixture.gradientNorms.f64[step - 1]];
+        assertKnown("adamw.json", "gradient norm", where, [gradientNorm], expectedNorm, norms, context);
         for (const name of arena.names) {
-          const of = `${step}.${name}`;
-          const [value, moment1, moment2] = [arena.value(name), arena.moment1(name), arena.moment2(name)];
-          assertClose(
-            `${context}: parameter ${name}`,
-            await value.read(),
-            known(`f64.parameter.${of}`),
-            exact ? f64 : { absolute: 2e-6 },
-          );
-          assertClose(
-            `${context}: expAvg ${name}`,
-            await moment1.read(),
-            known(`f64.expAvg.${of}`),
-            exact ? f64 : { absolute: 5e-8 },
-          );
-          assertClose(
-            `${context}: expAvgSq ${name}`,
-            await moment2.read(),
-            known(`f64.expAvgSq.${of}`),
-            exact ? f64 : { absolute: 3e-10 },
-          );
+          for (const [quantity, tensor, absolute] of [
+            ["parameter", arena.value(name), 2e-6],
+            ["expAvg", arena.moment1(name), 5e-8],
+            ["expAvgSq", arena.moment2(name), 3e-10],
+          ] as const) {
+            const expected = known(`f64.${quantity}.${step}.${name}`);
+            const tolerance = exact ? f64 : { absolute };
+            assertKnown("adamw.safetensors", quantity, where, await tensor.read(), expected, tolerance, context);
+          }
         }
       }
       arena.free();

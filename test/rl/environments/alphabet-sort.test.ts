@@ -8,7 +8,7 @@ import {
 import { EpisodeList, type Message } from "../../../rl/environments/environment.ts";
 import { generatedNames, listedNames } from "../../../rl/environments/names.ts";
 import { PythonRandom } from "../../../rl/environments/python/random.ts";
-import { assertClose, describe, readFixture, throwsMessage } from "../../support.ts";
+import { assertKnown, describe, readFixture, throwsMessage } from "../../support.ts";
 
 interface FixtureCase {
   args: {
@@ -71,11 +71,14 @@ describe("rl/environments/alphabet-sort", (test) => {
     test(`the original's rewards, ${name}`, () => {
       const scored = fixture.episodes.flatMap((episode, i) => episode.scored.map((entry) => ({ ...entry, i })));
       ok(scored.length > 0);
-      assertClose(
+      assertKnown(
+        "alphabet-sort.json",
         "reward",
+        "host",
         scored.map(({ completions, i }) => episodes[i].score(completions).reward),
         scored.map(({ reward }) => reward),
         { absolute: 1e-12 },
+        name,
       );
     });
     test(`worked answers earn the full reward, bare ones nothing, ${name}`, () => {
