@@ -88,7 +88,10 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     progress.line(`Maps and curves: ${join(folder, "figures")}`);
     progress.line(`Report: ${join(folder, "report.html")}   (${formatDuration(performance.now() - start)})`);
   } finally {
-    if (signal.aborted) progress.line("Stopped. The same command goes on from here.");
+    if (signal.aborted) {
+      progress.close();
+      progress.line("Stopped. The same command goes on from here.");
+    }
     release();
     backend?.destroy();
   }

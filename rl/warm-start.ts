@@ -37,67 +37,73 @@ import { openMetrics } from "./metrics-file.ts";
 import { learningRate, type Schedule } from "./schedule.ts";
 import { backendSettings, environmentSettings } from "./settings.ts";
 
-export const warmStartSettings = defineSettings({
-  out: text({ default: "runs/warm-start", changes: "free", meaning: "the run folder" }),
-  ...backendSettings,
-  model: {
-    path: text({ default: "", meaning: "folder with config.json and the tokenizer" }),
-    start: choice({
-      default: "random",
-      options: ["random", "weights"],
-      meaning: "begin with random weights, or with those in model.path: another round of training",
-    }),
-    seed: integer({ default: 1, min: 0, meaning: "names the random weights to begin with" }),
-    embeddingDeviation: number({ default: 0.02, above: 0, meaning: "standard deviation of random embeddings" }),
+export const warmStartSettings = defineSettings(
+  {
+    out: text({ default: "runs/warm-start", changes: "free", meaning: "the run folder" }),
+    ...backendSettings,
+    model: {
+      path: text({ default: "", meaning: "folder with config.json and the tokenizer" }),
+      start: choice({
+        default: "random",
+        options: ["random", "weights"],
+        meaning: "begin with random weights, or with those in model.path: another round of training",
+      }),
+      seed: integer({ default: 1, min: 0, meaning: "names the random weights to begin with" }),
+      embeddingDeviation: number({ default: 0.02, above: 0, meaning: "standard deviation of random embeddings" }),
+    },
+    environment: environmentSettings,
+    warmStart: {
+      seed: integer({ default: 1, min: 0, meaning: "names the dialogues" }),
+      dropTags: number({
+        default: 0,
+        min: 0,
+        max: 1,
+        meaning: "share of turns whose answer lacks the tags that were asked for",
+      }),
+      steps: integer({ default: 1000, min: 1, unit: "steps", meaning: "optimiser steps" }),
+      dialogues: integer({ default: 32, min: 1, unit: "dialogues", meaning: "dialogues of a batch" }),
+      learningRate: number({ default: 3e-3, above: 0, meaning: "peak of the learning rate" }),
+      warmupSteps: integer({ default: 100, min: 0, unit: "steps", meaning: "steps of linear rise" }),
+      floorShare: number({ default: 0.1, min: 0, max: 1, meaning: "the cosine ends at this share of the peak" }),
+      beta1: number({ default: 0.9, min: 0, below: 1, meaning: "AdamW's decay of the first moment" }),
+      beta2: number({ default: 0.99, min: 0, below: 1, meaning: "AdamW's decay of the second moment" }),
+      weightDecay: number({ default: 0, min: 0, meaning: "AdamW's decay" }),
+      maxGradientNorm: number({ default: 1, above: 0, meaning: "the gradient's global norm is clipped to this" }),
+      microBatchTokens: integer({
+        default: 4096,
+        min: 1,
+        unit: "tokens",
+        meaning: "tokens in one forward and backward pass",
+      }),
+      resumeEvery: integer({
+        default: 100,
+        min: 1,
+        unit: "steps",
+        changes: "free",
+        meaning: "how often the state is saved",
+      }),
+      logEvery: integer({ default: 100, min: 1, unit: "steps", meaning: "how often the mean loss is logged" }),
+      evaluateEvery: integer({ default: 1000, min: 1, unit: "steps", meaning: "how often the reward is measured" }),
+      episodes: integer({
+        default: 256,
+        min: 1,
+        unit: "episodes",
+        meaning: "episodes of an evaluation at temperature 1",
+      }),
+      episodeSeed: integer({ default: 4242, min: 0, meaning: "seed of the evaluation's episodes" }),
+      maxNewTokens: integer({
+        default: 24,
+        min: 1,
+        unit: "tokens",
+        meaning: "longest answer of one turn in an evaluation",
+      }),
+    },
   },
-  environment: environmentSettings,
-  warmStart: {
-    seed: integer({ default: 1, min: 0, meaning: "names the dialogues" }),
-    dropTags: number({
-      default: 0,
-      min: 0,
-      max: 1,
-      meaning: "share of turns whose answer lacks the tags that were asked for",
-    }),
-    steps: integer({ default: 1000, min: 1, unit: "steps", meaning: "optimiser steps" }),
-    dialogues: integer({ default: 32, min: 1, unit: "dialogues", meaning: "dialogues of a batch" }),
-    learningRate: number({ default: 3e-3, above: 0, meaning: "peak of the learning rate" }),
-    warmupSteps: integer({ default: 100, min: 0, unit: "steps", meaning: "steps of linear rise" }),
-    floorShare: number({ default: 0.1, min: 0, max: 1, meaning: "the cosine ends at this share of the peak" }),
-    beta1: number({ default: 0.9, min: 0, below: 1, meaning: "AdamW's decay of the first moment" }),
-    beta2: number({ default: 0.99, min: 0, below: 1, meaning: "AdamW's decay of the second moment" }),
-    weightDecay: number({ default: 0, min: 0, meaning: "AdamW's decay" }),
-    maxGradientNorm: number({ default: 1, above: 0, meaning: "the gradient's global norm is clipped to this" }),
-    microBatchTokens: integer({
-      default: 4096,
-      min: 1,
-      unit: "tokens",
-      meaning: "tokens in one forward and backward pass",
-    }),
-    resumeEvery: integer({
-      default: 100,
-      min: 1,
-      unit: "steps",
-      changes: "free",
-      meaning: "how often the state is saved",
-    }),
-    logEvery: integer({ default: 100, min: 1, unit: "steps", meaning: "how often the mean loss is logged" }),
-    evaluateEvery: integer({ default: 1000, min: 1, unit: "steps", meaning: "how often the reward is measured" }),
-    episodes: integer({
-      default: 256,
-      min: 1,
-      unit: "episodes",
-      meaning: "episodes of an evaluation at temperature 1",
-    }),
-    episodeSeed: integer({ default: 4242, min: 0, meaning: "seed of the evaluation's episodes" }),
-    maxNewTokens: integer({
-      default: 24,
-      min: 1,
-      unit: "tokens",
-      meaning: "longest answer of one turn in an evaluation",
-    }),
-  },
-});
+  ({ warmStart: { warmupSteps, steps } }) =>
+    warmupSteps < steps
+      ? []
+      : [`warmStart.warmupSteps: expected fewer than warmStart.steps = ${steps}, got ${warmupSteps}`],
+);
 
 type Context = CommandContext<(typeof warmStartSettings)["tree"]>;
 
@@ -124,7 +130,13 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   const phase = progress.phase("warm start", settings.steps, "steps", first - 1);
   let lossSum = resumed?.state.own["lossSum"] ?? 0;
   for (let step = first; step <= settings.steps; step++) {
-    signal.throwIfAborted();
+    if (signal.aborted) {
+      if (step > first)
+        await saveState(stateFolder, weights, { step: step - 1, own: { lossSum } }, settings.resumeEvery);
+      progress.close();
+      progress.line("Stopped. The same command goes on from here.");
+      signal.throwIfAborted();
+    }
     const dialogues = Array.from({ length: settings.dialogues }, (_, i) =>
       chat.dialogue(workedDialogue(environment, settings, (step - 1) * settings.dialogues + i)),
     );

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, ok } from "uvu/assert";
 import { FileError } from "../../engine/index.ts";
-import { type MetricsRecord, openMetrics } from "../../rl/metrics-file.ts";
+import { dropFromLast, type MetricsRecord, openMetrics } from "../../rl/metrics-file.ts";
 import { describe, throwsMessage } from "../support.ts";
 
 describe("rl/metrics-file", (test) => {
@@ -112,5 +112,20 @@ describe("rl/metrics-file", (test) => {
     await throwsMessage(() => metrics.append({ step: 2 }), "from 3 on, got 2");
     await throwsMessage(() => metrics.append({ step: Number.NaN }), "got NaN");
     metrics.close();
+  });
+  test("metrics are taken out of the last record alone, and only if it is of the step that is asked for", () => {
+    const content = '{"step":2,"eval/reward":0.5}\n{"step":3,"reward":0.1,"eval/reward":0.25,"loss":1e-7}\n';
+    const isEvaluation = (metric: string) => metric.startsWith("eval/");
+    const path = fresh(content);
+    dropFromLast(path, 2, isEvaluation);
+    is(readFileSync(path, "utf8"), content);
+    for (let times = 0; times < 2; times++) {
+      dropFromLast(path, 3, isEvaluation);
+      is(readFileSync(path, "utf8"), '{"step":2,"eval/reward":0.5}\n{"step":3,"reward":0.1,"loss":1e-7}\n');
+    }
+    dropFromLast(join(folder, "absent.jsonl"), 3, isEvaluation);
+    const torn = fresh('{"step":3,"eval/reward":1}');
+    dropFromLast(torn, 3, isEvaluation);
+    is(readFileSync(torn, "utf8"), '{"step":3,"eval/reward":1}');
   });
 });
