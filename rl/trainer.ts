@@ -90,12 +90,15 @@ export async function train(context: TrainingContext): Promise<void> {
     unsaved = false;
   };
   let done = first - 1;
+  // The step whose update the weights hold: from the update to the record it is ahead of `done`, and must not be saved as it.
+  let applied = done;
   try {
     for (let step = first; step <= steps; step++) {
       signal.throwIfAborted();
       const record: Record<string, number> = {};
       if (step > 0) {
         const { metrics: found, tokens } = await trainingStep(context, episodes, step);
+        applied = step;
         tokensSeen += tokens;
         Object.assign(record, found, { num_tokens: tokensSeen });
       }
@@ -107,13 +110,14 @@ export async function train(context: TrainingContext): Promise<void> {
       metrics.append({ step, ...record });
       draw(tensorBoard, { step, ...record });
       done = step;
+      applied = step;
       unsaved = true;
       if (step === 0 || step % resumeEvery === 0 || step === steps) await save(step);
       if (step > 0) phase.advance(1, describeStep(record));
     }
   } finally {
     // What a Ctrl-C interrupts is the step under way; those before it are kept.
-    if (unsaved && signal.aborted) await save(done);
+    if (unsaved && signal.aborted && applied === done) await save(done);
     metrics.close();
     tensorBoard.close();
     phase.done();
@@ -276,6 +280,8 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
   const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
   const found = await evaluate(context.model, context.chat, context.environment, {
     ...rolloutSettings(context),
+    // A Ctrl-C waits for it: the step it belongs to is in the weights already, and is kept with its record.
+    signal: undefined,
     temperature: settings.evaluate.temperature,
     episodes: settings.evaluate.episodes,
     episodeSeed: settings.evaluate.episodeSeed,

@@ -187,13 +187,15 @@ export function readJson<T>(path: string, schema: z.ZodType<T>): T {
     parsed = JSON.parse(text);
   } catch (thrown) {
     throw new FileError(
-      `${path}: expected JSON, got ${text.length === 0 ? "an empty file" : asError(thrown).message}.`,
+      `${path}: expected JSON, got ${text.length === 0 ? "an empty file" : asError(thrown).message}. Restore it from a copy.`,
     );
   }
   const checked = schema.safeParse(parsed);
   if (checked.success) return checked.data;
   const places = checked.error.issues.map((issue) => `  ${issue.path.join(".") || "the whole"}: ${issue.message}`);
-  throw new FileError(`${path}: does not have the expected form:\n${places.join("\n")}`);
+  throw new FileError(
+    `${path}: does not have the expected form:\n${places.join("\n")}\nRestore it from a copy, or use the version that wrote it.`,
+  );
 }
 
 /** SHA-256 of a file's bytes, in hexadecimal; read in pieces, so of any size. */
