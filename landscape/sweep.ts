@@ -103,13 +103,6 @@ export async function prepareReference(context: SweepContext): Promise<Reference
   });
 }
 
-/** Whether every cell of a slice is in its journal. */
-export function isSwept(folder: string, settings: Settings): boolean {
-  const { journal, records } = openJournal(join(folder, "cells.jsonl"), cellSchema);
-  journal.close();
-  return records.length >= settings.landscape.points ** 2;
-}
-
 /** Measures what is missing of one slice. */
 export async function sweep(
   context: SweepContext,
