@@ -9,7 +9,7 @@ export * from "./errors.ts";
 export { defineKernel } from "./kernel.ts";
 export { defineOp } from "./op.ts";
 export { type BackendOptions, type OpenedBackend, openBackend } from "./open.ts";
-export { attention } from "./ops/attention.ts";
+export { attention, causalSpans } from "./ops/attention.ts";
 export { add, scale } from "./ops/elementwise.ts";
 export { embedding } from "./ops/embedding.ts";
 export { gatherRows } from "./ops/gather.ts";

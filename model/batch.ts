@@ -1,6 +1,6 @@
 // Token batches as the forward pass takes them: tokens of many sequences packed one after another, without padding. Who
 // sees whom is said by spans (the keys of each token), never by a mask matrix.
-import { type Backend, type BatchRows, fromArray, rotaryTables, type Tensor } from "../engine/index.ts";
+import { type Backend, type BatchRows, causalSpans, fromArray, rotaryTables, type Tensor } from "../engine/index.ts";
 import type { Qwen2Config } from "./config.ts";
 
 export interface TokenIds {
@@ -37,18 +37,12 @@ export function packSequences(
   const total = sequences.reduce((sum, ids) => sum + ids.length, 0);
   const ids = new Uint32Array(total);
   const positions = new Uint32Array(total);
-  const spans = new Uint32Array(total * 4);
-  const querySpans = new Uint32Array(total * 2);
+  const { spans, querySpans } = causalSpans(sequences.map(({ length }) => length));
   let start = 0;
   for (const sequence of sequences) {
     const { length } = sequence;
     ids.set(sequence, start);
-    for (let position = 0; position < length; position++) {
-      const t = start + position;
-      positions[t] = position;
-      spans.set([0, 0, start, position + 1], 4 * t);
-      querySpans.set([t, length - position], 2 * t);
-    }
+    for (let position = 0; position < length; position++) positions[start + position] = position;
     start += length;
   }
   const { cos, sin } = rotaryTables(positions, config.headDim, config.ropeTheta);

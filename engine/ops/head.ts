@@ -26,7 +26,8 @@ import {
   sumLogits,
   vocabularyOf,
 } from "./logits.ts";
-import { multiplyInput, multiplyWeight, panelShape } from "./matmul.ts";
+import { logitsBackward } from "./logits-backward.ts";
+import { panelShape } from "./matmul.ts";
 
 const headBackwardKernel = defineKernel({
   name: "headBackward",
@@ -81,34 +82,24 @@ export const headOp = defineOp<
   vjp: (_, saved, upstream, d, settings) => {
     const { hidden, weight, panels, targets, entropy, logSumExp } = saved;
     const parameter: Parameter = { kind: "tensor", tensor: weight, panels: panels ?? null };
-    const plan = planChunks(hidden.backend, hidden.rows, weight.rows, hidden.dtype, settings);
-    for (const rows of plan.rowChunks)
-      for (const columns of plan.columnChunks)
-        scope(() => {
-          const slice = (tensor: Tensor): Tensor => tensor.sliceRows(rows.start, rows.count);
-          const logits = logitsOf(slice(hidden), parameter, null, columns);
-          run(
-            headBackwardKernel,
-            {
-              logits,
-              targets: slice(targets),
-              logSumExp: slice(logSumExp),
-              entropy: slice(entropy),
-              dLogProbs: slice(upstream.logProbs),
-              dEntropy: slice(upstream.entropy),
-            },
-            { ...columnParams(logits, columns), firstColumn: columns.start, temperature: settings.temperature },
-            { constants: laneConstants(hidden.backend) },
-          );
-          const own = weight.sliceRows(columns.start, columns.count);
-          if (d.hidden)
-            multiplyInput(logits, own, { tensor: slice(d.hidden.tensor), add: d.hidden.add || columns.start > 0 });
-          if (d.weight)
-            multiplyWeight(logits, slice(hidden), {
-              tensor: d.weight.tensor.sliceRows(columns.start, columns.count),
-              add: d.weight.add || rows.start > 0,
-            });
-        });
+    logitsBackward(hidden, weight, d, settings, (rows, columns) => {
+      const slice = (tensor: Tensor): Tensor => tensor.sliceRows(rows.start, rows.count);
+      const logits = logitsOf(slice(hidden), parameter, null, columns);
+      run(
+        headBackwardKernel,
+        {
+          logits,
+          targets: slice(targets),
+          logSumExp: slice(logSumExp),
+          entropy: slice(entropy),
+          dLogProbs: slice(upstream.logProbs),
+          dEntropy: slice(upstream.entropy),
+        },
+        { ...columnParams(logits, columns), firstColumn: columns.start, temperature: settings.temperature },
+        { constants: laneConstants(hidden.backend) },
+      );
+      return logits;
+    });
   },
 });
 

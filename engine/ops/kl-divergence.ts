@@ -30,7 +30,7 @@ import {
   sumLogits,
   vocabularyOf,
 } from "./logits.ts";
-import { multiplyInput, multiplyWeight } from "./matmul.ts";
+import { logitsBackward } from "./logits-backward.ts";
 
 const klTermsKernel = defineKernel({
   name: "klTerms",
@@ -120,37 +120,24 @@ export const klDivergence = defineOp<
       );
     }),
   // dlogitsQ = (q − p)·dkl / τ,   dhiddenQ = dlogitsQ·headQ,   dheadQ = dlogitsQᵀ·hiddenQ
-  vjp: (_, { hiddenP, headP, logSumExpP, hiddenQ, headQ, logSumExpQ }, { kl: dKl }, d, settings) => {
-    const plan = planChunks(hiddenQ.backend, hiddenQ.rows, headQ.rows, hiddenQ.dtype, settings);
-    for (const rows of plan.rowChunks)
-      for (const columns of plan.columnChunks)
-        scope(() => {
-          const slice = (tensor: Tensor): Tensor => tensor.sliceRows(rows.start, rows.count);
-          const logitsQ = logitsOf(slice(hiddenQ), plain(headQ), null, columns);
-          run(
-            klBackwardKernel,
-            {
-              logitsP: logitsOf(slice(hiddenP), plain(headP), null, columns),
-              logitsQ,
-              logSumExpP: slice(logSumExpP),
-              logSumExpQ: slice(logSumExpQ),
-              dKl: slice(dKl),
-            },
-            { ...columnParams(logitsQ, columns), temperature: settings.temperature },
-            { constants: laneConstants(hiddenQ.backend) },
-          );
-          if (d.hiddenQ)
-            multiplyInput(logitsQ, headQ.sliceRows(columns.start, columns.count), {
-              tensor: slice(d.hiddenQ.tensor),
-              add: d.hiddenQ.add || columns.start > 0,
-            });
-          if (d.headQ)
-            multiplyWeight(logitsQ, slice(hiddenQ), {
-              tensor: d.headQ.tensor.sliceRows(columns.start, columns.count),
-              add: d.headQ.add || rows.start > 0,
-            });
-        });
-  },
+  vjp: (_, { hiddenP, headP, logSumExpP, hiddenQ, headQ, logSumExpQ }, { kl: dKl }, d, settings) =>
+    logitsBackward(hiddenQ, headQ, { hidden: d.hiddenQ, weight: d.headQ }, settings, (rows, columns) => {
+      const slice = (tensor: Tensor): Tensor => tensor.sliceRows(rows.start, rows.count);
+      const logitsQ = logitsOf(slice(hiddenQ), plain(headQ), null, columns);
+      run(
+        klBackwardKernel,
+        {
+          logitsP: logitsOf(slice(hiddenP), plain(headP), null, columns),
+          logitsQ,
+          logSumExpP: slice(logSumExpP),
+          logSumExpQ: slice(logSumExpQ),
+          dKl: slice(dKl),
+        },
+        { ...columnParams(logitsQ, columns), temperature: settings.temperature },
+        { constants: laneConstants(hiddenQ.backend) },
+      );
+      return logitsQ;
+    }),
 });
 
 function plain(tensor: Tensor): Parameter {
