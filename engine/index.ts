@@ -27,6 +27,7 @@ export { noSample } from "./ops/sampling.ts";
 export { type SurrogateSettings, surrogate } from "./ops/surrogate.ts";
 export { type Normalisation, normalisationWeights, surrogateStatistics } from "./ops/surrogate-tokens.ts";
 export { swiglu } from "./ops/swiglu.ts";
+export { markSeen, noWarping, seenWords, type Warping } from "./ops/warp.ts";
 export { weightedSum } from "./ops/weighted-sum.ts";
 export { type AdamwSettings, adamwStep } from "./optim/adamw.ts";
 export { type ArenaMemory, arenaMemory, ParameterArena } from "./parameter-arena.ts";

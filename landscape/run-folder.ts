@@ -23,7 +23,7 @@ import {
   writeToml,
 } from "../engine/host/index.ts";
 import { type Backend, RunFolderError } from "../engine/index.ts";
-import { openCheckpoint, settleFolders, tokenizerFiles } from "../model/index.ts";
+import { type LocatedModel, openCheckpoint, settleFolders, tokenizerFiles } from "../model/index.ts";
 import { studySettings } from "./settings.ts";
 
 export type StudySettings = Values<(typeof studySettings)["tree"]>;
@@ -39,8 +39,16 @@ const provenanceSchema = z.object({
   gitRevision: z.string().nullable(),
   adapter: z.string(),
   backend: z.string(),
-  /** The model that training began from: the name of its folder, and the SHA-256 of each of its files. */
-  model: z.object({ name: z.string(), isEmbedded: z.boolean(), sha256: sums }),
+  /**
+   * The model that training began from: the name of its folder, or its name on the hub and the commit there; and the SHA-256
+   * of each of its files.
+   */
+  model: z.object({
+    name: z.string(),
+    commit: z.string().nullable().default(null),
+    isEmbedded: z.boolean(),
+    sha256: sums,
+  }),
   /** The file of names; null for the built-in generator. */
   names: z.object({ name: z.string(), sha256: z.string() }).nullable(),
   startedAt: z.string(),
@@ -97,7 +105,8 @@ export interface Origin {
 }
 
 /** @throws CheckpointError when the model's folder is not sound, FileError when the file of names cannot be read */
-export async function originOf(backend: Backend, modelFolder: string, namesPath: string): Promise<Origin> {
+export async function originOf(backend: Backend, model: LocatedModel, namesPath: string): Promise<Origin> {
+  const modelFolder = model.folder;
   const checkpoint = await openCheckpoint(modelFolder);
   await checkpoint.close();
   const files = readdirSync(modelFolder)
@@ -107,7 +116,8 @@ export async function originOf(backend: Backend, modelFolder: string, namesPath:
     adapter: backend.description,
     backend: backend.kind,
     model: {
-      name: basename(resolve(modelFolder)),
+      name: model.name,
+      commit: model.commit,
       isEmbedded: resolve(modelFolder) === resolve(embeddedModel),
       sha256: Object.fromEntries(files.map((name) => [name, sha256File(join(modelFolder, name))])),
     },
@@ -143,7 +153,7 @@ export function checkOrigin(folder: string, origin: Origin, isFinished: boolean)
   if (changed.length > 0)
     throw other(
       `begun from another model: ${changed.join(", ")} of "${origin.model.name}" ${changed.length > 1 ? "differ" : "differs"}`,
-      `Give the same model as then, "${before.model.name}" (--model.path)`,
+      `Give the same model as then, "${before.model.name}${before.model.commit === null ? "" : `@${before.model.commit}`}" (--model.path)`,
     );
   if (before.names?.sha256 !== origin.names?.sha256)
     throw other(

@@ -12,7 +12,7 @@ import {
   writeAtomic,
 } from "../engine/host/index.ts";
 import { type Backend, type OpenedBackend, openBackend } from "../engine/index.ts";
-import { type Chat, loadChat, loadModel, loadTokenizer } from "../model/index.ts";
+import { type Chat, loadChat, loadModel, loadTokenizer, locateModel } from "../model/index.ts";
 import {
   checkpointFolder,
   type Environment,
@@ -62,8 +62,12 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter });
     backend = opened.backend;
     progress.line(adapterLine(opened));
-    const modelFolder = settings.model.path === "" ? embeddedModel : settings.model.path;
-    const origin = await originOf(backend, modelFolder, settings.environment.names);
+    const model = await locateModel(settings.model.path === "" ? embeddedModel : settings.model.path, {
+      progress,
+      signal,
+    });
+    const modelFolder = model.folder;
+    const origin = await originOf(backend, model, settings.environment.names);
     const isFinished = isTrained(folder, settings) && slicesToSweep(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
     const part: Part = {

@@ -3,6 +3,7 @@
 //
 // Before the first weight is used, the tensors of all files are compared with the parameters that config.json implies, and
 // everything missing, surplus or misshaped is named at once. A folder is written beside its place and renamed when whole.
+import { existsSync, readdirSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
@@ -178,14 +179,33 @@ async function weightFiles(folder: string, names: ReadonlySet<string>): Promise<
     );
   }
   const path = join(folder, indexFile);
-  const parsed = z.object({ weight_map: z.record(z.string(), z.string()) }).safeParse(await readJson(path));
-  if (!parsed.success) throw new CheckpointError(`${path}: expected {"weight_map": {tensor: file}}.`);
-  const shards = [...new Set(Object.values(parsed.data.weight_map))].sort();
+  const shards = await shardsOf(path);
   const faults = shards
     .filter((shard) => shard !== basename(shard) || !names.has(shard))
     .map((shard) => `expected the file ${JSON.stringify(shard)} in the same folder, it is not there`);
   if (faults.length > 0) refuse(path, faults, "Was the download interrupted?");
   return shards;
+}
+
+/** The files that an index names, in alphabetic order. @throws CheckpointError when it is no index */
+export async function shardsOf(indexPath: string): Promise<string[]> {
+  const parsed = z.object({ weight_map: z.record(z.string(), z.string()) }).safeParse(await readJson(indexPath));
+  if (!parsed.success) throw new CheckpointError(`${indexPath}: expected {"weight_map": {tensor: file}}.`);
+  return [...new Set(Object.values(parsed.data.weight_map))].sort();
+}
+
+/** Whether a folder has config.json and, if asked for, all files of the weights; what is in them is not looked at. */
+export async function isWhole(folder: string, weights: boolean): Promise<boolean> {
+  // A link to nothing is no file.
+  const names = new Set(existsSync(folder) ? readdirSync(folder).filter((name) => existsSync(join(folder, name))) : []);
+  if (!names.has("config.json")) return false;
+  return (
+    !weights ||
+    weightFiles(folder, names).then(
+      () => true,
+      () => false,
+    )
+  );
 }
 
 function placeWeights(folder: string, config: Qwen2Config, files: readonly SafetensorsFile[]): Map<string, Place> {

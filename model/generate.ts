@@ -1,303 +1,223 @@
-// Batched generation over several turns. Each pass of the model takes whatever tokens are waiting: of a new dialogue its
-// prompt, of one in mid-answer the token just sampled, of one whose turn ended the next user turn. Dialogues that finish
-// leave the batch and waiting ones enter; by the reduction contract that changes no bit of what any of them says.
+// Text from a model:
 //
-// A prompt that several dialogues share (at one grid point) is computed once and kept once. Its last token is computed by
-// each dialogue for itself, so that one which joins later finds logits to begin with.
-import {
-  type Backend,
-  fromArray,
-  gatherRows,
-  NumericalError,
-  noSample,
-  type RowGroup,
-  readTensors,
-  rotaryTables,
-  sampleTokens,
-  scopeAsync,
-  type Weights,
-} from "../engine/index.ts";
-import type { Batch } from "./batch.ts";
-import type { Qwen2Config } from "./config.ts";
-import { type CacheRun, KvCache } from "./kv-cache.ts";
-import { forward, headWeight } from "./qwen2.ts";
+//   node model/generate.ts --model DIR (--prompt TEXT | --chat FILE | --tokens FILE) [--samples K] [--temperature T] [--json] …
+//
+// --prompt is raw text; --chat a JSON file [{"role", "content"}, …], put through the model's chat template; --tokens a JSON
+// file [[ids…],…], a prompt a row. With --json, standard output is one line
+//   {"completions": [{"prompt": index, "tokens": […], "text": "…", "logProbs": […], "finish": "stop" | "length"}, …],
+//    "tokensPerSecond": number}
+// prompt by prompt, each with its samples. tokens include the end token where finish is "stop", text shows no special tokens;
+// logProbs are of log-softmax(logits / T), T = 1 when greedy, before penalty, top-k and top-p. tokensPerSecond counts
+// generated tokens over the time of generation, prompts included, the loading of the model not.
+//
+// The noise of a token depends on the seed, the prompt's ids, which of its samples it is and the place in the completion: not
+// on the batch, nor on the order of the prompts. A prompt that stands twice goes on counting its samples.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { boolean, defineSettings, integer, runCommand, text } from "../engine/host/index.ts";
+import { keyOf, SettingsError, wordsOf } from "../engine/index.ts";
+import { loadChat } from "./chat.ts";
+import { openConfig } from "./checkpoint-files.ts";
+import { modelCommandSettings, modelProblems, openModel } from "./command.ts";
+import { type Answer, type Dialogue, generate } from "./generation.ts";
+import { locateModel } from "./hub.ts";
+import { readChatFile, readTokenFile } from "./prompts.ts";
+import { samplingOf, samplingOfFile, samplingSettings } from "./sampling-settings.ts";
+import { loadTokenizer, type TextStream, type Tokenizer } from "./tokenizer.ts";
 
-export interface Model {
-  readonly backend: Backend;
-  readonly config: Qwen2Config;
-  readonly weights: Weights;
+const settings = defineSettings(
+  {
+    ...modelCommandSettings,
+    prompt: text({ default: "", meaning: "a prompt, as it stands" }),
+    chat: text({ default: "", meaning: 'a conversation: a JSON file [{"role": "user", "content": "…"}]' }),
+    tokens: text({ default: "", meaning: "prompts as token ids: a JSON file [[ids…],…]" }),
+    samples: integer({ default: 1, min: 1, unit: "completions", meaning: "completions of each prompt" }),
+    "max-new-tokens": integer({ default: 128, min: 1, unit: "tokens", meaning: "longest completion" }),
+    "ignore-eos": boolean({ default: false, meaning: "end at no token, go on to max-new-tokens" }),
+    "generation-config": boolean({
+      default: false,
+      meaning: "take the sampling values of the model's generation_config.json where no flag gives them",
+    }),
+    ...samplingSettings,
+    "batch-rows": integer({ default: 64, min: 1, unit: "completions", meaning: "completions generated at once" }),
+    json: boolean({ default: false, meaning: "print one line of JSON" }),
+  },
+  (values) => {
+    const inputs = (["prompt", "chat", "tokens"] as const).filter((key) => values[key] !== "");
+    if (inputs.length === 1) return modelProblems(values.model);
+    const got = inputs.length === 0 ? "none" : inputs.map((key) => `--${key}`).join(" and ");
+    return [
+      ...modelProblems(values.model),
+      `expected one of --prompt TEXT, --chat FILE and --tokens FILE, got ${got}: what to go on from`,
+    ];
+  },
+);
+
+interface Completion {
+  readonly prompt: number;
+  readonly ids: number[];
+  answer: Answer | null;
 }
 
-/** What was sampled in one turn. */
-export interface Answer {
-  /** From 0. */
-  readonly turn: number;
-  /** With the end token where one was sampled. */
-  readonly ids: readonly number[];
-  /** Log-probability of each id at the sampling temperature (1 when greedy), f32. */
-  readonly logProbs: readonly number[];
-  /** Entropy of the distribution each id was drawn from, in nats, f32. */
-  readonly entropies: readonly number[];
-  /** maxNewTokens came before an end token. */
-  readonly isTruncated: boolean;
+/** Token ids of the prompts, at least one each. */
+async function readPrompts(
+  folder: string,
+  { prompt, chat, tokens }: { prompt: string; chat: string; tokens: string },
+  vocabulary: number,
+  tokenizer: Tokenizer | null,
+): Promise<number[][]> {
+  if (tokens !== "") return readTokenFile(tokens, vocabulary);
+  if (tokenizer === null) throw new Error("a prompt of text needs a tokenizer");
+  const ids =
+    chat !== "" ? (await loadChat(folder, tokenizer)).promptIds(readChatFile(chat)) : tokenizer.encode(prompt);
+  if (ids.length === 0)
+    throw new SettingsError(`prompt: expected a text with at least one token, ${JSON.stringify(prompt)} has none.`);
+  const unknown = ids.find((id) => id >= vocabulary);
+  if (unknown !== undefined)
+    throw new SettingsError(
+      `model: its tokenizer gives id ${unknown}, its config.json has vocab_size ${vocabulary}. Are both from one model?`,
+    );
+  return [ids];
 }
 
-export interface Dialogue {
-  /** The grid point whose weights speak; 0 with plain weights. */
-  readonly point: number;
-  /** Tokens up to the first answer. */
-  readonly prompt: ArrayLike<number>;
-  /** Two words of the noise counter: which rollout, and which prompt (DEFINITIONS: first 4 bytes of SHA-256 of its text). */
-  readonly noise: { readonly rollout: number; readonly prompt: number };
-  /** Tokens expected after the prompt, all turns: what the cache sets aside. More are possible, at the price of a second prefill. */
-  readonly expectedTokens: number;
-  /** Takes an answer; gives the tokens to append before the next one, or null when the dialogue is over. */
-  answered(answer: Answer): ArrayLike<number> | null;
-}
-
-export interface GenerateSettings {
-  /** Of one answer. */
-  maxNewTokens: number;
-  /** 0: greedy. */
-  temperature: number;
-  /** Philox key of the sampling noise. */
-  noiseKey: readonly [number, number];
-  /** Tokens that end an answer; empty to go on to maxNewTokens. */
-  stopIds: readonly number[];
-  /** Dialogues in the batch at once. */
-  maxRows: number;
-  /** Tokens in one pass at most (a longer prompt goes alone). */
-  maxTokens: number;
-  signal?: AbortSignal;
-  /** Called after each pass. */
-  onPass?: (pass: { tokens: number; sampled: number; finished: number }) => void;
-}
-
-const nowhere: CacheRun = { start: 0, length: 0 };
-
-interface Row {
-  readonly dialogue: Dialogue;
-  readonly prefixKey: string;
-  prefix: CacheRun;
-  own: CacheRun;
-  /** All tokens after the prefix, and how many of them the cache holds. */
-  readonly tokens: number[];
-  computed: number;
-  /** The prefix's tokens where this row is the one that computes them. */
-  pendingPrefix: ArrayLike<number> | null;
-  turn: number;
-  answer: { ids: number[]; logProbs: number[]; entropies: number[] };
-}
-
-/** Runs all dialogues to their end. Answers are handed over as they come, in no promised order. */
-export async function generate(model: Model, dialogues: Iterable<Dialogue>, settings: GenerateSettings): Promise<void> {
-  const waiting = Array.from(dialogues, beginRow).reverse();
-  if (waiting.length === 0) return;
-  const rows = Math.min(settings.maxRows, waiting.length);
-  const cache = new KvCache(
-    model.backend,
-    model.config,
-    cacheSlots(
-      waiting.map(({ dialogue }) => dialogue),
-      rows,
-    ),
-  );
-  try {
-    const active: Row[] = [];
-    const leave = (row: Row): void => {
-      active.splice(active.indexOf(row), 1);
-      cache.give(row.own);
-      cache.leavePrefix(row.prefixKey);
+function dialoguesOf(
+  prompts: readonly number[][],
+  completions: readonly Completion[],
+  expectedTokens: number,
+  shown: Screen | null,
+): Dialogue[] {
+  const rollouts = new Map<string, number>();
+  return completions.map((completion, i) => {
+    const prompt = prompts[completion.prompt];
+    const name = prompt.join();
+    const rollout = rollouts.get(name) ?? 0;
+    rollouts.set(name, rollout + 1);
+    return {
+      point: 0,
+      prompt,
+      noise: { rollout, prompt: wordsOf(name)[0] },
+      expectedTokens,
+      sampled(id) {
+        completion.ids.push(id);
+        shown?.push(i, id);
+      },
+      answered(answer) {
+        completion.answer = answer;
+        shown?.end(i);
+        return null;
+      },
     };
-    while (waiting.length > 0 || active.length > 0) {
-      settings.signal?.throwIfAborted();
-      // Rows that outgrew their run and find no longer one give way, and come back when others have left.
-      for (const row of active.filter((one) => !hasRoom(cache, one))) {
-        leave(row);
-        waiting.push(row);
-      }
-      for (let next = waiting.at(-1); active.length < rows && next !== undefined; next = waiting.at(-1)) {
-        if (!place(cache, next)) break;
-        active.push(next);
-        waiting.pop();
-      }
-      if (active.length === 0) throw new Error(`generate: no dialogue fits the cache of ${cache.slots} slots`);
-      // Rows of one grid point stand together, so that each point's weights meet one run of rows. The sort is stable: a row
-      // that computes a prefix stays before those that share it.
-      active.sort((one, other) => one.dialogue.point - other.dialogue.point);
-      for (const row of await pass(model, cache, active, settings)) leave(row);
-    }
-  } finally {
-    cache.free();
-  }
+  });
 }
 
-/** Slots for `rows` dialogues at once: their own tokens and every distinct prompt among as many neighbours. */
-function cacheSlots(dialogues: readonly Dialogue[], rows: number): number {
-  const longestOwn = Math.max(...dialogues.map((d) => d.expectedTokens)) + 1;
-  const prompts = new Map(dialogues.map((d) => [prefixKeyOf(d), d.prompt.length]));
-  const prefixes = [...prompts.values()].sort((a, b) => b - a).slice(0, rows);
-  // One dialogue alone may be twice as long as expected.
-  return Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
-}
-
-function prefixKeyOf(dialogue: Dialogue): string {
-  return `${dialogue.point}:${Array.from(dialogue.prompt).join()}`;
-}
-
-function beginRow(dialogue: Dialogue): Row {
-  const { prompt } = dialogue;
+function described({ prompt, ids, answer }: Completion, tokenizer: Tokenizer | null): object {
   return {
-    dialogue,
-    prefixKey: prefixKeyOf(dialogue),
-    prefix: nowhere,
-    own: nowhere,
-    tokens: [prompt[prompt.length - 1]],
-    computed: 0,
-    pendingPrefix: null,
-    turn: 0,
-    answer: { ids: [], logProbs: [], entropies: [] },
+    prompt,
+    tokens: ids,
+    text: tokenizer === null ? "" : tokenizer.decode(ids, { skipSpecialTokens: true }),
+    logProbs: answer?.logProbs ?? [],
+    finish: answer?.isTruncated === false ? "stop" : "length",
   };
 }
 
-/** Finds room in the cache for a row that has none. Nothing of it is computed there yet. */
-function place(cache: KvCache, row: Row): boolean {
-  const { prompt, expectedTokens } = row.dialogue;
-  const shared = cache.sharePrefix(row.prefixKey, prompt.length - 1);
-  if (shared === null) return false;
-  const own = cache.take(Math.max(expectedTokens + 1, row.tokens.length)) ?? cache.take(row.tokens.length);
-  if (own === null) {
-    cache.leavePrefix(row.prefixKey);
-    return false;
+/** Completions on standard output in their order: the first that is not finished as it comes, what is behind it waits. */
+class Screen {
+  readonly #streams: readonly TextStream[];
+  readonly #waiting: string[];
+  readonly #isEnded: boolean[];
+  readonly #titles: readonly string[];
+  #current = 0;
+
+  constructor(completions: readonly Completion[], tokenizer: Tokenizer, samples: number) {
+    this.#streams = completions.map(() => tokenizer.stream({ skipSpecialTokens: true }));
+    this.#waiting = completions.map(() => "");
+    this.#isEnded = completions.map(() => false);
+    this.#titles = completions.map(({ prompt }, i) =>
+      completions.length === 1 ? "" : `--- prompt ${prompt}${samples === 1 ? "" : `, sample ${i % samples}`}\n`,
+    );
+    process.stdout.write(this.#titles[0]);
   }
-  row.prefix = shared.run;
-  row.own = own;
-  row.computed = 0;
-  row.pendingPrefix = shared.isNew && prompt.length > 1 ? Array.from(prompt).slice(0, -1) : null;
-  return true;
-}
 
-/** Whether a row's tokens fit its run; one that has outgrown it gets a longer one, and is computed again there. */
-function hasRoom(cache: KvCache, row: Row): boolean {
-  if (row.tokens.length <= row.own.length) return true;
-  const longer = cache.take(row.tokens.length + row.dialogue.expectedTokens) ?? cache.take(row.tokens.length);
-  if (longer === null) return false;
-  cache.give(row.own);
-  row.own = longer;
-  row.computed = 0;
-  return true;
-}
+  push(completion: number, id: number): void {
+    this.#waiting[completion] += this.#streams[completion].push(id);
+    this.#show();
+  }
 
-/** The tokens of one pass, as they are put together. */
-class PassTokens {
-  readonly ids: number[] = [];
-  readonly positions: number[] = [];
-  readonly slots: number[] = [];
-  readonly spans: number[] = [];
-  readonly groups: RowGroup[] = [];
-  readonly sampledRows: Row[] = [];
-  readonly sampledAt: number[] = [];
+  end(completion: number): void {
+    this.#waiting[completion] += `${this.#streams[completion].end()}\n`;
+    this.#isEnded[completion] = true;
+    this.#show();
+  }
 
-  /** Tokens first … first + count − 1 of a run that begins after `prefix`. */
-  push(point: number, ids: ArrayLike<number>, first: number, prefix: CacheRun, own: CacheRun): void {
-    for (let i = first; i < ids.length; i++) {
-      const position = prefix.length + i;
-      this.ids.push(ids[i]);
-      this.positions.push(position);
-      this.slots.push(own.start + i);
-      this.spans.push(prefix.start, prefix.length, own.start, position + 1);
+  #show(): void {
+    while (this.#current < this.#waiting.length) {
+      const text = this.#waiting[this.#current];
+      if (text !== "") process.stdout.write(text);
+      this.#waiting[this.#current] = "";
+      if (!this.#isEnded[this.#current]) return;
+      this.#current++;
+      if (this.#current < this.#titles.length) process.stdout.write(this.#titles[this.#current]);
     }
-    extendGroups(this.groups, point, ids.length - first);
   }
 }
 
-function extendGroups(groups: RowGroup[], point: number, count: number): void {
-  const last = groups.at(-1);
-  if (last !== undefined && last.point === point) groups[groups.length - 1] = { ...last, count: last.count + count };
-  else groups.push({ start: last === undefined ? 0 : last.start + last.count, count, point });
-}
+await runCommand({
+  name: "node model/generate.ts",
+  summary: "Text from a model: continues prompts, or answers in a chat.",
+  settings,
+  examples: [
+    ['node model/generate.ts --model DIR --prompt "Once upon a time"', "shows the text as it comes"],
+    ["node model/generate.ts --model DIR --chat chat.json --temperature 0", "the likeliest answer"],
+    ["node model/generate.ts --model DIR --tokens ids.json --samples 8 --json", "token ids and log-probabilities"],
+  ],
+  main: async ({ values, given, progress, signal }) => {
+    const { folder } = await locateModel(values.model, { progress, signal });
+    const { config } = await openConfig(folder);
+    // A model without a tokenizer can still go on from ids; there is no text then.
+    const needsTokenizer = values.tokens === "" || existsSync(join(folder, "tokenizer.json"));
+    const tokenizer = needsTokenizer ? await loadTokenizer(folder) : null;
+    const prompts = await readPrompts(folder, values, config.vocabSize, tokenizer);
+    for (const id of values["stop-tokens"])
+      if (id >= config.vocabSize)
+        throw new SettingsError(
+          `stop-tokens: expected ids below ${config.vocabSize}, the model's vocab_size, got ${id}.`,
+        );
+    const flags = samplingOf(values);
+    const sampling = values["generation-config"] ? await samplingOfFile(folder, flags, given) : flags;
+    const model = await openModel(folder, values, progress);
 
-/** One forward pass over waiting tokens, and a sampled token for each row that has no more of them. Gives the finished rows. */
-async function pass(model: Model, cache: KvCache, active: readonly Row[], settings: GenerateSettings): Promise<Row[]> {
-  const tokens = new PassTokens();
-  for (const row of active) {
-    const count = row.tokens.length - row.computed + (row.pendingPrefix?.length ?? 0);
-    if (tokens.ids.length > 0 && tokens.ids.length + count > settings.maxTokens) break;
-    const { point } = row.dialogue;
-    if (row.pendingPrefix !== null) {
-      tokens.push(point, row.pendingPrefix, 0, nowhere, row.prefix);
-      row.pendingPrefix = null;
-    }
-    tokens.push(point, row.tokens, row.computed, row.prefix, row.own);
-    row.computed = row.tokens.length;
-    tokens.sampledRows.push(row);
-    tokens.sampledAt.push(tokens.ids.length - 1);
-  }
-
-  const sampled = await scopeAsync(async () => sampleAfter(model, cache, tokens, settings));
-  const finished: Row[] = [];
-  tokens.sampledRows.forEach((row, i) => {
-    if (sampled.ids[i] === noSample)
-      throw new NumericalError(
-        "generate: the model's logits are not numbers: its weights hold NaN or infinite values.",
+    const maxNewTokens = values["max-new-tokens"];
+    const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0) + maxNewTokens;
+    if (longest > config.maxPositionEmbeddings)
+      progress.line(
+        `Up to ${longest} tokens: more than the ${config.maxPositionEmbeddings} positions that the model was made for.`,
       );
-    if (take(row, sampled.ids[i], sampled.logProbs[i], sampled.entropies[i], settings)) finished.push(row);
-  });
-  settings.onPass?.({ tokens: tokens.ids.length, sampled: tokens.sampledRows.length, finished: finished.length });
-  return finished;
-}
+    if (tokenizer === null) progress.line(`${values.model} has no tokenizer.json: ids only, no text.`);
 
-async function sampleAfter(
-  { backend, config, weights }: Model,
-  cache: KvCache,
-  tokens: PassTokens,
-  settings: GenerateSettings,
-): Promise<{ ids: ArrayLike<number>; logProbs: ArrayLike<number>; entropies: ArrayLike<number> }> {
-  const T = tokens.ids.length;
-  const R = tokens.sampledRows.length;
-  const rows = weights.get("model.norm.weight").kind === "slots" ? tokens.groups : null;
-  const { cos, sin } = rotaryTables(tokens.positions, config.headDim, config.ropeTheta);
-  const half = config.headDim / 2;
-  const host = Uint32Array.from(tokens.ids);
-  const batch: Batch = {
-    ids: { tensor: fromArray(backend, host, [T], "u32", "ids"), host },
-    cos: fromArray(backend, cos, [T, half], "f32", "cos"),
-    sin: fromArray(backend, sin, [T, half], "f32", "sin"),
-    spans: fromArray(backend, tokens.spans, [T, 4], "u32", "spans"),
-    querySpans: null,
-    rows,
-  };
-  const slots = fromArray(backend, tokens.slots, [T], "u32", "slots");
-  const hidden = forward(config, weights, batch, { keys: cache.keys, values: cache.values, slots }); // [T, C]
-  const last = gatherRows(hidden, tokens.sampledAt); // [R, C]
-  const sampledGroups: RowGroup[] = [];
-  const table = new Uint32Array(R * 4);
-  tokens.sampledRows.forEach(({ dialogue, turn, answer }, i) => {
-    extendGroups(sampledGroups, dialogue.point, 1);
-    table.set([answer.ids.length | (turn << 24), dialogue.noise.rollout, dialogue.noise.prompt, 0], 4 * i);
-  });
-  const sampled = sampleTokens(last, headWeight(config, weights), rows === null ? null : sampledGroups, {
-    counters: fromArray(backend, table, [R, 4], "u32", "noise counters"),
-    key: settings.noiseKey,
-    temperature: settings.temperature,
-  });
-  const [ids, logProbs, entropies] = await readTensors([sampled.ids, sampled.logProbs, sampled.entropy]);
-  return { ids, logProbs, entropies };
-}
-
-/** Adds a sampled token to a row. True when its dialogue is over. */
-function take(row: Row, id: number, logProb: number, entropy: number, settings: GenerateSettings): boolean {
-  const { answer } = row;
-  answer.ids.push(id);
-  answer.logProbs.push(logProb);
-  answer.entropies.push(entropy);
-  row.tokens.push(id);
-  const isStopped = settings.stopIds.includes(id);
-  if (!isStopped && answer.ids.length < settings.maxNewTokens) return false;
-  const next = row.dialogue.answered({ turn: row.turn, ...answer, isTruncated: !isStopped });
-  if (next === null) return true;
-  for (let i = 0; i < next.length; i++) row.tokens.push(next[i]);
-  row.turn++;
-  row.answer = { ids: [], logProbs: [], entropies: [] };
-  return false;
-}
+    const completions = prompts.flatMap((_, prompt) =>
+      Array.from({ length: values.samples }, (): Completion => ({ prompt, ids: [], answer: null })),
+    );
+    const phase = values.json ? progress.phase("generate", completions.length, "completions") : null;
+    const shown = values.json || tokenizer === null ? null : new Screen(completions, tokenizer, values.samples);
+    const begun = performance.now();
+    await generate(model, dialoguesOf(prompts, completions, maxNewTokens, shown), {
+      maxNewTokens,
+      ...sampling,
+      noiseKey: keyOf(`token|${values.seed}|generate|0`),
+      stopIds: values["ignore-eos"] ? [] : [...config.eosTokenIds, ...values["stop-tokens"]],
+      maxRows: values["batch-rows"],
+      maxTokens: values["pass-tokens"],
+      signal,
+      onPass: ({ finished }) => phase?.advance(finished),
+    });
+    const tokens = completions.reduce((sum, { ids }) => sum + ids.length, 0);
+    const tokensPerSecond = (1000 * tokens) / (performance.now() - begun);
+    phase?.done();
+    if (values.json)
+      process.stdout.write(
+        `${JSON.stringify({ completions: completions.map((one) => described(one, tokenizer)), tokensPerSecond })}\n`,
+      );
+    else if (tokenizer === null) for (const { ids } of completions) process.stdout.write(`${JSON.stringify(ids)}\n`);
+    if (!values.json) progress.line(`${tokens} tokens, ${tokensPerSecond.toPrecision(3)} tokens/s`);
+  },
+});

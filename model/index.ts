@@ -13,11 +13,21 @@ export {
   writeCheckpoint,
 } from "./checkpoint-files.ts";
 export { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
-export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generate.ts";
+export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
+export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
 export { initialise } from "./initialise.ts";
 export { KvCache } from "./kv-cache.ts";
 export { forward, headWeight } from "./qwen2.ts";
 export { openSafetensors, writeSafetensors } from "./safetensors.ts";
-export { answerStates, microBatches, type Scores, type Sequence, score, scoredPositions } from "./score.ts";
+export {
+  answerStates,
+  microBatches,
+  type Scores,
+  type Sequence,
+  score,
+  scoredPositions,
+  scoreWhole,
+  type WholeScores,
+} from "./scoring.ts";
 export { loadTokenizer, Tokenizer } from "./tokenizer.ts";
 export { loadModel, loadWeights, makeWeights, saveWeights } from "./weights.ts";

@@ -1,5 +1,5 @@
 // The Qwen2.5 transformer: from token ids to the hidden states after the last norm. Weights are an argument, looked up by
-// Hugging Face's names; the language-model head is applied by whoever knows which positions matter (score.ts, generate.ts).
+// Hugging Face's names; the language-model head is applied by whoever knows which positions matter (scoring.ts, generation.ts).
 //
 // Layer:  x ← x + o_proj(attention(rope(q), rope(k), v)),   q, k, v = projections of rmsNorm(x), with biases
 //         x ← x + down_proj(silu(gate_proj(h)) · up_proj(h)),   h = rmsNorm(x)

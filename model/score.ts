@@ -1,117 +1,71 @@
-// Scoring: log-probability and entropy of given tokens, in packed batches of bounded size.
+// Log-probabilities and entropies of given sequences:
 //
-// The same kernels in the same order serve scoring, training and the sampler's own log-probabilities, so a sequence gets the
-// same numbers whatever it is batched with.
-import { fromArray, gatherRows, head, type RowGroup, readTensors, scopeAsync, type Tensor } from "../engine/index.ts";
-import { packSequences } from "./batch.ts";
-import type { Model } from "./generate.ts";
-import { type ForwardOptions, forward, headWeight } from "./qwen2.ts";
+//   node model/score.ts --model DIR --tokens FILE [--json]
+//
+// FILE holds [[ids…],…]. With --json, standard output is one line
+//   {"sequences": [{"logProbs": [T − 1 numbers], "entropy": [T numbers]}, …], "meanNll": number}
+// logProbs[t] = log p(ids[t + 1] | ids[..t]), entropy[t] that of the distribution after ids[..t], both in nats; meanNll is the
+// mean of −logProbs over all predicted tokens of all sequences, null where there is none (each sequence is one token).
+import { boolean, defineSettings, number, runCommand, text } from "../engine/host/index.ts";
+import { openConfig } from "./checkpoint-files.ts";
+import { modelCommandSettings, modelProblems, openModel } from "./command.ts";
+import { locateModel } from "./hub.ts";
+import { readTokenFile } from "./prompts.ts";
+import { scoreWhole } from "./scoring.ts";
 
-export interface Sequence {
-  readonly ids: ArrayLike<number>;
-  /** 1 where the token is to be scored; token 0 has nothing before it and cannot be. Default: every token but the first. */
-  readonly mask?: ArrayLike<number>;
-}
+const settings = defineSettings(
+  {
+    ...modelCommandSettings,
+    tokens: text({ default: "", meaning: "the sequences: a JSON file [[ids…],…]" }),
+    temperature: number({ default: 1, above: 0, meaning: "the logits are divided by this first" }),
+    json: boolean({ default: false, meaning: "print one line of JSON" }),
+  },
+  (values) => [
+    ...modelProblems(values.model),
+    ...(values.tokens === "" ? ["tokens is missing (--tokens FILE): a JSON file [[ids…],…]"] : []),
+  ],
+);
 
-export interface Scores {
-  /** log p(ids[t] | ids[..t]) for each scored token, in order. */
-  readonly logProbs: Float32Array;
-  /** Entropy of the distribution it is drawn from, nats. */
-  readonly entropy: Float32Array;
-  readonly logSumExp: Float32Array;
-}
-
-/** Positions whose tokens are scored. */
-export function scoredPositions({ ids, mask }: Sequence): number[] {
-  const positions: number[] = [];
-  for (let t = 1; t < ids.length; t++) if (mask === undefined || mask[t] === 1) positions.push(t);
-  if (mask !== undefined && mask[0] === 1)
-    throw new Error("scoredPositions: nothing comes before token 0, it has no log-probability");
-  return positions;
-}
-
-/** Cuts a list into runs of at most `maxTokens` tokens, each of at least one sequence. */
-export function microBatches<S extends { readonly ids: ArrayLike<number> }>(
-  sequences: readonly S[],
-  maxTokens: number,
-): S[][] {
-  const batches: S[][] = [];
-  let tokens = Number.POSITIVE_INFINITY;
-  for (const sequence of sequences) {
-    if (tokens + sequence.ids.length > maxTokens) {
-      batches.push([]);
-      tokens = 0;
-    }
-    batches[batches.length - 1].push(sequence);
-    tokens += sequence.ids.length;
-  }
-  return batches;
-}
-
-/** Final hidden states before each scored token, with those tokens: what the head needs. Call inside a scope. */
-export function answerStates(
-  model: Model,
-  sequences: readonly Sequence[],
-  point = 0,
-  options: ForwardOptions = {},
-): { hidden: Tensor; targets: Tensor; rows: readonly RowGroup[] | null; count: number } {
-  const total = sequences.reduce((sum, { ids }) => sum + ids.length, 0);
-  const before: number[] = [];
-  const targets: number[] = [];
-  let start = 0;
-  for (const sequence of sequences) {
-    for (const t of scoredPositions(sequence)) {
-      before.push(start + t - 1);
-      targets.push(sequence.ids[t]);
-    }
-    start += sequence.ids.length;
-  }
-  const embedding = model.weights.get("model.embed_tokens.weight");
-  const dtype = embedding.kind === "tensor" && embedding.tensor.dtype === "f64" ? "f64" : "f32";
-  const isPerturbed = embedding.kind === "slots";
-  const batch = packSequences(
-    model.backend,
-    model.config,
-    sequences.map(({ ids }) => ids),
-    { rows: isPerturbed ? [{ start: 0, count: total, point }] : null, dtype },
-  );
-  const hidden = gatherRows(forward(model.config, model.weights, batch, null, options), before); // [T, C] → [N, C]
-  return {
-    hidden,
-    targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),
-    rows: isPerturbed ? [{ start: 0, count: before.length, point }] : null,
-    count: before.length,
-  };
-}
-
-/** Scores sequences. Results are in their order. */
-export async function score(
-  model: Model,
-  sequences: readonly Sequence[],
-  settings: { temperature: number; maxTokens: number; signal?: AbortSignal },
-): Promise<Scores[]> {
-  const found: Scores[] = [];
-  for (const part of microBatches(sequences, settings.maxTokens)) {
-    settings.signal?.throwIfAborted();
-    const [logProbs, entropy, logSumExp] = await scopeAsync(async () => {
-      const { hidden, targets, rows } = answerStates(model, part);
-      const scored = head(
-        hidden,
-        headWeight(model.config, model.weights),
-        targets,
-        { temperature: settings.temperature },
-        rows,
-      );
-      return readTensors([scored.logProbs, scored.entropy, scored.logSumExp]);
+await runCommand({
+  name: "node model/score.ts",
+  summary: "Log-probability and entropy of each token of given sequences.",
+  settings,
+  examples: [
+    ["node model/score.ts --model DIR --tokens ids.json", "mean −log p and perplexity of each sequence"],
+    ["node model/score.ts --model DIR --tokens ids.json --json", "every number"],
+  ],
+  main: async ({ values, progress, signal }) => {
+    const { folder } = await locateModel(values.model, { progress, signal });
+    const sequences = readTokenFile(values.tokens, (await openConfig(folder)).config.vocabSize);
+    const model = await openModel(folder, values, progress);
+    const total = sequences.reduce((sum, { length }) => sum + length, 0);
+    const phase = progress.phase("score", total, "tokens");
+    const scores = await scoreWhole(model, sequences, {
+      temperature: values.temperature,
+      maxTokens: values["pass-tokens"],
+      signal,
+      onTokens: (count) => phase.advance(count),
     });
-    let next = 0;
-    for (const sequence of part) {
-      const end = next + scoredPositions(sequence).length;
-      const cut = (values: ArrayLike<number>): Float32Array =>
-        Float32Array.from({ length: end - next }, (_, i) => values[next + i]);
-      found.push({ logProbs: cut(logProbs), entropy: cut(entropy), logSumExp: cut(logSumExp) });
-      next = end;
+    phase.done();
+    const meanNll = meanOf(scores.map(({ logProbs }) => logProbs));
+    if (values.json) {
+      const found = scores.map(({ logProbs, entropy }) => ({ logProbs: [...logProbs], entropy: [...entropy] }));
+      process.stdout.write(`${JSON.stringify({ sequences: found, meanNll })}\n`);
+      return;
     }
-  }
-  return found;
+    const line = (name: string, tokens: number, nll: number | null): string =>
+      `${name}: ${tokens} tokens, ` +
+      (nll === null ? "none predicted" : `mean −log p ${nll.toFixed(4)}, perplexity ${Math.exp(nll).toPrecision(4)}`);
+    scores.forEach(({ logProbs }, i) => {
+      process.stdout.write(`${line(`sequence ${i}`, sequences[i].length, meanOf([logProbs]))}\n`);
+    });
+    process.stdout.write(`${line("all", total, meanNll)}\n`);
+  },
+});
+
+/** The mean of −log p over all tokens; null where there are none. */
+function meanOf(logProbs: readonly Float32Array[]): number | null {
+  const count = logProbs.reduce((sum, { length }) => sum + length, 0);
+  const total = logProbs.reduce((sum, own) => own.reduce((s, value) => s - value, sum), 0);
+  return count === 0 ? null : total / count;
 }

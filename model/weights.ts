@@ -1,6 +1,6 @@
 // A checkpoint's weights on a device: the parameters of the model in one arena, read from a Hugging Face folder and written
 // to one.
-import { type Backend, ParameterArena } from "../engine/index.ts";
+import { type Backend, ParameterArena, type Tensor } from "../engine/index.ts";
 import { type Checkpoint, openCheckpoint, openConfig, writeCheckpoint } from "./checkpoint-files.ts";
 import { isLinearWeight, parameterShapes, type Qwen2Config } from "./config.ts";
 
@@ -24,16 +24,40 @@ export function makeWeights(backend: Backend, config: Qwen2Config, options: Weig
   return new ParameterArena(backend, parameters, { trainable, dtype });
 }
 
-/** Loads an open checkpoint, one tensor in host memory at a time. */
+/** Loads an open checkpoint, piece by piece: host memory holds a few pieces at a time, whatever the size of a tensor. */
 export async function loadWeights(
   backend: Backend,
   checkpoint: Checkpoint,
   options: WeightOptions = {},
 ): Promise<ParameterArena> {
   const arena = makeWeights(backend, checkpoint.config, options);
-  for (const name of checkpoint.shapes.keys()) arena.load(name, (await checkpoint.tensor(name)).data);
-  arena.refreshCopies();
+  let pending = 0;
+  for (const name of checkpoint.shapes.keys())
+    for await (const { start, data } of checkpoint.chunks(name)) {
+      writePart(arena.value(name), start, data);
+      pending += data.byteLength;
+      // A driver keeps its own copy of what is written until the device has it.
+      if (pending < piecesAtOnceBytes) continue;
+      await backend.idle();
+      pending = 0;
+    }
+  arena.valuesChanged();
   return arena;
+}
+
+const piecesAtOnceBytes = 64 * 2 ** 20;
+
+/** Writes elements from `start` on, into whichever segments they fall. */
+function writePart(tensor: Tensor, start: number, data: Float32Array): void {
+  const values = tensor.dtype === "f64" ? Float64Array.from(data) : data;
+  let offset = 0; // of the segment, in the tensor
+  for (const { buffer, base, rows } of tensor.segments) {
+    const length = rows * tensor.rowSize;
+    const from = Math.max(start, offset);
+    const to = Math.min(start + data.length, offset + length);
+    if (from < to) tensor.backend.write(buffer, base + from - offset, values.subarray(from - start, to - start));
+    offset += length;
+  }
 }
 
 export interface LoadedModel {

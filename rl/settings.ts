@@ -31,7 +31,7 @@ export const modelSettings = {
     default: "",
     changes: "free",
     meaning:
-      "the model to start from: a folder in Hugging Face's layout; empty for the tiny one that comes with the program",
+      "the model to start from: a folder in Hugging Face's layout, or ORG/NAME or ORG/NAME@REVISION of its hub; empty for the tiny one that comes with the program",
   }),
 } as const;
 

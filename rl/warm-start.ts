@@ -24,6 +24,7 @@ import {
   loadChat,
   loadModel,
   loadTokenizer,
+  locateModel,
   makeWeights,
   openConfig,
   saveWeights,
@@ -42,7 +43,10 @@ export const warmStartSettings = defineSettings(
     out: text({ default: "runs/warm-start", changes: "free", meaning: "the run folder" }),
     ...backendSettings,
     model: {
-      path: text({ default: "", meaning: "folder with config.json and the tokenizer" }),
+      path: text({
+        default: "",
+        meaning: "a model for configuration and tokenizer: a folder, or ORG/NAME or ORG/NAME@REVISION",
+      }),
       start: choice({
         default: "random",
         options: ["random", "weights"],
@@ -113,12 +117,13 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   const unlock = lockFolder(out);
   const { backend } = await openBackend({ backend: values.backend, adapter: values.adapter });
   progress.line(`Adapter: ${backend.description}`);
-  const { config } = await openConfig(from.path);
-  const chat = await loadChat(from.path, await loadTokenizer(from.path));
+  const { folder } = await locateModel(from.path, { progress, signal, weights: from.start === "weights" });
+  const { config } = await openConfig(folder);
+  const chat = await loadChat(folder, await loadTokenizer(folder));
   const environment = await openEnvironment(values.environment);
   const weights =
     from.start === "weights"
-      ? (await loadModel(backend, from.path, { trainable: true })).weights
+      ? (await loadModel(backend, folder, { trainable: true })).weights
       : makeWeights(backend, config, { trainable: true });
   const stateFolder = join(out, "state");
   const resumed = await loadState(stateFolder, weights);
@@ -186,7 +191,7 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   }
   phase.done();
   log.close();
-  await saveWeights(weights, join(out, "checkpoint"), from.path);
+  await saveWeights(weights, join(out, "checkpoint"), folder);
   progress.line(`Checkpoint: ${join(out, "checkpoint")}`);
   unlock();
 }

@@ -36,6 +36,8 @@ export interface Command<D extends SettingsTree> {
 
 export interface CommandContext<D extends SettingsTree> {
   values: Values<D>;
+  /** Keys of the settings that the command line itself gives. */
+  given: ReadonlySet<string>;
   positionals: string[];
   progress: Progress;
   /** Aborted by Ctrl-C or kill: save and return (or throw the signal's reason). A second one ends the process at once. */
@@ -88,7 +90,8 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const values = resolveSettings(command.settings, [...files.map((f) => readTomlFile(command.settings, f)), source]);
   const progress = createProgress({ quiet: given.has("quiet") });
   try {
-    await command.main({ values, positionals, progress, signal, verbose: given.has("verbose") });
+    const keys = new Set(source.given.map(({ key }) => key));
+    await command.main({ values, given: keys, positionals, progress, signal, verbose: given.has("verbose") });
   } finally {
     progress.close();
   }

@@ -121,8 +121,8 @@ export function defineSettings<const D extends SettingsTree>(
   const byKey = new Map<string, Setting<unknown>>();
   const walk = (node: SettingsTree, prefix: string) => {
     for (const [name, child] of Object.entries(node)) {
-      if (!/^[A-Za-z][A-Za-z0-9]*$/.test(name))
-        throw new Error(`setting ${prefix}${name}: a name is letters and digits`);
+      if (!/^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*$/.test(name))
+        throw new Error(`setting ${prefix}${name}: a name is letters and digits, and single hyphens between them`);
       if (!(child instanceof Setting)) walk(child, `${prefix}${name}.`);
       else if (child.schema.safeParse(child.default).success) byKey.set(prefix + name, child);
       else throw new Error(`setting ${prefix}${name}: its default does not fit its own bounds`);
@@ -282,10 +282,11 @@ function unknownSetting(settings: Settings, key: string, value: unknown, where: 
 /** The name that a mistyped one most likely meant, or null: the fewest edits, or the same last part in another section. */
 export function nearestName(typed: string, names: readonly string[]): string | null {
   const lastPart = (name: string) => name.slice(name.lastIndexOf(".") + 1).toLowerCase();
+  const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
   let best: string | null = null;
   let fewest = Math.max(2, Math.floor(typed.length / 5)) + 1;
   for (const name of names) {
-    const edits = editDistance(typed.toLowerCase().replaceAll(/[-_]/g, ""), name.toLowerCase());
+    const edits = editDistance(plain(typed), plain(name));
     if (edits < fewest) [best, fewest] = [name, edits];
   }
   return best ?? names.find((name) => lastPart(name) === lastPart(typed)) ?? null;

@@ -1,19 +1,23 @@
 // The head as generation uses it: one pass over the logits' chunks draws a token for each row and scores it, with the kernels
-// that `head` scores by.
+// that `head` scores by. With a penalty or cuts (warp.ts) a row's logits are held whole, as they are and warped: the token is
+// drawn from the warped ones and scored with the others.
 import { expectRank, expectShape } from "../op.ts";
 import type { BatchRows, Parameter } from "../parameters.ts";
 import { scope } from "../scope.ts";
 import type { Tensor } from "../tensor.ts";
 import {
+  blockColumns,
   type ChunkSettings,
   emptyScores,
   emptySums,
   forEachLogitsChunk,
+  pickLogits,
   scorePicked,
   sumLogits,
   vocabularyOf,
 } from "./logits.ts";
-import { emptySamples, sampleChunk } from "./sampling.ts";
+import { emptySamples, type Samples, sampleChunk } from "./sampling.ts";
+import { expectWarping, type Warping, warpLogits, warps } from "./warp.ts";
 
 export interface TokenSampling extends ChunkSettings {
   /** [R, 4] u32, the noise counter of each row: {position | turn << 24, rollout, word of the prompt, 0}. */
@@ -22,12 +26,14 @@ export interface TokenSampling extends ChunkSettings {
   key: readonly [number, number];
   /** 0: greedy, the largest logit. */
   temperature: number;
+  /** Penalty and cuts, with the ids of each row's text so far, [R, seenWords(V)] u32 (null: no penalty). Default: none. */
+  warping?: Warping & { readonly seen: Tensor | null };
 }
 
 export interface SampledTokens {
   /** [R] u32; 0xffffffff where no logit was a number, with a log-probability that is not finite. */
   readonly ids: Tensor;
-  /** [R], at the sampling temperature, or at 1 when greedy: what `head` gives for these ids, bit for bit. */
+  /** [R], at the sampling temperature, or at 1 when greedy, before any warping: what `head` gives for these ids, bit for bit. */
   readonly logProbs: Tensor;
   /** [R], nats, likewise. */
   readonly entropy: Tensor;
@@ -35,7 +41,7 @@ export interface SampledTokens {
 
 /**
  * Draws a token for each row by Gumbel-max: id = argmax_v z_v − ln E_v,  z = hidden·weightᵀ / τ,  E_v of the row's own counter
- * (sampling.ts). Forward only.
+ * (sampling.ts). With `warping`, z is warped before the noise (warp.ts). Forward only.
  * @param hidden  [R, C] f32, the states before the tokens to be drawn
  * @param weight  [V, C]
  * @param rows    which grid point each row belongs to; null with a plain weight
@@ -59,22 +65,32 @@ export function sampleTokens(
   );
   if (!(temperature >= 0 && temperature < Number.POSITIVE_INFINITY))
     throw new Error(`sampleTokens: temperature: expected a number from 0 (greedy) on, got ${temperature}.`);
+  const { warping } = settings;
+  if (warping !== undefined) expectWarping("sampleTokens", warping);
   return scope(() => {
     const samples = emptySamples(hidden);
     const scores = emptyScores(hidden);
     const scoredAt = temperature === 0 ? 1 : temperature;
-    const sums = emptySums(hidden, hidden.rows, vocabularyOf(weight));
+    const vocabulary = vocabularyOf(weight);
+    const sums = emptySums(hidden, hidden.rows, vocabulary);
+    const isWarped = warping !== undefined && warps(warping, temperature);
+    const wholeRows = { ...settings, columnChunk: blockColumns * Math.ceil(vocabulary / blockColumns) };
     forEachLogitsChunk(
       hidden,
       weight,
       rows,
       ({ logits, rows: { start, count }, columns }) => {
         const slice = (tensor: Tensor): Tensor => tensor.sliceRows(start, count);
-        const own = { score: slice(samples.score), picked: slice(samples.picked), id: slice(samples.id) };
-        sampleChunk(logits, columns, slice(counters), own, { key, temperature });
+        const own: Samples = { score: slice(samples.score), picked: slice(samples.picked), id: slice(samples.id) };
         sumLogits(logits, slice(sums), columns, scoredAt);
+        if (!isWarped) return sampleChunk(logits, columns, slice(counters), own, { key, temperature });
+        const seen = warping.seen === null ? null : slice(warping.seen);
+        const warped = warpLogits(logits, columns.count, temperature, seen, warping);
+        // What was divided by the temperature already is drawn at 1.
+        sampleChunk(warped, columns, slice(counters), own, { key, temperature: temperature === 0 ? 0 : 1 });
+        pickLogits(logits, own.id, own.picked, columns, scoredAt);
       },
-      settings,
+      isWarped ? wholeRows : settings,
     );
     scorePicked(sums, samples.picked, scores);
     return { ids: samples.id, logProbs: scores.logProbs, entropy: scores.entropy };

@@ -1,7 +1,15 @@
 // Generation: the same bits whatever the batch. A dialogue alone, in batches of 1, 7 and 64, shuffled, with refills, with a
 // shared prompt, after a second prefill: the same tokens and the same log-probabilities, which are also the scorer's.
 import { keyOf, type NumberArray } from "../../engine/index.ts";
-import { type Dialogue, generate, KvCache, loadModel, type Model, score } from "../../model/index.ts";
+import {
+  type Dialogue,
+  type GenerateSettings,
+  generate,
+  KvCache,
+  loadModel,
+  type Model,
+  score,
+} from "../../model/index.ts";
 import { testBackends, webgpuBackend } from "../backends.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
 
@@ -59,10 +67,11 @@ async function talk(
   count: number,
   maxRows: number,
   order?: (dialogues: Dialogue[]) => Dialogue[],
+  other: Partial<GenerateSettings> = {},
 ): Promise<Map<number, Said>> {
   const said = new Map<number, Said>();
   const dialogues = makeDialogues(count, model.config.vocabSize, said);
-  await generate(model, order ? order(dialogues) : dialogues, { ...settings, maxRows });
+  await generate(model, order ? order(dialogues) : dialogues, { ...settings, ...other, maxRows });
   return said;
 }
 
@@ -96,6 +105,26 @@ describe("model/generate", (test) => {
       assertSame(`${name}: shuffled with refills`, await talk(model, count, 9, shuffle), alone);
       weights.free();
     }
+  });
+
+  test("with a penalty and cuts: the same bits in any batch; the penalty knows the prompt and all turns", async () => {
+    const { backend } = await webgpuBackend();
+    const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const model = { backend, config, weights };
+    const warping = { topK: 60, topP: 0.9, repetitionPenalty: 1.2 };
+    const alone = await talk(model, 8, 1, undefined, { warping });
+    assertSame("in a batch", await talk(model, 8, 8, undefined, { warping }), alone);
+    assertSame("reversed", await talk(model, 8, 3, (d) => d.reverse(), { warping }), alone);
+    const plain = await talk(model, 8, 8);
+    const off = { topK: 0, topP: 1, repetitionPenalty: 1 };
+    assertSame("all off", await talk(model, 8, 8, undefined, { warping: off }), plain);
+    // Under so large a penalty a seen token is drawn again only when all others are cut: what was said, or asked, never is.
+    const harsh = { ...off, repetitionPenalty: 1e6 };
+    for (const { all, mask } of (await talk(model, 8, 8, undefined, { warping: harsh, temperature: 0 })).values())
+      all.forEach((id, t) => {
+        if (mask[t] === 1 && all.indexOf(id) < t) throw new Error(`token ${t}, ${id}, was there already: ${all}`);
+      });
+    weights.free();
   });
 
   test("a dialogue that outgrows its cache run is computed again, with the same result", async () => {

@@ -1,0 +1,142 @@
+// Scoring: log-probability and entropy of given tokens, in packed batches of bounded size.
+//
+// The same kernels in the same order serve scoring, training and the sampler's own log-probabilities, so a sequence gets the
+// same numbers whatever it is batched with.
+import { fromArray, gatherRows, head, type RowGroup, readTensors, scopeAsync, type Tensor } from "../engine/index.ts";
+import { packSequences } from "./batch.ts";
+import type { Model } from "./generation.ts";
+import { type ForwardOptions, forward, headWeight } from "./qwen2.ts";
+
+export interface Sequence {
+  readonly ids: ArrayLike<number>;
+  /** 1 where the token is to be scored; token 0 has nothing before it and cannot be. Default: every token but the first. */
+  readonly mask?: ArrayLike<number>;
+}
+
+export interface Scores {
+  /** log p(ids[t] | ids[..t]) for each scored token, in order. */
+  readonly logProbs: Float32Array;
+  /** Entropy of the distribution it is drawn from, nats. */
+  readonly entropy: Float32Array;
+  readonly logSumExp: Float32Array;
+}
+
+/** Positions whose tokens are scored. */
+export function scoredPositions({ ids, mask }: Sequence): number[] {
+  const positions: number[] = [];
+  for (let t = 1; t < ids.length; t++) if (mask === undefined || mask[t] === 1) positions.push(t);
+  if (mask !== undefined && mask[0] === 1)
+    throw new Error("scoredPositions: nothing comes before token 0, it has no log-probability");
+  return positions;
+}
+
+/** Cuts a list into runs of at most `maxTokens` tokens, each of at least one sequence. */
+export function microBatches<S extends { readonly ids: ArrayLike<number> }>(
+  sequences: readonly S[],
+  maxTokens: number,
+): S[][] {
+  const batches: S[][] = [];
+  let tokens = Number.POSITIVE_INFINITY;
+  for (const sequence of sequences) {
+    if (tokens + sequence.ids.length > maxTokens) {
+      batches.push([]);
+      tokens = 0;
+    }
+    batches[batches.length - 1].push(sequence);
+    tokens += sequence.ids.length;
+  }
+  return batches;
+}
+
+/** Final hidden states before each scored token, with those tokens: what the head needs. Call inside a scope. */
+export function answerStates(
+  model: Model,
+  sequences: readonly Sequence[],
+  point = 0,
+  options: ForwardOptions = {},
+): { hidden: Tensor; targets: Tensor; rows: readonly RowGroup[] | null; count: number } {
+  const total = sequences.reduce((sum, { ids }) => sum + ids.length, 0);
+  const before: number[] = [];
+  const targets: number[] = [];
+  let start = 0;
+  for (const sequence of sequences) {
+    for (const t of scoredPositions(sequence)) {
+      before.push(start + t - 1);
+      targets.push(sequence.ids[t]);
+    }
+    start += sequence.ids.length;
+  }
+  const embedding = model.weights.get("model.embed_tokens.weight");
+  const dtype = embedding.kind === "tensor" && embedding.tensor.dtype === "f64" ? "f64" : "f32";
+  const isPerturbed = embedding.kind === "slots";
+  const batch = packSequences(
+    model.backend,
+    model.config,
+    sequences.map(({ ids }) => ids),
+    { rows: isPerturbed ? [{ start: 0, count: total, point }] : null, dtype },
+  );
+  const hidden = gatherRows(forward(model.config, model.weights, batch, null, options), before); // [T, C] → [N, C]
+  return {
+    hidden,
+    targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),
+    rows: isPerturbed ? [{ start: 0, count: before.length, point }] : null,
+    count: before.length,
+  };
+}
+
+/** Scores sequences. Results are in their order. */
+export async function score(
+  model: Model,
+  sequences: readonly Sequence[],
+  settings: { temperature: number; maxTokens: number; signal?: AbortSignal },
+): Promise<Scores[]> {
+  const found: Scores[] = [];
+  for (const part of microBatches(sequences, settings.maxTokens)) {
+    settings.signal?.throwIfAborted();
+    const [logProbs, entropy, logSumExp] = await scopeAsync(async () => {
+      const { hidden, targets, rows } = answerStates(model, part);
+      const scored = head(
+        hidden,
+        headWeight(model.config, model.weights),
+        targets,
+        { temperature: settings.temperature },
+        rows,
+      );
+      return readTensors([scored.logProbs, scored.entropy, scored.logSumExp]);
+    });
+    let next = 0;
+    for (const sequence of part) {
+      const end = next + scoredPositions(sequence).length;
+      const cut = (values: ArrayLike<number>): Float32Array =>
+        Float32Array.from({ length: end - next }, (_, i) => values[next + i]);
+      found.push({ logProbs: cut(logProbs), entropy: cut(entropy), logSumExp: cut(logSumExp) });
+      next = end;
+    }
+  }
+  return found;
+}
+
+/** Of one sequence of T tokens. */
+export interface WholeScores {
+  /** [T − 1]: entry t is log p(ids[t + 1] | ids[..t]). */
+  readonly logProbs: Float32Array;
+  /** [T]: entropy of the distribution after each token, nats. */
+  readonly entropy: Float32Array;
+}
+
+/** Scores every token of each sequence, the distribution after the last one included. Results are in their order. */
+export async function scoreWhole(
+  model: Model,
+  sequences: readonly ArrayLike<number>[],
+  settings: { temperature: number; maxTokens: number; signal?: AbortSignal; onTokens?: (count: number) => void },
+): Promise<WholeScores[]> {
+  // The distribution after the last token has no token to score: it is asked for any, whose log-probability is dropped.
+  const extended = sequences.map((ids) => ({ ids: [...Array.from(ids), 0] }));
+  const found: WholeScores[] = [];
+  for (const part of microBatches(extended, settings.maxTokens)) {
+    for (const { logProbs, entropy } of await score(model, part, settings))
+      found.push({ logProbs: logProbs.slice(0, -1), entropy });
+    settings.onTokens?.(part.reduce((sum, { ids }) => sum + ids.length - 1, 0));
+  }
+  return found;
+}
