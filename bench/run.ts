@@ -4,17 +4,13 @@
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { SettingsError } from "../engine/errors.ts";
-import { choice, defineSettings, integer, runCommand, text, writeAtomic } from "../engine/host/index.ts";
+import { backendSettings, defineSettings, integer, runCommand, text, writeAtomic } from "../engine/host/index.ts";
 import { openBackend } from "../engine/open.ts";
 import { type BenchCase, type BenchResult, measure, resultLine } from "./harness.ts";
 
 const settings = defineSettings({
   json: text({ default: "", meaning: "also write the results to this file" }),
-  backend: choice({ options: ["auto", "webgpu", "cpu"], default: "auto", meaning: "what computes" }),
-  adapter: text({
-    default: "auto",
-    meaning: "which adapter: auto, hardware, lavapipe, swiftshader, or a part of its name",
-  }),
+  ...backendSettings,
   timeMs: integer({ default: 1000, min: 1, unit: "ms", meaning: "time for the samples of one case" }),
 });
 

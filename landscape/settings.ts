@@ -1,13 +1,6 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
-import { defineSettings, integer, integers, number, text } from "../engine/host/index.ts";
-import {
-  backendSettings,
-  batchSettings,
-  environmentSettings,
-  evaluateSettings,
-  modelSettings,
-  trainSettings,
-} from "../rl/index.ts";
+import { backendSettings, defineSettings, integer, integers, number, text } from "../engine/host/index.ts";
+import { batchSettings, environmentSettings, evaluateSettings, modelSettings, trainSettings } from "../rl/index.ts";
 
 export const landscapeSettings = {
   seed: integer({ default: 1, min: 0, meaning: "names the directions and the sampling noise of the landscape" }),

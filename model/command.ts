@@ -1,5 +1,5 @@
 // What the commands of this floor have in common: where the model is, what computes, and opening both.
-import { choice, integer, type Progress, text } from "../engine/host/index.ts";
+import { backendSettings, integer, type Progress, text } from "../engine/host/index.ts";
 import { openBackend } from "../engine/index.ts";
 import { type LoadedModel, loadModel } from "./weights.ts";
 
@@ -8,15 +8,7 @@ export const modelCommandSettings = {
     default: "",
     meaning: "the model: a folder in Hugging Face's layout, or ORG/NAME or ORG/NAME@REVISION of its hub",
   }),
-  backend: choice({
-    default: "auto",
-    options: ["auto", "webgpu", "cpu"],
-    meaning: "what computes: WebGPU where there is an adapter, or plain TypeScript",
-  }),
-  adapter: text({
-    default: "auto",
-    meaning: "which adapter: auto, hardware, lavapipe, swiftshader, or a part of its name",
-  }),
+  ...backendSettings,
   "pass-tokens": integer({
     default: 4096,
     min: 1,

@@ -32,7 +32,6 @@ export { openMetrics } from "./metrics-file.ts";
 export { type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
 export { learningRate, type Schedule } from "./schedule.ts";
 export {
-  backendSettings,
   batchSettings,
   environmentSettings,
   evaluateSettings,

@@ -11,21 +11,6 @@ function addsLater(before: readonly number[], after: readonly number[]): boolean
   );
 }
 
-/** Free, as are the paths of files: provenance.json holds the adapter and the files' contents, and a later command to them. */
-export const backendSettings = {
-  backend: choice({
-    default: "auto",
-    options: ["auto", "webgpu", "cpu"],
-    changes: "free",
-    meaning: "what computes: WebGPU where there is an adapter, or plain TypeScript",
-  }),
-  adapter: text({
-    default: "auto",
-    changes: "free",
-    meaning: "which adapter: auto, hardware, lavapipe, swiftshader, or a part of its name",
-  }),
-} as const;
-
 export const modelSettings = {
   path: text({
     default: "",

@@ -8,6 +8,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
+  backendSettings,
   type CommandContext,
   choice,
   defineSettings,
@@ -36,7 +37,7 @@ import { evaluate } from "./evaluate.ts";
 import { type Example, supervisedStep } from "./learn.ts";
 import { openMetrics } from "./metrics-file.ts";
 import { learningRate, type Schedule } from "./schedule.ts";
-import { backendSettings, environmentSettings } from "./settings.ts";
+import { environmentSettings } from "./settings.ts";
 
 export const warmStartSettings = defineSettings(
   {

@@ -1,4 +1,5 @@
 // What every command shares when it talks to the machine: a second public face of the engine, since it computes nothing.
+export { backendSettings } from "./backend-settings.ts";
 export { type Command, type CommandContext, runCommand } from "./command-line.ts";
 export * from "./files.ts";
 export { lockFolder } from "./folder-lock.ts";
