@@ -1,84 +1,17 @@
-// Figures and the report, on synthetic landscapes whose shape is known: a bowl of KL and a hill of reward.
-import { createHash } from "node:crypto";
 import * as assert from "uvu/assert";
 import { colourOf, SEQUENTIAL, sequential } from "../../landscape/figures/colour.ts";
 import { correlationFigure } from "../../landscape/figures/correlation.ts";
-import type { Estimate, LandscapeMap, Study } from "../../landscape/figures/figure-data.ts";
+import type { Estimate, Study } from "../../landscape/figures/figure-data.ts";
 import { gridValues } from "../../landscape/figures/figure-data.ts";
 import { drawnIsolines, heatmapFigure, isolineLevels, mapsCsv } from "../../landscape/figures/heatmap.ts";
 import { evenLevels, growingLevels, isolines, levelText, rootOfKl } from "../../landscape/figures/isolines.ts";
-import type { PageConversations, PageData } from "../../landscape/figures/page/page-data.ts";
 import { outlineText, pixelsOf, renderPng } from "../../landscape/figures/png.ts";
 import { rewardKlFigure } from "../../landscape/figures/reward-kl.ts";
 import { studyFigures } from "../../landscape/figures/study-figures.ts";
 import { escapeText, textWidth } from "../../landscape/figures/svg.ts";
 import { trainingFigure } from "../../landscape/figures/training.ts";
-import { renderReport } from "../../landscape/report-page.ts";
 import { assertClose, describe, throwsMessage } from "../support.ts";
-
-/** Mulberry32: reproducible numbers in [0, 1). */
-function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-/** A bowl of KL with its minimum at the checkpoint, a hill of reward around (0.2, −0.1)·radius, seeded noise. */
-function syntheticMap(step: number, slice: number, n = 7, radius = 0.05): LandscapeMap {
-  const random = seeded(1000 * step + slice);
-  const points = Array.from({ length: n * n }, (_, k) => {
-    const [i, j] = [Math.floor(k / n), k % n];
-    const [u, v] = [(2 * i - (n - 1)) / (n - 1), (2 * j - (n - 1)) / (n - 1)];
-    const reward = (0.2 + step / 40) * Math.exp(-((u - 0.2) ** 2) - (v + 0.1) ** 2) + 0.02 * random();
-    const klToken = 0.04 * (u * u + 0.7 * v * v + 0.2 * u * v);
-    const objective = 0.013 + 0.005 * u - 0.004 * v - 0.02 * (u * u + v * v) + 0.0003 * random();
-    return {
-      i,
-      j,
-      alpha: u * radius,
-      beta: v * radius,
-      reward,
-      rewardError: 0.01 + 0.02 * random(),
-      klToken,
-      objective,
-    };
-  });
-  const about = (value: number): Estimate => ({ value, low: value - 0.1, high: value + 0.15 });
-  const r = -0.6 - 0.1 * random();
-  return {
-    step,
-    slice,
-    n,
-    radius,
-    points,
-    summary: {
-      r: about(r),
-      rInfinity: about(r * 1.2),
-      withinRing: about(r * 0.3),
-      originReward: 0.4,
-      originRewardError: 0.02,
-    },
-  };
-}
-
-function syntheticStudy(steps: readonly number[], slices: readonly number[], n = 7): Study {
-  return {
-    name: "Bowl and hill",
-    settings: [{ key: "landscape.points", value: n }],
-    notes: ["Everything here is made up."],
-    training: steps.map((step) => ({
-      step,
-      reward: 0.2 + step / 40,
-      evalReward: step % 2 === 0 ? 0.21 + step / 40 : null,
-      evalRewardError: 0.01,
-    })),
-    maps: steps.flatMap((step) => slices.map((slice) => syntheticMap(step, slice, n))),
-  };
-}
+import { syntheticMap, syntheticStudy } from "./synthetic-study.ts";
 
 /** Values of (x − cx)² + (y − cy)² at whole x, y. */
 const bowl = (n: number, cx: number, cy: number) =>
@@ -95,12 +28,6 @@ const readCsv = (text: string) => {
   const names = header.split(",");
   return lines.map((line) => Object.fromEntries(line.split(",").map((field, k) => [names[k], field])));
 };
-
-const scriptsOf = (html: string) =>
-  [...html.matchAll(/<script([^>]*)>([\s\S]*?)<\/script>/g)].map(([, attributes, content]) => ({
-    attributes,
-    content,
-  }));
 
 describe("landscape/figures: isolines", (test) => {
   test("of a bowl are circles of radius √level", () => {
@@ -447,134 +374,5 @@ describe("landscape/figures: drawings", (test) => {
     await throwsMessage(() => heatmapFigure([map], "reward", { widthMm: 39 }), "40 to 1000 mm", "39 mm");
     heatmapFigure([map], "reward", { widthMm: 40, fontPt: 6 });
     await throwsMessage(() => renderPng("<svg/>", 0), "1 to 20000 pixels");
-  });
-});
-
-describe("landscape/report-page", (test) => {
-  const hostile = `</script><script>alert(1)</script><!-- <b onclick="x">'&amp;\u0000\u202e\u2028\ud800`;
-  const base = syntheticStudy([0, 5, 10], [0, 1]);
-  const study: Study = {
-    ...base,
-    name: hostile,
-    notes: [hostile],
-    settings: [{ key: hostile, value: hostile }],
-    maps: base.maps.map((map) => ({
-      ...map,
-      mark: hostile,
-      summary: {
-        ...map.summary,
-        rInfinity: map.step === 0 ? null : map.summary.rInfinity,
-        promptsToDetermine: 480,
-        further: [{ name: hostile, value: hostile }],
-      },
-      conversations: map.points.map(({ i, j, reward }) => ({
-        i,
-        j,
-        conversations: [0, 1, 2].map((prompt) => ({
-          reward,
-          messages: [
-            { role: "user", content: `prompt ${prompt} ${hostile}` },
-            { role: "assistant", content: `${i} ${j} ${hostile}` },
-          ],
-        })),
-      })),
-    })),
-  };
-  const page = renderReport(study);
-  const scripts = scriptsOf(page);
-  const json = (id: string) =>
-    JSON.parse(scripts.find(({ attributes }) => attributes.includes(`id="${id}"`))?.content ?? "null");
-
-  test("is the same bytes for the same study", () => assert.ok(renderReport(structuredClone(study)) === page));
-
-  test("keeps text text, whatever it contains", () => {
-    // One script of numbers, one of conversations for each map, one that runs.
-    assert.is(page.match(/<script/g)?.length, study.maps.length + 2);
-    assert.is(page.match(/<\/script>/g)?.length, study.maps.length + 2);
-    assert.not.match(page, "<script>alert");
-    assert.not.match(page, "<!--");
-    assert.not.match(page, "<b onclick");
-    assert.not.match(page, "\u0000");
-    assert.match(page, "<h1>&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;!--");
-    const said: PageConversations = json("conversations-3");
-    const [cell] = study.maps[3].conversations ?? [];
-    const found = said.cells[`${cell.i},${cell.j}`];
-    assert.equal(
-      found.map(({ reward, messages }) => ({
-        reward,
-        messages: messages.map(([role, text]) => ({ role, content: said.texts[text] })),
-      })),
-      cell.conversations,
-    );
-    assert.is(new Set(said.texts).size, said.texts.length, "each text is carried once");
-  });
-
-  test("carries the numbers it was given, to the last bit", () => {
-    const data: PageData = json("data");
-    assert.equal(data.steps, [0, 5, 10]);
-    assert.equal(data.slices, [0, 1]);
-    assert.is(data.maps.length, study.maps.length);
-    study.maps.forEach((map, k) => {
-      const { points, step, slice, n, radius, origin } = data.maps[k];
-      assert.equal([step, slice, n, radius], [map.step, map.slice, map.n, map.radius]);
-      for (const key of ["i", "j", "alpha", "beta", "reward", "rewardError", "klToken", "objective"] as const)
-        assert.equal(
-          points[key],
-          map.points.map((point) => point[key]),
-        );
-      assert.equal([points.alpha[origin], points.beta[origin]], [0, 0]);
-    });
-  });
-
-  test("opens without a network, and only its own script and styles may run", () => {
-    const addresses = [...page.matchAll(/(?:https?:)?\/\/[\w.-]+\.\w+[^"'\s)]*/g)].map(([address]) => address);
-    assert.equal(new Set(addresses), new Set(["http://www.w3.org/2000/svg"]), "only the name of the SVG namespace");
-    assert.not.match(page, /<(link|img|iframe|object|embed)\b/);
-    const policy = page.match(/Content-Security-Policy" content="([^"]*)"/)?.[1] ?? "";
-    const hash = (text: string) => `&#39;sha256-${createHash("sha256").update(text).digest("base64")}&#39;`;
-    const code = scripts.find(({ attributes }) => attributes === "")?.content ?? "";
-    assert.match(policy, "default-src &#39;none&#39;");
-    assert.ok(policy.includes(`script-src ${hash(code)};`), "the script's hash");
-    assert.ok(
-      policy.includes(`style-src ${hash(page.match(/<style>([\s\S]*?)<\/style>/)?.[1] ?? "")};`),
-      "the style's hash",
-    );
-    assert.is(typeof new Function(code), "function", "the script is JavaScript once its types are erased");
-    assert.not.match(page, / style="/, "inline styles would be refused");
-  });
-
-  test("says without a script what must be read: notes, settings, every estimate", () => {
-    const written = page.slice(0, page.indexOf('<script type="application/json"'));
-    assert.match(written, "undetermined, about 480 prompts would tell");
-    for (const map of study.maps) {
-      const { r } = map.summary;
-      assert.match(written, r?.value.toFixed(2).replace("-", "−") ?? "");
-      assert.match(written, `step ${map.step}</button>`);
-    }
-    assert.match(written, "How to read this");
-    assert.not.match(written, /\b(?:undefined|NaN|null|\[object)/);
-  });
-
-  test("has every element that its script looks for, once", () => {
-    const code = scripts.find(({ attributes }) => attributes === "")?.content ?? "";
-    const wanted = new Set(
-      [...code.matchAll(/(?:find|readJson)\s*\("#([\w-]+)"\)|set\("([\w-]+)"/g)].map(([, id, other]) => id ?? other),
-    );
-    assert.ok(wanted.size >= 12, `${wanted.size} elements`);
-    const ids = [...page.slice(0, page.lastIndexOf("<script>")).matchAll(/ id="([^"]+)"/g)].map(([, id]) => id);
-    assert.is(new Set(ids).size, ids.length, "no id twice");
-    for (const id of wanted) assert.ok(ids.includes(id), `#${id}`);
-  });
-
-  test("is written for a study that has no map yet, and one that has no training", () => {
-    assert.match(renderReport({ ...base, maps: [] }), "No landscape has been measured yet");
-    assert.match(
-      renderReport({ ...base, training: [], settings: [], notes: [], maps: base.maps.slice(0, 1) }),
-      'id="map"',
-    );
-    assert.match(
-      renderReport({ ...base, maps: [{ ...base.maps[0], points: [] }] }),
-      "No landscape has been measured yet",
-    );
   });
 });

@@ -1,0 +1,66 @@
+// Made-up landscapes whose shape is known, for figures and report: a bowl of KL and a hill of reward.
+import type { Estimate, LandscapeMap, Study } from "../../landscape/figures/figure-data.ts";
+
+/** Mulberry32: reproducible numbers in [0, 1). */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** A bowl of KL with its minimum at the checkpoint, a hill of reward around (0.2, −0.1)·radius, seeded noise. */
+export function syntheticMap(step: number, slice: number, n = 7, radius = 0.05): LandscapeMap {
+  const random = seeded(1000 * step + slice);
+  const points = Array.from({ length: n * n }, (_, k) => {
+    const [i, j] = [Math.floor(k / n), k % n];
+    const [u, v] = [(2 * i - (n - 1)) / (n - 1), (2 * j - (n - 1)) / (n - 1)];
+    const reward = (0.2 + step / 40) * Math.exp(-((u - 0.2) ** 2) - (v + 0.1) ** 2) + 0.02 * random();
+    const klToken = 0.04 * (u * u + 0.7 * v * v + 0.2 * u * v);
+    const objective = 0.013 + 0.005 * u - 0.004 * v - 0.02 * (u * u + v * v) + 0.0003 * random();
+    return {
+      i,
+      j,
+      alpha: u * radius,
+      beta: v * radius,
+      reward,
+      rewardError: 0.01 + 0.02 * random(),
+      klToken,
+      objective,
+    };
+  });
+  const about = (value: number): Estimate => ({ value, low: value - 0.1, high: value + 0.15 });
+  const r = -0.6 - 0.1 * random();
+  return {
+    step,
+    slice,
+    n,
+    radius,
+    points,
+    summary: {
+      r: about(r),
+      rInfinity: about(r * 1.2),
+      withinRing: about(r * 0.3),
+      originReward: 0.4,
+      originRewardError: 0.02,
+    },
+  };
+}
+
+export function syntheticStudy(steps: readonly number[], slices: readonly number[], n = 7): Study {
+  return {
+    name: "Bowl and hill",
+    settings: [{ key: "landscape.points", value: n }],
+    notes: ["Everything here is made up."],
+    training: steps.map((step) => ({
+      step,
+      reward: 0.2 + step / 40,
+      evalReward: step % 2 === 0 ? 0.21 + step / 40 : null,
+      evalRewardError: 0.01,
+    })),
+    maps: steps.flatMap((step) => slices.map((slice) => syntheticMap(step, slice, n))),
+  };
+}
