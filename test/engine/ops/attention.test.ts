@@ -141,6 +141,14 @@ describe("engine/ops/attention", (test) => {
         [4, 2, 16],
       ),
       "sequences across segments": causal([73, 5, 130], [4, 2, 16]),
+      // A tile holds 16 queries of a key head, or 16 keys; 8 of each for heads above 64.
+      "a tile but one": causal([15], [1, 1, 8]),
+      "a tile": causal([16], [1, 1, 8]),
+      "a tile and one": causal([17], [1, 1, 8]),
+      "tiles that end between the heads of a token": causal([11, 2], [9, 3, 8]),
+      "tiles of many sequences": causal([2, 1, 3, 0, 1, 4, 1, 1, 2], [2, 2, 16]),
+      "heads of 40": causal([4], [2, 1, 40]),
+      "the largest heads": causal([9], [1, 1, 128]),
     },
     tolerance: { forward: tolerance, gradient: tolerance },
     skipUpstream: ["logSumExp"],
@@ -222,48 +230,65 @@ describe("engine/ops/attention", (test) => {
     }
   });
 
-  test("the largest heads", async () => {
-    const heads: Heads = [2, 1, 128];
-    const [H, K, D] = heads;
-    const given = { heads, q: normals(1, 5 * H * D), keys: normals(2, 5 * K * D), values: normals(3, 5 * K * D) };
-    const expected = textbook(given.q, given.keys, given.values, heads, D ** -0.5);
-    for (const { name, backend } of await testBackends()) {
-      const [y] = await evaluate(backend, "f32", { ...given, ...causalSpans([5]) }, D ** -0.5);
-      assertClose(name, y, expected, tolerance);
-    }
-  });
+  for (const heads of [
+    [4, 2, 16],
+    [7, 1, 32],
+  ] as const)
+    test(`a token alone, among others, and in other slots: the same bits, with heads ${heads}`, async () => {
+      const [H, K, D] = heads;
+      const rows = Array.from({ length: 64 }, (_, row) => 1 + ((row * 37) % 53));
+      const longest = Math.max(...rows);
+      const q = normals(1, rows.length * H * D, 2);
+      const [keys, values] = [normals(2, rows.length * longest * K * D, 2), normals(3, rows.length * longest * K * D)];
+      /** Decodes some rows; `place` says in which run of slots each lies. */
+      const decode = (
+        backend: Backend,
+        batch: readonly number[],
+        place: (row: number) => number,
+      ): Promise<NumberArray[]> => {
+        const order = rows.map((_, row) => row).sort((a, b) => place(a) - place(b));
+        const arranged = { keys: pick(keys, order, longest * K * D), values: pick(values, order, longest * K * D) };
+        const spans = batch.flatMap((row) => {
+          const start = place(row) * longest;
+          const prefix = Math.floor(rows[row] / 3);
+          // Cut in two runs or given as one: the keys are the same ones.
+          return row % 2 === 0 ? [start, prefix, start + prefix, rows[row]] : [0, 0, start, rows[row]];
+        });
+        return evaluate(backend, "f32", { heads, q: pick(q, batch, H * D), ...arranged, spans }, half);
+      };
+      const all = rows.map((_, row) => row);
+      for (const { name, backend } of await testBackends()) {
+        if (backend.kind === "webgpu" && backend.limits.maxBufferBytes < keys.length * 4) continue; // rows would cross segments
+        const [y, logSumExp] = await decode(backend, all, (row) => row);
+        for (const batch of [[0], [41], [63], [5, 60, 7, 33, 2, 18, 40], all.toReversed()]) {
+          const [ownY, ownLogSumExp] = await decode(backend, batch, (row) => (row * 29 + 11) % rows.length);
+          sameBits(`${name}: y of rows ${batch}`, Float64Array.from(ownY), pick(y, batch, H * D));
+          sameBits(`${name}: logSumExp of rows ${batch}`, Float64Array.from(ownLogSumExp), pick(logSumExp, batch, H));
+        }
+      }
+    });
 
-  test("a token alone, among others, and in other slots: the same bits", async () => {
-    const heads: Heads = [4, 2, 16];
-    const [H, K, D] = heads;
-    const rows = Array.from({ length: 64 }, (_, row) => 1 + ((row * 37) % 53));
-    const longest = Math.max(...rows);
-    const q = normals(1, rows.length * H * D, 2);
-    const [keys, values] = [normals(2, rows.length * longest * K * D, 2), normals(3, rows.length * longest * K * D)];
-    /** Decodes some rows; `place` says in which run of slots each lies. */
-    const decode = (
-      backend: Backend,
-      batch: readonly number[],
-      place: (row: number) => number,
-    ): Promise<NumberArray[]> => {
-      const order = rows.map((_, row) => row).sort((a, b) => place(a) - place(b));
-      const arranged = { keys: pick(keys, order, longest * K * D), values: pick(values, order, longest * K * D) };
-      const spans = batch.flatMap((row) => {
-        const start = place(row) * longest;
-        const prefix = Math.floor(rows[row] / 3);
-        // Cut in two runs or given as one: the keys are the same ones.
-        return row % 2 === 0 ? [start, prefix, start + prefix, rows[row]] : [0, 0, start, rows[row]];
-      });
-      return evaluate(backend, "f32", { heads, q: pick(q, batch, H * D), ...arranged, spans }, half);
-    };
-    const all = rows.map((_, row) => row);
-    for (const { name, backend } of await testBackends()) {
-      if (backend.kind === "webgpu" && backend.limits.maxBufferBytes < keys.length * 4) continue; // rows would cross segments
-      const [y, logSumExp] = await decode(backend, all, (row) => row);
-      for (const batch of [[0], [41], [63], [5, 60, 7, 33, 2, 18, 40], all.toReversed()]) {
-        const [ownY, ownLogSumExp] = await decode(backend, batch, (row) => (row * 29 + 11) % rows.length);
-        sameBits(`${name}: y of rows ${batch}`, Float64Array.from(ownY), pick(y, batch, H * D));
-        sameBits(`${name}: logSumExp of rows ${batch}`, Float64Array.from(ownLogSumExp), pick(logSumExp, batch, H));
+  // Adapters may have kernels of one kind for caches and of another for whole batches.
+  test("with and without query spans: the same bits", async () => {
+    for (const heads of [
+      [4, 2, 16],
+      [6, 3, 24],
+      [14, 2, 64],
+    ] as const) {
+      const [H, K, D] = heads;
+      const { spans, querySpans } = causalSpans([19, 0, 1, 33]);
+      const T = spans.length / 4;
+      const given = {
+        heads,
+        q: normals(1, T * H * D, 2),
+        keys: normals(2, T * K * D, 2),
+        values: normals(3, T * K * D),
+      };
+      for (const { name, backend } of await testBackends()) {
+        const [y, logSumExp] = await evaluate(backend, "f32", { ...given, spans, querySpans }, half);
+        const [cachedY, cachedLogSumExp] = await evaluate(backend, "f32", { ...given, spans }, half);
+        sameBits(`${name}: y, heads ${heads}`, cachedY, y);
+        sameBits(`${name}: logSumExp, heads ${heads}`, cachedLogSumExp, logSumExp);
       }
     }
   });
