@@ -1,6 +1,6 @@
 // A backend moves bytes and runs kernels. It knows no op: `dispatch` is its one door for work.
 import type { DType, NumberArray } from "./dtype.ts";
-import type { AnyKernel, Constants } from "./kernel.ts";
+import type { AdapterStyle, AnyKernel, Constants } from "./kernel.ts";
 
 /** A piece of device memory. Whole buffers are bound; where a tensor lies in one is said by element offsets. */
 export interface BufferHandle {
@@ -44,7 +44,7 @@ export interface Backend {
   /** Adapter and driver, for people and provenance. */
   readonly description: string;
   /** Which of a kernel's variants suits this adapter: software drivers and GPUs want opposite ones. */
-  readonly style: "plain" | "lavapipe" | "swiftshader" | "gpu";
+  readonly style: AdapterStyle;
   readonly limits: BackendLimits;
 
   /** Content is undefined: a kernel writes all that it owns. */

@@ -15,6 +15,8 @@ export interface Binding<Axis extends string = string> {
   access: Access;
   axis?: Axis;
 }
+/** Software drivers and GPUs want opposite forms of a kernel. */
+export type AdapterStyle = "plain" | "lavapipe" | "swiftshader" | "gpu";
 export type ParamType = "u32" | "i32" | "f32";
 export type AxisKind = "map" | "reduce";
 export type Constants = Readonly<Record<string, number | boolean | string>>;
@@ -23,6 +25,8 @@ type AxisParams<A extends string> = { [K in A | `${A}Start` | `${A}Total`]: numb
 type AddFlags<B> = {
   [K in keyof B as B[K] extends { access: "gradient" } ? `addTo${Capitalize<K & string>}` : never]: number;
 };
+/** Where each binding begins in its buffer, elements. */
+type Bases<B> = { [K in keyof B as `${K & string}Base`]: number };
 /** Everything a kernel body can ask of `params`: its own params, its axes' extents, and its gradients' assign-or-add flags. */
 export type KernelParams<A extends string, B, P> = AxisParams<A> & AddFlags<B> & { [K in keyof P]: number };
 
@@ -45,6 +49,8 @@ export interface KernelDefinition<
   constants?: Constants;
   /** Constants that callers give in place of usual ones, one set for each form of the body: `npm run check` compiles all. */
   variants?: readonly Constants[];
+  /** Constants that each cell asks for by its extents, by where its bindings begin, and for the adapter. */
+  form?: (cell: KernelParams<A, B, P> & Bases<B>, style: AdapterStyle) => Constants;
   /** Workgroups of one cell; a single count past the adapter's limit is folded into two axes (`flatWorkgroup` undoes it). */
   workgroups: (
     params: KernelParams<A, B, P>,
@@ -77,6 +83,7 @@ export interface AnyKernel {
   readonly uses: readonly string[];
   readonly wgsl: URL;
   readonly cpu: (bindings: Record<string, NumberArray>, params: Record<string, number>, constants: Constants) => void;
+  readonly form?: (cell: Record<string, number>, style: AdapterStyle) => Constants;
   readonly workgroups: (
     params: Record<string, number>,
     constants: Constants,

@@ -105,7 +105,8 @@ export function run<
       values[`${name}Base`] = base;
       return { buffer: tensor.segments[index].buffer, base };
     });
-    backend.dispatch({ kernel, buffers, params: values, constants });
+    const own = kernel.form === undefined ? constants : { ...constants, ...kernel.form(values, backend.style) };
+    backend.dispatch({ kernel, buffers, params: values, constants: own });
   };
   visit(0);
 }

@@ -1,9 +1,7 @@
 // The two kernels that the tape itself needs: y (+)= factor · x, and y = value.
 import { defineKernel } from "../kernel.ts";
 import * as cpu from "./accumulate.cpu.ts";
-
-/** Elements that one workgroup of the elementwise kernels takes. */
-export const elementsPerWorkgroup = 256;
+import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "./elements.ts";
 
 export const accumulateKernel = defineKernel({
   name: "accumulate",
@@ -13,7 +11,10 @@ export const accumulateKernel = defineKernel({
   cpu: cpu.accumulate,
   wgsl: new URL("./accumulate.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ rows, rowSize }) => [Math.ceil((rows * rowSize) / elementsPerWorkgroup)],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.rows * p.rowSize, p.xBase, p.yBase),
+  workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 
 export const fillKernel = defineKernel({
@@ -24,5 +25,8 @@ export const fillKernel = defineKernel({
   cpu: cpu.fill,
   wgsl: new URL("./fill.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ rows, rowSize }) => [Math.ceil((rows * rowSize) / elementsPerWorkgroup)],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.rows * p.rowSize, p.yBase),
+  workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });

@@ -1,13 +1,17 @@
 // accumulate  y[i] = factor · x[i]  (+ y[i] where addToY)
-// Work        one invocation an element.
+// Work        an invocation takes ROUNDS vectors of WIDTH elements (elements.ts).
+// Constants   Vector: vec4f | f32, of WIDTH numbers.
 // Memory      x read once, y read where added to, written once. Bandwidth-bound.
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Vector>;
+@group(0) @binding(1) var<storage, read_write> y: array<Vector>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = flatWorkgroup(group, groups) * 256u + lane;
-  if (i >= params.rows * params.rowSize) { return; }
-  let before = select(0.0, y[params.yBase + i], params.addToY != 0u);
-  y[params.yBase + i] = before + params.factor * x[params.xBase + i];
+  let first = flatWorkgroup(group, groups) * 64u * ROUNDS + lane;
+  let end = min(first + 64u * ROUNDS, params.rows * params.rowSize / WIDTH);
+  for (var i = first; i < end; i += 64u) {
+    let place = params.yBase / WIDTH + i;
+    let before = select(Vector(), y[place], params.addToY != 0u);
+    y[place] = before + params.factor * x[params.xBase / WIDTH + i];
+  }
 }

@@ -1,8 +1,7 @@
 // The kernels of attention (attention.ts). Forward, dQ and dK/dV exist twice and give the same bits either way:
 // `attention.wgsl` and its two backward neighbours, an invocation for each query or key, run on every adapter;
 // `attention-tile*.wgsl`, a subgroup of eight lanes for a tile of queries or keys, are several times as fast on lavapipe.
-import type { Backend } from "../backend.ts";
-import { type Constants, defineKernel } from "../kernel.ts";
+import { type AdapterStyle, type Constants, defineKernel } from "../kernel.ts";
 import * as cpu from "./attention.cpu.ts";
 
 /** Query heads, key heads and size of a head. */
@@ -188,7 +187,7 @@ const smallestOwnHead = 32;
  * The variant for an adapter, with the constants of its kernels.
  * @param isCached  tokens look into a cache: hardly two of them see the same keys
  */
-export function chooseKernels(style: Backend["style"], heads: Heads, isCached: boolean) {
+export function chooseKernels(style: AdapterStyle, heads: Heads, isCached: boolean) {
   const { headSize } = heads;
   const { HEADS, ...vectors } = vectorConstants(style, heads);
   if (style === "lavapipe" && headSize % lanes === 0 && (!isCached || headSize >= smallestOwnHead)) {
@@ -204,7 +203,7 @@ export function chooseKernels(style: Backend["style"], heads: Heads, isCached: b
  * registers instead.
  */
 function vectorConstants(
-  style: Backend["style"],
+  style: AdapterStyle,
   { heads, keyHeads, headSize }: Heads,
 ): { Vector: string; WIDTH: number; VECTORS: number; HEADS: number } {
   const width = headSize % 4 === 0 ? 4 : 2;

@@ -1,7 +1,8 @@
 // Elementwise ops over tensors of one shape.
 import { defineKernel } from "../kernel.ts";
 import { defineOp, expectShape } from "../op.ts";
-import { accumulateKernel, elementsPerWorkgroup } from "./accumulate.ts";
+import { accumulateKernel } from "./accumulate.ts";
+import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "./elements.ts";
 import * as cpu from "./elementwise.cpu.ts";
 
 const addKernel = defineKernel({
@@ -16,7 +17,10 @@ const addKernel = defineKernel({
   cpu: cpu.add,
   wgsl: new URL("./elementwise.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ rows, rowSize }) => [Math.ceil((rows * rowSize) / elementsPerWorkgroup)],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.rows * p.rowSize, p.aBase, p.bBase, p.yBase),
+  workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 
 /**

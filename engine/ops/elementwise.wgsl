@@ -1,13 +1,16 @@
-// add     y[i] = a[i] + b[i]
-// Work    one invocation an element.
-// Memory  a and b read once, y written once. Bandwidth-bound.
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+// add        y[i] = a[i] + b[i]
+// Work       an invocation takes ROUNDS vectors of WIDTH elements (elements.ts).
+// Constants  Vector: vec4f | f32, of WIDTH numbers.
+// Memory     a and b read once, y written once. Bandwidth-bound.
+@group(0) @binding(0) var<storage, read> a: array<Vector>;
+@group(0) @binding(1) var<storage, read> b: array<Vector>;
+@group(0) @binding(2) var<storage, read_write> y: array<Vector>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = flatWorkgroup(group, groups) * 256u + lane;
-  if (i >= params.rows * params.rowSize) { return; }
-  y[params.yBase + i] = a[params.aBase + i] + b[params.bBase + i];
+  let first = flatWorkgroup(group, groups) * 64u * ROUNDS + lane;
+  let end = min(first + 64u * ROUNDS, params.rows * params.rowSize / WIDTH);
+  for (var i = first; i < end; i += 64u) {
+    y[params.yBase / WIDTH + i] = a[params.aBase / WIDTH + i] + b[params.bBase / WIDTH + i];
+  }
 }

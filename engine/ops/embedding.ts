@@ -9,7 +9,8 @@ import { type BatchRows, forEachGroup, type Parameter } from "../parameters.ts";
 import { run } from "../run.ts";
 import { scope } from "../scope.ts";
 import { empty, fromArray, type Tensor } from "../tensor.ts";
-import { elementsPerWorkgroup, fillKernel } from "./accumulate.ts";
+import { fillKernel } from "./accumulate.ts";
+import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "./elements.ts";
 import * as cpu from "./embedding.cpu.ts";
 
 // Over the segments of the table, each dispatch writes the tokens whose ids it holds; together they write every token once.
@@ -25,7 +26,10 @@ const embeddingKernel = defineKernel({
   cpu: cpu.embedding,
   wgsl: new URL("./embedding.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ rows, width }) => [Math.ceil((rows * width) / elementsPerWorkgroup)],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.width, p.tableBase, p.yBase),
+  workgroups: ({ rows, width }, constants) => elementWorkgroups(rows * width, constants),
 });
 
 const embeddingBackwardKernel = defineKernel({
@@ -42,7 +46,10 @@ const embeddingBackwardKernel = defineKernel({
   cpu: cpu.embeddingBackward,
   wgsl: new URL("./embedding-backward.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ distinct, width }) => [Math.ceil((distinct * width) / elementsPerWorkgroup)],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.width, p.dyBase, p.dTableBase),
+  workgroups: ({ distinct, width }, constants) => elementWorkgroups(distinct * width, constants),
 });
 
 /** Numbers in an entry of `runs`. */

@@ -1,15 +1,18 @@
 // embedding  y[t] = table[ids[t]]; tokens whose ids lie in another segment of the table are passed by
-// Work       one invocation an element of y.
+// Work       an invocation takes ROUNDS vectors of WIDTH elements of y (elements.ts).
+// Constants  Vector: vec4f | f32, of WIDTH numbers.
 // Memory     a row of the table read and written for each token. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> ids: array<u32>;
-@group(0) @binding(1) var<storage, read> table: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> table: array<Vector>;
+@group(0) @binding(2) var<storage, read_write> y: array<Vector>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = flatWorkgroup(group, groups) * 256u + lane;
-  if (i >= params.rows * params.width) { return; }
-  let id = ids[params.idsBase + i / params.width];
-  if (id < params.vocabularyStart || id - params.vocabularyStart >= params.vocabulary) { return; }
-  y[params.yBase + i] = table[params.tableBase + (id - params.vocabularyStart) * params.width + i % params.width];
+  let first = flatWorkgroup(group, groups) * 64u * ROUNDS + lane;
+  let end = min(first + 64u * ROUNDS, params.rows * params.width / WIDTH);
+  for (var i = first; i < end; i += 64u) {
+    let width = params.width / WIDTH;
+    let row = ids[params.idsBase + i / width] - params.vocabularyStart; // wraps around below the segment
+    if (row < params.vocabulary) { y[params.yBase / WIDTH + i] = table[params.tableBase / WIDTH + row * width + i % width]; }
+  }
 }

@@ -1,11 +1,14 @@
-// fill        y[i] = value
-// Work        one invocation an element.
-// Memory      y written once. Bandwidth-bound.
-@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+// fill       y[i] = value
+// Work       an invocation takes ROUNDS vectors of WIDTH elements (elements.ts).
+// Constants  Vector: vec4f | f32, of WIDTH numbers.
+// Memory     y written once. Bandwidth-bound.
+@group(0) @binding(0) var<storage, read_write> y: array<Vector>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = flatWorkgroup(group, groups) * 256u + lane;
-  if (i >= params.rows * params.rowSize) { return; }
-  y[params.yBase + i] = params.value;
+  let first = flatWorkgroup(group, groups) * 64u * ROUNDS + lane;
+  let end = min(first + 64u * ROUNDS, params.rows * params.rowSize / WIDTH);
+  for (var i = first; i < end; i += 64u) {
+    y[params.yBase / WIDTH + i] = Vector(params.value);
+  }
 }

@@ -6,6 +6,7 @@ import { defineKernel } from "../kernel.ts";
 import { defineOp } from "../op.ts";
 import { scope } from "../scope.ts";
 import { fromArray, type Tensor } from "../tensor.ts";
+import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "./elements.ts";
 import * as cpu from "./gather.cpu.ts";
 
 /** "Nowhere" in a list of row numbers. */
@@ -24,7 +25,10 @@ const gatherKernel = defineKernel({
   cpu: cpu.gatherRows,
   wgsl: new URL("./gather.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ rows }) => [rows],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.rowSize, p.xBase, p.yBase),
+  workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 
 const scatterKernel = defineKernel({
@@ -39,7 +43,10 @@ const scatterKernel = defineKernel({
   cpu: cpu.scatterRows,
   wgsl: new URL("./gather-backward.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ rows }) => [rows],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.rowSize, p.dyBase, p.dxBase),
+  workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 
 /** The op below `gatherRows`. */

@@ -4,7 +4,7 @@ import { defineKernel } from "../kernel.ts";
 import { expectRank, expectShape } from "../op.ts";
 import { run } from "../run.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementsPerWorkgroup } from "./accumulate.ts";
+import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "./elements.ts";
 import * as cpu from "./kv-append.cpu.ts";
 
 const appendKernel = defineKernel({
@@ -21,7 +21,10 @@ const appendKernel = defineKernel({
   cpu: cpu.appendToCache,
   wgsl: new URL("./kv-append.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ tokens, rowSize }) => [Math.ceil((tokens * rowSize) / elementsPerWorkgroup)],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.rowSize, p.kBase, p.vBase, p.keysBase, p.valuesBase),
+  workgroups: ({ tokens, rowSize }, constants) => elementWorkgroups(tokens * rowSize, constants),
 });
 
 /**

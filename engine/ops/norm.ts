@@ -10,7 +10,7 @@ import { type BatchRows, forEachGroup, type Parameter } from "../parameters.ts";
 import { type Run, run } from "../run.ts";
 import { scope } from "../scope.ts";
 import { empty, type Tensor } from "../tensor.ts";
-import { elementsPerWorkgroup } from "./accumulate.ts";
+import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "./elements.ts";
 import { sumRows } from "./matmul.ts";
 import * as cpu from "./norm.cpu.ts";
 
@@ -86,7 +86,10 @@ const weightTermsKernel = defineKernel({
   cpu: cpu.rmsNormWeightTerms,
   wgsl: new URL("./norm-weight-terms.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ rows, width }) => [Math.ceil((rows * width) / elementsPerWorkgroup)],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.width, p.dyBase, p.xBase, p.termsBase),
+  workgroups: ({ rows, width }, constants) => elementWorkgroups(rows * width, constants),
 });
 
 function isSoftware({ backend }: Tensor): boolean {

@@ -5,7 +5,7 @@ import { defineKernel } from "../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../op.ts";
 import type { GradientTarget, Run } from "../run.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementsPerWorkgroup } from "./accumulate.ts";
+import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "./elements.ts";
 import * as cpu from "./rope.cpu.ts";
 
 const ropeKernel = defineKernel({
@@ -22,7 +22,10 @@ const ropeKernel = defineKernel({
   cpu: cpu.rope,
   wgsl: new URL("./rope.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ rows, heads, half }) => [Math.ceil((rows * heads * half) / elementsPerWorkgroup)],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.half, p.xBase, p.cosBase, p.sinBase, p.yBase),
+  workgroups: ({ rows, heads, half }, constants) => elementWorkgroups(rows * heads * half, constants),
 });
 
 function rotate(run: Run, x: Tensor, cos: Tensor, sin: Tensor, y: GradientTarget, direction: 1 | -1): void {

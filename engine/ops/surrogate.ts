@@ -4,9 +4,8 @@
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../op.ts";
-import { elementsPerWorkgroup } from "./accumulate.ts";
 import * as cpu from "./surrogate.cpu.ts";
-import { weightedSumKernel } from "./weighted-sum.ts";
+import { tokensPerWorkgroup, weightedSumKernel } from "./weighted-sum.ts";
 
 const surrogateKernel = defineKernel({
   name: "surrogate",
@@ -24,7 +23,7 @@ const surrogateKernel = defineKernel({
   cpu: cpu.surrogate,
   wgsl: new URL("./surrogate.wgsl", import.meta.url),
   uses: ["flat-workgroup", "exp-minus", "is-finite"],
-  workgroups: ({ rows }) => [Math.ceil(rows / elementsPerWorkgroup)],
+  workgroups: ({ rows }) => [Math.ceil(rows / tokensPerWorkgroup)],
 });
 
 const surrogateBackwardKernel = defineKernel({
@@ -43,7 +42,7 @@ const surrogateBackwardKernel = defineKernel({
   cpu: cpu.surrogateBackward,
   wgsl: new URL("./surrogate-backward.wgsl", import.meta.url),
   uses: ["flat-workgroup", "exp-minus", "is-finite"],
-  workgroups: ({ rows }) => [Math.ceil(rows / elementsPerWorkgroup)],
+  workgroups: ({ rows }) => [Math.ceil(rows / tokensPerWorkgroup)],
 });
 
 export interface SurrogateSettings {

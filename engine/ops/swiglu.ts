@@ -1,7 +1,7 @@
 // SwiGLU, the gated activation of Qwen2.5's MLP.
 import { defineKernel } from "../kernel.ts";
 import { defineOp, expectShape } from "../op.ts";
-import { elementsPerWorkgroup } from "./accumulate.ts";
+import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "./elements.ts";
 import * as cpu from "./swiglu.cpu.ts";
 
 const swigluKernel = defineKernel({
@@ -16,7 +16,10 @@ const swigluKernel = defineKernel({
   cpu: cpu.swiglu,
   wgsl: new URL("./swiglu.wgsl", import.meta.url),
   uses: ["flat-workgroup", "sigmoid"],
-  workgroups: ({ rows, rowSize }) => [Math.ceil((rows * rowSize) / elementsPerWorkgroup)],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.rows * p.rowSize, p.gateBase, p.upBase, p.yBase),
+  workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 
 const swigluBackwardKernel = defineKernel({
@@ -33,7 +36,10 @@ const swigluBackwardKernel = defineKernel({
   cpu: cpu.swigluBackward,
   wgsl: new URL("./swiglu-backward.wgsl", import.meta.url),
   uses: ["flat-workgroup", "sigmoid"],
-  workgroups: ({ rows, rowSize }) => [Math.ceil((rows * rowSize) / elementsPerWorkgroup)],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.rows * p.rowSize, p.dyBase, p.gateBase, p.upBase, p.dBase),
+  workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 
 /**

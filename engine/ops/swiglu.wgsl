@@ -1,14 +1,17 @@
-// swiglu  y = gate · sigmoid(gate) · up
-// Work    one invocation an element.
-// Memory  gate and up read once, y written once. Bandwidth-bound.
-@group(0) @binding(0) var<storage, read> gate: array<f32>;
-@group(0) @binding(1) var<storage, read> up: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+// swiglu     y = gate · sigmoid(gate) · up
+// Work       an invocation takes ROUNDS vectors of WIDTH elements (elements.ts).
+// Constants  Vector: vec4f | f32, of WIDTH numbers.
+// Memory     gate and up read once, y written once. Bandwidth-bound.
+@group(0) @binding(0) var<storage, read> gate: array<Vector>;
+@group(0) @binding(1) var<storage, read> up: array<Vector>;
+@group(0) @binding(2) var<storage, read_write> y: array<Vector>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = flatWorkgroup(group, groups) * 256u + lane;
-  if (i >= params.rows * params.rowSize) { return; }
-  let g = gate[params.gateBase + i];
-  y[params.yBase + i] = g * sigmoid(g) * up[params.upBase + i];
+  let first = flatWorkgroup(group, groups) * 64u * ROUNDS + lane;
+  let end = min(first + 64u * ROUNDS, params.rows * params.rowSize / WIDTH);
+  for (var i = first; i < end; i += 64u) {
+    let g = gate[params.gateBase / WIDTH + i];
+    y[params.yBase / WIDTH + i] = g * sigmoid(g) * up[params.upBase / WIDTH + i];
+  }
 }

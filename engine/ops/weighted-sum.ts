@@ -2,8 +2,10 @@
 // may be cut into micro-batches in any way: their losses and gradients add up.
 import { defineKernel } from "../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../op.ts";
-import { elementsPerWorkgroup } from "./accumulate.ts";
 import * as cpu from "./weighted-sum.cpu.ts";
+
+/** Invocations of a workgroup in kernels that give each token one. */
+export const tokensPerWorkgroup = 256;
 
 export const weightedSumKernel = defineKernel({
   name: "weightedSum",
@@ -32,7 +34,7 @@ const weightedSumBackwardKernel = defineKernel({
   cpu: cpu.weightedSumBackward,
   wgsl: new URL("./weighted-sum-backward.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ rows }) => [Math.ceil(rows / elementsPerWorkgroup)],
+  workgroups: ({ rows }) => [Math.ceil(rows / tokensPerWorkgroup)],
 });
 
 /**
