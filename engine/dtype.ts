@@ -11,18 +11,18 @@ export function isFloat(dtype: DType): boolean {
   return dtype !== "i32" && dtype !== "u32";
 }
 
-/** A zero-filled array of `length` elements. 16-bit floats have no array type of their own: decode them first. */
+/** A zero-filled array of `length` elements. f16 has no array type of its own: its numbers are held as f32. */
 export function newArray(dtype: DType, length: number): NumberArray {
   switch (dtype) {
     case "f64":
       return new Float64Array(length);
     case "f32":
+    case "f16":
       return new Float32Array(length);
     case "i32":
       return new Int32Array(length);
     case "u32":
       return new Uint32Array(length);
-    case "f16":
     case "bf16":
       throw new Error(`newArray: ${dtype} is a storage type; plain kernels see it as f32`);
     default:

@@ -10,8 +10,20 @@ export interface WeightTensors {
   readonly panels: Tensor | null;
 }
 
+/** A linear layer's weight in f16, in both layouts: its products then take f16 operands. */
+export interface HalfCopies {
+  readonly rows: Tensor;
+  readonly panels: Tensor;
+}
+
 export type Parameter =
-  | { readonly kind: "tensor"; readonly tensor: Tensor; readonly panels: Tensor | null }
+  | {
+      readonly kind: "tensor";
+      readonly tensor: Tensor;
+      readonly panels: Tensor | null;
+      /** With it the weight is a linear layer's alone, and `panels` is null. Default: none. */
+      readonly half?: HalfCopies;
+    }
   /** A perturbed copy for each grid point under way. */
   | { readonly kind: "slots"; readonly shape: readonly number[]; readonly slots: ReadonlyMap<number, WeightTensors> };
 

@@ -1,11 +1,16 @@
 // The linear layer: y = x · Wᵀ + b. Its three products are in matmul.ts; here they become an op, and take weights that are
 // one tensor or one for each grid point.
+//
+// Mixed precision. A weight that has copies in f16 gets all three products from f16 operands: x, W and dy are rounded to f16,
+// sums, bias, y, dx and dW stay f32, and so does the weight itself, which the optimiser changes. x is rounded once for all
+// layers that read it, and the backward pass needs that copy only.
 import { shouldRecord } from "../autograd.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, expectShape } from "../op.ts";
 import { type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../parameters.ts";
 import { scope } from "../scope.ts";
 import { empty, type Shape, type Tensor } from "../tensor.ts";
+import { toHalf } from "./half.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, packPanels, panelShape, sumRows } from "./matmul.ts";
 
 /** The op below `linear`, for plain weights. `panels` is the weight's forward copy; where it is absent one is made and dropped. */
@@ -29,6 +34,40 @@ export const linearOp = defineOp<"x" | "weight" | "panels" | "bias", "y">({
   },
 });
 
+/** `linearOp` with f16 operands: xHalf, rows and panels are copies of x and weight, in whose place they are read. */
+export const mixedLinearOp = defineOp<"x" | "weight" | "xHalf" | "rows" | "panels" | "bias", "y">({
+  name: "mixedLinear",
+  optional: ["bias"],
+  constants: ["xHalf", "rows", "panels"],
+  shapes: ({ x, weight, xHalf, rows, panels, bias }) => {
+    expectShape("linear: xHalf", xHalf, x, "It is a copy of x.");
+    expectShape("linear: rows", rows, weight, "They are a copy of the weight.");
+    expectShape("linear: panels", panels, panelShape(weight[0], weight[1]), "They are a copy of the weight.");
+    return { y: checkShapes(x, weight, bias) };
+  },
+  forward: (_, { xHalf, panels, bias }, { y }) => multiplyForward(asMatrix(xHalf), panels, bias ?? null, asMatrix(y)),
+  vjp: (_, { xHalf, rows }, upstream, d) => {
+    const dy = asMatrix(upstream.y);
+    scope(() => {
+      const dyHalf = toHalf(dy);
+      if (d.x) multiplyInput(dyHalf, rows, { tensor: asMatrix(d.x.tensor), add: d.x.add });
+      if (d.weight) multiplyWeight(dyHalf, asMatrix(xHalf), d.weight);
+    });
+    if (d.bias) sumRows(dy, d.bias);
+  },
+});
+
+const halves = new WeakMap<Tensor, Tensor>();
+
+/** x in f16, once for all that read it while it is there. */
+function halfOf(x: Tensor): Tensor {
+  const found = halves.get(x);
+  if (found !== undefined && !found.storage.isFreed) return found;
+  const made = toHalf(x);
+  halves.set(x, made);
+  return made;
+}
+
 /**
  * y = x · Wᵀ + b. Gradients flow into x, W and b of plain weights; perturbed weights (slots) are forward only.
  * @param x       [..., C] f32
@@ -39,8 +78,11 @@ export const linearOp = defineOp<"x" | "weight" | "panels" | "bias", "y">({
  * @throws ShapeError when weight is not [O, C] or bias not [O]
  */
 export function linear(x: Tensor, weight: Parameter, bias: Parameter | null, rows: BatchRows): Tensor {
-  if (weight.kind === "tensor" && bias?.kind !== "slots")
-    return linearOp({ x, weight: weight.tensor, panels: weight.panels, bias: bias?.tensor ?? null }, {}).y;
+  if (weight.kind === "tensor" && bias?.kind !== "slots") {
+    const given = { x, weight: weight.tensor, bias: bias?.tensor ?? null };
+    if (weight.half === undefined) return linearOp({ ...given, panels: weight.panels }, {}).y;
+    return mixedLinearOp({ ...given, ...weight.half, xHalf: halfOf(x) }, {}).y;
+  }
   if (shouldRecord([x])) throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
   const y = empty(
     x.backend,

@@ -3,9 +3,9 @@
 // Constants      LANES: invocations of a workgroup, the tile's.
 // Precision      f32, o ascending, one accumulator that starts from what is stored where it adds.
 // Chosen         always; the tile by the adapter (matmul.ts).
-@group(0) @binding(0) var<storage, read> left: array<f32>;
-@group(0) @binding(1) var<storage, read> right: array<f32>;
-@group(0) @binding(2) var<storage, read_write> result: array<f32>;
+@group(0) @binding(0) var<storage, read> left: array<Operand>;
+@group(0) @binding(1) var<storage, read> right: array<Operand>;
+@group(0) @binding(2) var<storage, read_write> result: array<Result>;
 
 /** Whether the steps of a row of left lie side by side; else its rows do. */
 const LEFT_ALONG_STEPS = true;

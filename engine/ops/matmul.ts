@@ -7,58 +7,36 @@
 // All three are one sum, Σ_k left[i, k] · right[k, j], over strides (webgpu/shared/product.wgsl), and share the code that
 // sums a tile of it. Which tile is fast differs between adapters by factors, so each kernel exists once for each tile. The
 // order of a sum does not: one f32 accumulator, k ascending; so tiles may be chosen by shape, and cuts change no bit.
+//
+// Operands are f32, or both f16 (half.ts); sums, bias and result are f32 always.
 import { ShapeError } from "../errors.ts";
-import { type Constants, defineKernel } from "../kernel.ts";
+import { defineKernel } from "../kernel.ts";
 import { expectShape } from "../op.ts";
 import { type GradientTarget, run } from "../run.ts";
 import { scope } from "../scope.ts";
 import { empty, type Tensor } from "../tensor.ts";
 import * as cpu from "./matmul.cpu.ts";
+import { chooseTile, type OperandType, type Tile, type TileName, tileNames, tiles } from "./matmul-tiles.ts";
 
-interface Tile {
-  name: string;
-  uses: readonly string[];
-  constants: Constants;
-  variants: readonly Constants[];
-  /** Extent of one workgroup's tile. */
-  rows: (constants: Constants) => number;
-  columns: number;
+/** What a tile and a type of operands make of a kernel: the shared files it uses, its constants, its extent. */
+function bodyOf(tile: Tile, operands: OperandType) {
+  const { inFours, file, constants, variants } = tile;
+  const fours = inFours ? "-fours" : "";
+  const words = { f32: ["f32", "vec4f"], f16: ["u32", "vec2u"] } as const;
+  return {
+    uses: ["product", `operands-${operands}${fours}`, `sums${fours}`, file],
+    constants: { ...constants, Operand: words[operands][inFours ? 1 : 0], Result: inFours ? "vec4f" : "f32" },
+    variants,
+  };
 }
 
-const registerTile: Tile = {
-  name: "",
-  uses: ["product", "register-tile"],
-  constants: { LANES: 64 },
-  variants: [],
-  rows: () => 32,
-  columns: 32,
-};
+function kernelName(product: string, { name }: Tile, operands: OperandType): string {
+  return `multiply${product}${name}${operands === "f16" ? "Half" : ""}`;
+}
 
-/** Subgroups of 8. */
-const broadcastTile: Tile = {
-  name: "Broadcast",
-  uses: ["product", "broadcast-tile"],
-  constants: { LANES: 8, ROWS: 4 },
-  variants: [{ ROWS: 1 }],
-  rows: ({ ROWS }) => 8 * Number(ROWS),
-  columns: 32,
-};
-/** Batches of at most this many rows take its narrow form. */
-const fewRows = 16;
-
-/** Subgroups of 4. */
-const quadTile: Tile = {
-  name: "Quad",
-  uses: ["product", "quad-tile"],
-  constants: { LANES: 4 },
-  variants: [],
-  rows: () => 16,
-  columns: 16,
-};
-
-function forwardKernel(tile: Tile) {
+function forwardKernel(tile: Tile, operands: OperandType) {
   return defineKernel({
-    name: `multiplyForward${tile.name}`,
+    name: kernelName("Forward", tile, operands),
     axes: { rows: "map", panels: "map" },
     bindings: {
       left: { access: "read", axis: "rows" },
@@ -69,12 +47,10 @@ function forwardKernel(tile: Tile) {
     params: { width: "u32", columns: "u32", hasBias: "u32" },
     cpu: cpu.multiplyForward,
     wgsl: new URL("./matmul-forward.wgsl", import.meta.url),
-    uses: tile.uses,
-    constants: tile.constants,
-    variants: tile.variants,
+    ...bodyOf(tile, operands),
     workgroups: ({ rows, panels }, constants) => [
       Math.ceil(rows / tile.rows(constants)),
-      Math.ceil((panels * 8) / tile.columns),
+      Math.ceil((panels * 8) / tile.columns(constants)),
       1,
     ],
     flops: ({ rows, panels, panelsStart, width, columns }) =>
@@ -82,9 +58,9 @@ function forwardKernel(tile: Tile) {
   });
 }
 
-function inputKernel(tile: Tile) {
+function inputKernel(tile: Tile, operands: OperandType) {
   return defineKernel({
-    name: `multiplyInput${tile.name}`,
+    name: kernelName("Input", tile, operands),
     axes: { rows: "map", outputs: "reduce" },
     bindings: {
       left: { access: "read", axis: "rows" },
@@ -94,21 +70,19 @@ function inputKernel(tile: Tile) {
     params: { leftWidth: "u32", width: "u32" },
     cpu: cpu.multiplyInput,
     wgsl: new URL("./matmul-input.wgsl", import.meta.url),
-    uses: tile.uses,
-    constants: tile.constants,
-    variants: tile.variants,
+    ...bodyOf(tile, operands),
     workgroups: ({ rows, width }, constants) => [
       Math.ceil(rows / tile.rows(constants)),
-      Math.ceil(width / tile.columns),
+      Math.ceil(width / tile.columns(constants)),
       1,
     ],
     flops: ({ rows, outputs, width }) => 2 * rows * outputs * width,
   });
 }
 
-function weightKernel(tile: Tile) {
+function weightKernel(tile: Tile, operands: OperandType) {
   return defineKernel({
-    name: `multiplyWeight${tile.name}`,
+    name: kernelName("Weight", tile, operands),
     axes: { rows: "reduce", outputs: "map" },
     bindings: {
       left: { access: "read", axis: "rows" },
@@ -118,33 +92,38 @@ function weightKernel(tile: Tile) {
     params: { width: "u32", rightWidth: "u32", chunkRows: "u32", chunks: "u32" },
     cpu: cpu.multiplyWeight,
     wgsl: new URL("./matmul-weight.wgsl", import.meta.url),
-    uses: tile.uses,
-    constants: tile.constants,
-    variants: tile.variants,
+    ...bodyOf(tile, operands),
     workgroups: ({ rows, rowsStart, outputs, width, chunkRows }, constants) => [
       Math.ceil(width / tile.rows(constants)),
-      Math.ceil(outputs / tile.columns),
+      Math.ceil(outputs / tile.columns(constants)),
       chunksTouched(rowsStart, rows, chunkRows),
     ],
     flops: ({ rows, outputs, width }) => 2 * rows * outputs * width,
   });
 }
 
-const forwardKernels = {
-  register: forwardKernel(registerTile),
-  broadcast: forwardKernel(broadcastTile),
-  quad: forwardKernel(quadTile),
-};
-const inputKernels = {
-  register: inputKernel(registerTile),
-  broadcast: inputKernel(broadcastTile),
-  quad: inputKernel(quadTile),
-};
+/** A kernel for each tile that suits the product, in both types of operands. */
+const forwardKernels = { f32: forTiles(forwardKernel, "f32"), f16: forTiles(forwardKernel, "f16") };
+const inputKernels = { f32: forTiles(inputKernel, "f32"), f16: forTiles(inputKernel, "f16") };
 const weightKernels = {
-  register: weightKernel(registerTile),
-  broadcast: weightKernel(broadcastTile),
-  quad: weightKernel(quadTile),
+  f32: forTiles(weightKernel, "f32", ["thin"]),
+  f16: forTiles(weightKernel, "f16", ["thin"]),
 };
+
+function forTiles<K>(
+  make: (tile: Tile, operands: OperandType) => K,
+  operands: OperandType,
+  without: readonly TileName[] = [],
+): ReadonlyMap<TileName, K> {
+  const suiting = tileNames.filter((name) => tiles[name].operands.includes(operands) && !without.includes(name));
+  return new Map(suiting.map((name) => [name, make(tiles[name], operands)]));
+}
+
+function kernelOf<K>(kernels: ReadonlyMap<TileName, K>, tile: TileName): K {
+  const found = kernels.get(tile);
+  if (found === undefined) throw new Error(`matmul: tile "${tile}" does not suit this product`);
+  return found;
+}
 
 const sumRowsKernel = defineKernel({
   name: "sumRows",
@@ -207,8 +186,8 @@ export function packPanels(weight: Tensor, panels: Tensor): void {
 /**
  * y = x · Wᵀ + b, from the copy in panels. For a range of outputs slice panels by rows. Inside the last panel y may end
  * anywhere: it leaves out the outputs past its width, and where it is wider than W is high it gets the zeros (plus b) that pad W.
- * @param x       [T, C] f32
- * @param panels  [P, C, 8]
+ * @param x       [T, C] f32 or f16
+ * @param panels  [P, C, 8], of the type of x
  * @param bias    [O], or null for none
  * @param y       [T, O], written; ⌈O/8⌉ = P
  * @throws ShapeError when the shapes do not go together
@@ -224,9 +203,11 @@ export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, 
   );
   expectShape("multiplyForward: y", y.shape, [rows, columns], `x is [${x.shape}].`);
   if (bias !== null) expectShape("multiplyForward: bias", bias.shape, [columns], `y is [${y.shape}].`);
-  const { tile, constants } = chooseTile(x, rows);
+  const operands = operandType("multiplyForward", x, panels);
+  const inFours = areInFours([width, columns], [x, panels, y]);
+  const { tile, constants } = chooseTile(x.backend, "forward", operands, rows, inFours);
   run(
-    forwardKernels[tile],
+    kernelOf(forwardKernels[operands], tile),
     // Without a bias some buffer has to stand in its place.
     { left: x, right: panels, bias: bias ?? panels.sliceRows(0, 0), result: y },
     { width, columns, hasBias: bias === null ? 0 : 1 },
@@ -236,8 +217,8 @@ export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, 
 
 /**
  * dx (+)= dy · W, outputs ascending. Where dy is wider than W is high, its last columns are left out.
- * @param dy      [T, O] f32
- * @param weight  [O, C]
+ * @param dy      [T, O] f32 or f16
+ * @param weight  [O, C], of the type of dy
  * @param dx      [T, C]
  * @throws ShapeError when the shapes do not go together
  */
@@ -249,15 +230,22 @@ export function multiplyInput(dy: Tensor, weight: Tensor, dx: GradientTarget): v
       `multiplyInput: dy: expected [T, ${outputs}], got [${dy.shape}]. weight is [${weight.shape}].`,
     );
   expectShape("multiplyInput: dx", dx.tensor.shape, [rows, width], `dy is [${dy.shape}], weight is [${weight.shape}].`);
-  const { tile, constants } = chooseTile(dy, rows);
-  run(inputKernels[tile], { left: dy, right: weight, result: dx }, { leftWidth, width }, { constants });
+  const operands = operandType("multiplyInput", dy, weight);
+  const inFours = areInFours([leftWidth, width], [dy, weight, dx.tensor], [weight]);
+  const { tile, constants } = chooseTile(dy.backend, "input", operands, rows, inFours);
+  run(
+    kernelOf(inputKernels[operands], tile),
+    { left: dy, right: weight, result: dx },
+    { leftWidth, width },
+    { constants },
+  );
 }
 
 /**
  * dWeight (+)= dyᵀ · x, rows ascending inside chunks whose size depends on the shapes only, then chunks ascending. Where dy
  * is wider than dWeight is high, its last columns are left out.
- * @param dy       [T, O] f32
- * @param x        [T, C]
+ * @param dy       [T, O] f32 or f16
+ * @param x        [T, C], of the type of dy
  * @param dWeight  [O, C]
  * @throws ShapeError when the shapes do not go together
  */
@@ -269,10 +257,13 @@ export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): 
       `multiplyWeight: dy: expected [T, ${outputs}], got [${dy.shape}]. dWeight is [${outputs},${width}].`,
     );
   expectShape("multiplyWeight: x", x.shape, [rows, width], `dy is [${dy.shape}], dWeight is [${outputs},${width}].`);
+  const operands = operandType("multiplyWeight", dy, x);
   const { chunks, chunkRows } = planChunks(rows, outputs, width);
   inChunks(dWeight, [outputs, width], chunks, (result) => {
-    const { tile, constants } = chooseTile(x, width);
-    run(weightKernels[tile], { left: x, right: dy, result }, { width, rightWidth, chunkRows, chunks }, { constants });
+    const inFours = areInFours([width, rightWidth], [x, dy, result.tensor], [result.tensor]);
+    const { tile, constants } = chooseTile(x.backend, "weight", operands, width, inFours);
+    const params = { width, rightWidth, chunkRows, chunks };
+    run(kernelOf(weightKernels[operands], tile), { left: x, right: dy, result }, params, { constants });
   });
 }
 
@@ -326,17 +317,18 @@ function chunksTouched(start: number, count: number, chunkRows: number): number 
   return Math.floor((start + Math.max(count, 1) - 1) / chunkRows) - Math.floor(start / chunkRows) + 1;
 }
 
-/** The tile for this adapter; `rows`: extent of the result along the tile's rows. */
-function chooseTile({ backend }: Tensor, rows: number): { tile: keyof typeof forwardKernels; constants: Constants } {
-  switch (backend.style) {
-    case "lavapipe":
-      return { tile: "broadcast", constants: { ROWS: rows <= fewRows ? 1 : 4 } };
-    case "swiftshader":
-      return { tile: "quad", constants: {} };
-    case "gpu":
-    case "plain":
-      return { tile: "register", constants: {} };
-    default:
-      return backend.style satisfies never;
-  }
+/** The type of both operands: f64 is the plain backend's, whose kernels are one for all types. */
+function operandType(what: string, left: Tensor, right: Tensor): OperandType {
+  if (left.dtype !== right.dtype)
+    throw new ShapeError(`${what}: expected operands of one type, got ${left.dtype} and ${right.dtype}.`);
+  return left.dtype === "f16" ? "f16" : "f32";
+}
+
+/** Whether rows of these widths are read in fours, and cells cut along `cut` begin at multiples of four. */
+function areInFours(widths: readonly number[], tensors: readonly Tensor[], cut: readonly Tensor[] = []): boolean {
+  return (
+    widths.every((width) => width % 4 === 0) &&
+    tensors.every(({ segments }) => segments.every(({ base }) => base % 4 === 0)) &&
+    cut.every(({ segments }) => segments.slice(0, -1).every(({ rows }) => rows % 4 === 0))
+  );
 }

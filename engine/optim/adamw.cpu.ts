@@ -13,14 +13,20 @@ export function sumOfSquares(
 
 export function clipFactor(
   { sums, losses, control }: { sums: NumberArray; losses: NumberArray; control: NumberArray },
-  { chunks, lossCount, maxGradientNorm }: { chunks: number; lossCount: number; maxGradientNorm: number },
+  {
+    chunks,
+    lossCount,
+    maxGradientNorm,
+    unscale,
+  }: { chunks: number; lossCount: number; maxGradientNorm: number; unscale: number },
 ): void {
   let squared = 0;
   for (let i = 0; i < chunks; i++) squared += sums[i];
   let finite = Number.isFinite(squared);
   for (let i = 0; i < lossCount; i++) if (!Number.isFinite(losses[i])) finite = false;
-  control[0] = Math.min(1, maxGradientNorm / (Math.sqrt(squared) + 1e-6));
-  control[1] = Math.sqrt(squared);
+  const norm = Math.sqrt(squared) * unscale;
+  control[0] = Math.min(1, maxGradientNorm / (norm + 1e-6)) * unscale;
+  control[1] = norm;
   control[2] = finite ? 1 : 0;
 }
 

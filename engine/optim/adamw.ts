@@ -34,7 +34,7 @@ const sumOfSquaresKernel = defineKernel({
 const clipFactorKernel = defineKernel({
   name: "clipFactor",
   bindings: { sums: { access: "read" }, losses: { access: "read" }, control: { access: "write" } },
-  params: { chunks: "u32", lossCount: "u32", maxGradientNorm: "f32" },
+  params: { chunks: "u32", lossCount: "u32", maxGradientNorm: "f32", unscale: "f32" },
   cpu: cpu.clipFactor,
   wgsl: new URL("./clip-factor.wgsl", import.meta.url),
   uses: ["tree-sum", "is-finite"],
@@ -101,15 +101,26 @@ export interface AdamwStep {
  *   m = β1·m + (1 − β1)·g,   v = β2·v + (1 − β2)·g²
  *   p = p·(1 − lr·weightDecay) − lr / (1 − β1^step) · m / (sqrt(v) / sqrt(1 − β2^step) + ε)
  * Copies for the forward product follow.
- * @param step    counts from 1
- * @param losses  [1] each; where one of them is not finite, nothing is changed either
+ * @param step       counts from 1
+ * @param losses     [1] each; where one of them is not finite, nothing is changed either
+ * @param lossScale  a power of two: the gradients are those of loss · lossScale, and are divided by it first. Default 1
  * @throws SettingsError when ε is not above 0
  */
 export function adamwStep(
   arena: ParameterArena,
-  settings: AdamwSettings & { readonly step: number; readonly losses?: readonly Tensor[] },
+  settings: AdamwSettings & { readonly step: number; readonly losses?: readonly Tensor[]; readonly lossScale?: number },
 ): AdamwStep {
-  const { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm, step, losses = [] } = settings;
+  const {
+    learningRate,
+    beta1,
+    beta2,
+    epsilon,
+    weightDecay,
+    maxGradientNorm,
+    step,
+    losses = [],
+    lossScale = 1,
+  } = settings;
   if (!(epsilon > 0))
     throw new SettingsError(
       `adamw: epsilon: expected a number above 0, got ${epsilon}. Where v is 0 it is the divisor.`,
@@ -127,6 +138,7 @@ export function adamwStep(
         lossCount: losses.length > 0 ? 1 : 0,
         // Infinity is no number to rely on in a shader.
         maxGradientNorm: Math.min(maxGradientNorm, 3e38),
+        unscale: 1 / lossScale,
       },
     );
     arena.buffers("values").forEach((value, i) => {

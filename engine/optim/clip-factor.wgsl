@@ -1,5 +1,5 @@
-// clipFactor  control = [min(1, maxGradientNorm / (norm + 1e-6)), norm, 1 where norm and losses are finite, else 0],
-//             norm = sqrt(Σ sums)
+// clipFactor  control = [min(1, maxGradientNorm / (norm + 1e-6)) · unscale, norm, 1 where norm and losses are finite, else 0],
+//             norm = sqrt(Σ sums) · unscale
 // Work        one workgroup.
 // Constants   LANES: power of two, at most 256.
 // Memory      a number a chunk of gradients, and the losses.
@@ -18,8 +18,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   }
   let badLosses = treeSum(lane, bad);
   if (lane == 0u) {
-    let norm = sqrt(squared);
-    control[params.controlBase] = min(1.0, params.maxGradientNorm / (norm + 1e-6));
+    let norm = sqrt(squared) * params.unscale;
+    control[params.controlBase] = min(1.0, params.maxGradientNorm / (norm + 1e-6)) * params.unscale;
     control[params.controlBase + 1u] = norm;
     control[params.controlBase + 2u] = select(0.0, 1.0, isFinite(squared) && badLosses == 0.0);
   }

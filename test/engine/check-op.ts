@@ -1,18 +1,26 @@
 // `checkOp`: what every op must show. For each case it holds
-//   the shape rule against the real output,
-//   gradients against central differences, both in float64 on the plain backend,
+//   the shape rule against what the kernels write: nothing left unwritten, nothing outside,
+//   gradients against central differences, both in float64 on the plain backend (central-differences.ts),
 //   each backend's outputs and gradients against those float64 values,
-//   every subset of upstream gradients, gradients assigned onto NaN and added onto random numbers,
+//   every subset of upstream gradients; every mix of gradients assigned onto NaN, added onto random numbers and not asked for,
+//   one tensor as two inputs, outputs and inputs that are used twice,
 //   the same bits twice, and no buffer left behind.
 
-import { backward, type GradientStore, record } from "../../engine/autograd.ts";
+import { record } from "../../engine/autograd.ts";
 import type { Backend } from "../../engine/backend.ts";
 import { type DType, isFloat, type NumberArray } from "../../engine/dtype.ts";
 import type { Op } from "../../engine/op.ts";
-import { scopeAsync } from "../../engine/scope.ts";
-import { fromArray, type Shape, sizeOf, type Tensor } from "../../engine/tensor.ts";
+import { add } from "../../engine/ops/elementwise.ts";
+import { scope, scopeAsync } from "../../engine/scope.ts";
+import { fromArray, type Shape, sizeOf } from "../../engine/tensor.ts";
 import { reference, testBackends } from "../backends.ts";
 import { assertClose, type Test, type Tolerance } from "../support.ts";
+import { centralDifferences, type Loss, largest, type Point } from "./central-differences.ts";
+import { GuardedBackend } from "./guarded-backend.ts";
+import { normals } from "./normals.ts";
+import { before, type Given, gradientsOf, type Seeds, type Start, Subject, type Values } from "./op-subject.ts";
+
+export { normals };
 
 /** A shape of normal numbers, or values given in full, or numbers of another spread. */
 export type InputSpec =
@@ -43,122 +51,68 @@ export interface CheckOptions<I extends string, Settings> {
   skipUpstream?: readonly string[];
 }
 
-/** Seeded normals rounded to f32, so that every backend starts from the same bits. */
-export function normals(seed: number, count: number, scale = 1, mean = 0): Float64Array {
-  let state = (seed * 2654435761 + 1) >>> 0;
-  const uniform = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 2 ** 32;
-  };
-  const values = new Float64Array(count);
-  for (let i = 0; i < count; i++)
-    values[i] = Math.fround(mean + scale * Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
-  return values;
-}
-
-interface Given {
-  values: ArrayLike<number>;
-  shape: Shape;
-  dtype: DType;
-}
-
-function realise(name: string, spec: InputSpec, seed: number): Given {
+function realise(spec: InputSpec, seed: number): Given {
   if (!("shape" in spec)) return { values: normals(seed, sizeOf(spec)), shape: spec, dtype: "f32" };
   if ("values" in spec) return { values: spec.values, shape: spec.shape, dtype: spec.dtype ?? "f32" };
-  void name;
   return { values: normals(seed, sizeOf(spec.shape), spec.scale, spec.mean), shape: spec.shape, dtype: "f32" };
 }
 
-/** Gradient targets filled beforehand: with NaN where the tape must assign, with known numbers where it must add. */
-class PreparedStore implements GradientStore {
-  readonly targets = new Map<Tensor, Tensor>();
-  readonly #add: boolean;
-  readonly #marked = new Set<Tensor>();
-
-  constructor(leaves: readonly Tensor[], add: boolean) {
-    this.#add = add;
-    for (const leaf of leaves) {
-      const fill = add ? normals(99, leaf.size) : new Float64Array(leaf.size).fill(Number.NaN);
-      this.targets.set(leaf, fromArray(leaf.backend, fill, leaf.shape, leaf.dtype, "prepared gradient"));
-    }
-  }
-  target(leaf: Tensor): Tensor | undefined {
-    return this.targets.get(leaf);
-  }
-  has(leaf: Tensor): boolean {
-    return this.#add || this.#marked.has(leaf);
-  }
-  mark(leaf: Tensor): void {
-    this.#marked.add(leaf);
-  }
-  wasWritten(leaf: Tensor): boolean {
-    return this.#marked.has(leaf);
-  }
-}
-
-interface Outcome {
-  outputs: Map<string, NumberArray>;
-  outputShapes: Map<string, Shape>;
-  gradients: Map<string, NumberArray>;
-}
-
-/** Runs an op once on a backend, with upstream gradients for some outputs. */
-async function evaluate<I extends string, O extends string, S extends string, Settings>(
-  backend: Backend,
-  dtype: DType,
-  op: Op<I, O, S, Settings>,
-  given: Record<string, Given>,
-  settings: Settings,
-  upstream: ReadonlyMap<string, ArrayLike<number>>,
-  add: boolean,
-): Promise<Outcome> {
-  return scopeAsync(async () => {
-    const inputs = {} as { [K in I]: Tensor | null };
-    for (const optional of op.definition.optional ?? []) inputs[optional] = null;
-    const leaves: [string, Tensor][] = [];
-    for (const [name, { values, shape, dtype: own }] of Object.entries(given)) {
-      const tensor = fromArray(backend, values, shape, isFloat(own) ? dtype : own, name);
-      if (isFloat(own)) {
-        tensor.requiresGradient = upstream.size > 0;
-        leaves.push([name, tensor]);
-      }
-      inputs[name as I] = tensor;
-    }
-    const recording = record(() => op(inputs, settings));
-    const outputs = new Map<string, NumberArray>();
-    const outputShapes = new Map<string, Shape>();
-    for (const [name, tensor] of Object.entries<Tensor>(recording.result)) {
-      outputs.set(name, await tensor.read());
-      outputShapes.set(name, tensor.shape);
-    }
-    const gradients = new Map<string, NumberArray>();
-    if (upstream.size > 0 && op.definition.vjp) {
-      const store = new PreparedStore(
-        leaves.map(([, tensor]) => tensor),
-        add,
-      );
-      const seeds = new Map<Tensor, Tensor>();
-      for (const [name, values] of upstream) {
-        const output = recording.result[name as O];
-        seeds.set(output, fromArray(backend, values, output.shape, dtype, "seed"));
-      }
-      backward(recording, seeds, store);
-      for (const [name, leaf] of leaves) {
-        const target = store.target(leaf);
-        if (target && (store.wasWritten(leaf) || add)) gradients.set(name, await target.read());
-      }
-    }
-    return { outputs, outputShapes, gradients };
-  });
-}
-
-/** Every subset that is not empty. */
+/** Every subset that is not empty; the last is the whole. */
 function subsets<T>(items: readonly T[]): T[][] {
   return Array.from({ length: 2 ** items.length - 1 }, (_, bits) => items.filter((__, i) => ((bits + 1) >> i) & 1));
 }
+
+/** Every mix of assigned and added over the inputs, and each of several inputs asked for alone. */
+function mixes(inputs: readonly string[]): Map<string, Start>[] {
+  const both = Array.from(
+    { length: 2 ** inputs.length },
+    (_, bits) => new Map(inputs.map((input, i): [string, Start] => [input, (bits >> i) & 1 ? "added" : "assigned"])),
+  );
+  const alone = inputs.map(
+    (asked) => new Map(inputs.map((input): [string, Start] => [input, input === asked ? "assigned" : "unasked"])),
+  );
+  return inputs.length > 1 ? [...both, ...alone] : both;
+}
+
+/** A sum of gradients, each within its tolerance, and of what was there before. The sum itself is rounded. */
+function closeToSum(
+  what: string,
+  found: ArrayLike<number>,
+  terms: readonly ArrayLike<number>[],
+  { absolute = 0, relative = 0, ofScale = 0 }: Tolerance,
+  start: ArrayLike<number> = [],
+): void {
+  const all = start.length === 0 ? terms : [...terms, start];
+  const expected = Float64Array.from(terms[0], (_, i) => all.reduce((sum, term) => sum + term[i], 0));
+  const scale = terms.reduce((sum, term) => sum + largest(term), 0);
+  const allowed = terms.length * absolute + (relative + ofScale) * scale + 2 ** -23 * (scale + largest(start));
+  assertClose(what, found, expected, { absolute: allowed });
+}
+
+/** Leaves NaN in free memory of these sizes, so that an output or a scratch buffer that a kernel leaves unwritten shows. */
+function poison(backend: Backend, shapes: readonly Shape[]): void {
+  scope(() => {
+    for (const shape of [...shapes, ...shapes]) {
+      const nans = new Float32Array(sizeOf(shape)).fill(Number.NaN);
+      fromArray(backend, nans, shape, "f32", "poison");
+    }
+  });
+}
+
+function refuseNaN(what: string, values: ArrayLike<number>): void {
+  for (let i = 0; i < values.length; i++)
+    if (Number.isNaN(values[i]))
+      throw new Error(`${what}: element ${i} of ${values.length} is NaN, or was not written`);
+}
+
+export function sameBits(what: string, actual: NumberArray | undefined, expected: NumberArray): void {
+  if (actual === undefined || actual.length !== expected.length) throw new Error(`${what}: other length`);
+  for (let i = 0; i < expected.length; i++)
+    if (!Object.is(actual[i], expected[i])) throw new Error(`${what}: element ${i}: ${expected[i]}, then ${actual[i]}`);
+}
+
+/** Cases of up to so many elements run with every index watched: that is slow. */
+const guardedElements = 8192;
 
 export function checkOp<I extends string, O extends string, S extends string, Settings>(
   test: Test,
@@ -168,131 +122,194 @@ export function checkOp<I extends string, O extends string, S extends string, Se
   for (const [caseName, written] of Object.entries(options.cases)) {
     const one: OpCase<I, Settings> =
       "inputs" in written ? (written as OpCase<I, Settings>) : { inputs: written as { [K in I]?: InputSpec } };
-    const settings = one.settings ?? options.settings;
     const tolerance = one.tolerance ?? options.tolerance;
     const given: Record<string, Given> = {};
     Object.entries<InputSpec | undefined>(one.inputs).forEach(([name, spec], i) => {
-      if (spec !== undefined) given[name] = realise(name, spec, i + 1);
+      if (spec !== undefined) given[name] = realise(spec, i + 1);
     });
-    const { name } = op.definition;
-
-    test(`${name}: ${caseName}`, async () => {
-      const plain = await evaluate(reference, "f64", op, given, settings, new Map(), false);
-      const shapes = op.definition.shapes(
-        Object.fromEntries(Object.entries(given).map(([n, g]) => [n, g.shape])) as { [K in I]: Shape },
-        settings,
-      );
-      for (const [output, shape] of Object.entries<Shape>(shapes))
-        if (String(plain.outputShapes.get(output)) !== String(shape))
-          throw new Error(`${output}: shape rule says [${shape}]`);
-
-      const differentiable = [...plain.outputs.keys()].filter((o) => !(options.skipUpstream ?? []).includes(o));
-      const seeds = new Map(differentiable.map((o, i) => [o, normals(50 + i, plain.outputs.get(o)?.length ?? 0)]));
-      const wanted = op.definition.vjp ? subsets(differentiable) : [];
-      const truth = new Map<string, Outcome>();
-      for (const subset of wanted) {
-        const upstream = new Map(subset.map((o) => [o, seeds.get(o) ?? []]));
-        const outcome = await evaluate(reference, "f64", op, given, settings, upstream, false);
-        truth.set(subset.join(), outcome);
-        await centralDifferences(op, given, settings, upstream, outcome.gradients, options.differenceTolerance ?? 1e-6);
-      }
-
-      for (const { name: backendName, backend } of await testBackends()) {
-        const before = backend.statistics().liveBuffers;
-        const context = `${backendName}: ${caseName}`;
-        const first = await evaluate(backend, "f32", op, given, settings, new Map(), false);
-        for (const [output, values] of plain.outputs)
-          assertClose(`${context}: ${output}`, first.outputs.get(output) ?? [], values, tolerance.forward);
-        for (const subset of wanted) {
-          const upstream = new Map(subset.map((o) => [o, seeds.get(o) ?? []]));
-          const expected = truth.get(subset.join())?.gradients ?? new Map<string, NumberArray>();
-          const assigned = await evaluate(backend, "f32", op, given, settings, upstream, false);
-          const added = await evaluate(backend, "f32", op, given, settings, upstream, true);
-          for (const [input, values] of expected) {
-            const what = `${context}: d${input} for upstream {${subset}}`;
-            assertClose(what, assigned.gradients.get(input) ?? [], values, tolerance.gradient);
-            const start = normals(99, values.length);
-            const sum = Float64Array.from(values, (v, i) => v + start[i]);
-            // Adding onto numbers of order one costs a rounding of the sum.
-            assertClose(`${what}, added`, added.gradients.get(input) ?? [], sum, {
-              ...tolerance.gradient,
-              absolute: (tolerance.gradient.absolute ?? 0) + 1e-6,
-            });
-          }
-          const again = await evaluate(backend, "f32", op, given, settings, upstream, false);
-          for (const [input, values] of assigned.gradients)
-            sameBits(`${context}: d${input} twice`, again.gradients.get(input), values);
-          for (const [output, values] of first.outputs)
-            sameBits(`${context}: ${output} twice`, again.outputs.get(output), values);
-        }
-        const left = backend.statistics().liveBuffers - before;
-        if (left !== 0) throw new Error(`${context}: ${left} buffers left behind`);
-      }
-    });
+    const subject = new Subject(op, given, one.settings ?? options.settings);
+    test(`${op.definition.name}: ${caseName}`, () => checkCase(subject, caseName, tolerance, options));
   }
 }
 
-export function sameBits(what: string, actual: NumberArray | undefined, expected: NumberArray): void {
-  if (actual === undefined || actual.length !== expected.length) throw new Error(`${what}: other length`);
-  for (let i = 0; i < expected.length; i++)
-    if (!Object.is(actual[i], expected[i])) throw new Error(`${what}: element ${i}: ${expected[i]}, then ${actual[i]}`);
+/** What float64 says: outputs, upstream gradients to try, and the gradients of each subset of them. */
+interface Truth {
+  /** Of the outputs, as the shape rule has them. */
+  readonly shapes: Readonly<Record<string, Shape>>;
+  readonly outputs: Values;
+  readonly seeds: Seeds;
+  readonly bySubset: readonly { readonly seeds: Seeds; readonly gradients: Values }[];
 }
 
-/** Elements are checked one by one up to this size; larger inputs by random directions and some single elements. */
-const elementwiseLimit = 96;
+async function checkCase<I extends string, O extends string, S extends string, Settings>(
+  subject: Subject<I, O, S, Settings>,
+  caseName: string,
+  tolerance: OpTolerance,
+  { skipUpstream = [], differenceTolerance = 1e-6 }: CheckOptions<I, Settings>,
+): Promise<void> {
+  const truth = await truthOf(subject, skipUpstream);
+  if (truth.bySubset.length > 0) await checkDifferences(subject, truth, differenceTolerance);
+  for (const { name, backend, dtype } of [
+    { name: "plain f64", backend: reference, dtype: "f64" as const },
+    ...(await testBackends()).map((found) => ({ ...found, dtype: "f32" as const })),
+  ]) {
+    const live = backend.statistics().liveBuffers;
+    poison(backend, [...Object.values(subject.given).map(({ shape }) => shape), ...Object.values(truth.shapes)]);
+    const place = { name: `${name}: ${caseName}`, backend, dtype };
+    await checkPasses(subject, truth, tolerance, place);
+    if (truth.bySubset.length > 0) {
+      await checkSharedInputs(subject, truth, tolerance, place);
+      await checkUsedTwice(subject, truth, tolerance, place);
+    }
+    const left = backend.statistics().liveBuffers - live;
+    if (left !== 0) throw new Error(`${name}: ${caseName}: ${left} buffers left behind`);
+  }
+}
 
-async function centralDifferences<I extends string, O extends string, S extends string, Settings>(
-  op: Op<I, O, S, Settings>,
-  given: Record<string, Given>,
-  settings: Settings,
-  upstream: ReadonlyMap<string, ArrayLike<number>>,
-  gradients: ReadonlyMap<string, NumberArray>,
+async function truthOf<I extends string, O extends string, S extends string, Settings>(
+  subject: Subject<I, O, S, Settings>,
+  skipUpstream: readonly string[],
+): Promise<Truth> {
+  const { definition } = subject.op;
+  const outputs = await subject.outputs(reference, "f64");
+  for (const [output, values] of outputs) refuseNaN(output, values);
+  const differentiable = [...outputs.keys()].filter(
+    (output) => !skipUpstream.includes(output) && isFloat(definition.dtypes?.[output as O] ?? "f32"),
+  );
+  const seeds: Seeds = new Map(differentiable.map((o, i) => [o, normals(50 + i, outputs.get(o)?.length ?? 0)]));
+  const assigned = new Map(subject.inputs.map((input): [string, Start] => [input, "assigned"]));
+  const chosen = subject.inputs.length === 0 ? [] : subsets([...seeds]).map((subset): Seeds => new Map(subset));
+  const passes = chosen.map((subset) => ({ seeds: subset, starts: assigned }));
+  if (subject.cost <= guardedElements) await subject.gradients(new GuardedBackend(), "f64", passes);
+  const { gradients } = await subject.gradients(reference, "f64", passes);
+  const bySubset = chosen.map((subset, i) => ({ seeds: subset, gradients: gradients[i] }));
+  for (const { seeds: upstream, gradients: found } of bySubset)
+    for (const [input, values] of found) refuseNaN(`d${input} for upstream {${[...upstream.keys()]}}`, values);
+  return { shapes: subject.shapes(), outputs, seeds, bySubset };
+}
+
+async function checkDifferences<I extends string, O extends string, S extends string, Settings>(
+  subject: Subject<I, O, S, Settings>,
+  { outputs, bySubset }: Truth,
   tolerance: number,
 ): Promise<void> {
-  const loss = async (changed: Record<string, Given>): Promise<number> => {
-    const { outputs } = await evaluate(reference, "f64", op, changed, settings, new Map(), false);
-    let sum = 0;
-    for (const [name, seed] of upstream) {
-      const values = outputs.get(name) ?? [];
-      for (let i = 0; i < seed.length; i++) sum += values[i] * seed[i];
+  const { given, inputs } = subject;
+  const start: Point = Object.fromEntries(inputs.map((input) => [input, Float64Array.from(given[input].values)]));
+  const lossOf = (found: Values, seeds: Seeds): Loss => {
+    let [value, magnitude] = [0, 0];
+    for (const [output, seed] of seeds) {
+      const values = found.get(output) ?? [];
+      for (let i = 0; i < seed.length; i++) {
+        value += values[i] * seed[i];
+        magnitude += Math.abs(values[i] * seed[i]);
+      }
     }
-    return sum;
+    return { value, magnitude };
   };
-  for (const [input, gradient] of gradients) {
-    const start = Float64Array.from(given[input].values);
-    const size = start.length;
-    const scale = Math.max(1, ...start.map(Math.abs));
-    const directions: { name: string; along: Float64Array }[] = [];
-    const single = (i: number): void => {
-      const along = new Float64Array(size);
-      along[i] = 1;
-      directions.push({ name: `element ${i}`, along });
-    };
-    if (size <= elementwiseLimit) for (let i = 0; i < size; i++) single(i);
-    else {
-      for (const i of new Set([0, size - 1, size >> 1, 63, 64, 65])) if (i < size) single(i);
-      for (let k = 0; k < 4; k++) directions.push({ name: `random direction ${k}`, along: normals(700 + k, size) });
+  const starts = new Map(inputs.map((input): [string, Start] => [input, "assigned"]));
+  const passes = bySubset.map(({ seeds }) => ({ seeds, starts }));
+  await centralDifferences(
+    {
+      shapes: Object.fromEntries(inputs.map((input) => [input, given[input].shape])),
+      cost: [...outputs.values()].reduce((size, { length }) => size + length, subject.cost),
+      losses: async (point) => {
+        const found = await subject.with(point).outputs(reference, "f64");
+        return bySubset.map(({ seeds }) => lossOf(found, seeds));
+      },
+      gradients: async (point) => (await subject.with(point).gradients(reference, "f64", passes)).gradients,
+    },
+    start,
+    tolerance,
+  );
+}
+
+/** A backend and the dtype in which it keeps floats. */
+interface Place {
+  readonly name: string;
+  readonly backend: Backend;
+  readonly dtype: DType;
+}
+
+/** Outputs, and gradients of every subset of upstream gradients and in every mix of beginnings; all of it twice. */
+async function checkPasses<I extends string, O extends string, S extends string, Settings>(
+  subject: Subject<I, O, S, Settings>,
+  truth: Truth,
+  tolerance: OpTolerance,
+  { name, backend, dtype }: Place,
+): Promise<void> {
+  const [assigned, ...otherMixes] = mixes(subject.inputs);
+  const allAdded = new Map(subject.inputs.map((input): [string, Start] => [input, "added"]));
+  const passes = truth.bySubset.flatMap((subset, i) => [
+    { ...subset, starts: assigned },
+    ...(i === truth.bySubset.length - 1 ? otherMixes : [allAdded]).map((starts) => ({ ...subset, starts })),
+  ]);
+  const first = await subject.gradients(backend, dtype, passes);
+  for (const [output, values] of truth.outputs)
+    assertClose(`${name}: ${output}`, first.outputs.get(output) ?? [], values, tolerance.forward);
+  passes.forEach(({ seeds, gradients, starts }, i) => {
+    const mix = [...starts].map(([input, start]) => `d${input} ${start}`).join(", ");
+    for (const [input, found] of first.gradients[i]) {
+      const what = `${name}: d${input} for upstream {${[...seeds.keys()]}}, ${mix}`;
+      const values = gradients.get(input) ?? [];
+      if (starts.get(input) === "added") closeToSum(what, found, [values], tolerance.gradient, before(values.length));
+      else assertClose(what, found, values, tolerance.gradient);
     }
-    const gradientScale = Math.max(...gradient.map(Math.abs), 1e-3);
-    for (const { name, along } of directions) {
-      // Central differences err by h²·f‴ and by rounding/h: at h = 1e-4·scale both are near 1e-8 of the gradient. Two steps
-      // combined (Richardson) take the first away.
-      const at = async (h: number): Promise<number> => {
-        const moved = (sign: number): Record<string, Given> => ({
-          ...given,
-          [input]: { ...given[input], values: start.map((v, i) => v + sign * h * along[i]) },
-        });
-        return ((await loss(moved(1))) - (await loss(moved(-1)))) / (2 * h);
-      };
-      const length = Math.sqrt(along.reduce((s, a) => s + a * a, 0));
-      const h = (2e-4 * scale) / length;
-      const estimate = (4 * (await at(h / 2)) - (await at(h))) / 3;
-      const expected = along.reduce((s, a, i) => s + a * gradient[i], 0);
-      const allowed = tolerance * gradientScale * length;
-      if (!(Math.abs(estimate - expected) <= allowed))
-        throw new Error(
-          `d${input}: ${name}: central differences give ${estimate}, the vjp ${expected} (allowed ${allowed.toExponential(1)})`,
-        );
+  });
+  const again = await subject.gradients(backend, dtype, passes);
+  for (const [output, values] of first.outputs) sameBits(`${name}: ${output} twice`, again.outputs.get(output), values);
+  passes.forEach((_, i) => {
+    for (const [input, values] of first.gradients[i])
+      sameBits(`${name}: d${input} twice`, again.gradients[i].get(input), values);
+  });
+}
+
+/** One tensor as two inputs: its gradient is the sum of theirs. */
+async function checkSharedInputs<I extends string, O extends string, S extends string, Settings>(
+  subject: Subject<I, O, S, Settings>,
+  { seeds }: Truth,
+  { gradient }: OpTolerance,
+  { name, backend, dtype }: Place,
+): Promise<void> {
+  const { inputs, given } = subject;
+  const passes = [{ seeds, starts: mixes(inputs)[0] }];
+  for (const [i, one] of inputs.entries())
+    for (const other of inputs
+      .slice(i + 1)
+      .filter((input) => String(given[input].shape) === String(given[one].shape))) {
+      const same = subject.with({ [other]: given[one].values });
+      const apart = (await same.gradients(reference, "f64", passes)).gradients[0];
+      const asOne = (await same.gradients(backend, dtype, passes, [one, other])).gradients[0];
+      for (const [input, found] of asOne) {
+        const parts = [one, other].includes(input) ? [one, other] : [input];
+        const terms = parts.map((part) => apart.get(part) ?? []);
+        closeToSum(`${name}: d${input}, ${one} and ${other} one tensor`, found, terms, gradient);
+      }
     }
+}
+
+/** The op twice on the same tensors, with one output of the first run added to itself: sums of gradients at both ends. */
+async function checkUsedTwice<I extends string, O extends string, S extends string, Settings>(
+  subject: Subject<I, O, S, Settings>,
+  { seeds, bySubset }: Truth,
+  { gradient }: OpTolerance,
+  { name, backend, dtype }: Place,
+): Promise<void> {
+  // The first subset holds the first output alone, the last one all of them.
+  const [alone, whole] = [bySubset[0], bySubset[bySubset.length - 1]];
+  const [[doubled, seed]] = alone.seeds;
+  const found = await scopeAsync(async () => {
+    const tensors = subject.tensors(backend, dtype);
+    const recording = record(() => {
+      const y = subject.run(tensors)[doubled];
+      return { second: subject.run(tensors), twofold: add({ a: y, b: y }, {}).y };
+    });
+    const { second, twofold } = recording.result;
+    const upstream = [...seeds].map(([output, values]) => [second[output], values] as const);
+    return gradientsOf(recording, [...upstream, [twofold, seed]], tensors, mixes(subject.inputs)[0]);
+  });
+  for (const [input, values] of found) {
+    const own = alone.gradients.get(input) ?? [];
+    const terms = [whole.gradients.get(input) ?? [], own, own];
+    closeToSum(`${name}: d${input}, all used twice`, values, terms, gradient);
   }
 }

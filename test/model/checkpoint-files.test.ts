@@ -5,7 +5,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { CheckpointError, ShapeError } from "../../engine/errors.ts";
-import { type Checkpoint, openCheckpoint, tokenizerFiles, writeCheckpoint } from "../../model/checkpoint-files.ts";
+import {
+  type Checkpoint,
+  openCheckpoint,
+  tokenizerFiles,
+  writeCheckpoint,
+  writtenDtypes,
+} from "../../model/checkpoint-files.ts";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../model/safetensors.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
 
@@ -53,6 +59,7 @@ function existing(tensors: Map<string, TensorToWrite>, name: string): TensorToWr
   return tensor;
 }
 
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0);
 const config = (folder: string): Record<string, unknown> =>
   JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
 const change = (folder: string, name: string, json: unknown) => writeFileSync(join(folder, name), JSON.stringify(json));
@@ -204,6 +211,61 @@ describe("model/checkpoint-files", (test) => {
       assert.is(written["dtype"] ?? written["torch_dtype"], name);
       assert.equal(written["architectures"], ["Qwen2ForCausalLM"]);
     });
+
+  test("shards, their names and their index are those that transformers wrote, byte for byte", async () => {
+    const source = fixturePath("qwen2-tiny-bf16-sharded");
+    const folder = join(scratch, "sharded");
+    const weightFiles = readdirSync(source).filter((name) => name.includes(".safetensors"));
+    // The limit that transformers was given lies between its fullest shard and what one more tensor would have made of it.
+    let shardBytes = 0;
+    for (const name of weightFiles.filter((file) => file.endsWith(".safetensors"))) {
+      const file = await openSafetensors(join(source, name));
+      const sizes = [...file.tensors.values()].map(({ byteLength }) => byteLength);
+      await file.close();
+      if (sizes.length > 1) shardBytes = Math.max(shardBytes, sum(sizes));
+    }
+    const tensors = [...(await weightsOf(source))].map(([name, data]) => ({ name, data }));
+    await writeCheckpoint(folder, { configJson: config(source), tensors, dtype: "bf16", shardBytes });
+    assert.ok(weightFiles.length > 2);
+    assert.equal(readdirSync(folder).sort(), [...weightFiles, "config.json"].sort());
+    for (const name of weightFiles)
+      assert.ok(readFileSync(join(folder, name)).equals(readFileSync(join(source, name))), name);
+  });
+
+  for (const name of ["qwen2-tiny", "qwen2-untied-odd"])
+    for (const dtype of writtenDtypes)
+      test(`${name} in ${dtype}: one file or shards of any size, the same weights`, async () => {
+        const source = fixturePath(name);
+        const tensors = [...(await weightsOf(source))].map(([tensor, data]) => ({ name: tensor, data }));
+        const bytes = tensors.map(({ data }) => data.length * (dtype === "f32" ? 4 : 2));
+        const written = async (
+          shardBytes: number,
+        ): Promise<{ files: string[]; weights: Map<string, Float32Array> }> => {
+          const folder = join(scratch, `${name}-${dtype}-${shardBytes}`);
+          await writeCheckpoint(folder, { configJson: config(source), tensors, dtype, shardBytes });
+          const files = readdirSync(folder).filter((file) => file.startsWith("model"));
+          for (const file of files.filter((one) => one.endsWith(".safetensors"))) {
+            const opened = await openSafetensors(join(folder, file));
+            assert.equal([...opened.metadata], [["format", "pt"]]);
+            const sizes = [...opened.tensors.values()].map(({ byteLength }) => byteLength);
+            assert.ok(sizes.length === 1 || sum(sizes) <= shardBytes, `${file}: ${sum(sizes)} bytes`);
+            await opened.close();
+          }
+          return { files, weights: await weightsOf(folder) };
+        };
+        const whole = await written(sum(bytes));
+        assert.equal(whole.files, ["model.safetensors"]);
+        if (dtype === "f32") assert.equal(whole.weights, await weightsOf(source));
+        const two = await written(sum(bytes) - 1);
+        assert.equal(
+          two.files,
+          [1, 2].map((i) => `model-0000${i}-of-00002.safetensors`).concat("model.safetensors.index.json"),
+        );
+        const many = await written(1);
+        assert.is(many.files.length, tensors.length + 1, "a file for each tensor, and the index");
+        assert.equal(two.weights, whole.weights);
+        assert.equal(many.weights, whole.weights);
+      });
 
   test("the tokenizer's files are copied byte for byte, others are not", async () => {
     const source = copyOf("tiny-warm-start");

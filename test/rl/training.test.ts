@@ -4,7 +4,15 @@ import { loadModel } from "../../model/index.ts";
 import { policyStep, supervisedStep, tokenWeights } from "../../rl/index.ts";
 import { testBackends } from "../backends.ts";
 import { readSafetensorsFixture } from "../fixture-tensors.ts";
-import { assertKnown, describe, fixturePath, readFixture, type Tolerance } from "../support.ts";
+import {
+  assertClose,
+  assertKnown,
+  describe,
+  fixturePath,
+  readFixture,
+  type Tolerance,
+  throwsMessage,
+} from "../support.ts";
 
 interface Known {
   checkpoint: string;
@@ -126,6 +134,22 @@ describe("rl/training", (test) => {
         weights.free();
       }
     });
+
+  test("weights of tokens, by normalisation", async () => {
+    const groups = [
+      [{ tokens: 3 }, { tokens: 0 }],
+      [{ tokens: 2 }, { tokens: 5 }],
+    ];
+    const expected = {
+      "group-token": [1 / 6, 0, 1 / 14, 1 / 14],
+      "batch-token": [1 / 10, 0, 1 / 10, 1 / 10],
+      sequence: [1 / 12, 0, 1 / 8, 1 / 20],
+      constant: [1 / 32, 0, 1 / 32, 1 / 32],
+    } as const;
+    for (const kind of ["group-token", "batch-token", "sequence", "constant"] as const)
+      assertClose(kind, tokenWeights(kind, groups, 8), expected[kind], { relative: 1e-15 });
+    await throwsMessage(() => tokenWeights("constant", groups), "maxNewTokens");
+  });
 
   for (const maxTokens of [1000, 45])
     test(`GRPO, micro-batches of ${maxTokens} tokens`, async () => {

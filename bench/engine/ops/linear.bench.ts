@@ -104,6 +104,8 @@ const sizes: readonly { name: string; size: Size; products: readonly Product[] }
   { name: "0.5B down", size: [256, 4864, 896], products: ["forward", "input", "weight"] },
   { name: "0.5B q, o", size: [256, 896, 896], products: ["forward", "input", "weight"] },
   { name: "decode 0.5B gate, up", size: [1, 896, 4864], products: ["forward"] },
+  { name: "decode 0.5B gate, up", size: [4, 896, 4864], products: ["forward"] },
+  { name: "decode 0.5B gate, up", size: [8, 896, 4864], products: ["forward"] },
   { name: "decode 0.5B gate, up", size: [16, 896, 4864], products: ["forward"] },
   { name: "square", size: [1024, 1024, 1024], products: ["forward", "input", "weight"] },
 ];

@@ -32,8 +32,8 @@ fn multiplyTile(p: Product, tile: vec2u, lane: u32) {
   }
   for (var k = 0u; k < p.count; k++) {
     var a: array<f32, ROWS>;
-    for (var r = 0u; r < ROWS; r++) { a[r] = left[leftStart[r] + k * p.leftStep]; }
-    for (var j = 0u; j < PANELS; j++) { addPanel(&sums, j, a, right[rightStart[j] + k * p.rightStep]); }
+    for (var r = 0u; r < ROWS; r++) { a[r] = leftOne(leftStart[r] + k * p.leftStep); }
+    for (var j = 0u; j < PANELS; j++) { addPanel(&sums, j, a, rightOne(rightStart[j] + k * p.rightStep)); }
   }
   // One rolled loop: 128 stores in a row would take half a second to compile.
   for (var i = 0u; i < ROWS * TILE_COLUMNS; i++) { storeSum(p, row + i % ROWS * 8u, column + i / ROWS, sums[i]); }

@@ -2,6 +2,8 @@
 //   result[i, j] = start(i, j) + Σ_k left[i, k] · right[k, j]
 // with one f32 accumulator, k ascending and explicit fma in every tile, so that tiles give the same bits. Strides say how
 // the operands lie; right comes in panels of eight columns that lie side by side. Each kernel fills in its Product.
+// Operands are read and sums written by functions for their types: one at a time (operands-…, sums), or in fours
+// (…-fours), where everything begins and is cut at multiples of four: one load then costs half as much an element or less.
 struct Product {
   rows: u32,
   columns: u32,
@@ -31,12 +33,4 @@ fn rightColumnStart(p: Product, column: u32) -> u32 {
 
 fn resultPlace(p: Product, row: u32, column: u32) -> u32 {
   return p.resultBase + row * p.resultRow + column * p.resultColumn;
-}
-
-fn storedSum(p: Product, row: u32, column: u32) -> f32 {
-  return result[resultPlace(p, min(row, p.rows - 1u), min(column, p.columns - 1u))];
-}
-
-fn storeSum(p: Product, row: u32, column: u32, sum: f32) {
-  if (row < p.rows && column < p.columns) { result[resultPlace(p, row, column)] = sum; }
 }

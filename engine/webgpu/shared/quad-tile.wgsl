@@ -68,12 +68,12 @@ fn leftBlock(p: Product, start: vec4u, k: u32) -> mat4x4f {
 
 /** Four neighbours, of which those from `count` on count as 0. */
 fn left4(at: u32, count: u32) -> vec4f {
-  let four = vec4f(left[at], left[at + 1u], left[at + 2u], left[at + 3u]);
+  let four = vec4f(leftOne(at), leftOne(at + 1u), leftOne(at + 2u), leftOne(at + 3u));
   return select(vec4f(), four, vec4u(0u, 1u, 2u, 3u) < vec4u(count));
 }
 
 fn right4(at: u32, isStep: bool) -> vec4f {
-  return select(vec4f(), vec4f(right[at], right[at + 1u], right[at + 2u], right[at + 3u]), isStep);
+  return select(vec4f(), vec4f(rightOne(at), rightOne(at + 1u), rightOne(at + 2u), rightOne(at + 3u)), isStep);
 }
 
 fn startOfTile(p: Product, row: u32, column: u32) -> Sums {

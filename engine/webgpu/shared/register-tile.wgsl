@@ -17,11 +17,11 @@ fn multiplyTile(p: Product, tile: vec2u, lane: u32) {
   var sum2 = startOfRow(p, row + 2u, column);
   var sum3 = startOfRow(p, row + 3u, column);
   for (var k = 0u; k < p.count; k++) {
-    let b = vec4f(right[at], right[at + 1u], right[at + 2u], right[at + 3u]);
-    sum0 = fma(vec4f(left[left0]), b, sum0);
-    sum1 = fma(vec4f(left[left1]), b, sum1);
-    sum2 = fma(vec4f(left[left2]), b, sum2);
-    sum3 = fma(vec4f(left[left3]), b, sum3);
+    let b = vec4f(rightOne(at), rightOne(at + 1u), rightOne(at + 2u), rightOne(at + 3u));
+    sum0 = fma(vec4f(leftOne(left0)), b, sum0);
+    sum1 = fma(vec4f(leftOne(left1)), b, sum1);
+    sum2 = fma(vec4f(leftOne(left2)), b, sum2);
+    sum3 = fma(vec4f(leftOne(left3)), b, sum3);
     left0 += p.leftStep;
     left1 += p.leftStep;
     left2 += p.leftStep;

@@ -1,9 +1,9 @@
 import { add, scale } from "../../../engine/ops/elementwise.ts";
 import { describe, throwsMessage } from "../../support.ts";
-import { checkOp } from "../check-op.ts";
+import { checkOp, type InputSpec } from "../check-op.ts";
 
 // A workgroup takes 256 elements.
-const shapes: Record<string, number[]> = {
+const inputs: Record<string, InputSpec> = {
   "one element": [1],
   "prime sizes": [3, 7, 11],
   "as many elements as a workgroup": [4, 64],
@@ -11,6 +11,8 @@ const shapes: Record<string, number[]> = {
   "no rows": [0, 5],
   "rows of nothing": [3, 0],
   "tensors in several segments": [150, 61],
+  "huge numbers": { shape: [5, 13], scale: 1e37 },
+  "tiny numbers": { shape: [5, 13], scale: 1e-30 },
 };
 
 // A sum and a product by an f32 each round once, by 2⁻²⁴ of the result.
@@ -19,13 +21,15 @@ const tolerance = { forward: { relative: 6e-8 }, gradient: { relative: 6e-8 } };
 describe("engine/ops/elementwise", (test) => {
   checkOp(test, add, {
     settings: {},
-    cases: Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, { a: shape, b: shape }])),
+    cases: Object.fromEntries(Object.entries(inputs).map(([name, x]) => [name, { a: x, b: x }])),
     tolerance,
   });
   for (const factor of [-1.75, 0])
     checkOp(test, scale, {
       settings: { factor },
-      cases: Object.fromEntries(Object.entries(shapes).map(([name, x]) => [`by ${factor}: ${name}`, { x }])),
+      cases: Object.fromEntries(
+        Object.entries(inputs).map(([name, x]) => [`by ${factor}: ${name}`, { inputs: { x } }]),
+      ),
       tolerance,
     });
 

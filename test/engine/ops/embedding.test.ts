@@ -5,10 +5,10 @@ import { scopeAsync } from "../../../engine/scope.ts";
 import { fromArray } from "../../../engine/tensor.ts";
 import { testBackends } from "../../backends.ts";
 import { describe, throwsMessage } from "../../support.ts";
-import { checkOp, normals, sameBits } from "../check-op.ts";
+import { checkOp, type InputSpec, normals, sameBits } from "../check-op.ts";
 import { checkKnownOps } from "./known-ops.ts";
 
-const lookup = (ids: number[], table: number[]) => ({
+const lookup = (ids: number[], table: InputSpec) => ({
   inputs: { ids: { shape: [ids.length], values: ids, dtype: "u32" as const }, table },
   settings: { host: Uint32Array.from(ids) },
 });
@@ -19,6 +19,12 @@ describe("engine/ops/embedding", (test) => {
     cases: {
       "one id": lookup([0], [1, 1]),
       "prime sizes, ids repeat": lookup([4, 2, 4, 0, 10, 4, 2], [11, 13]),
+      "as many elements as a workgroup": lookup([2, 0], [3, 128]),
+      "one element more": lookup([1], [3, 257]),
+      "huge and tiny numbers": lookup([1, 2, 1, 0], {
+        shape: [3, 4],
+        values: normals(1, 12).map((v, i) => Math.fround(v * (i % 2 ? 1e37 : 1e-30))),
+      }),
       "all ids equal": lookup(new Array(70).fill(3), [5, 7]),
       "first and last id, table in several segments": lookup([0, 299, 150, 299, 63, 64], [300, 64]),
       "tokens in several segments": lookup(

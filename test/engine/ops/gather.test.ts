@@ -16,6 +16,13 @@ describe("engine/ops/gather", (test) => {
       "some rows, out of order": { inputs: { x: [7, 5] }, settings: indices(3, 0, 6) },
       "no rows": { inputs: { x: [7, 5] }, settings: indices() },
       "all rows": { inputs: { x: [3, 67] }, settings: indices(2, 1, 0) },
+      "as many columns as a workgroup": { inputs: { x: [3, 64] }, settings: indices(1, 2) },
+      "one column more": { inputs: { x: [3, 65] }, settings: indices(1, 2) },
+      "huge and tiny numbers": {
+        inputs: { x: { shape: [4, 3], values: normals(1, 12).map((v, i) => Math.fround(v * (i % 2 ? 1e37 : 1e-30))) } },
+        settings: indices(3, 1),
+      },
+      "rows of nothing": { inputs: { x: [3, 0] }, settings: indices(2, 0) },
       "three axes": { inputs: { x: [4, 3, 2] }, settings: indices(1, 3) },
       "source and result in segments": {
         inputs: { x: [1000, 33] },

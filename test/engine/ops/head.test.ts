@@ -25,11 +25,19 @@ describe("engine/ops/head", (test) => {
       "one token to choose from": inputs(2, 3, 1),
       "no rows": inputs(0, 5, 8),
       "one row": inputs(1, 1, 2),
+      "tiny logits": {
+        inputs: {
+          hidden: { shape: [3, 7], scale: 1e-10 },
+          weight: { shape: [41, 7], scale: 1e-10 },
+          targets: targets(3, 41),
+        },
+      },
       "a panel": inputs(5, 3, 8),
       "a row too much for a panel": inputs(3, 4, 9),
       "tiny vocabulary": inputs(70, 4, 371),
       "prime sizes": { inputs: inputs(3, 7, 389), settings: { temperature: 0.7 } },
       "one block": inputs(2, 2, blockColumns),
+      "one column more": inputs(2, 2, blockColumns + 1),
       "several blocks": { inputs: inputs(3, 3, 4 * blockColumns + 3), settings: { temperature: 1.3 } },
       "rows and columns in chunks": {
         inputs: inputs(5, 3, 4 * blockColumns + 3),

@@ -68,6 +68,9 @@ describe("engine/ops/kl-divergence", (test) => {
       "one token to choose from": inputs(2, 3, 1),
       "no rows": inputs(0, 3, 8),
       "a panel": inputs(5, 3, 8),
+      "a row too much for a panel": inputs(3, 4, 9),
+      "one block": inputs(2, 2, blockColumns),
+      "one column more": inputs(2, 2, blockColumns + 1),
       "prime sizes": { inputs: inputs(3, 5, 389, 0.7), settings: { temperature: 0.7 } },
       "several blocks": inputs(3, 3, 4 * blockColumns + 3),
       "rows and columns in chunks": {

@@ -12,6 +12,8 @@ describe("engine/ops/kv-append", (test) => {
       [1, 1, 1, 2],
       [0, 3, 2, 8],
       [7, 7, 2, 14],
+      [8, 11, 2, 16], // a workgroup's elements, and more
+      [1, 3, 1, 258],
       [300, 701, 2, 16], // tokens and cache in segments of other lengths
     ]) {
       const size = K * D;

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import type { Backend } from "../../../engine/backend.ts";
 import type { DType, NumberArray } from "../../../engine/dtype.ts";
+import { f16ToF32, f32ToF16 } from "../../../engine/dtype-conversion.ts";
+import { packHalfPanels, toHalf } from "../../../engine/ops/half.ts";
 import {
   multiplyForward,
   multiplyInput,
@@ -9,6 +11,15 @@ import {
   panelShape,
   sumRows,
 } from "../../../engine/ops/matmul.ts";
+import {
+  chooseTile,
+  type OperandType,
+  type Product,
+  preferTiles,
+  shapeClass,
+  type TileForm,
+  type TilePlan,
+} from "../../../engine/ops/matmul-tiles.ts";
 import { scopeAsync } from "../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../../engine/tensor.ts";
 import { WebGpuBackend } from "../../../engine/webgpu/backend.ts";
@@ -31,38 +42,52 @@ const sizes: readonly Size[] = [
   [270, 60, 13], // inputs in fours, outputs not
   [70, 12, 371],
   [5000, 8, 8], // a chunk longer than the shortest
+  [4, 20, 12], // the largest batch that takes the tile for few rows, and the next
+  [5, 20, 12],
+  [66, 68, 132], // everything in fours: one four more than each tile
 ];
 
 /** Every product of one size, from the same inputs on each backend; half of the gradients assigned, half added. */
-async function products(backend: Backend, dtype: DType, [T, C, O]: Size): Promise<Map<string, NumberArray>> {
+async function products(
+  backend: Backend,
+  dtype: DType,
+  [T, C, O]: Size,
+  operands: OperandType = "f32",
+  inputs: (seed: number, count: number) => ArrayLike<number> = normals,
+): Promise<Map<string, NumberArray>> {
   return scopeAsync(async () => {
-    const given = (seed: number, shape: Shape): Tensor =>
-      fromArray(backend, normals(seed, sizeOf(shape)), shape, dtype);
-    const x = given(1, [T, C]);
-    const weight = given(2, [O, C]);
+    const given = (seed: number, shape: Shape): Tensor => fromArray(backend, inputs(seed, sizeOf(shape)), shape, dtype);
+    const operand = (seed: number, shape: Shape): Tensor =>
+      operands === "f16" ? toHalf(given(seed, shape)) : given(seed, shape);
+    const x = operand(1, [T, C]);
+    const weight = operand(2, [O, C]);
     const bias = given(3, [O]);
-    const dy = given(4, [T, O]);
+    const dy = operand(4, [T, O]);
     const made: Record<string, Tensor> = {
-      panels: empty(backend, panelShape(O, C), dtype),
       y: empty(backend, [T, O], dtype),
       yWithBias: empty(backend, [T, O], dtype),
       dx: empty(backend, [T, C], dtype),
       dxAdded: given(5, [T, C]),
       dWeight: empty(backend, [O, C], dtype),
       dWeightAdded: given(6, [O, C]),
-      dBias: empty(backend, [O], dtype),
-      dBiasAdded: given(7, [O]),
     };
-    packPanels(weight, made["panels"]);
-    multiplyForward(x, made["panels"], null, made["y"]);
-    multiplyForward(x, made["panels"], bias, made["yWithBias"]);
+    const panels = empty(backend, panelShape(O, C), operands === "f16" ? "f16" : dtype);
+    if (operands === "f16") packHalfPanels(given(2, [O, C]), panels);
+    else {
+      packPanels(weight, panels);
+      made["panels"] = panels;
+      made["dBias"] = empty(backend, [O], dtype);
+      made["dBiasAdded"] = given(7, [O]);
+    }
+    multiplyForward(x, panels, null, made["y"]);
+    multiplyForward(x, panels, bias, made["yWithBias"]);
     for (const [suffix, add] of [
       ["", false],
       ["Added", true],
     ] as const) {
       multiplyInput(dy, weight, { tensor: made[`dx${suffix}`], add });
       multiplyWeight(dy, x, { tensor: made[`dWeight${suffix}`], add });
-      sumRows(dy, { tensor: made[`dBias${suffix}`], add });
+      if (operands === "f32") sumRows(dy, { tensor: made[`dBias${suffix}`], add });
     }
     const values = await readTensors(Object.values(made));
     return new Map(Object.keys(made).map((name, i) => [name, values[i]]));
@@ -99,12 +124,43 @@ function expectedProducts([T, C, O]: Size): Map<string, Float64Array> {
   ]);
 }
 
-/** The same device taken for a GPU, so that the plain tile runs where the adapter would get one of its own. */
-async function plainTileBackend(): Promise<TestBackend> {
+/** The form in place of what the adapter takes by itself, wherever it suits. */
+function planOf(form: TileForm): TilePlan {
+  const plan: Record<string, TileForm> = {};
+  for (const product of ["forward", "input", "weight"] as const)
+    for (const operands of ["f32", "f16"] as const)
+      for (const rows of [1, 4, 15, 16])
+        if (!(form.tile === "thin" && product === "weight") && !(form.tile === "quad" && operands === "f16"))
+          plan[shapeClass(product, operands, rows)] = form;
+  return plan;
+}
+
+/** The adapter with every tile that runs on it, whether or not it would choose it. */
+async function tileBackends(): Promise<TestBackend[]> {
   const { name, backend } = await webgpuBackend();
   assert.ok(backend instanceof WebGpuBackend);
-  const plain = new WebGpuBackend(backend.device, { description: backend.description, style: "gpu" });
-  return { name: `${name}, plain tile`, backend: plain };
+  const forms: TileForm[] = [
+    { tile: "register", constants: {} },
+    { tile: "workgroup", constants: {} },
+    { tile: "thin", constants: { LANES: 8, ROWS: 1 } },
+    { tile: "thin", constants: { LANES: 32, ROWS: 4 } },
+  ];
+  if (backend.style === "lavapipe")
+    forms.push(
+      { tile: "broadcast", constants: { ROWS: 1 } },
+      { tile: "broadcast", constants: { ROWS: 4 } },
+      { tile: "vector", constants: {} },
+    );
+  return forms.map((form) => {
+    const own = new WebGpuBackend(backend.device, { description: backend.description, style: backend.style });
+    preferTiles(own, planOf(form));
+    return { name: `${name}, ${form.tile} tile ${JSON.stringify(form.constants)}`, backend: own };
+  });
+}
+
+/** Numbers that f16 holds. */
+function halfNormals(seed: number, count: number): Float64Array {
+  return normals(seed, count).map((value) => f16ToF32(f32ToF16(value)));
 }
 
 describe("engine/ops/matmul", (test) => {
@@ -115,7 +171,7 @@ describe("engine/ops/matmul", (test) => {
       for (const [name, values] of expected)
         assertClose(`float64: ${name}`, exact.get(name) ?? [], values, { ofScale: 1e-13 });
       let whole: Map<string, NumberArray> | undefined;
-      for (const { name: backendName, backend } of [...(await testBackends()), await plainTileBackend()]) {
+      for (const { name: backendName, backend } of [...(await testBackends()), ...(await tileBackends())]) {
         const before = backend.statistics().liveBuffers;
         const found = await products(backend, "f32", size);
         // n ≤ 5000 roundings by 2⁻²⁴ of partial sums within the scale, of either sign: 1.5 · √5000 · 2⁻²⁴ = 6e-6.
@@ -128,6 +184,41 @@ describe("engine/ops/matmul", (test) => {
         for (const [name, values] of whole) sameBits(`${backendName}: ${name}`, found.get(name), values);
       }
     });
+
+  for (const size of sizes)
+    test(`f16 operands, [${size}]: the bits of f32 ones that hold the same numbers`, async () => {
+      const single = await products((await webgpuBackend()).backend, "f32", size, "f32", halfNormals);
+      for (const { name: backendName, backend } of [...(await testBackends()), ...(await tileBackends())]) {
+        const before = backend.statistics().liveBuffers;
+        const found = await products(backend, "f32", size, "f16", halfNormals);
+        assert.equal(backend.statistics().liveBuffers, before, `${backendName}: buffers left behind`);
+        for (const [name, values] of found) {
+          const expected = single.get(name);
+          assert.ok(expected);
+          // The plain backend sums in float64: n ≤ 5000 roundings, as above.
+          if (backend.kind === "cpu") assertClose(`${backendName}: ${name}`, values, expected, { ofScale: 6e-6 });
+          else sameBits(`${backendName}: ${name}`, values, expected);
+        }
+      }
+    });
+
+  test("each product takes the tile that was preferred for its class, but none in fours where rows are not", async () => {
+    const { backend } = await webgpuBackend();
+    assert.ok(backend instanceof WebGpuBackend);
+    const own = new WebGpuBackend(backend.device, { description: backend.description, style: "gpu" });
+    const before = chooseTile(own, "forward", "f32", 64, true);
+    const form: TileForm = { tile: "register", constants: {} };
+    preferTiles(own, { [shapeClass("forward", "f32", 64)]: form });
+    const choose = (product: Product, rows: number, inFours: boolean): TileForm =>
+      chooseTile(own, product, "f32", rows, inFours);
+    assert.equal(before.tile, "workgroup");
+    assert.equal(choose("forward", 64, true), form);
+    assert.equal(choose("forward", 16, true), form);
+    assert.equal(choose("forward", 15, true).tile, "workgroup");
+    assert.equal(choose("input", 64, true).tile, "workgroup");
+    preferTiles(own, { [shapeClass("forward", "f32", 64)]: before });
+    assert.equal(choose("forward", 64, false).tile, "register");
+  });
 
   test("a row's products do not depend on the rows beside it", async () => {
     const [T, C, O] = [64, 64, 75];
@@ -149,7 +240,7 @@ describe("engine/ops/matmul", (test) => {
           return readTensors([y, dx]);
         };
         const [y, dx] = await inBatchesOf(T);
-        for (const count of [1, 7, 32]) {
+        for (const count of [1, 3, 7, 32]) {
           const [yApart, dxApart] = await inBatchesOf(count);
           sameBits(`${name}: y in batches of ${count}`, yApart, y);
           sameBits(`${name}: dx in batches of ${count}`, dxApart, dx);
@@ -237,6 +328,10 @@ describe("engine/ops/matmul", (test) => {
       await throwsMessage(() => multiplyInput(of(3, 4), of(4, 2), target(3, 3)), "dx: expected [3,2], got [3,3]");
       await throwsMessage(() => multiplyWeight(of(3, 4), of(2, 2), target(4, 2)), "x: expected [3,2], got [2,2]");
       await throwsMessage(() => multiplyWeight(of(3, 4), of(3, 2), target(5, 2)), "dy: expected [T, 5], got [3,4]");
+      await throwsMessage(
+        () => multiplyInput(of(3, 4), empty(reference, [4, 2], "f16"), target(3, 2)),
+        "expected operands of one type, got f64 and f16",
+      );
       await throwsMessage(() => sumRows(of(3, 4), target(3)), "dBias: expected [4], got [3]");
     });
   });

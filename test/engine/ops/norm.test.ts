@@ -68,6 +68,8 @@ describe("engine/ops/norm", (test) => {
       "row wider than a group": { x: [2, 1025], weight: [1025] },
       "no rows": { x: [0, 64], weight: [64] },
       "tensors in several segments": { x: [97, 64], weight: [64] },
+      "huge values": { inputs: { x: { shape: [5, 33], scale: 1e15 }, weight: { shape: [33], scale: 1e3 } } },
+      "values whose squares are nothing": { inputs: { x: { shape: [5, 33], scale: 1e-25 }, weight: [33] } },
       "tiny values, where eps counts": { inputs: { x: { shape: [5, 33], scale: 1e-3 }, weight: [33] } },
     },
     tolerance,

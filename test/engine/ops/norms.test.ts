@@ -43,6 +43,16 @@ describe("engine/ops/norms", (test) => {
     }
   });
 
+  test("huge and tiny numbers, whose squares still are numbers", async () => {
+    for (const scale of [1e15, 1e-15]) {
+      const values = normals(5, 4099, scale);
+      for (const { name: where, backend } of await testBackends()) {
+        const found = await scopeAsync(() => norm(fromArray(backend, values)));
+        assertClose(`${where}: ${scale}`, [found], [lengthOf(values)], promised);
+      }
+    }
+  });
+
   test("rows of a tensor, from any element on", async () => {
     const values = normals(6, 1031 * 7);
     for (const { name: where, backend } of await testBackends())

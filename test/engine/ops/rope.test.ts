@@ -20,6 +20,8 @@ describe("engine/ops/rope", (test) => {
       "odd sizes": { x: [7, 3, 22], ...tables([0, 5, 2, 700, 31, 8, 1], 22) },
       "as many pairs as a workgroup": { x: [256, 1, 2], ...tables(upTo(256), 2) },
       "one pair more": { x: [257, 1, 2], ...tables(upTo(257), 2) },
+      "huge numbers": { inputs: { x: { shape: [5, 2, 6], scale: 1e36 }, ...tables(upTo(5), 6) } },
+      "tiny numbers": { inputs: { x: { shape: [5, 2, 6], scale: 1e-30 }, ...tables(upTo(5), 6) } },
       "no tokens": { x: [0, 2, 4], ...tables([], 4) },
       "tensors in several segments": { x: [150, 4, 16], ...tables(upTo(150), 16) },
     },

@@ -138,6 +138,8 @@ describe("engine/ops/sampling", (test) => {
       [5, 1, 1],
       [3, 7, 0.7],
       [130, 37, 1.3],
+      [3, 256, 1], // fours for 64 lanes, and one id more
+      [3, 257, 1],
       [40, 371, 1],
       [3, 2053, 0.5],
     ]) {

@@ -15,6 +15,7 @@ describe("engine/ops/softmax", (test) => {
         "as many rows as a workgroup": { x: [64, 3] },
         "one row more than a workgroup": { x: [65, 3] },
         "tensors in several segments": { x: [150, 61] },
+        "tiny inputs": { inputs: { x: { shape: [4, 33], scale: 1e-20 } } },
         "inputs in the hundreds": { inputs: { x: { shape: [4, 33], scale: 200 } } },
       },
       // exp errs by 3 + 2|x| ULP where terms count (|x| < 20): 5e-6; sums of up to 61 terms by 2⁻²⁴ each. At inputs in the

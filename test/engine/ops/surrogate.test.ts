@@ -156,6 +156,13 @@ describe("engine/ops/surrogate", (test) => {
     cases: {
       "one token": tokens(1, 0.4),
       "prime size": tokens(61, 0.4),
+      "as many as a workgroup": tokens(256, 0.4),
+      "huge and tiny ratios": {
+        inputs: tokens(61, 4),
+        // e^x errs by 3 + 2·|x| units in the last place, |x| ≤ 16.
+        tolerance: { forward: { ofScale: 5e-6 }, gradient: { ofScale: 5e-6 } },
+      },
+      "tiny differences": tokens(61, 1e-6),
       "a workgroup and one more": tokens(257, 0.4),
       "several segments": tokens(9001, 0.4),
       "no tokens": tokens(0, 0.4),
@@ -197,6 +204,34 @@ describe("engine/ops/surrogate", (test) => {
           for (const key of ["clipFractionLow", "clipFractionHigh", "outsideFraction"] as const)
             compare(key, [statistics[key]], [row[key]], { absolute: 1e-12 });
           compare("ratioMean", [statistics.ratioMean], [row.ratioMean]);
+        }
+    }
+  });
+
+  test("constant: the batch's sum over sequences · maxNewTokens, losses and gradients", async () => {
+    for (const batch of readFixture<GrpoFixture>("grpo.json").losses) {
+      const { sequenceOf, mask, ...given } = flatten(batch);
+      const groupOf = batch.mask.map((_row, s) => batch.groups.findIndex((group) => group.includes(s)));
+      const maxNewTokens = batch.mask[0].length;
+      // Of "batch-token" the same sum is divided by the tokens.
+      const share = mask.reduce((total, m) => total + m, 0) / (batch.mask.length * maxNewTokens);
+      for (const row of batch.clipped.filter(({ normalisation }) => normalisation === "batch-token"))
+        for (const { name, backend, dtype } of await everyBackend()) {
+          const settings = { ...usual, clipLow: row.clipLow, clipHigh: row.clipHigh, klCoefficient: row.klCoefficient };
+          const weights = normalisationWeights("constant", { sequenceOf, groupOf, mask, maxNewTokens });
+          const referenceLogProbs = row.klCoefficient === 0 ? undefined : batch.referenceLogProbs.flat();
+          const found = await evaluate(backend, { ...given, weights, referenceLogProbs }, settings, dtype);
+          const exact = dtype === "f64";
+          const compare = (quantity: string, got: ArrayLike<number>, expected: number[], allowed: Tolerance) =>
+            assertKnown("grpo.json", `constant: ${quantity}`, name, got, expected, allowed, batch.name);
+          compare("loss", [found.loss], [share * row.loss], exact ? { relative: 1e-9 } : { absolute: 1e-6 });
+          const gradients = exact ? { relative: 1e-9, absolute: 1e-16 } : { ofScale: 2e-6 };
+          compare(
+            "gradient",
+            found.gradient,
+            row.gradient.flat().map((g) => share * g),
+            gradients,
+          );
         }
     }
   });

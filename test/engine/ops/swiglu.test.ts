@@ -13,6 +13,8 @@ describe("engine/ops/swiglu", (test) => {
       "one element more": { gate: [1, 257], up: [1, 257] },
       "no rows": { gate: [0, 5], up: [0, 5] },
       "tensors in several segments": { gate: [150, 61], up: [150, 61] },
+      "tiny numbers": { inputs: { gate: { shape: [3, 17], scale: 1e-15 }, up: { shape: [3, 17], scale: 1e-15 } } },
+      "huge numbers": { inputs: { gate: { shape: [3, 17], scale: 1e15 }, up: { shape: [3, 17], scale: 1e15 } } },
       "gates far out": {
         inputs: { gate: { shape: [3, 17], values: Array.from({ length: 51 }, (_, i) => 8 * (i - 25)) }, up: [3, 17] },
       },

@@ -80,6 +80,8 @@ describe("engine/ops/warp", (test) => {
     for (const [R, V] of [
       [3, 1],
       [4, 7],
+      [2, 256],
+      [2, 257],
       [5, 371],
       [2, 3001],
     ])

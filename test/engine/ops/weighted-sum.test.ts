@@ -12,6 +12,9 @@ describe("engine/ops/weighted-sum", (test) => {
     cases: {
       "one element": { x: [1], weights: [1] },
       "prime size": { x: [61], weights: [61] },
+      "as many as a workgroup's lanes": { x: [256], weights: [256] },
+      "huge numbers": { inputs: { x: { shape: [61], scale: 1e15 }, weights: { shape: [61], scale: 1e15 } } },
+      "tiny numbers": { inputs: { x: { shape: [61], scale: 1e-15 }, weights: { shape: [61], scale: 1e-15 } } },
       "a workgroup and one more": { x: [257], weights: [257] },
       "several segments": { x: [9001], weights: [9001] },
       "weights of a mean": {

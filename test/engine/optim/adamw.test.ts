@@ -155,6 +155,29 @@ describe("engine/optim/adamw", (test) => {
     expected.arena.free();
   });
 
+  test("sizes at which work is cut, huge and tiny gradients: the step of float64", async () => {
+    const step = async (backend: Backend, dtype: "f32" | "f64", size: number, scale: number) => {
+      const arena = makeArena(backend, new Map([["x", [size]]]), dtype);
+      arena.load("x", normals(1, size));
+      setGradient(arena, "x", normals(2, size, scale));
+      const { gradientNorm } = await adamwStep(arena, { ...usual, step: 1 }).result();
+      const x = await arena.value("x").read();
+      arena.free();
+      return { gradientNorm, x };
+    };
+    // A workgroup of the update takes 1024 elements, a chunk of the norm 8192, a buffer of 16 KiB 4096.
+    for (const size of [1, 1021, 1024, 1025, 4096, 4097, 8192, 8193])
+      for (const scale of [1, 1e12, 1e-12]) {
+        const expected = await step(reference, "f64", size, scale);
+        for (const { name: where, backend } of await testBackends()) {
+          const what = `${where}: ${size} elements, gradients of ${scale}`;
+          const { gradientNorm, x } = await step(backend, "f32", size, scale);
+          assertClose(`${what}: norm`, [gradientNorm], [expected.gradientNorm], { relative: 14 * 2 ** -24 });
+          assertClose(what, x, expected.x, { absolute: 2e-6 });
+        }
+      }
+  });
+
   test("a gradient, norm or loss that is not finite leaves weights and moments as they are, and is named", async () => {
     const bad: Record<string, { gradient?: [string, number, number]; loss?: number; named: string | null }> = {
       "NaN in a cut tensor": { gradient: ["cut", 9599, Number.NaN], named: "cut" },

@@ -1,0 +1,48 @@
+// f32 numbers as f16, the type that products may take their operands in: half the memory, sums still f32 (matmul.ts).
+// Kernels read and write f16 two to a word, with functions that every WebGPU has.
+import { defineKernel } from "../kernel.ts";
+import { expectShape } from "../op.ts";
+import { run } from "../run.ts";
+import { scope } from "../scope.ts";
+import { empty, type Tensor } from "../tensor.ts";
+import * as cpu from "./half.cpu.ts";
+import { packPanels } from "./matmul.ts";
+
+const toHalfKernel = defineKernel({
+  name: "toHalf",
+  axes: { rows: "map" },
+  bindings: { x: { access: "read", axis: "rows" }, half: { access: "update", axis: "rows" } },
+  params: { rowSize: "u32" },
+  cpu: cpu.toHalf,
+  wgsl: new URL("./half.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "is-finite"],
+  // One word more, since a cell may begin and end in the middle of one.
+  workgroups: ({ rows, rowSize }) => [rows * rowSize === 0 ? 0 : Math.ceil((rows * rowSize + 2) / 2 / 64)],
+});
+
+/**
+ * half = x, rounded to nearest; numbers past 65504 and those that are not finite become infinite.
+ * @param x     f32 (or f64 on the plain backend)
+ * @param half  f16, of the same shape, written
+ * @throws ShapeError when half is of another shape
+ */
+export function writeHalf(x: Tensor, half: Tensor): void {
+  expectShape("toHalf: half", half.shape, x.shape, "It is a copy of x.");
+  run(toHalfKernel, { x, half }, { rowSize: x.rowSize });
+}
+
+/** A new tensor of the innermost scope: x in f16 (writeHalf). */
+export function toHalf(x: Tensor): Tensor {
+  const half = empty(x.backend, x.shape, "f16", "half");
+  writeHalf(x, half);
+  return half;
+}
+
+/** The forward product's copy of a weight (packPanels) in f16. */
+export function packHalfPanels(weight: Tensor, panels: Tensor): void {
+  scope(() => {
+    const whole = empty(weight.backend, panels.shape, weight.dtype, "panels");
+    packPanels(weight, whole);
+    writeHalf(whole, panels);
+  });
+}

@@ -1,0 +1,26 @@
+// toHalf     half[i] = x[i] in f16, rounded to nearest; ±∞ where that is not finite, NaN included
+// Work       one invocation a word of two elements. Tensors may be cut anywhere, so a word may have a half that is another
+//            cell's: it keeps that.
+// Memory     x read once, half written once: 6 bytes an element. Bandwidth-bound.
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> half: array<u32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let word = params.halfBase / 2u + flatWorkgroup(group, groups) * 64u + lane;
+  let count = params.rows * params.rowSize;
+  let low = 2u * word - params.halfBase; // wraps around where the first half is another cell's
+  let high = low + 1u;
+  if (low >= count && high >= count) { return; }
+  let kept = half[word];
+  let first = select(kept & 0xffffu, halfOf(x[params.xBase + min(low, count - 1u)]), low < count);
+  let second = select(kept >> 16u, halfOf(x[params.xBase + min(high, count - 1u)]), high < count);
+  half[word] = first | (second << 16u);
+}
+
+/** WGSL leaves open what becomes of numbers past the largest f16, 65504; here they overflow, so that loss scaling finds them. */
+fn halfOf(value: f32) -> u32 {
+  let isLarge = !isFinite(value) || abs(value) >= 65520.0;
+  let sign = (bitcast<u32>(value) >> 16u) & 0x8000u;
+  return select(pack2x16float(vec2f(select(value, 0.0, isLarge), 0.0)) & 0xffffu, sign | 0x7c00u, isLarge);
+}

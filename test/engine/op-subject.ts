@@ -1,0 +1,169 @@
+// An op with the inputs and settings of one case, as `checkOp` runs it on any backend: outputs, and gradients that begin in
+// every way the tape knows.
+
+import { backward, type GradientStore, type Recording, record } from "../../engine/autograd.ts";
+import type { Backend } from "../../engine/backend.ts";
+import { type DType, isFloat, type NumberArray } from "../../engine/dtype.ts";
+import type { Op } from "../../engine/op.ts";
+import { scopeAsync } from "../../engine/scope.ts";
+import { fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../engine/tensor.ts";
+import { normals } from "./normals.ts";
+
+export interface Given {
+  values: ArrayLike<number>;
+  shape: Shape;
+  dtype: DType;
+}
+
+/** How the gradient of an input begins: assigned onto NaN, added onto `before`, or not at all. */
+export type Start = "assigned" | "added" | "unasked";
+export const before = (size: number): Float64Array => normals(99, size);
+
+/** Gradient targets filled beforehand, so that an element that is not written, or not added to, shows. */
+class PreparedStore implements GradientStore {
+  readonly targets = new Map<Tensor, Tensor>();
+  readonly #written = new Set<Tensor>();
+
+  constructor(starts: ReadonlyMap<Tensor, Start>) {
+    for (const [leaf, start] of starts) {
+      if (start === "unasked") continue;
+      const fill = start === "added" ? before(leaf.size) : new Float64Array(leaf.size).fill(Number.NaN);
+      this.targets.set(leaf, fromArray(leaf.backend, fill, leaf.shape, leaf.dtype, "prepared gradient"));
+      if (start === "added") this.#written.add(leaf);
+    }
+  }
+  target(leaf: Tensor): Tensor | undefined {
+    return this.targets.get(leaf);
+  }
+  has(leaf: Tensor): boolean {
+    return this.#written.has(leaf);
+  }
+  mark(leaf: Tensor): void {
+    this.#written.add(leaf);
+  }
+}
+
+export type Values = ReadonlyMap<string, NumberArray>;
+export type Seeds = ReadonlyMap<string, ArrayLike<number>>;
+
+/** An op with inputs and settings: what one case runs, on any backend. */
+export class Subject<I extends string, O extends string, S extends string, Settings> {
+  readonly op: Op<I, O, S, Settings>;
+  readonly given: Readonly<Record<string, Given>>;
+  readonly settings: Settings;
+  /** Inputs that a gradient flows into. */
+  readonly inputs: readonly string[];
+
+  constructor(op: Op<I, O, S, Settings>, given: Readonly<Record<string, Given>>, settings: Settings) {
+    this.op = op;
+    this.given = given;
+    this.settings = settings;
+    const constants: readonly string[] = op.definition.constants ?? [];
+    this.inputs =
+      op.definition.vjp === undefined
+        ? []
+        : Object.keys(given).filter((name) => isFloat(given[name].dtype) && !constants.includes(name));
+  }
+
+  /** The same with other values. */
+  with(values: Readonly<Record<string, ArrayLike<number>>>): Subject<I, O, S, Settings> {
+    const moved = Object.entries(values).map(([name, own]): [string, Given] => [
+      name,
+      { ...this.given[name], values: own },
+    ]);
+    return new Subject(this.op, { ...this.given, ...Object.fromEntries(moved) }, this.settings);
+  }
+
+  /** Shapes of the outputs, as the op's rule has them. */
+  shapes(): Readonly<Record<string, Shape>> {
+    const shapes = Object.fromEntries(Object.entries(this.given).map(([name, { shape }]) => [name, shape]));
+    return this.op.definition.shapes(shapes as { [K in I]: Shape }, this.settings);
+  }
+
+  /** Elements of all inputs. */
+  get cost(): number {
+    return Object.values(this.given).reduce((size, { shape }) => size + sizeOf(shape), 1);
+  }
+
+  /** Inputs on a backend, floats in `dtype`; those that `shared` names are one tensor. */
+  tensors(backend: Backend, dtype: DType, shared: readonly string[] = []): { [K in I]: Tensor | null } {
+    const inputs = {} as { [K in I]: Tensor | null };
+    for (const optional of this.op.definition.optional ?? []) inputs[optional] = null;
+    let one: Tensor | undefined;
+    for (const [name, { values, shape, dtype: own }] of Object.entries(this.given)) {
+      const isShared = shared.includes(name);
+      const tensor =
+        (isShared ? one : undefined) ?? fromArray(backend, values, shape, isFloat(own) ? dtype : own, name);
+      tensor.requiresGradient = this.inputs.includes(name);
+      if (isShared) one = tensor;
+      inputs[name as I] = tensor;
+    }
+    return inputs;
+  }
+
+  run(inputs: { [K in I]: Tensor | null }): Record<string, Tensor> {
+    return this.op(inputs, this.settings);
+  }
+
+  /** Outputs, without a tape. */
+  async outputs(backend: Backend, dtype: DType): Promise<Map<string, NumberArray>> {
+    return scopeAsync(async () => named(this.run(this.tensors(backend, dtype))));
+  }
+
+  /** Gradients of one run, one map for each pair of upstream gradients and how gradients begin. */
+  async gradients(
+    backend: Backend,
+    dtype: DType,
+    passes: readonly { seeds: Seeds; starts: ReadonlyMap<string, Start> }[],
+    shared: readonly string[] = [],
+  ): Promise<{ outputs: Values; gradients: Values[] }> {
+    return scopeAsync(async () => {
+      const inputs = this.tensors(backend, dtype, shared);
+      const recording = record(() => this.run(inputs));
+      const gradients: Values[] = [];
+      for (const { seeds, starts } of passes)
+        gradients.push(
+          await gradientsOf(
+            recording,
+            [...seeds].map(([name, values]) => [recording.result[name], values]),
+            inputs,
+            starts,
+          ),
+        );
+      return { outputs: await named(recording.result), gradients };
+    });
+  }
+}
+
+async function named(tensors: Readonly<Record<string, Tensor>>): Promise<Map<string, NumberArray>> {
+  const values = await readTensors(Object.values(tensors));
+  return new Map(Object.keys(tensors).map((name, i) => [name, values[i]]));
+}
+
+/** One backward pass. Inputs that are one tensor begin, and end, as one. */
+export function gradientsOf(
+  recording: Recording<unknown>,
+  seeds: readonly (readonly [Tensor, ArrayLike<number>])[],
+  inputs: Readonly<Record<string, Tensor | null>>,
+  starts: ReadonlyMap<string, Start>,
+): Promise<Map<string, NumberArray>> {
+  return scopeAsync(async () => {
+    const leaves = new Map<string, Tensor>();
+    for (const [name, start] of starts) {
+      const leaf = inputs[name];
+      if (leaf !== null && start !== "unasked") leaves.set(name, leaf);
+    }
+    const store = new PreparedStore(new Map([...leaves].map(([name, leaf]) => [leaf, starts.get(name) ?? "unasked"])));
+    const tensors = new Map(
+      seeds.map(([output, values]) => [
+        output,
+        fromArray(output.backend, values, output.shape, output.dtype, "upstream gradient"),
+      ]),
+    );
+    backward(recording, tensors, store);
+    const targets = Object.fromEntries(
+      [...leaves].map(([name, leaf]): [string, Tensor] => [name, store.target(leaf) ?? leaf]),
+    );
+    return named(targets);
+  });
+}
