@@ -1,7 +1,7 @@
 // Root-mean-square normalisation.
 //
 // The sum over a row has one of two orders, fixed for an adapter: on software drivers one invocation takes a whole row,
-// columns ascending (there lanes of one row would only wait for one another); elsewhere a workgroup takes a row, each of
+// columns ascending (there lanes of one row would only wait for one another), four at a time where rows are whole fours; elsewhere a workgroup takes a row, each of
 // LANES invocations every LANES-th column, then a tree.
 import { shouldRecord } from "../autograd.ts";
 import { defineKernel } from "../kernel.ts";
@@ -17,6 +17,11 @@ import * as cpu from "./norm.cpu.ts";
 /** Rows of a workgroup where an invocation takes a row. */
 const rowsPerWorkgroup = 64;
 
+/** A kernel that goes along rows number by number, and one that takes four at a time, to the same bits. */
+function inEitherWidth<K>(define: (ending: "" | "Fours", inOrder: string) => K): { ones: K; fours: K } {
+  return { ones: define("", "in-order"), fours: define("Fours", "in-order-fours") };
+}
+
 const forward = {
   axes: { rows: "map" },
   bindings: {
@@ -28,13 +33,15 @@ const forward = {
   params: { width: "u32", eps: "f32" },
   cpu: cpu.rmsNorm,
 } as const;
-const forwardByRow = defineKernel({
-  ...forward,
-  name: "rmsNorm",
-  wgsl: new URL("./norm.wgsl", import.meta.url),
-  uses: ["flat-workgroup"],
-  workgroups: ({ rows }) => [Math.ceil(rows / rowsPerWorkgroup)],
-});
+const forwardByRow = inEitherWidth((ending, inOrder) =>
+  defineKernel({
+    ...forward,
+    name: `rmsNorm${ending}`,
+    wgsl: new URL("./norm.wgsl", import.meta.url),
+    uses: ["flat-workgroup", inOrder],
+    workgroups: ({ rows }) => [Math.ceil(rows / rowsPerWorkgroup)],
+  }),
+);
 const forwardByTree = defineKernel({
   ...forward,
   name: "rmsNormTree",
@@ -56,13 +63,15 @@ const backwardX = {
   params: { width: "u32" },
   cpu: cpu.rmsNormBackward,
 } as const;
-const backwardByRow = defineKernel({
-  ...backwardX,
-  name: "rmsNormBackward",
-  wgsl: new URL("./norm-backward.wgsl", import.meta.url),
-  uses: ["flat-workgroup"],
-  workgroups: ({ rows }) => [Math.ceil(rows / rowsPerWorkgroup)],
-});
+const backwardByRow = inEitherWidth((ending, inOrder) =>
+  defineKernel({
+    ...backwardX,
+    name: `rmsNormBackward${ending}`,
+    wgsl: new URL("./norm-backward.wgsl", import.meta.url),
+    uses: ["flat-workgroup", inOrder],
+    workgroups: ({ rows }) => [Math.ceil(rows / rowsPerWorkgroup)],
+  }),
+);
 const backwardByTree = defineKernel({
   ...backwardX,
   name: "rmsNormBackwardTree",
@@ -92,12 +101,17 @@ const weightTermsKernel = defineKernel({
   workgroups: ({ rows, width }, constants) => elementWorkgroups(rows * width, constants),
 });
 
-function isSoftware({ backend }: Tensor): boolean {
-  return backend.style === "lavapipe" || backend.style === "swiftshader";
+/** The kernel for an adapter and for where the rows of these tensors lie. */
+function choose<K>(byRow: { ones: K; fours: K }, byTree: K, x: Tensor, ...others: readonly Tensor[]): K {
+  const { style } = x.backend;
+  if (style !== "lavapipe" && style !== "swiftshader") return byTree;
+  const bases = [x, ...others].flatMap(({ segments }) => segments.map(({ base }) => base));
+  return [x.rowSize, ...bases].every((place) => place % 4 === 0) ? byRow.fours : byRow.ones;
 }
 
 function normalise(runKernel: Run, x: Tensor, weight: Tensor, y: Tensor, inverseRms: Tensor, eps: number): void {
-  runKernel(isSoftware(x) ? forwardByRow : forwardByTree, { x, weight, y, inverseRms }, { width: x.rowSize, eps });
+  const kernel = choose(forwardByRow, forwardByTree, x, weight, y);
+  runKernel(kernel, { x, weight, y, inverseRms }, { width: x.rowSize, eps });
 }
 
 /** The op below `rmsNorm`, for plain weights. */
@@ -113,8 +127,10 @@ export const rmsNormOp = defineOp<"x" | "weight", "y", "inverseRms", { eps: numb
   // dx = r · (dy·w − x · r² · mean(dy·w·x)),  dw = Σ_rows dy · x · r,  with r = inverseRms
   vjp: (runKernel, { x, weight, inverseRms }, { y: dy }, d) => {
     const width = x.rowSize;
-    if (d.x)
-      runKernel(isSoftware(x) ? backwardByRow : backwardByTree, { dy, x, weight, inverseRms, dx: d.x }, { width });
+    if (d.x) {
+      const kernel = choose(backwardByRow, backwardByTree, x, dy, weight, d.x.tensor);
+      runKernel(kernel, { dy, x, weight, inverseRms, dx: d.x }, { width });
+    }
     const target = d.weight;
     if (target === undefined) return;
     scope(() => {

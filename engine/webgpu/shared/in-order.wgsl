@@ -1,0 +1,6 @@
+// A sum of products that goes on number by number, in the order of columns: vectors of one number.
+alias Vector = f32;
+const WIDTH = 1u;
+fn addProducts(a: Vector, b: Vector, sum: f32) -> f32 {
+  return fma(a, b, sum);
+}
