@@ -166,6 +166,28 @@ const packKernel = defineKernel({
   },
 });
 
+const packFoursKernel = defineKernel({
+  name: "packPanelsFours",
+  axes: { outputs: "map", panels: "map" },
+  bindings: { weight: { access: "read", axis: "outputs" }, panels: { access: "write", axis: "panels" } },
+  params: { width: "u32" },
+  cpu: cpu.packPanels,
+  wgsl: new URL("./pack-fours.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  workgroups: ({ outputs, outputsStart, panels, panelsStart, width }) => {
+    const shares =
+      Math.min(outputsStart + outputs, (panelsStart + panels) * 8) > Math.max(outputsStart, panelsStart * 8);
+    return [shares ? Math.ceil((panels * width) / 4 / 64) : 0];
+  },
+});
+
+/** Whether a weight and its panels begin and are cut at multiples of four numbers, and the weight between panels. */
+function isPackedInFours(weight: Tensor, panels: Tensor): boolean {
+  if (weight.rowSize % 4 !== 0) return false;
+  if ([weight, panels].some(({ segments }) => segments.some(({ base }) => base % 4 !== 0))) return false;
+  return weight.segments.slice(0, -1).every(({ rows }) => rows % 8 === 0);
+}
+
 /** Shape of the forward product's copy of a weight [outputs, inputs]. */
 export function panelShape(outputs: number, inputs: number): readonly [number, number, 8] {
   return [Math.ceil(outputs / 8), inputs, 8];
@@ -180,7 +202,7 @@ export function panelShape(outputs: number, inputs: number): readonly [number, n
 export function packPanels(weight: Tensor, panels: Tensor): void {
   const [outputs, inputs] = weight.shape;
   expectShape("packPanels: panels", panels.shape, panelShape(outputs, inputs), `weight is [${weight.shape}].`);
-  run(packKernel, { weight, panels }, { width: inputs });
+  run(isPackedInFours(weight, panels) ? packFoursKernel : packKernel, { weight, panels }, { width: inputs });
 }
 
 /**
