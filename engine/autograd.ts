@@ -28,6 +28,11 @@ export function recordNode(node: Node): void {
   tape?.push(node);
 }
 
+/** Whether a tape listens, so that what ops make is kept for a backward pass. */
+export function isRecording(): boolean {
+  return tape !== null;
+}
+
 /** Runs `body` without recording. */
 export function noGradient<T>(body: () => T): T {
   const outer = tape;
@@ -242,12 +247,12 @@ export function record<T>(body: () => T): Recording<T> {
 }
 
 /**
- * Gradient checkpointing: runs `body(x)` now without keeping what it makes inside, and once more in the backward pass.
- * `body` must give the same result both times. Parameters inside are leaves and receive their gradients as usual.
+ * Gradient checkpointing: runs `body(x)` now without keeping what it makes inside, and once more in the backward pass (without
+ * a tape there is none). `body` must give the same result both times. Parameters inside are leaves and receive their gradients as usual.
  * @returns y, the one output
  */
 export function recompute(name: string, x: Tensor, body: (x: Tensor) => Tensor): Tensor {
-  if (tape === null) return body(x);
+  if (tape === null) return scope(() => body(x));
   const y = noGradient(() => scope(() => body(x)));
   recordNode({
     name,

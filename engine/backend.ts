@@ -10,8 +10,8 @@ export interface BufferHandle {
 
 export interface Dispatch {
   kernel: AnyKernel;
-  /** In the order of the kernel's bindings. `base` counts elements. */
-  buffers: readonly { buffer: BufferHandle; base: number }[];
+  /** In the order of the kernel's bindings. `base` counts elements, `length` those that the cell has of the tensor. */
+  buffers: readonly { buffer: BufferHandle; base: number; length: number }[];
   /** Every entry of the parameter block, by name. */
   params: Record<string, number>;
   constants: Constants;
@@ -37,6 +37,8 @@ export interface BackendStatistics {
   encodeMs: number;
   waitMs: number;
   pipelines: number;
+  /** Kept for work that binds the same buffers again; on a GPU only. */
+  bindGroups?: number;
 }
 
 export interface Backend {
@@ -55,6 +57,8 @@ export interface Backend {
   /** Copies out `length` elements of each range, after all work given so far. Throws what that work did wrong. */
   read(ranges: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[]): Promise<NumberArray[]>;
   dispatch(work: Dispatch): void;
+  /** Names what follows, for traces (FOOTHOLD_TRACE). */
+  phase?(name: string): void;
   /** Hands over the work given so far without waiting for it. */
   flush(): void;
   /** Waits for all work given so far. */

@@ -1,6 +1,15 @@
 // The engine's public face: all that the floors above may use.
 
-export { backward, GradientMap, type GradientStore, noGradient, recompute, record, reshape } from "./autograd.ts";
+export {
+  backward,
+  GradientMap,
+  type GradientStore,
+  isRecording,
+  noGradient,
+  recompute,
+  record,
+  reshape,
+} from "./autograd.ts";
 export type { Backend, BackendStatistics } from "./backend.ts";
 export { CpuBackend } from "./cpu/backend.ts";
 export type { DType, NumberArray } from "./dtype.ts";
@@ -17,6 +26,7 @@ export { head } from "./ops/head.ts";
 export { klAndScore } from "./ops/kl-divergence.ts";
 export { appendToCache } from "./ops/kv-append.ts";
 export { linear } from "./ops/linear.ts";
+export { preferredTiles, preferTiles, sumOrder, type TilePlan } from "./ops/matmul-tiles.ts";
 export { rmsNorm } from "./ops/norm.ts";
 export { norm, normOfDirection } from "./ops/norms.ts";
 export { perturbFromDirections, perturbIntoSlot } from "./ops/perturb.ts";
@@ -39,7 +49,9 @@ export {
   type Weights,
   type WeightTensors,
 } from "./parameters.ts";
+export { PlanningBackend, spareLabel } from "./planning-backend.ts";
 export { directionNormals, keyOf, philox, wordsOf } from "./random.ts";
 export { run } from "./run.ts";
 export { keep, scope, scopeAsync } from "./scope.ts";
 export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";
+export { tilePlanSchema } from "./webgpu/tune.ts";

@@ -5,12 +5,19 @@ import { AdapterError } from "./errors.ts";
 import { captureNativeStderr } from "./host/native-stderr.ts";
 import { type AdapterInfo, openAdapter, whyNoAdapter } from "./webgpu/adapter.ts";
 import { WebGpuBackend } from "./webgpu/backend.ts";
+import { isTracing } from "./webgpu/timing.ts";
+import { tuneTiles } from "./webgpu/tune.ts";
 
 export interface BackendOptions {
   /** "auto": WebGPU where there is an adapter, else plain TypeScript. */
   backend?: "auto" | "webgpu" | "cpu";
   /** See openAdapter. */
   adapter?: string;
+  /**
+   * Whether products take the tiles that are fastest on this machine, measured once for each adapter and driver (webgpu/tune.ts):
+   * on, off, or auto: on a GPU only, since what suits the software drivers is known. It changes no bit of a result. Default off.
+   */
+  tune?: "auto" | "on" | "off";
   /** Lower the buffer limit, bytes: tests force tensors into segments with it. */
   maxBufferBytes?: number;
 }
@@ -19,47 +26,59 @@ export interface OpenedBackend {
   backend: Backend;
   /** null for the plain backend. */
   adapter: AdapterInfo | null;
+  /** Whether it computes with f16 by itself (shader-f16): what mixed precision asks for. */
+  hasHalf: boolean;
   /** What would be faster here, and how to get it; null when nothing would. */
   fasterHint: string | null;
 }
 
 /** @throws AdapterError when WebGPU, or a named adapter, was asked for and cannot be had */
 export async function openBackend(options: BackendOptions = {}): Promise<OpenedBackend> {
-  const { backend = "auto", maxBufferBytes } = options;
+  const { backend = "auto", tune = "off", maxBufferBytes } = options;
   const plain = (hint: string): OpenedBackend => ({
     backend: new CpuBackend({ maxBufferBytes }),
     adapter: null,
+    hasHalf: false,
     fasterHint: hint,
   });
   if (backend === "cpu") return plain("Any WebGPU adapter would be faster (--backend auto).");
-  const opened = await openAdapter({ adapter: options.adapter });
-  if (opened === null) {
+  // Dawn rounds timestamps to a tenth of a millisecond, in which several kernels run.
+  const disabledToggles = isTracing() ? ["timestamp_quantization"] : [];
+  const found = await openAdapter({ adapter: options.adapter, disabledToggles });
+  if (found === null) {
     if (backend === "webgpu")
       throw new AdapterError(
         `--backend webgpu: no adapter was found: ${whyNoAdapter()}. Install a Vulkan driver, or run with --backend cpu.`,
       );
     return plain(`No WebGPU adapter was found (${whyNoAdapter()}).`);
   }
-  const { adapter, info } = opened;
+  const { adapter, info } = found;
   const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
   // Dawn remarks on limits that it lowered; nobody can act on that.
   const { value } = captureNativeStderr(() =>
     adapter.requestDevice({
       label: "foothold",
       requiredLimits: { maxBufferSize, maxStorageBufferBindingSize },
-      requiredFeatures: adapter.features.has("subgroups") ? ["subgroups"] : [],
+      requiredFeatures: wantedFeatures().filter((feature) => adapter.features.has(feature)),
     }),
   );
   const device = await value;
+  const opened = new WebGpuBackend(device, {
+    description: `${info.name}, ${info.driver}`,
+    style: styleOf(adapter, info),
+    maxBufferBytes,
+  });
+  if (tune === "on" || (tune === "auto" && info.kind === "hardware")) await tuneTiles(opened);
   return {
-    backend: new WebGpuBackend(device, {
-      description: `${info.name}, ${info.driver}`,
-      style: styleOf(adapter, info),
-      maxBufferBytes,
-    }),
+    backend: opened,
     adapter: info,
+    hasHalf: adapter.features.has("shader-f16"),
     fasterHint: info.fasterHint,
   };
+}
+
+function wantedFeatures(): GPUFeatureName[] {
+  return isTracing() ? ["subgroups", "timestamp-query"] : ["subgroups"];
 }
 
 /** The styles of the software drivers promise their usual subgroups: 8 invocations on lavapipe, 4 on SwiftShader. */

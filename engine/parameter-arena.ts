@@ -6,11 +6,12 @@
 // are placed like tensors of their own. What lies between tensors is zero in every arena and stays so.
 import type { GradientStore } from "./autograd.ts";
 import type { Backend, BackendLimits } from "./backend.ts";
-import { bytesPerElement, type NumberArray } from "./dtype.ts";
+import { bytesPerElement, type DType, type NumberArray } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
 import { fillKernel } from "./ops/accumulate.ts";
+import { packHalfPanels, writeHalf } from "./ops/half.ts";
 import { packPanels, panelShape } from "./ops/matmul.ts";
-import type { Parameter } from "./parameters.ts";
+import type { HalfCopies, Parameter } from "./parameters.ts";
 import { run } from "./run.ts";
 import { keep } from "./scope.ts";
 import { empty, type Shape, Storage, segmentRows, sizeOf, Tensor } from "./tensor.ts";
@@ -19,6 +20,8 @@ export interface ArenaEntry {
   readonly shape: Shape;
   /** Whether this matrix [out, in] owns a copy in panels, the layout that the forward product reads. */
   readonly forwardCopy: boolean;
+  /** Whether it owns two copies in f16 instead, the layouts of all products: for linear layers only. Default false. */
+  readonly halfCopies?: boolean;
 }
 
 export interface ArenaOptions {
@@ -57,8 +60,9 @@ export function arenaMemory(
   const bytes = layOut(backend.limits, entries, dtype).lengths.reduce((sum, n) => sum + n, 0) * bytesPerElement[dtype];
   const parts = partsOf(options);
   let copies = 0;
-  for (const { shape, forwardCopy } of entries.values())
-    if (forwardCopy) copies += sizeOf(panelShape(shape[0], shape[1])) * bytesPerElement[dtype];
+  for (const { shape, forwardCopy, halfCopies = false } of entries.values())
+    if (halfCopies) copies += (sizeOf(panelShape(shape[0], shape[1])) + sizeOf(shape)) * bytesPerElement.f16;
+    else if (forwardCopy) copies += sizeOf(panelShape(shape[0], shape[1])) * bytesPerElement[dtype];
   return {
     values: bytes,
     gradients: parts.includes("gradients") ? bytes : 0,
@@ -99,8 +103,8 @@ export class ParameterArena {
     this.backend = backend;
     this.dtype = dtype;
     this.names = [...entries.keys()];
-    for (const [name, { shape, forwardCopy }] of entries)
-      if (forwardCopy && shape.length !== 2)
+    for (const [name, { shape, forwardCopy, halfCopies = false }] of entries)
+      if ((forwardCopy || halfCopies) && shape.length !== 2)
         throw new ShapeError(
           `ParameterArena: ${name}: only a matrix [out, in] has a copy for the forward product, this is [${shape}]`,
         );
@@ -110,13 +114,18 @@ export class ParameterArena {
 
     const isFollowed = this.#arenas.has("gradients");
     const nameOf = new Map<Tensor, string>();
-    for (const [name, { shape, forwardCopy }] of entries) {
+    for (const [name, { shape, forwardCopy, halfCopies = false }] of entries) {
       const tensor = this.value(name);
       tensor.requiresGradient = isFollowed;
       nameOf.set(tensor, name);
-      const panels = forwardCopy ? keep(empty(backend, panelShape(shape[0], shape[1]), dtype, `${name}.panels`)) : null;
-      this.#parameters.set(name, { kind: "tensor", tensor, panels });
-      if (panels !== null) this.#staleCopies.add(name);
+      const copy = (of: Shape, type: DType, label: string): Tensor =>
+        keep(empty(backend, of, type, `${name}.${label}`));
+      const panels = forwardCopy && !halfCopies ? copy(panelShape(shape[0], shape[1]), dtype, "panels") : null;
+      const half: HalfCopies | undefined = halfCopies
+        ? { rows: copy(shape, "f16", "rows"), panels: copy(panelShape(shape[0], shape[1]), "f16", "panels") }
+        : undefined;
+      this.#parameters.set(name, { kind: "tensor", tensor, panels, half });
+      if (panels !== null || half !== undefined) this.#staleCopies.add(name);
     }
     this.gradients = {
       target: (leaf) => {
@@ -126,11 +135,11 @@ export class ParameterArena {
       has: (leaf) => this.#written.has(leaf),
       mark: (leaf) => void this.#written.add(leaf),
     };
-    this.refreshCopies();
   }
 
-  /** The parameter as ops take it: the value and its copy for the forward product, where it has one. */
+  /** The parameter as ops take it: the value and its copy for the forward product, where it has one, up to date. */
   get(name: string): Parameter {
+    if (this.#staleCopies.has(name)) this.refreshCopies();
     const found = this.#parameters.get(name);
     if (found === undefined) throw new Error(`ParameterArena: there is no tensor "${name}"`);
     return found;
@@ -181,7 +190,7 @@ export class ParameterArena {
         `ParameterArena: ${name}: expected ${tensor.size} elements for [${tensor.shape}], got ${values.length}`,
       );
     tensor.write(values);
-    if (part === "values" && this.#parameters.get(name)?.panels) this.#staleCopies.add(name);
+    if (part === "values" && this.#hasCopies(name)) this.#staleCopies.add(name);
   }
 
   /** Reads tensors into host memory (all, unless names are given), as f32. */
@@ -226,16 +235,25 @@ export class ParameterArena {
   /** Brings the copies for the forward product up to date with what was loaded. */
   refreshCopies(): void {
     for (const name of this.#staleCopies) {
-      const { tensor, panels } = this.#parameters.get(name) ?? {};
+      const { tensor, panels, half } = this.#parameters.get(name) ?? {};
       if (tensor !== undefined && panels) packPanels(tensor, panels);
+      if (tensor !== undefined && half) {
+        writeHalf(tensor, half.rows);
+        packHalfPanels(tensor, half.panels);
+      }
     }
     this.#staleCopies.clear();
   }
 
   /** To be called by what wrote the value buffers as a whole: brings all copies up to date. */
   valuesChanged(): void {
-    for (const [name, { panels }] of this.#parameters) if (panels !== null) this.#staleCopies.add(name);
+    for (const name of this.names) if (this.#hasCopies(name)) this.#staleCopies.add(name);
     this.refreshCopies();
+  }
+
+  #hasCopies(name: string): boolean {
+    const { panels, half } = this.#parameters.get(name) ?? {};
+    return Boolean(panels ?? half);
   }
 
   memory(): ArenaMemory {
@@ -244,7 +262,8 @@ export class ParameterArena {
 
   free(): void {
     for (const { storage } of this.#arenas.values()) storage.free();
-    for (const { panels } of this.#parameters.values()) panels?.free();
+    for (const { panels, half } of this.#parameters.values())
+      for (const copy of [panels, half?.rows, half?.panels]) copy?.free();
   }
 
   #arena(part: ArenaPart): Arena {

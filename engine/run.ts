@@ -98,12 +98,12 @@ export function run<
       const interval = binding.axis === undefined ? undefined : cell.get(binding.axis);
       if (interval === undefined) {
         values[`${name}Base`] = tensor.segments[0].base;
-        return { buffer: tensor.segments[0].buffer, base: tensor.segments[0].base };
+        return { buffer: tensor.segments[0].buffer, base: tensor.segments[0].base, length: tensor.size };
       }
       const index = segmentOf(starts, interval.start);
       const base = tensor.segments[index].base + (interval.start - starts[index]) * tensor.rowSize;
       values[`${name}Base`] = base;
-      return { buffer: tensor.segments[index].buffer, base };
+      return { buffer: tensor.segments[index].buffer, base, length: interval.count * tensor.rowSize };
     });
     const own = kernel.form === undefined ? constants : { ...constants, ...kernel.form(values, backend.style) };
     backend.dispatch({ kernel, buffers, params: values, constants: own });

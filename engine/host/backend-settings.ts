@@ -14,4 +14,10 @@ export const backendSettings = {
     changes: "free",
     meaning: "which adapter: auto, hardware, lavapipe, swiftshader, or a part of its name",
   }),
+  tune: choice({
+    default: "auto",
+    options: ["auto", "on", "off"],
+    changes: "free",
+    meaning: "measure which matrix kernels are fastest on this adapter, once, and remember it; auto: on GPUs only",
+  }),
 } as const;

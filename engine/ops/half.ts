@@ -15,20 +15,35 @@ const toHalfKernel = defineKernel({
   params: { rowSize: "u32" },
   cpu: cpu.toHalf,
   wgsl: new URL("./half.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "is-finite"],
+  uses: ["flat-workgroup", "halves"],
   // One word more, since a cell may begin and end in the middle of one.
   workgroups: ({ rows, rowSize }) => [rows * rowSize === 0 ? 0 : Math.ceil((rows * rowSize + 2) / 2 / 64)],
 });
 
+const toHalfFoursKernel = defineKernel({
+  name: "toHalfFours",
+  axes: { rows: "map" },
+  bindings: { x: { access: "read", axis: "rows" }, half: { access: "write", axis: "rows" } },
+  params: { rowSize: "u32" },
+  cpu: cpu.toHalf,
+  wgsl: new URL("./half-fours.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "halves"],
+  constants: { LANES: 64, ROUNDS: 4 },
+  workgroups: ({ rows, rowSize }) => [Math.ceil((rows * rowSize) / 4 / 256)],
+});
+
 /**
- * half = x, rounded to nearest; numbers past 65504 and those that are not finite become infinite.
+ * half = x, rounded to nearest; numbers from 65520 on and those that are not finite become infinite.
  * @param x     f32 (or f64 on the plain backend)
  * @param half  f16, of the same shape, written
  * @throws ShapeError when half is of another shape
  */
 export function writeHalf(x: Tensor, half: Tensor): void {
   expectShape("toHalf: half", half.shape, x.shape, "It is a copy of x.");
-  run(toHalfKernel, { x, half }, { rowSize: x.rowSize });
+  const inFours =
+    x.rowSize % 4 === 0 && [x, half].every(({ segments }) => segments.every(({ base }) => base % 4 === 0));
+  if (inFours) run(toHalfFoursKernel, { x, half }, { rowSize: x.rowSize });
+  else run(toHalfKernel, { x, half }, { rowSize: x.rowSize });
 }
 
 /** A new tensor of the innermost scope: x in f16 (writeHalf). */

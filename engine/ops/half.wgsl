@@ -12,15 +12,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let low = 2u * word - params.halfBase; // wraps around where the first half is another cell's
   let high = low + 1u;
   if (low >= count && high >= count) { return; }
-  let kept = half[word];
-  let first = select(kept & 0xffffu, halfOf(x[params.xBase + min(low, count - 1u)]), low < count);
-  let second = select(kept >> 16u, halfOf(x[params.xBase + min(high, count - 1u)]), high < count);
-  half[word] = first | (second << 16u);
-}
-
-/** WGSL leaves open what becomes of numbers past the largest f16, 65504; here they overflow, so that loss scaling finds them. */
-fn halfOf(value: f32) -> u32 {
-  let isLarge = !isFinite(value) || abs(value) >= 65520.0;
-  let sign = (bitcast<u32>(value) >> 16u) & 0x8000u;
-  return select(pack2x16float(vec2f(select(value, 0.0, isLarge), 0.0)) & 0xffffu, sign | 0x7c00u, isLarge);
+  let own = halvesOf(vec2f(x[params.xBase + min(low, count - 1u)], x[params.xBase + min(high, count - 1u)]));
+  let mask = select(0u, 0xffffu, low < count) | select(0u, 0xffff0000u, high < count);
+  half[word] = (own & mask) | (half[word] & ~mask);
 }

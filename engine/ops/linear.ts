@@ -68,6 +68,14 @@ function halfOf(x: Tensor): Tensor {
   return made;
 }
 
+export interface LinearOptions {
+  /**
+   * Nothing but linear layers reads x, in the backward pass neither, and this is the last of them: in mixed precision x itself
+   * is then freed, and its copy kept. Default false.
+   */
+  isLastReader?: boolean;
+}
+
 /**
  * y = x · Wᵀ + b. Gradients flow into x, W and b of plain weights; perturbed weights (slots) are forward only.
  * @param x       [..., C] f32
@@ -77,11 +85,19 @@ function halfOf(x: Tensor): Tensor {
  * @returns       [..., O]
  * @throws ShapeError when weight is not [O, C] or bias not [O]
  */
-export function linear(x: Tensor, weight: Parameter, bias: Parameter | null, rows: BatchRows): Tensor {
+export function linear(
+  x: Tensor,
+  weight: Parameter,
+  bias: Parameter | null,
+  rows: BatchRows,
+  options: LinearOptions = {},
+): Tensor {
   if (weight.kind === "tensor" && bias?.kind !== "slots") {
     const given = { x, weight: weight.tensor, bias: bias?.tensor ?? null };
     if (weight.half === undefined) return linearOp({ ...given, panels: weight.panels }, {}).y;
-    return mixedLinearOp({ ...given, ...weight.half, xHalf: halfOf(x) }, {}).y;
+    const { y } = mixedLinearOp({ ...given, ...weight.half, xHalf: halfOf(x) }, {});
+    if (options.isLastReader) x.free();
+    return y;
   }
   if (shouldRecord([x])) throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
   const y = empty(

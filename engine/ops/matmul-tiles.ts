@@ -7,6 +7,9 @@
 import type { Backend } from "../backend.ts";
 import type { Constants } from "../kernel.ts";
 
+/** What provenance calls the order of every product's sums; a tile that summed otherwise would be of another. */
+export const sumOrder = "one f32 accumulator, k ascending";
+
 export const tileNames = ["register", "broadcast", "vector", "thin", "quad", "workgroup"] as const;
 export type TileName = (typeof tileNames)[number];
 export type Product = "forward" | "input" | "weight";
@@ -15,7 +18,7 @@ export type OperandType = "f32" | "f16";
 /** A tile and the constants that make a form of it. */
 export interface TileForm {
   readonly tile: TileName;
-  readonly constants: Constants;
+  readonly constants: Readonly<Record<string, number>>;
 }
 
 export interface Tile {
@@ -100,13 +103,13 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   },
 };
 
-/** Row counts that share a tile: those up to 1, 4, 15, and all above. */
-const rowClasses = [1, 4, 15, Number.POSITIVE_INFINITY] as const;
+/** Row counts that share a tile: those up to 1, 4, 8, and all above. */
+export const rowClasses = [1, 4, 8, Number.POSITIVE_INFINITY] as const;
 
 /** What a plan decides for: a product with so many rows. Where an operand is not in fours, the adapter's own rule decides. */
 export function shapeClass(product: Product, operands: OperandType, rows: number): string {
   const index = rowClasses.findIndex((most) => rows <= most);
-  return `${product} ${operands} ${["1 row", "2-4 rows", "5-15 rows", "16 rows or more"][index]}`;
+  return `${product} ${operands} ${["1 row", "2-4 rows", "5-8 rows", "9 rows or more"][index]}`;
 }
 
 /** A tile for each shape class that it names. */
@@ -149,9 +152,10 @@ function ownTile(
   switch (style) {
     case "lavapipe":
       if (isThin) return thin(8);
-      if (inFours && rows > 15) return { tile: "vector", constants: {} };
+      if (inFours && rows > 8) return { tile: "vector", constants: {} };
       return { tile: "broadcast", constants: { ROWS: rows <= 16 ? 1 : 4 } };
     case "swiftshader":
+      if (isThin && rows === 1) return thin(8);
       return { tile: operands === "f32" ? "quad" : "register", constants: {} };
     case "gpu":
       if (isThin) return thin(32);

@@ -28,26 +28,48 @@ export class Pipelines {
   readonly #pipelines = new Map<string, GPUComputePipeline>();
   readonly #groups = new Map<string, GPUBindGroup>();
   readonly #groupsOfBuffer = new Map<number, Set<string>>();
+  readonly #onFailure: ((kernel: string, message: string) => void) | null;
 
-  constructor(device: GPUDevice, uniforms: GPUBuffer) {
+  /** @param onFailure  told, some time later, which kernel did not compile and why; without it an error scope of the caller is */
+  constructor(
+    device: GPUDevice,
+    uniforms: GPUBuffer,
+    onFailure: ((kernel: string, message: string) => void) | null = null,
+  ) {
     this.#device = device;
     this.#uniforms = uniforms;
+    this.#onFailure = onFailure;
   }
 
   get count(): number {
     return this.#pipelines.size;
   }
 
+  get groupCount(): number {
+    return this.#groups.size;
+  }
+
   pipeline(kernel: AnyKernel, constants: Constants): GPUComputePipeline {
     const key = `${kernel.name} ${JSON.stringify(constants)}`;
     const found = this.#pipelines.get(key);
     if (found !== undefined) return found;
+    const onFailure = this.#onFailure;
+    // A driver that fails on a valid shader gives an error of the other kind.
+    if (onFailure !== null) for (const kind of ["internal", "validation"] as const) this.#device.pushErrorScope(kind);
     const module = this.#device.createShaderModule({ label: key, code: composeWgsl(kernel, constants) });
     const pipeline = this.#device.createComputePipeline({
       label: key,
       layout: this.#layout(kernel).pipeline,
       compute: { module, entryPoint: "main" },
     });
+    if (onFailure !== null)
+      for (let kinds = 2; kinds > 0; kinds--)
+        this.#device.popErrorScope().then(
+          (error) => {
+            if (error !== null) onFailure(kernel.name, error.message);
+          },
+          () => {}, // The device was lost, which is reported by itself.
+        );
     this.#pipelines.set(key, pipeline);
     return pipeline;
   }

@@ -29,7 +29,7 @@ export interface Differentiable {
 
 /** Elements × cost up to which every element is checked: half a second of plain loops. */
 const everyElementBudget = 2 ** 19;
-const edgeBudget = 2 ** 20;
+const edgeBudget = 2 ** 19;
 const randomDirections = 4;
 /** Points drawn in search of one without a kink. */
 const mostDraws = 8;

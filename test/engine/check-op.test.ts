@@ -226,6 +226,19 @@ describe("engine/check-op", (test) => {
     ...["weighed: z: index 198 of 198 elements"],
   );
 
+  test("finds elements that the device writes beyond a gradient's end", () => {
+    const vjp: Vjp = (run, { x, w }, { y: dy, z: dz }, d, { isAbsolute }) => {
+      const discard = () => ({ tensor: empty(x.backend, x.shape, x.dtype), add: false });
+      const rowSize = x.rowSize + (onDevice(x) ? 1 : 0);
+      run(
+        backwardKernel,
+        { dy, dz, x, w, dx: d.x ?? discard(), dw: d.w ?? discard() },
+        { rowSize, isAbsolute, wrong: nowhere },
+      );
+    };
+    return throwsMessage(() => check(weighed({ vjp }), { small }), "dx: element 201 was written, of 201");
+  });
+
   test("finds buffers that are left behind", async () => {
     const left: Tensor[] = [];
     const forward: Definition["forward"] = (run, inputs, outputs, settings) => {

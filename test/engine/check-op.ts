@@ -1,5 +1,6 @@
 // `checkOp`: what every op must show. For each case it holds
-//   the shape rule against what the kernels write: nothing left unwritten, nothing outside,
+//   the shape rule against what the kernels write: nothing left unwritten, nothing outside, also where inputs and gradients
+//   lie amid others in one buffer,
 //   gradients against central differences, both in float64 on the plain backend (central-differences.ts),
 //   each backend's outputs and gradients against those float64 values,
 //   every subset of upstream gradients; every mix of gradients assigned onto NaN, added onto random numbers and not asked for,

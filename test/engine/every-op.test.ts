@@ -15,6 +15,12 @@ function filesBelow(folder: string, ending: string): string[] {
     .sort();
 }
 
+/** Ops that checkOp cannot prove, and what does. */
+const provedOtherwise: Readonly<Record<string, string>> = {
+  mixedLinearOp:
+    "reads copies rounded to f16, a staircase without slopes: linear.test.ts holds it to the bits of linearOp",
+};
+
 /** Exported names of ops, by the name that each op goes by. */
 async function opsOf(files: readonly string[]): Promise<Map<string, string>> {
   const found = new Map<string, string>();
@@ -40,12 +46,13 @@ describe("engine/every-op", (test) => {
     const ops = await opsOf(filesBelow(engine, ".ts"));
     assert.ok(ops.size > 0, "no op was found");
     const checked = new Set(filesBelow(tests, ".test.ts").flatMap((file) => checkedNames(readFileSync(file, "utf8"))));
+    const missing = [...ops].filter(([name]) => !checked.has(name) && !(name in provedOtherwise));
     assert.deepEqual(
-      [...ops]
-        .filter(([name]) => !checked.has(name))
-        .map(([name, file]) => `${file}: ${name}: no checkOp(test, ${name}, …)`),
+      missing.map(([name, file]) => `${file}: ${name}: no checkOp(test, ${name}, …)`),
       [],
     );
+    for (const name of Object.keys(provedOtherwise))
+      assert.ok(ops.has(name) && !checked.has(name), `${name}: no such op, or checkOp proves it: no exception needed`);
   });
 
   test("an op that is not exported, so that no test can reach it, is found too", async () => {

@@ -1,5 +1,6 @@
-// The plain backend in float64 that watches its kernels: an index outside a buffer, which JavaScript would answer with
-// `undefined` or swallow, is an error. So a shape rule that gives an output too little room is found out.
+// The plain backend in float64 that watches its kernels: an index outside the rows that a kernel was given, which
+// JavaScript would answer with `undefined` or swallow, is an error. So a shape rule that gives an output too little room is
+// found out.
 import type { Dispatch } from "../../engine/backend.ts";
 import { CpuBackend } from "../../engine/cpu/backend.ts";
 import type { NumberArray } from "../../engine/dtype.ts";
@@ -12,9 +13,9 @@ export class GuardedBackend extends CpuBackend {
       kernel: {
         ...kernel,
         cpu: (bindings, params, constants) => {
-          const guarded = Object.entries(bindings).map(([name, array]) => [
+          const guarded = Object.entries(bindings).map(([name, array], i) => [
             name,
-            guard(`${kernel.name}: ${name}`, array),
+            guard(`${kernel.name}: ${name}`, array.subarray(0, work.buffers[i].length)),
           ]);
           kernel.cpu(Object.fromEntries(guarded), params, constants);
         },

@@ -6,7 +6,7 @@ import type { Backend } from "../../engine/backend.ts";
 import { type DType, isFloat, type NumberArray } from "../../engine/dtype.ts";
 import type { Op } from "../../engine/op.ts";
 import { scopeAsync } from "../../engine/scope.ts";
-import { fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../engine/tensor.ts";
+import { fromArray, readTensors, type Shape, segmentRows, sizeOf, type Tensor } from "../../engine/tensor.ts";
 import { normals } from "./normals.ts";
 
 export interface Given {
@@ -19,21 +19,65 @@ export interface Given {
 export type Start = "assigned" | "added" | "unasked";
 export const before = (size: number): Float64Array => normals(99, size);
 
+/** Arenas place tensors at multiples of this, elements. */
+const alignment = 64;
+/** What lies around a gradient, to be found there afterwards. */
+const sentinel = 12345;
+
+/**
+ * A tensor amid a larger one on the device, as parameters and gradients lie in their arenas: it begins where its buffer does
+ * not, and what is read or written outside shows. Only where the larger one is a single segment.
+ */
+class Placed {
+  readonly tensor: Tensor;
+  readonly #whole: Tensor;
+  readonly #margin: number;
+
+  constructor(backend: Backend, values: ArrayLike<number>, shape: Shape, dtype: DType, name: string, around: number) {
+    const rowSize = sizeOf(shape.slice(1));
+    let rows = 1;
+    while ((rows * rowSize) % alignment !== 0) rows++;
+    const larger = [shape[0] + 2 * rows, ...shape.slice(1)];
+    const fits = isFloat(dtype) && rowSize > 0 && segmentRows(backend, larger, dtype, name).length === 1;
+    this.#margin = backend.kind === "webgpu" && fits ? rows * rowSize : 0;
+    if (this.#margin === 0) {
+      this.#whole = fromArray(backend, values, shape, dtype, name);
+      this.tensor = this.#whole;
+      return;
+    }
+    const all = new Float64Array(sizeOf(larger)).fill(around);
+    all.set(values, this.#margin);
+    this.#whole = fromArray(backend, all, larger, dtype, name);
+    this.tensor = this.#whole.sliceRows(rows, shape[0]);
+  }
+
+  /** The tensor's elements. @throws Error when one of those around it is not the sentinel any more */
+  async read(what: string): Promise<NumberArray> {
+    const all = await this.#whole.read();
+    const end = all.length - this.#margin;
+    for (let i = 0; i < all.length; i++)
+      if ((i < this.#margin || i >= end) && all[i] !== sentinel)
+        throw new Error(`${what}: element ${i - this.#margin} was written, of ${this.tensor.size}`);
+    return all.slice(this.#margin, end);
+  }
+}
+
 /** Gradient targets filled beforehand, so that an element that is not written, or not added to, shows. */
 class PreparedStore implements GradientStore {
-  readonly targets = new Map<Tensor, Tensor>();
+  readonly targets = new Map<Tensor, Placed>();
   readonly #written = new Set<Tensor>();
 
   constructor(starts: ReadonlyMap<Tensor, Start>) {
     for (const [leaf, start] of starts) {
       if (start === "unasked") continue;
-      const fill = start === "added" ? before(leaf.size) : new Float64Array(leaf.size).fill(Number.NaN);
-      this.targets.set(leaf, fromArray(leaf.backend, fill, leaf.shape, leaf.dtype, "prepared gradient"));
+      const { backend, size, shape, dtype } = leaf;
+      const fill = start === "added" ? before(size) : new Float64Array(size).fill(Number.NaN);
+      this.targets.set(leaf, new Placed(backend, fill, shape, dtype, "prepared gradient", sentinel));
       if (start === "added") this.#written.add(leaf);
     }
   }
   target(leaf: Tensor): Tensor | undefined {
-    return this.targets.get(leaf);
+    return this.targets.get(leaf)?.tensor;
   }
   has(leaf: Tensor): boolean {
     return this.#written.has(leaf);
@@ -93,7 +137,8 @@ export class Subject<I extends string, O extends string, S extends string, Setti
     for (const [name, { values, shape, dtype: own }] of Object.entries(this.given)) {
       const isShared = shared.includes(name);
       const tensor =
-        (isShared ? one : undefined) ?? fromArray(backend, values, shape, isFloat(own) ? dtype : own, name);
+        (isShared ? one : undefined) ??
+        new Placed(backend, values, shape, isFloat(own) ? dtype : own, name, Number.NaN).tensor;
       tensor.requiresGradient = this.inputs.includes(name);
       if (isShared) one = tensor;
       inputs[name as I] = tensor;
@@ -161,9 +206,11 @@ export function gradientsOf(
       ]),
     );
     backward(recording, tensors, store);
-    const targets = Object.fromEntries(
-      [...leaves].map(([name, leaf]): [string, Tensor] => [name, store.target(leaf) ?? leaf]),
-    );
-    return named(targets);
+    const found = new Map<string, NumberArray>();
+    for (const [name, leaf] of leaves) {
+      const values = await store.targets.get(leaf)?.read(`d${name}`);
+      if (values !== undefined) found.set(name, values);
+    }
+    return found;
   });
 }

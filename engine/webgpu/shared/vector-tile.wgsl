@@ -4,7 +4,7 @@ enable subgroups;
 // Work          one subgroup of 8 a workgroup; each lane sums 4 neighbouring rows × 32 columns. In four steps it loads its
 //               4 × 4 block of left, and of right one four of columns a step; it gets the other columns by broadcast.
 //               Sums lie in the first cache: each is fetched once for four multiply-adds.
-// Chosen        on lavapipe, where operands and result begin and are cut at multiples of four, from 16 rows on.
+// Chosen        on lavapipe, where operands and result begin and are cut at multiples of four, from 9 rows on.
 // Measured      256×896×4864: 42–48 GFLOP/s of 2 cores in all three products, 28–37 for the broadcast tile. Takes 0.4 s to
 //               compile, that one 0.2 s. Mesa 25.0.7, AMD EPYC (Zen 4); node bench/run.ts "0.5B gate" --adapter lavapipe.
 const TILE_ROWS = 32u;

@@ -140,6 +140,27 @@ describe("engine/ops/attention", (test) => {
         [0, 5, 0, 5, 0, 5, 0, 5, 0, 2, 1, 1, 2, 3, 3, 2, 4, 1],
         [4, 2, 16],
       ),
+      "huge values": {
+        inputs: { ...causal([5, 2], [4, 2, 8]), values: { shape: [7, 2, 8], scale: 1e15 } },
+      },
+      "large scores": {
+        inputs: {
+          ...causal([5, 2], [4, 2, 8]),
+          q: { shape: [7, 4, 8], scale: 10 },
+          keys: { shape: [7, 2, 8], scale: 10 },
+        },
+        // Scores of some hundreds are multiples of 2⁻¹⁵: probabilities err by a few of those, gradients by ten times that
+        // (keys and queries are of order ten), also where all but nothing is left of their terms.
+        tolerance: { forward: { ofScale: 2e-4 }, gradient: { ofScale: 2e-4, absolute: 2e-3 } },
+      },
+      "tiny numbers": {
+        inputs: {
+          ...causal([5, 2], [4, 2, 8]),
+          q: { shape: [7, 4, 8], scale: 1e-15 },
+          keys: { shape: [7, 2, 8], scale: 1e-15 },
+          values: { shape: [7, 2, 8], scale: 1e-15 },
+        },
+      },
       "sequences across segments": causal([73, 5, 130], [4, 2, 16]),
       // A tile holds 16 queries of a key head, or 16 keys; 8 of each for heads above 64.
       "a tile but one": causal([15], [1, 1, 8]),

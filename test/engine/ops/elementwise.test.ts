@@ -1,13 +1,12 @@
 import { add, scale } from "../../../engine/ops/elementwise.ts";
 import { describe, throwsMessage } from "../../support.ts";
 import { checkOp, type InputSpec } from "../check-op.ts";
+import { elementCases } from "./element-sizes.ts";
 
-// A workgroup takes 256 elements.
 const inputs: Record<string, InputSpec> = {
   "one element": [1],
   "prime sizes": [3, 7, 11],
-  "as many elements as a workgroup": [4, 64],
-  "one element more": [257],
+  ...elementCases((rows, width): InputSpec => [rows, width]),
   "no rows": [0, 5],
   "rows of nothing": [3, 0],
   "tensors in several segments": [150, 61],

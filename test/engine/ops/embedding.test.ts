@@ -6,6 +6,7 @@ import { fromArray } from "../../../engine/tensor.ts";
 import { testBackends } from "../../backends.ts";
 import { describe, throwsMessage } from "../../support.ts";
 import { checkOp, type InputSpec, normals, sameBits } from "../check-op.ts";
+import { elementCases } from "./element-sizes.ts";
 import { checkKnownOps } from "./known-ops.ts";
 
 const lookup = (ids: number[], table: InputSpec) => ({
@@ -19,8 +20,12 @@ describe("engine/ops/embedding", (test) => {
     cases: {
       "one id": lookup([0], [1, 1]),
       "prime sizes, ids repeat": lookup([4, 2, 4, 0, 10, 4, 2], [11, 13]),
-      "as many elements as a workgroup": lookup([2, 0], [3, 128]),
-      "one element more": lookup([1], [3, 257]),
+      ...elementCases((rows, width) =>
+        lookup(
+          Array.from({ length: rows }, (_, i) => (7 * i) % (rows + 1)),
+          [rows + 1, width],
+        ),
+      ),
       "huge and tiny numbers": lookup([1, 2, 1, 0], {
         shape: [3, 4],
         values: normals(1, 12).map((v, i) => Math.fround(v * (i % 2 ? 1e37 : 1e-30))),

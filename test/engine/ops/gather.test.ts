@@ -5,6 +5,7 @@ import { fromArray } from "../../../engine/tensor.ts";
 import { reference, testBackends } from "../../backends.ts";
 import { describe, throwsMessage } from "../../support.ts";
 import { checkOp, normals, sameBits } from "../check-op.ts";
+import { elementCases } from "./element-sizes.ts";
 
 const indices = (...list: number[]) => ({ indices: Uint32Array.from(list) });
 
@@ -16,8 +17,10 @@ describe("engine/ops/gather", (test) => {
       "some rows, out of order": { inputs: { x: [7, 5] }, settings: indices(3, 0, 6) },
       "no rows": { inputs: { x: [7, 5] }, settings: indices() },
       "all rows": { inputs: { x: [3, 67] }, settings: indices(2, 1, 0) },
-      "as many columns as a workgroup": { inputs: { x: [3, 64] }, settings: indices(1, 2) },
-      "one column more": { inputs: { x: [3, 65] }, settings: indices(1, 2) },
+      ...elementCases((rows, width) => ({
+        inputs: { x: [rows, width] },
+        settings: indices(...Array.from({ length: rows }, (_, i) => rows - 1 - i)),
+      })),
       "huge and tiny numbers": {
         inputs: { x: { shape: [4, 3], values: normals(1, 12).map((v, i) => Math.fround(v * (i % 2 ? 1e37 : 1e-30))) } },
         settings: indices(3, 1),

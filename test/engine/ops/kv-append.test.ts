@@ -5,6 +5,7 @@ import { fromArray, readTensors } from "../../../engine/tensor.ts";
 import { reference, testBackends } from "../../backends.ts";
 import { describe, throwsMessage } from "../../support.ts";
 import { normals, sameBits } from "../check-op.ts";
+import { elementSizes } from "./element-sizes.ts";
 
 describe("engine/ops/kv-append", (test) => {
   test("each token goes to its slot, all other slots keep what they hold", async () => {
@@ -12,8 +13,7 @@ describe("engine/ops/kv-append", (test) => {
       [1, 1, 1, 2],
       [0, 3, 2, 8],
       [7, 7, 2, 14],
-      [8, 11, 2, 16], // a workgroup's elements, and more
-      [1, 3, 1, 258],
+      ...elementSizes.map(([rows, width]) => [rows, rows + 2, 1, width]),
       [300, 701, 2, 16], // tokens and cache in segments of other lengths
     ]) {
       const size = K * D;

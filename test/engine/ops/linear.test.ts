@@ -2,11 +2,13 @@ import assert from "node:assert/strict";
 import { backward, GradientMap, record } from "../../../engine/autograd.ts";
 import type { Backend } from "../../../engine/backend.ts";
 import type { DType } from "../../../engine/dtype.ts";
+import { f16ToF32, f32ToF16 } from "../../../engine/dtype-conversion.ts";
+import { packHalfPanels, toHalf } from "../../../engine/ops/half.ts";
 import { linear, linearOp } from "../../../engine/ops/linear.ts";
 import { packPanels, panelShape } from "../../../engine/ops/matmul.ts";
 import type { Parameter, WeightTensors } from "../../../engine/parameters.ts";
 import { scopeAsync } from "../../../engine/scope.ts";
-import { empty, fromArray, type Shape, sizeOf, type Tensor } from "../../../engine/tensor.ts";
+import { empty, fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../../engine/tensor.ts";
 import { reference, testBackends } from "../../backends.ts";
 import { readSafetensorsFixture } from "../../fixture-tensors.ts";
 import { assertKnown, describe, readFixture, throwsMessage } from "../../support.ts";
@@ -37,10 +39,69 @@ describe("engine/ops/linear", (test) => {
       "no rows": { x: [0, 8], weight: [16, 8], bias: [16] },
       "leading axes": { x: [2, 3, 5, 12], weight: [20, 12], bias: [20] },
       "tiles and one more": { x: [33, 36], weight: [33, 36], bias: [33] },
+      "huge numbers": {
+        inputs: {
+          x: { shape: [5, 12], scale: 1e15 },
+          weight: { shape: [9, 12], scale: 1e15 },
+          bias: { shape: [9], scale: 1e30 },
+        },
+      },
+      "tiny numbers": {
+        inputs: {
+          x: { shape: [5, 12], scale: 1e-15 },
+          weight: { shape: [9, 12], scale: 1e-15 },
+          bias: { shape: [9], scale: 1e-30 },
+        },
+      },
       "tensors in several segments": { x: [150, 64], weight: [100, 64], bias: [100] },
     },
     // n ≤ 150 roundings by 2⁻²⁴ of partial sums within the scale, of either sign: 4 · √150 · 2⁻²⁴ = 3e-6.
     tolerance: { forward: { ofScale: 3e-6 }, gradient: { ofScale: 3e-6 } },
+  });
+
+  test("f16 copies of a weight give the bits of the weight itself, where f16 holds all the numbers", async () => {
+    for (const [T, C, O] of [
+      [1, 64, 32],
+      [3, 7, 61],
+      [70, 12, 20],
+    ])
+      for (const { name, backend } of await testBackends()) {
+        const before = backend.statistics().liveBuffers;
+        await scopeAsync(async () => {
+          const given = (seed: number, shape: Shape): Tensor =>
+            fromArray(
+              backend,
+              normals(seed, sizeOf(shape)).map((value) => f16ToF32(f32ToF16(value))),
+              shape,
+            );
+          const [x, weight, bias, dy] = [given(1, [T, C]), given(2, [O, C]), given(3, [O]), given(4, [T, O])];
+          const half = { rows: toHalf(weight), panels: empty(backend, panelShape(O, C), "f16") };
+          packHalfPanels(weight, half.panels);
+          for (const tensor of [x, weight, bias]) tensor.requiresGradient = true;
+          const found = [];
+          for (const parameter of [
+            { ...plain(weight), half: undefined },
+            { ...plain(weight), half },
+          ]) {
+            // Two layers read x: its copy serves both, and its gradient is a sum.
+            const recording = record(() => [
+              linear(x, parameter, plain(bias), null),
+              linear(x, parameter, null, null, { isLastReader: true }),
+            ]);
+            assert.equal(x.storage.isFreed, parameter.half !== undefined, `${name}: x is freed where its copy serves`);
+            const gradients = new GradientMap([x, weight, bias]);
+            backward(recording, new Map(recording.result.map((y) => [y, dy])), gradients);
+            const made = [...recording.result, ...[x, weight, bias].map((leaf) => gradients.get(leaf))];
+            found.push(await readTensors(made.filter((tensor) => tensor !== undefined)));
+            gradients.free();
+          }
+          const [single, mixed] = found;
+          assert.equal(single.length, 5);
+          for (const [i, product] of ["y", "y without bias", "dx", "dW", "db"].entries())
+            sameBits(`${name}: ${product}`, mixed[i], single[i]);
+        });
+        assert.equal(backend.statistics().liveBuffers, before, `${name}: buffers left behind`);
+      }
   });
 
   const { cases } = readFixture<{ cases: OpCase[] }>("ops.json");

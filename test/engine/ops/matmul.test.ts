@@ -16,6 +16,7 @@ import {
   type OperandType,
   type Product,
   preferTiles,
+  rowClasses,
   shapeClass,
   type TileForm,
   type TilePlan,
@@ -35,8 +36,10 @@ const sizes: readonly Size[] = [
   [3, 7, 61],
   [0, 8, 16],
   [33, 5, 9], // one more than a tile of rows, of panels
-  [16, 64, 64], // the largest batch that takes the narrow tile, and the next
-  [17, 64, 64],
+  [8, 64, 64], // the largest batch that takes the narrow tile, and the next
+  [9, 64, 64],
+  [16, 62, 62], // likewise where rows are not in fours
+  [17, 62, 62],
   [130, 64, 192], // two chunks of rows in the weight's gradient
   [301, 192, 64],
   [270, 60, 13], // inputs in fours, outputs not
@@ -129,7 +132,7 @@ function planOf(form: TileForm): TilePlan {
   const plan: Record<string, TileForm> = {};
   for (const product of ["forward", "input", "weight"] as const)
     for (const operands of ["f32", "f16"] as const)
-      for (const rows of [1, 4, 15, 16])
+      for (const rows of rowClasses)
         if (!(form.tile === "thin" && product === "weight") && !(form.tile === "quad" && operands === "f16"))
           plan[shapeClass(product, operands, rows)] = form;
   return plan;
@@ -213,8 +216,8 @@ describe("engine/ops/matmul", (test) => {
       chooseTile(own, product, "f32", rows, inFours);
     assert.equal(before.tile, "workgroup");
     assert.equal(choose("forward", 64, true), form);
-    assert.equal(choose("forward", 16, true), form);
-    assert.equal(choose("forward", 15, true).tile, "workgroup");
+    assert.equal(choose("forward", 9, true), form);
+    assert.equal(choose("forward", 8, true).tile, "workgroup");
     assert.equal(choose("input", 64, true).tile, "workgroup");
     preferTiles(own, { [shapeClass("forward", "f32", 64)]: before });
     assert.equal(choose("forward", 64, false).tile, "register");

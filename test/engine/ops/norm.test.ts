@@ -9,6 +9,7 @@ import { WebGpuBackend } from "../../../engine/webgpu/backend.ts";
 import { reference, type TestBackend, testBackends } from "../../backends.ts";
 import { assertClose, describe, throwsMessage } from "../../support.ts";
 import { checkOp, normals, sameBits } from "../check-op.ts";
+import { elementCases } from "./element-sizes.ts";
 import { checkKnownOps } from "./known-ops.ts";
 
 /** Lanes of a row with and without a column of their own; and 300 rows, three chunks of dw, cut inside them at 16 KiB. */
@@ -65,6 +66,7 @@ describe("engine/ops/norm", (test) => {
       "one row more than a workgroup": { x: [65, 7], weight: [7] },
       "as many rows as a chunk of dw": { x: [128, 5], weight: [5] },
       "one row more than a chunk of dw": { x: [129, 5], weight: [5] },
+      ...elementCases((rows, width) => ({ x: [rows, width], weight: [width] })),
       "row wider than a group": { x: [2, 1025], weight: [1025] },
       "no rows": { x: [0, 64], weight: [64] },
       "tensors in several segments": { x: [97, 64], weight: [64] },

@@ -2,6 +2,7 @@ import { rope, ropeOp, rotaryTables } from "../../../engine/ops/rope.ts";
 import { fromArray } from "../../../engine/tensor.ts";
 import { assertClose, describe, throwsMessage } from "../../support.ts";
 import { checkOp } from "../check-op.ts";
+import { elementCases } from "./element-sizes.ts";
 import { checkKnownOps } from "./known-ops.ts";
 
 const tables = (positions: number[], headSize: number) => {
@@ -18,8 +19,7 @@ describe("engine/ops/rope", (test) => {
     cases: {
       "one pair": { x: [1, 1, 2], ...tables([3], 2) },
       "odd sizes": { x: [7, 3, 22], ...tables([0, 5, 2, 700, 31, 8, 1], 22) },
-      "as many pairs as a workgroup": { x: [256, 1, 2], ...tables(upTo(256), 2) },
-      "one pair more": { x: [257, 1, 2], ...tables(upTo(257), 2) },
+      ...elementCases((rows, width) => ({ x: [rows, 1, 2 * width], ...tables(upTo(rows), 2 * width) })),
       "huge numbers": { inputs: { x: { shape: [5, 2, 6], scale: 1e36 }, ...tables(upTo(5), 6) } },
       "tiny numbers": { inputs: { x: { shape: [5, 2, 6], scale: 1e-30 }, ...tables(upTo(5), 6) } },
       "no tokens": { x: [0, 2, 4], ...tables([], 4) },

@@ -4,6 +4,7 @@ import type { Backend } from "../../../engine/backend.ts";
 import type { NumberArray } from "../../../engine/dtype.ts";
 import { type SurrogateSettings, surrogate } from "../../../engine/ops/surrogate.ts";
 import { type Normalisation, normalisationWeights, surrogateStatistics } from "../../../engine/ops/surrogate-tokens.ts";
+import { tokensPerWorkgroup } from "../../../engine/ops/weighted-sum.ts";
 import { scopeAsync } from "../../../engine/scope.ts";
 import { fromArray, type Tensor } from "../../../engine/tensor.ts";
 import { reference, testBackends } from "../../backends.ts";
@@ -156,14 +157,14 @@ describe("engine/ops/surrogate", (test) => {
     cases: {
       "one token": tokens(1, 0.4),
       "prime size": tokens(61, 0.4),
-      "as many as a workgroup": tokens(256, 0.4),
+      "as many as a workgroup": tokens(tokensPerWorkgroup, 0.4),
       "huge and tiny ratios": {
         inputs: tokens(61, 4),
         // e^x errs by 3 + 2·|x| units in the last place, |x| ≤ 16.
         tolerance: { forward: { ofScale: 5e-6 }, gradient: { ofScale: 5e-6 } },
       },
       "tiny differences": tokens(61, 1e-6),
-      "a workgroup and one more": tokens(257, 0.4),
+      "a workgroup and one more": tokens(tokensPerWorkgroup + 1, 0.4),
       "several segments": tokens(9001, 0.4),
       "no tokens": tokens(0, 0.4),
       "other bounds": { inputs: tokens(90, 0.4), settings: { ...usual, clipLow: 0.2, clipHigh: 0.28 } },

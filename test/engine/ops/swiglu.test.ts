@@ -1,6 +1,7 @@
 import { swiglu } from "../../../engine/ops/swiglu.ts";
 import { describe, throwsMessage } from "../../support.ts";
 import { checkOp } from "../check-op.ts";
+import { elementCases } from "./element-sizes.ts";
 import { checkKnownOps } from "./known-ops.ts";
 
 describe("engine/ops/swiglu", (test) => {
@@ -9,8 +10,7 @@ describe("engine/ops/swiglu", (test) => {
     cases: {
       "one element": { gate: [1, 1], up: [1, 1] },
       "prime sizes": { gate: [7, 61], up: [7, 61] },
-      "as many elements as a workgroup": { gate: [4, 64], up: [4, 64] },
-      "one element more": { gate: [1, 257], up: [1, 257] },
+      ...elementCases((rows, width) => ({ gate: [rows, width], up: [rows, width] })),
       "no rows": { gate: [0, 5], up: [0, 5] },
       "tensors in several segments": { gate: [150, 61], up: [150, 61] },
       "tiny numbers": { inputs: { gate: { shape: [3, 17], scale: 1e-15 }, up: { shape: [3, 17], scale: 1e-15 } } },

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { weightedSum } from "../../../engine/ops/weighted-sum.ts";
+import { tokensPerWorkgroup, weightedSum } from "../../../engine/ops/weighted-sum.ts";
 import { scopeAsync } from "../../../engine/scope.ts";
 import { fromArray } from "../../../engine/tensor.ts";
 import { testBackends } from "../../backends.ts";
@@ -12,10 +12,10 @@ describe("engine/ops/weighted-sum", (test) => {
     cases: {
       "one element": { x: [1], weights: [1] },
       "prime size": { x: [61], weights: [61] },
-      "as many as a workgroup's lanes": { x: [256], weights: [256] },
+      "as many as a workgroup": { x: [tokensPerWorkgroup], weights: [tokensPerWorkgroup] },
       "huge numbers": { inputs: { x: { shape: [61], scale: 1e15 }, weights: { shape: [61], scale: 1e15 } } },
       "tiny numbers": { inputs: { x: { shape: [61], scale: 1e-15 }, weights: { shape: [61], scale: 1e-15 } } },
-      "a workgroup and one more": { x: [257], weights: [257] },
+      "a workgroup and one more": { x: [tokensPerWorkgroup + 1], weights: [tokensPerWorkgroup + 1] },
       "several segments": { x: [9001], weights: [9001] },
       "weights of a mean": {
         x: { shape: [4099], mean: -2 },
