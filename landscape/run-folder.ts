@@ -22,7 +22,7 @@ import {
   writeAtomic,
   writeToml,
 } from "../engine/host/index.ts";
-import { type Backend, RunFolderError } from "../engine/index.ts";
+import { type Backend, preferredTiles, RunFolderError, sumOrder, tilePlanSchema } from "../engine/index.ts";
 import { type LocatedModel, openCheckpoint, settleFolders, tokenizerFiles } from "../model/index.ts";
 import { studySettings } from "./settings.ts";
 
@@ -49,6 +49,8 @@ const provenanceSchema = z.object({
     isEmbedded: z.boolean(),
     sha256: sums,
   }),
+  /** Matrix products: the order of their sums, and the tiles that were measured to be the fastest; they change no result. */
+  products: z.object({ order: z.string(), tiles: tilePlanSchema }).default({ order: sumOrder, tiles: {} }),
   /** The file of names; null for the built-in generator. */
   names: z.object({ name: z.string(), sha256: z.string() }).nullable(),
   startedAt: z.string(),
@@ -101,6 +103,7 @@ export interface Origin {
   adapter: string;
   backend: Backend["kind"];
   model: Provenance["model"];
+  products: Provenance["products"];
   names: Provenance["names"];
 }
 
@@ -121,6 +124,7 @@ export async function originOf(backend: Backend, model: LocatedModel, namesPath:
       isEmbedded: resolve(modelFolder) === resolve(embeddedModel),
       sha256: Object.fromEntries(files.map((name) => [name, sha256File(join(modelFolder, name))])),
     },
+    products: { order: sumOrder, tiles: { ...preferredTiles(backend) } },
     names: namesPath === "" ? null : { name: basename(namesPath), sha256: sha256File(namesPath) },
   };
 }
@@ -147,6 +151,11 @@ export function checkOrigin(folder: string, origin: Origin, isFinished: boolean)
     throw other(
       `begun on the adapter "${before.adapter}", this is "${origin.adapter}". Their results differ in the last bits`,
       "Go on on the same adapter (--adapter)",
+    );
+  if (before.products.order !== origin.products.order && !isFinished)
+    throw other(
+      `begun when products were summed by "${before.products.order}", this version sums by "${origin.products.order}"`,
+      "Go on with the version that began it",
     );
   const files = [...new Set([...Object.keys(before.model.sha256), ...Object.keys(origin.model.sha256)])];
   const changed = files.filter((name) => before.model.sha256[name] !== origin.model.sha256[name]);

@@ -11,17 +11,20 @@ import {
   readJournal,
   writeAtomic,
 } from "../engine/host/index.ts";
-import { type Backend, type OpenedBackend, openBackend } from "../engine/index.ts";
-import { type Chat, loadChat, loadModel, loadTokenizer, locateModel } from "../model/index.ts";
+import { type Backend, type OpenedBackend, openBackend, preferTiles } from "../engine/index.ts";
+import { type Chat, loadChat, loadModel, loadTokenizer, locateModel, openConfig } from "../model/index.ts";
 import {
   checkpointFolder,
   type Environment,
+  expectPrecision,
   expectSound,
+  expectTrainingMemory,
   isKept,
   openEnvironment,
   train,
   trainedSteps,
 } from "../rl/index.ts";
+import { expectSweepMemory } from "./plan.ts";
 import { drawRun, referencePath, sliceFolder, summariseRun } from "./report.ts";
 import {
   checkOrigin,
@@ -30,6 +33,7 @@ import {
   embeddedModel,
   openRunFolder,
   originOf,
+  readProvenance,
   type StudySettings,
 } from "./run-folder.ts";
 import type { MeasuredSlice } from "./summary.ts";
@@ -59,8 +63,9 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
   let backend: Backend | undefined;
   try {
     checkSettings(folder, settings);
-    const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter });
+    const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: settings.tune });
     backend = opened.backend;
+    expectPrecision("--train.precision", settings.train.precision, opened);
     progress.line(adapterLine(opened));
     const model = await locateModel(settings.model.path === "" ? embeddedModel : settings.model.path, {
       progress,
@@ -82,6 +87,8 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       timings: new Timings(folder, backend),
     };
     claimFolder(folder, settings, origin);
+    // The plan that the run began with, whatever was measured today.
+    preferTiles(backend, readProvenance(folder).products.tiles);
     if (isFinished) progress.line("Training and landscape are complete: only the report is made again.");
     await trainPart(part);
     await sweepPart(part);
@@ -114,7 +121,11 @@ function isTrained(folder: string, { train: { checkpoints, steps } }: StudySetti
 async function trainPart(part: Part): Promise<void> {
   const { backend, chat, environment, settings, folder, modelFolder, progress, signal, timings } = part;
   if (isTrained(folder, settings)) return;
-  const { config, weights } = await loadModel(backend, modelFolder, { trainable: true });
+  await expectTrainingMemory(backend, { config: (await openConfig(modelFolder)).config, chat, environment, settings });
+  const { config, weights } = await loadModel(backend, modelFolder, {
+    trainable: true,
+    precision: settings.train.precision,
+  });
   try {
     const missing = settings.train.checkpoints.filter((step) => !isKept(folder, step)).length;
     // A state is the weights and both moments; a slot is whole beside the one that is replaced.
@@ -147,7 +158,9 @@ async function sweepPart(part: Part): Promise<void> {
   for (const step of new Set(todo.map((one) => one.step))) {
     signal.throwIfAborted();
     expectSound(folder, step);
-    const { config, weights } = await loadModel(backend, checkpointFolder(folder, step));
+    const place = checkpointFolder(folder, step);
+    await expectSweepMemory(backend, { config: (await openConfig(place)).config, chat, environment, settings });
+    const { config, weights } = await loadModel(backend, place);
     try {
       const context = {
         model: { backend, config, weights },

@@ -8,7 +8,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { writeAtomic } from "../engine/host/index.ts";
-import { asError, CheckpointError, ShapeError } from "../engine/index.ts";
+import { asError, CheckpointError, ShapeError, sizeOf, storedBytes } from "../engine/index.ts";
 import { writeFolderAtomically } from "./atomic-folder.ts";
 import {
   type GenerationConfig,
@@ -17,7 +17,7 @@ import {
   parseGenerationConfig,
   type Qwen2Config,
 } from "./config.ts";
-import { openSafetensors, type SafetensorsFile, writeSafetensors } from "./safetensors.ts";
+import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from "./safetensors.ts";
 
 /** A weight as plain numbers: [out, in] for a matrix, whatever the file stored widened to f32. */
 export interface Weight {
@@ -263,13 +263,18 @@ export interface CheckpointToWrite {
   /** One for each parameter, in any order; a function brings the numbers when their turn comes. */
   tensors: Iterable<NamedTensor>;
   /** How weights are stored (default f32, which loses nothing). */
-  dtype?: "f32" | "bf16" | "f16";
+  dtype?: WrittenDtype;
+  /** Largest data of one file, bytes; a larger tensor has a file of its own. Default: one file, whatever its size. */
+  shardBytes?: number;
   /** The folder whose tokenizer files and generation_config.json are copied byte for byte. */
   filesFrom?: string;
   /** Written as generation_config.json in place of the copied one. */
   generationConfigJson?: Readonly<Record<string, unknown>>;
 }
 
+/** What weights can be written as. */
+export const writtenDtypes = ["f32", "bf16", "f16"] as const;
+export type WrittenDtype = (typeof writtenDtypes)[number];
 const torchDtypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
 
 /**
@@ -279,7 +284,7 @@ const torchDtypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as cons
  *   ShapeError when a tensor is missing, surplus or given twice
  */
 export async function writeCheckpoint(folder: string, content: CheckpointToWrite): Promise<void> {
-  const { configJson, dtype = "f32", filesFrom, generationConfigJson } = content;
+  const { configJson, dtype = "f32", shardBytes = Number.POSITIVE_INFINITY, filesFrom, generationConfigJson } = content;
   const shapes = parameterShapes(parseConfig(configJson, `${folder}: config.json`));
   const tensors = matchTensors(folder, shapes, [...content.tensors]).map((tensor) => ({ ...tensor, dtype }));
   await writeFolderAtomically(folder, async (partial) => {
@@ -289,8 +294,56 @@ export async function writeCheckpoint(folder: string, content: CheckpointToWrite
           writeAtomic(join(partial, name), await readFile(join(filesFrom, name)));
     if (generationConfigJson !== undefined) writeAtomic(join(partial, generationFile), jsonText(generationConfigJson));
     writeAtomic(join(partial, "config.json"), jsonText(describeWritten(configJson, dtype)));
-    await writeSafetensors(join(partial, weightsFile), tensors);
+    const shards = cutIntoShards(tensors, shardBytes);
+    for (const [i, shard] of shards.entries())
+      await writeSafetensors(join(partial, shardName(i, shards.length)), shard);
+    if (shards.length > 1) writeAtomic(join(partial, indexFile), jsonText(describeShards(shards)));
   });
+}
+
+// In order and greedily, as transformers cuts, so that each file is named and filled as there. A tensor beyond the limit has
+// a file of its own, and does not end the one before it.
+function cutIntoShards(tensors: readonly TensorToWrite[], shardBytes: number): TensorToWrite[][] {
+  const shards: TensorToWrite[][] = [];
+  let open: TensorToWrite[] = [];
+  let bytes = 0;
+  for (const tensor of tensors) {
+    const own = bytesOf(tensor);
+    if (own > shardBytes) {
+      shards.push([tensor]);
+      continue;
+    }
+    if (bytes + own > shardBytes) {
+      shards.push(open);
+      open = [];
+      bytes = 0;
+    }
+    open.push(tensor);
+    bytes += own;
+  }
+  return open.length > 0 ? [...shards, open] : shards;
+}
+
+function bytesOf({ shape, dtype }: TensorToWrite): number {
+  return sizeOf(shape) * storedBytes[dtype];
+}
+
+function shardName(shard: number, count: number): string {
+  const five = (n: number): string => String(n).padStart(5, "0");
+  return count === 1 ? weightsFile : `model-${five(shard + 1)}-of-${five(count)}.safetensors`;
+}
+
+function describeShards(shards: readonly (readonly TensorToWrite[])[]): object {
+  const all = shards.flat();
+  return {
+    metadata: {
+      total_parameters: all.reduce((sum, { shape }) => sum + sizeOf(shape), 0),
+      total_size: all.reduce((sum, tensor) => sum + bytesOf(tensor), 0),
+    },
+    weight_map: Object.fromEntries(
+      shards.flatMap((shard, i) => shard.map(({ name }) => [name, shardName(i, shards.length)])),
+    ),
+  };
 }
 
 // One tensor for each parameter, sorted by name as transformers sorts them.
@@ -313,7 +366,7 @@ function matchTensors(
 }
 
 // transformers 5 loads weights in the dtype that config.json names, so it must be the one written. The spelling stays.
-function describeWritten(configJson: Readonly<Record<string, unknown>>, dtype: "f32" | "bf16" | "f16"): object {
+function describeWritten(configJson: Readonly<Record<string, unknown>>, dtype: WrittenDtype): object {
   const fields = ["dtype", "torch_dtype"].filter((field) => field in configJson);
   const named = (fields.length > 0 ? fields : ["torch_dtype"]).map((field) => [field, torchDtypes[dtype]]);
   return { ...configJson, architectures: ["Qwen2ForCausalLM"], ...Object.fromEntries(named) };

@@ -1,6 +1,7 @@
 // What the commands of this floor have in common: where the model is, what computes, and opening both.
-import { backendSettings, integer, type Progress, text } from "../engine/host/index.ts";
-import { openBackend } from "../engine/index.ts";
+import { backendSettings, boolean, integer, type Progress, text } from "../engine/host/index.ts";
+import { type Backend, openBackend } from "../engine/index.ts";
+import { describePlan, type MemoryPlan } from "./plan.ts";
 import { type LoadedModel, loadModel } from "./weights.ts";
 
 export const modelCommandSettings = {
@@ -15,17 +16,31 @@ export const modelCommandSettings = {
     unit: "tokens",
     meaning: "tokens in one pass of the model; what is longer goes alone",
   }),
+  "dry-run": boolean({ default: false, meaning: "say how much memory it takes, by part, and stop" }),
 } as const;
 
-/** Loads the model of a command, and says what it computes on. */
+/**
+ * Loads the model of a command, and says what it computes on; what the command cannot do in the memory there is, is refused
+ * before that.
+ * @param plan  the command's memory on the backend; throws where it does not fit
+ * @returns     null where the plan was all that was asked for: it has been printed
+ */
 export async function openModel(
   folder: string,
-  values: { backend: "auto" | "webgpu" | "cpu"; adapter: string },
+  values: { backend: "auto" | "webgpu" | "cpu"; adapter: string; tune: "auto" | "on" | "off"; "dry-run": boolean },
   progress: Progress,
-): Promise<LoadedModel> {
-  const { backend, fasterHint } = await openBackend({ backend: values.backend, adapter: values.adapter });
+  plan: (backend: Backend) => Promise<MemoryPlan>,
+): Promise<LoadedModel | null> {
+  const { backend, fasterHint } = await openBackend({
+    backend: values.backend,
+    adapter: values.adapter,
+    tune: values.tune,
+  });
   progress.line(`Adapter: ${backend.description}${fasterHint === null ? "" : `. ${fasterHint}`}`);
-  return loadModel(backend, folder);
+  const planned = await plan(backend);
+  if (!values["dry-run"]) return loadModel(backend, folder);
+  process.stdout.write(`Memory: ${describePlan(planned)}\n`);
+  return null;
 }
 
 /** What is wrong with a command's --model, as a settings' check says it. */

@@ -21,6 +21,7 @@ import { openConfig } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems, openModel } from "./command.ts";
 import { type Answer, type Dialogue, generate } from "./generation.ts";
 import { locateModel } from "./hub.ts";
+import { emptyModel, expectMemory, halve, memoryLimit, planMemory, rehearseGeneration } from "./plan.ts";
 import { readChatFile, readTokenFile } from "./prompts.ts";
 import { samplingOf, samplingOfFile, samplingSettings } from "./sampling-settings.ts";
 import { loadTokenizer, type TextStream, type Tokenizer } from "./tokenizer.ts";
@@ -184,9 +185,36 @@ await runCommand({
         );
     const flags = samplingOf(values);
     const sampling = values["generation-config"] ? await samplingOfFile(folder, flags, given) : flags;
-    const model = await openModel(folder, values, progress);
-
     const maxNewTokens = values["max-new-tokens"];
+    const completions = prompts.flatMap((_, prompt) =>
+      Array.from({ length: values.samples }, (): Completion => ({ prompt, ids: [], answer: null })),
+    );
+    const model = await openModel(folder, values, progress, (backend) =>
+      expectMemory(
+        "Generating",
+        { maxRows: values["batch-rows"], maxTokens: values["pass-tokens"] },
+        (sizes) =>
+          planMemory(backend, (planning) => {
+            const dialogues = dialoguesOf(prompts, completions, maxNewTokens, null);
+            return rehearseGeneration(emptyModel(planning, config), dialogues, { ...sampling, ...sizes });
+          }),
+        [
+          halve(
+            "--batch-rows",
+            ({ maxRows }) => maxRows,
+            (sizes, maxRows) => ({ ...sizes, maxRows }),
+          ),
+          halve(
+            "--pass-tokens",
+            ({ maxTokens }) => maxTokens,
+            (sizes, maxTokens) => ({ ...sizes, maxTokens }),
+          ),
+        ],
+        memoryLimit(backend),
+      ),
+    );
+    if (model === null) return;
+
     const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0) + maxNewTokens;
     if (longest > config.maxPositionEmbeddings)
       progress.line(
@@ -194,9 +222,6 @@ await runCommand({
       );
     if (tokenizer === null) progress.line(`${values.model} has no tokenizer.json: ids only, no text.`);
 
-    const completions = prompts.flatMap((_, prompt) =>
-      Array.from({ length: values.samples }, (): Completion => ({ prompt, ids: [], answer: null })),
-    );
     const phase = values.json ? progress.phase("generate", completions.length, "completions") : null;
     const shown = values.json || tokenizer === null ? null : new Screen(completions, tokenizer, values.samples);
     const begun = performance.now();

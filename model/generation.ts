@@ -110,6 +110,7 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
     model.backend,
     model.config,
     cacheSlots(
+      model,
       waiting.map(({ dialogue }) => dialogue),
       rows,
     ),
@@ -145,12 +146,19 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
 }
 
 /** Slots for `rows` dialogues at once: their own tokens and every distinct prompt among as many neighbours. */
-function cacheSlots(dialogues: readonly Dialogue[], rows: number): number {
+function cacheSlots({ backend, config }: Model, dialogues: readonly Dialogue[], rows: number): number {
   const longestOwn = Math.max(...dialogues.map((d) => d.expectedTokens)) + 1;
   const prompts = new Map(dialogues.map((d) => [prefixKeyOf(d), d.prompt.length]));
   const prefixes = [...prompts.values()].sort((a, b) => b - a).slice(0, rows);
   // One dialogue alone may be twice as long as expected.
-  return Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
+  const needed = Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
+  return needed + slotsLostAtCuts(KvCache.slotsPerSegment(backend, config), needed, Math.max(longestOwn, ...prefixes));
+}
+
+/** No run crosses a segment, so each segment but the last may end in a gap that is too short for the next one. */
+function slotsLostAtCuts(perSegment: number, needed: number, longest: number): number {
+  const used = perSegment - (longest - 1);
+  return used <= 0 || needed <= perSegment ? 0 : (Math.ceil(needed / used) - 1) * (longest - 1);
 }
 
 function prefixKeyOf(dialogue: Dialogue): string {
@@ -181,7 +189,7 @@ function place(cache: KvCache, row: Row): boolean {
   const { prompt, expectedTokens } = row.dialogue;
   const shared = cache.sharePrefix(row.prefixKey, prompt.length - 1);
   if (shared === null) return false;
-  const own = cache.take(Math.max(expectedTokens + 1, row.tokens.length)) ?? cache.take(row.tokens.length);
+  const own = takeRun(cache, row.tokens.length, Math.max(expectedTokens + 1, row.tokens.length));
   if (own === null) {
     cache.leavePrefix(row.prefixKey);
     return false;
@@ -193,10 +201,15 @@ function place(cache: KvCache, row: Row): boolean {
   return true;
 }
 
+/** A run of the slots wished for, or of fewer that will do: of twice those needed, lest a row be computed again at every token. */
+function takeRun(cache: KvCache, needed: number, wished: number): CacheRun | null {
+  return cache.take(wished) ?? cache.take(Math.min(2 * needed, wished)) ?? cache.take(needed);
+}
+
 /** Whether a row's tokens fit its run; one that has outgrown it gets a longer one, and is computed again there. */
 function hasRoom(cache: KvCache, row: Row): boolean {
   if (row.tokens.length <= row.own.length) return true;
-  const longer = cache.take(row.tokens.length + row.dialogue.expectedTokens) ?? cache.take(row.tokens.length);
+  const longer = takeRun(cache, row.tokens.length, row.tokens.length + row.dialogue.expectedTokens);
   if (longer === null) return false;
   cache.give(row.own);
   row.own = longer;
@@ -250,6 +263,7 @@ async function pass(model: Model, cache: KvCache, active: readonly Row[], settin
     tokens.sampledAt.push(tokens.ids.length - 1);
   }
 
+  model.backend.phase?.(tokens.ids.length > tokens.sampledRows.length ? "prefill" : "decode step");
   const sampled = await scopeAsync(async () => sampleAfter(model, cache, tokens, settings));
   const finished: Row[] = [];
   tokens.sampledRows.forEach((row, i) => {

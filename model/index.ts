@@ -17,6 +17,18 @@ export { type Answer, type Dialogue, type GenerateSettings, generate, type Model
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
 export { initialise } from "./initialise.ts";
 export { KvCache } from "./kv-cache.ts";
+export {
+  describePlan,
+  emptyModel,
+  expectMemory,
+  halve,
+  type MemoryPlan,
+  memoryLimit,
+  planMemory,
+  rehearseGeneration,
+  rehearseScoring,
+  type Way,
+} from "./plan.ts";
 export { forward, headWeight } from "./qwen2.ts";
 export { openSafetensors, writeSafetensors } from "./safetensors.ts";
 export {
@@ -30,4 +42,4 @@ export {
   type WholeScores,
 } from "./scoring.ts";
 export { loadTokenizer, Tokenizer } from "./tokenizer.ts";
-export { loadModel, loadWeights, makeWeights, saveWeights } from "./weights.ts";
+export { loadModel, loadWeights, makeWeights, saveWeights, type WeightOptions } from "./weights.ts";

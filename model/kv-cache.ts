@@ -6,6 +6,8 @@
 import { type Backend, empty, keep, type Tensor } from "../engine/index.ts";
 import type { Qwen2Config } from "./config.ts";
 
+const bytesPerNumber = 4;
+
 export interface CacheRun {
   readonly start: number;
   readonly length: number;
@@ -46,6 +48,12 @@ export class KvCache {
       boundaries.add(start);
     }
     this.#boundaries = boundaries;
+  }
+
+  /** Slots in a segment of the storage, where it is cut. */
+  static slotsPerSegment({ limits }: Pick<Backend, "limits">, { numKeyValueHeads, headDim }: Qwen2Config): number {
+    const fitting = Math.floor(limits.maxBufferBytes / (numKeyValueHeads * headDim * bytesPerNumber));
+    return Math.floor(fitting / 32) * 32; // a cut is at a multiple of 256 bytes
   }
 
   /** Takes a run of slots; null when no gap is long enough. */

@@ -8,12 +8,14 @@ import {
   appendToCache,
   attention,
   embedding,
+  isRecording,
   linear,
   type Parameter,
   recompute,
   reshape,
   rmsNorm,
   rope,
+  scope,
   swiglu,
   type Tensor,
   type Weights,
@@ -55,7 +57,14 @@ export function forward(
   let x = embedding(batch.ids, weights.get("model.embed_tokens.weight"), batch.rows); // [T, C]
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const body = (input: Tensor): Tensor => decoderLayer(config, weights, layer, input, batch, cache);
-    x = options.recomputeLayers ? recompute(`layer ${layer}`, x, body) : body(x);
+    if (isRecording()) {
+      x = options.recomputeLayers ? recompute(`layer ${layer}`, x, body) : body(x);
+      continue;
+    }
+    // Nobody will go back: a layer's tensors go with it, and what it was given goes too.
+    const input = x;
+    x = scope(() => body(input));
+    input.free();
   }
   return rmsNorm(x, weights.get("model.norm.weight"), config.rmsNormEps, batch.rows);
 }
@@ -73,13 +82,13 @@ function decoderLayer(
   const T = x.rows;
   const weight = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.weight`);
   const bias = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.bias`);
-  const projection = (name: string, from: Tensor): Tensor =>
-    linear(from, weight(`self_attn.${name}`), bias(`self_attn.${name}`), rows);
+  const projection = (name: string, from: Tensor, isLastReader = false): Tensor =>
+    linear(from, weight(`self_attn.${name}`), bias(`self_attn.${name}`), rows, { isLastReader });
 
   const h = rmsNorm(x, weight("input_layernorm"), rmsNormEps, rows); // [T, C]
   const q = rope(reshape(projection("q_proj", h), [T, H, D]), cos, sin); // [T, H, D]
   const k = rope(reshape(projection("k_proj", h), [T, K, D]), cos, sin); // [T, K, D]
-  const v = reshape(projection("v_proj", h), [T, K, D]); // [T, K, D]
+  const v = reshape(projection("v_proj", h, true), [T, K, D]); // [T, K, D]
   if (cache !== null) appendToCache(k, v, cache.slots, cache.keys[layer], cache.values[layer]);
   const keys = cache === null ? k : cache.keys[layer];
   const values = cache === null ? v : cache.values[layer];
@@ -88,7 +97,8 @@ function decoderLayer(
 
   const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, rows); // [T, C]
   const gate = linear(m, weight("mlp.gate_proj"), null, rows); // [T, F]
-  const up = linear(m, weight("mlp.up_proj"), null, rows); // [T, F]
-  const down = linear(swiglu({ gate, up }, {}).y, weight("mlp.down_proj"), null, rows); // [T, F] → [T, C]
+  const up = linear(m, weight("mlp.up_proj"), null, rows, { isLastReader: true }); // [T, F]
+  const product = swiglu({ gate, up }, {}).y; // [T, F]
+  const down = linear(product, weight("mlp.down_proj"), null, rows, { isLastReader: true }); // [T, F] → [T, C]
   return add({ a: afterAttention, b: down }, {}).y;
 }

@@ -10,8 +10,9 @@ import { boolean, defineSettings, number, runCommand, text } from "../engine/hos
 import { openConfig } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems, openModel } from "./command.ts";
 import { locateModel } from "./hub.ts";
+import { emptyModel, expectMemory, halve, memoryLimit, planMemory, rehearseScoring } from "./plan.ts";
 import { readTokenFile } from "./prompts.ts";
-import { scoreWhole } from "./scoring.ts";
+import { extended, scoreWhole } from "./scoring.ts";
 
 const settings = defineSettings(
   {
@@ -33,16 +34,37 @@ await runCommand({
   examples: [
     ["node model/score.ts --model DIR --tokens ids.json", "mean −log p and perplexity of each sequence"],
     ["node model/score.ts --model DIR --tokens ids.json --json", "every number"],
+    ["node model/score.ts --model DIR --tokens ids.json --dry-run", "how much memory that takes"],
   ],
   main: async ({ values, progress, signal }) => {
     const { folder } = await locateModel(values.model, { progress, signal });
-    const sequences = readTokenFile(values.tokens, (await openConfig(folder)).config.vocabSize);
-    const model = await openModel(folder, values, progress);
+    const { config } = await openConfig(folder);
+    const sequences = readTokenFile(values.tokens, config.vocabSize);
+    const { temperature, "pass-tokens": passTokens } = values;
+    const model = await openModel(folder, values, progress, (backend) =>
+      expectMemory(
+        "Scoring",
+        passTokens,
+        (maxTokens) =>
+          planMemory(backend, (planning) =>
+            rehearseScoring(emptyModel(planning, config), sequences.map(extended), { temperature, maxTokens }),
+          ),
+        [
+          halve(
+            "--pass-tokens",
+            (tokens) => tokens,
+            (_, tokens) => tokens,
+          ),
+        ],
+        memoryLimit(backend),
+      ),
+    );
+    if (model === null) return;
     const total = sequences.reduce((sum, { length }) => sum + length, 0);
     const phase = progress.phase("score", total, "tokens");
     const scores = await scoreWhole(model, sequences, {
-      temperature: values.temperature,
-      maxTokens: values["pass-tokens"],
+      temperature,
+      maxTokens: passTokens,
       signal,
       onTokens: (count) => phase.advance(count),
     });

@@ -124,16 +124,19 @@ export interface WholeScores {
   readonly entropy: Float32Array;
 }
 
+/** The distribution after the last token has no token to score: it is asked for any, whose log-probability is dropped. */
+export function extended(ids: ArrayLike<number>): Sequence {
+  return { ids: [...Array.from(ids), 0] };
+}
+
 /** Scores every token of each sequence, the distribution after the last one included. Results are in their order. */
 export async function scoreWhole(
   model: Model,
   sequences: readonly ArrayLike<number>[],
   settings: { temperature: number; maxTokens: number; signal?: AbortSignal; onTokens?: (count: number) => void },
 ): Promise<WholeScores[]> {
-  // The distribution after the last token has no token to score: it is asked for any, whose log-probability is dropped.
-  const extended = sequences.map((ids) => ({ ids: [...Array.from(ids), 0] }));
   const found: WholeScores[] = [];
-  for (const part of microBatches(extended, settings.maxTokens)) {
+  for (const part of microBatches(sequences.map(extended), settings.maxTokens)) {
     for (const { logProbs, entropy } of await score(model, part, settings))
       found.push({ logProbs: logProbs.slice(0, -1), entropy });
     settings.onTokens?.(part.reduce((sum, { ids }) => sum + ids.length - 1, 0));

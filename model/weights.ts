@@ -9,16 +9,19 @@ export interface WeightOptions {
   trainable?: boolean;
   /** f64 on the plain backend, for yardsticks. Default f32. */
   dtype?: "f32" | "f64";
+  /** mixed: linear layers take their operands in f16 (the weights themselves stay f32). Default f32. */
+  precision?: "f32" | "mixed";
 }
 
 /** An arena with the parameters of a configuration, content undefined. */
 export function makeWeights(backend: Backend, config: Qwen2Config, options: WeightOptions = {}): ParameterArena {
-  const { trainable = false, dtype = "f32" } = options;
+  const { trainable = false, dtype = "f32", precision = "f32" } = options;
   const headIsEmbedding = config.tieWordEmbeddings;
   const parameters = new Map(
     [...parameterShapes(config)].map(([name, shape]) => {
       const isHead = name === (headIsEmbedding ? "model.embed_tokens.weight" : "lm_head.weight");
-      return [name, { shape, forwardCopy: isHead || isLinearWeight(name) }];
+      const isLinear = isLinearWeight(name);
+      return [name, { shape, forwardCopy: isHead || isLinear, halfCopies: isLinear && precision === "mixed" }];
     }),
   );
   return new ParameterArena(backend, parameters, { trainable, dtype });
@@ -45,7 +48,8 @@ export async function loadWeights(
   return arena;
 }
 
-const piecesAtOnceBytes = 64 * 2 ** 20;
+/** What may be under way to the device at a time while weights load, bytes. */
+export const piecesAtOnceBytes = 64 * 2 ** 20;
 
 /** Writes elements from `start` on, into whichever segments they fall. */
 function writePart(tensor: Tensor, start: number, data: Float32Array): void {

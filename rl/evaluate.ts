@@ -2,7 +2,7 @@
 import type { Chat, Model } from "../model/index.ts";
 import type { Environment } from "./environments/environment.ts";
 import { EpisodeList } from "./environments/environment.ts";
-import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
+import { type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
 
 export interface Evaluation {
   /** Mean over rollouts, with the standard error of that mean. */
@@ -27,10 +27,17 @@ export async function evaluate(
   environment: Environment,
   settings: EvaluationSettings,
 ): Promise<Evaluation> {
-  const episodes = new EpisodeList(environment, settings.episodeSeed).slice(0, settings.episodes);
-  const requests = episodes.map((episode) => ({ episode, rollout: 0 }));
+  const requests = evaluatedRollouts(environment, settings);
   const rollouts = await rollOut(model, chat, requests, { ...settings, purpose: "evaluate", step: 0 });
   return summariseRollouts(rollouts);
+}
+
+/** What an evaluation rolls out. */
+export function evaluatedRollouts(
+  environment: Environment,
+  { episodes, episodeSeed }: Pick<EvaluationSettings, "episodes" | "episodeSeed">,
+): RolloutRequest[] {
+  return new EpisodeList(environment, episodeSeed).slice(0, episodes).map((episode) => ({ episode, rollout: 0 }));
 }
 
 /** The numbers of an evaluation from its rollouts. */

@@ -28,8 +28,10 @@ export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
 export { checkpointFolder, expectSound, isKept } from "./kept-checkpoints.ts";
 export { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
+export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
-export { type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
+export { expectTrainingMemory } from "./plan.ts";
+export { dialoguesOf, type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
 export { learningRate, type Schedule } from "./schedule.ts";
 export {
   batchSettings,

@@ -17,6 +17,7 @@ import {
   weightedSum,
 } from "../engine/index.ts";
 import { answerStates, headWeight, type Model, microBatches, type Sequence, scoredPositions } from "../model/index.ts";
+import type { LossScale } from "./loss-scale.ts";
 
 export interface TrainableModel extends Model {
   readonly weights: ParameterArena;
@@ -45,6 +46,21 @@ export interface StepOutcome {
   entropy: number[];
   /** exp(logProb − the sampler's); only with a policy loss. */
   ratio: number[];
+  /** Whether gradients overflowed in mixed precision: the weights are as they were, and the scale is lower. */
+  skipped: boolean;
+}
+
+/** How a step is taken. */
+export interface StepSettings {
+  optimiser: AdamwSettings;
+  /** Tokens in one forward and backward pass. */
+  maxTokens: number;
+  /** Counts from 1. */
+  step: number;
+  /** Keep only each layer's input for the backward pass and run the layer again there. The same bits; default false. */
+  recomputeLayers?: boolean;
+  /** With weights in mixed precision: the gradients' scale, which learns from each step. Default: none. */
+  lossScale?: LossScale | null;
 }
 
 interface Pieces {
@@ -58,7 +74,7 @@ interface Pieces {
 export async function supervisedStep(
   model: TrainableModel,
   examples: readonly Example[],
-  settings: { optimiser: AdamwSettings; maxTokens: number; step: number },
+  settings: StepSettings,
 ): Promise<StepOutcome> {
   return optimise(model, examples, settings, (part, scored) => {
     const weights = perToken(model, part, ({ tokenWeight }) => -tokenWeight, "token weights");
@@ -71,7 +87,7 @@ export async function supervisedStep(
 export async function policyStep(
   model: TrainableModel,
   examples: readonly PolicyExample[],
-  settings: { optimiser: AdamwSettings; maxTokens: number; step: number; clipLow: number; clipHigh: number },
+  settings: StepSettings & { clipLow: number; clipHigh: number },
 ): Promise<StepOutcome> {
   const { clipLow, clipHigh } = settings;
   return optimise(model, examples, settings, (part, scored) => {
@@ -115,38 +131,51 @@ function perToken<E extends Example>(
 async function optimise<E extends Example>(
   model: TrainableModel,
   examples: readonly E[],
-  { optimiser, maxTokens, step }: { optimiser: AdamwSettings; maxTokens: number; step: number },
+  { optimiser, maxTokens, step, recomputeLayers = false, lossScale = null }: StepSettings,
   lossOf: (part: readonly E[], scored: { logProbs: Tensor; entropy: Tensor }) => Pieces,
 ): Promise<StepOutcome> {
   const { weights: arena, backend, config } = model;
+  const scale = lossScale?.scale ?? 1;
   return scopeAsync(async () => {
     arena.clearGradients();
+    backend.phase?.("training step: forward and backward");
     const pieces: Pieces[] = [];
     for (const part of microBatches(examples, maxTokens)) {
       const found = scope(() => {
         const recording = record(() => {
-          const { hidden, targets } = answerStates(model, part);
+          const { hidden, targets } = answerStates(model, part, 0, { recomputeLayers });
           return lossOf(part, head(hidden, headWeight(config, arena), targets, { temperature: 1 }, null));
         });
         const { loss } = recording.result;
-        backward(recording, new Map([[loss, fromArray(backend, [1], loss.shape, loss.dtype, "one")]]), arena.gradients);
+        const seed = fromArray(backend, [scale], loss.shape, loss.dtype, "loss scale");
+        backward(recording, new Map([[loss, seed]]), arena.gradients);
         return recording.result;
       });
       pieces.push(found);
       backend.flush();
     }
-    const update = adamwStep(arena, { ...optimiser, step, losses: pieces.map(({ loss }) => loss) });
+    backend.phase?.("training step: optimiser");
+    const update = adamwStep(arena, {
+      ...optimiser,
+      step: lossScale?.countedStep(step) ?? step,
+      losses: pieces.map(({ loss }) => loss),
+      lossScale: scale,
+    });
     const read = await readTensors(
       pieces.flatMap(({ loss, logProbs, entropy, ratio }) => [loss, logProbs, entropy, ...(ratio ? [ratio] : [])]),
     );
     const { gradientNorm, finite } = await update.result();
-    const outcome: StepOutcome = { loss: 0, gradientNorm, logProbs: [], entropy: [], ratio: [] };
+    const outcome: StepOutcome = { loss: 0, gradientNorm, logProbs: [], entropy: [], ratio: [], skipped: false };
     let next = 0;
     for (const { ratio } of pieces) {
       outcome.loss += read[next++][0];
       for (const value of read[next++]) outcome.logProbs.push(value);
       for (const value of read[next++]) outcome.entropy.push(value);
       if (ratio) for (const value of read[next++]) outcome.ratio.push(value);
+    }
+    if (!finite && lossScale?.canLower && Number.isFinite(outcome.loss)) {
+      lossScale.stepSkipped();
+      return { ...outcome, skipped: true };
     }
     if (!finite) {
       const name = await update.nameOfNonFinite();
@@ -155,6 +184,7 @@ async function optimise<E extends Example>(
           "they were before the step: go on from the last checkpoint with a lower --train.learningRate.",
       );
     }
+    lossScale?.stepTaken();
     return outcome;
   });
 }

@@ -31,6 +31,9 @@ export interface RolloutSettings {
   onProgress?: (finished: number) => void;
 }
 
+/** How long its answers may be, and how its turns are put together. */
+type ConversationSettings = Pick<RolloutSettings, "maxNewTokens" | "turn2Template">;
+
 /** What to roll out: an episode, which of its rollouts, and with which grid point's weights. */
 export interface RolloutRequest {
   episode: Episode;
@@ -70,7 +73,7 @@ export async function rollOut(
   settings: RolloutSettings,
 ): Promise<Rollout[]> {
   const { signal, onProgress } = settings;
-  const runs = requests.map((request) => new RolloutRun(request, chat, settings));
+  const runs = dialoguesOf(chat, requests, settings);
   await generate(model, runs, {
     maxNewTokens: settings.maxNewTokens,
     temperature: settings.temperature,
@@ -82,6 +85,15 @@ export async function rollOut(
     onPass: ({ finished }) => onProgress?.(finished),
   });
   return runs.map((run) => run.result());
+}
+
+/** The conversations to be had, for `generate`. */
+export function dialoguesOf(
+  chat: Chat,
+  requests: readonly RolloutRequest[],
+  settings: ConversationSettings,
+): RolloutRun[] {
+  return requests.map((request) => new RolloutRun(request, chat, settings));
 }
 
 /** The chat's end token ends an answer, and so does what the model folder names. */
@@ -96,7 +108,7 @@ class RolloutRun implements Dialogue {
   readonly expectedTokens: number;
   readonly #request: RolloutRequest;
   readonly #chat: Chat;
-  readonly #settings: RolloutSettings;
+  readonly #settings: ConversationSettings;
   readonly #messages: Message[];
   readonly #ids: number[];
   readonly #mask: number[];
@@ -106,7 +118,7 @@ class RolloutRun implements Dialogue {
   #isTruncated = false;
   #failure: string | null = null;
 
-  constructor(request: RolloutRequest, chat: Chat, settings: RolloutSettings) {
+  constructor(request: RolloutRequest, chat: Chat, settings: ConversationSettings) {
     this.#request = request;
     this.#chat = chat;
     this.#settings = settings;

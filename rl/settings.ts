@@ -58,6 +58,12 @@ export const environmentSettings = {
   }),
 } as const;
 
+export const precisionSetting = choice({
+  default: "f32",
+  options: ["f32", "mixed"],
+  meaning: "mixed: linear layers take operands in f16, everything else stays f32; needs an adapter with f16",
+});
+
 export const trainSettings = {
   seed: integer({ default: 1, min: 0, meaning: "names the sampling noise of training" }),
   episodeSeed: integer({ default: alphabetSortSeed, min: 0, meaning: "seed of the training episodes" }),
@@ -71,6 +77,7 @@ export const trainSettings = {
   }),
   maxNewTokens: integer({ default: 128, min: 1, unit: "tokens", meaning: "longest answer of one turn" }),
   learningRate: number({ default: 6e-6, above: 0, meaning: "AdamW's rate, constant" }),
+  precision: precisionSetting,
   beta1: number({ default: 0.9, min: 0, below: 1, meaning: "AdamW's decay of the first moment" }),
   beta2: number({ default: 0.999, min: 0, below: 1, meaning: "AdamW's decay of the second moment" }),
   epsilon: number({ default: 1e-8, above: 0, meaning: "AdamW's addend to the root of the second moment" }),
@@ -79,8 +86,8 @@ export const trainSettings = {
   advantage: choice({ default: "grpo", options: advantageKinds, meaning: "how a group's rewards become advantages" }),
   normalisation: choice({
     default: "group-token",
-    options: ["group-token", "batch-token", "sequence"],
-    meaning: "what a token's surrogate is divided by",
+    options: ["group-token", "batch-token", "sequence", "constant"],
+    meaning: "what a token's surrogate is divided by; constant: rollouts × maxNewTokens, whatever their lengths",
   }),
   clipLow: number({ default: 0.2, min: 0, below: 1, meaning: "ratios below 1 − this are clipped" }),
   clipHigh: number({ default: 0.2, min: 0, meaning: "ratios above 1 + this are clipped" }),
@@ -128,4 +135,9 @@ export const batchSettings = {
     meaning: "tokens in one pass of the model when generating and scoring",
   }),
   trainTokens: integer({ default: 4096, min: 1, unit: "tokens", meaning: "tokens in one forward and backward pass" }),
+  recompute: boolean({
+    default: false,
+    changes: "free",
+    meaning: "run each layer again in the backward pass: a third more work, a fraction of the memory",
+  }),
 } as const;

@@ -25,6 +25,7 @@ import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { evaluate, summariseRollouts } from "./evaluate.ts";
 import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
 import { policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
+import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
 import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
@@ -65,6 +66,7 @@ export async function train(context: TrainingContext): Promise<void> {
     progress.line(`Going on from step ${resumed.state.step}, since a later state is damaged: ${resumed.trouble}`);
   const first = resumed === null ? 0 : resumed.state.step + 1;
   let tokensSeen = resumed?.state.own["tokensSeen"] ?? 0;
+  const lossScale = openLossScale(settings.train.precision, resumed?.state.own);
   if (resumed !== null) {
     model.weights.refreshCopies();
     await completeCheckpoints(context, resumed.state.step);
@@ -86,7 +88,12 @@ export async function train(context: TrainingContext): Promise<void> {
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
-    await saveState(stateFolder, model.weights, { step, own: { tokensSeen } }, resumeEvery);
+    await saveState(
+      stateFolder,
+      model.weights,
+      { step, own: { tokensSeen, ...savedLossScale(lossScale) } },
+      resumeEvery,
+    );
     unsaved = false;
   };
   let done = first - 1;
@@ -97,7 +104,7 @@ export async function train(context: TrainingContext): Promise<void> {
       signal.throwIfAborted();
       const record: Record<string, number> = {};
       if (step > 0) {
-        const { metrics: found, tokens } = await trainingStep(context, episodes, step);
+        const { metrics: found, tokens } = await trainingStep(context, episodes, step, lossScale);
         applied = step;
         tokensSeen += tokens;
         Object.assign(record, found, { num_tokens: tokensSeen });
@@ -166,6 +173,7 @@ async function trainingStep(
   context: TrainingContext,
   episodes: EpisodeList,
   step: number,
+  lossScale: LossScale | null,
 ): Promise<{ metrics: Record<string, number>; tokens: number }> {
   const { model, chat, settings, folder, onTiming } = context;
   const { promptsPerStep, rolloutsPerPrompt: G } = settings.train;
@@ -189,13 +197,15 @@ async function trainingStep(
       group.map(({ reward }) => reward),
     ),
   ]);
-  const weights = tokenWeights(settings.train.normalisation, groups);
+  const weights = tokenWeights(settings.train.normalisation, groups, settings.train.maxNewTokens);
   const outcome = await policyStep(
     model,
     rollouts.map((rollout, i) => ({ ...rollout, advantage: advantages[i], tokenWeight: weights[i] })),
     {
       optimiser: optimiserOf(settings.train),
       maxTokens: settings.batch.trainTokens,
+      recomputeLayers: settings.batch.recompute,
+      lossScale,
       step,
       clipLow: settings.train.clipLow,
       clipHigh: settings.train.clipHigh,
@@ -205,7 +215,10 @@ async function trainingStep(
   keepRollouts(folder, step, rollouts, advantages);
   clock("writing");
   return {
-    metrics: stepMetrics(settings, groups, advantages, outcome),
+    metrics: {
+      ...stepMetrics(settings, groups, advantages, outcome),
+      ...(lossScale && { loss_scale: lossScale.scale, skipped_steps: lossScale.state.skipped }),
+    },
     tokens: rollouts.reduce((sum, { ids }) => sum + ids.length, 0),
   };
 }
@@ -215,14 +228,19 @@ function optimiserOf(training: Values<typeof trainSettings>): AdamwSettings {
   return { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm };
 }
 
-/** What each token of each rollout counts in the objective (0 for a rollout without tokens): one number a rollout, groups in order. */
+/**
+ * What each token of each rollout counts in the objective (0 for a rollout without tokens): one number a rollout, groups in
+ * order. Only "constant" needs maxNewTokens.
+ */
 export function tokenWeights(
   normalisation: Normalisation,
   groups: readonly (readonly { readonly tokens: number }[])[],
+  maxNewTokens?: number,
 ): number[] {
   const sequences = groups.flatMap((group, g) => group.map(({ tokens }) => ({ tokens, group: g })));
   const sequenceOf = sequences.flatMap(({ tokens }, s) => new Array<number>(tokens).fill(s));
-  const weights = normalisationWeights(normalisation, { sequenceOf, groupOf: sequences.map(({ group }) => group) });
+  const groupOf = sequences.map(({ group }) => group);
+  const weights = normalisationWeights(normalisation, { sequenceOf, groupOf, maxNewTokens });
   let next = 0;
   return sequences.map(({ tokens }) => {
     const first = tokens === 0 ? 0 : weights[next];

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
   backendSettings,
+  boolean,
   type CommandContext,
   choice,
   defineSettings,
@@ -35,9 +36,11 @@ import { openEnvironment } from "./environments/open.ts";
 import { workedDialogue } from "./environments/worked-dialogues.ts";
 import { evaluate } from "./evaluate.ts";
 import { type Example, supervisedStep } from "./learn.ts";
+import { expectPrecision, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { openMetrics } from "./metrics-file.ts";
+import { expectSupervisedMemory } from "./plan.ts";
 import { learningRate, type Schedule } from "./schedule.ts";
-import { environmentSettings } from "./settings.ts";
+import { environmentSettings, precisionSetting } from "./settings.ts";
 
 export const warmStartSettings = defineSettings(
   {
@@ -67,6 +70,7 @@ export const warmStartSettings = defineSettings(
       }),
       steps: integer({ default: 1000, min: 1, unit: "steps", meaning: "optimiser steps" }),
       dialogues: integer({ default: 32, min: 1, unit: "dialogues", meaning: "dialogues of a batch" }),
+      precision: precisionSetting,
       learningRate: number({ default: 3e-3, above: 0, meaning: "peak of the learning rate" }),
       warmupSteps: integer({ default: 100, min: 0, unit: "steps", meaning: "steps of linear rise" }),
       floorShare: number({ default: 0.1, min: 0, max: 1, meaning: "the cosine ends at this share of the peak" }),
@@ -79,6 +83,11 @@ export const warmStartSettings = defineSettings(
         min: 1,
         unit: "tokens",
         meaning: "tokens in one forward and backward pass",
+      }),
+      recompute: boolean({
+        default: false,
+        changes: "free",
+        meaning: "run each layer again in the backward pass: a third more work, a fraction of the memory",
       }),
       resumeEvery: integer({
         default: 100,
@@ -116,16 +125,43 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   const { warmStart: settings, model: from, out } = values;
   ensureFolder(out);
   const unlock = lockFolder(out);
-  const { backend } = await openBackend({ backend: values.backend, adapter: values.adapter });
+  const opened = await openBackend({ backend: values.backend, adapter: values.adapter, tune: values.tune });
+  const { backend } = opened;
+  expectPrecision("--warmStart.precision", settings.precision, opened);
   progress.line(`Adapter: ${backend.description}`);
   const { folder } = await locateModel(from.path, { progress, signal, weights: from.start === "weights" });
   const { config } = await openConfig(folder);
   const chat = await loadChat(folder, await loadTokenizer(folder));
   const environment = await openEnvironment(values.environment);
+  const { precision } = settings;
+  const batchOf = (step: number): Example[] => {
+    const dialogues = Array.from({ length: settings.dialogues }, (_, i) =>
+      chat.dialogue(workedDialogue(environment, settings, (step - 1) * settings.dialogues + i)),
+    );
+    const tokens = dialogues.reduce((sum, { mask }) => sum + mask.reduce((a, b) => a + b, 0), 0);
+    return dialogues.map((dialogue) => ({ ...dialogue, tokenWeight: 1 / tokens }));
+  };
+  const evaluation = {
+    episodes: settings.episodes,
+    episodeSeed: settings.episodeSeed,
+    temperature: 1,
+    maxNewTokens: settings.maxNewTokens,
+    seed: settings.seed,
+    turn2Template: values.environment.turn2Template,
+    maxRows: settings.episodes,
+    maxTokens: 8192,
+    signal,
+  };
+  await expectSupervisedMemory(backend, {
+    ...{ config, chat, environment, evaluation },
+    examples: batchOf(1),
+    weights: { precision },
+    batch: settings,
+  });
   const weights =
     from.start === "weights"
-      ? (await loadModel(backend, folder, { trainable: true })).weights
-      : makeWeights(backend, config, { trainable: true });
+      ? (await loadModel(backend, folder, { trainable: true, precision })).weights
+      : makeWeights(backend, config, { trainable: true, precision });
   const stateFolder = join(out, "state");
   const resumed = await loadState(stateFolder, weights);
   if (resumed === null && from.start === "random") initialise(weights, config, from.seed, from.embeddingDeviation);
@@ -135,41 +171,30 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   const schedule: Schedule = { kind: "cosine", ...settings };
   const phase = progress.phase("warm start", settings.steps, "steps", first - 1);
   let lossSum = resumed?.state.own["lossSum"] ?? 0;
+  const lossScale = openLossScale(precision, resumed?.state.own);
+  const own = (): Record<string, number> => ({ lossSum, ...savedLossScale(lossScale) });
   for (let step = first; step <= settings.steps; step++) {
     if (signal.aborted) {
-      if (step > first)
-        await saveState(stateFolder, weights, { step: step - 1, own: { lossSum } }, settings.resumeEvery);
+      if (step > first) await saveState(stateFolder, weights, { step: step - 1, own: own() }, settings.resumeEvery);
       progress.close();
       progress.line("Stopped. The same command goes on from here.");
       signal.throwIfAborted();
     }
-    const dialogues = Array.from({ length: settings.dialogues }, (_, i) =>
-      chat.dialogue(workedDialogue(environment, settings, (step - 1) * settings.dialogues + i)),
-    );
-    const tokens = dialogues.reduce((sum, { mask }) => sum + mask.reduce((a, b) => a + b, 0), 0);
-    const examples: Example[] = dialogues.map((dialogue) => ({ ...dialogue, tokenWeight: 1 / tokens }));
+    const examples = batchOf(step);
     const { beta1, beta2, weightDecay, maxGradientNorm } = settings;
     const rate = learningRate(schedule, step);
     const optimiser = { learningRate: rate, beta1, beta2, epsilon: 1e-8, weightDecay, maxGradientNorm };
     const { loss, gradientNorm } = await supervisedStep(model, examples, {
       optimiser,
       maxTokens: settings.microBatchTokens,
+      recomputeLayers: settings.recompute,
+      lossScale,
       step,
     });
     lossSum += loss;
     const isLast = step === settings.steps;
     if (step % settings.evaluateEvery === 0 || isLast) {
-      const found = await evaluate(model, chat, environment, {
-        episodes: settings.episodes,
-        episodeSeed: settings.episodeSeed,
-        temperature: 1,
-        maxNewTokens: settings.maxNewTokens,
-        seed: settings.seed,
-        turn2Template: values.environment.turn2Template,
-        maxRows: settings.episodes,
-        maxTokens: 8192,
-        signal,
-      });
+      const found = await evaluate(model, chat, environment, evaluation);
       const { reward, formatShare, quality, truncatedShare } = found;
       log.append({ step, kind: "evaluation", reward, formatShare, quality, truncatedShare });
       progress.line(
@@ -183,11 +208,12 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
         loss: lossSum / (step % settings.logEvery || settings.logEvery),
         gradientNorm,
         learningRate: rate,
+        ...(lossScale && { lossScale: lossScale.scale, skippedSteps: lossScale.state.skipped }),
       });
       lossSum = 0;
     }
     if (step % settings.resumeEvery === 0 || isLast)
-      await saveState(stateFolder, weights, { step, own: { lossSum } }, settings.resumeEvery);
+      await saveState(stateFolder, weights, { step, own: own() }, settings.resumeEvery);
     phase.advance(1, `loss ${loss.toFixed(3)}`);
   }
   phase.done();

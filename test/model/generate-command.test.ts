@@ -261,6 +261,21 @@ describe("model/generate-command", (test) => {
     }
   });
 
+  test("--dry-run says how much memory it takes, and loads nothing", () => {
+    const model = ["--model", fixturePath("qwen2-tiny"), "--tokens", prompts, "--dry-run"];
+    for (const door of ["model/score.ts", "model/generate.ts"])
+      assert.match(expectDone(door, ...model), /^Memory: [\d.]+ \w+ \(.*weights [\d.]+ \w+.*\)\n$/);
+  });
+
+  test("what cannot fit is refused before it starts, with numbers and a way", () => {
+    const model = ["--model", fixturePath("qwen2-tiny"), "--tokens", prompts];
+    const begun = performance.now();
+    const { status, stderr } = run("model/generate.ts", ...model, "--samples", "64", "--max-new-tokens", "100000000");
+    assert.is(status, 2, stderr);
+    assert.match(stderr, /OutOfMemoryError: Generating needs [\d.]+ TiB \(KV cache [\d.]+ TiB, .*\); .* [\d.]+ GiB\. /);
+    assert.ok(performance.now() - begun < 60_000, "the refusal came late");
+  });
+
   test("--help names every flag of both", () => {
     for (const [door, flags] of [
       ["model/generate.ts", ["--max-new-tokens", "--ignore-eos", "--generation-config", "--samples", "--top-k"]],

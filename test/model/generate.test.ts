@@ -1,6 +1,7 @@
 // Generation: the same bits whatever the batch. A dialogue alone, in batches of 1, 7 and 64, shuffled, with refills, with a
 // shared prompt, after a second prefill: the same tokens and the same log-probabilities, which are also the scorer's.
 import { keyOf, type NumberArray } from "../../engine/index.ts";
+import { segmentRows } from "../../engine/tensor.ts";
 import {
   type Dialogue,
   type GenerateSettings,
@@ -147,7 +148,7 @@ describe("model/generate", (test) => {
     const { backend } = await webgpuBackend();
     const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
     const model = { backend, config, weights };
-    const prompt = [3, 99, 42, 250, 7, 311];
+    const prompt = [3, 99, 42, 250, 7, 311].map((id) => id % config.vocabSize);
     let tokens = 0;
     const run = async (rollouts: number[]): Promise<string[]> => {
       const said: string[] = [];
@@ -198,6 +199,32 @@ describe("model/generate", (test) => {
     }
   });
 
+  test("a cache cut into segments has room for all rows at once, and computes no token twice", async () => {
+    const { backend } = (await testBackends())[2];
+    const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const perSegment = KvCache.slotsPerSegment(backend, config);
+    const [prompt, answer, rows] = [[3, 5, 8, 13].map((id) => id % config.vocabSize), 6, 8];
+    let [passes, computed] = [0, 0];
+    const dialogues: Dialogue[] = Array.from({ length: rows }, (_, rollout) => ({
+      point: 0,
+      prompt,
+      noise: { rollout, prompt: 7 },
+      expectedTokens: Math.floor(0.6 * perSegment), // one fits a segment, two do not
+      answered: () => null,
+    }));
+    const onPass = ({ tokens }: { tokens: number }): void => {
+      passes++;
+      computed += tokens;
+    };
+    const own = { ...settings, stopIds: [], maxNewTokens: answer, maxRows: rows, onPass };
+    await generate({ backend, config, weights }, dialogues, own);
+    weights.free();
+    // The shared prompt once but for its last token, which every row computes; then every token but the last sampled.
+    const expected = [answer, prompt.length - 1 + rows * answer];
+    if (passes !== expected[0] || computed !== expected[1])
+      throw new Error(`expected ${expected} passes and tokens, got ${[passes, computed]}`);
+  });
+
   test("nothing is left behind", async () => {
     for (const { name, backend } of await testBackends()) {
       const before = backend.statistics().liveBuffers;
@@ -213,8 +240,8 @@ describe("model/generate", (test) => {
     const { backend } = (await testBackends())[2];
     const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
     weights.free();
-    const rowBytes = config.numKeyValueHeads * config.headDim * 4;
-    const inSegment = Math.floor(16384 / rowBytes);
+    const { numKeyValueHeads: K, headDim: D } = config;
+    const [inSegment] = segmentRows(backend, [2 ** 20, K, D], "f32", "cache");
     const cache = new KvCache(backend, config, 3 * inSegment);
     const runs = Array.from({ length: 3 }, () => cache.take(inSegment));
     if (runs.some((run) => run === null) || cache.take(1) !== null)

@@ -118,8 +118,10 @@ describe("model/safetensors", (test) => {
     assert.ok(refused > header / 2, `${refused} of ${header} refused`);
   });
 
-  test("piece by piece gives what the whole gives", () =>
-    withFile(fixturePath("qwen2-tiny-bf16-sharded/model-00001-of-00003.safetensors"), async (file) => {
+  test("piece by piece gives what the whole gives", () => {
+    const folder = fixturePath("qwen2-tiny-bf16-sharded");
+    const [shard] = readdirSync(folder).filter((name) => name.endsWith(".safetensors"));
+    return withFile(join(folder, shard), async (file) => {
       for (const name of file.tensors.keys()) {
         const whole = await file.readFloat32(name);
         const pieced = new Float32Array(whole.length);
@@ -133,7 +135,8 @@ describe("model/safetensors", (test) => {
         assert.is(pieces, Math.ceil(whole.length / 7));
         assert.equal(pieced, whole);
       }
-    }));
+    });
+  });
 
   test("floats come as f32 and f64, whole numbers do not", () =>
     withFile(fixturePath("safetensors-corpus/every-dtype.safetensors"), async (file) => {

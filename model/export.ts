@@ -1,0 +1,96 @@
+// Writes a model again as a folder in Hugging Face's layout: in another dtype, in shards. It needs no adapter.
+//
+//   node model/export.ts --model DIR --out DIR [--dtype bf16] [--shard-size 500MB]
+//
+// For a run's checkpoints, which are f32, to be taken to transformers or vLLM at half the size; and for whatever those write,
+// to be had under one form of names and files. Rounding is to the nearest, ties to even; a number beyond f16's range is
+// refused rather than made infinite. Memory holds one tensor at a time.
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { choice, defineSettings, expectDiskSpace, formatBytes, runCommand, text } from "../engine/host/index.ts";
+import { SettingsError, sizeOf, storedBytes } from "../engine/index.ts";
+import {
+  type Checkpoint,
+  openCheckpoint,
+  type WrittenDtype,
+  writeCheckpoint,
+  writtenDtypes,
+} from "./checkpoint-files.ts";
+import { modelCommandSettings, modelProblems } from "./command.ts";
+import { locateModel } from "./hub.ts";
+
+const units = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
+
+/** "500MB" in bytes, NaN where it is no size. Units as transformers takes them: MB are 10⁶ bytes, MiB 2²⁰. */
+export function bytesOfSize(size: string): number {
+  const [, digits, unit] = /^(\d+(?:\.\d+)?) ?([KMG]i?B|B)$/i.exec(size) ?? [];
+  const found = Object.entries(units).find(([name]) => name.toLowerCase() === unit?.toLowerCase());
+  return found === undefined ? Number.NaN : Math.floor(Number(digits) * found[1]);
+}
+
+const settings = defineSettings(
+  {
+    model: modelCommandSettings.model,
+    out: text({ default: "", meaning: "the model folder to write" }),
+    dtype: choice({
+      default: "stored",
+      options: ["stored", ...writtenDtypes],
+      meaning: "how weights are stored: as they are, or as named; f32 where they are stored in several ways",
+    }),
+    "shard-size": text({ default: "5GB", meaning: "largest weight file: a number and B, KB, MB, GB, KiB, MiB or GiB" }),
+  },
+  ({ model, out, "shard-size": size }) => [
+    ...modelProblems(model),
+    ...(out === "" ? ["out is missing (--out DIR): the model folder to write"] : []),
+    ...(bytesOfSize(size) >= 1
+      ? []
+      : [`shard-size: expected a size such as 500MB or 2GiB, at least one byte, got ${JSON.stringify(size)}`]),
+  ],
+);
+
+/** The dtype that loses nothing: the one in which all weights are stored, otherwise f32 (f64 is rounded to it). */
+function storedDtype(checkpoint: Checkpoint): WrittenDtype {
+  const found = new Set([...checkpoint.shapes.keys()].map((name) => checkpoint.dtype(name)));
+  return writtenDtypes.find((dtype) => found.size === 1 && found.has(dtype)) ?? "f32";
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  await runCommand({
+    name: "node model/export.ts",
+    summary: "Writes a model again as a Hugging Face folder that transformers and vLLM load: another dtype, shards.",
+    settings,
+    examples: [
+      ["node model/export.ts --model runs/tiny/checkpoints/step-000020 --dtype bf16 --out DIR", "half the size"],
+      ["node model/export.ts --model ORG/NAME --shard-size 500MB --out DIR", "files of at most 500 MB, with an index"],
+    ],
+    main: async ({ values, progress, signal }) => {
+      const { out } = values;
+      if (existsSync(out))
+        throw new SettingsError(`out: ${out} is there already. Choose another name, or delete it first.`);
+      const { folder } = await locateModel(values.model, { progress, signal });
+      const checkpoint = await openCheckpoint(folder);
+      try {
+        const dtype = values.dtype === "stored" ? storedDtype(checkpoint) : values.dtype;
+        const elements = [...checkpoint.shapes.values()].reduce((sum, shape) => sum + sizeOf(shape), 0);
+        const bytes = elements * storedBytes[dtype];
+        expectDiskSpace(out, bytes, "the weights");
+        const phase = progress.phase("export", elements, "weights");
+        const tensors = [...checkpoint.shapes.keys()].map((name) => ({
+          name,
+          data: async () => {
+            signal.throwIfAborted();
+            const { data } = await checkpoint.tensor(name);
+            phase.advance(data.length);
+            return data;
+          },
+        }));
+        const { configJson } = checkpoint;
+        const shardBytes = bytesOfSize(values["shard-size"]);
+        await writeCheckpoint(out, { configJson, tensors, dtype, shardBytes, filesFrom: folder });
+        phase.done();
+        progress.line(`${out}: ${elements} weights in ${tensors.length} tensors, ${dtype}, ${formatBytes(bytes)}`);
+      } finally {
+        await checkpoint.close();
+      }
+    },
+  });

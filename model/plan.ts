@@ -1,0 +1,209 @@
+// How much memory a job takes, by part, before it starts. The job itself is rehearsed on a planning backend, which allocates
+// nothing (engine/planning-backend.ts): so a plan follows the code wherever that goes, and no formula can fall behind it.
+//
+// What does not fit is refused, with the numbers and the setting that would make it fit. WebGPU does not say how much memory
+// a GPU has; a software driver's is the machine's, and that is known.
+import { freemem } from "node:os";
+import { formatBytes } from "../engine/host/index.ts";
+import { type Backend, OutOfMemoryError, PlanningBackend, spareLabel } from "../engine/index.ts";
+import type { Qwen2Config } from "./config.ts";
+import { type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
+import { microBatches, type Sequence, score } from "./scoring.ts";
+import { makeWeights, piecesAtOnceBytes } from "./weights.ts";
+
+/** What device memory is for, and the labels of the buffers that are. The first that knows a label has it. */
+const partsByLabel = [
+  ["weights", /^parameters\.values/],
+  ["gradients", /^parameters\.gradients/],
+  ["moments", /^parameters\.moment/],
+  ["perturbed weights", /^slot /],
+  ["compute copies", /^(model\.|lm_head\.)/],
+  ["KV cache", /^cache\./],
+  ["head", /^(logit|picked|head|KL of|sampling|warp)/],
+  ["spare", new RegExp(`^${spareLabel}$`)],
+  ["activations", /./],
+] as const satisfies readonly (readonly [string, RegExp])[];
+
+export type MemoryPart = (typeof partsByLabel)[number][0] | "staging" | "host";
+
+export interface MemoryPlan {
+  /**
+   * Bytes of each part when the device holds most: its own parts, which sum to `deviceBytes`; "spare" is what was released
+   * and is kept for reuse; "staging", what passes between host and device at a time, and "host" come on top.
+   */
+  readonly parts: ReadonlyMap<MemoryPart, number>;
+  /** What the backend's `peakBytes` will be. */
+  readonly deviceBytes: number;
+  readonly totalBytes: number;
+}
+
+/**
+ * What a job takes that `rehearsal` runs on the backend it is given.
+ * @param hostBytes  what the job keeps in the host's memory, where that is worth counting
+ */
+export async function planMemory(
+  backend: Backend,
+  rehearsal: (planning: Backend) => Promise<void>,
+  hostBytes = 0,
+): Promise<MemoryPlan> {
+  const planning = new PlanningBackend(backend);
+  await rehearsal(planning);
+  const parts = new Map<MemoryPart, number>();
+  for (const [label, bytes] of planning.bytesAtPeak()) {
+    const part = partsByLabel.find(([, labels]) => labels.test(label))?.[0] ?? "activations";
+    parts.set(part, (parts.get(part) ?? 0) + bytes);
+  }
+  parts.set("staging", Math.max(planning.stagingBytes, piecesAtOnceBytes));
+  if (hostBytes > 0) parts.set("host", hostBytes);
+  return {
+    parts,
+    deviceBytes: planning.statistics().peakBytes,
+    totalBytes: [...parts.values()].reduce((sum, bytes) => sum + bytes, 0),
+  };
+}
+
+/** A model without content, to rehearse with. */
+export function emptyModel(backend: Backend, config: Qwen2Config): Model {
+  return { backend, config, weights: makeWeights(backend, config) };
+}
+
+/** Generation up to where every row has passed its prompt: by then all has been allocated that ever will be. */
+export async function rehearseGeneration(
+  model: Model,
+  dialogues: readonly Omit<Dialogue, "answered" | "sampled">[],
+  settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping">,
+): Promise<void> {
+  const enough = new AbortController();
+  try {
+    await generate(
+      model,
+      // The longest first, so that the largest passes are among those rehearsed.
+      dialogues
+        .map(({ point, prompt, noise, expectedTokens }) => ({
+          ...{ point, prompt, noise, expectedTokens },
+          answered: () => null,
+        }))
+        .sort((one, other) => other.prompt.length - one.prompt.length),
+      {
+        ...settings,
+        maxNewTokens: dialogues.length + 1, // each pass sees at least one more of them through its prompt
+        noiseKey: [0, 0],
+        stopIds: [],
+        signal: enough.signal,
+        onPass: ({ tokens, sampled }) => {
+          if (tokens === sampled) enough.abort();
+        },
+      },
+    );
+  } catch (thrown) {
+    if (thrown !== enough.signal.reason) throw thrown;
+  }
+}
+
+/** Scoring: one pass of each size that there will be. */
+export async function rehearseScoring(
+  model: Model,
+  sequences: readonly Sequence[],
+  settings: { temperature: number; maxTokens: number },
+): Promise<void> {
+  const sizes = new Map<number, Sequence[]>();
+  for (const part of microBatches(sequences, settings.maxTokens))
+    sizes.set(
+      part.reduce((sum, { ids }) => sum + ids.length, 0),
+      part,
+    );
+  for (const part of sizes.values()) await score(model, part, settings);
+}
+
+/** A way to make a job smaller. */
+export interface Way<S> {
+  /** The next step down; null where there is none. */
+  lower(settings: S): S | null;
+  /** The setting as it is typed: "--batch-rows 16". */
+  flag(settings: S): string;
+}
+
+/** Halves a number, down to 1. */
+export function halve<S>(flag: string, get: (settings: S) => number, set: (settings: S, value: number) => S): Way<S> {
+  return {
+    lower: (settings) => (get(settings) > 1 ? set(settings, Math.floor(get(settings) / 2)) : null),
+    flag: (settings) => `${flag} ${get(settings)}`,
+  };
+}
+
+/** What a job must fit into: bytes, and whose they are. Null where nobody says how much there is. */
+export interface MemoryLimit {
+  readonly bytes: number;
+  readonly what: string;
+}
+
+/** A software adapter's memory is the machine's. */
+export function memoryLimit({ style }: Pick<Backend, "style">): MemoryLimit | null {
+  if (style === "gpu") return null;
+  return { bytes: Math.min(freemem(), process.availableMemory()), what: "this machine has free" };
+}
+
+/**
+ * Refuses a job that cannot fit.
+ * @param what   the job, for the message: "generating"
+ * @param plan   the job's memory under given settings
+ * @param ways   what makes it smaller, those first that cost least
+ * @returns      the plan, where it fits or nobody knows
+ * @throws OutOfMemoryError with the numbers by part, and the settings that would make it fit
+ */
+export async function expectMemory<S>(
+  what: string,
+  settings: S,
+  plan: (settings: S) => Promise<MemoryPlan>,
+  ways: readonly Way<S>[],
+  limit: MemoryLimit | null,
+): Promise<MemoryPlan> {
+  const found = await plan(settings);
+  const fits = ({ totalBytes }: MemoryPlan): boolean => limit === null || totalBytes <= limit.bytes;
+  if (limit === null || fits(found)) return found;
+  const advice = await firstThatFits(settings, ways, async (one) => fits(await plan(one)));
+  throw new OutOfMemoryError(
+    `${what} needs ${describePlan(found)}; ${limit.what} ${formatBytes(limit.bytes)}. ` +
+      (advice === null
+        ? "No setting makes it fit: take a smaller model, or an adapter with more memory (--adapter)."
+        : `Try ${advice}.`),
+  );
+}
+
+/** Each way alone, then all of them one after another, as far as they go. */
+async function firstThatFits<S>(
+  settings: S,
+  ways: readonly Way<S>[],
+  fits: (settings: S) => Promise<boolean>,
+): Promise<string | null> {
+  const lowered = async (from: S, way: Way<S>): Promise<{ to: S; fits: boolean }> => {
+    let to = from;
+    for (let next = way.lower(to); next !== null; next = way.lower(to)) {
+      to = next;
+      if (await fits(to)) return { to, fits: true };
+    }
+    return { to, fits: false };
+  };
+  for (const way of ways) {
+    const alone = await lowered(settings, way);
+    if (alone.fits) return way.flag(alone.to);
+  }
+  let to = settings;
+  const used: Way<S>[] = [];
+  for (const way of ways) {
+    used.push(way);
+    const further = await lowered(to, way);
+    to = further.to;
+    if (further.fits) return used.map((one) => one.flag(to)).join(" ");
+  }
+  return null;
+}
+
+/** "5.1 GiB (weights 1.8 GiB, KV cache 2.8 GiB, activations 0.4 GiB)", the largest first. */
+export function describePlan({ parts, totalBytes }: MemoryPlan): string {
+  const listed = [...parts]
+    .filter(([, bytes]) => bytes > 0)
+    .sort(([, one], [, other]) => other - one)
+    .map(([part, bytes]) => `${part} ${formatBytes(bytes)}`);
+  return `${formatBytes(totalBytes)} (${listed.join(", ")})`;
+}

@@ -1,0 +1,175 @@
+// How much memory training takes, before it starts: one step's rollouts, an evaluation and an update are rehearsed on a
+// backend that allocates nothing (model/plan.ts), with the conversations of the first step and the longest answers.
+import type { Values } from "../engine/host/index.ts";
+import type { Backend } from "../engine/index.ts";
+import {
+  type Chat,
+  expectMemory,
+  halve,
+  type MemoryPlan,
+  makeWeights,
+  memoryLimit,
+  microBatches,
+  planMemory,
+  type Qwen2Config,
+  rehearseGeneration,
+  type Way,
+  type WeightOptions,
+} from "../model/index.ts";
+import { type Environment, EpisodeList } from "./environments/environment.ts";
+import { type EvaluationSettings, evaluatedRollouts } from "./evaluate.ts";
+import { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
+import { dialoguesOf, type RolloutRequest, type RolloutSettings } from "./rollout.ts";
+import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
+
+/** A model to train, without content, to rehearse with. */
+function emptyTrainable(backend: Backend, config: Qwen2Config, options: WeightOptions): TrainableModel {
+  return { backend, config, weights: makeWeights(backend, config, { ...options, trainable: true }) };
+}
+
+const anyOptimiser = {
+  learningRate: 1,
+  beta1: 0,
+  beta2: 0,
+  epsilon: 1,
+  weightDecay: 0,
+  maxGradientNorm: 1,
+};
+
+interface StepSizes {
+  readonly maxTokens: number;
+  readonly recomputeLayers: boolean;
+}
+
+/** The largest pass of a step, forward and backward, and the update. */
+async function rehearseStep<E extends Example>(
+  examples: readonly E[],
+  { maxTokens, recomputeLayers }: StepSizes,
+  step: (
+    part: readonly E[],
+    settings: StepSizes & { optimiser: typeof anyOptimiser; step: number },
+  ) => Promise<unknown>,
+): Promise<void> {
+  const tokens = (part: readonly E[]): number => part.reduce((sum, { ids }) => sum + ids.length, 0);
+  const [largest] = microBatches(examples, maxTokens).sort((one, other) => tokens(other) - tokens(one));
+  await step(largest, { maxTokens, recomputeLayers, optimiser: anyOptimiser, step: 1 });
+}
+
+export interface TrainingJob {
+  readonly config: Qwen2Config;
+  readonly chat: Chat;
+  readonly environment: Environment;
+  readonly settings: {
+    readonly environment: Values<typeof environmentSettings>;
+    readonly train: Values<typeof trainSettings>;
+    readonly evaluate: Values<typeof evaluateSettings>;
+    readonly batch: Values<typeof batchSettings>;
+  };
+}
+
+type Batch = TrainingJob["settings"]["batch"];
+
+const trainingWays: readonly Way<Batch>[] = [
+  {
+    lower: (batch) => (batch.recompute ? null : { ...batch, recompute: true }),
+    flag: () => "--batch.recompute",
+  },
+  halve(
+    "--batch.trainTokens",
+    ({ trainTokens }) => trainTokens,
+    (batch, trainTokens) => ({ ...batch, trainTokens }),
+  ),
+  halve(
+    "--batch.rows",
+    ({ rows }) => rows,
+    (batch, rows) => ({ ...batch, rows }),
+  ),
+  halve(
+    "--batch.tokens",
+    ({ tokens }) => tokens,
+    (batch, tokens) => ({ ...batch, tokens }),
+  ),
+];
+
+/**
+ * Refuses a GRPO training run that cannot fit.
+ * @throws OutOfMemoryError with the numbers, and the settings that would make it fit
+ */
+export async function expectTrainingMemory(backend: Backend, job: TrainingJob): Promise<MemoryPlan> {
+  const { config, chat, environment } = job;
+  const { train, evaluate, environment: task } = job.settings;
+  const rollouts = new EpisodeList(environment, train.episodeSeed)
+    .slice(0, train.promptsPerStep)
+    .flatMap((episode) => Array.from({ length: train.rolloutsPerPrompt }, (_, rollout) => ({ episode, rollout })));
+  const evaluated = evaluatedRollouts(environment, evaluate);
+  const settings = { maxNewTokens: train.maxNewTokens, turn2Template: task.turn2Template };
+  const plan = (batch: Batch): Promise<MemoryPlan> =>
+    planMemory(backend, async (planning) => {
+      const model = emptyTrainable(planning, config, { precision: train.precision });
+      const examples = longestExamples(chat, rollouts, settings);
+      for (const requests of [evaluated, rollouts])
+        await rehearseGeneration(model, dialoguesOf(chat, requests, settings), {
+          maxRows: batch.rows,
+          maxTokens: batch.tokens,
+          temperature: 1,
+        });
+      await rehearseStep(examples, { maxTokens: batch.trainTokens, recomputeLayers: batch.recompute }, (part, sizes) =>
+        policyStep(model, part, { ...sizes, clipLow: train.clipLow, clipHigh: train.clipHigh }),
+      );
+    });
+  return expectMemory("Training", job.settings.batch, plan, trainingWays, memoryLimit(backend));
+}
+
+/** What a step learns from if every answer is as long as it may be. */
+export function longestExamples(
+  chat: Chat,
+  requests: readonly RolloutRequest[],
+  settings: Pick<RolloutSettings, "maxNewTokens" | "turn2Template">,
+): PolicyExample[] {
+  return dialoguesOf(chat, requests, settings).map(({ prompt, expectedTokens }) => {
+    const length = prompt.length + expectedTokens;
+    return {
+      ids: new Uint32Array(length),
+      mask: Array.from({ length }, (_, t) => (t < prompt.length ? 0 : 1)),
+      logProbs: new Float32Array(length),
+      advantage: 0,
+      tokenWeight: 0,
+    };
+  });
+}
+
+/** What supervised training works with: a batch to learn from, and how the policy is evaluated. */
+export interface SupervisedJob {
+  readonly config: Qwen2Config;
+  readonly chat: Chat;
+  readonly examples: readonly Example[];
+  readonly environment: Environment;
+  readonly evaluation: EvaluationSettings;
+  readonly weights: WeightOptions;
+  readonly batch: { readonly microBatchTokens: number; readonly recompute: boolean };
+}
+
+/** As `expectTrainingMemory`, for the warm start. */
+export async function expectSupervisedMemory(backend: Backend, job: SupervisedJob): Promise<MemoryPlan> {
+  const plan = ({ microBatchTokens, recompute }: SupervisedJob["batch"]): Promise<MemoryPlan> =>
+    planMemory(backend, async (planning) => {
+      const model = emptyTrainable(planning, job.config, job.weights);
+      await rehearseStep(job.examples, { maxTokens: microBatchTokens, recomputeLayers: recompute }, (part, sizes) =>
+        supervisedStep(model, part, sizes),
+      );
+      const requests = evaluatedRollouts(job.environment, job.evaluation);
+      await rehearseGeneration(model, dialoguesOf(job.chat, requests, job.evaluation), job.evaluation);
+    });
+  const ways: readonly Way<SupervisedJob["batch"]>[] = [
+    {
+      lower: (batch) => (batch.recompute ? null : { ...batch, recompute: true }),
+      flag: () => "--warmStart.recompute",
+    },
+    halve(
+      "--warmStart.microBatchTokens",
+      ({ microBatchTokens }) => microBatchTokens,
+      (batch, microBatchTokens) => ({ ...batch, microBatchTokens }),
+    ),
+  ];
+  return expectMemory("Training", job.batch, plan, ways, memoryLimit(backend));
+}
