@@ -4,6 +4,7 @@
 import { Bench } from "tinybench";
 import type { Backend } from "../engine/backend.ts";
 import { scopeAsync } from "../engine/scope.ts";
+import { type Ceilings, type Share, shareOf } from "./ceilings.ts";
 
 export interface BenchCase {
   /** Where it occurs: "forward tiny mlp up, 448 rows". */
@@ -12,6 +13,8 @@ export interface BenchCase {
   flops: number;
   /** Bytes that one run must move, everything read or written once. */
   bytes: number;
+  /** Takes tens of seconds or gigabytes: runs only when it is named, or with --all. Default false. */
+  heavy?: boolean;
   /** Makes what a run needs, in a scope that the harness ends. */
   setUp(backend: Backend): BenchWork;
 }
@@ -48,6 +51,9 @@ export interface BenchOptions {
   sampleMs?: number;
 }
 
+/** A median of fewer says nothing, and a run may take seconds. */
+const fewestSamples = 5;
+
 /** @throws what the case's check throws, and what the backend says of its work */
 export async function measure(backend: Backend, one: BenchCase, options: BenchOptions = {}): Promise<BenchResult> {
   const { timeMs = 1000, sampleMs = 50 } = options;
@@ -62,10 +68,11 @@ export async function measure(backend: Backend, one: BenchCase, options: BenchOp
     };
     const firstMs = await queue(1);
     await work.check();
-    const runsPerSample = Math.max(1, Math.ceil(sampleMs / ((await queue(2)) / 2)));
-    await queue(runsPerSample);
+    const probes = firstMs > sampleMs ? 1 : 2;
+    const runsPerSample = Math.max(1, Math.ceil(sampleMs / ((await queue(probes)) / probes)));
+    if (runsPerSample > 1) await queue(runsPerSample);
 
-    const bench = new Bench({ time: timeMs, iterations: 5, warmup: false, throws: true });
+    const bench = new Bench({ time: timeMs, iterations: fewestSamples, warmup: false, throws: true });
     let samples = 0;
     bench.add(one.name, async () => {
       samples++;
@@ -94,18 +101,23 @@ export async function measure(backend: Backend, one: BenchCase, options: BenchOp
   });
 }
 
-/** A line of the table that is printed while benchmarks run. */
-export function resultLine(result: BenchResult): string {
+/** A line of the table that is printed while benchmarks run; with ceilings, the share of the one that a case comes closer to. */
+export function resultLine(result: BenchResult, ceilings: Ceilings | null = null): string {
   const { name, medianMs, deviationMs, bestMs, gflopsPerSecond, gigabytesPerSecond, processorMs, firstMs } = result;
   return [
-    name.padEnd(44),
+    name.padEnd(52),
     `${time(medianMs)} ± ${time(deviationMs).trimStart().padEnd(8)}`,
     `best ${time(bestMs)}`,
     `${gflopsPerSecond.toFixed(2).padStart(8)} GFLOP/s`,
     `${gigabytesPerSecond.toFixed(2).padStart(7)} GB/s`,
+    ...(ceilings === null ? [] : [shareText(shareOf(result, ceilings))]),
     `processors ${time(processorMs)}`,
     `first ${time(firstMs)}`,
   ].join("  ");
+}
+
+function shareText({ share, of }: Share): string {
+  return `${(100 * share).toFixed(0).padStart(3)}% of ${of.padEnd(6)}`;
 }
 
 function time(milliseconds: number): string {

@@ -1,15 +1,30 @@
 // Runs benchmarks: every file bench/**/*.bench.ts exports `cases`.
 //
-//   node bench/run.ts [TEXT …] [--json FILE] [--adapter NAME] [--timeMs N]     cases whose file or name contains each TEXT
+//   node bench/run.ts [TEXT …] [--all] [--json FILE] [--no-ceilings] [--adapter NAME]
+//
+// Without a TEXT all cases run that are not heavy: a few minutes on a software driver. Ceilings are measured first, once.
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { SettingsError } from "../engine/errors.ts";
-import { backendSettings, defineSettings, integer, runCommand, text, writeAtomic } from "../engine/host/index.ts";
+import {
+  backendSettings,
+  boolean,
+  defineSettings,
+  integer,
+  runCommand,
+  text,
+  writeAtomic,
+} from "../engine/host/index.ts";
 import { openBackend } from "../engine/open.ts";
+import { type Share, shareOf } from "./ceilings.ts";
+import { circumstances } from "./circumstances.ts";
 import { type BenchCase, type BenchResult, measure, resultLine } from "./harness.ts";
+import { measureCeilings } from "./measure-ceilings.ts";
 
 const settings = defineSettings({
   json: text({ default: "", meaning: "also write the results to this file" }),
+  all: boolean({ default: false, meaning: "heavy cases too, which otherwise run only when a TEXT names them" }),
+  ceilings: boolean({ default: true, meaning: "measure the ceilings first, and give each case's share of its own" }),
   ...backendSettings,
   timeMs: integer({ default: 1000, min: 1, unit: "ms", meaning: "time for the samples of one case" }),
 });
@@ -19,16 +34,18 @@ interface NamedCase {
   benchCase: BenchCase;
 }
 
-async function findCases(wanted: readonly string[]): Promise<NamedCase[]> {
+async function findCases(wanted: readonly string[], withHeavy: boolean): Promise<NamedCase[]> {
   const root = fileURLToPath(new URL(".", import.meta.url));
   const files = readdirSync(root, { recursive: true, encoding: "utf8" })
-    .filter((file) => file.endsWith(".bench.ts"))
+    .filter((file) => file.endsWith(".bench.ts") && !file.includes("node_modules"))
     .sort();
   const found: NamedCase[] = [];
   for (const file of files) {
     const { cases }: { cases: readonly BenchCase[] } = await import(`./${file}`);
-    for (const benchCase of cases)
+    for (const benchCase of cases) {
+      if (benchCase.heavy && !withHeavy) continue;
       if (wanted.every((part) => `${file} ${benchCase.name}`.includes(part))) found.push({ file, benchCase });
+    }
   }
   return found;
 }
@@ -39,22 +56,33 @@ await runCommand({
   settings,
   positional: [{ name: "TEXT", meaning: "only cases whose file or name contains it", many: true }],
   async main({ values, positionals, signal }) {
-    const found = await findCases(positionals);
+    const found = await findCases(positionals, values.all || positionals.length > 0);
     if (found.length === 0) throw new SettingsError(`no benchmark contains ${positionals.join(" and ")}.`);
-    const { backend, adapter } = await openBackend({ backend: values.backend, adapter: values.adapter });
+    const { backend, adapter } = await openBackend({
+      backend: values.backend,
+      adapter: values.adapter,
+      tune: values.tune,
+    });
     console.log(backend.description);
-    const results: (BenchResult & { file: string })[] = [];
+    const ceilings = values.ceilings
+      ? await measureCeilings(backend, (result) => console.log(`  ${resultLine(result)}`))
+      : null;
+    if (ceilings !== null)
+      console.log(
+        `ceilings: ${ceilings.copyGigabytesPerSecond.toFixed(1)} GB/s (${ceilings.copyCase}), ` +
+          `${ceilings.matmulGflopsPerSecond.toFixed(1)} GFLOP/s (${ceilings.matmulCase})`,
+      );
+    const results: (BenchResult & { file: string } & Partial<Share>)[] = [];
     let last = "";
     for (const { file, benchCase } of found) {
       if (signal.aborted) break;
       if (file !== last) console.log(file);
       last = file;
       const result = await measure(backend, benchCase, { timeMs: values.timeMs });
-      console.log(`  ${resultLine(result)}`);
-      results.push({ file, ...result });
+      console.log(`  ${resultLine(result, ceilings)}`);
+      results.push({ file, ...result, ...(ceilings === null ? {} : shareOf(result, ceilings)) });
     }
-    const command = ["node bench/run.ts", ...process.argv.slice(2)].join(" ");
-    const report = { command, adapter: adapter?.name ?? null, description: backend.description, results };
+    const report = { ...circumstances("bench/run.ts", adapter), description: backend.description, ceilings, results };
     if (values.json !== "") writeAtomic(values.json, `${JSON.stringify(report, null, 2)}\n`);
     backend.destroy();
   },

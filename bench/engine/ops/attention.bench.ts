@@ -1,5 +1,5 @@
 // Attention at the shapes of the embedded tiny model (a training batch of 123 dialogues, decoding 448 rows that share
-// prompts by eights) and of Qwen2.5-0.5B (two sequences of training, decoding 16 rows).
+// prompts by eights) and of Qwen2.5-0.5B (training at 128 to 512 tokens, decoding 1, 16 and 256 rows).
 import { backward, type GradientStore, record } from "../../../engine/autograd.ts";
 import type { Backend } from "../../../engine/backend.ts";
 import type { NumberArray } from "../../../engine/dtype.ts";
@@ -128,7 +128,11 @@ const sizes: Record<string, Size> = {
   "tiny, 123 dialogues of 73 tokens": training(tiny, new Array(123).fill(73)),
   "decode tiny, 448 rows at 50 keys": decoding(tiny, 448, 30, 20, 8),
   "0.5B, 2 sequences of 128": training(half, [128, 128]),
+  "0.5B, 128 tokens": training(half, [128]),
+  "0.5B, 512 tokens": training(half, [512]),
+  "decode 0.5B, 1 row at 256 keys": decoding(half, 1, 200, 56, 1),
   "decode 0.5B, 16 rows at 256 keys": decoding(half, 16, 200, 56, 16),
+  "decode 0.5B, 256 rows at 256 keys": decoding(half, 256, 200, 56, 16),
 };
 
 /** Products a pair of query and key: q·k and p·v; then again with dy·v and the three gradients, as two kernels need them. */

@@ -1,5 +1,6 @@
 // The three products of a linear layer, at the shapes of the embedded tiny model (a training batch of 448 rows, a scoring
-// batch of 4096) and of Qwen2.5-0.5B (256 rows of training, 1 and 16 rows of decoding).
+// batch of 4096) and of Qwen2.5-0.5B (256 and 1024 rows of training, 1 to 256 rows of decoding). Forward products read the
+// weight from panels that are packed beforehand, as a parameter keeps them.
 import type { Backend } from "../../../engine/backend.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, packPanels, panelShape } from "../../../engine/ops/matmul.ts";
 import { empty, fromArray, type Shape, sizeOf, type Tensor } from "../../../engine/tensor.ts";
@@ -7,7 +8,8 @@ import type { BenchCase, BenchWork } from "../../harness.ts";
 
 /** Rows, inputs, outputs. */
 type Size = readonly [T: number, C: number, O: number];
-type Product = "forward" | "input" | "weight";
+export const products = ["forward", "input", "weight"] as const;
+type Product = (typeof products)[number];
 
 /** Small whole numbers in no order: their products sum exactly in f32, so every element of a result is checked for equality. */
 function operand(backend: Backend, shape: Shape, seed: number): Tensor {
@@ -91,33 +93,46 @@ const tiny: readonly (readonly [name: string, C: number, O: number])[] = [
   ["down", 192, 64],
   ["head", 64, 371],
 ];
-const sizes: readonly { name: string; size: Size; products: readonly Product[] }[] = [
+const all = products;
+const forwardOnly = ["forward"] as const;
+interface Wanted {
+  name: string;
+  size: Size;
+  wanted: readonly Product[];
+  heavy?: boolean;
+}
+const sizes: readonly Wanted[] = [
   ...[448, 4096].flatMap((T) =>
-    tiny.map(([name, C, O]) => ({
-      name: `tiny ${name}`,
-      size: [T, C, O] as const,
-      products: ["forward", "input", "weight"] as const,
-    })),
+    tiny.map(([name, C, O]) => ({ name: `tiny ${name}`, size: [T, C, O] as const, wanted: all, heavy: T === 4096 })),
   ),
-  { name: "decode tiny gate, up", size: [64, 64, 192], products: ["forward"] },
-  { name: "0.5B gate, up", size: [256, 896, 4864], products: ["forward", "input", "weight"] },
-  { name: "0.5B down", size: [256, 4864, 896], products: ["forward", "input", "weight"] },
-  { name: "0.5B q, o", size: [256, 896, 896], products: ["forward", "input", "weight"] },
-  { name: "decode 0.5B gate, up", size: [1, 896, 4864], products: ["forward"] },
-  { name: "decode 0.5B gate, up", size: [4, 896, 4864], products: ["forward"] },
-  { name: "decode 0.5B gate, up", size: [8, 896, 4864], products: ["forward"] },
-  { name: "decode 0.5B gate, up", size: [16, 896, 4864], products: ["forward"] },
-  { name: "square", size: [1024, 1024, 1024], products: ["forward", "input", "weight"] },
+  { name: "decode tiny gate, up", size: [64, 64, 192], wanted: forwardOnly },
+  { name: "0.5B gate, up", size: [256, 896, 4864], wanted: all },
+  { name: "0.5B down", size: [256, 4864, 896], wanted: all },
+  { name: "0.5B q, o", size: [256, 896, 896], wanted: all },
+  { name: "0.5B gate, up", size: [1024, 896, 4864], wanted: all, heavy: true },
+  { name: "0.5B down", size: [1024, 4864, 896], wanted: all, heavy: true },
+  ...[1, 4, 8, 16, 256].map((T) => ({
+    name: "decode 0.5B gate, up",
+    size: [T, 896, 4864] as const,
+    wanted: forwardOnly,
+    heavy: T === 256, // the same product as in training
+  })),
+  ...[1, 16].map((T) => ({ name: "decode 0.5B down", size: [T, 4864, 896] as const, wanted: forwardOnly })),
+  { name: "square", size: [1024, 1024, 1024], wanted: forwardOnly },
+  { name: "square", size: [1024, 1024, 1024], wanted: ["input", "weight"], heavy: true },
 ];
 
-export const cases: readonly BenchCase[] = sizes.flatMap(({ name, size, products }) =>
-  products.map((product) => {
-    const [T, C, O] = size;
-    return {
-      name: `${product} ${name} ${T}×${C}×${O}`,
-      flops: 2 * T * C * O,
-      bytes: 4 * (T * C + O * C + T * O),
-      setUp: (backend: Backend) => setUp(product, backend, size),
-    };
-  }),
+export function productCase(product: Product, name: string, size: Size, heavy = false): BenchCase {
+  const [T, C, O] = size;
+  return {
+    name: `${product} ${name} ${T}×${C}×${O}`,
+    flops: 2 * T * C * O,
+    bytes: 4 * (T * C + O * C + T * O),
+    heavy,
+    setUp: (backend: Backend) => setUp(product, backend, size),
+  };
+}
+
+export const cases: readonly BenchCase[] = sizes.flatMap(({ name, size, wanted, heavy }) =>
+  wanted.map((product) => productCase(product, name, size, heavy)),
 );

@@ -1,0 +1,7 @@
+// foothold where a matrix product starts from Hugging Face's layout [out, in] each time: packing is part of every run.
+import type { Contestant } from "../contestant.ts";
+import { contestant } from "./foothold.ts";
+
+export async function open(adapter: string): Promise<Contestant> {
+  return contestant(adapter, true);
+}
