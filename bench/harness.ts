@@ -116,11 +116,40 @@ export function resultLine(result: BenchResult, ceilings: Ceilings | null = null
   ].join("  ");
 }
 
+/** The results as rows in Markdown, one file's after another's. */
+export function markdownLines(
+  results: readonly (BenchResult & { file: string })[],
+  ceilings: Ceilings | null,
+): string[] {
+  const lines = [
+    "| case | median ± spread | GFLOP/s | GB/s | share of its ceiling | processor time |",
+    "|---|---:|---:|---:|---:|---:|",
+  ];
+  let last = "";
+  for (const result of results) {
+    if (result.file !== last) lines.push(`| *${result.file}* | | | | | |`);
+    last = result.file;
+    const cells = [
+      result.name,
+      `${time(result.medianMs).trim()} ± ${time(result.deviationMs).trim()}`,
+      result.gflopsPerSecond.toFixed(2),
+      result.gigabytesPerSecond.toFixed(2),
+      ceilings === null ? "–" : shareText(shareOf(result, ceilings)).trim(),
+      time(result.processorMs).trim(),
+    ];
+    lines.push(`| ${cells.join(" | ")} |`);
+  }
+  return lines;
+}
+
 function shareText({ share, of }: Share): string {
   return `${(100 * share).toFixed(0).padStart(3)}% of ${of.padEnd(6)}`;
 }
 
 function time(milliseconds: number): string {
-  const text = milliseconds < 1 ? `${(milliseconds * 1000).toFixed(0)} µs` : `${milliseconds.toPrecision(3)} ms`;
+  const text =
+    milliseconds < 1
+      ? `${(milliseconds * 1000).toFixed(0)} µs`
+      : `${milliseconds < 1000 ? milliseconds.toPrecision(3) : milliseconds.toFixed(0)} ms`;
   return text.padStart(8);
 }

@@ -18,11 +18,12 @@ import {
 import { openBackend } from "../engine/open.ts";
 import { type Share, shareOf } from "./ceilings.ts";
 import { circumstances } from "./circumstances.ts";
-import { type BenchCase, type BenchResult, measure, resultLine } from "./harness.ts";
+import { type BenchCase, type BenchResult, markdownLines, measure, resultLine } from "./harness.ts";
 import { measureCeilings } from "./measure-ceilings.ts";
 
 const settings = defineSettings({
   json: text({ default: "", meaning: "also write the results to this file" }),
+  markdown: boolean({ default: false, meaning: "print the results as a table in Markdown too, at the end" }),
   all: boolean({ default: false, meaning: "heavy cases too, which otherwise run only when a TEXT names them" }),
   ceilings: boolean({ default: true, meaning: "measure the ceilings first, and give each case's share of its own" }),
   ...backendSettings,
@@ -82,6 +83,7 @@ await runCommand({
       console.log(`  ${resultLine(result, ceilings)}`);
       results.push({ file, ...result, ...(ceilings === null ? {} : shareOf(result, ceilings)) });
     }
+    if (values.markdown) for (const line of markdownLines(results, ceilings)) console.log(line);
     const report = { ...circumstances("bench/run.ts", adapter), description: backend.description, ceilings, results };
     if (values.json !== "") writeAtomic(values.json, `${JSON.stringify(report, null, 2)}\n`);
     backend.destroy();

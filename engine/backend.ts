@@ -11,7 +11,7 @@ export interface BufferHandle {
 export interface Dispatch {
   kernel: AnyKernel;
   /** In the order of the kernel's bindings. `base` counts elements, `length` those that the cell has of the tensor. */
-  buffers: readonly { buffer: BufferHandle; base: number; length: number }[];
+  buffers: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[];
   /** Every entry of the parameter block, by name. */
   params: Record<string, number>;
   constants: Constants;

@@ -96,14 +96,15 @@ export function run<
     if (continues) for (const flag of Object.keys(flags)) values[flag] = 1;
     const buffers = placed.map(({ name, binding, tensor, starts }) => {
       const interval = binding.axis === undefined ? undefined : cell.get(binding.axis);
+      const { dtype } = tensor;
       if (interval === undefined) {
         values[`${name}Base`] = tensor.segments[0].base;
-        return { buffer: tensor.segments[0].buffer, base: tensor.segments[0].base, length: tensor.size };
+        return { buffer: tensor.segments[0].buffer, base: tensor.segments[0].base, length: tensor.size, dtype };
       }
       const index = segmentOf(starts, interval.start);
       const base = tensor.segments[index].base + (interval.start - starts[index]) * tensor.rowSize;
       values[`${name}Base`] = base;
-      return { buffer: tensor.segments[index].buffer, base, length: interval.count * tensor.rowSize };
+      return { buffer: tensor.segments[index].buffer, base, length: interval.count * tensor.rowSize, dtype };
     });
     const own = kernel.form === undefined ? constants : { ...constants, ...kernel.form(values, backend.style) };
     backend.dispatch({ kernel, buffers, params: values, constants: own });

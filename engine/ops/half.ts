@@ -6,7 +6,7 @@ import { run } from "../run.ts";
 import { scope } from "../scope.ts";
 import { empty, type Tensor } from "../tensor.ts";
 import * as cpu from "./half.cpu.ts";
-import { packPanels } from "./matmul.ts";
+import { packPanels, panelShape } from "./matmul.ts";
 
 const toHalfKernel = defineKernel({
   name: "toHalf",
@@ -53,11 +53,19 @@ export function toHalf(x: Tensor): Tensor {
   return half;
 }
 
-/** The forward product's copy of a weight (packPanels) in f16. */
+/** Elements that are packed in f32 at a time, on the way to f16. */
+const packedAtOnce = 2 ** 20;
+
+/** The forward product's copy of a weight (packPanels) in f16, through a small one in f32. */
 export function packHalfPanels(weight: Tensor, panels: Tensor): void {
-  scope(() => {
-    const whole = empty(weight.backend, panels.shape, weight.dtype, "panels");
-    packPanels(weight, whole);
-    writeHalf(whole, panels);
-  });
+  const [outputs, inputs] = weight.shape;
+  expectShape("packHalfPanels: panels", panels.shape, panelShape(outputs, inputs), `weight is [${weight.shape}].`);
+  const most = Math.max(1, Math.floor(packedAtOnce / panels.rowSize));
+  for (let start = 0; start < panels.rows; start += most)
+    scope(() => {
+      const count = Math.min(most, panels.rows - start);
+      const single = empty(weight.backend, [count, inputs, 8], weight.dtype, "panels");
+      packPanels(weight.sliceRows(8 * start, Math.min(8 * count, outputs - 8 * start)), single);
+      writeHalf(single, panels.sliceRows(start, count));
+    });
 }

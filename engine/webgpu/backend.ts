@@ -2,7 +2,7 @@
 // the device in one write; both are handed over at `flush`, when the array is full, or when somebody reads.
 import { globals } from "webgpu";
 import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch } from "../backend.ts";
-import { type DType, type NumberArray, newArray } from "../dtype.ts";
+import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
 import { asError, DeviceError, OutOfMemoryError } from "../errors.ts";
 import { type AnyKernel, parameterBlock } from "../kernel.ts";
 import { blockBytes, Pipelines } from "./pipelines.ts";
@@ -170,7 +170,7 @@ export class WebGpuBackend implements Backend {
     const flops = kernel.flops?.(params) ?? 0;
     if (this.#trace !== null) {
       this.#pass?.end();
-      const bytes = buffers.reduce((sum, { length }) => sum + 4 * length, 0);
+      const bytes = buffers.reduce((sum, { length, dtype }) => sum + length * bytesPerElement[dtype], 0);
       this.#pass = this.#trace.beginPass(this.#encoder, kernel, flops, bytes);
     } else this.#pass ??= this.#encoder.beginComputePass();
     const offset = this.#blockCount * blockBytes;

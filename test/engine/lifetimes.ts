@@ -1,5 +1,7 @@
 // A small network that is trained for many steps on batches of changing size, while what the device holds is counted: after
 // a warm-up nothing may grow, neither buffers nor what is cached.
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import {
   adamwStep,
   type Backend,
@@ -47,7 +49,7 @@ export interface TrainingWatch {
   held: Held[];
   /** Reads and waits in all. */
   reads: number;
-  /** Resident memory of the process after each turn, bytes. */
+  /** Resident memory of the process without the collector's own heap, bytes, after every hundredth turn and a collection. */
   resident: number[];
 }
 
@@ -77,13 +79,26 @@ export async function trainAndWatch(backend: Backend, steps: number): Promise<Tr
       await backend.idle();
       const { liveBuffers, liveBytes, pooledBytes, pipelines, bindGroups = 0 } = backend.statistics();
       watch.held.push({ liveBuffers, liveBytes, pooledBytes, pipelines, bindGroups });
-      watch.resident.push(process.memoryUsage.rss());
+      if (watch.held.length % 100 === 0) {
+        collectGarbage();
+        await new Promise((resolve) => setTimeout(resolve, 50)); // what was collected is given back in turns of their own
+        const { rss, heapTotal } = process.memoryUsage();
+        watch.resident.push(rss - heapTotal);
+      }
     }
   } finally {
     backend.read = read;
     arena.free();
   }
   return watch;
+}
+
+/** V8's collector, which is hidden unless asked for. */
+function collectGarbage(): void {
+  setFlagsFromString("--expose-gc");
+  const collect: unknown = runInNewContext("gc");
+  if (typeof collect !== "function") throw new Error("no collector to be had");
+  collect();
 }
 
 async function trainStep(arena: ParameterArena, rows: number, step: number): Promise<number> {

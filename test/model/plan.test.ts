@@ -113,6 +113,22 @@ describe("model/plan", (test) => {
     assert.ok((await of("a training step, layers run again")) < 0.7 * (await of("a training step")));
   });
 
+  // So that a run may go on with another choice.
+  test("layers that run again change no bit", async () => {
+    const { backend } = await openBackend({ backend: "webgpu" });
+    const examples = sequences.map((sequence) => ({ ...sequence, tokenWeight: 0.01 }));
+    const after = async (recomputeLayers: boolean) => {
+      const model = await loadModel(backend, folder, { trainable: true });
+      const settings = { optimiser, maxTokens: 64, step: 1, recomputeLayers };
+      const { loss, gradientNorm } = await supervisedStep(model, examples, settings);
+      return { loss, gradientNorm, values: await model.weights.read() };
+    };
+    const [kept, again] = [await after(false), await after(true)];
+    backend.destroy();
+    assert.equal([again.loss, again.gradientNorm], [kept.loss, kept.gradientNorm]);
+    for (const [name, values] of kept.values) assert.equal(again.values.get(name), values, name);
+  });
+
   test("published shapes by configuration alone: as many parameters as their cards say", async () => {
     const known: Record<string, number> = {
       "qwen2.5-0.5b": 494_032_768,

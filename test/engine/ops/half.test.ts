@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { f16ToF32, f32ToF16 } from "../../../engine/dtype-conversion.ts";
-import { toHalf, writeHalf } from "../../../engine/ops/half.ts";
-import { multiplyInput } from "../../../engine/ops/matmul.ts";
+import { packHalfPanels, toHalf, writeHalf } from "../../../engine/ops/half.ts";
+import { multiplyForward, multiplyInput, packPanels, panelShape } from "../../../engine/ops/matmul.ts";
 import { scopeAsync } from "../../../engine/scope.ts";
-import { empty, fromArray, type Tensor } from "../../../engine/tensor.ts";
+import { empty, fromArray, readTensors, type Tensor } from "../../../engine/tensor.ts";
 import { testBackends } from "../../backends.ts";
 import { describe, throwsMessage } from "../../support.ts";
-import { normals } from "../check-op.ts";
+import { normals, sameBits } from "../check-op.ts";
 
 /** What f16 tensors hold, seen through a product with the identity: there is no other way to read them. */
 async function readHalf(half: Tensor): Promise<ArrayLike<number>> {
@@ -84,6 +84,24 @@ describe("engine/ops/half", (test) => {
             if (staysFinite[i]) assert.equal(sum, width * f16ToF32(f32ToF16(value)), `${name}: ${value}`);
           }
         });
+  });
+
+  test("a weight of more elements than are packed at once has all its panels", async () => {
+    const [C, O] = [509, 2100];
+    const [x, weight] = [normals(1, C), normals(2, C * O)].map((values) => values.map((v) => f16ToF32(f32ToF16(v))));
+    for (const { name, backend } of await testBackends())
+      await scopeAsync(async () => {
+        const [left, w] = [fromArray(backend, x, [1, C]), fromArray(backend, weight, [O, C])];
+        const single = empty(backend, panelShape(O, C));
+        const half = empty(backend, panelShape(O, C), "f16");
+        packPanels(w, single);
+        packHalfPanels(w, half);
+        const [y, yHalf] = [empty(backend, [1, O]), empty(backend, [1, O])];
+        multiplyForward(left, single, null, y);
+        multiplyForward(toHalf(left), half, null, yHalf);
+        const [expected, found] = await readTensors([y, yHalf]);
+        sameBits(name, found, expected);
+      });
   });
 
   test("refuses a copy of another shape", async () => {

@@ -239,7 +239,7 @@ async function cellFrom(
     const [{ buffer, base }] = y.segments;
     backend.dispatch({
       kernel: eraseKernel(normalsKernel),
-      buffers: [{ buffer, base, length: y.size }],
+      buffers: [{ buffer, base, length: y.size, dtype: y.dtype }],
       params: {
         ...{ rows, rowsStart, rowsTotal: rowsStart + rows, rowSize, yBase: base },
         ...{ key0: key[0], key1: key[1], name0: nameWords[0], name1: nameWords[1] },

@@ -45,7 +45,12 @@ function kernelOf(name: string, body: string): AnyKernel {
 function dispatch(kernel: AnyKernel, tensor: Tensor): void {
   const [{ buffer, base }] = tensor.segments;
   const params = { yBase: base };
-  tensor.backend.dispatch({ kernel, buffers: [{ buffer, base, length: tensor.size }], params, constants: {} });
+  tensor.backend.dispatch({
+    kernel,
+    buffers: [{ buffer, base, length: tensor.size, dtype: tensor.dtype }],
+    params,
+    constants: {},
+  });
 }
 
 const broken = kernelOf(
