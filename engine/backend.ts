@@ -17,6 +17,12 @@ export interface Dispatch {
   constants: Constants;
 }
 
+/** A kernel in one of its forms: what a pipeline is made of. */
+export interface KernelForm {
+  readonly kernel: AnyKernel;
+  readonly constants: Constants;
+}
+
 export interface BackendLimits {
   /** Largest buffer that can be allocated and bound, bytes. Larger tensors are stored in segments. */
   maxBufferBytes: number;
@@ -59,6 +65,8 @@ export interface Backend {
   dispatch(work: Dispatch): void;
   /** Names what follows, for traces (FOOTHOLD_TRACE). */
   phase?(name: string): void;
+  /** Compiles all of these that are not compiled yet, side by side: work that meets them need not wait for each in turn. */
+  prepare?(forms: Iterable<KernelForm>): Promise<void>;
   /** Hands over the work given so far without waiting for it. */
   flush(): void;
   /** Waits for all work given so far. */

@@ -3,7 +3,7 @@
 //
 // It cuts tensors by the other's limits, rounds buffers as its pool does, and keeps released ones as the pool does. Whatever
 // is read back is 1: a valid token, and a norm that is finite.
-import type { Backend, BackendLimits, BackendStatistics, BufferHandle } from "./backend.ts";
+import type { Backend, BackendLimits, BackendStatistics, BufferHandle, KernelForm } from "./backend.ts";
 import { bytesPerElement, type DType, type NumberArray, newArray } from "./dtype.ts";
 import { capacityFor, keepFreeBytes } from "./webgpu/pool.ts";
 
@@ -28,6 +28,7 @@ export class PlanningBackend implements Backend {
   #isMostLive = false;
   #atMostLive: ReadonlyMap<string, number> = new Map();
   #stagingBytes = 0;
+  readonly #forms = new Map<string, KernelForm>();
   #dispatches = 0;
   #flops = 0;
 
@@ -71,7 +72,8 @@ export class PlanningBackend implements Backend {
 
   write(): void {}
 
-  dispatch({ kernel, params }: Parameters<Backend["dispatch"]>[0]): void {
+  dispatch({ kernel, params, constants }: Parameters<Backend["dispatch"]>[0]): void {
+    this.#forms.set(`${kernel.name} ${JSON.stringify(constants)}`, { kernel, constants });
     this.#dispatches++;
     this.#flops += kernel.flops?.(params) ?? 0;
   }
@@ -110,6 +112,11 @@ export class PlanningBackend implements Backend {
   bytesAtPeak(): ReadonlyMap<string, number> {
     this.#noteMostLive();
     return new Map([...this.#atMostLive, [spareLabel, this.#peakBytes - this.#mostLive]]);
+  }
+
+  /** Every kernel that the work ran, in each of its forms. */
+  get forms(): readonly KernelForm[] {
+    return [...this.#forms.values()];
   }
 
   /** Bytes of the largest read: a device copies what is read into memory that the host sees. */

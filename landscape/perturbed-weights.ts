@@ -29,6 +29,7 @@ export class PerturbedWeights implements Weights {
   place(cells: readonly GridCell[], slice: Slice): void {
     if (cells.length > this.#slots.length)
       throw new Error(`PerturbedWeights: ${cells.length} cells for ${this.#slots.length} slots`);
+    this.#arena.backend.phase?.("perturbing");
     for (const name of this.#arena.names) {
       const scale = slice.scales.get(name);
       if (scale === undefined) throw new Error(`PerturbedWeights: the slice has no direction for ${name}`);

@@ -43,6 +43,7 @@ export async function scoreReference(
   const parts: ReferencePart[] = [];
   for (const sequences of microBatches(rollouts, settings.maxTokens)) {
     settings.signal?.throwIfAborted();
+    model.backend.phase?.("scoring the reference");
     const [hidden, logSumExp, logProbs] = await scopeAsync(async () => {
       const states = answerStates(model, sequences);
       const scored = head(
@@ -96,6 +97,7 @@ export async function scorePoint(
   let sequence = 0;
   for (const part of reference.parts) {
     settings.signal?.throwIfAborted();
+    plain.backend.phase?.("scoring a point");
     const [logProbs, entropy, kl] = await scopeAsync(async () => {
       const { hidden, targets, rows, count } = answerStates(perturbed, part.sequences, point);
       const scored = klAndScore({

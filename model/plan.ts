@@ -35,6 +35,8 @@ export interface MemoryPlan {
   /** What the backend's `peakBytes` will be. */
   readonly deviceBytes: number;
   readonly totalBytes: number;
+  /** Starts the compilation of all kernels that the job runs, side by side, on the backend that it is meant for. */
+  prepare(): Promise<void>;
 }
 
 /**
@@ -59,6 +61,7 @@ export async function planMemory(
     parts,
     deviceBytes: planning.statistics().peakBytes,
     totalBytes: [...parts.values()].reduce((sum, bytes) => sum + bytes, 0),
+    prepare: async () => backend.prepare?.(planning.forms),
   };
 }
 
@@ -144,7 +147,7 @@ export function memoryLimit({ style }: Pick<Backend, "style">): MemoryLimit | nu
 }
 
 /**
- * Refuses a job that cannot fit.
+ * Refuses a job that cannot fit; of one that can, compiles the kernels.
  * @param what   the job, for the message: "generating"
  * @param plan   the job's memory under given settings
  * @param ways   what makes it smaller, those first that cost least
@@ -160,7 +163,10 @@ export async function expectMemory<S>(
 ): Promise<MemoryPlan> {
   const found = await plan(settings);
   const fits = ({ totalBytes }: MemoryPlan): boolean => limit === null || totalBytes <= limit.bytes;
-  if (limit === null || fits(found)) return found;
+  if (limit === null || fits(found)) {
+    await found.prepare();
+    return found;
+  }
   const advice = await firstThatFits(settings, ways, async (one) => fits(await plan(one)));
   throw new OutOfMemoryError(
     `${what} needs ${describePlan(found)}; ${limit.what} ${formatBytes(limit.bytes)}. ` +

@@ -1,7 +1,7 @@
 // The WebGPU backend on Dawn. Dispatches collect in one compute pass; parameter blocks collect in one host array and go to
 // the device in one write; both are handed over at `flush`, when the array is full, or when somebody reads.
 import { globals } from "webgpu";
-import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch } from "../backend.ts";
+import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch, KernelForm } from "../backend.ts";
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
 import { asError, DeviceError, OutOfMemoryError } from "../errors.ts";
 import { type AnyKernel, parameterBlock } from "../kernel.ts";
@@ -271,6 +271,12 @@ export class WebGpuBackend implements Backend {
     }
     this.#settle();
     this.#throwFailure();
+  }
+
+  async prepare(forms: Iterable<KernelForm>): Promise<void> {
+    const start = performance.now();
+    await this.#patiently(this.#pipelines.prepare(forms));
+    this.#encodeMs += performance.now() - start;
   }
 
   phase(name: string): void {

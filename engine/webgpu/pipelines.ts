@@ -2,6 +2,7 @@
 // kernel and its buffers. Whole buffers are bound and offsets are params, so a step that runs again finds all its groups.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import type { KernelForm } from "../backend.ts";
 import type { AnyKernel, Constants } from "../kernel.ts";
 import { composeWgsl } from "./compose.ts";
 import type { PooledBuffer } from "./pool.ts";
@@ -49,19 +50,33 @@ export class Pipelines {
     return this.#groups.size;
   }
 
+  /** Compiles in the device's own threads. What does not compile is left to `pipeline`, which reports it where it is used. */
+  async prepare(forms: Iterable<KernelForm>): Promise<void> {
+    const made: Promise<void>[] = [];
+    for (const { kernel, constants } of forms) {
+      const key = keyOf(kernel, constants);
+      if (this.#pipelines.has(key)) continue;
+      this.#device.pushErrorScope("validation");
+      const descriptor = this.#descriptor(key, kernel, constants);
+      this.#device.popErrorScope().catch(() => {});
+      made.push(
+        this.#device.createComputePipelineAsync(descriptor).then(
+          (pipeline) => void this.#pipelines.set(key, pipeline),
+          () => {},
+        ),
+      );
+    }
+    await Promise.all(made);
+  }
+
   pipeline(kernel: AnyKernel, constants: Constants): GPUComputePipeline {
-    const key = `${kernel.name} ${JSON.stringify(constants)}`;
+    const key = keyOf(kernel, constants);
     const found = this.#pipelines.get(key);
     if (found !== undefined) return found;
     const onFailure = this.#onFailure;
     // A driver that fails on a valid shader gives an error of the other kind.
     if (onFailure !== null) for (const kind of ["internal", "validation"] as const) this.#device.pushErrorScope(kind);
-    const module = this.#device.createShaderModule({ label: key, code: composeWgsl(kernel, constants) });
-    const pipeline = this.#device.createComputePipeline({
-      label: key,
-      layout: this.#layout(kernel).pipeline,
-      compute: { module, entryPoint: "main" },
-    });
+    const pipeline = this.#device.createComputePipeline(this.#descriptor(key, kernel, constants));
     if (onFailure !== null)
       for (let kinds = 2; kinds > 0; kinds--)
         this.#device.popErrorScope().then(
@@ -72,6 +87,11 @@ export class Pipelines {
         );
     this.#pipelines.set(key, pipeline);
     return pipeline;
+  }
+
+  #descriptor(label: string, kernel: AnyKernel, constants: Constants): GPUComputePipelineDescriptor {
+    const module = this.#device.createShaderModule({ label, code: composeWgsl(kernel, constants) });
+    return { label, layout: this.#layout(kernel).pipeline, compute: { module, entryPoint: "main" } };
   }
 
   group(kernel: AnyKernel, buffers: readonly PooledBuffer[]): GPUBindGroup {
@@ -127,6 +147,10 @@ export class Pipelines {
     this.#layouts.set(kernel.name, layout);
     return layout;
   }
+}
+
+function keyOf({ name }: AnyKernel, constants: Constants): string {
+  return `${name} ${JSON.stringify(constants)}`;
 }
 
 let collector: (() => void) | null = null;

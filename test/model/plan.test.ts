@@ -70,7 +70,7 @@ for (const recomputeLayers of [false, true]) {
 }
 
 const planOf = (totalBytes: number): MemoryPlan => ({
-  ...{ totalBytes, deviceBytes: totalBytes },
+  ...{ totalBytes, deviceBytes: totalBytes, prepare: async () => {} },
   parts: new Map([
     ["weights", totalBytes / 4],
     ["activations", (3 * totalBytes) / 4],
@@ -83,9 +83,14 @@ describe("model/plan", (test) => {
       test(`${name}${maxBufferBytes === undefined ? "" : `, ${maxBufferBytes} bytes a buffer`}: within a tenth of what is used`, async () => {
         const { backend } = await openBackend({ backend: "webgpu", maxBufferBytes });
         try {
-          const { deviceBytes, parts, totalBytes } = await planMemory(backend, job.plan);
+          const { deviceBytes, parts, totalBytes, prepare } = await planMemory(backend, job.plan);
           assert.is(backend.statistics().peakBytes, 0, "a plan allocates nothing");
+          assert.is(backend.statistics().pipelines, 0, "a plan compiles nothing");
+          await prepare();
+          const { pipelines } = backend.statistics();
+          assert.ok(pipelines > 10, `${pipelines} pipelines were prepared`);
           await job.run(backend);
+          assert.is(backend.statistics().pipelines, pipelines, "the job's kernels are those that were prepared");
           const used = backend.statistics().peakBytes;
           assert.ok(Math.abs(deviceBytes / used - 1) < 0.1, `planned ${deviceBytes}, used ${used}`);
           const sum = (of: Iterable<number>): number => [...of].reduce((total, bytes) => total + bytes, 0);
