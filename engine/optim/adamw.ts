@@ -9,7 +9,7 @@
 // after the bias correction. Decay falls on every tensor, norms and biases too.
 import type { NumberArray } from "../dtype.ts";
 import { SettingsError } from "../errors.ts";
-import { defineKernel } from "../kernel.ts";
+import { type Constants, defineKernel } from "../kernel.ts";
 import { accumulateKernel } from "../ops/accumulate.ts";
 import type { ParameterArena } from "../parameter-arena.ts";
 import { run } from "../run.ts";
@@ -20,14 +20,20 @@ import * as cpu from "./adamw.cpu.ts";
 /** Elements of one partial sum of squares: 8 terms one after another, then a tree of 1024. */
 const chunk = 8192;
 
+/** How many invocations share the 256 lanes of a sum of squares: barriers between many are dear on software drivers. */
+const manyInvocations: Constants = { INVOCATIONS: 256, SHARE: 1 };
+const fewInvocations: Constants = { INVOCATIONS: 16, SHARE: 16 };
+
 const sumOfSquaresKernel = defineKernel({
   name: "sumOfSquares",
   bindings: { x: { access: "read" }, sums: { access: "write" } },
   params: { size: "u32", chunk: "u32", firstChunk: "u32" },
   cpu: cpu.sumOfSquares,
   wgsl: new URL("./sum-of-squares.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "tree-sum"],
-  constants: { LANES: 256 },
+  uses: ["flat-workgroup"],
+  constants: { LANES: 256, ...manyInvocations },
+  variants: [fewInvocations],
+  form: (_, style) => (style === "gpu" ? manyInvocations : fewInvocations),
   workgroups: (params) => [Math.ceil(params.size / params.chunk)],
 });
 

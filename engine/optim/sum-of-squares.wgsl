@@ -1,21 +1,36 @@
 // sumOfSquares  sums[firstChunk + c] = Σ x[i]² over chunk c of `chunk` elements
-// Work          one workgroup a chunk; each of LANES invocations takes every LANES-th group of four.
-// Constants     LANES: power of two, at most 256.
+// Work          one workgroup a chunk. The sum is that of LANES lanes, each of which takes every LANES-th group of four; an
+//               invocation takes every INVOCATIONS-th lane, so that software drivers, on which barriers are dear, need few.
+// Constants     LANES: power of two, at most 256, part of the order of the sum. SHARE: lanes of an invocation, LANES / INVOCATIONS.
 // Memory        x read once. Bandwidth-bound.
-// Precision     f32: chunk / (4 · LANES) terms one after another in each of four sums, then pairwise.
+// Precision     f32: chunk / (4 · LANES) terms one after another in each of four sums, then pairwise; INVOCATIONS change no bit.
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> sums: array<f32>;
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+var<workgroup> ofLane: array<f32, LANES>;
+
+@compute @workgroup_size(INVOCATIONS)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) own: u32) {
   let chunk = flatWorkgroup(group, groups);
   let vectors = params.chunk / 4u;
-  let end = min((chunk + 1u) * vectors, (params.size + 3u) / 4u);
-  var four = vec4f(0.0);
-  for (var i = chunk * vectors + lane; i < end; i += LANES) {
-    let v = x[params.xBase / 4u + i];
-    four = fma(v, v, four);
+  let start = params.xBase / 4u + chunk * vectors;
+  let count = max(min((chunk + 1u) * vectors, (params.size + 3u) / 4u), chunk * vectors) - chunk * vectors;
+  var fours: array<vec4f, SHARE>;
+  /* unroll */ for (var j = 0u; j < SHARE; j++) { fours[j] = vec4f(); }
+  for (var round = 0u; round < count; round += LANES) {
+    /* unroll */ for (var j = 0u; j < SHARE; j++) {
+      let i = round + j * INVOCATIONS + own;
+      let v = select(vec4f(), x[start + min(i, count - 1u)], i < count);
+      fours[j] = fma(v, v, fours[j]);
+    }
   }
-  let sum = treeSum(lane, (four.x + four.y) + (four.z + four.w));
-  if (lane == 0u && chunk * params.chunk < params.size) { sums[params.sumsBase + params.firstChunk + chunk] = sum; }
+  /* unroll */ for (var j = 0u; j < SHARE; j++) {
+    ofLane[j * INVOCATIONS + own] = (fours[j].x + fours[j].y) + (fours[j].z + fours[j].w);
+  }
+  workgroupBarrier();
+  for (var half = LANES / 2u; half > 0u; half /= 2u) {
+    for (var lane = own; lane < half; lane += INVOCATIONS) { ofLane[lane] += ofLane[lane + half]; }
+    workgroupBarrier();
+  }
+  if (own == 0u && chunk * params.chunk < params.size) { sums[params.sumsBase + params.firstChunk + chunk] = ofLane[0]; }
 }
