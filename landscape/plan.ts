@@ -37,21 +37,9 @@ export async function expectSweepMemory(backend: Backend, job: SweepJob): Promis
     { pointsAtOnce: Math.min(landscape.pointsAtOnce, landscape.points ** 2), rows: batch.rows, tokens: batch.tokens },
     (sizes) => planSweep(backend, job, sizes),
     [
-      halve(
-        "--batch.rows",
-        ({ rows }) => rows,
-        (sizes, rows) => ({ ...sizes, rows }),
-      ),
-      halve(
-        "--batch.tokens",
-        ({ tokens }) => tokens,
-        (sizes, tokens) => ({ ...sizes, tokens }),
-      ),
-      halve(
-        "--landscape.pointsAtOnce",
-        ({ pointsAtOnce }) => pointsAtOnce,
-        (sizes, pointsAtOnce) => ({ ...sizes, pointsAtOnce }),
-      ),
+      halve("--batch.rows", "rows"),
+      halve("--batch.tokens", "tokens"),
+      halve("--landscape.pointsAtOnce", "pointsAtOnce"),
     ],
     memoryLimit(backend),
   );

@@ -198,18 +198,7 @@ await runCommand({
             const dialogues = dialoguesOf(prompts, completions, maxNewTokens, null);
             return rehearseGeneration(emptyModel(planning, config), dialogues, { ...sampling, ...sizes });
           }),
-        [
-          halve(
-            "--batch-rows",
-            ({ maxRows }) => maxRows,
-            (sizes, maxRows) => ({ ...sizes, maxRows }),
-          ),
-          halve(
-            "--pass-tokens",
-            ({ maxTokens }) => maxTokens,
-            (sizes, maxTokens) => ({ ...sizes, maxTokens }),
-          ),
-        ],
+        [halve("--batch-rows", "maxRows"), halve("--pass-tokens", "maxTokens")],
         memoryLimit(backend),
       ),
     );

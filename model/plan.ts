@@ -126,11 +126,11 @@ export interface Way<S> {
   flag(settings: S): string;
 }
 
-/** Halves a number, down to 1. */
-export function halve<S>(flag: string, get: (settings: S) => number, set: (settings: S, value: number) => S): Way<S> {
+/** Halves one of the settings' numbers, down to 1. */
+export function halve<K extends string, S extends Readonly<Record<K, number>>>(flag: string, key: K): Way<S> {
   return {
-    lower: (settings) => (get(settings) > 1 ? set(settings, Math.floor(get(settings) / 2)) : null),
-    flag: (settings) => `${flag} ${get(settings)}`,
+    lower: (settings) => (settings[key] > 1 ? { ...settings, [key]: Math.floor(settings[key] / 2) } : null),
+    flag: (settings) => `${flag} ${settings[key]}`,
   };
 }
 

@@ -44,18 +44,12 @@ await runCommand({
     const model = await openModel(folder, values, progress, (backend) =>
       expectMemory(
         "Scoring",
-        passTokens,
-        (maxTokens) =>
+        { maxTokens: passTokens },
+        ({ maxTokens }) =>
           planMemory(backend, (planning) =>
             rehearseScoring(emptyModel(planning, config), sequences.map(extended), { temperature, maxTokens }),
           ),
-        [
-          halve(
-            "--pass-tokens",
-            (tokens) => tokens,
-            (_, tokens) => tokens,
-          ),
-        ],
+        [halve("--pass-tokens", "maxTokens")],
         memoryLimit(backend),
       ),
     );

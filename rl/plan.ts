@@ -74,21 +74,9 @@ const trainingWays: readonly Way<Batch>[] = [
     lower: (batch) => (batch.recompute ? null : { ...batch, recompute: true }),
     flag: () => "--batch.recompute",
   },
-  halve(
-    "--batch.trainTokens",
-    ({ trainTokens }) => trainTokens,
-    (batch, trainTokens) => ({ ...batch, trainTokens }),
-  ),
-  halve(
-    "--batch.rows",
-    ({ rows }) => rows,
-    (batch, rows) => ({ ...batch, rows }),
-  ),
-  halve(
-    "--batch.tokens",
-    ({ tokens }) => tokens,
-    (batch, tokens) => ({ ...batch, tokens }),
-  ),
+  halve("--batch.trainTokens", "trainTokens"),
+  halve("--batch.rows", "rows"),
+  halve("--batch.tokens", "tokens"),
 ];
 
 /**
@@ -165,11 +153,7 @@ export async function expectSupervisedMemory(backend: Backend, job: SupervisedJo
       lower: (batch) => (batch.recompute ? null : { ...batch, recompute: true }),
       flag: () => "--warmStart.recompute",
     },
-    halve(
-      "--warmStart.microBatchTokens",
-      ({ microBatchTokens }) => microBatchTokens,
-      (batch, microBatchTokens) => ({ ...batch, microBatchTokens }),
-    ),
+    halve("--warmStart.microBatchTokens", "microBatchTokens"),
   ];
   return expectMemory("Training", job.batch, plan, ways, memoryLimit(backend));
 }

@@ -67,7 +67,7 @@ export async function runCommand<D extends SettingsTree>(command: Command<D>): P
     const stopped = stop.signal.aborted && (thrown === stop.signal.reason || asError(thrown).name === "AbortError");
     code = stopped ? 130 : report(thrown, verbose);
   } finally {
-    stop.forget();
+    stop.ignore();
   }
   await Promise.all([drained(process.stdout), drained(process.stderr)]);
   process.exit(code);
@@ -136,7 +136,7 @@ function withCauses(error: Error): string {
 }
 
 /** The first signal asks the work to stop, the second ends the process. */
-function stopOnSignals(): { signal: AbortSignal; forget(): void } {
+function stopOnSignals(): { signal: AbortSignal; ignore(): void } {
   const controller = new AbortController();
   const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   const handler = () => {
@@ -148,8 +148,9 @@ function stopOnSignals(): { signal: AbortSignal; forget(): void } {
   for (const name of names) process.on(name, handler);
   return {
     signal: controller.signal,
-    forget() {
-      for (const name of names) process.off(name, handler);
+    // What is done is done: a signal that comes now must not make a success look like a failure.
+    ignore() {
+      for (const name of names) process.off(name, handler).on(name, () => {});
     },
   };
 }

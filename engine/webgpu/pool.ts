@@ -118,8 +118,7 @@ function placeOf({ id }: PooledBuffer, list: readonly PooledBuffer[]): number {
 }
 
 /** How to mend what does not fit. */
-export const lessMemory =
-  "Take fewer sequences or tokens at a time, a smaller model, or an adapter with more memory (--adapter).";
+export const lessMemory = "Work on less at a time, or take an adapter with more memory (--adapter).";
 
 /** 1536 → "1536 bytes", 3 · 2³⁰ → "3.00 GiB". */
 export function bytesInWords(bytes: number): string {

@@ -13,6 +13,7 @@ import {
   planMemory,
   rehearseGeneration,
   rehearseScoring,
+  type Way,
 } from "../../model/plan.ts";
 import { publishedConfig, publishedShapes } from "../../model/published-shapes.ts";
 import { score } from "../../model/scoring.ts";
@@ -174,18 +175,9 @@ describe("model/plan", (test) => {
     const limit = { bytes: 1000, what: "there are" };
     const sizes = { rows: 64, tokens: 64 };
     type Sizes = typeof sizes;
-    const rows = halve<Sizes>(
-      "--rows",
-      (one) => one.rows,
-      (one, value) => ({ ...one, rows: value }),
-    );
-    const tokens = halve<Sizes>(
-      "--tokens",
-      (one) => one.tokens,
-      (one, value) => ({ ...one, tokens: value }),
-    );
+    const ways: Way<Sizes>[] = [halve("--rows", "rows"), halve("--tokens", "tokens")];
     const refused = (bytes: (sizes: Sizes) => number) => () =>
-      expectMemory("It", sizes, async (one) => planOf(bytes(one)), [rows, tokens], limit);
+      expectMemory("It", sizes, async (one) => planOf(bytes(one)), ways, limit);
     await throwsMessage(
       refused((one) => 500 + 20 * one.rows + one.tokens),
       "Try --rows 16.",

@@ -96,7 +96,7 @@ opened.backend.destroy();
 
 describe("model: the size of Qwen2.5-0.5B", (test) => {
   if (style !== "lavapipe" && style !== "gpu") {
-    test.skip("all of it", `${description}: too slow, and SwiftShader has room for 2 GiB only; take lavapipe or a GPU`);
+    test.skip("all of it", `${description}: it would take an hour there; take lavapipe or a GPU`);
     return;
   }
   const needed = 12 * gib;
