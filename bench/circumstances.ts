@@ -1,7 +1,7 @@
 // What a measured number is worth nothing without: the command, the adapter and its driver, the day, the versions.
 import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
-import type { AdapterInfo } from "../engine/webgpu/adapter.ts";
+import type { AdapterInfo } from "../engine/backends/webgpu/adapter.ts";
 
 export interface Circumstances {
   command: string;

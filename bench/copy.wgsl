@@ -1,5 +1,5 @@
 // copy        y[i] = x[i]: nothing but memory, the ceiling of every kernel that does little with much.
-// Work        an invocation takes ROUNDS vectors of WIDTH elements (engine/ops/elements.ts).
+// Work        an invocation takes ROUNDS vectors of WIDTH elements (engine/ops/elementwise/work-split.ts).
 // Constants   Vector: vec4f | f32, of WIDTH numbers.
 // Memory      x read once, y written once.
 @group(0) @binding(0) var<storage, read> x: array<Vector>;

@@ -2,7 +2,7 @@
 // the engine runs it. One sample of tinybench hands over the whole queue and waits until the device is idle; what is
 // reported is a sample's time divided by the length of the queue.
 import { Bench } from "tinybench";
-import type { Backend } from "../engine/backend.ts";
+import type { Backend } from "../engine/backends/backend.ts";
 import { scopeAsync } from "../engine/scope.ts";
 import { type Ceilings, type Share, shareOf } from "./ceilings.ts";
 

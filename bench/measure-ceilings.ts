@@ -1,12 +1,17 @@
 // Runs the cases that set the ceilings: a copy of 64 MiB, which no cache holds, and every product of a linear layer at shapes
 // of both models.
-import type { Backend } from "../engine/backend.ts";
+import type { Backend } from "../engine/backends/backend.ts";
 import { defineKernel } from "../engine/kernel.ts";
-import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../engine/ops/elements.ts";
+import {
+  elementConstants,
+  elementForm,
+  elementVariants,
+  elementWorkgroups,
+} from "../engine/ops/elementwise/work-split.ts";
 import { run } from "../engine/run.ts";
 import { empty } from "../engine/tensor.ts";
 import { type Ceilings, ceilingsOf } from "./ceilings.ts";
-import { productCase, products } from "./engine/ops/linear.bench.ts";
+import { productCase, products } from "./engine/ops/matmul/linear.bench.ts";
 import { type BenchCase, type BenchResult, measure } from "./harness.ts";
 import { expectSome, operand } from "./operands.ts";
 

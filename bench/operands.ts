@@ -1,7 +1,7 @@
 // What benchmark cases are made of: operands whose elements are a formula of their place, so that a check computes a few
 // elements anew without reading anything back; comparison of some elements; and a backward pass that can be run again.
 import { backward, type GradientStore, record } from "../engine/autograd.ts";
-import type { Backend } from "../engine/backend.ts";
+import type { Backend } from "../engine/backends/backend.ts";
 import { scope, scopeAsync } from "../engine/scope.ts";
 import { empty, fromArray, type Shape, sizeOf, type Tensor } from "../engine/tensor.ts";
 import type { BenchWork } from "./harness.ts";

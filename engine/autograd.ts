@@ -3,7 +3,7 @@
 //
 // The tape alone can know which: the tied embedding reaches the loss twice, so does the residual stream, and with
 // micro-batches a weight's gradient exists already. So every kernel that writes a gradient takes that from a flag.
-import { accumulateKernel, fillKernel } from "./ops/accumulate.ts";
+import { accumulateKernel, fillKernel } from "./accumulate.ts";
 import { type GradientTarget, run } from "./run.ts";
 import { keep, scope } from "./scope.ts";
 import { empty, type Tensor } from "./tensor.ts";

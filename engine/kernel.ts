@@ -43,7 +43,7 @@ export interface KernelDefinition<
   cpu: (bindings: { [K in keyof B]: NumberArray }, params: KernelParams<A, B, P>, constants: Constants) => void;
   /** The file with the fast body. */
   wgsl: URL;
-  /** Shared WGSL functions (files in engine/webgpu/shared) that the body calls. */
+  /** Shared WGSL functions (files beside the body, or in engine/ops/shared) that the body calls. */
   uses?: readonly string[];
   /** Constants that specialise a pipeline, with their usual values. */
   constants?: Constants;

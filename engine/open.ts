@@ -1,12 +1,12 @@
 // Opens a backend: the adapter that openAdapter finds, or the plain-TypeScript backend where there is none.
-import type { Backend } from "./backend.ts";
-import { CpuBackend } from "./cpu/backend.ts";
+import type { Backend } from "./backends/backend.ts";
+import { CpuBackend } from "./backends/cpu.ts";
+import { type AdapterInfo, openAdapter, whyNoAdapter } from "./backends/webgpu/adapter.ts";
+import { WebGpuBackend } from "./backends/webgpu/backend.ts";
+import { isTracing } from "./backends/webgpu/timing.ts";
 import { AdapterError } from "./errors.ts";
 import { captureNativeStderr } from "./host/native-stderr.ts";
-import { type AdapterInfo, openAdapter, whyNoAdapter } from "./webgpu/adapter.ts";
-import { WebGpuBackend } from "./webgpu/backend.ts";
-import { isTracing } from "./webgpu/timing.ts";
-import { tuneTiles } from "./webgpu/tune.ts";
+import { tuneTiles } from "./ops/matmul/tune.ts";
 
 export interface BackendOptions {
   /** "auto": WebGPU where there is an adapter, else plain TypeScript. */
@@ -14,7 +14,7 @@ export interface BackendOptions {
   /** See openAdapter. */
   adapter?: string;
   /**
-   * Whether products take the tiles that are fastest on this machine, measured once for each adapter and driver (webgpu/tune.ts):
+   * Whether products take the tiles that are fastest on this machine, measured once for each adapter and driver (ops/matmul/tune.ts):
    * on, off, or auto: on a GPU only, since what suits the software drivers is known. It changes no bit of a result. Default off.
    */
   tune?: "auto" | "on" | "off";

@@ -4,13 +4,14 @@
 // Layout. Tensors follow one another in the order given, each from a multiple of 64 elements on, into buffers within the
 // adapter's limit. A tensor that fits in a buffer is never cut; a larger one is cut along its first axis, and its parts
 // are placed like tensors of their own. What lies between tensors is zero in every arena and stays so.
+
+import { fillKernel } from "./accumulate.ts";
 import type { GradientStore } from "./autograd.ts";
-import type { Backend, BackendLimits } from "./backend.ts";
+import type { Backend, BackendLimits } from "./backends/backend.ts";
 import { bytesPerElement, type DType, type NumberArray } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
-import { fillKernel } from "./ops/accumulate.ts";
-import { packHalfPanels, writeHalf } from "./ops/half.ts";
-import { packPanels, panelShape } from "./ops/matmul.ts";
+import { packHalfPanels, writeHalf } from "./ops/matmul/half.ts";
+import { packPanels, panelShape } from "./ops/matmul/matmul.ts";
 import type { HalfCopies, Parameter } from "./parameters.ts";
 import { run } from "./run.ts";
 import { keep } from "./scope.ts";

@@ -2,7 +2,7 @@
 // had without those before it. A stream's key is the hash of a label, its counters say which element or which token; so
 // nothing is stored or replayed, and what a resumed run draws is what the undisturbed one would have drawn.
 //
-// This is the host's side, in float64 and exact words: what the kernels (webgpu/shared/philox.wgsl, random-values.wgsl)
+// This is the host's side, in float64 and exact words: what the kernels (ops/shared/philox.wgsl, random-values.wgsl)
 // are measured against, and what the plain backend computes with.
 // Source: Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
 import { createHash } from "node:crypto";

@@ -1,6 +1,6 @@
 // Tensors: shape, dtype, and storage as a list of segments cut along the first axis, each within the backend's buffer
 // limit. Lifetime is explicit: the garbage collector does not see device memory (scope.ts).
-import type { Backend, BufferHandle } from "./backend.ts";
+import type { Backend, BufferHandle } from "./backends/backend.ts";
 import { bytesPerElement, type DType, type NumberArray, toArray } from "./dtype.ts";
 import { OutOfMemoryError, ShapeError } from "./errors.ts";
 import { registerInScope } from "./scope.ts";

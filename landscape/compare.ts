@@ -15,13 +15,13 @@ import {
   runCommand,
 } from "../engine/host/index.ts";
 import { FileError } from "../engine/index.ts";
-import { difference, type Estimate, jackknife, type PromptMaps, rAtBudget, rInfinity } from "./estimands.ts";
-import { type CellRecord, promptMaps } from "./points.ts";
+import type { StudySettings } from "./files/run-folder.ts";
+import { cellSchema, referenceSchema } from "./measure/sweep.ts";
 import { referencePath, sliceFolder } from "./report.ts";
-import type { StudySettings } from "./run-folder.ts";
 import { studySettings } from "./settings.ts";
-import { type Summary, summarise } from "./summary.ts";
-import { cellSchema, referenceSchema } from "./sweep.ts";
+import { difference, type Estimate, jackknife, type PromptMaps, rAtBudget, rInfinity } from "./statistics/estimands.ts";
+import { type CellRecord, promptMaps } from "./statistics/points.ts";
+import { type Summary, summarise } from "./statistics/summary.ts";
 
 interface Swept {
   step: number;

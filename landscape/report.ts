@@ -22,7 +22,8 @@ import {
   writeAtomic,
 } from "../engine/host/index.ts";
 import { FileError } from "../engine/index.ts";
-import type { Estimate } from "./estimands.ts";
+import { readProvenance, runName, type StudySettings } from "./files/run-folder.ts";
+import { cellSchema, referenceSchema, summariseSlice } from "./measure/sweep.ts";
 import type {
   CellConversations,
   Estimate as Drawn,
@@ -30,16 +31,15 @@ import type {
   MapPoint,
   Study,
   TrainingRow,
-} from "./figures/figure-data.ts";
-import { pixelsOf, renderPng } from "./figures/png.ts";
-import { studyFigures } from "./figures/study-figures.ts";
-import { readPoints } from "./points.ts";
-import { renderReport } from "./report-page.ts";
-import { readProvenance, runName, type StudySettings } from "./run-folder.ts";
+} from "./report/figures/figure-data.ts";
+import { pixelsOf, renderPng } from "./report/figures/png.ts";
+import { studyFigures } from "./report/figures/study-figures.ts";
+import { renderReport } from "./report/page.ts";
+import { summaryTable } from "./report/table.ts";
 import { studySettings } from "./settings.ts";
-import type { MeasuredSlice } from "./summary.ts";
-import { cellSchema, referenceSchema, summariseSlice } from "./sweep.ts";
-import { summaryTable } from "./table.ts";
+import type { Estimate } from "./statistics/estimands.ts";
+import { readPoints } from "./statistics/points.ts";
+import type { MeasuredSlice } from "./statistics/summary.ts";
 
 export function stepName(step: number): string {
   return `step-${String(step).padStart(6, "0")}`;

@@ -24,8 +24,6 @@ import {
   train,
   trainedSteps,
 } from "../rl/index.ts";
-import { expectSweepMemory } from "./plan.ts";
-import { drawRun, referencePath, sliceFolder, summariseRun } from "./report.ts";
 import {
   checkOrigin,
   checkSettings,
@@ -35,11 +33,13 @@ import {
   originOf,
   readProvenance,
   type StudySettings,
-} from "./run-folder.ts";
-import type { MeasuredSlice } from "./summary.ts";
-import { cellSchema, prepareReference, sweep } from "./sweep.ts";
-import { summaryTable } from "./table.ts";
-import { Timings } from "./timings.ts";
+} from "./files/run-folder.ts";
+import { Timings } from "./files/timings.ts";
+import { expectSweepMemory } from "./measure/memory-plan.ts";
+import { cellSchema, prepareReference, sweep } from "./measure/sweep.ts";
+import { summaryTable } from "./report/table.ts";
+import { drawRun, referencePath, sliceFolder, summariseRun } from "./report.ts";
+import type { MeasuredSlice } from "./statistics/summary.ts";
 
 interface Part {
   backend: Backend;

@@ -16,7 +16,7 @@ import {
   writeCheckpoint,
   writtenDtypes,
 } from "./checkpoint-files.ts";
-import { modelCommandSettings, modelProblems } from "./command.ts";
+import { modelCommandSettings, modelProblems } from "./commands/command.ts";
 import { locateModel } from "./hub.ts";
 
 const units = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;

@@ -18,12 +18,12 @@ import { boolean, defineSettings, integer, runCommand, text } from "../engine/ho
 import { keyOf, SettingsError, wordsOf } from "../engine/index.ts";
 import { loadChat } from "./chat.ts";
 import { openConfig } from "./checkpoint-files.ts";
-import { modelCommandSettings, modelProblems, openModel } from "./command.ts";
+import { modelCommandSettings, modelProblems, openModel } from "./commands/command.ts";
+import { readChatFile, readTokenFile } from "./commands/prompts.ts";
+import { samplingOf, samplingOfFile, samplingSettings } from "./commands/sampling-settings.ts";
 import { type Answer, type Dialogue, generate } from "./generation.ts";
 import { locateModel } from "./hub.ts";
 import { emptyModel, expectMemory, halve, memoryLimit, planMemory, rehearseGeneration } from "./plan.ts";
-import { readChatFile, readTokenFile } from "./prompts.ts";
-import { samplingOf, samplingOfFile, samplingSettings } from "./sampling-settings.ts";
 import { loadTokenizer, type TextStream, type Tokenizer } from "./tokenizer.ts";
 
 const settings = defineSettings(

@@ -1,5 +1,5 @@
 // How much memory a job takes, by part, before it starts. The job itself is rehearsed on a planning backend, which allocates
-// nothing (engine/planning-backend.ts): so a plan follows the code wherever that goes, and no formula can fall behind it.
+// nothing (engine/backends/planning.ts): so a plan follows the code wherever that goes, and no formula can fall behind it.
 //
 // What does not fit is refused, with the numbers and the setting that would make it fit. WebGPU does not say how much memory
 // a GPU has; a software driver's is the machine's, and that is known.

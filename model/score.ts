@@ -8,10 +8,10 @@
 // mean of −logProbs over all predicted tokens of all sequences, null where there is none (each sequence is one token).
 import { boolean, defineSettings, number, runCommand, text } from "../engine/host/index.ts";
 import { openConfig } from "./checkpoint-files.ts";
-import { modelCommandSettings, modelProblems, openModel } from "./command.ts";
+import { modelCommandSettings, modelProblems, openModel } from "./commands/command.ts";
+import { readTokenFile } from "./commands/prompts.ts";
 import { locateModel } from "./hub.ts";
 import { emptyModel, expectMemory, halve, memoryLimit, planMemory, rehearseScoring } from "./plan.ts";
-import { readTokenFile } from "./prompts.ts";
 import { extended, scoreWhole } from "./scoring.ts";
 
 const settings = defineSettings(

@@ -1,7 +1,7 @@
 // The backends that tests run on: the float64 meaning, the plain backend in f32, and WebGPU on the adapter that
 // FOOTHOLD_ADAPTER names (or the best there is), whole and with tensors forced into segments. Opened once a process.
-import type { Backend } from "../engine/backend.ts";
-import { CpuBackend } from "../engine/cpu/backend.ts";
+import type { Backend } from "../engine/backends/backend.ts";
+import { CpuBackend } from "../engine/backends/cpu.ts";
 import { openBackend } from "../engine/open.ts";
 
 export interface TestBackend {

@@ -84,11 +84,16 @@ process.exit(0);`);
     const files = findTestFiles(".test.ts");
     const units = unitTests(files);
     // By itself, by a helper, by a helper's helper, by a process.
-    for (const file of ["engine/webgpu/adapter", "model/generate", "engine/ops/norm", "landscape/kill"]) {
+    for (const file of [
+      "engine/backends/webgpu/adapter",
+      "model/generate",
+      "engine/ops/rms-norm/rms-norm",
+      "landscape/kill",
+    ]) {
       assert.ok(files.includes(`${file}.test.ts`), file);
       assert.ok(!units.includes(`${file}.test.ts`), file);
     }
-    for (const file of ["support", "shaders", "model/config", "landscape/statistics"])
+    for (const file of ["support", "shaders", "model/config", "landscape/statistics/statistics"])
       assert.ok(units.includes(`${file}.test.ts`), file);
     assert.deepEqual(filesUsing(/a pattern that occurs nowhere but h[e]re/, files), []);
   });

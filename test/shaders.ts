@@ -3,12 +3,12 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { openAdapter } from "../engine/backends/webgpu/adapter.ts";
 import { asError } from "../engine/errors.ts";
 import { type AnyKernel, type Constants, knownKernels } from "../engine/kernel.ts";
-import { openAdapter } from "../engine/webgpu/adapter.ts";
-import "../engine/webgpu/backend.ts"; // makes WebGPU's constants global
-import { composeWgsl } from "../engine/webgpu/compose.ts";
-import { blockBytes, Pipelines } from "../engine/webgpu/pipelines.ts";
+import "../engine/backends/webgpu/backend.ts"; // makes WebGPU's constants global
+import { composeWgsl, sharedFile } from "../engine/backends/webgpu/compose.ts";
+import { blockBytes, Pipelines } from "../engine/backends/webgpu/pipelines.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const floors = ["engine", "model", "rl", "landscape"];
@@ -77,10 +77,11 @@ export async function compileKernels(kernels: readonly AnyKernel[]): Promise<{ f
 /** WGSL files that no kernel uses, as body or for a shared function. */
 export function unusedShaders(kernels: readonly AnyKernel[]): string[] {
   const used = new Set(
-    kernels.flatMap(({ wgsl, uses }) => [
-      relative(root, fileURLToPath(wgsl)),
-      ...uses.map((name) => `engine/webgpu/shared/${name}.wgsl`),
-    ]),
+    kernels.flatMap((kernel) =>
+      [kernel.wgsl, ...kernel.uses.map((name) => sharedFile(kernel, name))].map((url) =>
+        relative(root, fileURLToPath(url)),
+      ),
+    ),
   );
   return filesOfFloors(".wgsl").filter((file) => !used.has(file));
 }

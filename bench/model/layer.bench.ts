@@ -4,8 +4,8 @@
 // The check is causal attention's gift: output and gradients of the first 16 tokens depend on nothing after them, so plain
 // loops in float64 compute them in a second. For it the upstream gradient is zero past these tokens.
 import { backward, record } from "../../engine/autograd.ts";
-import type { Backend } from "../../engine/backend.ts";
-import { CpuBackend } from "../../engine/cpu/backend.ts";
+import type { Backend } from "../../engine/backends/backend.ts";
+import { CpuBackend } from "../../engine/backends/cpu.ts";
 import { scope, scopeAsync } from "../../engine/scope.ts";
 import { fromArray, sizeOf, type Tensor } from "../../engine/tensor.ts";
 import { forward, makeWeights, packSequences, parameterShapes, type Qwen2Config } from "../../model/index.ts";

@@ -12,7 +12,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Backend } from "../../engine/backend.ts";
+import type { Backend } from "../../engine/backends/backend.ts";
 import {
   backendSettings,
   boolean,

@@ -1,5 +1,5 @@
 // What stands for a library in a comparison: it prepares a task once and then runs it again and again, alone in a process.
-import { openAdapter } from "../../engine/webgpu/adapter.ts";
+import { openAdapter } from "../../engine/backends/webgpu/adapter.ts";
 import type { Results, Task } from "./tasks.ts";
 
 export interface Prepared {

@@ -7,10 +7,11 @@
 //
 // Source: Loshchilov & Hutter 2019, algorithm 2, as PyTorch has it: decay first and scaled by the learning rate, ε added
 // after the bias correction. Decay falls on every tensor, norms and biases too.
+
+import { accumulateKernel } from "../accumulate.ts";
 import type { NumberArray } from "../dtype.ts";
 import { SettingsError } from "../errors.ts";
 import { type Constants, defineKernel } from "../kernel.ts";
-import { accumulateKernel } from "../ops/accumulate.ts";
 import type { ParameterArena } from "../parameter-arena.ts";
 import { run } from "../run.ts";
 import { scope } from "../scope.ts";

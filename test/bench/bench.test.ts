@@ -10,7 +10,7 @@ import type { BenchCase } from "../../bench/harness.ts";
 import { copyCase } from "../../bench/measure-ceilings.ts";
 import { expectInstalled } from "../../bench/peers/installed.ts";
 import { type PeerTiming, ratioOf, tableLines, timingOf } from "../../bench/peers/table.ts";
-import { CpuBackend } from "../../engine/cpu/backend.ts";
+import { CpuBackend } from "../../engine/backends/cpu.ts";
 import { scopeAsync } from "../../engine/scope.ts";
 import { describe, throwsMessage } from "../support.ts";
 

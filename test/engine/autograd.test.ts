@@ -1,6 +1,7 @@
 // The tape itself: what it adds up, where it assigns, what it leaves alone, and that it leaves nothing behind. The ops in
 // here are simple ones, whose own gradients are checked beside them.
 import * as assert from "uvu/assert";
+import { accumulateKernel } from "../../engine/accumulate.ts";
 import {
   backward,
   GradientMap,
@@ -10,13 +11,12 @@ import {
   record,
   reshape,
 } from "../../engine/autograd.ts";
-import type { Backend } from "../../engine/backend.ts";
+import type { Backend } from "../../engine/backends/backend.ts";
 import type { NumberArray } from "../../engine/dtype.ts";
 import { defineOp } from "../../engine/op.ts";
-import { accumulateKernel } from "../../engine/ops/accumulate.ts";
-import { add, scale } from "../../engine/ops/elementwise.ts";
-import { rmsNormOp } from "../../engine/ops/norm.ts";
-import { swiglu } from "../../engine/ops/swiglu.ts";
+import { add, scale } from "../../engine/ops/elementwise/elementwise.ts";
+import { rmsNormOp } from "../../engine/ops/rms-norm/rms-norm.ts";
+import { swiglu } from "../../engine/ops/swiglu/swiglu.ts";
 import { scope, scopeAsync } from "../../engine/scope.ts";
 import { fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../engine/tensor.ts";
 import { testBackends } from "../backends.ts";

@@ -8,10 +8,10 @@
 //   the same bits twice, and no buffer left behind.
 
 import { record } from "../../engine/autograd.ts";
-import type { Backend } from "../../engine/backend.ts";
+import type { Backend } from "../../engine/backends/backend.ts";
 import { type DType, isFloat, type NumberArray } from "../../engine/dtype.ts";
 import type { Op } from "../../engine/op.ts";
-import { add } from "../../engine/ops/elementwise.ts";
+import { add } from "../../engine/ops/elementwise/elementwise.ts";
 import { scope, scopeAsync } from "../../engine/scope.ts";
 import { fromArray, type Shape, sizeOf } from "../../engine/tensor.ts";
 import { reference, testBackends } from "../backends.ts";

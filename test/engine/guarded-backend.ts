@@ -1,8 +1,8 @@
 // The plain backend in float64 that watches its kernels: an index outside the rows that a kernel was given, which
 // JavaScript would answer with `undefined` or swallow, is an error. So a shape rule that gives an output too little room is
 // found out.
-import type { Dispatch } from "../../engine/backend.ts";
-import { CpuBackend } from "../../engine/cpu/backend.ts";
+import type { Dispatch } from "../../engine/backends/backend.ts";
+import { CpuBackend } from "../../engine/backends/cpu.ts";
 import type { NumberArray } from "../../engine/dtype.ts";
 
 export class GuardedBackend extends CpuBackend {

@@ -2,7 +2,7 @@
 // every way the tape knows.
 
 import { backward, type GradientStore, type Recording, record } from "../../engine/autograd.ts";
-import type { Backend } from "../../engine/backend.ts";
+import type { Backend } from "../../engine/backends/backend.ts";
 import { type DType, isFloat, type NumberArray } from "../../engine/dtype.ts";
 import type { Op } from "../../engine/op.ts";
 import { scopeAsync } from "../../engine/scope.ts";

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { backward, record } from "../../engine/autograd.ts";
-import type { Backend } from "../../engine/backend.ts";
-import { CpuBackend } from "../../engine/cpu/backend.ts";
-import { add } from "../../engine/ops/elementwise.ts";
-import { weightedSum } from "../../engine/ops/weighted-sum.ts";
+import type { Backend } from "../../engine/backends/backend.ts";
+import { CpuBackend } from "../../engine/backends/cpu.ts";
+import { add } from "../../engine/ops/elementwise/elementwise.ts";
+import { weightedSum } from "../../engine/ops/loss/weighted-sum.ts";
 import { type ArenaEntry, type ArenaPart, arenaMemory, ParameterArena } from "../../engine/parameter-arena.ts";
 import { scopeAsync } from "../../engine/scope.ts";
 import { fromArray, type Shape, sizeOf } from "../../engine/tensor.ts";

@@ -1,5 +1,5 @@
 import * as assert from "uvu/assert";
-import { CpuBackend } from "../../engine/cpu/backend.ts";
+import { CpuBackend } from "../../engine/backends/cpu.ts";
 import { keep, scope, scopeAsync } from "../../engine/scope.ts";
 import { empty, type Tensor } from "../../engine/tensor.ts";
 import { describe, throwsMessage } from "../support.ts";

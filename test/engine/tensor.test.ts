@@ -1,5 +1,5 @@
 import * as assert from "uvu/assert";
-import { CpuBackend } from "../../engine/cpu/backend.ts";
+import { CpuBackend } from "../../engine/backends/cpu.ts";
 import { bytesPerElement, type DType } from "../../engine/dtype.ts";
 import { scopeAsync } from "../../engine/scope.ts";
 import { empty, fromArray, readTensors, segmentRows, sizeOf, type Tensor } from "../../engine/tensor.ts";

@@ -20,10 +20,10 @@ import {
   type Weights,
   wordsOf,
 } from "../../engine/index.ts";
-import { makeSlice } from "../../landscape/directions.ts";
-import { PerturbedWeights } from "../../landscape/perturbed-weights.ts";
-import { pointOf } from "../../landscape/points.ts";
-import { scorePoint, scoreReference } from "../../landscape/reference.ts";
+import { makeSlice } from "../../landscape/measure/directions.ts";
+import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
+import { scorePoint, scoreReference } from "../../landscape/measure/reference.ts";
+import { pointOf } from "../../landscape/statistics/points.ts";
 import {
   answerStates,
   forward,

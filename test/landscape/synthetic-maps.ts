@@ -1,9 +1,16 @@
 // Per-prompt maps with a known truth: fields, rewards and noise of which every estimator's answer is known.
-import { normalQuantile } from "../../landscape/distributions.ts";
-import { centred, mapCorrelation, NONE, type Projection, type PromptMaps } from "../../landscape/estimands.ts";
+
 import { type Grid, gridCells } from "../../landscape/grid.ts";
-import { fieldSampler } from "../../landscape/random-fields.ts";
-import type { SimulationRandom } from "../../landscape/simulation-random.ts";
+import { normalQuantile } from "../../landscape/statistics/distributions.ts";
+import {
+  centred,
+  mapCorrelation,
+  NONE,
+  type Projection,
+  type PromptMaps,
+} from "../../landscape/statistics/estimands.ts";
+import type { SimulationRandom } from "../../landscape/statistics/random.ts";
+import { fieldSampler } from "../../landscape/statistics/random-fields.ts";
 
 /** Success probability at (a, b) in units of the radius, s the size of the signal. */
 export const fields = {

@@ -1,5 +1,5 @@
 // Made-up landscapes whose shape is known, for figures and report: a bowl of KL and a hill of reward.
-import type { Estimate, LandscapeMap, Study } from "../../landscape/figures/figure-data.ts";
+import type { Estimate, LandscapeMap, Study } from "../../landscape/report/figures/figure-data.ts";
 
 /** Mulberry32: reproducible numbers in [0, 1). */
 export function seeded(seed: number): () => number {

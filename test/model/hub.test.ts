@@ -16,10 +16,10 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { CpuBackend } from "../../engine/cpu/backend.ts";
+import { CpuBackend } from "../../engine/backends/cpu.ts";
 import { createProgress, lockFolder } from "../../engine/host/index.ts";
 import { CheckpointError, FileError, SettingsError } from "../../engine/index.ts";
-import { originOf } from "../../landscape/run-folder.ts";
+import { originOf } from "../../landscape/files/run-folder.ts";
 import { openCheckpoint } from "../../model/checkpoint-files.ts";
 import { type LocateOptions, locateModel } from "../../model/hub.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";

@@ -1,6 +1,6 @@
 // One optimiser step over all tensors: those of the embedded tiny model, and those of one layer of Qwen2.5-0.5B (the whole
 // model is 33 times as much, and 8 GB). Gradients are longer than the clip norm, as they are early in training.
-import type { Backend } from "../../../engine/backend.ts";
+import type { Backend } from "../../../engine/backends/backend.ts";
 import { adamwStep } from "../../../engine/optim/adamw.ts";
 import { sizeOf } from "../../../engine/tensor.ts";
 import { makeWeights, parameterShapes, type Qwen2Config } from "../../../model/index.ts";

@@ -1,7 +1,7 @@
 // foothold itself: its kernels as a training step runs them, weights of linear layers in panels that are packed beforehand.
 import { backward, fromArray, type GradientStore, openBackend, record, scope } from "../../../engine/index.ts";
-import { attention, causalSpans } from "../../../engine/ops/attention.ts";
-import { multiplyForward, packPanels, panelShape } from "../../../engine/ops/matmul.ts";
+import { attention, causalSpans } from "../../../engine/ops/attention/attention.ts";
+import { multiplyForward, packPanels, panelShape } from "../../../engine/ops/matmul/matmul.ts";
 import { empty, type Tensor } from "../../../engine/tensor.ts";
 import { forward, makeWeights, packSequences } from "../../../model/index.ts";
 import type { Contestant, Prepared } from "../contestant.ts";

@@ -1,6 +1,6 @@
 // Runs the cases of ops.json through an op, forward and backward, on every backend.
 import { backward, GradientMap, record } from "../../../engine/autograd.ts";
-import type { Backend } from "../../../engine/backend.ts";
+import type { Backend } from "../../../engine/backends/backend.ts";
 import { scopeAsync } from "../../../engine/scope.ts";
 import { fromArray, type Tensor } from "../../../engine/tensor.ts";
 import { reference, testBackends } from "../../backends.ts";

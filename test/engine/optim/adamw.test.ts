@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Backend } from "../../../engine/backend.ts";
+import type { Backend } from "../../../engine/backends/backend.ts";
 import { type AdamwSettings, adamwStep } from "../../../engine/optim/adamw.ts";
 import { ParameterArena } from "../../../engine/parameter-arena.ts";
 import { fromArray, type Shape, sizeOf } from "../../../engine/tensor.ts";

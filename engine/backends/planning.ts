@@ -1,0 +1,147 @@
+// A backend that computes nothing and allocates nothing, and counts what another one would allocate: any work that is run on
+// it says how much memory it takes, by the very code that takes it, in milliseconds and before a byte is spent.
+//
+// It cuts tensors by the other's limits, rounds buffers as its pool does, and keeps released ones as the pool does. Whatever
+// is read back is 1: a valid token, and a norm that is finite.
+
+import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
+import type { Backend, BackendLimits, BackendStatistics, BufferHandle, KernelForm } from "./backend.ts";
+import { capacityFor, keepFreeBytes } from "./webgpu/pool.ts";
+
+/** The label under which a peak lists what the pool holds ready. */
+export const spareLabel = "released, kept for reuse";
+
+export class PlanningBackend implements Backend {
+  readonly kind: Backend["kind"];
+  readonly description: string;
+  readonly style: Backend["style"];
+  readonly limits: BackendLimits;
+  readonly #live = new Map<number, { label: string; bytes: number }>();
+  readonly #byLabel = new Map<string, number>();
+  /** How many released buffers of each size the pool holds ready. */
+  readonly #free = new Map<number, number>();
+  #next = 1;
+  #liveBytes = 0;
+  #freeBytes = 0;
+  #peakBytes = 0;
+  /** When the most was live: how much, and of what. */
+  #mostLive = 0;
+  #isMostLive = false;
+  #atMostLive: ReadonlyMap<string, number> = new Map();
+  #stagingBytes = 0;
+  readonly #forms = new Map<string, KernelForm>();
+  #dispatches = 0;
+  #flops = 0;
+
+  /** @param meant  the backend that the work is meant for */
+  constructor(meant: Pick<Backend, "kind" | "description" | "style" | "limits">) {
+    this.kind = meant.kind;
+    this.description = `plan for ${meant.description}`;
+    this.style = meant.style;
+    this.limits = meant.limits;
+  }
+
+  allocate(bytes: number, _dtype: DType, label: string): BufferHandle {
+    const isPooled = this.kind === "webgpu";
+    const capacity = isPooled ? capacityFor(bytes, this.limits.maxBufferBytes) : bytes;
+    const ready = this.#free.get(capacity) ?? 0;
+    if (ready > 0) {
+      this.#free.set(capacity, ready - 1);
+      this.#freeBytes -= capacity;
+    }
+    const buffer = { id: this.#next++, bytes: capacity };
+    this.#live.set(buffer.id, { label, bytes: capacity });
+    this.#count(label, capacity);
+    this.#peakBytes = Math.max(this.#peakBytes, this.#liveBytes + this.#freeBytes);
+    if (this.#liveBytes > this.#mostLive) {
+      this.#mostLive = this.#liveBytes;
+      this.#isMostLive = true;
+    }
+    return buffer;
+  }
+
+  release({ id }: BufferHandle): void {
+    const buffer = this.#live.get(id);
+    if (buffer === undefined) throw new Error("PlanningBackend: buffer released twice");
+    this.#noteMostLive();
+    this.#live.delete(id);
+    this.#count(buffer.label, -buffer.bytes);
+    if (this.kind !== "webgpu") return;
+    this.#freeBytes += buffer.bytes;
+    this.#free.set(buffer.bytes, (this.#free.get(buffer.bytes) ?? 0) + 1);
+  }
+
+  write(): void {}
+
+  dispatch({ kernel, params, constants }: Parameters<Backend["dispatch"]>[0]): void {
+    this.#forms.set(`${kernel.name} ${JSON.stringify(constants)}`, { kernel, constants });
+    this.#dispatches++;
+    this.#flops += kernel.flops?.(params) ?? 0;
+  }
+
+  async read(ranges: readonly { length: number; dtype: DType }[]): Promise<NumberArray[]> {
+    this.#trim();
+    const bytes = ranges.reduce((sum, { length, dtype }) => sum + length * bytesPerElement[dtype], 0);
+    this.#stagingBytes = Math.max(this.#stagingBytes, bytes);
+    return ranges.map(({ length, dtype }) => newArray(dtype, length).fill(1));
+  }
+
+  flush(): void {}
+
+  async idle(): Promise<void> {
+    this.#trim();
+  }
+
+  statistics(): BackendStatistics {
+    return {
+      liveBuffers: this.#live.size,
+      liveBytes: this.#liveBytes,
+      peakBytes: this.#peakBytes,
+      pooledBytes: this.#freeBytes,
+      dispatches: this.#dispatches,
+      flops: this.#flops,
+      submissions: 0,
+      encodeMs: 0,
+      waitMs: 0,
+      pipelines: 0,
+    };
+  }
+
+  destroy(): void {}
+
+  /** Bytes of each label when the most was live, and what the pool holds beside that at most. They sum to `peakBytes`. */
+  bytesAtPeak(): ReadonlyMap<string, number> {
+    this.#noteMostLive();
+    return new Map([...this.#atMostLive, [spareLabel, this.#peakBytes - this.#mostLive]]);
+  }
+
+  /** Every kernel that the work ran, in each of its forms. */
+  get forms(): readonly KernelForm[] {
+    return [...this.#forms.values()];
+  }
+
+  /** Bytes of the largest read: a device copies what is read into memory that the host sees. */
+  get stagingBytes(): number {
+    return this.#stagingBytes;
+  }
+
+  #count(label: string, bytes: number): void {
+    this.#liveBytes += bytes;
+    this.#byLabel.set(label, (this.#byLabel.get(label) ?? 0) + bytes);
+  }
+
+  /** The device rests: the pool gives back what is beyond its limit, the largest first. */
+  #trim(): void {
+    for (const [capacity, count] of [...this.#free].sort(([one], [other]) => other - one)) {
+      const given = Math.min(count, Math.ceil(Math.max(0, this.#freeBytes - keepFreeBytes) / capacity));
+      this.#free.set(capacity, count - given);
+      this.#freeBytes -= given * capacity;
+    }
+  }
+
+  /** Before the first thing goes that was live then. */
+  #noteMostLive(): void {
+    if (this.#isMostLive) this.#atMostLive = new Map([...this.#byLabel].filter(([, bytes]) => bytes > 0));
+    this.#isMostLive = false;
+  }
+}

@@ -1,0 +1,246 @@
+// Finds something to compute on: the best GPU of the machine; else a software driver that the machine has; else the
+// SwiftShader that came with the npm packages; else nothing, and the caller takes the plain-TypeScript backend.
+//
+// The order is that of speed: a GPU is out of reach of the rest, lavapipe multiplies matrices about six times as fast as
+// SwiftShader, which is no faster than plain loops but runs the same kernels as a GPU does.
+//
+// What Dawn does and does not do, as tried with webgpu 0.6.2:
+// - One process can hold several instances on different drivers; a Vulkan loader that found no driver finds one when the
+//   next instance is made under another VK_DRIVER_FILES. So SwiftShader is loaded only after the machine had nothing.
+// - The loader reads its environment variables while an instance looks for adapters, and later no more.
+// - When the instance and its devices are collected together, in any order, the process may crash. Instances are
+//   therefore kept reachable for the life of the process (it still exits when its work is done; a device is destroyed by hand).
+import { existsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { create } from "webgpu";
+import { AdapterError, asError } from "../../errors.ts";
+import { captureNativeStderr } from "../../host/native-stderr.ts";
+import { loadSwiftShader } from "./swiftshader.ts";
+
+export interface AdapterOptions {
+  /**
+   * "auto" (default), "hardware", "lavapipe", "swiftshader", "null" (checks shaders, computes nothing), or a part of an
+   * adapter's name in any case. Where it is absent or "auto", the environment variable FOOTHOLD_ADAPTER decides if set.
+   */
+  adapter?: string;
+  /** Dawn's toggles to switch on, such as "allow_unsafe_apis". */
+  toggles?: readonly string[];
+  /** Dawn's toggles to switch off, such as "timestamp_quantization". */
+  disabledToggles?: readonly string[];
+}
+
+/** `software` is a software driver of the machine other than the two named ones, such as Windows' WARP. */
+export type AdapterKind = "hardware" | "lavapipe" | "swiftshader" | "software" | "null";
+
+export interface AdapterInfo {
+  /** The device's name as Dawn gives it: lower case, words joined by hyphens. */
+  name: string;
+  vendor: string;
+  /** Name and version of the driver: results repeat bit for bit only under the same one. */
+  driver: string;
+  backend: "vulkan" | "metal" | "d3d12" | "null";
+  kind: AdapterKind;
+  /** What would be faster on this machine and how to get it; null on hardware. */
+  fasterHint: string | null;
+}
+
+export interface OpenedAdapter {
+  gpu: GPU;
+  adapter: GPUAdapter;
+  info: AdapterInfo;
+}
+
+/** Every instance made, by its flags; for the life of the process (see above). */
+const instances = new Map<string, GPU>();
+
+/** What the last search met where it found nothing, for the message of a caller that goes on without. */
+let lastTrouble = "";
+
+/** Why the last `openAdapter` gave null, in one line. */
+export function whyNoAdapter(): string {
+  return lastTrouble;
+}
+
+/**
+ * Opens an adapter. May be called again (a new adapter of the same instance where flags and driver are the same).
+ * @returns null when the choice is "auto" and there is none: `whyNoAdapter` says why
+ * @throws AdapterError when a named adapter cannot be had
+ */
+export async function openAdapter(options: AdapterOptions = {}): Promise<OpenedAdapter | null> {
+  // Mesa prints a remark where this is not set.
+  process.env["XDG_RUNTIME_DIR"] ??= tmpdir();
+  const choice = chosenAdapter(options);
+  const flags: string[] = [];
+  if (options.toggles?.length) flags.push(`enable-dawn-features=${options.toggles.join(",")}`);
+  if (options.disabledToggles?.length) flags.push(`disable-dawn-features=${options.disabledToggles.join(",")}`);
+
+  switch (choice) {
+    case "auto": {
+      const found = await openOwn(flags);
+      if (found.opened) return found.opened;
+      try {
+        return await openSwiftShader(flags);
+      } catch (thrown) {
+        lastTrouble = `${found.trouble}; ${asError(thrown).message.replace(/\.$/, "")}`;
+        return null;
+      }
+    }
+    case "hardware": {
+      const { opened, trouble } = await openOwn(flags);
+      if (opened?.info.kind === "hardware") return opened;
+      const got = opened ? `only ${opened.info.name}, which computes on the processor` : trouble;
+      throw new AdapterError(
+        `adapter: expected a GPU, got ${got}. ${driverHint() ?? "Install the GPU's own driver"}, or leave the choice to "auto".`,
+      );
+    }
+    case "lavapipe": {
+      const opened = await openNamed("llvmpipe", flags);
+      if (opened) return opened;
+      throw new AdapterError(`adapter: lavapipe is not on this machine. ${lavapipeHint}`);
+    }
+    case "swiftshader":
+      return openSwiftShader(flags);
+    case "null": {
+      const { adapter, gpu } = await request([...flags, "backend=null"]);
+      if (!adapter) throw new AdapterError("adapter: this build of Dawn has no null backend.");
+      const info: AdapterInfo = {
+        name: "null",
+        vendor: "",
+        driver: "null",
+        backend: "null",
+        kind: "null",
+        fasterHint: fasterHint("null"),
+      };
+      return { gpu, adapter, info };
+    }
+    default: {
+      const names = await ownNames(flags);
+      const name = names.find((n) => n.toLowerCase().includes(choice.toLowerCase()));
+      const opened = name === undefined ? null : await openNamed(name, flags);
+      if (opened) return opened;
+      throw new AdapterError(
+        `adapter: no adapter's name contains "${choice}". This machine has ${names.map((n) => `"${n}"`).join(", ") || "none"}; ` +
+          `"auto", "hardware", "lavapipe", "swiftshader" and "null" can be asked for by kind.`,
+      );
+    }
+  }
+}
+
+function chosenAdapter({ adapter }: AdapterOptions): string {
+  const asked = adapter === undefined || adapter === "auto" ? process.env["FOOTHOLD_ADAPTER"] || "auto" : adapter;
+  const kind = asked.toLowerCase();
+  return ["auto", "hardware", "lavapipe", "swiftshader", "null"].includes(kind) ? kind : asked;
+}
+
+/** The machine's best adapter. Dawn sorts discrete GPUs first, then integrated ones, then software. */
+async function openOwn(flags: string[]): Promise<{ opened: OpenedAdapter | null; trouble: string }> {
+  const { gpu, adapter, text } = await request(flags);
+  if (adapter) return { opened: { gpu, adapter, info: describeAdapter(adapter) }, trouble: "" };
+  const remark = text.split("\n").find((line) => /driver|Vulkan|libvulkan/i.test(line));
+  return { opened: null, trouble: `no adapter of the machine's own${remark ? ` (${remark.trim()})` : ""}` };
+}
+
+async function openNamed(name: string, flags: string[]): Promise<OpenedAdapter | null> {
+  const { gpu, adapter } = await request([...flags, `adapter=${name}`]);
+  return adapter && { gpu, adapter, info: describeAdapter(adapter) };
+}
+
+/** Names of the machine's adapters, best first: Dawn lists them when asked for one that cannot exist. */
+async function ownNames(flags: string[]): Promise<string[]> {
+  const { text } = await request([...flags, "adapter=\u0001"]);
+  return [...text.matchAll(/name: '(.*)'$/gm)].map((match) => match[1]);
+}
+
+async function openSwiftShader(flags: string[]): Promise<OpenedAdapter> {
+  const manifest = loadSwiftShader();
+  // Newer loaders prefer the first variable, older ones know the second only. A child process should find its own driver,
+  // so both are put back.
+  const { gpu, adapter, text } = await withEnvironment({ VK_DRIVER_FILES: manifest, VK_ICD_FILENAMES: manifest }, () =>
+    request([...flags, "adapter=SwiftShader"]),
+  );
+  if (adapter) return { gpu, adapter, info: describeAdapter(adapter) };
+  throw new AdapterError(
+    `swiftshader: Vulkan does not accept the driver ${manifest} (${text.trim() || "no reason given"}). ` +
+      "Delete its folder, so that it is unpacked again.",
+  );
+}
+
+/**
+ * Asks the instance with these flags for its best adapter. `text` is what drivers and Dawn said, among it the names of the
+ * adapters there are when none has the name asked for. Dawn looks for adapters inside the call itself, not later: that is
+ * when drivers read variables and print remarks.
+ */
+async function request(flags: string[]): Promise<{ gpu: GPU; adapter: GPUAdapter | null; text: string }> {
+  const key = [...flags, process.env["VK_DRIVER_FILES"], process.env["VK_ICD_FILENAMES"]].join("\n");
+  const gpu = instances.get(key) ?? create(flags);
+  instances.set(key, gpu);
+  const { value, text } = captureNativeStderr(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
+  try {
+    return { gpu, adapter: await value, text };
+  } catch (thrown) {
+    return { gpu, adapter: null, text: `${text}${asError(thrown).message}` }; // dawn.node rejects with a plain string
+  }
+}
+
+function withEnvironment<T>(variables: Record<string, string>, body: () => T): T {
+  const before = Object.keys(variables).map((name) => [name, process.env[name]] as const);
+  Object.assign(process.env, variables);
+  try {
+    return body();
+  } finally {
+    for (const [name, value] of before) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  }
+}
+
+function describeAdapter({ info }: GPUAdapter): AdapterInfo {
+  const kind = kindOf(info);
+  return {
+    name: info.device.replace(/-+$/, "") || info.description,
+    vendor: info.vendor,
+    driver: info.description,
+    backend: process.platform === "darwin" ? "metal" : process.platform === "win32" ? "d3d12" : "vulkan",
+    kind,
+    fasterHint: fasterHint(kind),
+  };
+}
+
+function kindOf(info: GPUAdapterInfo): AdapterKind {
+  if (!info.isFallbackAdapter) return "hardware";
+  if (info.architecture === "swiftshader") return "swiftshader";
+  return info.device.includes("llvmpipe") ? "lavapipe" : "software";
+}
+
+const lavapipeHint =
+  "Install Mesa 23 or newer (mesa-vulkan-drivers and libvulkan1; on Debian 12 from bookworm-backports): " +
+  "its lavapipe multiplies matrices about six times as fast as SwiftShader.";
+
+function fasterHint(kind: AdapterKind): string | null {
+  switch (kind) {
+    case "hardware":
+      return null;
+    case "swiftshader":
+      return driverHint() ?? `A GPU would be far faster. ${lavapipeHint}`;
+    case "lavapipe":
+    case "software":
+      return driverHint() ?? "A GPU would be far faster.";
+    case "null":
+      return "It computes nothing.";
+    default:
+      return kind satisfies never;
+  }
+}
+
+/** A GPU that the system shows but Vulkan does not: mostly a container that was given the device without its driver. */
+function driverHint(): string | null {
+  if (existsSync("/dev/nvidia0"))
+    return (
+      "This machine has an NVIDIA GPU (/dev/nvidia0) that Vulkan does not see: install libnvidia-gl of the driver's " +
+      "version, or in a container set NVIDIA_DRIVER_CAPABILITIES=all"
+    );
+  if (existsSync("/dev/dri/renderD128"))
+    return "This machine shows a GPU (/dev/dri/renderD128) that Vulkan does not see: install its Vulkan driver";
+  return null;
+}

@@ -1,0 +1,466 @@
+// The WebGPU backend on Dawn. Dispatches collect in one compute pass; parameter blocks collect in one host array and go to
+// the device in one write; both are handed over at `flush`, when the array is full, or when somebody reads.
+import { globals } from "webgpu";
+import { bytesPerElement, type DType, type NumberArray, newArray } from "../../dtype.ts";
+import { asError, DeviceError, OutOfMemoryError } from "../../errors.ts";
+import { type AnyKernel, parameterBlock } from "../../kernel.ts";
+import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch, KernelForm } from "../backend.ts";
+import { blockBytes, Pipelines } from "./pipelines.ts";
+import { BufferPool, bytesInWords, lessMemory, type PooledBuffer } from "./pool.ts";
+import { isTracing, summaryOf, Trace } from "./timing.ts";
+
+// Dawn's names for usages and stages (GPUBufferUsage and the like), where browsers have them.
+Object.assign(globalThis, globals);
+
+/** Nobody ever wakes it: a wait on it is a sleep. */
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+/** Parameter blocks in flight: a longer queue is handed over in parts. */
+const blocksPerSubmission = 2048;
+
+/** Bytes written in the middle of a submission's work; more begins another submission. */
+const uploadBytes = 256 * 1024;
+
+/** Bytes that one copy to the host carries; more is read in several. */
+const readBytes = 64 * 2 ** 20;
+
+/**
+ * SwiftShader has no memory for a buffer of the size it gives as its limit, 1 GiB: Dawn adds some bytes to each (measured:
+ * 16 are too many).
+ */
+const driverReserve = 256;
+
+export interface WebGpuOptions {
+  description: string;
+  style: Backend["style"];
+  /** Lower the buffer limit: tests force every tensor into segments with it. */
+  maxBufferBytes?: number;
+  /**
+   * Bytes of all buffers together at most. Default: on a software driver the memory that the machine has free now, since such
+   * a driver gives more than there is and the system then ends the process; on a GPU none, as its driver refuses.
+   */
+  totalBytes?: number;
+}
+
+export class WebGpuBackend implements Backend {
+  readonly kind = "webgpu";
+  readonly description: string;
+  readonly style: Backend["style"];
+  readonly limits: BackendLimits;
+  readonly device: GPUDevice;
+  readonly #pool: BufferPool;
+  readonly #pipelines: Pipelines;
+  readonly #uniforms: GPUBuffer;
+  readonly #blocks = new ArrayBuffer(blocksPerSubmission * blockBytes);
+  readonly #blockBytes = new Uint8Array(this.#blocks);
+  readonly #blockU32 = new Uint32Array(this.#blocks);
+  readonly #blockI32 = new Int32Array(this.#blocks);
+  readonly #blockF32 = new Float32Array(this.#blocks);
+  readonly #uploads: GPUBuffer;
+  readonly #uploadBytes = new Uint8Array(uploadBytes);
+  readonly #maxGroups: number;
+  readonly #staging: GPUBuffer[] = [];
+  #encoder: GPUCommandEncoder | null = null;
+  #pass: GPUComputePassEncoder | null = null;
+  #blockCount = 0;
+  #uploadCount = 0;
+  #kernels: string[] = [];
+  /** What went wrong first since somebody was told. */
+  #failure: DeviceError | OutOfMemoryError | null = null;
+  #lost: DeviceError | null = null;
+  #isDestroyed = false;
+  /** Kernels of the last submission, for the message of a device that is lost. */
+  #lastKernels: readonly string[] = [];
+  #dispatches = 0;
+  #flops = 0;
+  #submissions = 0;
+  #encodeMs = 0;
+  #waitMs = 0;
+  /** Reads and waits under way. */
+  #waiting = 0;
+  #waitStart = { now: 0, encodeMs: 0 };
+  /** null: nobody asked, or the adapter has no timestamps. */
+  readonly #trace: Trace | null;
+
+  constructor(device: GPUDevice, options: WebGpuOptions) {
+    this.device = device;
+    this.description = options.description;
+    this.style = options.style;
+    const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+    const most = Math.min(maxBufferSize - driverReserve, maxStorageBufferBindingSize);
+    this.limits = { maxBufferBytes: Math.min(options.maxBufferBytes ?? most, most), segmentAlignment: 256 };
+    this.#maxGroups = device.limits.maxComputeWorkgroupsPerDimension;
+    this.#uniforms = device.createBuffer({
+      label: "params",
+      size: blocksPerSubmission * blockBytes,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    this.#uploads = device.createBuffer({
+      label: "uploads",
+      size: uploadBytes,
+      usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    });
+    this.#pipelines = new Pipelines(device, this.#uniforms, (kernel, message) => {
+      this.#failure ??= new DeviceError(`${kernel}: the adapter does not take its shader: ${message}`);
+    });
+    this.#trace = isTracing() ? this.#startTrace() : null;
+    const isSoftware = this.style === "lavapipe" || this.style === "swiftshader";
+    const totalBytes = options.totalBytes ?? (isSoftware ? process.availableMemory() : Number.POSITIVE_INFINITY);
+    this.#pool = new BufferPool(
+      (label, size) =>
+        this.#createBuffer(label, size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST),
+      { maxBufferBytes: this.limits.maxBufferBytes, totalBytes },
+      (buffer) => this.#pipelines.forget(buffer),
+    );
+    device.lost.then(({ message }) => {
+      if (this.#isDestroyed) return;
+      const during =
+        this.#lastKernels.length === 0 ? "before any work" : `during or after ${namesOf(this.#lastKernels)}`;
+      this.#lost = new DeviceError(
+        `the GPU was lost ${during}: ${message} What was saved is whole: give the same command again to go on from there.`,
+      );
+    });
+    device.onuncapturederror = (event) => {
+      this.#failure ??= new DeviceError(event.error.message);
+    };
+  }
+
+  allocate(bytes: number, _dtype: DType, label: string): BufferHandle {
+    return this.#pool.allocate(bytes, label);
+  }
+
+  release(buffer: BufferHandle): void {
+    this.#pool.release(buffer as PooledBuffer);
+  }
+
+  write(buffer: BufferHandle, base: number, data: NumberArray): void {
+    if (data instanceof Float64Array) throw new DeviceError("write: f64 has no place on a GPU; use the plain backend");
+    if (data.length === 0) return;
+    const own = buffer as PooledBuffer;
+    // A queue write overtakes what is not handed over yet, which matters to work on this buffer alone: there the data goes
+    // through a buffer between, and is copied where it stands in that work.
+    if (this.#encoder !== null && own.lastUse === this.#submissions) {
+      if (this.#uploadCount + data.byteLength <= uploadBytes) {
+        this.#uploadBytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#uploadCount);
+        this.#pass?.end();
+        this.#pass = null;
+        this.#encoder.copyBufferToBuffer(this.#uploads, this.#uploadCount, own.gpu, base * 4, data.byteLength);
+        this.#uploadCount += data.byteLength;
+        return;
+      }
+      this.flush();
+    }
+    this.device.queue.writeBuffer(own.gpu, base * 4, data.buffer, data.byteOffset, data.byteLength);
+  }
+
+  dispatch(work: Dispatch): void {
+    const start = performance.now();
+    this.#encode(work);
+    this.#encodeMs += performance.now() - start;
+  }
+
+  #encode({ kernel, buffers, params, constants }: Dispatch): void {
+    const groups = this.#workgroups(kernel, kernel.workgroups(params, constants));
+    if (groups === null) return;
+    if (this.#blockCount === blocksPerSubmission || this.#trace?.isFull) this.flush();
+    if (this.#encoder === null) {
+      this.device.pushErrorScope("validation");
+      this.#encoder = this.device.createCommandEncoder();
+    }
+    const flops = kernel.flops?.(params) ?? 0;
+    if (this.#trace !== null) {
+      this.#pass?.end();
+      const bytes = buffers.reduce((sum, { length, dtype }) => sum + length * bytesPerElement[dtype], 0);
+      this.#pass = this.#trace.beginPass(this.#encoder, kernel, flops, bytes);
+    } else this.#pass ??= this.#encoder.beginComputePass();
+    const offset = this.#blockCount * blockBytes;
+    this.#writeBlock(kernel, offset / 4, buffers, params);
+    this.#blockCount++;
+    const pass = this.#pass;
+    pass.setPipeline(this.#pipelines.pipeline(kernel, constants));
+    const bound = buffers.map((b) => b.buffer as PooledBuffer);
+    for (const buffer of bound) buffer.lastUse = this.#submissions;
+    const group = this.#pipelines.group(kernel, bound);
+    pass.setBindGroup(0, group, [offset]);
+    pass.dispatchWorkgroups(...groups);
+    this.#kernels.push(kernel.name);
+    this.#dispatches++;
+    this.#flops += flops;
+  }
+
+  flush(): void {
+    if (this.#encoder === null) return;
+    const start = performance.now();
+    this.#pass?.end();
+    const readTimes = this.#trace?.resolve(this.#encoder);
+    this.device.queue.writeBuffer(this.#uniforms, 0, this.#blockBytes, 0, this.#blockCount * blockBytes);
+    if (this.#uploadCount > 0) this.device.queue.writeBuffer(this.#uploads, 0, this.#uploadBytes, 0, this.#uploadCount);
+    this.device.queue.submit([this.#encoder.finish()]);
+    readTimes?.();
+    const kernels = this.#kernels;
+    this.device.popErrorScope().then(
+      (error) => {
+        if (error !== null) this.#failure ??= new DeviceError(`${namesOf(kernels)}: ${error.message}`);
+      },
+      (error) => {
+        this.#failure ??= new DeviceError(`${namesOf(kernels)}: ${asError(error).message}`);
+      },
+    );
+    this.#lastKernels = kernels;
+    this.#pass = null;
+    this.#encoder = null;
+    this.#blockCount = 0;
+    this.#uploadCount = 0;
+    this.#kernels = [];
+    this.#submissions++;
+    this.#encodeMs += performance.now() - start;
+  }
+
+  async read(
+    ranges: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[],
+  ): Promise<NumberArray[]> {
+    this.flush();
+    const arrays = ranges.map(({ length, dtype }) => {
+      if (dtype !== "f32" && dtype !== "i32" && dtype !== "u32")
+        throw new DeviceError(`reading ${dtype} tensors from a GPU is not possible; convert to f32 first`);
+      return newArray(dtype, length);
+    });
+    for (const copies of copiesOf(ranges)) await this.#readPart(ranges, copies, arrays);
+    if (this.#trace !== null) await this.#patiently(this.#trace.settle());
+    this.#settle();
+    this.#throwFailure();
+    return arrays;
+  }
+
+  async #readPart(
+    ranges: readonly { buffer: BufferHandle; base: number }[],
+    copies: readonly Copy[],
+    arrays: readonly NumberArray[],
+  ): Promise<void> {
+    const bytes = copies.reduce((sum, { length }) => sum + 4 * length, 8);
+    const staging = this.#takeStaging(bytes);
+    const encoder = this.device.createCommandEncoder();
+    for (const { range, start, length, place } of copies) {
+      const { buffer, base } = ranges[range];
+      encoder.copyBufferToBuffer((buffer as PooledBuffer).gpu, (base + start) * 4, staging, place * 4, length * 4);
+    }
+    this.device.queue.submit([encoder.finish()]);
+    try {
+      await this.#patiently(staging.mapAsync(GPUMapMode.READ, 0, bytes));
+    } catch (error) {
+      throw await this.#causeOf(`reading from the GPU failed: ${asError(error).message}`);
+    }
+    const mapped = staging.getMappedRange(0, bytes);
+    for (const { range, start, length, place } of copies) {
+      const array = arrays[range];
+      const from =
+        array instanceof Float32Array ? Float32Array : array instanceof Int32Array ? Int32Array : Uint32Array;
+      array.set(new from(mapped, 4 * place, length), start);
+    }
+    staging.unmap();
+    this.#staging.push(staging);
+  }
+
+  async idle(): Promise<void> {
+    this.flush();
+    try {
+      await this.#patiently(this.device.queue.onSubmittedWorkDone());
+      if (this.#trace !== null) await this.#patiently(this.#trace.settle());
+    } catch (error) {
+      throw await this.#causeOf(`waiting for the GPU failed: ${asError(error).message}`);
+    }
+    this.#settle();
+    this.#throwFailure();
+  }
+
+  async prepare(forms: Iterable<KernelForm>): Promise<void> {
+    const start = performance.now();
+    await this.#patiently(this.#pipelines.prepare(forms));
+    this.#encodeMs += performance.now() - start;
+  }
+
+  phase(name: string): void {
+    if (this.#trace !== null) this.#trace.phase = name;
+  }
+
+  statistics(): BackendStatistics {
+    return {
+      liveBuffers: this.#pool.liveBuffers,
+      liveBytes: this.#pool.liveBytes,
+      peakBytes: this.#pool.peakBytes,
+      pooledBytes: this.#pool.freeBytes,
+      dispatches: this.#dispatches,
+      flops: this.#flops,
+      submissions: this.#submissions,
+      encodeMs: this.#encodeMs,
+      waitMs: this.#waitMs,
+      pipelines: this.#pipelines.count,
+      bindGroups: this.#pipelines.groupCount,
+    };
+  }
+
+  destroy(): void {
+    this.flush();
+    this.#isDestroyed = true;
+    // Too late to be thrown, as an error may be on its way already, and too bad to be dropped.
+    if (this.#failure !== null) process.stderr.write(`${this.#failure.name}: ${this.#failure.message}\n`);
+    this.device.destroy();
+  }
+
+  /**
+   * Waits for the GPU without burning a core: Dawn on Node asks for news at every turn of the event loop, as fast as it can
+   * turn. On a software driver that core is half of the machine. So the thread sleeps a little between two turns.
+   */
+  async #patiently<T>(promise: Promise<T>): Promise<T> {
+    if (this.#waiting++ === 0) this.#waitStart = { now: performance.now(), encodeMs: this.#encodeMs };
+    let isSettled = false;
+    const settle = (): void => {
+      isSettled = true;
+    };
+    promise.then(settle, settle);
+    const longestMs = this.style === "gpu" ? 0.1 : 2;
+    let sleepMs = 0.05;
+    while (!isSettled) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (isSettled) break;
+      Atomics.wait(sleeper, 0, 0, sleepMs);
+      sleepMs = Math.min(sleepMs * 1.5, longestMs);
+    }
+    if (--this.#waiting === 0) {
+      // Waits that overlap count once, and what was encoded during them is not waiting.
+      const { now, encodeMs } = this.#waitStart;
+      this.#waitMs += performance.now() - now - (this.#encodeMs - encodeMs);
+    }
+    return promise;
+  }
+
+  /** All work that was handed over is done; where nothing was begun since, released memory can go. */
+  #settle(): void {
+    if (this.#encoder === null && this.#waiting === 0) this.#pool.trim();
+  }
+
+  #throwFailure(): void {
+    const failure = this.#lost ?? this.#failure;
+    this.#failure = null;
+    if (failure !== null) throw failure;
+  }
+
+  /** Why a wait failed: what the device said of it, which may arrive a little later; else this message. */
+  async #causeOf(message: string): Promise<Error> {
+    await new Promise((resolve) => setImmediate(resolve));
+    const cause = this.#lost ?? this.#failure ?? new DeviceError(message);
+    this.#failure = null;
+    return cause;
+  }
+
+  /** A buffer that the device may refuse: whoever reads next is told which tensor had no room. */
+  #createBuffer(label: string, size: number, usage: number): GPUBuffer {
+    this.device.pushErrorScope("out-of-memory");
+    const buffer = this.device.createBuffer({ label, size, usage });
+    const { liveBytes, liveBuffers } = this.#pool;
+    this.device.popErrorScope().then(
+      (error) => {
+        if (error !== null)
+          this.#failure ??= new OutOfMemoryError(
+            `${label}: the adapter has no ${bytesInWords(size)} left beside ${bytesInWords(liveBytes)} in ${liveBuffers} ` +
+              `buffers (${error.message.split("\n")[0]}). ${lessMemory}`,
+          );
+      },
+      () => {}, // The device was lost, which is reported by itself.
+    );
+    return buffer;
+  }
+
+  #startTrace(): Trace | null {
+    if (!this.device.features.has("timestamp-query")) {
+      process.stderr.write(`FOOTHOLD_TRACE: ${this.description} has no timestamps: kernels cannot be timed.\n`);
+      return null;
+    }
+    const trace = new Trace(this.device);
+    process.once("exit", () => {
+      const times = trace.times();
+      if (times.length > 0) process.stderr.write(`FOOTHOLD_TRACE on ${this.description}\n${summaryOf(times)}\n`);
+    });
+    return trace;
+  }
+
+  #takeStaging(bytes: number): GPUBuffer {
+    const index = this.#staging.findIndex((b) => b.size >= bytes);
+    if (index >= 0) return this.#staging.splice(index, 1)[0];
+    if (this.#staging.length > 4) this.#staging.shift()?.destroy();
+    const size = 2 ** Math.ceil(Math.log2(Math.max(bytes, 4096)));
+    return this.#createBuffer("copy for the host", size, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+  }
+
+  #workgroups(
+    kernel: AnyKernel,
+    asked: readonly [number] | readonly [number, number, number],
+  ): [number, number, number] | null {
+    const [x, y, z] = asked.length === 1 ? [asked[0], 1, 1] : asked;
+    if (x === 0 || y === 0 || z === 0) return null;
+    if (asked.length === 1 && x > this.#maxGroups) {
+      const rows = Math.ceil(x / this.#maxGroups);
+      return [Math.ceil(x / rows), rows, 1];
+    }
+    if (Math.max(x, y, z) > this.#maxGroups)
+      throw new DeviceError(`${kernel.name}: ${x}×${y}×${z} workgroups, the adapter takes ${this.#maxGroups} an axis`);
+    return [x, y, z];
+  }
+
+  #writeBlock(kernel: AnyKernel, at: number, buffers: Dispatch["buffers"], params: Record<string, number>): void {
+    let word = at;
+    for (const { name, type } of blockOf(kernel)) {
+      const value = params[name];
+      if (value === undefined) throw new DeviceError(`${kernel.name}: no value for param "${name}"`);
+      if (type === "f32") this.#blockF32[word] = value;
+      else if (type === "i32") this.#blockI32[word] = value;
+      else this.#blockU32[word] = value;
+      word++;
+    }
+    if (word - at > blockBytes / 4) throw new DeviceError(`${kernel.name}: more than ${blockBytes / 4} params`);
+    if (buffers.length === 0) throw new DeviceError(`${kernel.name}: no bindings`);
+  }
+}
+
+/** `length` elements of a range, from its element `start`, at element `place` of what is mapped. */
+interface Copy {
+  range: number;
+  start: number;
+  length: number;
+  place: number;
+}
+
+/** Cuts ranges so that each part fits one copy to the host. One part at least, as a read waits for the work before it. */
+function copiesOf(ranges: readonly { length: number }[]): Copy[][] {
+  const most = readBytes / 4 - 2; // a copy is 8 bytes longer than what it carries, lest it be empty
+  const parts: Copy[][] = [[]];
+  let place = 0;
+  ranges.forEach(({ length: whole }, range) => {
+    for (let start = 0; start < whole; ) {
+      if (place === most) {
+        parts.push([]);
+        place = 0;
+      }
+      const length = Math.min(whole - start, most - place);
+      parts[parts.length - 1].push({ range, start, length, place });
+      start += length;
+      place += length;
+    }
+  });
+  return parts;
+}
+
+/** The kernels' names, each once; of many the last ones. */
+function namesOf(kernels: readonly string[]): string {
+  const names = [...new Set(kernels)];
+  return names.length > 8 ? `… ${names.slice(-8).join(", ")}` : names.join(", ");
+}
+
+const blocks = new Map<AnyKernel, ReturnType<typeof parameterBlock>>();
+function blockOf(kernel: AnyKernel): ReturnType<typeof parameterBlock> {
+  const found = blocks.get(kernel);
+  if (found !== undefined) return found;
+  const made = parameterBlock(kernel);
+  blocks.set(kernel, made);
+  return made;
+}

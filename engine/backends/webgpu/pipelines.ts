@@ -1,0 +1,166 @@
+// Pipelines and bind groups, made once for each content: a pipeline for a kernel and its constants, a bind group for a
+// kernel and its buffers. Whole buffers are bound and offsets are params, so a step that runs again finds all its groups.
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import type { AnyKernel, Constants } from "../../kernel.ts";
+import type { KernelForm } from "../backend.ts";
+import { composeWgsl } from "./compose.ts";
+import type { PooledBuffer } from "./pool.ts";
+
+interface Layout {
+  group: GPUBindGroupLayout;
+  pipeline: GPUPipelineLayout;
+}
+
+/**
+ * Bind groups kept at most. A software driver takes a memory mapping for each, and a process may have 65,530 of those: past
+ * that Mesa crashes. Dawn gives one back only when its JavaScript object is collected, so a full cache is emptied and the
+ * collector called; what is still needed is made again.
+ */
+const mostGroups = 4096;
+
+/** Bytes of one parameter block, and what dynamic uniform offsets are multiples of. */
+export const blockBytes = 256;
+
+export class Pipelines {
+  readonly #device: GPUDevice;
+  readonly #uniforms: GPUBuffer;
+  readonly #layouts = new Map<string, Layout>();
+  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  readonly #groups = new Map<string, GPUBindGroup>();
+  readonly #groupsOfBuffer = new Map<number, Set<string>>();
+  readonly #onFailure: ((kernel: string, message: string) => void) | null;
+
+  /** @param onFailure  told, some time later, which kernel did not compile and why; without it an error scope of the caller is */
+  constructor(
+    device: GPUDevice,
+    uniforms: GPUBuffer,
+    onFailure: ((kernel: string, message: string) => void) | null = null,
+  ) {
+    this.#device = device;
+    this.#uniforms = uniforms;
+    this.#onFailure = onFailure;
+  }
+
+  get count(): number {
+    return this.#pipelines.size;
+  }
+
+  get groupCount(): number {
+    return this.#groups.size;
+  }
+
+  /** Compiles in the device's own threads. What does not compile is left to `pipeline`, which reports it where it is used. */
+  async prepare(forms: Iterable<KernelForm>): Promise<void> {
+    const made: Promise<void>[] = [];
+    for (const { kernel, constants } of forms) {
+      const key = keyOf(kernel, constants);
+      if (this.#pipelines.has(key)) continue;
+      this.#device.pushErrorScope("validation");
+      const descriptor = this.#descriptor(key, kernel, constants);
+      this.#device.popErrorScope().catch(() => {});
+      made.push(
+        this.#device.createComputePipelineAsync(descriptor).then(
+          (pipeline) => void this.#pipelines.set(key, pipeline),
+          () => {},
+        ),
+      );
+    }
+    await Promise.all(made);
+  }
+
+  pipeline(kernel: AnyKernel, constants: Constants): GPUComputePipeline {
+    const key = keyOf(kernel, constants);
+    const found = this.#pipelines.get(key);
+    if (found !== undefined) return found;
+    const onFailure = this.#onFailure;
+    // A driver that fails on a valid shader gives an error of the other kind.
+    if (onFailure !== null) for (const kind of ["internal", "validation"] as const) this.#device.pushErrorScope(kind);
+    const pipeline = this.#device.createComputePipeline(this.#descriptor(key, kernel, constants));
+    if (onFailure !== null)
+      for (let kinds = 2; kinds > 0; kinds--)
+        this.#device.popErrorScope().then(
+          (error) => {
+            if (error !== null) onFailure(kernel.name, error.message);
+          },
+          () => {}, // The device was lost, which is reported by itself.
+        );
+    this.#pipelines.set(key, pipeline);
+    return pipeline;
+  }
+
+  #descriptor(label: string, kernel: AnyKernel, constants: Constants): GPUComputePipelineDescriptor {
+    const module = this.#device.createShaderModule({ label, code: composeWgsl(kernel, constants) });
+    return { label, layout: this.#layout(kernel).pipeline, compute: { module, entryPoint: "main" } };
+  }
+
+  group(kernel: AnyKernel, buffers: readonly PooledBuffer[]): GPUBindGroup {
+    let key = kernel.name;
+    for (const buffer of buffers) key += ` ${buffer.id}`;
+    const found = this.#groups.get(key);
+    if (found !== undefined) return found;
+    if (this.#groups.size >= mostGroups) {
+      this.#groups.clear();
+      this.#groupsOfBuffer.clear();
+      collectGarbage();
+    }
+    const entries: GPUBindGroupEntry[] = buffers.map((buffer, binding) => ({
+      binding,
+      resource: { buffer: buffer.gpu },
+    }));
+    entries.push({ binding: buffers.length, resource: { buffer: this.#uniforms, size: blockBytes } });
+    const group = this.#device.createBindGroup({ label: kernel.name, layout: this.#layout(kernel).group, entries });
+    this.#groups.set(key, group);
+    for (const { id } of buffers) {
+      const keys = this.#groupsOfBuffer.get(id);
+      if (keys === undefined) this.#groupsOfBuffer.set(id, new Set([key]));
+      else keys.add(key);
+    }
+    return group;
+  }
+
+  /** Forgets the bind groups of a buffer that is about to be destroyed. */
+  forget(buffer: PooledBuffer): void {
+    for (const key of this.#groupsOfBuffer.get(buffer.id) ?? []) this.#groups.delete(key);
+    this.#groupsOfBuffer.delete(buffer.id);
+  }
+
+  #layout(kernel: AnyKernel): Layout {
+    const found = this.#layouts.get(kernel.name);
+    if (found !== undefined) return found;
+    const bindings = Object.values(kernel.bindings);
+    const entries: GPUBindGroupLayoutEntry[] = bindings.map(({ access }, binding) => ({
+      binding,
+      visibility: GPUShaderStage.COMPUTE,
+      buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+    }));
+    entries.push({
+      binding: bindings.length,
+      visibility: GPUShaderStage.COMPUTE,
+      buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: blockBytes },
+    });
+    const group = this.#device.createBindGroupLayout({ label: kernel.name, entries });
+    const layout = {
+      group,
+      pipeline: this.#device.createPipelineLayout({ label: kernel.name, bindGroupLayouts: [group] }),
+    };
+    this.#layouts.set(kernel.name, layout);
+    return layout;
+  }
+}
+
+function keyOf({ name }: AnyKernel, constants: Constants): string {
+  return `${name} ${JSON.stringify(constants)}`;
+}
+
+let collector: (() => void) | null = null;
+
+/** Runs V8's collector, which is hidden unless asked for. */
+function collectGarbage(): void {
+  if (collector === null) {
+    setFlagsFromString("--expose-gc");
+    const found: unknown = runInNewContext("gc");
+    collector = typeof found === "function" ? () => void found() : () => {};
+  }
+  collector();
+}

@@ -1,0 +1,140 @@
+// Device buffers, reused. Work runs in the order it was given, so a buffer that was released may serve the next allocation
+// at once: whatever still reads it was queued before whatever will write it. What is free beyond a limit is given back to the
+// driver when the device has come to rest: a software driver was seen to touch the memory of a buffer that had been destroyed
+// behind the work that uses it.
+
+import { OutOfMemoryError } from "../../errors.ts";
+import type { BufferHandle } from "../backend.ts";
+
+export interface PooledBuffer extends BufferHandle {
+  readonly gpu: GPUBuffer;
+  readonly capacity: number;
+  /** Number of the submission that the last work on it belongs to. */
+  lastUse: number;
+}
+
+/** Free buffers beyond this many bytes are destroyed when the device rests. */
+export const keepFreeBytes = 512 * 2 ** 20;
+const smallest = 256;
+
+export class BufferPool {
+  readonly #createBuffer: (label: string, size: number) => GPUBuffer;
+  readonly #maxBufferBytes: number;
+  readonly #totalBytes: number;
+  /**
+   * By size, the oldest last, which is the next to be taken: so a step that finds the same buffers free as the step before
+   * takes the same ones in the same places, and meets the bind groups made then. (The last released would be another each time.)
+   */
+  readonly #free = new Map<number, PooledBuffer[]>();
+  readonly #onDestroy: (buffer: PooledBuffer) => void;
+  #next = 1;
+  #live = new Set<number>();
+  liveBytes = 0;
+  peakBytes = 0;
+  freeBytes = 0;
+
+  /**
+   * @param createBuffer  asks the device for one
+   * @param limits        bytes of the largest buffer and of all together
+   * @param onDestroy     called before a buffer is given back to the driver
+   */
+  constructor(
+    createBuffer: (label: string, size: number) => GPUBuffer,
+    limits: { maxBufferBytes: number; totalBytes: number },
+    onDestroy: (buffer: PooledBuffer) => void,
+  ) {
+    this.#createBuffer = createBuffer;
+    this.#maxBufferBytes = limits.maxBufferBytes;
+    this.#totalBytes = limits.totalBytes;
+    this.#onDestroy = onDestroy;
+  }
+
+  get liveBuffers(): number {
+    return this.#live.size;
+  }
+
+  /** @throws OutOfMemoryError where the buffer, or all of them together, would be above the limits */
+  allocate(bytes: number, label: string): PooledBuffer {
+    const capacity = capacityFor(bytes, this.#maxBufferBytes);
+    const buffer = this.#free.get(capacity)?.pop() ?? this.#create(capacity, label);
+    if (buffer.gpu.label === "free") this.freeBytes -= capacity;
+    buffer.gpu.label = label;
+    this.#live.add(buffer.id);
+    this.liveBytes += capacity;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes + this.freeBytes);
+    return buffer;
+  }
+
+  release(buffer: PooledBuffer): void {
+    if (!this.#live.delete(buffer.id)) throw new Error(`BufferPool: ${buffer.gpu.label} released twice`);
+    this.liveBytes -= buffer.capacity;
+    buffer.gpu.label = "free";
+    this.freeBytes += buffer.capacity;
+    const list = this.#free.get(buffer.capacity);
+    if (list === undefined) this.#free.set(buffer.capacity, [buffer]);
+    else list.splice(placeOf(buffer, list), 0, buffer);
+  }
+
+  /** Destroys free buffers, the largest first, until no more than `keep` bytes are free. To be called when no work is under way. */
+  trim(keep = keepFreeBytes): void {
+    if (this.freeBytes <= keep) return;
+    for (const capacity of [...this.#free.keys()].sort((a, b) => b - a)) {
+      const list = this.#free.get(capacity) ?? [];
+      while (this.freeBytes > keep) {
+        const buffer = list.pop();
+        if (buffer === undefined) break;
+        this.freeBytes -= capacity;
+        this.#onDestroy(buffer);
+        buffer.gpu.destroy();
+      }
+      if (list.length === 0) this.#free.delete(capacity);
+    }
+  }
+
+  #create(capacity: number, label: string): PooledBuffer {
+    if (capacity > this.#maxBufferBytes)
+      throw new OutOfMemoryError(
+        `${label}: a buffer of ${bytesInWords(capacity)}, the adapter's largest has ${bytesInWords(this.#maxBufferBytes)}. ` +
+          "Choose an adapter with larger buffers (--adapter).",
+      );
+    const total = this.liveBytes + capacity;
+    if (total > this.#totalBytes)
+      throw new OutOfMemoryError(
+        `${label}: ${bytesInWords(capacity)} more make ${bytesInWords(total)} in ${this.liveBuffers + 1} buffers, the adapter ` +
+          `has room for ${bytesInWords(this.#totalBytes)}. ${lessMemory}`,
+      );
+    return { id: this.#next++, bytes: capacity, capacity, lastUse: -1, gpu: this.#createBuffer(label, capacity) };
+  }
+}
+
+/** Where a buffer belongs in a list that descends by id. */
+function placeOf({ id }: PooledBuffer, list: readonly PooledBuffer[]): number {
+  let [low, high] = [0, list.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (list[middle].id > id) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** How to mend what does not fit. */
+export const lessMemory = "Work on less at a time, or take an adapter with more memory (--adapter).";
+
+/** 1536 → "1536 bytes", 3 · 2³⁰ → "3.00 GiB". */
+export function bytesInWords(bytes: number): string {
+  if (bytes < 2 ** 20) return `${bytes} bytes`;
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+}
+
+/**
+ * Size classes: powers of two up to 4 MiB, so that batches of all sizes share few buffers (and few bind groups); above that
+ * four to a power of two, so that at most a fifth is spare.
+ */
+export function capacityFor(bytes: number, most: number): number {
+  if (bytes <= smallest) return smallest;
+  const power = 2 ** Math.ceil(Math.log2(bytes));
+  if (power <= 2 ** 22) return Math.max(bytes, Math.min(power, most));
+  const step = power / 8;
+  return Math.max(bytes, Math.min(Math.ceil(bytes / step) * step, most));
+}

@@ -1,0 +1,124 @@
+// Attention of packed tokens over keys that lie in slots. Nobody hands over a mask: each token says which keys it sees as
+// two runs of slots (a prefix that may be shared, and its own), so that one kernel serves training, scoring, prefill and
+// decode. The T × S weights never exist; the backward pass computes them again from logSumExp.
+//
+// Keys are taken one by one in order, by a softmax whose reference moves only when it must (attention.wgsl), so results
+// depend on a token's own numbers alone: not on batch, slots, or where storage is cut, as long as the cuts keep the order
+// (a prefix in a later segment than the tokens after it is summed after them: right, but not to the same bits).
+import { ShapeError } from "../../errors.ts";
+import { defineOp, expectRank, expectShape } from "../../op.ts";
+import { scope } from "../../scope.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import { chooseKernels, type Heads, statisticsKernel } from "./kernels.ts";
+
+const largestHead = 128;
+
+export interface AttentionSettings {
+  /** Factor of the scores; usually D^−½. */
+  scale: number;
+}
+
+/**
+ * Grouped-query attention: y[t, h] = Σ_j p_j · values[slot_j, g],  p_j = exp(scale · q[t, h]·keys[slot_j, g] − logSumExp[t, h]),
+ * with g = ⌊h / (H/K)⌋. Token t sees its keys 0 ≤ j < length; slot_j = prefixStart + j for j < prefixLength, else
+ * ownStart + j − prefixLength. A token that sees none has y = 0 and logSumExp = −∞.
+ * @param q           [T, H, D] f32, D even and at most 128
+ * @param keys        [S, K, D], K divides H
+ * @param values      [S, K, D]
+ * @param spans       [T, 4] u32: {prefixStart, prefixLength, ownStart, length}; slots below S
+ * @param querySpans  [S, 2] u32: {first, count} of the tokens that see each key, which must be neighbours; null where no
+ *                    gradient of keys or values is wanted
+ * @returns           y [T, H, D]; logSumExp [T, H], natural, of the scaled scores, kept for the vjp
+ * @throws ShapeError when shapes do not go together, D is odd or above 128, or a gradient needs querySpans and has none
+ * Source: Dao et al. 2022 (FlashAttention), with the reference of the softmax moved lazily; Ainslie et al. 2023 (grouped queries).
+ */
+export const attention = defineOp<
+  "q" | "keys" | "values" | "spans" | "querySpans",
+  "y",
+  "logSumExp",
+  AttentionSettings
+>({
+  name: "attention",
+  optional: ["querySpans"],
+  constants: ["spans", "querySpans"],
+  shapes: ({ q, keys, values, spans, querySpans }) => {
+    expectRank("attention: q", q, "T, H, D");
+    expectRank("attention: keys", keys, "S, K, D");
+    const [T, H, D] = q;
+    const [S, K] = keys;
+    expectShape("attention: keys", keys, [S, K, D], "Heads of keys have the size of heads of q.");
+    expectShape("attention: values", values, keys, "Each key has one value of its size.");
+    expectShape("attention: spans", spans, [T, 4], "Each token says which keys it sees.");
+    if (querySpans !== undefined)
+      expectShape("attention: querySpans", querySpans, [S, 2], "Each key says which tokens see it.");
+    if (D % 2 !== 0 || D < 2 || D > largestHead)
+      throw new ShapeError(`attention: expected heads of an even size up to ${largestHead}, got ${D}.`);
+    if (H % K !== 0) throw new ShapeError(`attention: expected key heads that divide the ${H} query heads, got ${K}.`);
+    return { y: q, logSumExp: [T, H] };
+  },
+  forward: (run, { q, keys, values, spans, querySpans }, { y, logSumExp }, { scale }) =>
+    scope(() => {
+      const sums = empty(q.backend, logSumExp.shape, q.dtype, "attention.sums");
+      const heads = paramsOf(q, keys);
+      const { forward, forTokens } = chooseKernels(q.backend.style, heads, querySpans === undefined);
+      const constants = { ...forTokens, CONTINUES: isCut(keys) || isCut(values) };
+      run(forward, { q, keys, values, spans, y, logSumExp, sums }, { ...heads, scale }, { constants });
+    }),
+  // With P = exp(scale·QKᵀ − logSumExp) and Δ = Σ_d dy·y:
+  // dV = Pᵀ·dY,   dS = P ∘ (dY·Vᵀ − Δ),   dQ = scale · dS·K,   dK = scale · dSᵀ·Q
+  vjp: (run, { q, keys, values, spans, querySpans, y, logSumExp }, { y: dy }, d, { scale }) =>
+    scope(() => {
+      const heads = paramsOf(q, keys);
+      const params = { ...heads, scale };
+      const { query, key, forTokens, forKeys, forStatistics } = chooseKernels(q.backend.style, heads, false);
+      const statistics = empty(q.backend, [...logSumExp.shape, 2], q.dtype, "attention.statistics");
+      run(statisticsKernel, { y, dy, logSumExp, statistics }, heads, { constants: forStatistics });
+      const given = { q, keys, values, dy, statistics };
+      if (d.q) {
+        const constants = { ...forTokens, CONTINUES: d.q.add || isCut(keys) || isCut(values) };
+        run(query, { ...given, spans, dq: d.q }, params, { constants });
+      }
+      if (d.keys || d.values) {
+        if (querySpans === undefined)
+          throw new ShapeError("attention: gradients of keys and values need querySpans, got none.");
+        const unwanted = () => ({ tensor: empty(q.backend, keys.shape, q.dtype, "attention.unwanted"), add: false });
+        const [dKeys, dValues] = [d.keys ?? unwanted(), d.values ?? unwanted()];
+        const isTokensCut = [q, dy, statistics].some(isCut);
+        const constants = { ...forKeys, CONTINUES: dKeys.add || dValues.add || isTokensCut };
+        run(key, { ...given, querySpans, dKeys, dValues }, params, { constants });
+      }
+    }),
+});
+
+function paramsOf(q: Tensor, keys: Tensor): Heads {
+  return { heads: q.shape[1], keyHeads: keys.shape[1], headSize: q.shape[2] };
+}
+
+function isCut(tensor: Tensor): boolean {
+  return tensor.segments.length > 1;
+}
+
+/**
+ * Spans and query spans of sequences that are packed one after another and attend causally within themselves. The first
+ * `cachedLengths[i]` keys of sequence i have no query in the batch (they lie in front of its own keys).
+ * @param lengths  queries of each sequence
+ * @returns spans [T, 4] and querySpans [S, 2], with T = Σ lengths and S = Σ (cached length + length)
+ */
+export function causalSpans(
+  lengths: readonly number[],
+  cachedLengths: readonly number[] = lengths.map(() => 0),
+): { spans: Uint32Array; querySpans: Uint32Array } {
+  const spans: number[] = [];
+  const querySpans: number[] = [];
+  lengths.forEach((length, i) => {
+    const cached = cachedLengths[i];
+    const firstToken = spans.length / 4;
+    const firstKey = querySpans.length / 2;
+    for (let position = 0; position < length; position++) spans.push(0, 0, firstKey, cached + position + 1);
+    for (let key = 0; key < cached + length; key++) {
+      const unseen = Math.max(0, key - cached);
+      querySpans.push(firstToken + unseen, length - unseen);
+    }
+  });
+  return { spans: Uint32Array.from(spans), querySpans: Uint32Array.from(querySpans) };
+}

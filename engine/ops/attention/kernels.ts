@@ -1,0 +1,215 @@
+// The kernels of attention (attention.ts). Forward, dQ and dK/dV exist twice and give the same bits either way:
+// `attention.wgsl` and its two backward neighbours, an invocation for each query or key, run on every adapter;
+// `attention-tile*.wgsl`, a subgroup of eight lanes for a tile of queries or keys, are several times as fast on lavapipe.
+import { type AdapterStyle, type Constants, defineKernel } from "../../kernel.ts";
+import * as cpu from "./attention.cpu.ts";
+
+/** Query heads, key heads and size of a head. */
+export interface Heads {
+  heads: number;
+  keyHeads: number;
+  headSize: number;
+}
+
+const workgroupSize = 64;
+/**
+ * Vectors of q that one invocation of a software adapter holds at most, where it takes several heads: compilers take
+ * tens of seconds for more.
+ */
+const mostVectors = 16;
+
+const headParams = { heads: "u32", keyHeads: "u32", headSize: "u32" } as const;
+
+// What the two variants of a kernel have in common.
+
+const forward = {
+  axes: { tokens: "map", slots: "reduce" },
+  bindings: {
+    q: { access: "read", axis: "tokens" },
+    keys: { access: "read", axis: "slots" },
+    values: { access: "read", axis: "slots" },
+    spans: { access: "read", axis: "tokens" },
+    y: { access: "update", axis: "tokens" },
+    logSumExp: { access: "update", axis: "tokens" },
+    sums: { access: "update", axis: "tokens" },
+  },
+  params: { ...headParams, scale: "f32" },
+  cpu: cpu.attention,
+} as const;
+
+const backwardQuery = {
+  axes: { tokens: "map", slots: "reduce" },
+  bindings: {
+    q: { access: "read", axis: "tokens" },
+    keys: { access: "read", axis: "slots" },
+    values: { access: "read", axis: "slots" },
+    dy: { access: "read", axis: "tokens" },
+    statistics: { access: "read", axis: "tokens" },
+    spans: { access: "read", axis: "tokens" },
+    dq: { access: "gradient", axis: "tokens" },
+  },
+  params: { ...headParams, scale: "f32" },
+  cpu: cpu.attentionBackwardQuery,
+} as const;
+
+const backwardKey = {
+  axes: { slots: "map", tokens: "reduce" },
+  bindings: {
+    q: { access: "read", axis: "tokens" },
+    keys: { access: "read", axis: "slots" },
+    values: { access: "read", axis: "slots" },
+    dy: { access: "read", axis: "tokens" },
+    statistics: { access: "read", axis: "tokens" },
+    querySpans: { access: "read", axis: "slots" },
+    dKeys: { access: "gradient", axis: "slots" },
+    dValues: { access: "gradient", axis: "slots" },
+  },
+  params: { ...headParams, scale: "f32" },
+  cpu: cpu.attentionBackwardKey,
+} as const;
+
+// An invocation for HEADS query heads of a token, or for a key.
+
+const vectorDefaults = { Vector: "vec4f", WIDTH: 4, VECTORS: 4 };
+/** Other head sizes: 64, 128, 14. */
+const vectorVariants: readonly Constants[] = [
+  { VECTORS: 16 },
+  { VECTORS: 32 },
+  { Vector: "vec2f", WIDTH: 2, VECTORS: 7 },
+];
+const onceVariants: readonly Constants[] = [{ CONTINUES: false }, ...vectorVariants];
+/** Other groups as well. */
+const groupVariants: readonly Constants[] = [
+  ...onceVariants.map((variant) => ({ ...variant, HEADS: 1 })),
+  { VECTORS: 2, HEADS: 7 },
+];
+
+const perQuery = ({ tokens, heads }: { tokens: number; heads: number }, { HEADS }: Constants): [number] => [
+  Math.ceil((tokens * heads) / Number(HEADS ?? 1) / workgroupSize),
+];
+
+const forwardKernel = defineKernel({
+  ...forward,
+  name: "attention",
+  wgsl: new URL("./attention.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "key-range", "is-finite"],
+  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true },
+  variants: groupVariants,
+  workgroups: perQuery,
+});
+
+const queryKernel = defineKernel({
+  ...backwardQuery,
+  name: "attentionBackwardQuery",
+  wgsl: new URL("./attention-backward-query.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "key-range"],
+  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true },
+  variants: groupVariants,
+  workgroups: perQuery,
+});
+
+const keyKernel = defineKernel({
+  ...backwardKey,
+  name: "attentionBackwardKey",
+  wgsl: new URL("./attention-backward-key.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  constants: { ...vectorDefaults, CONTINUES: true },
+  variants: onceVariants,
+  workgroups: ({ slots, keyHeads }) => [Math.ceil((slots * keyHeads) / workgroupSize)],
+});
+
+export const statisticsKernel = defineKernel({
+  name: "attentionStatistics",
+  axes: { tokens: "map" },
+  bindings: {
+    y: { access: "read", axis: "tokens" },
+    dy: { access: "read", axis: "tokens" },
+    logSumExp: { access: "read", axis: "tokens" },
+    statistics: { access: "write", axis: "tokens" },
+  },
+  params: headParams,
+  cpu: cpu.attentionStatistics,
+  wgsl: new URL("./attention-statistics.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  constants: vectorDefaults,
+  variants: vectorVariants,
+  workgroups: perQuery,
+});
+
+// A subgroup of eight for 8 · ROWS queries of one key head, or as many keys.
+
+const lanes = 8;
+const tileDefaults = { PIECES: 2, ROWS: 2, CONTINUES: true };
+/** Other head sizes: 64, 128. */
+const tileVariants: readonly Constants[] = [{ CONTINUES: false }, { PIECES: 8 }, { PIECES: 16, ROWS: 1 }];
+
+const tilesOf = (items: number, { ROWS }: Constants): number => Math.ceil(items / (lanes * Number(ROWS)));
+
+const forwardTileKernel = defineKernel({
+  ...forward,
+  name: "attentionTile",
+  wgsl: new URL("./attention-tile.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "key-range", "key-runs", "is-finite"],
+  constants: tileDefaults,
+  variants: tileVariants,
+  workgroups: ({ tokens, heads, keyHeads }, constants) => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)],
+});
+
+const queryTileKernel = defineKernel({
+  ...backwardQuery,
+  name: "attentionTileBackwardQuery",
+  wgsl: new URL("./attention-tile-backward-query.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "key-range", "key-runs"],
+  constants: tileDefaults,
+  variants: tileVariants,
+  workgroups: ({ tokens, heads, keyHeads }, constants) => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)],
+});
+
+const keyTileKernel = defineKernel({
+  ...backwardKey,
+  name: "attentionTileBackwardKey",
+  wgsl: new URL("./attention-tile-backward-key.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  constants: tileDefaults,
+  variants: tileVariants,
+  workgroups: ({ slots, keyHeads }, constants) => [keyHeads * tilesOf(slots, constants)],
+});
+
+const plainKernels = { forward: forwardKernel, query: queryKernel, key: keyKernel };
+const tileKernels = { forward: forwardTileKernel, query: queryTileKernel, key: keyTileKernel };
+
+/** Heads of at most this size, and the rows of a tile: larger tiles no longer fit the first cache. */
+const sizeOfTwoRows = 64;
+/** Where each token has keys of its own, a tile takes them one token after another, which smaller heads do not repay. */
+const smallestOwnHead = 32;
+
+/**
+ * The variant for an adapter, with the constants of its kernels.
+ * @param isCached  tokens look into a cache: hardly two of them see the same keys
+ */
+export function chooseKernels(style: AdapterStyle, heads: Heads, isCached: boolean) {
+  const { headSize } = heads;
+  const { HEADS, ...vectors } = vectorConstants(style, heads);
+  if (style === "lavapipe" && headSize % lanes === 0 && (!isCached || headSize >= smallestOwnHead)) {
+    const constants = { PIECES: headSize / lanes, ROWS: headSize <= sizeOfTwoRows ? 2 : 1 };
+    return { ...tileKernels, forTokens: constants, forKeys: constants, forStatistics: vectors };
+  }
+  return { ...plainKernels, forTokens: { ...vectors, HEADS }, forKeys: vectors, forStatistics: vectors };
+}
+
+/**
+ * How a head is loaded, and how many query heads an invocation takes. On software adapters the loads of keys cost more
+ * than the products, so it takes all that read one key head, or as many as fit. A GPU wants many invocations with few
+ * registers instead.
+ */
+function vectorConstants(
+  style: AdapterStyle,
+  { heads, keyHeads, headSize }: Heads,
+): { Vector: string; WIDTH: number; VECTORS: number; HEADS: number } {
+  const width = headSize % 4 === 0 ? 4 : 2;
+  const vectors = headSize / width;
+  const group = heads / keyHeads;
+  let taken = style === "gpu" ? 1 : group;
+  while (taken > 1 && (group % taken !== 0 || taken * vectors > mostVectors)) taken--;
+  return { Vector: `vec${width}f`, WIDTH: width, VECTORS: vectors, HEADS: taken };
+}

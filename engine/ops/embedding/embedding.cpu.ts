@@ -1,0 +1,47 @@
+import type { NumberArray } from "../../dtype.ts";
+
+interface Vocabulary {
+  vocabulary: number;
+  vocabularyStart: number;
+}
+
+export function embedding(
+  { ids, table, y }: { ids: NumberArray; table: NumberArray; y: NumberArray },
+  { rows, width, vocabulary, vocabularyStart }: Vocabulary & { rows: number; width: number },
+): void {
+  for (let t = 0; t < rows; t++) {
+    const row = ids[t] - vocabularyStart;
+    if (row < 0 || row >= vocabulary) continue;
+    for (let c = 0; c < width; c++) y[t * width + c] = table[row * width + c];
+  }
+}
+
+export function embeddingBackward(
+  { dy, runs, order, dTable }: { dy: NumberArray; runs: NumberArray; order: NumberArray; dTable: NumberArray },
+  {
+    rows,
+    rowsStart,
+    vocabulary,
+    vocabularyStart,
+    width,
+    distinct,
+  }: Vocabulary & {
+    rows: number;
+    rowsStart: number;
+    width: number;
+    distinct: number;
+  },
+): void {
+  for (let k = 0; k < distinct; k++) {
+    const row = runs[3 * k] - vocabularyStart;
+    if (row < 0 || row >= vocabulary) continue;
+    for (let c = 0; c < width; c++) {
+      let sum = dTable[row * width + c];
+      for (let i = runs[3 * k + 1]; i < runs[3 * k + 2]; i++) {
+        const t = order[i] - rowsStart;
+        if (t >= 0 && t < rows) sum += dy[t * width + c];
+      }
+      dTable[row * width + c] = sum;
+    }
+  }
+}

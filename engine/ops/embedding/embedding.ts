@@ -1,0 +1,156 @@
+// Embedding lookup, and its gradient without atomics: the host sorts the ids, so that each distinct id's tokens stand
+// together, and one invocation adds them up in order for one column.
+
+import { fillKernel } from "../../accumulate.ts";
+import { shouldRecord } from "../../autograd.ts";
+import { bytesPerElement } from "../../dtype.ts";
+import { ShapeError } from "../../errors.ts";
+import { defineKernel } from "../../kernel.ts";
+import { defineOp, expectRank } from "../../op.ts";
+import { type BatchRows, forEachGroup, type Parameter } from "../../parameters.ts";
+import { run } from "../../run.ts";
+import { scope } from "../../scope.ts";
+import { empty, fromArray, type Tensor } from "../../tensor.ts";
+import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
+import * as cpu from "./embedding.cpu.ts";
+
+// Over the segments of the table, each dispatch writes the tokens whose ids it holds; together they write every token once.
+const embeddingKernel = defineKernel({
+  name: "embedding",
+  axes: { rows: "map", vocabulary: "reduce" },
+  bindings: {
+    ids: { access: "read", axis: "rows" },
+    table: { access: "read", axis: "vocabulary" },
+    y: { access: "write", axis: "rows" },
+  },
+  params: { width: "u32" },
+  cpu: cpu.embedding,
+  wgsl: new URL("./embedding.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.width, p.tableBase, p.yBase),
+  workgroups: ({ rows, width }, constants) => elementWorkgroups(rows * width, constants),
+});
+
+const embeddingBackwardKernel = defineKernel({
+  name: "embeddingBackward",
+  axes: { rows: "reduce", vocabulary: "map" },
+  bindings: {
+    dy: { access: "read", axis: "rows" },
+    /** {id, first, end} of each distinct id: its tokens are order[first] … order[end − 1]. */
+    runs: { access: "read" },
+    order: { access: "read" },
+    dTable: { access: "gradient", axis: "vocabulary" },
+  },
+  params: { width: "u32", distinct: "u32" },
+  cpu: cpu.embeddingBackward,
+  wgsl: new URL("./embedding-backward.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.width, p.dyBase, p.dTableBase),
+  workgroups: ({ distinct, width }, constants) => elementWorkgroups(distinct * width, constants),
+});
+
+/** Numbers in an entry of `runs`. */
+const runLength = 3;
+
+/** Token ids, on the device and, where a gradient is wanted, on the host. */
+export interface EmbeddingIds {
+  readonly tensor: Tensor; // [T] u32
+  readonly host: Uint32Array | null;
+}
+
+/** The op below `embedding`, for a plain table. */
+export const embeddingOp = defineOp<"ids" | "table", "y", never, { host: Uint32Array | null }>({
+  name: "embedding",
+  shapes: ({ ids, table }, { host }) => {
+    expectRank("embedding: ids", ids, "T");
+    expectRank("embedding: table", table, "V, C");
+    if (host !== null) checkIds(host, ids[0], table[0]);
+    return { y: [ids[0], table[1]] };
+  },
+  forward: (runKernel, { ids, table }, { y }) =>
+    runKernel(embeddingKernel, { ids, table, y }, { width: table.rowSize }),
+  // dTable[v] = Σ over tokens with id v, ascending, of dy
+  vjp: (runKernel, { table }, { y: dy }, d, { host }) => {
+    const target = d.table;
+    if (target === undefined) return;
+    if (host === null) throw new Error("embedding: a gradient needs the ids on the host");
+    const { backend, rowSize: width } = table;
+    if (!target.add) runKernel(fillKernel, { y: target.tensor }, { rowSize: width, value: 0 });
+    if (host.length === 0) return;
+    // At worst every token is a run, and all runs must fit one binding: so many tokens a dispatch. Where an id's tokens are
+    // cut, the sum goes on from what is stored, with the bits of one dispatch.
+    const most = Math.floor(backend.limits.maxBufferBytes / (runLength * bytesPerElement.u32));
+    const sorted = sortIds(host);
+    scope(() => {
+      for (let from = 0; from < sorted.length; from += most) {
+        const order = sorted.subarray(from, from + most);
+        const runs = runsOf(host, order);
+        runKernel(
+          embeddingBackwardKernel,
+          {
+            dy,
+            runs: fromArray(backend, runs, [runs.length], "u32", "embedding.runs"),
+            order: fromArray(backend, order, [order.length], "u32", "embedding.order"),
+            dTable: { tensor: target.tensor, add: true },
+          },
+          { width, distinct: runs.length / runLength },
+        );
+      }
+    });
+  },
+});
+
+function checkIds(host: Uint32Array, tokens: number, vocabulary: number): void {
+  if (host.length !== tokens)
+    throw new ShapeError(`embedding: ids: expected ${tokens} on the host, got ${host.length}.`);
+  const bad = host.findIndex((id) => id >= vocabulary);
+  if (bad >= 0)
+    throw new ShapeError(`embedding: ids: position ${bad}: expected an id below ${vocabulary}, got ${host[bad]}.`);
+}
+
+/** Tokens ordered by id, then by position. */
+function sortIds(ids: Uint32Array): Uint32Array {
+  return Uint32Array.from(ids, (_, i) => i).sort((a, b) => ids[a] - ids[b] || a - b);
+}
+
+/** {id, first, end} of each distinct id in sorted tokens. */
+function runsOf(ids: Uint32Array, order: Uint32Array): Uint32Array {
+  const runs: number[] = [];
+  for (let i = 0; i < order.length; i++) {
+    const id = ids[order[i]];
+    if (i === 0 || id !== ids[order[i - 1]]) runs.push(id, i, i);
+    runs[runs.length - 1] = i + 1;
+  }
+  return Uint32Array.from(runs);
+}
+
+/**
+ * y[t] = table[ids[t]].
+ * @param ids    [T] u32
+ * @param table  [V, C]; perturbed tables (slots) are forward only
+ * @param rows   which grid point each token belongs to; null with a plain table
+ * @returns      [T, C]
+ * @throws ShapeError when an id that the host knows is no row of the table
+ */
+export function embedding(ids: EmbeddingIds, table: Parameter, rows: BatchRows): Tensor {
+  if (table.kind === "tensor") return embeddingOp({ ids: ids.tensor, table: table.tensor }, { host: ids.host }).y;
+  const { tensor, host } = ids;
+  if (shouldRecord([tensor])) throw new Error("embedding: perturbed tables have no gradient: run it under noGradient");
+  const [vocabulary, width] = table.shape;
+  if (host !== null) checkIds(host, tensor.rows, vocabulary);
+  const dtype = [...table.slots.values()][0]?.rows?.dtype ?? "f32";
+  const y = empty(tensor.backend, [tensor.rows, width], dtype, "embedding.y");
+  forEachGroup("embedding", table, rows, tensor.rows, (own, start, count) => {
+    if (own.rows === null) throw new Error("embedding: the slot lacks the table in Hugging Face's layout");
+    run(
+      embeddingKernel,
+      { ids: tensor.sliceRows(start, count), table: own.rows, y: y.sliceRows(start, count) },
+      { width },
+    );
+  });
+  return y;
+}

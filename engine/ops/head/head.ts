@@ -1,0 +1,171 @@
+// The language-model head, fused with log-softmax and the choice of one token a row. Logits pass by in chunks (logits.ts);
+// of each row only three numbers stay. The backward pass makes the chunks again and turns each into its gradient in place.
+import { shouldRecord } from "../../autograd.ts";
+import { defineKernel } from "../../kernel.ts";
+import { defineOp, expectRank, expectShape } from "../../op.ts";
+import type { BatchRows, Parameter } from "../../parameters.ts";
+import { run } from "../../run.ts";
+import { scope } from "../../scope.ts";
+import { empty, type Shape, type Tensor } from "../../tensor.ts";
+import { panelShape } from "../matmul/matmul.ts";
+import * as cpu from "./head.cpu.ts";
+import {
+  type ChunkSettings,
+  columnParams,
+  emptyScores,
+  emptySums,
+  expectTemperature,
+  laneConstants,
+  laneVariants,
+  logitsOf,
+  pickLogits,
+  planChunks,
+  type Scores,
+  scorePicked,
+  sliceBatchRows,
+  sliceScores,
+  sumLogits,
+  vocabularyOf,
+} from "./logits.ts";
+import { logitsBackward } from "./logits-backward.ts";
+
+const headBackwardKernel = defineKernel({
+  name: "headBackward",
+  axes: { rows: "map" },
+  bindings: {
+    logits: { access: "update", axis: "rows" },
+    targets: { access: "read", axis: "rows" },
+    logSumExp: { access: "read", axis: "rows" },
+    entropy: { access: "read", axis: "rows" },
+    dLogProbs: { access: "read", axis: "rows" },
+    dEntropy: { access: "read", axis: "rows" },
+  },
+  params: { columns: "u32", width: "u32", blockColumns: "u32", firstColumn: "u32", temperature: "f32" },
+  cpu: cpu.headBackward,
+  wgsl: new URL("./head-backward.wgsl", import.meta.url),
+  constants: { LANES: 64 },
+  variants: laneVariants,
+  workgroups: ({ rows, columns, blockColumns }) => [Math.ceil(columns / blockColumns), rows, 1],
+});
+
+export interface HeadSettings extends ChunkSettings {
+  /** Above 0. */
+  temperature: number;
+}
+
+/** The op below `head`, for a plain weight. */
+export const headOp = defineOp<
+  "hidden" | "weight" | "panels" | "targets",
+  "logProbs" | "entropy",
+  "logSumExp",
+  HeadSettings
+>({
+  name: "head",
+  optional: ["panels"],
+  constants: ["panels", "targets"],
+  shapes: (inputs, settings) => {
+    checkHead(inputs, settings);
+    if (inputs.panels !== undefined)
+      expectShape(
+        "head: panels",
+        inputs.panels,
+        panelShape(inputs.weight[0], inputs.weight[1]),
+        "They are a copy of the weight.",
+      );
+    const T = inputs.hidden[0];
+    return { logProbs: [T], entropy: [T], logSumExp: [T] };
+  },
+  forward: (_, { hidden, weight, panels, targets }, scores, settings) =>
+    scoreTargets(hidden, { kind: "tensor", tensor: weight, panels: panels ?? null }, null, targets, scores, settings),
+  // With z = logits / τ, p = e^(z − logSumExp), H the entropy:
+  // dlogits = ((onehot − p)·dlogProbs − p·(ln p + H)·dentropy) / τ,   dhidden = dlogits·weight,   dweight = dlogitsᵀ·hidden
+  vjp: (_, saved, upstream, d, settings) => {
+    const { hidden, weight, panels, targets, entropy, logSumExp } = saved;
+    const parameter: Parameter = { kind: "tensor", tensor: weight, panels: panels ?? null };
+    logitsBackward(hidden, weight, d, settings, (rows, columns) => {
+      const slice = (tensor: Tensor): Tensor => tensor.sliceRows(rows.start, rows.count);
+      const logits = logitsOf(slice(hidden), parameter, null, columns);
+      run(
+        headBackwardKernel,
+        {
+          logits,
+          targets: slice(targets),
+          logSumExp: slice(logSumExp),
+          entropy: slice(entropy),
+          dLogProbs: slice(upstream.logProbs),
+          dEntropy: slice(upstream.entropy),
+        },
+        { ...columnParams(logits, columns), firstColumn: columns.start, temperature: settings.temperature },
+        { constants: laneConstants(hidden.backend) },
+      );
+      return logits;
+    });
+  },
+});
+
+function checkHead(
+  { hidden, weight, targets }: { hidden: Shape; weight: Shape; targets: Shape },
+  { temperature }: { temperature: number },
+): void {
+  expectRank("head: hidden", hidden, "T, C");
+  expectShape("head: weight", weight, [weight[0], hidden[1]], "It is [V, C], with the C of hidden.");
+  expectShape("head: targets", targets, [hidden[0]], "Each row of hidden has one token to score.");
+  expectTemperature("head", temperature);
+}
+
+/** Forward only, any weight: fills `scores`. */
+function scoreTargets(
+  hidden: Tensor,
+  weight: Parameter,
+  rows: BatchRows,
+  targets: Tensor,
+  scores: Scores,
+  settings: HeadSettings,
+): void {
+  const vocabulary = vocabularyOf(weight);
+  const { temperature } = settings;
+  const plan = planChunks(hidden.backend, hidden.rows, vocabulary, hidden.dtype, settings);
+  for (const part of plan.rowChunks)
+    scope(() => {
+      const states = hidden.sliceRows(part.start, part.count);
+      const own = sliceBatchRows(rows, part);
+      const ownTargets = targets.sliceRows(part.start, part.count);
+      const sums = emptySums(hidden, part.count, vocabulary);
+      const picked = empty(hidden.backend, [part.count], hidden.dtype, "picked logits");
+      for (const columns of plan.columnChunks)
+        scope(() => {
+          const logits = logitsOf(states, weight, own, columns);
+          sumLogits(logits, sums, columns, temperature);
+          pickLogits(logits, ownTargets, picked, columns, temperature);
+        });
+      scorePicked(sums, picked, sliceScores(scores, part));
+    });
+}
+
+/**
+ * Log-probability of one token a row, with the entropy of the distribution that it comes from:
+ * z = hidden·weightᵀ / τ,   logSumExp = ln Σ e^z,   logProbs = z[target] − logSumExp,   entropy = −Σ p ln p,  p = e^(z − logSumExp).
+ * Gradients flow from logProbs and entropy into hidden and a plain weight; logSumExp has none. Perturbed weights: forward only.
+ * @param hidden    [T, C] f32
+ * @param weight    [V, C], the language-model head or the tied embedding
+ * @param targets   [T] u32, below V; another gives a log-probability of NaN
+ * @param settings  temperature τ > 0; smaller chunks than the usual ones
+ * @param rows      which grid point each row belongs to; null with a plain weight
+ * @returns         logProbs, entropy (nats), logSumExp, each [T]
+ * @throws ShapeError when weight is not [V, C] or targets not [T]
+ */
+export function head(
+  hidden: Tensor,
+  weight: Parameter,
+  targets: Tensor,
+  settings: HeadSettings,
+  rows: BatchRows,
+): Scores {
+  if (weight.kind === "tensor")
+    return headOp({ hidden, weight: weight.tensor, panels: weight.panels, targets }, settings);
+  if (shouldRecord([hidden])) throw new Error("head: perturbed weights have no gradient: run it under noGradient");
+  checkHead({ hidden: hidden.shape, weight: weight.shape, targets: targets.shape }, settings);
+  const scores = emptyScores(hidden);
+  scoreTargets(hidden, weight, rows, targets, scores, settings);
+  return scores;
+}

@@ -1,0 +1,257 @@
+// Kullback–Leibler divergence between two heads, exact over the vocabulary. With d = ln q − ln p,
+//   KL(p ‖ q) = Σ p·(e^d − 1 − d),
+// each term of which is at least 0 and of second order in d: nothing cancels, and where q equals p bit for bit it is exactly
+// 0. Both log-sum-exps come first (P's is given, kept from when P was scored), then a second pass over the logits' chunks.
+import { noGradient } from "../../autograd.ts";
+import { defineKernel } from "../../kernel.ts";
+import { defineOp, expectRank, expectShape } from "../../op.ts";
+import type { BatchRows, Parameter } from "../../parameters.ts";
+import { run } from "../../run.ts";
+import { scope } from "../../scope.ts";
+import { empty, type Shape, type Tensor } from "../../tensor.ts";
+import * as cpu from "./kl-divergence.cpu.ts";
+import {
+  blockColumns,
+  type ChunkSettings,
+  columnParams,
+  emptyScores,
+  emptySums,
+  expectTemperature,
+  type Interval,
+  laneConstants,
+  laneVariants,
+  logitsOf,
+  pickLogits,
+  planChunks,
+  type Scores,
+  scorePicked,
+  sliceBatchRows,
+  sliceScores,
+  sumLogits,
+  vocabularyOf,
+} from "./logits.ts";
+import { logitsBackward } from "./logits-backward.ts";
+
+const klTermsKernel = defineKernel({
+  name: "klTerms",
+  axes: { rows: "map" },
+  bindings: {
+    logitsP: { access: "read", axis: "rows" },
+    logitsQ: { access: "read", axis: "rows" },
+    logSumExpP: { access: "read", axis: "rows" },
+    logSumExpQ: { access: "read", axis: "rows" },
+    sums: { access: "write", axis: "rows" },
+  },
+  params: { columns: "u32", width: "u32", blockColumns: "u32", firstBlock: "u32", blocks: "u32", temperature: "f32" },
+  cpu: cpu.klTerms,
+  wgsl: new URL("./kl-divergence.wgsl", import.meta.url),
+  uses: ["tree-sum"],
+  constants: { LANES: 64 },
+  variants: laneVariants,
+  workgroups: ({ rows, columns, blockColumns }) => [Math.ceil(columns / blockColumns), rows, 1],
+});
+
+const klTotalKernel = defineKernel({
+  name: "klTotal",
+  axes: { rows: "map" },
+  bindings: { sums: { access: "read", axis: "rows" }, kl: { access: "write", axis: "rows" } },
+  params: { blocks: "u32" },
+  cpu: cpu.klTotal,
+  wgsl: new URL("./kl-divergence-total.wgsl", import.meta.url),
+  workgroups: ({ rows }) => [Math.ceil(rows / 64)],
+});
+
+const klBackwardKernel = defineKernel({
+  name: "klBackward",
+  axes: { rows: "map" },
+  bindings: {
+    logitsP: { access: "read", axis: "rows" },
+    logitsQ: { access: "update", axis: "rows" },
+    logSumExpP: { access: "read", axis: "rows" },
+    logSumExpQ: { access: "read", axis: "rows" },
+    dKl: { access: "read", axis: "rows" },
+  },
+  params: { columns: "u32", width: "u32", blockColumns: "u32", temperature: "f32" },
+  cpu: cpu.klBackward,
+  wgsl: new URL("./kl-divergence-backward.wgsl", import.meta.url),
+  constants: { LANES: 64 },
+  variants: laneVariants,
+  workgroups: ({ rows, columns, blockColumns }) => [Math.ceil(columns / blockColumns), rows, 1],
+});
+
+export interface KlSettings extends ChunkSettings {
+  /** Above 0. */
+  temperature: number;
+}
+
+/**
+ * KL(p ‖ q) of each row over the whole vocabulary, p = softmax(hiddenP·headPᵀ / τ), q likewise. Gradients flow into hiddenQ
+ * and headQ; P is taken as given.
+ * @param hiddenP     [T, C] f32
+ * @param headP       [V, C]
+ * @param logSumExpP  [T], as `head` gives it for hiddenP, headP and this temperature
+ * @param hiddenQ     [T, C']
+ * @param headQ       [V, C']
+ * @returns           kl [T], nats, never negative
+ * @throws ShapeError when the shapes do not go together
+ */
+export const klDivergence = defineOp<
+  "hiddenP" | "headP" | "logSumExpP" | "hiddenQ" | "headQ",
+  "kl",
+  "logSumExpQ",
+  KlSettings
+>({
+  name: "klDivergence",
+  constants: ["hiddenP", "headP", "logSumExpP"],
+  shapes: ({ hiddenP, headP, logSumExpP, hiddenQ, headQ }, { temperature }) => {
+    checkBothHeads("klDivergence", { hiddenP, headP, logSumExpP, hiddenQ, headQ }, temperature);
+    return { kl: [hiddenQ[0]], logSumExpQ: [hiddenQ[0]] };
+  },
+  forward: (_, { hiddenP, headP, logSumExpP, hiddenQ, headQ }, { kl, logSumExpQ }, settings) =>
+    scope(() => {
+      const { logProbs, entropy } = emptyScores(hiddenQ);
+      const p = { hidden: hiddenP, head: plain(headP), rows: null, logSumExp: logSumExpP };
+      compare(
+        p,
+        { hidden: hiddenQ, head: plain(headQ), rows: null },
+        null,
+        { logProbs, entropy, logSumExp: logSumExpQ, kl },
+        settings,
+      );
+    }),
+  // dlogitsQ = (q − p)·dkl / τ,   dhiddenQ = dlogitsQ·headQ,   dheadQ = dlogitsQᵀ·hiddenQ
+  vjp: (_, { hiddenP, headP, logSumExpP, hiddenQ, headQ, logSumExpQ }, { kl: dKl }, d, settings) =>
+    logitsBackward(hiddenQ, headQ, { hidden: d.hiddenQ, weight: d.headQ }, settings, (rows, columns) => {
+      const slice = (tensor: Tensor): Tensor => tensor.sliceRows(rows.start, rows.count);
+      const logitsQ = logitsOf(slice(hiddenQ), plain(headQ), null, columns);
+      run(
+        klBackwardKernel,
+        {
+          logitsP: logitsOf(slice(hiddenP), plain(headP), null, columns),
+          logitsQ,
+          logSumExpP: slice(logSumExpP),
+          logSumExpQ: slice(logSumExpQ),
+          dKl: slice(dKl),
+        },
+        { ...columnParams(logitsQ, columns), temperature: settings.temperature },
+        { constants: laneConstants(hiddenQ.backend) },
+      );
+      return logitsQ;
+    }),
+});
+
+function plain(tensor: Tensor): Parameter {
+  return { kind: "tensor", tensor, panels: null };
+}
+
+function checkBothHeads(
+  name: string,
+  shapes: { hiddenP: Shape; headP: Shape; logSumExpP: Shape; hiddenQ: Shape; headQ: Shape },
+  temperature: number,
+): void {
+  const { hiddenP, headP, logSumExpP, hiddenQ, headQ } = shapes;
+  expectRank(`${name}: hiddenP`, hiddenP, "T, C");
+  expectRank(`${name}: hiddenQ`, hiddenQ, "T, C");
+  expectShape(`${name}: hiddenP`, hiddenP, [hiddenQ[0], hiddenP[1]], "Both sides have the same rows.");
+  expectShape(`${name}: headQ`, headQ, [headQ[0], hiddenQ[1]], "It is [V, C], with the C of hiddenQ.");
+  expectShape(`${name}: headP`, headP, [headQ[0], hiddenP[1]], "Both sides have one vocabulary.");
+  expectShape(`${name}: logSumExpP`, logSumExpP, [hiddenP[0]], "It has a number for each row of hiddenP.");
+  expectTemperature(name, temperature);
+}
+
+interface SideQ {
+  hidden: Tensor;
+  head: Parameter;
+  rows: BatchRows;
+}
+interface SideP extends SideQ {
+  logSumExp: Tensor;
+}
+
+/** Fills Q's scores (log-probabilities where there are targets) and the divergence. */
+function compare(p: SideP, q: SideQ, targets: Tensor | null, out: Scores & { kl: Tensor }, settings: KlSettings): void {
+  const { backend, dtype } = q.hidden;
+  const { temperature } = settings;
+  const vocabulary = vocabularyOf(q.head);
+  const blocks = Math.ceil(vocabulary / blockColumns);
+  const plan = planChunks(backend, q.hidden.rows, vocabulary, dtype, settings);
+  for (const part of plan.rowChunks)
+    scope(() => {
+      const slice = (tensor: Tensor): Tensor => tensor.sliceRows(part.start, part.count);
+      const logits = (side: SideQ, columns: Interval): Tensor =>
+        logitsOf(slice(side.hidden), side.head, sliceBatchRows(side.rows, part), columns);
+      const scores = sliceScores(out, part);
+      const sums = emptySums(q.hidden, part.count, vocabulary);
+      const picked = empty(backend, [part.count], dtype, "picked logits");
+      // Where one chunk holds the vocabulary, the second pass finds its logits still there.
+      const whole = plan.columnChunks.length === 1 ? logits(q, plan.columnChunks[0]) : null;
+      for (const columns of plan.columnChunks)
+        scope(() => {
+          const own = whole ?? logits(q, columns);
+          sumLogits(own, sums, columns, temperature);
+          if (targets !== null) pickLogits(own, slice(targets), picked, columns, temperature);
+        });
+      scorePicked(sums, picked, scores);
+
+      const kl = slice(out.kl);
+      const terms =
+        blocks === 1 ? kl.view([part.count, 1]) : empty(backend, [part.count, blocks], dtype, "KL of blocks");
+      for (const columns of plan.columnChunks)
+        scope(() => {
+          const logitsP = logits(p, columns);
+          const logitsQ = whole ?? logits(q, columns);
+          run(
+            klTermsKernel,
+            { logitsP, logitsQ, logSumExpP: slice(p.logSumExp), logSumExpQ: scores.logSumExp, sums: terms },
+            { ...columnParams(logitsQ, columns), firstBlock: columns.start / blockColumns, blocks, temperature },
+            { constants: laneConstants(backend) },
+          );
+        });
+      if (blocks > 1) run(klTotalKernel, { sums: terms, kl }, { blocks });
+    });
+}
+
+export interface Comparison {
+  /** [T, C], the perturbed policy's states. */
+  hiddenQ: Tensor;
+  headQ: Parameter;
+  /** Which grid point each row of hiddenQ belongs to; null with a plain head. */
+  rows: BatchRows;
+  /** [T, C], the reference's states of the same tokens. */
+  hiddenP: Tensor;
+  /** A plain weight. */
+  headP: Parameter;
+  /** [T], kept from when the reference was scored by `head`. */
+  logSumExpP: Tensor;
+  /** [T] u32 */
+  targets: Tensor;
+  /** Above 0. */
+  temperature: number;
+}
+
+/**
+ * What `head` says of Q, bit for bit, and KL(p ‖ q) of each row. Forward only; Q's logits are computed once where one chunk
+ * holds the vocabulary.
+ * @returns logProbs, entropy, logSumExp of Q and kl, each [T]
+ * @throws ShapeError when the shapes do not go together
+ */
+export function klAndScore(comparison: Comparison, chunks: ChunkSettings = {}): Scores & { kl: Tensor } {
+  const { hiddenQ, headQ, rows, hiddenP, headP, logSumExpP, targets, temperature } = comparison;
+  const shapeOf = (weight: Parameter): Shape => (weight.kind === "tensor" ? weight.tensor.shape : weight.shape);
+  if (headP.kind !== "tensor")
+    throw new Error("klAndScore: headP: the reference has a plain weight, this one is perturbed");
+  const shapes = {
+    hiddenP: hiddenP.shape,
+    headP: shapeOf(headP),
+    logSumExpP: logSumExpP.shape,
+    hiddenQ: hiddenQ.shape,
+  };
+  checkBothHeads("klAndScore", { ...shapes, headQ: shapeOf(headQ) }, temperature);
+  expectShape("klAndScore: targets", targets.shape, [hiddenQ.rows], "Each row of hiddenQ has one token to score.");
+  return noGradient(() => {
+    const out = { ...emptyScores(hiddenQ), kl: empty(hiddenQ.backend, [hiddenQ.rows], hiddenQ.dtype, "kl") };
+    const p = { hidden: hiddenP, head: headP, rows: null, logSumExp: logSumExpP };
+    compare(p, { hidden: hiddenQ, head: headQ, rows }, targets, out, { temperature, ...chunks });
+    return out;
+  });
+}

@@ -1,0 +1,39 @@
+// The backward pass of everything that looks at logits = hidden·weightᵀ in chunks: each chunk's gradient is made, used for
+// both products, and gone before the next one.
+import type { GradientTarget } from "../../run.ts";
+import { scope } from "../../scope.ts";
+import type { Tensor } from "../../tensor.ts";
+import { multiplyInput, multiplyWeight } from "../matmul/matmul.ts";
+import { type ChunkSettings, type Interval, planChunks } from "./logits.ts";
+
+/**
+ * dhidden = dlogits·weight,   dweight = dlogitsᵀ·hidden, chunk by chunk.
+ * @param hidden    [T, C]
+ * @param weight    [V, C], plain
+ * @param d         where the gradients go; none: that product is left out
+ * @param dLogits   the gradient of logits [rows, columns]; called inside a scope
+ */
+export function logitsBackward(
+  hidden: Tensor,
+  weight: Tensor,
+  d: { hidden?: GradientTarget | undefined; weight?: GradientTarget | undefined },
+  settings: ChunkSettings,
+  dLogits: (rows: Interval, columns: Interval) => Tensor,
+): void {
+  const plan = planChunks(hidden.backend, hidden.rows, weight.rows, hidden.dtype, settings);
+  for (const rows of plan.rowChunks)
+    for (const columns of plan.columnChunks)
+      scope(() => {
+        const gradient = dLogits(rows, columns);
+        if (d.hidden)
+          multiplyInput(gradient, weight.sliceRows(columns.start, columns.count), {
+            tensor: d.hidden.tensor.sliceRows(rows.start, rows.count),
+            add: d.hidden.add || columns.start > 0,
+          });
+        if (d.weight)
+          multiplyWeight(gradient, hidden.sliceRows(rows.start, rows.count), {
+            tensor: d.weight.tensor.sliceRows(columns.start, columns.count),
+            add: d.weight.add || rows.start > 0,
+          });
+      });
+}

@@ -1,0 +1,264 @@
+// Logits in chunks, and what a softmax needs of them. The whole [T, V] never exists: rows are taken in chunks, the
+// vocabulary in chunks of columns, and one scratch tensor after another passes by.
+//
+// Sums over the vocabulary are taken in blocks of `blockColumns` columns, each reduced by a fixed tree, and the blocks of a row
+// are joined in ascending order. A chunk is a whole number of blocks, so the order of every sum depends on V alone: neither
+// on the number of rows nor on how the work was cut.
+import type { Backend } from "../../backends/backend.ts";
+import { bytesPerElement, type DType } from "../../dtype.ts";
+import { ShapeError } from "../../errors.ts";
+import { defineKernel } from "../../kernel.ts";
+import { type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
+import { run } from "../../run.ts";
+import { scope } from "../../scope.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import { multiplyForward, packPanels, panelShape } from "../matmul/matmul.ts";
+import * as cpu from "./logits.cpu.ts";
+
+/** Columns that are summed in one tree. Part of the order of the sums. */
+export const blockColumns = 1024;
+/** Columns of a chunk at most, and bytes of its scratch tensor. */
+const mostColumns = 16 * blockColumns;
+const mostBytes = 16 * 2 ** 20;
+/** Rows of a chunk at most: they are an axis of the grid. */
+const mostRows = 32768;
+
+/** Invocations that share a row's block: as wide as the software drivers' vectors, two subgroups of a GPU. */
+const lanes: Readonly<Record<Backend["style"], number>> = { plain: 1, lavapipe: 8, swiftshader: 4, gpu: 64 };
+export const laneConstants = (backend: Backend): { LANES: number } => ({ LANES: lanes[backend.style] });
+export const laneVariants = Object.values(lanes).map((LANES) => ({ LANES }));
+
+export interface Interval {
+  readonly start: number;
+  readonly count: number;
+}
+
+/** Smaller chunks than the usual ones. */
+export interface ChunkSettings {
+  rowChunk?: number;
+  /** A multiple of `blockColumns`. */
+  columnChunk?: number;
+}
+
+/** How [T, V] is cut: column chunks by V and the buffer limit alone, row chunks so that the scratch stays small. */
+export function planChunks(
+  backend: Pick<Backend, "limits">,
+  rows: number,
+  vocabulary: number,
+  dtype: DType,
+  settings: ChunkSettings = {},
+): { rowChunks: Interval[]; columnChunks: Interval[] } {
+  const bytes = bytesPerElement[dtype];
+  const fitting = Math.floor(backend.limits.maxBufferBytes / bytes / blockColumns) * blockColumns;
+  const columnChunk = settings.columnChunk ?? Math.min(mostColumns, fitting);
+  if (columnChunk % blockColumns !== 0 || columnChunk <= 0)
+    throw new ShapeError(
+      `logits: columnChunk: expected a multiple of ${blockColumns}, got ${columnChunk}. Sums over the vocabulary go by blocks.`,
+    );
+  const columnChunks = intervals(vocabulary, columnChunk);
+  const width = paddedWidth(columnChunks[0].count);
+  const rowsThatFit = Math.floor(mostBytes / bytes / width / 64) * 64; // slices from multiples of 64 rows on stay aligned
+  const rowChunk = settings.rowChunk ?? Math.max(64, Math.min(mostRows, rowsThatFit));
+  return { rowChunks: intervals(rows, rowChunk), columnChunks };
+}
+
+/** [0, total) in pieces of `most`; one empty piece where there is nothing. */
+function intervals(total: number, most: number): Interval[] {
+  const pieces: Interval[] = [];
+  for (let start = 0; start < total || pieces.length === 0; start += most)
+    pieces.push({ start, count: Math.min(most, total - start) });
+  return pieces;
+}
+
+export function expectTemperature(what: string, temperature: number): void {
+  if (!(temperature > 0 && temperature < Number.POSITIVE_INFINITY))
+    throw new Error(`${what}: temperature: expected a number above 0, got ${temperature}.`);
+}
+
+/** Width of a chunk's tensor: whole panels, so that every row can be read in fours. */
+function paddedWidth(columns: number): number {
+  return 8 * Math.ceil(columns / 8);
+}
+
+/** Rows of the weight [V, C]: the size of the vocabulary. */
+export function vocabularyOf(weight: Parameter): number {
+  return weight.kind === "tensor" ? weight.tensor.rows : weight.shape[0];
+}
+
+/** The runs of a batch's rows that fall in an interval, counted from its start. */
+export function sliceBatchRows(rows: BatchRows, { start, count }: Interval): BatchRows {
+  if (rows === null) return null;
+  return rows.flatMap((group) => {
+    const from = Math.max(group.start, start);
+    const to = Math.min(group.start + group.count, start + count);
+    return to > from ? [{ start: from - start, count: to - from, point: group.point }] : [];
+  });
+}
+
+/**
+ * Logits of some columns: hidden · weight[columns]ᵀ, not divided by a temperature. A new tensor of the innermost scope.
+ * @param hidden  [T, C]
+ * @returns       [T, columns.count rounded up to a multiple of 8]; what is beyond the columns means nothing
+ */
+export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, columns: Interval): Tensor {
+  const { backend, dtype } = hidden;
+  const logits = empty(backend, [hidden.rows, paddedWidth(columns.count)], dtype, "logits");
+  forEachGroup("logits", weight, rows, hidden.rows, (own, start, count) => {
+    if (count === 0) return;
+    scope(() =>
+      multiplyForward(hidden.sliceRows(start, count), panelsOf(own, columns), null, logits.sliceRows(start, count)),
+    );
+  });
+  return logits;
+}
+
+function panelsOf({ panels, rows: weight }: WeightTensors, { start, count }: Interval): Tensor {
+  if (panels !== null) return panels.sliceRows(start / 8, Math.ceil(count / 8));
+  if (weight === null) throw new Error("logits: this weight has neither rows nor panels");
+  const packed = empty(weight.backend, panelShape(count, weight.rowSize), weight.dtype, "head panels");
+  packPanels(weight.sliceRows(start, count), packed);
+  return packed;
+}
+
+export interface LogitsChunk {
+  /** [rows.count, columns.count rounded up to a multiple of 8], not divided by a temperature. Freed when the body returns. */
+  readonly logits: Tensor;
+  readonly rows: Interval;
+  readonly columns: Interval;
+}
+
+/**
+ * Calls `body` with every chunk of hidden · weightᵀ: for each run of rows its columns in ascending order.
+ * @param hidden  [T, C]
+ * @param weight  [V, C]
+ * @param rows    which grid point each row belongs to; null with a plain weight
+ */
+export function forEachLogitsChunk(
+  hidden: Tensor,
+  weight: Parameter,
+  rows: BatchRows,
+  body: (chunk: LogitsChunk) => void,
+  settings: ChunkSettings = {},
+): void {
+  const plan = planChunks(hidden.backend, hidden.rows, vocabularyOf(weight), hidden.dtype, settings);
+  for (const rowChunk of plan.rowChunks) {
+    const states = hidden.sliceRows(rowChunk.start, rowChunk.count);
+    const own = sliceBatchRows(rows, rowChunk);
+    for (const columns of plan.columnChunks)
+      scope(() => body({ logits: logitsOf(states, weight, own, columns), rows: rowChunk, columns }));
+  }
+}
+
+const logitSumsKernel = defineKernel({
+  name: "logitSums",
+  axes: { rows: "map" },
+  bindings: { logits: { access: "read", axis: "rows" }, sums: { access: "write", axis: "rows" } },
+  params: { columns: "u32", width: "u32", blockColumns: "u32", firstBlock: "u32", blocks: "u32", temperature: "f32" },
+  cpu: cpu.logitSums,
+  wgsl: new URL("./logits-sums.wgsl", import.meta.url),
+  constants: { LANES: 64 },
+  variants: laneVariants,
+  workgroups: ({ rows, columns, blockColumns }) => [Math.ceil(columns / blockColumns), rows, 1],
+});
+
+const pickLogitsKernel = defineKernel({
+  name: "pickLogits",
+  axes: { rows: "map" },
+  bindings: {
+    logits: { access: "read", axis: "rows" },
+    targets: { access: "read", axis: "rows" },
+    picked: { access: "write", axis: "rows" },
+  },
+  params: { columns: "u32", width: "u32", firstColumn: "u32", temperature: "f32", absent: "f32" },
+  cpu: cpu.pickLogits,
+  wgsl: new URL("./logits-pick.wgsl", import.meta.url),
+  workgroups: ({ rows }) => [Math.ceil(rows / 64)],
+});
+
+const logitScoresKernel = defineKernel({
+  name: "logitScores",
+  axes: { rows: "map" },
+  bindings: {
+    sums: { access: "read", axis: "rows" },
+    picked: { access: "read", axis: "rows" },
+    logProbs: { access: "write", axis: "rows" },
+    entropy: { access: "write", axis: "rows" },
+    logSumExp: { access: "write", axis: "rows" },
+  },
+  params: { blocks: "u32" },
+  cpu: cpu.logitScores,
+  wgsl: new URL("./logits-scores.wgsl", import.meta.url),
+  workgroups: ({ rows }) => [Math.ceil(rows / 64)],
+});
+
+/** What the kernels that go over a chunk's columns in blocks are told of them. */
+export function columnParams(
+  logits: Tensor,
+  { count }: Interval,
+): { columns: number; width: number; blockColumns: number } {
+  return { columns: count, width: logits.rowSize, blockColumns };
+}
+
+/** Of each row the three sums of each block of the vocabulary: {m, Σ e^(z − m), Σ (z − m)·e^(z − m)}, m the block's largest z. */
+export function emptySums(hidden: Tensor, rows: number, vocabulary: number): Tensor {
+  return empty(hidden.backend, [rows, Math.ceil(vocabulary / blockColumns) * 3], hidden.dtype, "logit sums");
+}
+
+/** Takes the sums of a chunk's columns, z = logits / temperature, into `sums` (see emptySums). */
+export function sumLogits(logits: Tensor, sums: Tensor, columns: Interval, temperature: number): void {
+  run(
+    logitSumsKernel,
+    { logits, sums },
+    {
+      ...columnParams(logits, columns),
+      firstBlock: columns.start / blockColumns,
+      blocks: sums.rowSize / 3,
+      temperature,
+    },
+    { constants: laneConstants(logits.backend) },
+  );
+}
+
+/** picked[r] = logits[r, targets[r]] / temperature, where that column is in this chunk. A target outside the vocabulary gives NaN. */
+export function pickLogits(
+  logits: Tensor,
+  targets: Tensor,
+  picked: Tensor,
+  columns: Interval,
+  temperature: number,
+): void {
+  const { count, start } = columns;
+  run(
+    pickLogitsKernel,
+    { logits, targets, picked },
+    { columns: count, width: logits.rowSize, firstColumn: start, temperature, absent: Number.NaN },
+  );
+}
+
+/** What is known of a row once all its columns went by. */
+export interface Scores {
+  /** Of the picked column: (z − m) − ln Σ e^(z − m). */
+  readonly logProbs: Tensor;
+  /** −Σ p ln p, nats. */
+  readonly entropy: Tensor;
+  /** m + ln Σ e^(z − m). */
+  readonly logSumExp: Tensor;
+}
+
+/** Joins the blocks' sums, and scores the picked logits with them. Everything is [T], but sums. */
+export function scorePicked(sums: Tensor, picked: Tensor, { logProbs, entropy, logSumExp }: Scores): void {
+  run(logitScoresKernel, { sums, picked, logProbs, entropy, logSumExp }, { blocks: sums.rowSize / 3 });
+}
+
+export function emptyScores(hidden: Tensor): Scores {
+  const make = (label: string): Tensor => empty(hidden.backend, [hidden.rows], hidden.dtype, label);
+  return { logProbs: make("logProbs"), entropy: make("entropy"), logSumExp: make("logSumExp") };
+}
+
+export function sliceScores({ logProbs, entropy, logSumExp }: Scores, { start, count }: Interval): Scores {
+  return {
+    logProbs: logProbs.sliceRows(start, count),
+    entropy: entropy.sliceRows(start, count),
+    logSumExp: logSumExp.sliceRows(start, count),
+  };
+}

@@ -1,0 +1,157 @@
+// The linear layer: y = x · Wᵀ + b. Its three products are in matmul.ts; here they become an op, and take weights that are
+// one tensor or one for each grid point.
+//
+// Mixed precision. A weight that has copies in f16 gets all three products from f16 operands: x, W and dy are rounded to f16,
+// sums, bias, y, dx and dW stay f32, and so does the weight itself, which the optimiser changes. x is rounded once for all
+// layers that read it, and the backward pass needs that copy only.
+import { shouldRecord } from "../../autograd.ts";
+import { ShapeError } from "../../errors.ts";
+import { defineOp, expectShape } from "../../op.ts";
+import { type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
+import { scope } from "../../scope.ts";
+import { empty, type Shape, type Tensor } from "../../tensor.ts";
+import { toHalf } from "./half.ts";
+import { multiplyForward, multiplyInput, multiplyWeight, packPanels, panelShape, sumRows } from "./matmul.ts";
+
+/** The op below `linear`, for plain weights. `panels` is the weight's forward copy; where it is absent one is made and dropped. */
+export const linearOp = defineOp<"x" | "weight" | "panels" | "bias", "y">({
+  name: "linear",
+  optional: ["panels", "bias"],
+  constants: ["panels"],
+  shapes: ({ x, weight, panels, bias }) => {
+    if (panels !== undefined)
+      expectShape("linear: panels", panels, panelShape(weight[0], weight[1]), "They are a copy of the weight.");
+    return { y: checkShapes(x, weight, bias) };
+  },
+  forward: (_, { x, weight, panels, bias }, { y }) =>
+    multiply(asMatrix(x), { rows: weight, panels: panels ?? null }, bias ?? null, asMatrix(y)),
+  // dx = dy · W,  dW = dyᵀ · x,  db = Σ_t dy[t]
+  vjp: (_, { x, weight }, upstream, d) => {
+    const dy = asMatrix(upstream.y);
+    if (d.x) multiplyInput(dy, weight, { tensor: asMatrix(d.x.tensor), add: d.x.add });
+    if (d.weight) multiplyWeight(dy, asMatrix(x), d.weight);
+    if (d.bias) sumRows(dy, d.bias);
+  },
+});
+
+/** `linearOp` with f16 operands: xHalf, rows and panels are copies of x and weight, in whose place they are read. */
+export const mixedLinearOp = defineOp<"x" | "weight" | "xHalf" | "rows" | "panels" | "bias", "y">({
+  name: "mixedLinear",
+  optional: ["bias"],
+  constants: ["xHalf", "rows", "panels"],
+  shapes: ({ x, weight, xHalf, rows, panels, bias }) => {
+    expectShape("linear: xHalf", xHalf, x, "It is a copy of x.");
+    expectShape("linear: rows", rows, weight, "They are a copy of the weight.");
+    expectShape("linear: panels", panels, panelShape(weight[0], weight[1]), "They are a copy of the weight.");
+    return { y: checkShapes(x, weight, bias) };
+  },
+  forward: (_, { xHalf, panels, bias }, { y }) => multiplyForward(asMatrix(xHalf), panels, bias ?? null, asMatrix(y)),
+  vjp: (_, { xHalf, rows }, upstream, d) => {
+    const dy = asMatrix(upstream.y);
+    scope(() => {
+      const dyHalf = toHalf(dy);
+      if (d.x) multiplyInput(dyHalf, rows, { tensor: asMatrix(d.x.tensor), add: d.x.add });
+      if (d.weight) multiplyWeight(dyHalf, asMatrix(xHalf), d.weight);
+    });
+    if (d.bias) sumRows(dy, d.bias);
+  },
+});
+
+const halves = new WeakMap<Tensor, Tensor>();
+
+/** x in f16, once for all that read it while it is there. */
+function halfOf(x: Tensor): Tensor {
+  const found = halves.get(x);
+  if (found !== undefined && !found.storage.isFreed) return found;
+  const made = toHalf(x);
+  halves.set(x, made);
+  return made;
+}
+
+export interface LinearOptions {
+  /**
+   * Nothing but linear layers reads x, in the backward pass neither, and this is the last of them: in mixed precision x itself
+   * is then freed, and its copy kept. Default false.
+   */
+  isLastReader?: boolean;
+}
+
+/**
+ * y = x · Wᵀ + b. Gradients flow into x, W and b of plain weights; perturbed weights (slots) are forward only.
+ * @param x       [..., C] f32
+ * @param weight  [O, C]
+ * @param bias    [O], or null for none
+ * @param rows    which grid point each row of x belongs to, all leading axes counted as one; null with plain weights
+ * @returns       [..., O]
+ * @throws ShapeError when weight is not [O, C] or bias not [O]
+ */
+export function linear(
+  x: Tensor,
+  weight: Parameter,
+  bias: Parameter | null,
+  rows: BatchRows,
+  options: LinearOptions = {},
+): Tensor {
+  if (weight.kind === "tensor" && bias?.kind !== "slots") {
+    const given = { x, weight: weight.tensor, bias: bias?.tensor ?? null };
+    if (weight.half === undefined) return linearOp({ ...given, panels: weight.panels }, {}).y;
+    const { y } = mixedLinearOp({ ...given, ...weight.half, xHalf: halfOf(x) }, {});
+    if (options.isLastReader) x.free();
+    return y;
+  }
+  if (shouldRecord([x])) throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
+  const y = empty(
+    x.backend,
+    checkShapes(x.shape, shapeOf(weight), bias === null ? undefined : shapeOf(bias)),
+    x.dtype,
+    "linear.y",
+  );
+  const from = asMatrix(x);
+  const to = asMatrix(y);
+  const weights = groupsOf(weight, rows, from.rows);
+  const biases = bias === null ? [] : groupsOf(bias, rows, from.rows);
+  // A plain tensor is one group of all rows and serves those of the other parameter.
+  (weight.kind === "slots" ? weights : biases).forEach(({ start, count }, i) => {
+    const own = weights[weight.kind === "slots" ? i : 0].tensors;
+    const ownBias = bias === null ? null : biases[bias.kind === "slots" ? i : 0].tensors.rows;
+    multiply(from.sliceRows(start, count), own, ownBias, to.sliceRows(start, count));
+  });
+  return y;
+}
+
+function multiply(x: Tensor, { rows: weight, panels }: WeightTensors, bias: Tensor | null, y: Tensor): void {
+  if (panels !== null) {
+    multiplyForward(x, panels, bias, y);
+    return;
+  }
+  if (weight === null) throw new Error("linear: this weight has neither rows nor panels");
+  scope(() => {
+    const packed = empty(weight.backend, panelShape(weight.rows, weight.rowSize), weight.dtype, "linear.panels");
+    packPanels(weight, packed);
+    multiplyForward(x, packed, bias, y);
+  });
+}
+
+function groupsOf(parameter: Parameter, rows: BatchRows, total: number) {
+  const groups: { tensors: WeightTensors; start: number; count: number }[] = [];
+  forEachGroup("linear", parameter, rows, total, (tensors, start, count) => groups.push({ tensors, start, count }));
+  return groups;
+}
+
+function shapeOf(parameter: Parameter): Shape {
+  return parameter.kind === "tensor" ? parameter.tensor.shape : parameter.shape;
+}
+
+/** [..., C] as [rows, C]. */
+function asMatrix(tensor: Tensor): Tensor {
+  const width = tensor.shape[tensor.shape.length - 1];
+  return tensor.shape.length === 2 ? tensor : tensor.view([tensor.size / width, width]);
+}
+
+function checkShapes(x: Shape, weight: Shape, bias: Shape | undefined): Shape {
+  if (x.length < 2) throw new ShapeError(`linear: x: expected [..., C], got [${x}].`);
+  const width = x[x.length - 1];
+  expectShape("linear: weight", weight, [weight[0], width], "Its rows are as long as those of x.");
+  if (bias !== undefined) expectShape("linear: bias", bias, [weight[0]], `weight is [${weight}].`);
+  return [...x.slice(0, -1), weight[0]];
+}

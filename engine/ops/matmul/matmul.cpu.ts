@@ -1,0 +1,163 @@
+import type { NumberArray } from "../../dtype.ts";
+
+interface Operands {
+  left: NumberArray;
+  right: NumberArray;
+  result: NumberArray;
+}
+
+/** result[t, o] = bias[o] + Σ_c left[t, c] · panels[o / 8, c, o % 8] */
+export function multiplyForward(
+  { left, right, bias, result }: Operands & { bias: NumberArray },
+  {
+    rows,
+    panels,
+    panelsStart,
+    width,
+    columns,
+    hasBias,
+  }: { rows: number; panels: number; panelsStart: number; width: number; columns: number; hasBias: number },
+): void {
+  const first = panelsStart * 8;
+  const end = Math.min(first + panels * 8, columns);
+  for (let t = 0; t < rows; t++)
+    for (let o = first; o < end; o++) {
+      const panel = ((o - first) >> 3) * width * 8 + ((o - first) & 7);
+      let sum = hasBias ? bias[o] : 0;
+      for (let c = 0; c < width; c++) sum += left[t * width + c] * right[panel + c * 8];
+      result[t * columns + o] = sum;
+    }
+}
+
+/** result[t, c] (+)= Σ_o left[t, o] · right[o, c], over the outputs of the cell */
+export function multiplyInput(
+  { left, right, result }: Operands,
+  {
+    rows,
+    outputs,
+    outputsStart,
+    leftWidth,
+    width,
+    addToResult,
+  }: { rows: number; outputs: number; outputsStart: number; leftWidth: number; width: number; addToResult: number },
+): void {
+  for (let t = 0; t < rows; t++)
+    for (let c = 0; c < width; c++) {
+      let sum = addToResult ? result[t * width + c] : 0;
+      for (let o = 0; o < outputs; o++) sum += left[t * leftWidth + outputsStart + o] * right[o * width + c];
+      result[t * width + c] = sum;
+    }
+}
+
+/** result[o, chunk, c] (+)= Σ_t left[t, c] · right[t, o], over the rows of the chunk that lie in the cell */
+export function multiplyWeight(
+  { left, right, result }: Operands,
+  {
+    rows,
+    rowsStart,
+    outputs,
+    outputsStart,
+    width,
+    rightWidth,
+    chunkRows,
+    chunks,
+    addToResult,
+  }: {
+    rows: number;
+    rowsStart: number;
+    outputs: number;
+    outputsStart: number;
+    width: number;
+    rightWidth: number;
+    chunkRows: number;
+    chunks: number;
+    addToResult: number;
+  },
+): void {
+  for (let chunk = 0; chunk < chunks; chunk++) {
+    const first = Math.max(chunk * chunkRows, rowsStart) - rowsStart;
+    const end = Math.min((chunk + 1) * chunkRows, rowsStart + rows) - rowsStart;
+    if (end <= first && chunks > 1) continue;
+    const continues = addToResult && (chunks === 1 || chunk * chunkRows < rowsStart);
+    for (let o = 0; o < outputs; o++)
+      for (let c = 0; c < width; c++) {
+        const place = (o * chunks + chunk) * width + c;
+        let sum = continues ? result[place] : 0;
+        for (let t = first; t < end; t++) sum += right[t * rightWidth + outputsStart + o] * left[t * width + c];
+        result[place] = sum;
+      }
+  }
+}
+
+/** partial[o, chunk] (+)= Σ_t x[t, o], over the rows of the chunk that lie in the cell */
+export function sumRows(
+  { x, partial }: { x: NumberArray; partial: NumberArray },
+  {
+    rows,
+    rowsStart,
+    outputs,
+    outputsStart,
+    width,
+    chunkRows,
+    chunks,
+    addToPartial,
+  }: {
+    rows: number;
+    rowsStart: number;
+    outputs: number;
+    outputsStart: number;
+    width: number;
+    chunkRows: number;
+    chunks: number;
+    addToPartial: number;
+  },
+): void {
+  for (let chunk = 0; chunk < chunks; chunk++) {
+    const first = Math.max(chunk * chunkRows, rowsStart) - rowsStart;
+    const end = Math.min((chunk + 1) * chunkRows, rowsStart + rows) - rowsStart;
+    if (end <= first && chunks > 1) continue;
+    const continues = addToPartial && (chunks === 1 || chunk * chunkRows < rowsStart);
+    for (let o = 0; o < outputs; o++) {
+      let sum = continues ? partial[o * chunks + chunk] : 0;
+      for (let t = first; t < end; t++) sum += x[t * width + outputsStart + o];
+      partial[o * chunks + chunk] = sum;
+    }
+  }
+}
+
+/** result[o, c] (+)= Σ_chunk partial[o, chunk, c] */
+export function sumChunks(
+  { partial, result }: { partial: NumberArray; result: NumberArray },
+  { outputs, chunks, width, addToResult }: { outputs: number; chunks: number; width: number; addToResult: number },
+): void {
+  for (let o = 0; o < outputs; o++)
+    for (let c = 0; c < width; c++) {
+      let sum = addToResult ? result[o * width + c] : 0;
+      for (let chunk = 0; chunk < chunks; chunk++) sum += partial[(o * chunks + chunk) * width + c];
+      result[o * width + c] = sum;
+    }
+}
+
+/** panels[o / 8, c, o % 8] = weight[o, c], and 0 past the last output; the part of it that the cell's rows and panels share */
+export function packPanels(
+  { weight, panels }: { weight: NumberArray; panels: NumberArray },
+  cell: {
+    outputs: number;
+    outputsStart: number;
+    outputsTotal: number;
+    panels: number;
+    panelsStart: number;
+    width: number;
+  },
+): void {
+  const { outputs, outputsStart, outputsTotal, panelsStart, width } = cell;
+  const isLast = outputsStart + outputs === outputsTotal;
+  for (let panel = 0; panel < cell.panels; panel++)
+    for (let j = 0; j < 8; j++) {
+      const o = (panelsStart + panel) * 8 + j;
+      const isHere = o >= outputsStart && o < outputsStart + outputs;
+      if (!isHere && !(isLast && o >= outputsTotal)) continue;
+      for (let c = 0; c < width; c++)
+        panels[(panel * width + c) * 8 + j] = isHere ? weight[(o - outputsStart) * width + c] : 0;
+    }
+}

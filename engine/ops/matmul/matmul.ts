@@ -1,0 +1,356 @@
+// Matrix products with weights in Hugging Face's layout [out, in], as linear layers, the head and their gradients need them:
+//
+//   forward   y  = x · Wᵀ + b      from a copy of W in panels of eight outputs, whose columns lie side by side
+//   input     dX = dY · W          from W as it is
+//   weight    dW = dYᵀ · X         rows in fixed chunks, so that small matrices keep all cores busy; chunks summed in order
+//
+// All three are one sum, Σ_k left[i, k] · right[k, j], over strides (ops/matmul/product.wgsl), and share the code that
+// sums a tile of it. Which tile is fast differs between adapters by factors, so each kernel exists once for each tile. The
+// order of a sum does not: one f32 accumulator, k ascending; so tiles may be chosen by shape, and cuts change no bit.
+//
+// Operands are f32, or both f16 (half.ts); sums, bias and result are f32 always.
+import { ShapeError } from "../../errors.ts";
+import { defineKernel } from "../../kernel.ts";
+import { expectShape } from "../../op.ts";
+import { type GradientTarget, run } from "../../run.ts";
+import { scope } from "../../scope.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import * as cpu from "./matmul.cpu.ts";
+import { chooseTile, type OperandType, type Tile, type TileName, tileNames, tiles } from "./tiles.ts";
+
+/** What a tile and a type of operands make of a kernel: the shared files it uses, its constants, its extent. */
+function bodyOf(tile: Tile, operands: OperandType) {
+  const { inFours, file, constants, variants } = tile;
+  const fours = inFours ? "-fours" : "";
+  const words = { f32: ["f32", "vec4f"], f16: ["u32", "vec2u"] } as const;
+  return {
+    uses: ["product", `operands-${operands}${fours}`, `sums${fours}`, file],
+    constants: { ...constants, Operand: words[operands][inFours ? 1 : 0], Result: inFours ? "vec4f" : "f32" },
+    variants,
+  };
+}
+
+function kernelName(product: string, { name }: Tile, operands: OperandType): string {
+  return `multiply${product}${name}${operands === "f16" ? "Half" : ""}`;
+}
+
+function forwardKernel(tile: Tile, operands: OperandType) {
+  return defineKernel({
+    name: kernelName("Forward", tile, operands),
+    axes: { rows: "map", panels: "map" },
+    bindings: {
+      left: { access: "read", axis: "rows" },
+      right: { access: "read", axis: "panels" },
+      bias: { access: "read" },
+      result: { access: "write", axis: "rows" },
+    },
+    params: { width: "u32", columns: "u32", hasBias: "u32" },
+    cpu: cpu.multiplyForward,
+    wgsl: new URL("./matmul-forward.wgsl", import.meta.url),
+    ...bodyOf(tile, operands),
+    workgroups: ({ rows, panels }, constants) => [
+      Math.ceil(rows / tile.rows(constants)),
+      Math.ceil((panels * 8) / tile.columns(constants)),
+      1,
+    ],
+    flops: ({ rows, panels, panelsStart, width, columns }) =>
+      2 * rows * width * Math.min(panels * 8, columns - panelsStart * 8),
+  });
+}
+
+function inputKernel(tile: Tile, operands: OperandType) {
+  return defineKernel({
+    name: kernelName("Input", tile, operands),
+    axes: { rows: "map", outputs: "reduce" },
+    bindings: {
+      left: { access: "read", axis: "rows" },
+      right: { access: "read", axis: "outputs" },
+      result: { access: "gradient", axis: "rows" },
+    },
+    params: { leftWidth: "u32", width: "u32" },
+    cpu: cpu.multiplyInput,
+    wgsl: new URL("./matmul-input.wgsl", import.meta.url),
+    ...bodyOf(tile, operands),
+    workgroups: ({ rows, width }, constants) => [
+      Math.ceil(rows / tile.rows(constants)),
+      Math.ceil(width / tile.columns(constants)),
+      1,
+    ],
+    flops: ({ rows, outputs, width }) => 2 * rows * outputs * width,
+  });
+}
+
+function weightKernel(tile: Tile, operands: OperandType) {
+  return defineKernel({
+    name: kernelName("Weight", tile, operands),
+    axes: { rows: "reduce", outputs: "map" },
+    bindings: {
+      left: { access: "read", axis: "rows" },
+      right: { access: "read", axis: "rows" },
+      result: { access: "gradient", axis: "outputs" },
+    },
+    params: { width: "u32", rightWidth: "u32", chunkRows: "u32", chunks: "u32" },
+    cpu: cpu.multiplyWeight,
+    wgsl: new URL("./matmul-weight.wgsl", import.meta.url),
+    ...bodyOf(tile, operands),
+    workgroups: ({ rows, rowsStart, outputs, width, chunkRows }, constants) => [
+      Math.ceil(width / tile.rows(constants)),
+      Math.ceil(outputs / tile.columns(constants)),
+      chunksTouched(rowsStart, rows, chunkRows),
+    ],
+    flops: ({ rows, outputs, width }) => 2 * rows * outputs * width,
+  });
+}
+
+/** A kernel for each tile that suits the product, in both types of operands. */
+const forwardKernels = { f32: forTiles(forwardKernel, "f32"), f16: forTiles(forwardKernel, "f16") };
+const inputKernels = { f32: forTiles(inputKernel, "f32"), f16: forTiles(inputKernel, "f16") };
+const weightKernels = {
+  f32: forTiles(weightKernel, "f32", ["thin"]),
+  f16: forTiles(weightKernel, "f16", ["thin"]),
+};
+
+function forTiles<K>(
+  make: (tile: Tile, operands: OperandType) => K,
+  operands: OperandType,
+  without: readonly TileName[] = [],
+): ReadonlyMap<TileName, K> {
+  const suiting = tileNames.filter((name) => tiles[name].operands.includes(operands) && !without.includes(name));
+  return new Map(suiting.map((name) => [name, make(tiles[name], operands)]));
+}
+
+function kernelOf<K>(kernels: ReadonlyMap<TileName, K>, tile: TileName): K {
+  const found = kernels.get(tile);
+  if (found === undefined) throw new Error(`matmul: tile "${tile}" does not suit this product`);
+  return found;
+}
+
+const sumRowsKernel = defineKernel({
+  name: "sumRows",
+  axes: { rows: "reduce", outputs: "map" },
+  bindings: { x: { access: "read", axis: "rows" }, partial: { access: "gradient", axis: "outputs" } },
+  params: { width: "u32", chunkRows: "u32", chunks: "u32" },
+  cpu: cpu.sumRows,
+  wgsl: new URL("./sum-rows.wgsl", import.meta.url),
+  workgroups: ({ rows, rowsStart, outputs, chunkRows }) => [
+    Math.ceil(outputs / 32),
+    chunksTouched(rowsStart, rows, chunkRows),
+    1,
+  ],
+});
+
+const sumChunksKernel = defineKernel({
+  name: "sumChunks",
+  axes: { outputs: "map" },
+  bindings: { partial: { access: "read", axis: "outputs" }, result: { access: "gradient", axis: "outputs" } },
+  params: { width: "u32", chunks: "u32" },
+  cpu: cpu.sumChunks,
+  wgsl: new URL("./sum-chunks.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  workgroups: ({ outputs, width }) => [Math.ceil((outputs * width) / 64)],
+});
+
+const packKernel = defineKernel({
+  name: "packPanels",
+  axes: { outputs: "map", panels: "map" },
+  bindings: { weight: { access: "read", axis: "outputs" }, panels: { access: "write", axis: "panels" } },
+  params: { width: "u32" },
+  cpu: cpu.packPanels,
+  wgsl: new URL("./pack.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  workgroups: ({ outputs, outputsStart, outputsTotal, panels, panelsStart, width }) => {
+    // Rows and panels are cut at places of their own, so most pairs of cells have nothing in common.
+    const end = outputsStart + outputs === outputsTotal ? (panelsStart + panels) * 8 : outputsStart + outputs;
+    const shares = Math.min(end, (panelsStart + panels) * 8) > Math.max(outputsStart, panelsStart * 8);
+    return [shares ? Math.ceil((panels * width * 8) / 64) : 0];
+  },
+});
+
+const packFoursKernel = defineKernel({
+  name: "packPanelsFours",
+  axes: { outputs: "map", panels: "map" },
+  bindings: { weight: { access: "read", axis: "outputs" }, panels: { access: "write", axis: "panels" } },
+  params: { width: "u32" },
+  cpu: cpu.packPanels,
+  wgsl: new URL("./pack-fours.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  workgroups: ({ outputs, outputsStart, panels, panelsStart, width }) => {
+    const shares =
+      Math.min(outputsStart + outputs, (panelsStart + panels) * 8) > Math.max(outputsStart, panelsStart * 8);
+    return [shares ? Math.ceil((panels * width) / 4 / 64) : 0];
+  },
+});
+
+/** Whether a weight and its panels begin and are cut at multiples of four numbers, and the weight between panels. */
+function isPackedInFours(weight: Tensor, panels: Tensor): boolean {
+  if (weight.rowSize % 4 !== 0) return false;
+  if ([weight, panels].some(({ segments }) => segments.some(({ base }) => base % 4 !== 0))) return false;
+  return weight.segments.slice(0, -1).every(({ rows }) => rows % 8 === 0);
+}
+
+/** Shape of the forward product's copy of a weight [outputs, inputs]. */
+export function panelShape(outputs: number, inputs: number): readonly [number, number, 8] {
+  return [Math.ceil(outputs / 8), inputs, 8];
+}
+
+/**
+ * The forward product's copy: panels[p, c, j] = weight[8p + j, c], and 0 past the last output.
+ * @param weight  [O, C] f32
+ * @param panels  [⌈O/8⌉, C, 8], written
+ * @throws ShapeError when panels is not of that shape
+ */
+export function packPanels(weight: Tensor, panels: Tensor): void {
+  const [outputs, inputs] = weight.shape;
+  expectShape("packPanels: panels", panels.shape, panelShape(outputs, inputs), `weight is [${weight.shape}].`);
+  run(isPackedInFours(weight, panels) ? packFoursKernel : packKernel, { weight, panels }, { width: inputs });
+}
+
+/**
+ * y = x · Wᵀ + b, from the copy in panels. For a range of outputs slice panels by rows. Inside the last panel y may end
+ * anywhere: it leaves out the outputs past its width, and where it is wider than W is high it gets the zeros (plus b) that pad W.
+ * @param x       [T, C] f32 or f16
+ * @param panels  [P, C, 8], of the type of x
+ * @param bias    [O], or null for none
+ * @param y       [T, O], written; ⌈O/8⌉ = P
+ * @throws ShapeError when the shapes do not go together
+ */
+export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, y: Tensor): void {
+  const [rows, width] = x.shape;
+  const columns = y.shape[1];
+  expectShape(
+    "multiplyForward: panels",
+    panels.shape,
+    panelShape(columns, width),
+    `x is [${x.shape}], y is [${y.shape}].`,
+  );
+  expectShape("multiplyForward: y", y.shape, [rows, columns], `x is [${x.shape}].`);
+  if (bias !== null) expectShape("multiplyForward: bias", bias.shape, [columns], `y is [${y.shape}].`);
+  const operands = operandType("multiplyForward", x, panels);
+  const inFours = areInFours([width, columns], [x, panels, y]);
+  const { tile, constants } = chooseTile(x.backend, "forward", operands, rows, inFours);
+  run(
+    kernelOf(forwardKernels[operands], tile),
+    // Without a bias some buffer has to stand in its place.
+    { left: x, right: panels, bias: bias ?? panels.sliceRows(0, 0), result: y },
+    { width, columns, hasBias: bias === null ? 0 : 1 },
+    { constants },
+  );
+}
+
+/**
+ * dx (+)= dy · W, outputs ascending. Where dy is wider than W is high, its last columns are left out.
+ * @param dy      [T, O] f32 or f16
+ * @param weight  [O, C], of the type of dy
+ * @param dx      [T, C]
+ * @throws ShapeError when the shapes do not go together
+ */
+export function multiplyInput(dy: Tensor, weight: Tensor, dx: GradientTarget): void {
+  const [outputs, width] = weight.shape;
+  const [rows, leftWidth] = dy.shape;
+  if (leftWidth < outputs)
+    throw new ShapeError(
+      `multiplyInput: dy: expected [T, ${outputs}], got [${dy.shape}]. weight is [${weight.shape}].`,
+    );
+  expectShape("multiplyInput: dx", dx.tensor.shape, [rows, width], `dy is [${dy.shape}], weight is [${weight.shape}].`);
+  const operands = operandType("multiplyInput", dy, weight);
+  const inFours = areInFours([leftWidth, width], [dy, weight, dx.tensor], [weight]);
+  const { tile, constants } = chooseTile(dy.backend, "input", operands, rows, inFours);
+  run(
+    kernelOf(inputKernels[operands], tile),
+    { left: dy, right: weight, result: dx },
+    { leftWidth, width },
+    { constants },
+  );
+}
+
+/**
+ * dWeight (+)= dyᵀ · x, rows ascending inside chunks whose size depends on the shapes only, then chunks ascending. Where dy
+ * is wider than dWeight is high, its last columns are left out.
+ * @param dy       [T, O] f32 or f16
+ * @param x        [T, C], of the type of dy
+ * @param dWeight  [O, C]
+ * @throws ShapeError when the shapes do not go together
+ */
+export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): void {
+  const [outputs, width] = dWeight.tensor.shape;
+  const [rows, rightWidth] = dy.shape;
+  if (rightWidth < outputs)
+    throw new ShapeError(
+      `multiplyWeight: dy: expected [T, ${outputs}], got [${dy.shape}]. dWeight is [${outputs},${width}].`,
+    );
+  expectShape("multiplyWeight: x", x.shape, [rows, width], `dy is [${dy.shape}], dWeight is [${outputs},${width}].`);
+  const operands = operandType("multiplyWeight", dy, x);
+  const { chunks, chunkRows } = planChunks(rows, outputs, width);
+  inChunks(dWeight, [outputs, width], chunks, (result) => {
+    const inFours = areInFours([width, rightWidth], [x, dy, result.tensor], [result.tensor]);
+    const { tile, constants } = chooseTile(x.backend, "weight", operands, width, inFours);
+    const params = { width, rightWidth, chunkRows, chunks };
+    run(kernelOf(weightKernels[operands], tile), { left: x, right: dy, result }, params, { constants });
+  });
+}
+
+/**
+ * dBias (+)= Σ_t dy[t], in chunks as `multiplyWeight`.
+ * @param dy     [T, O] f32
+ * @param dBias  [O]
+ * @throws ShapeError when dBias is not [O]
+ */
+export function sumRows(dy: Tensor, dBias: GradientTarget): void {
+  const [rows, width] = dy.shape;
+  expectShape("sumRows: dBias", dBias.tensor.shape, [width], `dy is [${dy.shape}].`);
+  const { chunks, chunkRows } = planChunks(rows, width, 1);
+  inChunks(dBias, [width], chunks, (partial) => run(sumRowsKernel, { x: dy, partial }, { width, chunkRows, chunks }));
+}
+
+/** Lets `body` write sums of single chunks, [outputs, chunks · width], and sums those into the target; one chunk goes straight. */
+function inChunks(
+  target: GradientTarget,
+  [outputs, width = 1]: readonly number[],
+  chunks: number,
+  body: (partial: GradientTarget) => void,
+): void {
+  if (chunks === 1) {
+    body(target);
+    return;
+  }
+  const { backend, dtype } = target.tensor;
+  scope(() => {
+    const partial = empty(backend, [outputs, chunks * width], dtype, "partial sums");
+    body({ tensor: partial, add: false });
+    run(sumChunksKernel, { partial, result: target }, { width, chunks });
+  });
+}
+
+/** Workgroups that keep a machine busy, rows that make a workgroup worth its start, and elements in a row of partial sums. */
+const enoughWorkgroups = 128;
+const fewestChunkRows = 128;
+const widestPartialRow = 4096;
+
+/** How the rows of a sum into [outputs, width] are cut. Depends on nothing but the shapes: it is part of the result. */
+function planChunks(rows: number, outputs: number, width: number): { chunks: number; chunkRows: number } {
+  const tiles = Math.max(1, Math.ceil(outputs / 32) * Math.ceil(width / 32));
+  const most = Math.max(1, Math.min(Math.floor(enoughWorkgroups / tiles), Math.floor(widestPartialRow / width)));
+  const chunkRows = Math.max(fewestChunkRows, 8 * Math.ceil(rows / most / 8));
+  return { chunks: Math.max(1, Math.ceil(rows / chunkRows)), chunkRows };
+}
+
+/** How many chunks have rows in a cell. */
+function chunksTouched(start: number, count: number, chunkRows: number): number {
+  return Math.floor((start + Math.max(count, 1) - 1) / chunkRows) - Math.floor(start / chunkRows) + 1;
+}
+
+/** The type of both operands: f64 is the plain backend's, whose kernels are one for all types. */
+function operandType(what: string, left: Tensor, right: Tensor): OperandType {
+  if (left.dtype !== right.dtype)
+    throw new ShapeError(`${what}: expected operands of one type, got ${left.dtype} and ${right.dtype}.`);
+  return left.dtype === "f16" ? "f16" : "f32";
+}
+
+/** Whether rows of these widths are read in fours, and cells cut along `cut` begin at multiples of four. */
+function areInFours(widths: readonly number[], tensors: readonly Tensor[], cut: readonly Tensor[] = []): boolean {
+  return (
+    widths.every((width) => width % 4 === 0) &&
+    tensors.every(({ segments }) => segments.every(({ base }) => base % 4 === 0)) &&
+    cut.every(({ segments }) => segments.slice(0, -1).every(({ rows }) => rows % 4 === 0))
+  );
+}

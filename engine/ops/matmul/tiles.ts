@@ -1,0 +1,168 @@
+// The tiles that a matrix product can be cut into, and which one a product takes. All of them sum in the same order (one f32
+// accumulator, k ascending), so that the choice is one of speed alone and changes no bit of a result.
+//
+// Which tile is fast differs between adapters by factors: a GPU wants operands in workgroup memory, lavapipe wants few and
+// wide loads, SwiftShader fewer still. What each adapter takes by itself is written here; `preferTiles` puts a plan that was
+// measured on the machine in its place (ops/matmul/tune.ts).
+import type { Backend } from "../../backends/backend.ts";
+import type { Constants } from "../../kernel.ts";
+
+/** What provenance calls the order of every product's sums; a tile that summed otherwise would be of another. */
+export const sumOrder = "one f32 accumulator, k ascending";
+
+export const tileNames = ["register", "broadcast", "vector", "thin", "quad", "workgroup"] as const;
+export type TileName = (typeof tileNames)[number];
+export type Product = "forward" | "input" | "weight";
+export type OperandType = "f32" | "f16";
+
+/** A tile and the constants that make a form of it. */
+export interface TileForm {
+  readonly tile: TileName;
+  readonly constants: Readonly<Record<string, number>>;
+}
+
+export interface Tile {
+  /** What kernel names add. */
+  readonly name: string;
+  readonly file: string;
+  /** Operands and result are read and written in fours: everything begins and is cut at multiples of four. */
+  readonly inFours: boolean;
+  /** Types of operands that it reads. */
+  readonly operands: readonly OperandType[];
+  readonly constants: Constants;
+  readonly variants: readonly Constants[];
+  /** Extent of one workgroup's tile. */
+  readonly rows: (constants: Constants) => number;
+  readonly columns: (constants: Constants) => number;
+}
+
+export const tiles: Readonly<Record<TileName, Tile>> = {
+  register: {
+    name: "",
+    file: "register-tile",
+    inFours: false,
+    operands: ["f32", "f16"],
+    constants: { LANES: 64 },
+    variants: [],
+    rows: () => 32,
+    columns: () => 32,
+  },
+  /** Subgroups of 8. */
+  broadcast: {
+    name: "Broadcast",
+    file: "broadcast-tile",
+    inFours: false,
+    operands: ["f32", "f16"],
+    constants: { LANES: 8, ROWS: 4 },
+    variants: [{ ROWS: 1 }],
+    rows: ({ ROWS }) => 8 * Number(ROWS),
+    columns: () => 32,
+  },
+  /** Subgroups of 8. */
+  vector: {
+    name: "Vector",
+    file: "vector-tile",
+    inFours: true,
+    operands: ["f32", "f16"],
+    constants: { LANES: 8 },
+    variants: [],
+    rows: () => 32,
+    columns: () => 32,
+  },
+  /** Few rows; not for the weight's gradient, whose rows are a layer's inputs. */
+  thin: {
+    name: "Thin",
+    file: "thin-tile",
+    inFours: true,
+    operands: ["f32", "f16"],
+    constants: { LANES: 8, ROWS: 1 },
+    variants: [{ ROWS: 4 }, { LANES: 32 }, { LANES: 32, ROWS: 4 }],
+    rows: ({ ROWS }) => Number(ROWS),
+    columns: ({ LANES }) => 4 * Number(LANES),
+  },
+  /** Subgroups of 4. */
+  quad: {
+    name: "Quad",
+    file: "quad-tile",
+    inFours: false,
+    operands: ["f32"],
+    constants: { LANES: 4 },
+    variants: [],
+    rows: () => 16,
+    columns: () => 16,
+  },
+  workgroup: {
+    name: "Workgroup",
+    file: "workgroup-tile",
+    inFours: true,
+    operands: ["f32", "f16"],
+    constants: { LANES: 128 },
+    variants: [],
+    rows: () => 64,
+    columns: () => 64,
+  },
+};
+
+/** Row counts that share a tile: those up to 1, 4, 8, and all above. */
+export const rowClasses = [1, 4, 8, Number.POSITIVE_INFINITY] as const;
+
+/** What a plan decides for: a product with so many rows. Where an operand is not in fours, the adapter's own rule decides. */
+export function shapeClass(product: Product, operands: OperandType, rows: number): string {
+  const index = rowClasses.findIndex((most) => rows <= most);
+  return `${product} ${operands} ${["1 row", "2-4 rows", "5-8 rows", "9 rows or more"][index]}`;
+}
+
+/** A tile for each shape class that it names. */
+export type TilePlan = Readonly<Record<string, TileForm>>;
+
+const plans = new WeakMap<Backend, TilePlan>();
+
+/** Lets a backend's products take these tiles in place of its own. */
+export function preferTiles(backend: Backend, plan: TilePlan): void {
+  plans.set(backend, plan);
+}
+
+/** The plan of `preferTiles`; empty where the adapter's own rule decides. */
+export function preferredTiles(backend: Backend): TilePlan {
+  return plans.get(backend) ?? {};
+}
+
+/** @param rows  extent of the result along the tile's rows */
+export function chooseTile(
+  backend: Backend,
+  product: Product,
+  operands: OperandType,
+  rows: number,
+  inFours: boolean,
+): TileForm {
+  const preferred = plans.get(backend)?.[shapeClass(product, operands, rows)];
+  if (preferred !== undefined && (inFours || !tiles[preferred.tile].inFours)) return preferred;
+  return ownTile(backend.style, product, operands, rows, inFours);
+}
+
+function ownTile(
+  style: Backend["style"],
+  product: Product,
+  operands: OperandType,
+  rows: number,
+  inFours: boolean,
+): TileForm {
+  const isThin = inFours && product !== "weight" && rows <= 4;
+  const thin = (LANES: number): TileForm => ({ tile: "thin", constants: { LANES, ROWS: rows === 1 ? 1 : 4 } });
+  switch (style) {
+    case "lavapipe":
+      if (isThin) return thin(8);
+      if (inFours && rows > 8) return { tile: "vector", constants: {} };
+      return { tile: "broadcast", constants: { ROWS: rows <= 16 ? 1 : 4 } };
+    case "swiftshader":
+      if (isThin && rows === 1) return thin(8);
+      return { tile: operands === "f32" ? "quad" : "register", constants: {} };
+    case "gpu":
+      if (isThin) return thin(32);
+      return { tile: inFours ? "workgroup" : "register", constants: {} };
+    case "plain":
+      return { tile: "register", constants: {} };
+    default:
+      return style satisfies never;
+  }
+}

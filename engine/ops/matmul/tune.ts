@@ -1,0 +1,205 @@
+// Measures which tile of a matrix product is the fastest on this machine, once for each adapter and driver, and remembers it.
+//
+// All tiles sum in one order (matmul-tiles.ts), so what is chosen here changes no bit of any result: a plan that is lost,
+// damaged or measured on a busy machine costs time and nothing else. So nothing here fails a run: a file that cannot be
+// read is measured again, and one that cannot be written is done without.
+//
+// A tile is preferred to the adapter's own rule only where it is clearly faster: a rule is the same every day, a clock is not.
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { z } from "zod";
+import type { Backend } from "../../backends/backend.ts";
+import { readJson, writeAtomic } from "../../host/files.ts";
+import { cacheFolder } from "../../host/host-cache.ts";
+import { scopeAsync } from "../../scope.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import { multiplyForward, multiplyInput, multiplyWeight, panelShape } from "./matmul.ts";
+import {
+  chooseTile,
+  type Product,
+  preferredTiles,
+  preferTiles,
+  rowClasses,
+  shapeClass,
+  type TileForm,
+  type TilePlan,
+  tileNames,
+} from "./tiles.ts";
+
+/** Inputs and outputs of the layer that is measured: long enough sums, and a weight that no cache near a core holds. */
+const [inputs, outputs] = [512, 1024];
+/** Rows that stand for their class. */
+const manyRows = 64;
+/** A tile must take at most this share of the own rule's time. */
+const clearlyFaster = 0.9;
+/** One measurement takes this long at least, and the best of so many counts. */
+const measurementMs = 2;
+const measurements = 3;
+
+/** A plan in a file: the tuner's own, and a run's provenance. */
+export const tilePlanSchema = z.record(
+  z.string(),
+  z.object({ tile: z.enum(tileNames), constants: z.record(z.string(), z.number().int().positive()) }),
+);
+const planSchema = z.object({ schemaVersion: z.literal(1), adapter: z.string(), tiles: tilePlanSchema });
+
+interface ShapeCase {
+  readonly product: Product;
+  readonly rows: number;
+  readonly candidates: readonly TileForm[];
+}
+
+/** What is worth a try: tiles that no adapter of this style ever ran fast are left out, since compiling one takes a while. */
+function casesOf(style: Backend["style"]): readonly ShapeCase[] {
+  const thin = (LANES: number, ROWS: number): TileForm => ({ tile: "thin", constants: { LANES, ROWS } });
+  const plain = (tile: "register" | "vector" | "quad" | "workgroup"): TileForm => ({ tile, constants: {} });
+  const broadcast = (ROWS: number): TileForm => ({ tile: "broadcast", constants: { ROWS } });
+  const forms: Record<Backend["style"], readonly (readonly TileForm[])[]> = {
+    plain: [[], [], [], []],
+    lavapipe: [
+      [thin(8, 1), broadcast(1)],
+      [thin(8, 4), broadcast(1)],
+      [broadcast(1), plain("vector")],
+      [plain("vector"), broadcast(4)],
+    ],
+    swiftshader: [[thin(8, 1), plain("quad")], [plain("quad"), thin(8, 4)], [plain("quad")], [plain("quad")]],
+    gpu: [
+      [thin(32, 1), thin(8, 1), plain("register")],
+      [thin(32, 4), thin(8, 4), plain("register")],
+      [plain("workgroup"), thin(32, 4), plain("register")],
+      [plain("workgroup"), plain("register")],
+    ],
+  };
+  return (["forward", "input", "weight"] as const).flatMap((product) =>
+    rowClasses.flatMap((most, i) => {
+      // The tile's rows are a layer's inputs there, of which there are never few.
+      if (product === "weight" && most !== Number.POSITIVE_INFINITY) return [];
+      const candidates = forms[style][i];
+      return candidates.length < 2 ? [] : [{ product, rows: Math.min(most, manyRows), candidates }];
+    }),
+  );
+}
+
+/**
+ * Lets the backend take the fastest tiles: those of the cache's file for this adapter and driver, measured where there is no
+ * sound one.
+ * @returns the plan, empty where the adapter's own rule is best throughout
+ */
+export async function tuneTiles(backend: Backend): Promise<TilePlan> {
+  const path = planPath(backend);
+  const plan = readPlan(path, backend) ?? (await measurePlan(backend));
+  preferTiles(backend, plan);
+  if (path !== null)
+    try {
+      writeAtomic(
+        path,
+        `${JSON.stringify({ schemaVersion: 1, adapter: backend.description, tiles: plan }, null, 2)}\n`,
+      );
+    } catch {
+      // Measured again the next time.
+    }
+  return plan;
+}
+
+/** Where the plan of this adapter and driver is kept; null where there is no place for it. */
+function planPath({ description, style }: Backend): string | null {
+  const name = createHash("sha256").update(`${style} ${description}`).digest("hex").slice(0, 16);
+  try {
+    return join(cacheFolder("tiles"), `${name}.json`);
+  } catch {
+    return null;
+  }
+}
+
+/** The plan in a file; null where it is missing, damaged, or of another adapter, or names what this version does not try. */
+function readPlan(path: string | null, backend: Backend): TilePlan | null {
+  if (path === null) return null;
+  try {
+    const { adapter, tiles } = readJson(path, planSchema);
+    const isKnown = ([key, form]: [string, TileForm]): boolean =>
+      casesOf(backend.style).some(
+        ({ product, rows, candidates }) =>
+          shapeClass(product, "f32", rows) === key && candidates.some((candidate) => isSame(candidate, form)),
+      );
+    return adapter === backend.description && Object.entries(tiles).every(isKnown) ? tiles : null;
+  } catch {
+    return null;
+  }
+}
+
+function isSame(a: TileForm, b: TileForm): boolean {
+  const entries = Object.entries(a.constants);
+  return (
+    a.tile === b.tile &&
+    entries.length === Object.keys(b.constants).length &&
+    entries.every(([name, value]) => b.constants[name] === value)
+  );
+}
+
+/** Times every candidate of every shape class. Leaves the backend's own plan as it was. */
+export async function measurePlan(backend: Backend): Promise<TilePlan> {
+  const before = preferredTiles(backend);
+  const plan: Record<string, TileForm> = {};
+  try {
+    for (const { product, rows, candidates } of casesOf(backend.style)) {
+      preferTiles(backend, {});
+      const own = chooseTile(backend, product, "f32", rows, true);
+      const key = shapeClass(product, "f32", rows);
+      const times = new Map<TileForm, number>();
+      for (const form of candidates) {
+        preferTiles(backend, { [key]: form });
+        times.set(form, await timeOf(backend, product, rows));
+      }
+      const [fastest, time] = [...times].reduce((best, one) => (one[1] < best[1] ? one : best));
+      const ownTime = [...times].find(([form]) => isSame(form, own))?.[1] ?? Number.POSITIVE_INFINITY;
+      if (time < clearlyFaster * ownTime && !isSame(fastest, own)) plan[key] = fastest;
+    }
+  } finally {
+    preferTiles(backend, before);
+  }
+  return plan;
+}
+
+/** Milliseconds of one product. */
+async function timeOf(backend: Backend, product: Product, rows: number): Promise<number> {
+  return scopeAsync(async () => {
+    const work = workOf(backend, product, rows);
+    const timed = async (count: number): Promise<number> => {
+      const start = performance.now();
+      for (let i = 0; i < count; i++) work();
+      await backend.idle();
+      return (performance.now() - start) / count;
+    };
+    await timed(1); // compiles
+    const count = Math.max(1, Math.ceil(measurementMs / (await timed(1))));
+    let best = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < measurements; i++) best = Math.min(best, await timed(count));
+    return best;
+  });
+}
+
+/** What operands hold does not matter, but NaN and subnormal numbers are slow on some processors: all are 1. */
+function workOf(backend: Backend, product: Product, rows: number): () => void {
+  const ones = (shape: readonly number[]): Tensor => {
+    const tensor = empty(backend, shape);
+    tensor.write(new Float32Array(tensor.size).fill(1));
+    return tensor;
+  };
+  const of = (shape: readonly number[]) => ({ tensor: empty(backend, shape), add: false });
+  switch (product) {
+    case "forward": {
+      const [x, panels, y] = [ones([rows, inputs]), ones(panelShape(outputs, inputs)), empty(backend, [rows, outputs])];
+      return () => multiplyForward(x, panels, null, y);
+    }
+    case "input": {
+      const [dy, weight, dx] = [ones([rows, outputs]), ones([outputs, inputs]), of([rows, inputs])];
+      return () => multiplyInput(dy, weight, dx);
+    }
+    case "weight": {
+      const [dy, x, dWeight] = [ones([rows, outputs]), ones([rows, inputs]), of([outputs, inputs])];
+      return () => multiplyWeight(dy, x, dWeight);
+    }
+    default:
+      return product satisfies never;
+  }
+}

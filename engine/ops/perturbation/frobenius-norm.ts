@@ -1,0 +1,85 @@
+// Frobenius norms. A kernel sums squares in pieces of 4,096 elements, the host adds the pieces in float64: sixteen terms in
+// each of an invocation's four sums, two levels to join these and six for the invocations, all positive, so the sum errs by
+// at most 24 · 2⁻²⁴ of itself and the norm by half of that. A direction's norm is taken without ever storing the direction.
+//
+// Squares are f32: an element above 1e19 makes the norm infinite, those below 1e-19 count as 0.
+import { defineKernel } from "../../kernel.ts";
+import type { WordPair } from "../../random.ts";
+import { run } from "../../run.ts";
+import { scopeAsync } from "../../scope.ts";
+import { empty, readTensors, type Tensor } from "../../tensor.ts";
+import * as cpu from "./frobenius-norm.cpu.ts";
+import { directionFunctions, streamOf, streamParams } from "./normals.ts";
+
+const pieceElements = 4096;
+const constants = { LANES: 64, PIECE: pieceElements };
+const piecesOf = (count: number): number => Math.ceil(count / pieceElements);
+
+const tensorSquaresKernel = defineKernel({
+  name: "tensorSquares",
+  bindings: { x: { access: "read" }, partial: { access: "write" } },
+  params: { count: "u32" },
+  cpu: cpu.tensorSquares,
+  wgsl: new URL("./frobenius-norm.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "tree-sum"],
+  constants,
+  workgroups: ({ count }) => [piecesOf(count)],
+});
+
+export const directionSquaresKernel = defineKernel({
+  name: "directionSquares",
+  bindings: { partial: { access: "write" } },
+  /** The first quad of elements in 64 bits, a multiple of 2²⁸, and how many elements from there on. */
+  params: { quadLow: "u32", quadHigh: "u32", count: "u32", ...streamParams },
+  cpu: cpu.directionSquares,
+  wgsl: new URL("./frobenius-norm-direction.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "tree-sum", ...directionFunctions],
+  constants,
+  workgroups: ({ count }) => [piecesOf(count)],
+});
+
+/** Elements of a direction in one dispatch. */
+const mostElements = 2 ** 30;
+
+async function rootOfSum(partials: readonly Tensor[]): Promise<number> {
+  let sum = 0;
+  for (const partial of await readTensors(partials)) for (let i = 0; i < partial.length; i++) sum += partial[i];
+  return Math.sqrt(sum);
+}
+
+/**
+ * ‖x‖ = √Σ x², over all elements; within 7.2e-7 of itself, the same bits on one adapter and driver.
+ * @param x  [...] f32
+ */
+export function norm(x: Tensor): Promise<number> {
+  return scopeAsync(() => {
+    let first = 0;
+    const partials = x.segments.map(({ rows }) => {
+      const part = x.sliceRows(first, rows);
+      first += rows;
+      const partial = empty(x.backend, [piecesOf(part.size)], x.dtype, "norm.partial");
+      run(tensorSquaresKernel, { x: part, partial }, { count: part.size });
+      return partial;
+    });
+    return rootOfSum(partials);
+  });
+}
+
+/**
+ * ‖g‖ of a direction's Gaussian (`writeNormals`), for a tensor of as many elements as `like` has. It sums the very numbers
+ * that the device draws when it perturbs.
+ * @param like  gives size, backend and dtype; its content is not read
+ */
+export function normOfDirection(like: Tensor, key: WordPair, nameWords: WordPair): Promise<number> {
+  return scopeAsync(() => {
+    const partials: Tensor[] = [];
+    for (let first = 0; first < like.size; first += mostElements) {
+      const count = Math.min(mostElements, like.size - first);
+      const partial = empty(like.backend, [piecesOf(count)], like.dtype, "norm.partial");
+      const quad = { quadLow: (first / 4) % 2 ** 32, quadHigh: Math.floor(first / 2 ** 34) };
+      run(directionSquaresKernel, { partial }, { ...quad, count, ...streamOf(key, nameWords) });
+      partials.push(partial);
+    }
+    return rootOfSum(partials);
+  });
+}

@@ -1,0 +1,69 @@
+import type { NumberArray } from "../../dtype.ts";
+import { directionNormals } from "../../random.ts";
+
+interface Coefficients {
+  a: number;
+  b: number;
+}
+
+interface Noise extends Coefficients {
+  rowSize: number;
+  deltaKey0: number;
+  deltaKey1: number;
+  etaKey0: number;
+  etaKey1: number;
+  name0: number;
+  name1: number;
+}
+
+/** (w + a·δ) + b·η; where a coefficient is 0, its step is left out. */
+function perturbed(w: number, delta: number, eta: number, { a, b }: Coefficients): number {
+  const first = a === 0 ? w : w + a * delta;
+  return b === 0 ? first : first + b * eta;
+}
+
+/** Normals of both directions for rows start … end − 1. */
+function directionsOf(start: number, end: number, noise: Noise): { delta: Float64Array; eta: Float64Array } {
+  const { rowSize, deltaKey0, deltaKey1, etaKey0, etaKey1, name0, name1 } = noise;
+  const draw = (key0: number, key1: number): Float64Array =>
+    directionNormals([key0, key1], [name0, name1], (end - start) * rowSize, start * rowSize);
+  return { delta: draw(deltaKey0, deltaKey1), eta: draw(etaKey0, etaKey1) };
+}
+
+export function perturbRows(
+  { weight, slot }: { weight: NumberArray; slot: NumberArray },
+  params: Noise & { rows: number; rowsStart: number },
+): void {
+  const { rows, rowsStart, rowSize } = params;
+  const { delta, eta } = directionsOf(rowsStart, rowsStart + rows, params);
+  for (let i = 0; i < rows * rowSize; i++) slot[i] = perturbed(weight[i], delta[i], eta[i], params);
+}
+
+export function perturbPanels(
+  { weight, slot }: { weight: NumberArray; slot: NumberArray },
+  params: Noise & { rows: number; rowsStart: number; rowsTotal: number; panels: number; panelsStart: number },
+): void {
+  const { rows, rowsStart, rowsTotal, panels, panelsStart, rowSize } = params;
+  const place = (row: number, column: number): number =>
+    ((Math.floor(row / 8) - panelsStart) * rowSize + column) * 8 + (row % 8);
+  const start = Math.max(rowsStart, panelsStart * 8);
+  const end = Math.min(rowsStart + rows, (panelsStart + panels) * 8);
+  if (end <= start) return;
+  const { delta, eta } = directionsOf(start, end, params);
+  for (let row = start; row < end; row++)
+    for (let column = 0; column < rowSize; column++) {
+      const i = (row - start) * rowSize + column;
+      const w = weight[(row - rowsStart) * rowSize + column];
+      slot[place(row, column)] = perturbed(w, delta[i], eta[i], params);
+    }
+  if (end === rowsTotal)
+    for (let row = end; row < Math.ceil(end / 8) * 8; row++)
+      for (let column = 0; column < rowSize; column++) slot[place(row, column)] = 0;
+}
+
+export function addDirections(
+  { weight, delta, eta, slot }: { weight: NumberArray; delta: NumberArray; eta: NumberArray; slot: NumberArray },
+  params: Coefficients & { rows: number; rowSize: number },
+): void {
+  for (let i = 0; i < params.rows * params.rowSize; i++) slot[i] = perturbed(weight[i], delta[i], eta[i], params);
+}

@@ -1,0 +1,137 @@
+// Perturbed weights: W(α, β) = W + α·s_δ·g_δ + β·s_η·g_η, in f32 from the stored W, left to right, with the Gaussians drawn
+// again from their counters in the kernel. It writes into a slot, in the layouts that the forward pass reads; W stays.
+//
+// Kernels take a = α·s_δ and b = β·s_η. A coefficient of 0 leaves the weight as it is and draws nothing, so the centre of
+// a grid is the checkpoint bit for bit, −0 included.
+import { ShapeError } from "../../errors.ts";
+import { defineKernel } from "../../kernel.ts";
+import { expectShape } from "../../op.ts";
+import type { WeightTensors } from "../../parameters.ts";
+import type { WordPair } from "../../random.ts";
+import { run } from "../../run.ts";
+import type { Tensor } from "../../tensor.ts";
+import { packPanels, panelShape } from "../matmul/matmul.ts";
+import { directionFunctions, quadsTouched } from "./normals.ts";
+import * as cpu from "./perturb.cpu.ts";
+
+const noiseParams = {
+  rowSize: "u32",
+  deltaKey0: "u32",
+  deltaKey1: "u32",
+  etaKey0: "u32",
+  etaKey1: "u32",
+  name0: "u32",
+  name1: "u32",
+  a: "f32",
+  b: "f32",
+} as const;
+
+const perturbRowsKernel = defineKernel({
+  name: "perturbRows",
+  axes: { rows: "map" },
+  bindings: { weight: { access: "read", axis: "rows" }, slot: { access: "write", axis: "rows" } },
+  params: noiseParams,
+  cpu: cpu.perturbRows,
+  wgsl: new URL("./perturb-rows.wgsl", import.meta.url),
+  uses: ["flat-workgroup", ...directionFunctions, "perturbed"],
+  workgroups: ({ rowsStart, rows, rowSize }) => [Math.ceil(quadsTouched(rowsStart, rows, rowSize) / 64)],
+});
+
+const perturbPanelsKernel = defineKernel({
+  name: "perturbPanels",
+  axes: { rows: "map", panels: "map" },
+  bindings: { weight: { access: "read", axis: "rows" }, slot: { access: "write", axis: "panels" } },
+  params: noiseParams,
+  cpu: cpu.perturbPanels,
+  wgsl: new URL("./perturb-panels.wgsl", import.meta.url),
+  uses: [...directionFunctions, "perturbed"],
+  /** Panels on the grid's second axis; further ones go along its third. */
+  constants: { PANELS: 8192 },
+  workgroups: ({ rowsStart, rows, panelsStart, panels, rowSize }, { PANELS }) => {
+    // Rows and panels are cut at places of their own; a cell does what the two have in common.
+    const start = Math.max(panelsStart, Math.floor(rowsStart / 8));
+    const end = Math.min(panelsStart + panels, Math.ceil((rowsStart + rows) / 8));
+    const shared = Math.max(0, end - start);
+    const most = Number(PANELS);
+    return [Math.ceil((2 * rowSize) / 64), Math.min(shared, most), Math.ceil(shared / most)];
+  },
+});
+
+const addDirectionsKernel = defineKernel({
+  name: "addDirections",
+  axes: { rows: "map" },
+  bindings: {
+    weight: { access: "read", axis: "rows" },
+    delta: { access: "read", axis: "rows" },
+    eta: { access: "read", axis: "rows" },
+    slot: { access: "write", axis: "rows" },
+  },
+  params: { rowSize: "u32", a: "f32", b: "f32" },
+  cpu: cpu.addDirections,
+  wgsl: new URL("./perturb-add.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "perturbed"],
+  workgroups: ({ rows, rowSize }) => [Math.ceil((rows * rowSize) / 64)],
+});
+
+export interface Perturbation {
+  readonly deltaKey: WordPair;
+  readonly etaKey: WordPair;
+  readonly nameWords: WordPair;
+  /** α·s_δ and β·s_η, the coefficients of the plain Gaussians. */
+  readonly a: number;
+  readonly b: number;
+}
+
+/**
+ * Writes (W + a·g_δ) + b·g_η into a slot, each step rounded once. Rows and panels get the same bits.
+ * @param weight  [O, …] f32
+ * @param slot    `rows` of W's shape, or `panels` [⌈O/8⌉, C, 8] with zeros past the last row, or both
+ * @throws ShapeError when the slot's shapes do not fit
+ */
+export function perturbIntoSlot(weight: Tensor, slot: WeightTensors, perturbation: Perturbation): void {
+  const { rows, panels } = slot;
+  const { deltaKey, etaKey, nameWords, a, b } = perturbation;
+  const params = {
+    rowSize: weight.rowSize,
+    deltaKey0: deltaKey[0],
+    deltaKey1: deltaKey[1],
+    etaKey0: etaKey[0],
+    etaKey1: etaKey[1],
+    name0: nameWords[0],
+    name1: nameWords[1],
+    a,
+    b,
+  };
+  if (panels !== null) expectPanels(weight, panels);
+  if (rows !== null) {
+    expectShape("perturbIntoSlot: rows", rows.shape, weight.shape, "A slot holds a copy of the weight.");
+    run(perturbRowsKernel, { weight, slot: rows }, params);
+    // A copy costs less than to draw every number twice.
+    if (panels !== null) packPanels(rows, panels);
+  } else if (panels !== null) run(perturbPanelsKernel, { weight, slot: panels }, params);
+}
+
+function expectPanels({ shape }: Tensor, panels: Tensor): void {
+  const why = `The weight is [${shape}], and a panel holds eight of its rows.`;
+  if (shape.length !== 2) throw new ShapeError(`perturbIntoSlot: panels: expected none, got [${panels.shape}]. ${why}`);
+  expectShape("perturbIntoSlot: panels", panels.shape, panelShape(shape[0], shape[1]), why);
+}
+
+/**
+ * The same with directions that are given as tensors (from a file, a gradient, a difference of checkpoints):
+ * slot = (W + a·delta) + b·eta, with the same rounding.
+ * @param weight, delta, eta, slot  f32 tensors of one shape
+ * @throws ShapeError when the shapes differ
+ */
+export function perturbFromDirections(
+  weight: Tensor,
+  delta: Tensor,
+  eta: Tensor,
+  slot: Tensor,
+  a: number,
+  b: number,
+): void {
+  for (const [name, tensor] of Object.entries({ delta, eta, slot }))
+    expectShape(`perturbFromDirections: ${name}`, tensor.shape, weight.shape, "Directions have the weight's shape.");
+  run(addDirectionsKernel, { weight, delta, eta, slot }, { rowSize: weight.rowSize, a, b });
+}

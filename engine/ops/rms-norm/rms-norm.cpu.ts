@@ -1,0 +1,47 @@
+import type { NumberArray } from "../../dtype.ts";
+
+interface Extent {
+  rows: number;
+  width: number;
+}
+
+export function rmsNorm(
+  { x, weight, y, inverseRms }: { x: NumberArray; weight: NumberArray; y: NumberArray; inverseRms: NumberArray },
+  { rows, width, eps }: Extent & { eps: number },
+): void {
+  for (let row = 0; row < rows; row++) {
+    let squares = 0;
+    for (let c = 0; c < width; c++) squares += x[row * width + c] ** 2;
+    const r = 1 / Math.sqrt(squares / width + eps);
+    inverseRms[row] = r;
+    for (let c = 0; c < width; c++) y[row * width + c] = x[row * width + c] * r * weight[c];
+  }
+}
+
+export function rmsNormBackward(
+  {
+    dy,
+    x,
+    weight,
+    inverseRms,
+    dx,
+  }: { dy: NumberArray; x: NumberArray; weight: NumberArray; inverseRms: NumberArray; dx: NumberArray },
+  { rows, width, addToDx }: Extent & { addToDx: number },
+): void {
+  for (let row = 0; row < rows; row++) {
+    const r = inverseRms[row];
+    let dot = 0;
+    for (let c = 0; c < width; c++) dot += dy[row * width + c] * weight[c] * x[row * width + c];
+    for (let c = 0; c < width; c++) {
+      const i = row * width + c;
+      dx[i] = (addToDx ? dx[i] : 0) + r * (dy[i] * weight[c] - (x[i] * r * r * dot) / width);
+    }
+  }
+}
+
+export function rmsNormWeightTerms(
+  { dy, x, inverseRms, terms }: { dy: NumberArray; x: NumberArray; inverseRms: NumberArray; terms: NumberArray },
+  { rows, width }: Extent,
+): void {
+  for (let i = 0; i < rows * width; i++) terms[i] = dy[i] * x[i] * inverseRms[Math.floor(i / width)];
+}

@@ -1,0 +1,167 @@
+// Root-mean-square normalisation.
+//
+// The sum over a row has one of two orders, fixed for an adapter: on software drivers one invocation takes a whole row,
+// columns ascending (there lanes of one row would only wait for one another), four at a time where rows are whole fours; elsewhere a workgroup takes a row, each of
+// LANES invocations every LANES-th column, then a tree.
+import { shouldRecord } from "../../autograd.ts";
+import { defineKernel } from "../../kernel.ts";
+import { defineOp, expectRank, expectShape } from "../../op.ts";
+import { type BatchRows, forEachGroup, type Parameter } from "../../parameters.ts";
+import { type Run, run } from "../../run.ts";
+import { scope } from "../../scope.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
+import { sumRows } from "../matmul/matmul.ts";
+import * as cpu from "./rms-norm.cpu.ts";
+
+/** Rows of a workgroup where an invocation takes a row. */
+const rowsPerWorkgroup = 64;
+
+/** A kernel that goes along rows number by number, and one that takes four at a time, to the same bits. */
+function inEitherWidth<K>(define: (ending: "" | "Fours", inOrder: string) => K): { ones: K; fours: K } {
+  return { ones: define("", "in-order"), fours: define("Fours", "in-order-fours") };
+}
+
+const forward = {
+  axes: { rows: "map" },
+  bindings: {
+    x: { access: "read", axis: "rows" },
+    weight: { access: "read" },
+    y: { access: "write", axis: "rows" },
+    inverseRms: { access: "write", axis: "rows" },
+  },
+  params: { width: "u32", eps: "f32" },
+  cpu: cpu.rmsNorm,
+} as const;
+const forwardByRow = inEitherWidth((ending, inOrder) =>
+  defineKernel({
+    ...forward,
+    name: `rmsNorm${ending}`,
+    wgsl: new URL("./rms-norm.wgsl", import.meta.url),
+    uses: ["flat-workgroup", inOrder],
+    workgroups: ({ rows }) => [Math.ceil(rows / rowsPerWorkgroup)],
+  }),
+);
+const forwardByTree = defineKernel({
+  ...forward,
+  name: "rmsNormTree",
+  wgsl: new URL("./rms-norm-tree.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "tree-sum"],
+  constants: { LANES: 64 },
+  workgroups: ({ rows }) => [rows],
+});
+
+const backwardX = {
+  axes: { rows: "map" },
+  bindings: {
+    dy: { access: "read", axis: "rows" },
+    x: { access: "read", axis: "rows" },
+    weight: { access: "read" },
+    inverseRms: { access: "read", axis: "rows" },
+    dx: { access: "gradient", axis: "rows" },
+  },
+  params: { width: "u32" },
+  cpu: cpu.rmsNormBackward,
+} as const;
+const backwardByRow = inEitherWidth((ending, inOrder) =>
+  defineKernel({
+    ...backwardX,
+    name: `rmsNormBackward${ending}`,
+    wgsl: new URL("./rms-norm-backward.wgsl", import.meta.url),
+    uses: ["flat-workgroup", inOrder],
+    workgroups: ({ rows }) => [Math.ceil(rows / rowsPerWorkgroup)],
+  }),
+);
+const backwardByTree = defineKernel({
+  ...backwardX,
+  name: "rmsNormBackwardTree",
+  wgsl: new URL("./rms-norm-backward-tree.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "tree-sum"],
+  constants: { LANES: 64 },
+  workgroups: ({ rows }) => [rows],
+});
+
+/** dy · x · inverseRms, whose column sums are the weight's gradient. */
+const weightTermsKernel = defineKernel({
+  name: "rmsNormWeightTerms",
+  axes: { rows: "map" },
+  bindings: {
+    dy: { access: "read", axis: "rows" },
+    x: { access: "read", axis: "rows" },
+    inverseRms: { access: "read", axis: "rows" },
+    terms: { access: "write", axis: "rows" },
+  },
+  params: { width: "u32" },
+  cpu: cpu.rmsNormWeightTerms,
+  wgsl: new URL("./rms-norm-weight-terms.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  constants: elementConstants,
+  variants: elementVariants,
+  form: (p, style) => elementForm(style, p.width, p.dyBase, p.xBase, p.termsBase),
+  workgroups: ({ rows, width }, constants) => elementWorkgroups(rows * width, constants),
+});
+
+/** The kernel for an adapter and for where the rows of these tensors lie. */
+function choose<K>(byRow: { ones: K; fours: K }, byTree: K, x: Tensor, ...others: readonly Tensor[]): K {
+  const { style } = x.backend;
+  if (style !== "lavapipe" && style !== "swiftshader") return byTree;
+  const bases = [x, ...others].flatMap(({ segments }) => segments.map(({ base }) => base));
+  return [x.rowSize, ...bases].every((place) => place % 4 === 0) ? byRow.fours : byRow.ones;
+}
+
+function normalise(runKernel: Run, x: Tensor, weight: Tensor, y: Tensor, inverseRms: Tensor, eps: number): void {
+  const kernel = choose(forwardByRow, forwardByTree, x, weight, y);
+  runKernel(kernel, { x, weight, y, inverseRms }, { width: x.rowSize, eps });
+}
+
+/** The op below `rmsNorm`, for plain weights. */
+export const rmsNormOp = defineOp<"x" | "weight", "y", "inverseRms", { eps: number }>({
+  name: "rmsNorm",
+  shapes: ({ x, weight }) => {
+    expectRank("rmsNorm: x", x, "T, C");
+    expectShape("rmsNorm: weight", weight, x.slice(-1), "It scales the last axis of x.");
+    return { y: x, inverseRms: [x[0]] };
+  },
+  forward: (runKernel, { x, weight }, { y, inverseRms }, { eps }) =>
+    normalise(runKernel, x, weight, y, inverseRms, eps),
+  // dx = r · (dy·w − x · r² · mean(dy·w·x)),  dw = Σ_rows dy · x · r,  with r = inverseRms
+  vjp: (runKernel, { x, weight, inverseRms }, { y: dy }, d) => {
+    const width = x.rowSize;
+    if (d.x) {
+      const kernel = choose(backwardByRow, backwardByTree, x, dy, weight, d.x.tensor);
+      runKernel(kernel, { dy, x, weight, inverseRms, dx: d.x }, { width });
+    }
+    const target = d.weight;
+    if (target === undefined) return;
+    scope(() => {
+      const terms = empty(x.backend, x.shape, x.dtype, "rmsNorm.terms");
+      runKernel(weightTermsKernel, { dy, x, inverseRms, terms }, { width });
+      sumRows(terms, target);
+    });
+  },
+});
+
+/**
+ * Root-mean-square normalisation over the last axis: y = x · weight / sqrt(mean(x²) + eps).
+ * @param x       [T, C] f32
+ * @param weight  [C]; perturbed weights (slots) are forward only
+ * @param rows    which grid point each row belongs to; null with plain weights
+ * @returns       [T, C]
+ * @throws ShapeError when weight is not [C]
+ * Source: Zhang & Sennrich 2019, eq. 4. Qwen2.5 sets eps = 1e-6.
+ */
+export function rmsNorm(x: Tensor, weight: Parameter, eps: number, rows: BatchRows): Tensor {
+  if (weight.kind === "tensor") return rmsNormOp({ x, weight: weight.tensor }, { eps }).y;
+  if (shouldRecord([x])) throw new Error("rmsNorm: perturbed weights have no gradient: run it under noGradient");
+  expectShape("rmsNorm: weight", weight.shape, x.shape.slice(-1), "It scales the last axis of x.");
+  const y = empty(x.backend, x.shape, x.dtype, "rmsNorm.y");
+  scope(() => {
+    const inverseRms = empty(x.backend, [x.rows], x.dtype, "rmsNorm.inverseRms");
+    forEachGroup("rmsNorm", weight, rows, x.rows, (own, start, count) => {
+      if (own.rows === null) throw new Error("rmsNorm: the slot lacks the weight in Hugging Face's layout");
+      const cut = (t: Tensor): Tensor => t.sliceRows(start, count);
+      normalise(run, cut(x), own.rows, cut(y), cut(inverseRms), eps);
+    });
+  });
+  return y;
+}

@@ -1,0 +1,122 @@
+// Gumbel-max sampling: id = argmax_v z_v / τ − ln E(word of v), which draws v with probability softmax(z / τ). The words are
+// Philox of a counter of the token's own, so a draw does not depend on the batch, and two policies that see the same counter
+// are coupled: they say the same where they agree.
+//
+// The maximum is found over vocabulary chunks with the best so far kept for each row, so that [R, V] need not exist.
+import { ShapeError } from "../../errors.ts";
+import { defineKernel } from "../../kernel.ts";
+import { expectShape } from "../../op.ts";
+import { run } from "../../run.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import { laneConstants, laneVariants } from "../head/logits.ts";
+import * as cpu from "./sampling.cpu.ts";
+
+/** The id of a row of which no token can be drawn: a logit is NaN or +∞, or all are −∞. */
+export const noSample = 0xffffffff;
+
+const samplingKernel = defineKernel({
+  name: "sample",
+  axes: { rows: "map" },
+  bindings: {
+    logits: { access: "read", axis: "rows" },
+    counters: { access: "read", axis: "rows" },
+    words: { access: "read", axis: "rows" },
+    score: { access: "update", axis: "rows" },
+    picked: { access: "update", axis: "rows" },
+    id: { access: "update", axis: "rows" },
+  },
+  params: {
+    /** The chunk holds ids columnStart …, in rows of `stride`. */
+    stride: "u32",
+    columns: "u32",
+    columnStart: "u32",
+    isFirst: "u32",
+    temperature: "f32",
+    key0: "u32",
+    key1: "u32",
+    hasWords: "u32",
+    wordsStride: "u32",
+    /** What `picked` has for a row without a sample. */
+    absent: "f32",
+  },
+  cpu: cpu.sample,
+  wgsl: new URL("./sampling.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "philox", "random-values"],
+  constants: { LANES: 64 },
+  variants: laneVariants,
+  workgroups: ({ rows }) => [rows],
+});
+
+/** The best of each row so far. */
+export interface Samples {
+  /** [R], its score: z / τ with the noise. */
+  readonly score: Tensor;
+  /** [R], its z / τ (z itself when greedy); NaN where the row has no sample. */
+  readonly picked: Tensor;
+  /** [R] u32, `noSample` where the row has none. */
+  readonly id: Tensor;
+}
+
+export interface SamplingSettings {
+  /** Philox key of the noise. */
+  readonly key: readonly [number, number];
+  /** τ; 0 is greedy: no noise, ties to the lowest id. */
+  readonly temperature: number;
+  /** [R, ≥ V] u32: the word of every id, given instead of drawn. For known answers. */
+  readonly words?: Tensor;
+}
+
+/** @param logits  any tensor with R rows of the logits' dtype and backend */
+export function emptySamples(logits: Tensor): Samples {
+  const { backend, rows, dtype } = logits;
+  return {
+    score: empty(backend, [rows], dtype, "sampling.score"),
+    picked: empty(backend, [rows], dtype, "sampling.picked"),
+    id: empty(backend, [rows], "u32", "sampling.id"),
+  };
+}
+
+/**
+ * Takes a chunk of logits into account; chunks come in order of their columns, the one at column 0 first.
+ * @param logits    [R, ≥ columns.count] f32, of ids columns.start …; what is beyond the columns does not count
+ * @param columns   start: a multiple of 4, since four ids share a counter
+ * @param counters  [R, 4] u32: {position | turn << 24, rollout, word of the prompt, 0}
+ * @param samples   from `emptySamples`, changed
+ * @throws ShapeError when shapes do not go together, or a chunk begins inside a four
+ */
+export function sampleChunk(
+  logits: Tensor,
+  columns: { readonly start: number; readonly count: number },
+  counters: Tensor,
+  samples: Samples,
+  { key, temperature, words }: SamplingSettings,
+): void {
+  expectShape(
+    "sampleChunk: counters",
+    counters.shape,
+    [logits.rows, 4],
+    "Each row of logits has a counter of its own.",
+  );
+  if (columns.start % 4 !== 0 || columns.count > logits.rowSize)
+    throw new ShapeError(
+      `sampleChunk: columns: expected a start that is a multiple of 4 and at most ${logits.rowSize} of them, got ` +
+        `${columns.count} from ${columns.start}. Four ids share a counter.`,
+    );
+  run(
+    samplingKernel,
+    { logits, counters, words: words ?? counters, ...samples },
+    {
+      stride: logits.rowSize,
+      columns: columns.count,
+      columnStart: columns.start,
+      isFirst: columns.start === 0 ? 1 : 0,
+      temperature,
+      key0: key[0],
+      key1: key[1],
+      hasWords: words === undefined ? 0 : 1,
+      wordsStride: words?.rowSize ?? 0,
+      absent: Number.NaN,
+    },
+    { constants: laneConstants(logits.backend) },
+  );
+}

@@ -1,0 +1,26 @@
+import type { NumberArray } from "../../dtype.ts";
+
+interface Extent {
+  rows: number;
+  rowSize: number;
+}
+
+const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+
+export function swiglu(
+  { gate, up, y }: { gate: NumberArray; up: NumberArray; y: NumberArray },
+  { rows, rowSize }: Extent,
+): void {
+  for (let i = 0; i < rows * rowSize; i++) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
+}
+
+export function swigluBackward(
+  { dy, gate, up, d }: { dy: NumberArray; gate: NumberArray; up: NumberArray; d: NumberArray },
+  { rows, rowSize, which, addToD }: Extent & { which: number; addToD: number },
+): void {
+  for (let i = 0; i < rows * rowSize; i++) {
+    const s = sigmoid(gate[i]);
+    const gradient = which === 0 ? dy[i] * up[i] * s * (1 + gate[i] * (1 - s)) : dy[i] * gate[i] * s;
+    d[i] = (addToD ? d[i] : 0) + gradient;
+  }
+}

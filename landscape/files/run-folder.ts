@@ -1,0 +1,227 @@
+// A run folder belongs to one study: its resolved settings are kept in config.toml, and a later command may go on in it only
+// where nothing that shaped its results differs. provenance.json says what made it: adapter, model, program.
+//
+// Both are looked at before anything is written, so that a command that is refused leaves the folder as it was. Neither
+// holds a path: what came from elsewhere is known by its content, so that a run folder can be moved.
+import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { z } from "zod";
+import {
+  diffSettings,
+  ensureFolder,
+  explained,
+  lockFolder,
+  readJson,
+  readTomlFile,
+  removeTemporary,
+  resolveSettings,
+  sha256File,
+  type Values,
+  writeAtomic,
+  writeToml,
+} from "../../engine/host/index.ts";
+import { type Backend, preferredTiles, RunFolderError, sumOrder, tilePlanSchema } from "../../engine/index.ts";
+import { type LocatedModel, openCheckpoint, settleFolders, tokenizerFiles } from "../../model/index.ts";
+import { studySettings } from "../settings.ts";
+
+export type StudySettings = Values<(typeof studySettings)["tree"]>;
+
+/** The model that comes with the program. */
+export const embeddedModel = fileURLToPath(new URL("../presets/tiny/checkpoint", import.meta.url));
+
+const sums = z.record(z.string(), z.string());
+const provenanceSchema = z.object({
+  schemaVersion: z.literal(1),
+  foothold: z.string(),
+  node: z.string(),
+  gitRevision: z.string().nullable(),
+  adapter: z.string(),
+  backend: z.string(),
+  /**
+   * The model that training began from: the name of its folder, or its name on the hub and the commit there; and the SHA-256
+   * of each of its files.
+   */
+  model: z.object({
+    name: z.string(),
+    commit: z.string().nullable().default(null),
+    isEmbedded: z.boolean(),
+    sha256: sums,
+  }),
+  /** Matrix products: the order of their sums, and the tiles that were measured to be the fastest; they change no result. */
+  products: z.object({ order: z.string(), tiles: tilePlanSchema }).default({ order: sumOrder, tiles: {} }),
+  /** The file of names; null for the built-in generator. */
+  names: z.object({ name: z.string(), sha256: z.string() }).nullable(),
+  startedAt: z.string(),
+});
+export type Provenance = z.infer<typeof provenanceSchema>;
+
+const configFile = "config.toml";
+const provenanceFile = "provenance.json";
+/** What a run writes first of all its results; a folder that has them had a config.toml. */
+const results = ["checkpoints", "figures", "landscape", "metrics.jsonl", provenanceFile, "report.html", "state"];
+
+/**
+ * Takes the folder for this process, and clears what a killed one left.
+ * @returns the function that lets go of it
+ * @throws RunFolderError when another process has it, or when it is no run folder and holds files that a run would replace
+ */
+export function openRunFolder(folder: string): () => void {
+  ensureFolder(folder);
+  const names = explained(folder, () => readdirSync(folder));
+  const others = names.filter((name) => results.includes(name));
+  if (others.length > 0 && !names.includes(configFile))
+    throw new RunFolderError(
+      `${folder}: expected a new folder or one of a run, found ${others.join(", ")} without ${configFile}. Restore ` +
+        `${configFile} from a copy, or choose another folder: --out ${freeName(folder)}`,
+    );
+  const release = lockFolder(folder);
+  removeTemporary(folder);
+  for (const place of ["checkpoints", "state"]) settleFolders(join(folder, place));
+  return release;
+}
+
+/**
+ * Holds settings against those the folder was begun with.
+ * @throws RunFolderError naming every setting that differs in a way that would mix two studies
+ */
+export function checkSettings(folder: string, values: StudySettings): void {
+  const path = join(folder, configFile);
+  if (!existsSync(path)) return;
+  const before = resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
+  const altered = diffSettings(studySettings, before, values).filter(({ effect }) => effect === "alters");
+  if (altered.length === 0) return;
+  throw new RunFolderError(
+    `${folder}: this folder holds another study:\n${altered.map(({ line }) => `  ${line}`).join("\n")}\n` +
+      `Take the same settings to go on in it, or another folder: --out ${freeName(folder)}`,
+  );
+}
+
+/** What the results of a run rest on beside its settings. */
+export interface Origin {
+  adapter: string;
+  backend: Backend["kind"];
+  model: Provenance["model"];
+  products: Provenance["products"];
+  names: Provenance["names"];
+}
+
+/** @throws CheckpointError when the model's folder is not sound, FileError when the file of names cannot be read */
+export async function originOf(backend: Backend, model: LocatedModel, namesPath: string): Promise<Origin> {
+  const modelFolder = model.folder;
+  const checkpoint = await openCheckpoint(modelFolder);
+  await checkpoint.close();
+  const files = readdirSync(modelFolder)
+    .filter((name) => /\.(safetensors|json)$/.test(name) || tokenizerFiles.includes(name))
+    .sort();
+  return {
+    adapter: backend.description,
+    backend: backend.kind,
+    model: {
+      name: model.name,
+      commit: model.commit,
+      isEmbedded: resolve(modelFolder) === resolve(embeddedModel),
+      sha256: Object.fromEntries(files.map((name) => [name, sha256File(join(modelFolder, name))])),
+    },
+    products: { order: sumOrder, tiles: { ...preferredTiles(backend) } },
+    names: namesPath === "" ? null : { name: basename(namesPath), sha256: sha256File(namesPath) },
+  };
+}
+
+/**
+ * Holds adapter, model and names against those the folder was begun with.
+ * @param isFinished  nothing is left to compute, so that no results can mix: another adapter is then as good
+ * @throws RunFolderError: results of two adapters or drivers differ in their last bits
+ */
+export function checkOrigin(folder: string, origin: Origin, isFinished: boolean): void {
+  const path = join(folder, provenanceFile);
+  if (!existsSync(path)) {
+    if (existsSync(join(folder, "metrics.jsonl")))
+      throw new RunFolderError(
+        `${path}: missing, so nobody can tell on which adapter the results here were made. Restore it from a copy, or ` +
+          `start in another folder: --out ${freeName(folder)}`,
+      );
+    return;
+  }
+  const before = readJson(path, provenanceSchema);
+  const other = (what: string, mend: string) =>
+    new RunFolderError(`${folder}: ${what}. ${mend}, or start in another folder: --out ${freeName(folder)}`);
+  if (before.adapter !== origin.adapter && !isFinished)
+    throw other(
+      `begun on the adapter "${before.adapter}", this is "${origin.adapter}". Their results differ in the last bits`,
+      "Go on on the same adapter (--adapter)",
+    );
+  if (before.products.order !== origin.products.order && !isFinished)
+    throw other(
+      `begun when products were summed by "${before.products.order}", this version sums by "${origin.products.order}"`,
+      "Go on with the version that began it",
+    );
+  const files = [...new Set([...Object.keys(before.model.sha256), ...Object.keys(origin.model.sha256)])];
+  const changed = files.filter((name) => before.model.sha256[name] !== origin.model.sha256[name]);
+  if (changed.length > 0)
+    throw other(
+      `begun from another model: ${changed.join(", ")} of "${origin.model.name}" ${changed.length > 1 ? "differ" : "differs"}`,
+      `Give the same model as then, "${before.model.name}${before.model.commit === null ? "" : `@${before.model.commit}`}" (--model.path)`,
+    );
+  if (before.names?.sha256 !== origin.names?.sha256)
+    throw other(
+      `begun with ${namesText(before.names)}, this is ${namesText(origin.names)}`,
+      "Give the same names (--environment.names)",
+    );
+}
+
+function namesText(names: Provenance["names"]): string {
+  return names === null ? "the built-in names" : `the names "${names.name}" (SHA-256 ${names.sha256.slice(0, 12)}…)`;
+}
+
+/** Makes the folder this study's, once both checks have passed. */
+export function claimFolder(folder: string, values: StudySettings, origin: Origin): void {
+  writeAtomic(join(folder, configFile), writeToml(studySettings, values));
+  const path = join(folder, provenanceFile);
+  if (existsSync(path)) return;
+  const provenance: Provenance = {
+    schemaVersion: 1,
+    foothold: projectVersion(),
+    node: process.version,
+    gitRevision: gitRevision(),
+    ...origin,
+    startedAt: new Date().toISOString(),
+  };
+  writeAtomic(path, `${JSON.stringify(provenance, null, 1)}\n`);
+}
+
+export function readProvenance(folder: string): Provenance {
+  return readJson(join(folder, provenanceFile), provenanceSchema);
+}
+
+/** The name that a run goes by: its folder's. */
+export function runName(folder: string): string {
+  return basename(resolve(folder));
+}
+
+/** A name near this one that is not taken. */
+function freeName(folder: string): string {
+  const stem = folder.replace(/[\\/]+$/, "");
+  let number = 2;
+  while (existsSync(`${stem}-${number}`)) number++;
+  return `${stem}-${number}`;
+}
+
+function projectVersion(): string {
+  const file: unknown = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  return z.object({ version: z.string() }).parse(file).version;
+}
+
+function gitRevision(): string | null {
+  try {
+    const cwd = new URL(".", import.meta.url);
+    return execFileSync("git", ["rev-parse", "HEAD"], {
+      cwd,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    }).trim();
+  } catch {
+    return null; // not a git checkout
+  }
+}

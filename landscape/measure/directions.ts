@@ -1,0 +1,36 @@
+// Random directions around a checkpoint. Each tensor gets its own Gaussian, named by seed, slice and the tensor, and scaled
+// to the tensor's norm: δ_W = g · ‖W‖ / ‖g‖. Nothing is stored: the numbers come again from their counters wherever they are
+// needed. The tied embedding is one tensor and moves once.
+import { createHash } from "node:crypto";
+import { keyOf, norm, normOfDirection, type ParameterArena, philox, wordsOf } from "../../engine/index.ts";
+
+/** Two directions of one slice, as the perturb kernel takes them. */
+export interface Slice {
+  readonly seed: number;
+  readonly slice: number;
+  readonly deltaKey: readonly [number, number];
+  readonly etaKey: readonly [number, number];
+  /** ‖W‖ / ‖g‖ of each tensor, for either direction. */
+  readonly scales: ReadonlyMap<string, { readonly delta: number; readonly eta: number }>;
+  /** SHA-256 over names, shapes and the first words of each tensor's streams: the same on any machine. */
+  readonly digest: string;
+}
+
+export async function makeSlice(arena: ParameterArena, seed: number, slice: number): Promise<Slice> {
+  const deltaKey = keyOf(`direction|${seed}|${slice}|delta`);
+  const etaKey = keyOf(`direction|${seed}|${slice}|eta`);
+  const scales = new Map<string, { delta: number; eta: number }>();
+  const digest = createHash("sha256");
+  for (const name of arena.names) {
+    const tensor = arena.value(name);
+    const nameWords = wordsOf(name);
+    const length = await norm(tensor);
+    // A tensor of zeros has no scale of its own and stays as it is.
+    const scaleOf = async (key: readonly [number, number]): Promise<number> =>
+      length === 0 ? 0 : length / (await normOfDirection(tensor, key, nameWords));
+    scales.set(name, { delta: await scaleOf(deltaKey), eta: await scaleOf(etaKey) });
+    const words = [deltaKey, etaKey].flatMap((key) => [...philox([0, 0, ...nameWords], key)]);
+    digest.update(`${name} [${tensor.shape}] ${words.join(" ")}\n`);
+  }
+  return { seed, slice, deltaKey, etaKey, scales, digest: digest.digest("hex") };
+}

@@ -1,0 +1,87 @@
+// Perturbed policies held ready in slots: for each grid point under way a copy of the weights θ + αδ + βη, in the forms that
+// the forward pass reads. θ itself is never written.
+import {
+  empty,
+  keep,
+  type Parameter,
+  type ParameterArena,
+  perturbIntoSlot,
+  type Weights,
+  type WeightTensors,
+  wordsOf,
+} from "../../engine/index.ts";
+import { isLinearWeight } from "../../model/index.ts";
+import type { GridCell } from "../grid.ts";
+import type { Slice } from "./directions.ts";
+
+export class PerturbedWeights implements Weights {
+  readonly #arena: ParameterArena;
+  readonly #parameters = new Map<string, Parameter>();
+  readonly #slots: ReadonlyMap<string, WeightTensors>[] = [];
+
+  /** @param slots  grid points held at once */
+  constructor(arena: ParameterArena, slots: number) {
+    this.#arena = arena;
+    for (let slot = 0; slot < slots; slot++) this.#slots.push(allocateSlot(arena));
+  }
+
+  /** Fills the slots with the weights of these cells; point k of a batch's rows is cells[k]. */
+  place(cells: readonly GridCell[], slice: Slice): void {
+    if (cells.length > this.#slots.length)
+      throw new Error(`PerturbedWeights: ${cells.length} cells for ${this.#slots.length} slots`);
+    this.#arena.backend.phase?.("perturbing");
+    for (const name of this.#arena.names) {
+      const scale = slice.scales.get(name);
+      if (scale === undefined) throw new Error(`PerturbedWeights: the slice has no direction for ${name}`);
+      const weight = this.#arena.value(name);
+      const slots = new Map<number, WeightTensors>();
+      cells.forEach(({ alpha, beta }, point) => {
+        const slot = this.#slots[point].get(name);
+        if (slot === undefined) throw new Error(`PerturbedWeights: no slot for ${name}`);
+        perturbIntoSlot(weight, slot, {
+          deltaKey: slice.deltaKey,
+          etaKey: slice.etaKey,
+          nameWords: wordsOf(name),
+          a: alpha * scale.delta,
+          b: beta * scale.eta,
+        });
+        slots.set(point, slot);
+      });
+      this.#parameters.set(name, { kind: "slots", shape: weight.shape, slots });
+    }
+  }
+
+  get(name: string): Parameter {
+    const parameter = this.#parameters.get(name);
+    if (parameter === undefined) throw new Error(`PerturbedWeights: no weights were placed for ${name}`);
+    return parameter;
+  }
+
+  free(): void {
+    for (const slot of this.#slots)
+      for (const { rows, panels } of slot.values()) {
+        rows?.free();
+        panels?.free();
+      }
+  }
+}
+
+/** A matrix that only the forward product reads needs no copy in Hugging Face's layout; a tied embedding is read both ways. */
+function allocateSlot(arena: ParameterArena): Map<string, WeightTensors> {
+  return new Map(
+    arena.names.map((name) => {
+      const parameter = arena.get(name);
+      if (parameter.kind !== "tensor") throw new Error("PerturbedWeights: the arena holds plain tensors");
+      const { tensor, panels } = parameter;
+      const needsRows = panels === null || !isLinearWeight(name);
+      return [
+        name,
+        {
+          rows: needsRows ? keep(empty(tensor.backend, tensor.shape, tensor.dtype, `slot ${name}`)) : null,
+          panels:
+            panels === null ? null : keep(empty(tensor.backend, panels.shape, tensor.dtype, `slot panels ${name}`)),
+        },
+      ];
+    }),
+  );
+}

@@ -1,0 +1,151 @@
+// The checkpoint's own completions, and what scoring a perturbed policy on them needs: drawn and scored once, then used at
+// every grid point. J and KL are taken here, so every point is held against the very same tokens.
+import { fromArray, head, klAndScore, readTensors, scopeAsync } from "../../engine/index.ts";
+import { answerStates, headWeight, type Model, microBatches, type Sequence } from "../../model/index.ts";
+import { groupAdvantages, type Rollout } from "../../rl/index.ts";
+import type { ByRollout, CellRecord, ReferenceSet } from "../statistics/points.ts";
+
+/** A run of sequences that is scored together, with θ's final hidden states and scores at its assistant tokens. */
+interface ReferencePart {
+  sequences: readonly Sequence[];
+  hidden: Float32Array; // [N, C]
+  logSumExp: Float32Array; // [N]
+  logProbs: Float32Array; // [N]
+}
+
+export interface Reference {
+  readonly set: ReferenceSet;
+  readonly rollouts: readonly Rollout[];
+  readonly prompts: number;
+  readonly rolloutsPerPrompt: number;
+  readonly advantages: readonly number[];
+  readonly parts: readonly ReferencePart[];
+}
+
+export interface ScoringSettings {
+  maxTokens: number;
+  signal?: AbortSignal;
+}
+
+/** @param rollouts  prompts × rolloutsPerPrompt of them, a prompt's together */
+export async function scoreReference(
+  model: Model,
+  rollouts: readonly Rollout[],
+  rolloutsPerPrompt: number,
+  settings: ScoringSettings,
+): Promise<Reference> {
+  const prompts = rollouts.length / rolloutsPerPrompt;
+  const rewards = byPrompt(
+    rollouts.map(({ reward }) => reward),
+    rolloutsPerPrompt,
+  );
+  const advantage = rewards.map((group) => [...groupAdvantages("grpo", group)]);
+  const parts: ReferencePart[] = [];
+  for (const sequences of microBatches(rollouts, settings.maxTokens)) {
+    settings.signal?.throwIfAborted();
+    model.backend.phase?.("scoring the reference");
+    const [hidden, logSumExp, logProbs] = await scopeAsync(async () => {
+      const states = answerStates(model, sequences);
+      const scored = head(
+        states.hidden,
+        headWeight(model.config, model.weights),
+        states.targets,
+        { temperature: 1 },
+        null,
+      );
+      return readTensors([states.hidden, scored.logSumExp, scored.logProbs]);
+    });
+    parts.push({ sequences, hidden: asF32(hidden), logSumExp: asF32(logSumExp), logProbs: asF32(logProbs) });
+  }
+  return {
+    set: {
+      tokens: byPrompt(
+        rollouts.map(({ tokens }) => tokens),
+        rolloutsPerPrompt,
+      ),
+      reward: rewards,
+      advantage,
+    },
+    rollouts,
+    prompts,
+    rolloutsPerPrompt,
+    advantages: advantage.flat(),
+    parts,
+  };
+}
+
+/**
+ * KL, k1, k3, J and entropy of a perturbed policy on the reference completions: sums over each one's assistant tokens.
+ * With d = log q − log p of the sampled token: k1 = −d, k3 = e^d − 1 − d, ρ = e^d, objective min(ρA, clip(ρ, 1 ∓ clip)A).
+ * @param plain      the checkpoint
+ * @param perturbed  the same model with perturbed weights, and which of its points to take
+ */
+export async function scorePoint(
+  plain: Model,
+  perturbed: Model,
+  point: number,
+  reference: Reference,
+  settings: ScoringSettings & { clipLow: number; clipHigh: number },
+): Promise<CellRecord["reference"]> {
+  const sums = {
+    kl: [] as number[],
+    k1: [] as number[],
+    k3: [] as number[],
+    objective: [] as number[],
+    entropy: [] as number[],
+  };
+  let sequence = 0;
+  for (const part of reference.parts) {
+    settings.signal?.throwIfAborted();
+    plain.backend.phase?.("scoring a point");
+    const [logProbs, entropy, kl] = await scopeAsync(async () => {
+      const { hidden, targets, rows, count } = answerStates(perturbed, part.sequences, point);
+      const scored = klAndScore({
+        hiddenQ: hidden,
+        headQ: headWeight(perturbed.config, perturbed.weights),
+        rows,
+        hiddenP: fromArray(plain.backend, part.hidden, [count, plain.config.hiddenSize], "f32", "reference hidden"),
+        headP: headWeight(plain.config, plain.weights),
+        logSumExpP: fromArray(plain.backend, part.logSumExp, [count], "f32", "reference log-sum-exp"),
+        targets,
+        temperature: 1,
+      });
+      return readTensors([scored.logProbs, scored.entropy, scored.kl]);
+    });
+    let token = 0;
+    for (const { mask } of part.sequences) {
+      const advantage = reference.advantages[sequence++];
+      const one = { kl: 0, k1: 0, k3: 0, objective: 0, entropy: 0 };
+      for (let t = 1; t < (mask?.length ?? 0); t++) {
+        if (mask?.[t] !== 1) continue;
+        const d = logProbs[token] - part.logProbs[token];
+        const ratio = Math.exp(d);
+        const clipped = Math.min(Math.max(ratio, 1 - settings.clipLow), 1 + settings.clipHigh);
+        one.kl += kl[token];
+        one.k1 -= d;
+        one.k3 += Math.expm1(d) - d;
+        one.objective += Math.min(ratio * advantage, clipped * advantage);
+        one.entropy += entropy[token];
+        token++;
+      }
+      for (const name of ["kl", "k1", "k3", "objective", "entropy"] as const) sums[name].push(one[name]);
+    }
+  }
+  const cut = (values: readonly number[]): ByRollout => byPrompt(values, reference.rolloutsPerPrompt);
+  return {
+    kl: cut(sums.kl),
+    k1: cut(sums.k1),
+    k3: cut(sums.k3),
+    objective: cut(sums.objective),
+    entropy: cut(sums.entropy),
+  };
+}
+
+/** A list of rollouts, cut into the prompts they belong to. */
+export function byPrompt<T>(values: readonly T[], perPrompt: number): T[][] {
+  return Array.from({ length: values.length / perPrompt }, (_, p) => values.slice(p * perPrompt, (p + 1) * perPrompt));
+}
+
+function asF32(values: ArrayLike<number>): Float32Array {
+  return values instanceof Float32Array ? values : Float32Array.from(values);
+}

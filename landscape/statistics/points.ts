@@ -1,0 +1,278 @@
+// What is measured at a cell of the grid, the named averages of it, and their table `points.csv`.
+//
+// A cell's record keeps sums per (prompt, rollout), so that every average and statistic can be redone from files. Two
+// sets of completions meet in it: fresh rollouts of the perturbed policy (R and its companions) and the checkpoint's
+// own reference completions, scored under the perturbed policy (KL and J). Both sets take the first prompts of one
+// list.
+import { FileError, ShapeError } from "../../engine/index.ts";
+import { type Grid, type GridCell, gridCells } from "../grid.ts";
+import type { PromptMaps } from "./estimands.ts";
+import { coverAt, passAtK } from "./pass-at-k.ts";
+import { mean, spread } from "./statistics.ts";
+
+/** Prompts × rollouts. */
+export type ByRollout = readonly (readonly number[])[];
+
+export interface CellRecord {
+  i: number;
+  j: number;
+  alpha: number;
+  beta: number;
+  /** Fresh completions of π_θ(α,β). */
+  rollouts: {
+    reward: ByRollout;
+    /** Assistant tokens. */
+    tokens: ByRollout;
+    /** Summed over the tokens, nats. */
+    entropy: ByRollout;
+    /** 0 or 1. */
+    truncated: ByRollout;
+    /** 0 or 1. */
+    formatFailed: ByRollout;
+  };
+  /** Sums over the assistant tokens of the reference completions. */
+  reference: {
+    /** Σ_v p (log p − log q), p of the checkpoint, q of π_θ(α,β); nats. */
+    kl: ByRollout;
+    /** −d with d = log q − log p of the sampled token. */
+    k1: ByRollout;
+    /** e^d − 1 − d. */
+    k3: ByRollout;
+    /** Clipped surrogate min(ρA, clip(ρ)A). */
+    objective: ByRollout;
+    /** Of π_θ(α,β), nats. */
+    entropy: ByRollout;
+  };
+}
+
+/** The checkpoint's own completions. */
+export interface ReferenceSet {
+  tokens: ByRollout;
+  reward: ByRollout;
+  advantage: ByRollout;
+}
+
+/** A row of points.csv. KL, k1, k3 and entropies in nats; an undefined value is NaN, an empty field in the file. */
+export interface Point {
+  i: number;
+  j: number;
+  alpha: number;
+  beta: number;
+  /** R: mean over rollouts, then prompts. */
+  reward: number;
+  /** Its standard error over prompts; NaN for one prompt. */
+  reward_error: number;
+  /** Pooled: Σ KL ÷ Σ tokens. The default KL axis. */
+  kl_token: number;
+  /** KL summed over a conversation, mean over rollouts, then prompts: the study's formula. */
+  kl_sequence: number;
+  /** Mean over sequences of each one's token mean. */
+  kl_sequence_mean: number;
+  k1_token: number;
+  k3_token: number;
+  k1_sequence_mean: number;
+  k3_sequence_mean: number;
+  /** Σ of a group's surrogate ÷ the group's tokens, mean over prompts: the study's formula. */
+  j_group_token: number;
+  /** Σ surrogate ÷ Σ tokens. */
+  j_batch_token: number;
+  /** Mean over sequences of each one's token mean. */
+  j_sequence: number;
+  /** Of the rollouts, per token. */
+  entropy: number;
+  /** Of π_θ(α,β) on the reference completions, per token. */
+  reference_entropy: number;
+  /** Mean tokens of a rollout. */
+  length: number;
+  truncated: number;
+  format_failed: number;
+  /**
+   * `pass_at_K_reward_T`: unbiased pass@K, a success being a reward of at least T; K = 1, 2, 4 … up to the rollouts per
+   * prompt.
+   */
+  [pass: `pass_at_${string}`]: number;
+  /** `cover_at_TAU_reward_T`: share of prompts with a success rate of at least TAU. */
+  [cover: `cover_at_${string}`]: number;
+}
+
+const FIXED = [
+  ...["i", "j", "alpha", "beta", "reward", "reward_error", "kl_token", "kl_sequence", "kl_sequence_mean"],
+  ...["k1_token", "k3_token", "k1_sequence_mean", "k3_sequence_mean", "j_group_token", "j_batch_token", "j_sequence"],
+  ...["entropy", "reference_entropy", "length", "truncated", "format_failed"],
+] as const satisfies readonly string[];
+const SUCCESS_THRESHOLDS = [1, 0.5];
+const COVER_TAUS = [0.25, 0.5, 0.75, 1];
+
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+const total = (of: ByRollout): number => sum(of.map(sum));
+const meanOfMeans = (of: ByRollout): number => mean(of.map(mean));
+/** What has no tokens gives 0, and is counted among those that are averaged. */
+const perToken = (amount: number, tokens: number): number => (tokens === 0 ? 0 : amount / tokens);
+const pooled = (amounts: ByRollout, tokens: ByRollout): number => perToken(total(amounts), total(tokens));
+const sequenceMean = (amounts: ByRollout, tokens: ByRollout): number =>
+  mean(amounts.flatMap((of, p) => of.map((amount, g) => perToken(amount, tokens[p][g]))));
+const groupMeans = (amounts: ByRollout, tokens: ByRollout): number[] =>
+  amounts.map((of, p) => perToken(sum(of), sum(tokens[p])));
+
+/**
+ * All named averages of a cell.
+ * @throws ShapeError when the arrays of one set differ in prompts or rollouts, or a prompt has none
+ */
+export function pointOf(cell: CellRecord, reference: ReferenceSet): Point {
+  checkShapes(cell, reference);
+  const { i, j, alpha, beta, rollouts } = cell;
+  const { kl, k1, k3, objective } = cell.reference;
+  const { tokens } = reference;
+  const point: Point = {
+    i,
+    j,
+    alpha,
+    beta,
+    reward: meanOfMeans(rollouts.reward),
+    reward_error: spread(rollouts.reward.map(mean)).standardError ?? Number.NaN,
+    kl_token: pooled(kl, tokens),
+    kl_sequence: meanOfMeans(kl),
+    kl_sequence_mean: sequenceMean(kl, tokens),
+    k1_token: pooled(k1, tokens),
+    k3_token: pooled(k3, tokens),
+    k1_sequence_mean: sequenceMean(k1, tokens),
+    k3_sequence_mean: sequenceMean(k3, tokens),
+    j_group_token: mean(groupMeans(objective, tokens)),
+    j_batch_token: pooled(objective, tokens),
+    j_sequence: sequenceMean(objective, tokens),
+    entropy: pooled(rollouts.entropy, rollouts.tokens),
+    reference_entropy: pooled(cell.reference.entropy, tokens),
+    length: meanOfMeans(rollouts.tokens),
+    truncated: meanOfMeans(rollouts.truncated),
+    format_failed: meanOfMeans(rollouts.formatFailed),
+  };
+  const fewest = Math.min(...rollouts.reward.map((of) => of.length));
+  for (const threshold of SUCCESS_THRESHOLDS)
+    for (let k = 1; k <= fewest; k *= 2)
+      point[`pass_at_${k}_reward_${threshold}`] = mean(rollouts.reward.map((of) => passAtK(of, threshold, k) ?? 0));
+  for (const threshold of SUCCESS_THRESHOLDS)
+    for (const tau of COVER_TAUS)
+      point[`cover_at_${tau}_reward_${threshold}`] = coverAt(rollouts.reward, threshold, tau);
+  return point;
+}
+
+function checkShapes(cell: CellRecord, reference: ReferenceSet): void {
+  const compare = (what: string, of: ByRollout, like: ByRollout) => {
+    const expected = like.map((rollouts) => rollouts.length);
+    const got = of.map((rollouts) => rollouts.length);
+    if (expected.length === 0 || expected.includes(0) || expected.join() !== got.join())
+      throw new ShapeError(
+        `cell (${cell.i}, ${cell.j}): ${what}: expected rollouts per prompt [${expected}], none of them 0, ` +
+          `got [${got}].`,
+      );
+  };
+  for (const [name, of] of Object.entries(cell.rollouts)) compare(`rollouts.${name}`, of, cell.rollouts.reward);
+  for (const [name, of] of Object.entries(cell.reference)) compare(`reference.${name}`, of, reference.tokens);
+}
+
+/**
+ * Maps of each prompt over the cells measured so far, ordered by (i, j): what the estimators take.
+ * @throws ShapeError when the cells differ in prompts or rollouts, or one of them is not of this grid
+ */
+export function promptMaps(cells: readonly CellRecord[], reference: ReferenceSet, grid: Grid): PromptMaps {
+  const sorted = [...cells].sort(byPlace);
+  const all = gridCells(grid);
+  const places = sorted.map((cell): GridCell => {
+    checkShapes(cell, reference);
+    const place = cell.j < grid.points ? all[cell.i * grid.points + cell.j] : undefined;
+    if (place === undefined || place.alpha !== cell.alpha || place.beta !== cell.beta)
+      throw new ShapeError(
+        `cell (${cell.i}, ${cell.j}) at (${cell.alpha}, ${cell.beta}): expected ` +
+          `${place === undefined ? `indices below ${grid.points}` : `(${place.alpha}, ${place.beta})`} ` +
+          `on a grid of ${grid.points} points within ±${grid.radius}.`,
+      );
+    if (cell.rollouts.reward.length !== sorted[0].rollouts.reward.length)
+      throw new ShapeError(
+        `cell (${cell.i}, ${cell.j}): expected rollouts of ${sorted[0].rollouts.reward.length} prompts ` +
+          `as in the first cell, got ${cell.rollouts.reward.length}.`,
+      );
+    return place;
+  });
+  const { tokens } = reference;
+  const meanTokens = total(tokens) / tokens.length;
+  const maps = (prompts: number, value: (cell: CellRecord, p: number) => number) =>
+    Array.from({ length: prompts }, (_, p) => Float64Array.from(sorted, (cell) => value(cell, p)));
+  return {
+    cells: places,
+    reward: maps(sorted[0]?.rollouts.reward.length ?? 0, ({ rollouts }, p) => mean(rollouts.reward[p])),
+    kl: maps(tokens.length, ({ reference: { kl } }, p) => perToken(sum(kl[p]), meanTokens)),
+    objective: maps(tokens.length, ({ reference: { objective } }, p) => perToken(sum(objective[p]), sum(tokens[p]))),
+  };
+}
+
+const byPlace = (a: { i: number; j: number }, b: { i: number; j: number }): number => a.i - b.i || a.j - b.j;
+
+/**
+ * points.csv: a header, then a row a cell, ordered by (i, j); numbers are the shortest that read back to the same bits.
+ */
+export function writePoints(points: readonly Point[]): string {
+  const rows = [...points].sort(byPlace);
+  const extra = Object.keys(rows[0] ?? {}).filter(isSuccessColumn);
+  const line = (row: Point) =>
+    [...FIXED, ...extra].map((column) => (Number.isNaN(row[column]) ? "" : String(row[column]))).join(",");
+  return `${[[...FIXED, ...extra].join(","), ...rows.map(line)].join("\n")}\n`;
+}
+
+type SuccessColumn = `pass_at_${string}` | `cover_at_${string}`;
+const isSuccessColumn = (name: string): name is SuccessColumn => /^(pass|cover)_at_/.test(name);
+
+/**
+ * Reads what `writePoints` wrote; columns of other names are passed over.
+ * @param where  the file's name, for messages
+ * @throws FileError when a column is missing or a field is not a number
+ */
+export function readPoints(text: string, where = "points.csv"): Point[] {
+  const lines = text.split(/\r?\n/);
+  if (lines.at(-1) === "") lines.pop();
+  const header = (lines[0] ?? "").split(",");
+  const missing = FIXED.filter((column) => !header.includes(column));
+  if (missing.length > 0)
+    throw new FileError(
+      `${where}: expected a column ${missing.map((column) => `"${column}"`).join(", ")}, ` +
+        `got ${JSON.stringify(lines[0] ?? "")}. ` +
+        "Delete the file and it is written anew from cells.jsonl.",
+    );
+  return lines.slice(1).map((line, row) => {
+    const fields = line.split(",");
+    const field = (column: string, mayBeEmpty = true): number => {
+      const written = fields[header.indexOf(column)];
+      const value = written === undefined || /^\s*$/.test(written) ? Number.NaN : Number(written);
+      if (Number.isNaN(value) && !(written === "" && mayBeEmpty))
+        throw new FileError(
+          `${where}: line ${row + 2}, column "${column}": expected a number, got ${JSON.stringify(written ?? "")}. ` +
+            "Delete the file and it is written anew from cells.jsonl.",
+        );
+      return value;
+    };
+    const point: Point = {
+      i: field("i", false),
+      j: field("j", false),
+      alpha: field("alpha", false),
+      beta: field("beta", false),
+      reward: field("reward"),
+      reward_error: field("reward_error"),
+      kl_token: field("kl_token"),
+      kl_sequence: field("kl_sequence"),
+      kl_sequence_mean: field("kl_sequence_mean"),
+      k1_token: field("k1_token"),
+      k3_token: field("k3_token"),
+      k1_sequence_mean: field("k1_sequence_mean"),
+      k3_sequence_mean: field("k3_sequence_mean"),
+      j_group_token: field("j_group_token"),
+      j_batch_token: field("j_batch_token"),
+      j_sequence: field("j_sequence"),
+      entropy: field("entropy"),
+      reference_entropy: field("reference_entropy"),
+      length: field("length"),
+      truncated: field("truncated"),
+      format_failed: field("format_failed"),
+    };
+    for (const column of header) if (isSuccessColumn(column)) point[column] = field(column);
+    return point;
+  });
+}

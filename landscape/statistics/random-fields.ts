@@ -1,0 +1,178 @@
+// Smooth random fields over a grid, and what correlation with KL one of them would have by chance.
+//
+// Neighbouring cells share most of their weights and their noise, so 441 cells are far from 441 independent facts and
+// the textbook p-value of r says nothing. The null here is a Gaussian random field as rough as the measured map but
+// unrelated to KL: unit variance, correlation s·exp(−h²/2ℓ²) at distance h (in grid steps), the rest 1 − s white. ℓ and
+// s are fitted to the map's variogram γ(h) = ½·mean (x(c) − x(c'))² over cells at distance h, which needs no mean: the
+// mean of so few effective cells would bias it.
+import type { GridCell } from "../grid.ts";
+import { type SimulationRandom, simulationRandom } from "./random.ts";
+import { pearson, quantile } from "./statistics.ts";
+
+/** Means of a function of two cells, by their distance. */
+export interface Lag {
+  squaredDistance: number;
+  pairs: number;
+  mean: number;
+}
+
+/**
+ * Mean of `f(a, b)` over pairs of cells a ≠ b at each distance, up to half the width of the cells: farther pairs are
+ * few and all of them at the rim.
+ */
+export function lagMeans(cells: readonly GridCell[], f: (a: number, b: number) => number): Lag[] {
+  const limit = Math.max(2, extentOf(cells) / 2);
+  const found = new Map<number, { pairs: number; sum: number }>();
+  for (let a = 1; a < cells.length; a++)
+    for (let b = 0; b < a; b++) {
+      const squaredDistance = (cells[a].i - cells[b].i) ** 2 + (cells[a].j - cells[b].j) ** 2;
+      if (squaredDistance > limit * limit) continue;
+      const lag = found.get(squaredDistance) ?? { pairs: 0, sum: 0 };
+      lag.pairs++;
+      lag.sum += f(a, b);
+      found.set(squaredDistance, lag);
+    }
+  return [...found]
+    .sort(([a], [b]) => a - b)
+    .map(([squaredDistance, { pairs, sum }]) => ({ squaredDistance, pairs, mean: sum / pairs }));
+}
+
+function extentOf(cells: readonly GridCell[]): number {
+  const span = (values: number[]) => Math.max(...values) - Math.min(...values);
+  return cells.length === 0 ? 0 : Math.max(span(cells.map((cell) => cell.i)), span(cells.map((cell) => cell.j)));
+}
+
+export interface SmoothFit {
+  /** ℓ in grid steps. */
+  length: number;
+  base: number;
+  amplitude: number;
+}
+
+/**
+ * Fits mean(h) ≈ base + amplitude · exp(−h²/2ℓ²), amplitude ≥ 0, by least squares weighted with the number of pairs; ℓ
+ * from half a step (below it a field looks white) to twice the cells' width.
+ * @returns null with fewer than three distances
+ */
+export function fitSmooth(lags: readonly Lag[], cells: readonly GridCell[]): SmoothFit | null {
+  if (lags.length < 3) return null;
+  const longest = 2 * extentOf(cells);
+  const steps = 80;
+  let best: SmoothFit | null = null;
+  let least = Number.POSITIVE_INFINITY;
+  for (let step = 0; step <= steps; step++) {
+    const length = 0.5 * (longest / 0.5) ** (step / steps);
+    const kernel = lags.map(({ squaredDistance }) => Math.exp(-squaredDistance / (2 * length * length)));
+    let [n, sk, skk, sv, skv] = [0, 0, 0, 0, 0];
+    lags.forEach(({ pairs, mean }, k) => {
+      n += pairs;
+      sk += pairs * kernel[k];
+      skk += pairs * kernel[k] ** 2;
+      sv += pairs * mean;
+      skv += pairs * kernel[k] * mean;
+    });
+    const determinant = n * skk - sk * sk;
+    const amplitude = determinant > 1e-12 * n * skk ? Math.max(0, (n * skv - sk * sv) / determinant) : 0;
+    const base = (sv - amplitude * sk) / n;
+    const loss = lags.reduce((sum, { pairs, mean }, k) => sum + pairs * (mean - base - amplitude * kernel[k]) ** 2, 0);
+    if (loss < least) {
+      least = loss;
+      best = { length, base, amplitude };
+    }
+  }
+  return best;
+}
+
+/**
+ * Draws smooth fields: L Z Lᵀ with L the Cholesky factor of exp(−h²/2ℓ²) along one axis, since the kernel is a product
+ * over both. Unit variance; points × points, row by row.
+ */
+export function fieldSampler(points: number, length: number, random: SimulationRandom): () => Float64Array {
+  const factor: Float64Array[] = [];
+  for (let i = 0; i < points; i++) {
+    factor.push(new Float64Array(points));
+    for (let j = 0; j <= i; j++) {
+      // A long ℓ makes the kernel singular to rounding: 1e-9 more on the diagonal keeps the roots real.
+      let rest = Math.exp(-((i - j) ** 2) / (2 * length * length)) + (i === j ? 1e-9 : 0);
+      for (let k = 0; k < j; k++) rest -= factor[i][k] * factor[j][k];
+      factor[i][j] = i === j ? Math.sqrt(rest) : rest / factor[j][j];
+    }
+  }
+  const half = new Float64Array(points * points);
+  return () => {
+    half.fill(0);
+    for (let k = 0; k < points; k++)
+      for (let column = 0; column < points; column++) {
+        const z = random.normal();
+        for (let row = k; row < points; row++) half[row * points + column] += factor[row][k] * z;
+      }
+    const field = new Float64Array(points * points);
+    for (let row = 0; row < points; row++)
+      for (let column = 0; column < points; column++) {
+        let sum = 0;
+        for (let k = 0; k <= column; k++) sum += half[row * points + k] * factor[column][k];
+        field[row * points + column] = sum;
+      }
+    return field;
+  };
+}
+
+export interface SmoothNull {
+  /** Fitted correlation length ℓ of the reward map, in grid steps. */
+  length: number;
+  /** The same in units of alpha. */
+  lengthInAlpha: number;
+  /** Share s of the map's variance that is smooth; the rest is white. */
+  smoothShare: number;
+  /** The central 95% of r(KL, field). */
+  low: number;
+  high: number;
+  /** Share of fields with |r| at least the map's. */
+  shareAsStrong: number;
+  draws: number;
+}
+
+/**
+ * Null distribution of r(KL, R) when R is a random field as rough as the measured map. Null for flat maps or too few
+ * cells.
+ */
+export function smoothNull(
+  cells: readonly GridCell[],
+  kl: Float64Array,
+  reward: Float64Array,
+  { seed, draws = 1000 }: { seed: number; draws?: number },
+): SmoothNull | null {
+  const r = pearson(kl, reward);
+  if (r === null) return null;
+  const variogram = lagMeans(cells, (a, b) => (reward[a] - reward[b]) ** 2 / 2);
+  // γ(h) = white + smooth·(1 − kernel): the fit's base is −(white + smooth), its amplitude smooth.
+  const fit = fitSmooth(
+    variogram.map((lag) => ({ ...lag, mean: -lag.mean })),
+    cells,
+  );
+  if (fit === null) return null;
+  const white = Math.max(0, -fit.base - fit.amplitude);
+  const smoothShare = white + fit.amplitude > 0 ? fit.amplitude / (white + fit.amplitude) : 0;
+  const random = simulationRandom(seed, 1);
+  const points = 1 + Math.max(...cells.map((cell) => Math.max(cell.i, cell.j)));
+  const sample = fieldSampler(points, fit.length, random);
+  const values = Float64Array.from({ length: draws }, () => {
+    const smooth = sample();
+    const field = cells.map(
+      ({ i, j }) => Math.sqrt(smoothShare) * smooth[i * points + j] + Math.sqrt(1 - smoothShare) * random.normal(),
+    );
+    return pearson(kl, field) ?? 0;
+  });
+  const [first, last] = [cells[0], cells[cells.length - 1]];
+  const step =
+    Math.hypot(last.alpha - first.alpha, last.beta - first.beta) / Math.hypot(last.i - first.i, last.j - first.j);
+  return {
+    length: fit.length,
+    lengthInAlpha: fit.length * step,
+    smoothShare,
+    low: quantile(values, 0.025),
+    high: quantile(values, 0.975),
+    shareAsStrong: values.filter((value) => Math.abs(value) >= Math.abs(r)).length / draws,
+    draws,
+  };
+}

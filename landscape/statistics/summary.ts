@@ -1,0 +1,187 @@
+// `summary.json`: every statistic of one slice, from its cells alone, so that it can be made again without a GPU.
+// The same cells, options and seed give the same bytes.
+import { ShapeError } from "../../engine/index.ts";
+import { type Grid, type GridCell, landmarks } from "../grid.ts";
+import { type SimulatedCoverage, simulateCoverage } from "./coverage.ts";
+import {
+  centredInRings,
+  type Estimate,
+  jackknife,
+  meanMap,
+  ofMeanMaps,
+  type PromptMaps,
+  rAtBudget,
+  rewardAt,
+  rInfinity,
+  rWithinRing,
+  type Signal,
+  signalOf,
+} from "./estimands.ts";
+import {
+  type Overlap,
+  type Parity,
+  parity,
+  peakOf,
+  type RingMean,
+  ringMeans,
+  type SurrogateFit,
+  surrogateFits,
+  tenthsOverlap,
+} from "./map-features.ts";
+import { floorShare } from "./pass-at-k.ts";
+import { type CellRecord, type Point, pointOf, promptMaps, type ReferenceSet } from "./points.ts";
+import { type SmoothNull, smoothNull } from "./random-fields.ts";
+import { kendall, mean, partialPearson, partialSpearman, spearman } from "./statistics.ts";
+
+/** Goes up when a field changes its meaning or goes away. */
+export const SUMMARY_SCHEMA_VERSION = 1;
+
+export interface SummaryOptions {
+  grid: Grid;
+  /** Of the simulations in here: null fields and coverage. */
+  seed: number;
+  /** Simulated studies for the coverage; 0 leaves it out. */
+  simulations?: number;
+  /** Null fields. */
+  nullDraws?: number;
+  /** ‖Δθ‖² of a cell, for the partial correlations; α² + β² unless given (directions of one norm, at right angles). */
+  squaredDistance?: (cell: GridCell) => number;
+}
+
+/** Correlations are between KL (`kl_token`) and R over cells. An Estimate with a null value is undetermined. */
+export interface Summary {
+  schemaVersion: number;
+  grid: Grid & { cells: number; isComplete: boolean };
+  prompts: { rollouts: number; rolloutsPerPrompt: number; reference: number; referencePerPrompt: number };
+
+  /** Pearson's, at this budget. */
+  r: Estimate;
+  /** Free of rollout noise; can pass ±1. */
+  rInfinity: Estimate;
+  /** r∞ of what is left within radius classes. */
+  withinRing: Estimate;
+  spearman: Estimate;
+  kendall: number | null;
+  /** Given ‖Δθ‖². */
+  partialPearson: Estimate;
+  partialSpearman: Estimate;
+  /** How far each map's spread stands out of the noise; r∞ is determined where both are above zero. */
+  determined: { isDetermined: boolean; promptsNeeded: number | null; reward: Signal; kl: Signal; withinRing: Signal };
+  /** Of the intervals above; null where it could not be simulated. */
+  coverage: SimulatedCoverage | null;
+  /** What a field unrelated to KL, as rough as R, would give. */
+  smoothNull: SmoothNull | null;
+
+  /** R(0, 0) with its interval over prompts. */
+  originReward: Estimate | null;
+  /** The origin's row of points.csv. */
+  origin: Point | null;
+  parity: Parity;
+  peak: {
+    i: number;
+    j: number;
+    alpha: number;
+    beta: number;
+    reward: number;
+    region: [i: number, j: number][];
+    includesCentre: boolean;
+  } | null;
+  overlap: Overlap;
+  /**
+   * Rollouts with reward 0 over all cells; flagged above one half: r then mostly shows where the task fails altogether.
+   */
+  floor: { share: number; isFlagged: boolean };
+  /** Groups of reference completions whose advantages are not all 0: the ones that J can see. */
+  advantages: { groups: number; nonZero: number };
+  /** J − J(0,0) against R − R(0,0): first over all cells, then by ring. */
+  surrogate: SurrogateFit[] | null;
+  rings: { reward: RingMean[]; kl: RingMean[] };
+  /**
+   * Mean `kl_token` at the mid-edges and at the corners; null where they are not measured, or an even grid has none.
+   */
+  klAtMidEdges: number | null;
+  klAtCorners: number | null;
+}
+
+/** A slice around one checkpoint. */
+export interface MeasuredSlice {
+  step: number;
+  slice: number;
+  summary: Summary;
+}
+
+/**
+ * All statistics of a slice; cells may be missing.
+ * @throws ShapeError when there is no cell, or the cells do not go together (points.ts)
+ */
+export function summarise(cells: readonly CellRecord[], reference: ReferenceSet, options: SummaryOptions): Summary {
+  if (cells.length === 0) throw new ShapeError("summary: expected at least one measured cell, got none.");
+  const { grid, seed, simulations = 200, nullDraws = 1000 } = options;
+  const maps = promptMaps(cells, reference, grid);
+  const points = new Map(cells.map((cell) => [`${cell.i},${cell.j}`, pointOf(cell, reference)]));
+  const average = { reward: meanMap(maps.reward), kl: meanMap(maps.kl), objective: meanMap(maps.objective) };
+  const { squaredDistance = ({ alpha, beta }) => alpha ** 2 + beta ** 2 } = options;
+  const distance = maps.cells.map(squaredDistance);
+  const origin = maps.cells.findIndex(({ alpha, beta }) => alpha === 0 && beta === 0);
+  const { midEdges, corners } = landmarks(grid, maps.cells);
+  const klAt = (places: readonly GridCell[]) =>
+    places.length < 4 ? null : mean(places.map(({ i, j }) => points.get(`${i},${j}`)?.kl_token ?? Number.NaN));
+  return {
+    schemaVersion: SUMMARY_SCHEMA_VERSION,
+    grid: { ...grid, cells: cells.length, isComplete: cells.length === grid.points ** 2 },
+    prompts: {
+      rollouts: maps.reward.length,
+      rolloutsPerPrompt: cells[0]?.rollouts.reward[0]?.length ?? 0,
+      reference: maps.kl.length,
+      referencePerPrompt: reference.tokens[0]?.length ?? 0,
+    },
+    r: jackknife(rAtBudget(maps)),
+    rInfinity: jackknife(rInfinity(maps)),
+    withinRing: jackknife(rWithinRing(maps)),
+    spearman: jackknife(ofMeanMaps(maps, spearman)),
+    kendall: kendall(average.kl, average.reward),
+    partialPearson: jackknife(ofMeanMaps(maps, (kl, reward) => partialPearson(kl, reward, distance))),
+    partialSpearman: jackknife(ofMeanMaps(maps, (kl, reward) => partialSpearman(kl, reward, distance))),
+    determined: determinedness(maps),
+    coverage: simulations > 0 ? simulateCoverage(maps, { seed, simulations }) : null,
+    smoothNull: smoothNull(maps.cells, average.kl, average.reward, { seed, draws: nullDraws }),
+    originReward: origin < 0 ? null : jackknife(rewardAt(maps, origin)),
+    origin: (origin < 0 ? null : points.get(`${maps.cells[origin].i},${maps.cells[origin].j}`)) ?? null,
+    parity: parity(maps.cells, maps.reward),
+    peak: peakSummary(maps),
+    overlap: tenthsOverlap(maps.cells, average.reward, average.kl),
+    floor: floorShare(cells.map((cell) => cell.rollouts.reward)),
+    advantages: {
+      groups: reference.advantage.length,
+      nonZero: reference.advantage.filter((group) => group.some((advantage) => advantage !== 0)).length,
+    },
+    surrogate: surrogateFits(maps.cells, average.objective, average.reward),
+    rings: { reward: ringMeans(maps.cells, average.reward), kl: ringMeans(maps.cells, average.kl) },
+    klAtMidEdges: klAt(midEdges),
+    klAtCorners: klAt(corners),
+  };
+}
+
+function determinedness(maps: PromptMaps): Summary["determined"] {
+  const reward = signalOf(maps.reward);
+  const kl = signalOf(maps.kl);
+  const withinRing = signalOf(maps.reward, centredInRings(maps.cells));
+  return {
+    isDetermined: !reward.isLowerBound && !kl.isLowerBound,
+    promptsNeeded:
+      reward.promptsNeeded === null || kl.promptsNeeded === null
+        ? null
+        : Math.max(reward.promptsNeeded, kl.promptsNeeded),
+    reward,
+    kl,
+    withinRing,
+  };
+}
+
+function peakSummary(maps: PromptMaps): Summary["peak"] {
+  const peak = peakOf(maps);
+  if (peak === null) return null;
+  const { cell, reward, region, includesCentre } = peak;
+  const { i, j, alpha, beta } = cell;
+  return { i, j, alpha, beta, reward, region: region.map((of) => [of.i, of.j]), includesCentre };
+}

@@ -1,0 +1,51 @@
+// What the commands of this floor have in common: where the model is, what computes, and opening both.
+import { backendSettings, boolean, integer, type Progress, text } from "../../engine/host/index.ts";
+import { type Backend, openBackend } from "../../engine/index.ts";
+import { describePlan, type MemoryPlan } from "../plan.ts";
+import { type LoadedModel, loadModel } from "../weights.ts";
+
+export const modelCommandSettings = {
+  model: text({
+    default: "",
+    meaning: "the model: a folder in Hugging Face's layout, or ORG/NAME or ORG/NAME@REVISION of its hub",
+  }),
+  ...backendSettings,
+  "pass-tokens": integer({
+    default: 4096,
+    min: 1,
+    unit: "tokens",
+    meaning: "tokens in one pass of the model; what is longer goes alone",
+  }),
+  "dry-run": boolean({ default: false, meaning: "say how much memory it takes, by part, and stop" }),
+} as const;
+
+/**
+ * Loads the model of a command, and says what it computes on; what the command cannot do in the memory there is, is refused
+ * before that.
+ * @param plan  the command's memory on the backend; throws where it does not fit
+ * @returns     null where the plan was all that was asked for: it has been printed
+ */
+export async function openModel(
+  folder: string,
+  values: { backend: "auto" | "webgpu" | "cpu"; adapter: string; tune: "auto" | "on" | "off"; "dry-run": boolean },
+  progress: Progress,
+  plan: (backend: Backend) => Promise<MemoryPlan>,
+): Promise<LoadedModel | null> {
+  const { backend, fasterHint } = await openBackend({
+    backend: values.backend,
+    adapter: values.adapter,
+    tune: values.tune,
+  });
+  progress.line(`Adapter: ${backend.description}${fasterHint === null ? "" : `. ${fasterHint}`}`);
+  const planned = await plan(backend);
+  if (!values["dry-run"]) return loadModel(backend, folder);
+  process.stdout.write(`Memory: ${describePlan(planned)}\n`);
+  return null;
+}
+
+/** What is wrong with a command's --model, as a settings' check says it. */
+export function modelProblems(model: string): string[] {
+  return model === ""
+    ? ["model is missing (--model DIR): a folder in Hugging Face's layout, or ORG/NAME of its hub"]
+    : [];
+}

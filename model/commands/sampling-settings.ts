@@ -1,0 +1,88 @@
+// How the generate command draws its tokens: what the command line says, and with --generation-config what the model's
+// generation_config.json says where the command line is silent.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { integer, integers, number, type Values } from "../../engine/host/index.ts";
+import { CheckpointError, noWarping, type Warping } from "../../engine/index.ts";
+import { readJson } from "../checkpoint-files.ts";
+
+export const samplingSettings = {
+  temperature: number({
+    default: 1,
+    min: 0,
+    meaning: "the logits are divided by this; 0: the likeliest token (greedy)",
+  }),
+  "top-k": integer({
+    default: noWarping.topK,
+    min: 0,
+    unit: "tokens",
+    meaning: "draw among the likeliest only; 0: among all",
+  }),
+  "top-p": number({
+    default: noWarping.topP,
+    above: 0,
+    max: 1,
+    meaning: "draw among the likeliest that together have this probability; 1: among all",
+  }),
+  "repetition-penalty": number({
+    default: noWarping.repetitionPenalty,
+    above: 0,
+    meaning: "logits of tokens that occurred already are divided by this (multiplied where negative); 1: none",
+  }),
+  seed: integer({ default: 1, min: 0, meaning: "names the noise: the same seed gives the same tokens" }),
+  "stop-tokens": integers({ default: [], min: 0, meaning: "ids that end a completion, besides the model's own" }),
+} as const;
+
+export interface Sampling {
+  readonly temperature: number;
+  readonly warping: Warping;
+}
+
+/** The sampling that the settings ask for. */
+export function samplingOf(values: Values<typeof samplingSettings>): Sampling {
+  return {
+    temperature: values.temperature,
+    warping: {
+      topK: values["top-k"],
+      topP: values["top-p"],
+      repetitionPenalty: values["repetition-penalty"],
+    },
+  };
+}
+
+const fileSchema = z.object({
+  do_sample: z.boolean().nullish(),
+  temperature: z.number().nonnegative().nullish(),
+  top_k: z.number().int().nonnegative().nullish(),
+  top_p: z.number().positive().max(1).nullish(),
+  repetition_penalty: z.number().positive().nullish(),
+});
+
+/**
+ * The sampling of a model's generation_config.json, under what the command line gives. As in transformers, `do_sample` false
+ * or absent is greedy; a value that the file does not name is off.
+ * @param given  keys of the settings that the command line gives
+ * @throws CheckpointError when there is no such file, or a value is out of its bounds
+ */
+export async function samplingOfFile(folder: string, own: Sampling, given: ReadonlySet<string>): Promise<Sampling> {
+  const path = join(folder, "generation_config.json");
+  if (!existsSync(path))
+    throw new CheckpointError(
+      `${path}: not found. Leave out --generation-config, and give the sampling values as flags.`,
+    );
+  const parsed = fileSchema.safeParse(await readJson(path));
+  if (!parsed.success) throw new CheckpointError(`${path}: ${z.prettifyError(parsed.error)}`);
+  const file = parsed.data;
+  const temperature = file.do_sample === true ? (file.temperature ?? 1) : 0;
+  return {
+    temperature: given.has("temperature") ? own.temperature : temperature,
+    warping: {
+      topK: given.has("top-k") ? own.warping.topK : (file.top_k ?? noWarping.topK),
+      topP: given.has("top-p") ? own.warping.topP : (file.top_p ?? noWarping.topP),
+      repetitionPenalty: given.has("repetition-penalty")
+        ? own.warping.repetitionPenalty
+        : (file.repetition_penalty ?? noWarping.repetitionPenalty),
+    },
+  };
+}

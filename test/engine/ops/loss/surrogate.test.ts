@@ -1,0 +1,464 @@
+import assert from "node:assert/strict";
+import { backward, GradientMap, record } from "../../../../engine/autograd.ts";
+import type { Backend } from "../../../../engine/backends/backend.ts";
+import type { NumberArray } from "../../../../engine/dtype.ts";
+import { type SurrogateSettings, surrogate } from "../../../../engine/ops/loss/surrogate.ts";
+import { tokensPerWorkgroup } from "../../../../engine/ops/loss/weighted-sum.ts";
+import {
+  type Normalisation,
+  normalisationWeights,
+  surrogateStatistics,
+} from "../../../../engine/ops/surrogate-tokens.ts";
+import { scopeAsync } from "../../../../engine/scope.ts";
+import { fromArray, type Tensor } from "../../../../engine/tensor.ts";
+import { reference, testBackends } from "../../../backends.ts";
+import { assertClose, assertKnown, describe, readFixture, type Tolerance, throwsMessage } from "../../../support.ts";
+import { checkOp, normals } from "../../check-op.ts";
+
+interface Batch {
+  name: string;
+  advantages: number[];
+  samplerLogProbs: number[][];
+  trainerLogProbs: number[][];
+  mask: number[][];
+}
+interface ClippedBatch extends Batch {
+  groups: number[][];
+  referenceLogProbs: number[][];
+  clipped: {
+    clipLow: number;
+    clipHigh: number;
+    normalisation: Normalisation;
+    klCoefficient: number;
+    objective: number;
+    klPenalty: number;
+    loss: number;
+    clipFractionLow: number;
+    clipFractionHigh: number;
+    outsideFraction: number;
+    ratioMean: number;
+    gradient: number[][];
+  }[];
+}
+interface ImportanceBatch extends Batch {
+  ratioLow: number;
+  ratioHigh: number;
+  loss: number;
+  droppedFractionLow: number;
+  droppedFractionHigh: number;
+  gradient: number[][];
+}
+interface GrpoFixture {
+  losses: ClippedBatch[];
+  maskedImportance: ImportanceBatch[];
+}
+
+const usual: SurrogateSettings = {
+  kind: "clipped",
+  clipLow: 0.2,
+  clipHigh: 0.2,
+  ratioLow: 0.125,
+  ratioHigh: 8,
+  klCoefficient: 0,
+};
+
+interface Tokens {
+  logProbs: ArrayLike<number>;
+  oldLogProbs: ArrayLike<number>;
+  advantages: ArrayLike<number>;
+  weights: ArrayLike<number>;
+  referenceLogProbs?: ArrayLike<number>;
+}
+
+interface Outcome {
+  loss: number;
+  gradient: NumberArray;
+  objective: NumberArray;
+  ratio: NumberArray;
+  penalty: NumberArray;
+}
+
+/** The loss with its per-token outputs, and its gradient. */
+function evaluate(
+  backend: Backend,
+  tokens: Tokens,
+  settings: SurrogateSettings,
+  dtype: "f32" | "f64" = "f32",
+): Promise<Outcome> {
+  return scopeAsync(async () => {
+    const give = (values: ArrayLike<number>): Tensor => fromArray(backend, values, [values.length], dtype);
+    const logProbs = give(tokens.logProbs);
+    logProbs.requiresGradient = true;
+    const inputs = {
+      logProbs,
+      oldLogProbs: give(tokens.oldLogProbs),
+      advantages: give(tokens.advantages),
+      weights: give(tokens.weights),
+      referenceLogProbs: tokens.referenceLogProbs === undefined ? null : give(tokens.referenceLogProbs),
+    };
+    const recording = record(() => surrogate(inputs, settings));
+    const { loss, objective, ratio, penalty } = recording.result;
+    const gradients = new GradientMap([logProbs]);
+    backward(recording, new Map([[loss, give([1])]]), gradients);
+    const gradient = await gradients.get(logProbs)?.read();
+    gradients.free();
+    return {
+      loss: (await loss.read())[0],
+      gradient: gradient ?? new Float64Array(),
+      objective: await objective.read(),
+      ratio: await ratio.read(),
+      penalty: await penalty.read(),
+    };
+  });
+}
+
+/** Everything of a fixture's batch as vectors over all places, masked ones too. */
+function flatten(batch: Batch): {
+  sequenceOf: number[];
+  mask: number[];
+  advantages: number[];
+  logProbs: number[];
+  oldLogProbs: number[];
+} {
+  return {
+    sequenceOf: batch.mask.flatMap((row, s) => row.map(() => s)),
+    mask: batch.mask.flat(),
+    advantages: batch.mask.flatMap((row, s) => row.map(() => batch.advantages[s])),
+    logProbs: batch.trainerLogProbs.flat(),
+    oldLogProbs: batch.samplerLogProbs.flat(),
+  };
+}
+
+async function everyBackend(): Promise<{ name: string; backend: Backend; dtype: "f32" | "f64" }[]> {
+  const others = (await testBackends()).map((found) => ({ ...found, dtype: "f32" as const }));
+  return [{ name: "plain f64", backend: reference, dtype: "f64" }, ...others];
+}
+
+/** Seeded tokens whose ratios keep off the bounds 0.8, 1.2, 0.125 and 8, where central differences see a kink. */
+function tokens(
+  count: number,
+  spread: number,
+): { [K in keyof Required<Tokens>]: { shape: number[]; values: Float64Array } } {
+  const shape = [count];
+  const old = normals(1, count, 1, -2);
+  const differences = normals(2, count, spread).map((d) => {
+    const near = [0.8, 1.2, 0.125, 8].some((bound) => Math.abs(d - Math.log(bound)) < 0.02);
+    return near ? d + 0.05 : d;
+  });
+  return {
+    logProbs: { shape, values: old.map((v, i) => Math.fround(v + differences[i])) },
+    oldLogProbs: { shape, values: old },
+    advantages: { shape, values: normals(3, count) },
+    weights: { shape, values: normals(4, count).map((w, i) => (i % 5 === 3 ? 0 : Math.fround(Math.abs(w) / count))) },
+    referenceLogProbs: { shape, values: old.map((v, i) => Math.fround(v + 0.3 * Math.sin(i))) },
+  };
+}
+
+describe("engine/ops/loss/surrogate", (test) => {
+  const { referenceLogProbs: _, ...withoutReference } = tokens(61, 0.4);
+  checkOp(test, surrogate, {
+    settings: { ...usual, klCoefficient: 0.05 },
+    cases: {
+      "one token": tokens(1, 0.4),
+      "prime size": tokens(61, 0.4),
+      "as many as a workgroup": tokens(tokensPerWorkgroup, 0.4),
+      "huge and tiny ratios": {
+        inputs: tokens(61, 4),
+        // e^x errs by 3 + 2·|x| units in the last place, |x| ≤ 16.
+        tolerance: { forward: { ofScale: 5e-6 }, gradient: { ofScale: 5e-6 } },
+      },
+      "tiny differences": tokens(61, 1e-6),
+      "a workgroup and one more": tokens(tokensPerWorkgroup + 1, 0.4),
+      "several segments": tokens(9001, 0.4),
+      "no tokens": tokens(0, 0.4),
+      "other bounds": { inputs: tokens(90, 0.4), settings: { ...usual, clipLow: 0.2, clipHigh: 0.28 } },
+      "without reference": { inputs: withoutReference, settings: usual },
+    },
+    // exp errs by 3 + 2·|x| units in the last place, times ratios of at most 5 and advantages of at most 4.
+    tolerance: { forward: { absolute: 2e-5 }, gradient: { ofScale: 2e-6 } },
+    skipUpstream: ["objective", "ratio", "penalty"],
+  });
+
+  test("losses and gradients of PyTorch, all normalisations", async () => {
+    for (const batch of readFixture<GrpoFixture>("grpo.json").losses) {
+      const { sequenceOf, mask, ...given } = flatten(batch);
+      const groupOf = batch.mask.map((_row, s) => batch.groups.findIndex((group) => group.includes(s)));
+      for (const row of batch.clipped)
+        for (const { name, backend, dtype } of await everyBackend()) {
+          const settings = { ...usual, clipLow: row.clipLow, clipHigh: row.clipHigh, klCoefficient: row.klCoefficient };
+          const weights = normalisationWeights(row.normalisation, { sequenceOf, groupOf, mask });
+          const referenceLogProbs = row.klCoefficient === 0 ? undefined : batch.referenceLogProbs.flat();
+          const found = await evaluate(backend, { ...given, weights, referenceLogProbs }, settings, dtype);
+          const context = `${batch.name} ${row.normalisation} ${row.clipHigh} ${row.klCoefficient}`;
+          const exact = dtype === "f64";
+          const tolerance = exact ? { relative: 1e-9 } : { absolute: 1e-6 };
+          const compare = (
+            quantity: string,
+            got: ArrayLike<number>,
+            expected: number[],
+            allowed: Tolerance = tolerance,
+          ) => assertKnown("grpo.json", `clipped: ${quantity}`, name, got, expected, allowed, context);
+          compare("loss", [found.loss], [row.loss]);
+          const gradients = exact ? { relative: 1e-9, absolute: 1e-16 } : { ofScale: 2e-6 };
+          compare("gradient", found.gradient, row.gradient.flat(), gradients);
+          const sum = (terms: NumberArray): number => weights.reduce((total, w, i) => total + w * terms[i], 0);
+          compare("objective", [sum(found.objective)], [row.objective]);
+          if (referenceLogProbs) compare("penalty", [sum(found.penalty)], [row.klPenalty]);
+
+          const statistics = surrogateStatistics(found.ratio, given.advantages, settings, mask);
+          for (const key of ["clipFractionLow", "clipFractionHigh", "outsideFraction"] as const)
+            compare(key, [statistics[key]], [row[key]], { absolute: 1e-12 });
+          compare("ratioMean", [statistics.ratioMean], [row.ratioMean]);
+        }
+    }
+  });
+
+  test("constant: the batch's sum over sequences · maxNewTokens, losses and gradients", async () => {
+    for (const batch of readFixture<GrpoFixture>("grpo.json").losses) {
+      const { sequenceOf, mask, ...given } = flatten(batch);
+      const groupOf = batch.mask.map((_row, s) => batch.groups.findIndex((group) => group.includes(s)));
+      const maxNewTokens = batch.mask[0].length;
+      // Of "batch-token" the same sum is divided by the tokens.
+      const share = mask.reduce((total, m) => total + m, 0) / (batch.mask.length * maxNewTokens);
+      for (const row of batch.clipped.filter(({ normalisation }) => normalisation === "batch-token"))
+        for (const { name, backend, dtype } of await everyBackend()) {
+          const settings = { ...usual, clipLow: row.clipLow, clipHigh: row.clipHigh, klCoefficient: row.klCoefficient };
+          const weights = normalisationWeights("constant", { sequenceOf, groupOf, mask, maxNewTokens });
+          const referenceLogProbs = row.klCoefficient === 0 ? undefined : batch.referenceLogProbs.flat();
+          const found = await evaluate(backend, { ...given, weights, referenceLogProbs }, settings, dtype);
+          const exact = dtype === "f64";
+          const compare = (quantity: string, got: ArrayLike<number>, expected: number[], allowed: Tolerance) =>
+            assertKnown("grpo.json", `constant: ${quantity}`, name, got, expected, allowed, batch.name);
+          compare("loss", [found.loss], [share * row.loss], exact ? { relative: 1e-9 } : { absolute: 1e-6 });
+          const gradients = exact ? { relative: 1e-9, absolute: 1e-16 } : { ofScale: 2e-6 };
+          compare(
+            "gradient",
+            found.gradient,
+            row.gradient.flat().map((g) => share * g),
+            gradients,
+          );
+        }
+    }
+  });
+
+  test("masked importance as prime-rl defines it", async () => {
+    for (const batch of readFixture<GrpoFixture>("grpo.json").maskedImportance) {
+      const { sequenceOf, mask, ...given } = flatten(batch);
+      const weights = normalisationWeights("batch-token", { sequenceOf, groupOf: batch.mask.map(() => 0), mask });
+      const settings = {
+        ...usual,
+        kind: "masked-importance" as const,
+        ratioLow: batch.ratioLow,
+        ratioHigh: batch.ratioHigh,
+      };
+      for (const { name, backend, dtype } of await everyBackend()) {
+        const found = await evaluate(backend, { ...given, weights }, settings, dtype);
+        const exact = dtype === "f64";
+        const compare = (quantity: string, got: ArrayLike<number>, expected: number[], allowed: Tolerance) =>
+          assertKnown("grpo.json", `masked importance: ${quantity}`, name, got, expected, allowed, batch.name);
+        compare("loss", [found.loss], [batch.loss], exact ? { relative: 1e-9 } : { absolute: 1e-6 });
+        const gradients = exact ? { relative: 1e-9, absolute: 1e-16 } : { ofScale: 2e-6 };
+        compare("gradient", found.gradient, batch.gradient.flat(), gradients);
+        const statistics = surrogateStatistics(found.ratio, given.advantages, settings, mask);
+        compare(
+          "dropped",
+          [statistics.droppedFractionLow, statistics.droppedFractionHigh],
+          [batch.droppedFractionLow, batch.droppedFractionHigh],
+          { absolute: 1e-12 },
+        );
+      }
+    }
+  });
+
+  test("at equal log-probabilities the ratio is exactly 1, and a bound at 1 keeps the whole gradient", async () => {
+    // PyTorch: of two equal arguments of minimum each takes half, and clamp passes the gradient at its bounds.
+    const logProbs = normals(5, 300, 2, -3).map((v) => Math.min(v, -1e-3));
+    const advantages = normals(6, 300);
+    advantages[4] = 0;
+    const weights = new Float64Array(300).fill(0.5);
+    for (const { name, backend, dtype } of await everyBackend())
+      for (const clip of [0, 0.2]) {
+        const found = await evaluate(
+          backend,
+          { logProbs, oldLogProbs: logProbs, advantages, weights },
+          { ...usual, clipLow: clip, clipHigh: clip },
+          dtype,
+        );
+        assert.ok(
+          found.ratio.every((rho) => rho === 1),
+          `${name}: a ratio is not 1`,
+        );
+        assertClose(
+          `${name}: gradient at clip ${clip}`,
+          found.gradient,
+          advantages.map((a) => -0.5 * a),
+          { relative: 2 ** -23 },
+        );
+      }
+  });
+
+  test("outside the clip range the gradient is 0 where clipping counts and whole where it does not", async () => {
+    const ratios = [0.5, 0.5, 1.5, 1.5, 0.9, 1.1];
+    const given = {
+      logProbs: ratios.map(Math.log),
+      oldLogProbs: ratios.map(() => 0),
+      advantages: [1, -1, 1, -1, -1, 1],
+      weights: ratios.map(() => 1),
+    };
+    for (const { name, backend, dtype } of await everyBackend()) {
+      const { objective, gradient } = await evaluate(backend, given, usual, dtype);
+      assertClose(`${name}: objective`, objective, [0.5, -0.8, 1.2, -1.5, -0.9, 1.1], { absolute: 1e-6 });
+      assertClose(`${name}: gradient`, gradient, [-0.5, 0, 0, 1.5, 0.9, -1.1], { absolute: 1e-6 });
+    }
+  });
+
+  test("the penalty is never negative and keeps its digits near 0", async () => {
+    const d = Array.from({ length: 400 }, (_, i) => (i % 2 ? -1 : 1) * 10 ** (-4 + i / 80));
+    const given = {
+      logProbs: d.map(() => 0),
+      oldLogProbs: d.map(() => 0),
+      advantages: d.map(() => 0),
+      weights: d.map(() => 1),
+      referenceLogProbs: d,
+    };
+    const expected = Float64Array.from(d, (v) => {
+      const x = Math.fround(v);
+      // e^x − 1 − x by its series: all digits for small x
+      let [term, sum] = [x, 0];
+      for (let n = 2; n < 40; n++) sum += term *= x / n;
+      return Math.abs(x) < 1 ? sum : Math.expm1(x) - x;
+    });
+    for (const { name, backend } of await testBackends()) {
+      const { penalty, gradient } = await evaluate(backend, given, { ...usual, klCoefficient: 1 });
+      assert.ok(
+        penalty.every((v) => v > 0),
+        `${name}: a penalty is not positive`,
+      );
+      // From ½ on, exp errs by 3 + 2·|x| units in the last place (23 at 10) and e^x is at most eleven times the result.
+      assertClose(`${name}: penalty`, penalty, expected, { relative: 5e-6 });
+      assertClose(
+        `${name}: gradient`,
+        gradient,
+        d.map((v) => -Math.expm1(Math.fround(v))),
+        { relative: 3e-6 },
+      );
+    }
+  });
+
+  test("what is masked may hold anything; a NaN that counts reaches loss and gradient", async () => {
+    const { logProbs, oldLogProbs, advantages, weights, referenceLogProbs } = tokens(301, 0.4);
+    const given = {
+      logProbs: logProbs.values,
+      oldLogProbs: oldLogProbs.values,
+      advantages: advantages.values,
+      weights: weights.values,
+      referenceLogProbs: referenceLogProbs.values,
+    };
+    for (const kind of ["clipped", "masked-importance"] as const)
+      for (const { name, backend, dtype } of await everyBackend()) {
+        const settings = { ...usual, kind, klCoefficient: kind === "clipped" ? 0 : 0.1 };
+        const clean = await evaluate(backend, given, settings, dtype);
+        // Weight 0 at 3, 8, 13, …
+        const dirty = {
+          ...given,
+          logProbs: given.logProbs.map((v, i) =>
+            i % 5 === 3 ? [Number.NaN, Number.NEGATIVE_INFINITY, 500][i % 3] : v,
+          ),
+        };
+        const found = await evaluate(backend, dirty, settings, dtype);
+        assert.equal(found.loss, clean.loss, `${name}: ${kind}`);
+        assertClose(`${name}: ${kind}: gradient`, found.gradient, clean.gradient, {});
+        const lost = await evaluate(
+          backend,
+          { ...given, logProbs: given.logProbs.map((v, i) => (i === 6 ? Number.NaN : v)) },
+          settings,
+          dtype,
+        );
+        assert.ok(Number.isNaN(lost.loss), `${name}: ${kind}: loss ${lost.loss}`);
+        assert.ok(Number.isNaN(lost.gradient[6]), `${name}: ${kind}: gradient ${lost.gradient[6]}`);
+        assert.equal(lost.gradient.filter(Number.isNaN).length, 1);
+      }
+  });
+
+  test("micro-batches add up to the batch", async () => {
+    const batch = readFixture<GrpoFixture>("grpo.json").losses[0];
+    const { sequenceOf, mask, ...given } = flatten(batch);
+    const groupOf = batch.mask.map((_row, s) => batch.groups.findIndex((group) => group.includes(s)));
+    for (const normalisation of ["group-token", "batch-token", "sequence", "constant"] as const) {
+      const weights = normalisationWeights(normalisation, { sequenceOf, groupOf, mask, maxNewTokens: 32 });
+      const whole = await evaluate(reference, { ...given, weights }, usual, "f64");
+      let loss = 0;
+      const gradient: number[] = [];
+      const cut = Math.floor(weights.length / 3);
+      for (const [from, to] of [
+        [0, cut],
+        [cut, weights.length],
+      ]) {
+        const part = await evaluate(
+          reference,
+          {
+            logProbs: given.logProbs.slice(from, to),
+            oldLogProbs: given.oldLogProbs.slice(from, to),
+            advantages: given.advantages.slice(from, to),
+            weights: weights.slice(from, to),
+          },
+          usual,
+          "f64",
+        );
+        loss += part.loss;
+        gradient.push(...part.gradient);
+      }
+      assertClose(`${normalisation}: loss`, [loss], [whole.loss], { relative: 1e-12 });
+      assertClose(`${normalisation}: gradient`, gradient, whole.gradient, { relative: 1e-12 });
+    }
+  });
+
+  test("weights count sequences and groups without tokens", async () => {
+    // Sequences 0 and 1 are group 7, sequence 2 (without tokens) is group 9, sequence 3 has only masked tokens.
+    const owners = { sequenceOf: [0, 0, 0, 1, 3], groupOf: [7, 7, 9, 9], mask: [1, 1, 0, 1, 0], maxNewTokens: 10 };
+    const expected = {
+      "group-token": [1 / 6, 1 / 6, 0, 1 / 6, 0],
+      "batch-token": [1 / 3, 1 / 3, 0, 1 / 3, 0],
+      sequence: [1 / 8, 1 / 8, 0, 1 / 4, 0],
+      constant: [1 / 40, 1 / 40, 0, 1 / 40, 0],
+    };
+    for (const [kind, weights] of Object.entries(expected))
+      assertClose(kind, normalisationWeights(kind as Normalisation, owners), weights, { relative: 1e-15 });
+    assert.deepEqual(
+      [...normalisationWeights("sequence", { ...owners, mask: undefined }).slice(0, 3)],
+      [1 / 12, 1 / 12, 1 / 12],
+    );
+    await throwsMessage(() => normalisationWeights("constant", { ...owners, maxNewTokens: undefined }), "maxNewTokens");
+    await throwsMessage(
+      () => normalisationWeights("sequence", { ...owners, sequenceOf: [0, 0, 0, 1, 4] }),
+      "token 4 is of sequence 4, there are 4",
+    );
+    assert.deepEqual(surrogateStatistics([2, 2], [1, 1], usual, [0, 0]), {
+      clipFractionLow: 0,
+      clipFractionHigh: 0,
+      outsideFraction: 0,
+      droppedFractionLow: 0,
+      droppedFractionHigh: 0,
+      ratioMean: 0,
+      tokens: 0,
+    });
+  });
+
+  test("refuses vectors of other lengths and a KL coefficient without reference", async () => {
+    const { shapes } = surrogate.definition;
+    const n = { logProbs: [5], oldLogProbs: [5], advantages: [5], weights: [5], referenceLogProbs: [5] };
+    await throwsMessage(
+      () => shapes({ ...n, advantages: [4] }, usual),
+      "surrogate: advantages",
+      "expected [5], got [4]",
+    );
+    await throwsMessage(() => shapes({ ...n, logProbs: [5, 1] }, usual), "expected [N], got [5,1]");
+    const given = { logProbs: [0], oldLogProbs: [0], advantages: [1], weights: [1] };
+    await throwsMessage(
+      () => evaluate(reference, given, { ...usual, klCoefficient: 0.1 }),
+      "referenceLogProbs",
+      "got none",
+      "0.1",
+    );
+  });
+});

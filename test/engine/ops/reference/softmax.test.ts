@@ -1,0 +1,27 @@
+import { logSoftmax, softmax } from "../../../../engine/ops/reference/softmax.ts";
+import { describe } from "../../../support.ts";
+import { checkOp } from "../../check-op.ts";
+import { checkKnownOps } from "../known-ops.ts";
+
+describe("engine/ops/reference/softmax", (test) => {
+  for (const op of [softmax, logSoftmax])
+    checkOp(test, op, {
+      settings: {},
+      cases: {
+        "one element": { x: [1, 1] },
+        "prime sizes": { x: [7, 61] },
+        "leading axes": { x: [2, 3, 17] },
+        "no rows": { x: [0, 5] },
+        "as many rows as a workgroup": { x: [64, 3] },
+        "one row more than a workgroup": { x: [65, 3] },
+        "tensors in several segments": { x: [150, 61] },
+        "tiny inputs": { inputs: { x: { shape: [4, 33], scale: 1e-20 } } },
+        "inputs in the hundreds": { inputs: { x: { shape: [4, 33], scale: 200 } } },
+      },
+      // exp errs by 3 + 2|x| ULP where terms count (|x| < 20): 5e-6; sums of up to 61 terms by 2⁻²⁴ each. At inputs in the
+      // hundreds log-softmax is of that size, and x − max exact to 2⁻²⁴ of it.
+      tolerance: { forward: { ofScale: 2e-6, absolute: 2e-6 }, gradient: { ofScale: 5e-6, absolute: 2e-6 } },
+    });
+  checkKnownOps(test, "softmax", ({ x }) => ({ y: softmax({ x }, {}).y }));
+  checkKnownOps(test, "logSoftmax", ({ x }) => ({ y: logSoftmax({ x }, {}).y }));
+});

@@ -1,0 +1,143 @@
+// The report page, on a synthetic study: what it shows, and that no name in it can break out of its place.
+import { createHash } from "node:crypto";
+import * as assert from "uvu/assert";
+import type { Study } from "../../../landscape/report/figures/figure-data.ts";
+import type { PageConversations, PageData } from "../../../landscape/report/figures/page/page-data.ts";
+import { renderReport } from "../../../landscape/report/page.ts";
+import { describe } from "../../support.ts";
+import { syntheticStudy } from "../synthetic-study.ts";
+
+const scriptsOf = (html: string) =>
+  [...html.matchAll(/<script([^>]*)>([\s\S]*?)<\/script>/g)].map(([, attributes, content]) => ({
+    attributes,
+    content,
+  }));
+
+describe("landscape/report/page", (test) => {
+  const hostile = `</script><script>alert(1)</script><!-- <b onclick="x">'&amp;\u0000\u202e\u2028\ud800`;
+  const base = syntheticStudy([0, 5, 10], [0, 1]);
+  const study: Study = {
+    ...base,
+    name: hostile,
+    notes: [hostile],
+    settings: [{ key: hostile, value: hostile }],
+    maps: base.maps.map((map) => ({
+      ...map,
+      mark: hostile,
+      summary: {
+        ...map.summary,
+        rInfinity: map.step === 0 ? null : map.summary.rInfinity,
+        promptsToDetermine: 480,
+        further: [{ name: hostile, value: hostile }],
+      },
+      conversations: map.points.map(({ i, j, reward }) => ({
+        i,
+        j,
+        conversations: [0, 1, 2].map((prompt) => ({
+          reward,
+          messages: [
+            { role: "user", content: `prompt ${prompt} ${hostile}` },
+            { role: "assistant", content: `${i} ${j} ${hostile}` },
+          ],
+        })),
+      })),
+    })),
+  };
+  const page = renderReport(study);
+  const scripts = scriptsOf(page);
+  const json = (id: string) =>
+    JSON.parse(scripts.find(({ attributes }) => attributes.includes(`id="${id}"`))?.content ?? "null");
+
+  test("is the same bytes for the same study", () => assert.ok(renderReport(structuredClone(study)) === page));
+
+  test("keeps text text, whatever it contains", () => {
+    // One script of numbers, one of conversations for each map, one that runs.
+    assert.is(page.match(/<script/g)?.length, study.maps.length + 2);
+    assert.is(page.match(/<\/script>/g)?.length, study.maps.length + 2);
+    assert.not.match(page, "<script>alert");
+    assert.not.match(page, "<!--");
+    assert.not.match(page, "<b onclick");
+    assert.not.match(page, "\u0000");
+    assert.match(page, "<h1>&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;!--");
+    const said: PageConversations = json("conversations-3");
+    const [cell] = study.maps[3].conversations ?? [];
+    const found = said.cells[`${cell.i},${cell.j}`];
+    assert.equal(
+      found.map(({ reward, messages }) => ({
+        reward,
+        messages: messages.map(([role, text]) => ({ role, content: said.texts[text] })),
+      })),
+      cell.conversations,
+    );
+    assert.is(new Set(said.texts).size, said.texts.length, "each text is carried once");
+  });
+
+  test("carries the numbers it was given, to the last bit", () => {
+    const data: PageData = json("data");
+    assert.equal(data.steps, [0, 5, 10]);
+    assert.equal(data.slices, [0, 1]);
+    assert.is(data.maps.length, study.maps.length);
+    study.maps.forEach((map, k) => {
+      const { points, step, slice, n, radius, origin } = data.maps[k];
+      assert.equal([step, slice, n, radius], [map.step, map.slice, map.n, map.radius]);
+      for (const key of ["i", "j", "alpha", "beta", "reward", "rewardError", "klToken", "objective"] as const)
+        assert.equal(
+          points[key],
+          map.points.map((point) => point[key]),
+        );
+      assert.equal([points.alpha[origin], points.beta[origin]], [0, 0]);
+    });
+  });
+
+  test("opens without a network, and only its own script and styles may run", () => {
+    const addresses = [...page.matchAll(/(?:https?:)?\/\/[\w.-]+\.\w+[^"'\s)]*/g)].map(([address]) => address);
+    assert.equal(new Set(addresses), new Set(["http://www.w3.org/2000/svg"]), "only the name of the SVG namespace");
+    assert.not.match(page, /<(link|img|iframe|object|embed)\b/);
+    const policy = page.match(/Content-Security-Policy" content="([^"]*)"/)?.[1] ?? "";
+    const hash = (text: string) => `&#39;sha256-${createHash("sha256").update(text).digest("base64")}&#39;`;
+    const code = scripts.find(({ attributes }) => attributes === "")?.content ?? "";
+    assert.match(policy, "default-src &#39;none&#39;");
+    assert.ok(policy.includes(`script-src ${hash(code)};`), "the script's hash");
+    assert.ok(
+      policy.includes(`style-src ${hash(page.match(/<style>([\s\S]*?)<\/style>/)?.[1] ?? "")};`),
+      "the style's hash",
+    );
+    assert.is(typeof new Function(code), "function", "the script is JavaScript once its types are erased");
+    assert.not.match(page, / style="/, "inline styles would be refused");
+  });
+
+  test("says without a script what must be read: notes, settings, every estimate", () => {
+    const written = page.slice(0, page.indexOf('<script type="application/json"'));
+    assert.match(written, "undetermined, about 480 prompts would tell");
+    for (const map of study.maps) {
+      const { r } = map.summary;
+      assert.match(written, r?.value.toFixed(2).replace("-", "−") ?? "");
+      assert.match(written, `step ${map.step}</button>`);
+    }
+    assert.match(written, "How to read this");
+    assert.not.match(written, /\b(?:undefined|NaN|null|\[object)/);
+  });
+
+  test("has every element that its script looks for, once", () => {
+    const code = scripts.find(({ attributes }) => attributes === "")?.content ?? "";
+    const wanted = new Set(
+      [...code.matchAll(/(?:find|readJson)\s*\("#([\w-]+)"\)|set\("([\w-]+)"/g)].map(([, id, other]) => id ?? other),
+    );
+    assert.ok(wanted.size >= 12, `${wanted.size} elements`);
+    const ids = [...page.slice(0, page.lastIndexOf("<script>")).matchAll(/ id="([^"]+)"/g)].map(([, id]) => id);
+    assert.is(new Set(ids).size, ids.length, "no id twice");
+    for (const id of wanted) assert.ok(ids.includes(id), `#${id}`);
+  });
+
+  test("is written for a study that has no map yet, and one that has no training", () => {
+    assert.match(renderReport({ ...base, maps: [] }), "No landscape has been measured yet");
+    assert.match(
+      renderReport({ ...base, training: [], settings: [], notes: [], maps: base.maps.slice(0, 1) }),
+      'id="map"',
+    );
+    assert.match(
+      renderReport({ ...base, maps: [{ ...base.maps[0], points: [] }] }),
+      "No landscape has been measured yet",
+    );
+  });
+});

@@ -1,0 +1,138 @@
+import * as assert from "uvu/assert";
+import { type Grid, workOrder } from "../../../landscape/grid.ts";
+import { meanMap, type PromptMaps } from "../../../landscape/statistics/estimands.ts";
+import { type CellRecord, pointOf, type ReferenceSet } from "../../../landscape/statistics/points.ts";
+import { simulationRandom } from "../../../landscape/statistics/random.ts";
+import { pearson } from "../../../landscape/statistics/statistics.ts";
+import { SUMMARY_SCHEMA_VERSION, summarise } from "../../../landscape/statistics/summary.ts";
+import { assertClose, describe, throwsMessage } from "../../support.ts";
+import { drawMaps, type Field } from "../synthetic-maps.ts";
+
+const grid = { points: 7, radius: 0.05 };
+const TOKENS = 20;
+
+/** Records, in the order of work, whose per-prompt maps are these: one rollout a prompt, two reference completions. */
+function records(maps: PromptMaps, on: Grid): { cells: CellRecord[]; reference: ReferenceSet } {
+  const cells = workOrder(on).map(({ i, j, alpha, beta }): CellRecord => {
+    const at = i * on.points + j;
+    const rollouts = (value: number) => maps.reward.map(() => [value]);
+    const scored = (value: (p: number) => number) => maps.kl.map((_, p) => [value(p), value(p)]);
+    return {
+      ...{ i, j, alpha, beta },
+      rollouts: {
+        reward: maps.reward.map((map) => [map[at]]),
+        tokens: rollouts(TOKENS),
+        entropy: rollouts(3),
+        truncated: rollouts(0),
+        formatFailed: rollouts(0),
+      },
+      reference: {
+        kl: scored((p) => TOKENS * maps.kl[p][at]),
+        k1: scored(() => 0),
+        k3: scored(() => 0),
+        objective: scored((p) => TOKENS * maps.reward[p][at]),
+        entropy: scored(() => 3),
+      },
+    };
+  });
+  const reference: ReferenceSet = {
+    tokens: maps.kl.map(() => [TOKENS, TOKENS]),
+    reward: maps.kl.map(() => [0, 1]),
+    advantage: maps.kl.map((_, p) => (p % 4 === 0 ? [0, 0] : [-1, 1])),
+  };
+  return { cells, reference };
+}
+
+const study = (field: Field, prompts = 64, on: Grid = grid) => {
+  const random = simulationRandom(1);
+  const maps = drawMaps({ grid: on, prompts, referencePrompts: prompts / 2, field, signal: 0.5, random });
+  return { maps, ...records(maps, on) };
+};
+
+describe("landscape/statistics/summary", (test) => {
+  test("a hill: r negative beyond what smooth fields give, peak near the centre, everything there", () => {
+    const { maps, cells, reference } = study("hill");
+    const summary = summarise(cells, reference, { grid, seed: 1 });
+    assert.equal(summary.grid, { ...grid, cells: 49, isComplete: true });
+    assert.equal(summary.prompts, { rollouts: 64, rolloutsPerPrompt: 1, reference: 32, referencePerPrompt: 2 });
+    const expected = pearson(meanMap(maps.kl), meanMap(maps.reward)) ?? Number.NaN;
+    assertClose("r", [summary.r.value ?? 9], [expected], { absolute: 1e-12 });
+    assert.ok((summary.rInfinity.high ?? 1) < -0.5 && (summary.smoothNull?.low ?? -1) > (summary.r.value ?? 0));
+    assert.ok(summary.determined.isDetermined && (summary.determined.promptsNeeded ?? 99) < 64);
+    assert.ok(summary.peak?.includesCentre && (summary.parity.even ?? 0) > 0.8);
+    assert.equal(summary.advantages, { groups: 32, nonZero: 24 });
+    assert.is(summary.coverage?.simulations, 200);
+    assert.ok((summary.coverage?.r.coverage ?? 0) > 0.85);
+    assert.is(
+      summary.floor.share,
+      maps.reward.flatMap((map) => [...map]).filter((value) => value === 0).length / (64 * 49),
+    );
+  });
+  test("origin, landmarks and rings are those of the points", () => {
+    const { maps, cells, reference } = study("mixture");
+    const summary = summarise(cells, reference, { grid, seed: 1, simulations: 0, nullDraws: 50 });
+    const kl = (i: number, j: number) =>
+      pointOf(cells.find((cell) => cell.i === i && cell.j === j) ?? cells[0], reference).kl_token;
+    assertClose(
+      "mid-edges, corners",
+      [summary.klAtMidEdges ?? 9, summary.klAtCorners ?? 9],
+      [(kl(0, 3) + kl(3, 0) + kl(3, 6) + kl(6, 3)) / 4, (kl(0, 0) + kl(0, 6) + kl(6, 0) + kl(6, 6)) / 4],
+      { absolute: 1e-12 },
+    );
+    assert.equal(summary.origin, pointOf(cells[0], reference));
+    assertClose("R(0, 0)", [summary.originReward?.value ?? 9], [meanMap(maps.reward)[24]], { absolute: 1e-12 });
+    assertClose("inner KL", [summary.rings.kl[0].mean], [0], { absolute: 1e-15 });
+    assert.is(summary.coverage, null);
+    assert.is(summary.surrogate?.[0].cells, 48);
+  });
+  test("the same bytes whatever the order of the cells, and readable as JSON", () => {
+    const { cells, reference } = study("slope");
+    const write = (of: CellRecord[]) => JSON.stringify(summarise(of, reference, { grid, seed: 3, simulations: 20 }));
+    const text = write(cells);
+    assert.is(write([...cells].reverse()), text);
+    assert.is(JSON.parse(text).schemaVersion, SUMMARY_SCHEMA_VERSION);
+    const walk = (value: unknown, path: string) => {
+      if (typeof value === "number") assert.ok(Number.isFinite(value), `${path} is ${value}: JSON cannot hold it`);
+      else if (value !== null && typeof value === "object")
+        for (const [key, inner] of Object.entries(value)) walk(inner, `${path}.${key}`);
+      else assert.ok(value === null || typeof value === "boolean" || typeof value === "string", path);
+    };
+    walk(summarise(cells, reference, { grid, seed: 3, simulations: 20 }), "summary");
+  });
+  test("a partial map has a summary; what is not there is null", () => {
+    const { cells, reference } = study("hill");
+    for (const count of [1, 2, 9, 20]) {
+      const summary = summarise(cells.slice(0, count), reference, { grid, seed: 1, simulations: 10, nullDraws: 20 });
+      assert.is(summary.grid.isComplete, false);
+      if (count === 1) assert.equal([summary.r.value, summary.smoothNull, summary.klAtCorners], [null, null, null]);
+      if (count === 9) assert.ok(summary.klAtCorners !== null && summary.klAtMidEdges !== null);
+    }
+    const rim = summarise(cells.slice(1), reference, { grid, seed: 1, simulations: 0, nullDraws: 20 });
+    assert.equal([rim.origin, rim.originReward, rim.surrogate], [null, null, null]);
+  });
+  test("an even grid, two prompts and rewards of nothing but 0 do not break it", () => {
+    const even = { points: 4, radius: 0.1 };
+    const small = study("hill", 2, even);
+    const none = study("hill", 8, even);
+    const zero = none.cells.map((cell) => ({
+      ...cell,
+      rollouts: { ...cell.rollouts, reward: cell.rollouts.reward.map(() => [0]) },
+    }));
+    assert.is(summarise(small.cells, small.reference, { grid: even, seed: 1 }).klAtMidEdges, null);
+    const flat = summarise(zero, none.reference, { grid: even, seed: 1 });
+    assert.equal([flat.r.value, flat.rInfinity.value, flat.coverage, flat.smoothNull], [null, null, null, null]);
+    assert.equal(flat.floor, { share: 1, isFlagged: true });
+    assert.equal([flat.determined.isDetermined, flat.determined.promptsNeeded], [false, null]);
+  });
+  test("the partial correlations take the squared distance that they are given", () => {
+    const { cells, reference } = study("mixture");
+    const at = (options: { squaredDistance?: (cell: { alpha: number }) => number }) =>
+      summarise(cells, reference, { grid, seed: 1, simulations: 0, nullDraws: 10, ...options }).partialPearson.value;
+    assert.not.equal(at({}), at({ squaredDistance: ({ alpha }) => (alpha - 0.02) ** 2 }));
+  });
+  test("refuses no cells", () =>
+    throwsMessage(
+      () => summarise([], { tokens: [[1]], reward: [[1]], advantage: [[0]] }, { grid, seed: 1 }),
+      "at least one measured cell",
+    ));
+});
