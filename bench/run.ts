@@ -5,7 +5,7 @@
 // Without a TEXT all cases run that are not heavy: a few minutes on a software driver. Ceilings are measured first, once.
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { SettingsError } from "../engine/errors.ts";
+import { SettingsError } from "../engine/host/errors.ts";
 import {
   backendSettings,
   boolean,

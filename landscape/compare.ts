@@ -7,6 +7,7 @@ import { basename, join } from "node:path";
 import { z } from "zod";
 import {
   defineSettings,
+  FileError,
   readJournal,
   readJson,
   readText,
@@ -14,7 +15,6 @@ import {
   resolveSettings,
   runCommand,
 } from "../engine/host/index.ts";
-import { FileError } from "../engine/index.ts";
 import type { StudySettings } from "./files/run-folder.ts";
 import { cellSchema, referenceSchema } from "./measure/sweep.ts";
 import { referencePath, sliceFolder } from "./report.ts";

@@ -2,7 +2,7 @@
 //
 // Coordinates come from integers, so the centre of an odd grid is exactly 0 and the axis is exactly symmetric. A cell
 // (i, j) has alpha from i and beta from j, both counted from 0 at −radius.
-import { SettingsError } from "../engine/index.ts";
+import { SettingsError } from "../engine/host/index.ts";
 
 export interface Grid {
   /** Points a side. */

@@ -9,6 +9,7 @@ import { z } from "zod";
 import {
   defineSettings,
   ensureFolder,
+  FileError,
   lockFolder,
   MemberFile,
   readJournal,
@@ -21,7 +22,6 @@ import {
   valueText,
   writeAtomic,
 } from "../engine/host/index.ts";
-import { FileError } from "../engine/index.ts";
 import { readProvenance, runName, type StudySettings } from "./files/run-folder.ts";
 import { cellSchema, referenceSchema, summariseSlice } from "./measure/sweep.ts";
 import type {

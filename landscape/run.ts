@@ -8,8 +8,7 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { runCommand } from "../engine/host/index.ts";
-import { SettingsError } from "../engine/index.ts";
+import { runCommand, SettingsError } from "../engine/host/index.ts";
 import { studySettings } from "./settings.ts";
 import { runStudy } from "./study.ts";
 

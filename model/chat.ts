@@ -9,7 +9,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { z } from "zod";
-import { asError, CheckpointError } from "../engine/index.ts";
+import { asError, CheckpointError } from "../engine/host/index.ts";
 import { readJson } from "./checkpoint-files.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 

@@ -7,8 +7,8 @@ import { existsSync, readdirSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
-import { writeAtomic } from "../engine/host/index.ts";
-import { asError, CheckpointError, ShapeError, sizeOf, storedBytes } from "../engine/index.ts";
+import { asError, CheckpointError, writeAtomic } from "../engine/host/index.ts";
+import { ShapeError, sizeOf, storedBytes } from "../engine/index.ts";
 import { writeFolderAtomically } from "./atomic-folder.ts";
 import {
   type GenerationConfig,

@@ -4,7 +4,7 @@
 // Two spellings are in use: published checkpoints have `rope_theta` and `torch_dtype`, transformers 5 writes
 // `rope_parameters.rope_theta` and `dtype`. Defaults are those of transformers' Qwen2Config.
 import { z } from "zod";
-import { CheckpointError } from "../engine/index.ts";
+import { CheckpointError } from "../engine/host/index.ts";
 
 /** A Qwen2 model in numbers; names as in Hugging Face's config.json. */
 export interface Qwen2Config {

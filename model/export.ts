@@ -7,8 +7,16 @@
 // refused rather than made infinite. Memory holds one tensor at a time.
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { choice, defineSettings, expectDiskSpace, formatBytes, runCommand, text } from "../engine/host/index.ts";
-import { SettingsError, sizeOf, storedBytes } from "../engine/index.ts";
+import {
+  choice,
+  defineSettings,
+  expectDiskSpace,
+  formatBytes,
+  runCommand,
+  SettingsError,
+  text,
+} from "../engine/host/index.ts";
+import { sizeOf, storedBytes } from "../engine/index.ts";
 import {
   type Checkpoint,
   openCheckpoint,

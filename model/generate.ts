@@ -14,8 +14,8 @@
 // on the batch, nor on the order of the prompts. A prompt that stands twice goes on counting its samples.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { boolean, defineSettings, integer, runCommand, text } from "../engine/host/index.ts";
-import { keyOf, SettingsError, wordsOf } from "../engine/index.ts";
+import { boolean, defineSettings, integer, runCommand, SettingsError, text } from "../engine/host/index.ts";
+import { keyOf, wordsOf } from "../engine/index.ts";
 import { loadChat } from "./chat.ts";
 import { openConfig } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems, openModel } from "./commands/command.ts";

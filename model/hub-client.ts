@@ -9,7 +9,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { asError, CheckpointError, SettingsError } from "../engine/index.ts";
+import { asError, CheckpointError, SettingsError } from "../engine/host/index.ts";
 
 /** Environment variables, as huggingface_hub for Python reads them. */
 export type HubEnvironment = Readonly<Record<string, string | undefined>>;

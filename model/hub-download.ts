@@ -8,8 +8,7 @@ import { createHash, type Hash } from "node:crypto";
 import { renameSync, rmSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { dirname } from "node:path";
-import { explainSystemError, syncFolder } from "../engine/host/index.ts";
-import { CheckpointError, FileError } from "../engine/index.ts";
+import { CheckpointError, explainSystemError, FileError, syncFolder } from "../engine/host/index.ts";
 import { type HubClient, PassingError } from "./hub-client.ts";
 
 /** A file as the hub lists it. */

@@ -26,14 +26,16 @@ import { basename, dirname, join, relative, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import {
+  CheckpointError,
   ensureFolder,
+  FileError,
   formatBytes,
   freeDiskBytes,
   lockFolder,
   type Progress,
+  RunFolderError,
   writeAtomic,
 } from "../engine/host/index.ts";
-import { CheckpointError, FileError, RunFolderError } from "../engine/index.ts";
 import { isWhole, shardsOf, tokenizerFiles } from "./checkpoint-files.ts";
 import {
   type ClientOptions,

@@ -7,8 +7,17 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
-import { choice, defineSettings, expectDiskSpace, integer, number, runCommand, text } from "../engine/host/index.ts";
-import { directionNormals, keyOf, type ParameterArena, SettingsError, sizeOf, wordsOf } from "../engine/index.ts";
+import {
+  choice,
+  defineSettings,
+  expectDiskSpace,
+  integer,
+  number,
+  runCommand,
+  SettingsError,
+  text,
+} from "../engine/host/index.ts";
+import { directionNormals, keyOf, type ParameterArena, sizeOf, wordsOf } from "../engine/index.ts";
 import { openConfig, readJson, writeCheckpoint } from "./checkpoint-files.ts";
 import { parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
 import { publishedConfig, publishedShapes } from "./published-shapes.ts";

@@ -10,17 +10,8 @@
 // 2. the 8-bit, 6-bit and 4-bit floats and complex numbers, which no arithmetic here can use,
 // 3. a size beyond 2⁵³, even if another dimension is 0.
 import { type FileHandle, open } from "node:fs/promises";
-import { writeAtomicFrom } from "../engine/host/index.ts";
-import {
-  asError,
-  CheckpointError,
-  type DecodedArray,
-  decode,
-  encode,
-  type StoredDtype,
-  storedBytes,
-  storedDtypes,
-} from "../engine/index.ts";
+import { asError, CheckpointError, writeAtomicFrom } from "../engine/host/index.ts";
+import { type DecodedArray, decode, encode, type StoredDtype, storedBytes, storedDtypes } from "../engine/index.ts";
 import { parseStrictJson, type StrictJson } from "./strict-json.ts";
 
 /** Where a tensor lies: `byteOffset` counts from the start of the file. */

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
-import { asError, CheckpointError } from "../engine/index.ts";
+import { asError, CheckpointError } from "../engine/host/index.ts";
 import { readJson } from "./checkpoint-files.ts";
 
 export interface DecodeOptions {

@@ -7,8 +7,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { readJson, sha256File, writeAtomic } from "../engine/host/index.ts";
-import { asError, type ParameterArena, RunFolderError } from "../engine/index.ts";
+import { asError, RunFolderError, readJson, sha256File, writeAtomic } from "../engine/host/index.ts";
+import type { ParameterArena } from "../engine/index.ts";
 import { openSafetensors, writeFolderAtomically, writeSafetensors } from "../model/index.ts";
 
 const slots = ["slot-0", "slot-1"];

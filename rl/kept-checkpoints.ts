@@ -3,8 +3,8 @@
 // checkpoint is, so one that changed since it was written is refused.
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
-import { readText, sha256File, writeAtomic } from "../engine/host/index.ts";
-import { type ParameterArena, RunFolderError } from "../engine/index.ts";
+import { RunFolderError, readText, sha256File, writeAtomic } from "../engine/host/index.ts";
+import type { ParameterArena } from "../engine/index.ts";
 import { saveWeights } from "../model/index.ts";
 
 export function checkpointFolder(folder: string, step: number): string {

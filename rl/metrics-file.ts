@@ -2,8 +2,7 @@
 // A resumed run's file must equal an undisturbed one's byte for byte. So nothing here is a time, and a file is opened at
 // the step that the run goes on from: lines of later steps, and a last line that was cut off, are taken away first.
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync } from "node:fs";
-import { explained, writeAll, writeAtomic } from "../engine/host/index.ts";
-import { FileError } from "../engine/index.ts";
+import { explained, FileError, writeAll, writeAtomic } from "../engine/host/index.ts";
 
 export type MetricValue = number | string | boolean | null;
 

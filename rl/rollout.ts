@@ -2,7 +2,8 @@
 // as they were drawn, with a mask over what the assistant said; text is made from them for the environment alone.
 //
 // An environment that throws costs its rollout only: reward 0, with the cause kept beside it.
-import { asError, keyOf, wordsOf } from "../engine/index.ts";
+import { asError } from "../engine/host/index.ts";
+import { keyOf, wordsOf } from "../engine/index.ts";
 import {
   type Answer,
   type Chat,

@@ -1,6 +1,6 @@
 // The learning rate as a function of the step alone, so that a resumed run needs nothing but its step to go on.
 // Steps count from 1, as the optimiser's do: step s is the s-th update.
-import { SettingsError } from "../engine/index.ts";
+import { SettingsError } from "../engine/host/index.ts";
 
 export type Schedule =
   | { kind: "constant"; learningRate: number }

@@ -10,14 +10,16 @@
 // costs at most the steps since the last state, and the run that goes on writes the same bytes.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { ensureFolder, gzipMember, killPoint, type Progress, type Values, writeAtomic } from "../engine/host/index.ts";
 import {
-  type AdamwSettings,
-  type Normalisation,
-  normalisationWeights,
+  ensureFolder,
+  gzipMember,
+  killPoint,
+  type Progress,
   RunFolderError,
-  surrogateStatistics,
-} from "../engine/index.ts";
+  type Values,
+  writeAtomic,
+} from "../engine/host/index.ts";
+import { type AdamwSettings, type Normalisation, normalisationWeights, surrogateStatistics } from "../engine/index.ts";
 import type { Chat } from "../model/index.ts";
 import { groupAdvantages } from "./advantage.ts";
 import { loadState, saveState } from "./checkpoint.ts";

@@ -39,6 +39,12 @@ describe("test/floor-plan", (test) => {
     ])
       assert.equal(of({ "model/a.ts": text, "rl/index.ts": "" }).length, 1, text);
   });
+  test("the ground floor knows nothing of the engine around it", () => {
+    const text = 'import { Tensor } from "../tensor.ts";';
+    assert.match(of({ "engine/host/a.ts": text, "engine/tensor.ts": "" }).join(), /engine\/ is above engine\/host\//);
+    const down = 'import { x } from "./host/x.ts";';
+    assert.deepEqual(of({ "engine/a.ts": down, "engine/host/x.ts": "" }), [], "the engine may enter any room of it");
+  });
   test("an import past a floor's face is found", () => {
     assert.equal(of({ "rl/a.ts": 'import { x } from "../model/b.ts";', "model/b.ts": "" }).length, 1);
     for (const face of ["engine/index.ts", "engine/host/index.ts", "model/index.ts"])

@@ -1,13 +1,14 @@
-// The floor plan, read off the imports: engine ← model ← rl ← landscape, each entered through its public face only, without
-// cycles. `violations` takes any folder, so that the rules themselves are tested on small made-up trees.
+// The floor plan, read off the imports: engine/host ← engine ← model ← rl ← landscape, each entered through its public face
+// only, without cycles. The engine lies around its ground floor and may enter any room of it. `violations` takes any folder, so that the rules themselves are tested on small made-up trees.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 
-const floors = ["engine", "model", "rl", "landscape"];
+const folders = ["engine", "model", "rl", "landscape"];
+const floors = ["engine/host", ...folders];
 /** Import anything; nothing outside imports them. */
 const outside = ["bench", "test"];
 /** Where a floor may be entered from another. */
-const faces = new Set([...floors.map((floor) => `${floor}/index.ts`), "engine/host/index.ts"]);
+const faces = new Set(floors.map((floor) => `${floor}/index.ts`));
 
 /** Specifiers of imports and re-exports, of types as well; of dynamic imports, also in types; and of modules named by a URL. */
 const importPatterns = [
@@ -23,7 +24,7 @@ export interface Import {
 }
 
 export function importsOf(root: string): { files: string[]; imports: Import[] } {
-  const files = [...floors, ...outside]
+  const files = [...folders, ...outside]
     .filter((folder) => existsSync(join(root, folder)))
     .flatMap((folder) =>
       readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).map((file) => join(folder, file)),
@@ -45,14 +46,15 @@ export function importsOf(root: string): { files: string[]; imports: Import[] } 
 export function violations(root: string): string[] {
   const { files, imports } = importsOf(root);
   const found: string[] = [];
-  const floorOf = (file: string): string => file.split("/")[0];
+  const floorOf = (file: string): string => (file.startsWith("engine/host/") ? "engine/host" : file.split("/")[0]);
   for (const { from, to } of imports) {
     const [own, other] = [floorOf(from), floorOf(to)];
     if (outside.includes(own)) continue;
     if (outside.includes(other)) found.push(`${from} imports ${to}: nothing stands on ${other}/`);
     else if (own !== other && floors.includes(other)) {
       if (floors.indexOf(other) > floors.indexOf(own)) found.push(`${from} imports ${to}: ${other}/ is above ${own}/`);
-      if (!faces.has(to)) found.push(`${from} imports ${to}: it goes past ${other}/index.ts`);
+      if (!faces.has(to) && !(own === "engine" && other === "engine/host"))
+        found.push(`${from} imports ${to}: it goes past ${other}/index.ts`);
     }
   }
   for (const file of files) {

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openAdapter, whyNoAdapter } from "../engine/backends/webgpu/adapter.ts";
-import { asError } from "../engine/errors.ts";
+import { asError } from "../engine/host/errors.ts";
 import { importsOf } from "./floor-plan.ts";
 import { beginFile, describe, runSuites, skipRecords, suites, testRecords } from "./support.ts";
 

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { openAdapter } from "../engine/backends/webgpu/adapter.ts";
-import { asError } from "../engine/errors.ts";
+import { asError } from "../engine/host/errors.ts";
 import { type AnyKernel, type Constants, knownKernels } from "../engine/kernel.ts";
 import "../engine/backends/webgpu/backend.ts"; // makes WebGPU's constants global
 import { composeWgsl, sharedFile } from "../engine/backends/webgpu/compose.ts";

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { SettingsError } from "../../engine/errors.ts";
+import { SettingsError } from "../../engine/host/errors.ts";
 
 /**
  * @param folder  that of the comparison's package.json

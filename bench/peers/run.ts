@@ -9,7 +9,8 @@
 // A turn lasts --turnMs or one run, whichever is longer. What a GPU refuses is an error, and ends the task for that library.
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { AdapterError, SettingsError } from "../../engine/errors.ts";
+import { AdapterError } from "../../engine/errors.ts";
+import { SettingsError } from "../../engine/host/errors.ts";
 import { boolean, defineSettings, integer, runCommand, text, writeAtomic } from "../../engine/host/index.ts";
 import { openBackend } from "../../engine/open.ts";
 import { circumstances } from "../circumstances.ts";

@@ -1,6 +1,6 @@
 // A contestant's process: answers messages of run.ts. One process each, because onnxruntime carries a Dawn of its own, and
 // so that no library's memory or threads weigh on another's rounds.
-import { asError } from "../../engine/errors.ts";
+import { asError } from "../../engine/host/errors.ts";
 import type { ContestantModule, Prepared } from "./contestant.ts";
 import { checkLayer } from "./layer-task.ts";
 import { checkAttention, checkMatmul, type Results, type Task } from "./tasks.ts";

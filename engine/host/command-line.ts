@@ -5,7 +5,7 @@
 //   2    a mistake of the user: one message that says how to mend it
 //   130  stopped by Ctrl-C or kill, after saving
 import { readFileSync } from "node:fs";
-import { asError, UserError } from "../errors.ts";
+import { asError, UserError } from "./errors.ts";
 import { explainSystemError } from "./files.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { resolveSettings, type Settings, type SettingsTree, settingsError, type Values } from "./settings.ts";

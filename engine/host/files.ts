@@ -19,7 +19,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import type { z } from "zod";
-import { asError, FileError, UserError } from "../errors.ts";
+import { asError, FileError, UserError } from "./errors.ts";
 import { killPoint } from "./kill-point.ts";
 
 /** What a temporary file is called, so that the next run knows the leavings of one that was killed. */

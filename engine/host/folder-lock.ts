@@ -6,7 +6,7 @@
 import { closeSync, fsyncSync, openSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { RunFolderError } from "../errors.ts";
+import { RunFolderError } from "./errors.ts";
 import { ensureFolder, explained, writeAll, writeAtomic } from "./files.ts";
 
 const lockName = ".lock";

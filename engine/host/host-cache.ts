@@ -6,7 +6,7 @@
 import { accessSync, constants, mkdirSync, statSync } from "node:fs";
 import { homedir, tmpdir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
-import { asError, FileError } from "../errors.ts";
+import { asError, FileError } from "./errors.ts";
 
 /**
  * A folder of the cache, made if it is missing.

@@ -1,6 +1,7 @@
 // What every command shares when it talks to the machine: a second public face of the engine, since it computes nothing.
 export { backendSettings } from "./backend-settings.ts";
 export { type Command, type CommandContext, runCommand } from "./command-line.ts";
+export * from "./errors.ts";
 export * from "./files.ts";
 export { lockFolder } from "./folder-lock.ts";
 export { cacheFolder } from "./host-cache.ts";

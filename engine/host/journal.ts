@@ -11,7 +11,7 @@ import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, readSync, 
 import { dirname, resolve } from "node:path";
 import { crc32, gunzipSync, gzipSync } from "node:zlib";
 import type { z } from "zod";
-import { FileError } from "../errors.ts";
+import { FileError } from "./errors.ts";
 import { explained, syncFolder, writeAll } from "./files.ts";
 import { killPoint } from "./kill-point.ts";
 

@@ -2,7 +2,7 @@
 //
 // FOOTHOLD_KILL_AT=NAME:COUNT makes the COUNT-th call of killPoint("NAME") end the process as kill -9 would: no handler, no
 // finally, no flush. Without the variable a kill point is one comparison.
-import { UserError } from "../errors.ts";
+import { UserError } from "./errors.ts";
 
 let wanted: { name: string; count: number } | null | undefined;
 let calls = 0;

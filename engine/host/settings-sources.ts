@@ -1,6 +1,6 @@
 // Where values come from: TOML files and flags. Nothing is checked here but what a file or command line is made of.
 import { parse } from "smol-toml";
-import { asError } from "../errors.ts";
+import { asError } from "./errors.ts";
 import { readText } from "./files.ts";
 import { type Form, nearestName, type Settings, type Source, settingsError } from "./settings.ts";
 

@@ -7,7 +7,7 @@
 //   const settings = defineSettings({ landscape: { points: integer({ default: 7, min: 3, meaning: "…" }) } });
 //   resolveSettings(settings, [readTomlFile("study.toml"), flags]).landscape.points      // number
 import { z } from "zod";
-import { SettingsError } from "../errors.ts";
+import { SettingsError } from "./errors.ts";
 
 /**
  * What another value means for a run folder that was begun: `alters` its results; `extends` it, a larger number or a longer

@@ -10,7 +10,7 @@
 
 import { accumulateKernel } from "../accumulate.ts";
 import type { NumberArray } from "../dtype.ts";
-import { SettingsError } from "../errors.ts";
+import { SettingsError } from "../host/errors.ts";
 import { type Constants, defineKernel } from "../kernel.ts";
 import type { ParameterArena } from "../parameter-arena.ts";
 import { run } from "../run.ts";

@@ -13,6 +13,7 @@ import {
   ensureFolder,
   explained,
   lockFolder,
+  RunFolderError,
   readJson,
   readTomlFile,
   removeTemporary,
@@ -22,7 +23,7 @@ import {
   writeAtomic,
   writeToml,
 } from "../../engine/host/index.ts";
-import { type Backend, preferredTiles, RunFolderError, sumOrder, tilePlanSchema } from "../../engine/index.ts";
+import { type Backend, preferredTiles, sumOrder, tilePlanSchema } from "../../engine/index.ts";
 import { type LocatedModel, openCheckpoint, settleFolders, tokenizerFiles } from "../../model/index.ts";
 import { studySettings } from "../settings.ts";
 

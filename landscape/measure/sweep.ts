@@ -10,10 +10,11 @@ import {
   MemberFile,
   openJournal,
   type Phase,
+  UserError,
   type Values,
   writeAtomic,
 } from "../../engine/host/index.ts";
-import { type Backend, type ParameterArena, UserError } from "../../engine/index.ts";
+import type { Backend, ParameterArena } from "../../engine/index.ts";
 import type { Chat, Model, Qwen2Config } from "../../model/index.ts";
 import {
   type Environment,

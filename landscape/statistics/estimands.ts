@@ -12,7 +12,7 @@
 // Intervals are delete-one-prompt jackknives on the raw scale: a prompt is deleted from every set, slice and checkpoint
 // that has it, so differences and trends between them are paired. (On Fisher's z coverage falls to 40–90%; a percentile
 // bootstrap of r leans towards 0 and misses.)
-import { SettingsError } from "../../engine/index.ts";
+import { SettingsError } from "../../engine/host/index.ts";
 import type { GridCell } from "../grid.ts";
 import { studentQuantile } from "./distributions.ts";
 import { mean, spread } from "./statistics.ts";

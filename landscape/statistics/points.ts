@@ -4,7 +4,8 @@
 // sets of completions meet in it: fresh rollouts of the perturbed policy (R and its companions) and the checkpoint's
 // own reference completions, scored under the perturbed policy (KL and J). Both sets take the first prompts of one
 // list.
-import { FileError, ShapeError } from "../../engine/index.ts";
+import { FileError } from "../../engine/host/index.ts";
+import { ShapeError } from "../../engine/index.ts";
 import { type Grid, type GridCell, gridCells } from "../grid.ts";
 import type { PromptMaps } from "./estimands.ts";
 import { coverAt, passAtK } from "./pass-at-k.ts";

@@ -2,7 +2,7 @@
 // anything is computed.
 import { readFileSync } from "node:fs";
 import { z } from "zod";
-import { asError, FileError } from "../../engine/index.ts";
+import { asError, FileError } from "../../engine/host/index.ts";
 import type { Message } from "../chat.ts";
 
 const tokenRows = z.array(z.array(z.number().int().nonnegative()));

@@ -3,8 +3,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { integer, integers, number, type Values } from "../../engine/host/index.ts";
-import { CheckpointError, noWarping, type Warping } from "../../engine/index.ts";
+import { CheckpointError, integer, integers, number, type Values } from "../../engine/host/index.ts";
+import { noWarping, type Warping } from "../../engine/index.ts";
 import { readJson } from "../checkpoint-files.ts";
 
 export const samplingSettings = {

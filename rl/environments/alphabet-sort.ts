@@ -4,7 +4,7 @@
 //
 // Exact to the last draw: an episode list is named by a seed of Python's generator, so the order of draws below is part
 // of the definition, those whose outcome is not used included.
-import { SettingsError } from "../../engine/index.ts";
+import { SettingsError } from "../../engine/host/index.ts";
 import type { Message, Reward, WorkedEnvironment, WorkedEpisode, WorkedTurn } from "./environment.ts";
 import type { NameRows } from "./names.ts";
 import { ratio } from "./python/difflib.ts";

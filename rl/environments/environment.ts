@@ -3,7 +3,7 @@
 //
 // An environment may throw, from any of its functions: whoever rolls out catches it, and it costs that rollout only,
 // which is recorded with its cause and counted. `scoreEpisode` turns a malformed reward into such an error.
-import { SettingsError } from "../../engine/index.ts";
+import { SettingsError } from "../../engine/host/index.ts";
 import type { PythonRandom } from "./python/random.ts";
 
 export interface Message {

@@ -7,7 +7,7 @@ import { extname } from "node:path";
 import { createInterface } from "node:readline";
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
 import { asyncBufferFromFile, type Compressors, parquetReadObjects } from "hyparquet";
-import { asError, FileError, SettingsError } from "../../engine/index.ts";
+import { asError, FileError, SettingsError } from "../../engine/host/index.ts";
 import { labelledRandom, type PythonRandom } from "./python/random.ts";
 
 export interface NameRows {

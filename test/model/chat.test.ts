@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
-import { CheckpointError } from "../../engine/errors.ts";
+import { CheckpointError } from "../../engine/host/errors.ts";
 import { type Chat, loadChat, type Message } from "../../model/chat.ts";
 import { loadTokenizer } from "../../model/tokenizer.ts";
 import { describe, fixturePath, readFixture, throwsMessage } from "../support.ts";

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
-import { CheckpointError, ShapeError } from "../../engine/errors.ts";
+import { ShapeError } from "../../engine/errors.ts";
+import { CheckpointError } from "../../engine/host/errors.ts";
 import {
   type Checkpoint,
   openCheckpoint,

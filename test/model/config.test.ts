@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import * as assert from "uvu/assert";
-import { CheckpointError } from "../../engine/errors.ts";
+import { CheckpointError } from "../../engine/host/errors.ts";
 import { isLinearWeight, parameterShapes, parseConfig, parseGenerationConfig } from "../../model/config.ts";
 import { openSafetensors } from "../../model/safetensors.ts";
 import { describe, fixturePath, readFixture, throwsMessage } from "../support.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { decode, storedDtypes } from "../../engine/dtype-conversion.ts";
-import { CheckpointError } from "../../engine/errors.ts";
+import { CheckpointError } from "../../engine/host/errors.ts";
 import {
   openSafetensors,
   type SafetensorsFile,

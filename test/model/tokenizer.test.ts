@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
-import { CheckpointError } from "../../engine/errors.ts";
+import { CheckpointError } from "../../engine/host/errors.ts";
 import { loadTokenizer, type Tokenizer } from "../../model/tokenizer.ts";
 import { assertKnown, describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
 

@@ -2,7 +2,7 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, ok } from "uvu/assert";
-import { FileError } from "../../engine/index.ts";
+import { FileError } from "../../engine/host/index.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "../../rl/metrics-file.ts";
 import { describe, throwsMessage } from "../support.ts";
 

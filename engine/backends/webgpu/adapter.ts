@@ -13,7 +13,8 @@
 import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { create } from "webgpu";
-import { AdapterError, asError } from "../../errors.ts";
+import { AdapterError } from "../../errors.ts";
+import { asError } from "../../host/errors.ts";
 import { captureNativeStderr } from "../../host/native-stderr.ts";
 import { loadSwiftShader } from "./swiftshader.ts";
 

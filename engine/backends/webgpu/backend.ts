@@ -2,7 +2,8 @@
 // the device in one write; both are handed over at `flush`, when the array is full, or when somebody reads.
 import { globals } from "webgpu";
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../../dtype.ts";
-import { asError, DeviceError, OutOfMemoryError } from "../../errors.ts";
+import { DeviceError, OutOfMemoryError } from "../../errors.ts";
+import { asError } from "../../host/errors.ts";
 import { type AnyKernel, parameterBlock } from "../../kernel.ts";
 import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch, KernelForm } from "../backend.ts";
 import { blockBytes, Pipelines } from "./pipelines.ts";

@@ -18,7 +18,8 @@ import { findPackageJSON } from "node:module";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
-import { AdapterError, asError } from "../../errors.ts";
+import { AdapterError } from "../../errors.ts";
+import { asError } from "../../host/errors.ts";
 import { cacheFolder } from "../../host/host-cache.ts";
 
 const packageName = "@sparticuz/chromium";

@@ -5,8 +5,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { UserError } from "../../../engine/errors.ts";
 import { expectNode } from "../../../engine/host/command-line.ts";
+import { UserError } from "../../../engine/host/errors.ts";
 import { describe, throwsMessage } from "../../support.ts";
 
 const temporary = mkdtempSync(join(tmpdir(), "foothold-test-command-"));
@@ -18,7 +18,7 @@ writeFileSync(
   `
 import { writeFileSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
-import { RunFolderError } from "${engine}errors.ts";
+import { RunFolderError } from "${engine}host/errors.ts";
 import { runCommand } from "${engine}host/command-line.ts";
 import { killPoint } from "${engine}host/kill-point.ts";
 import { choice, defineSettings, integer } from "${engine}host/settings.ts";

@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { z } from "zod";
-import { FileError } from "../../../engine/errors.ts";
+import { FileError } from "../../../engine/host/errors.ts";
 import {
   ensureFolder,
   expectDiskSpace,

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
-import { RunFolderError } from "../../../engine/errors.ts";
+import { RunFolderError } from "../../../engine/host/errors.ts";
 import { lockFolder } from "../../../engine/host/folder-lock.ts";
 import { describe, throwsMessage } from "../../support.ts";
 

@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } fr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { FileError } from "../../../engine/errors.ts";
+import { FileError } from "../../../engine/host/errors.ts";
 import { cacheFolder } from "../../../engine/host/host-cache.ts";
 import { describe, throwsMessage } from "../../support.ts";
 

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import * as assert from "uvu/assert";
 import { z } from "zod";
-import { FileError } from "../../../engine/errors.ts";
+import { FileError } from "../../../engine/host/errors.ts";
 import { gzipMember, MemberFile, openJournal, readJournal } from "../../../engine/host/journal.ts";
 import { describe, throwsMessage } from "../../support.ts";
 

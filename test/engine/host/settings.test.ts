@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parse } from "smol-toml";
 import * as assert from "uvu/assert";
-import { SettingsError } from "../../../engine/errors.ts";
+import { SettingsError } from "../../../engine/host/errors.ts";
 import {
   boolean,
   choice,

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, ok } from "uvu/assert";
-import { FileError } from "../../../engine/index.ts";
+import { FileError } from "../../../engine/host/index.ts";
 import { firstNames, generatedNames, lastNames, listedNames, readNameRows } from "../../../rl/environments/names.ts";
 import { PythonRandom } from "../../../rl/environments/python/random.ts";
 import { describe, fixturePath, throwsMessage } from "../../support.ts";
