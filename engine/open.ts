@@ -42,7 +42,7 @@ export async function openBackend(options: BackendOptions = {}): Promise<OpenedB
     fasterHint: hint,
   });
   if (backend === "cpu") return plain("Any WebGPU adapter would be faster (--backend auto).");
-  // Dawn rounds timestamps to a tenth of a millisecond, in which several kernels run.
+  // Dawn rounds timestamps to 65.536 µs, a time in which several kernels run.
   const disabledToggles = isTracing() ? ["timestamp_quantization"] : [];
   const found = await openAdapter({ adapter: options.adapter, disabledToggles });
   if (found === null) {

@@ -31,7 +31,7 @@ const sumOfSquaresKernel = defineKernel({
   params: { size: "u32", chunk: "u32", firstChunk: "u32" },
   cpu: cpu.sumOfSquares,
   wgsl: new URL("./sum-of-squares.wgsl", import.meta.url),
-  uses: ["flat-workgroup"],
+  uses: ["flat-workgroup", "lane-sums"],
   constants: { LANES: 256, ...manyInvocations },
   variants: [fewInvocations],
   form: (_, style) => (style === "gpu" ? manyInvocations : fewInvocations),

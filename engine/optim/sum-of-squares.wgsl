@@ -7,8 +7,6 @@
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> sums: array<f32>;
 
-var<workgroup> ofLane: array<f32, LANES>;
-
 @compute @workgroup_size(INVOCATIONS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) own: u32) {
   let chunk = flatWorkgroup(group, groups);
@@ -27,10 +25,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   /* unroll */ for (var j = 0u; j < SHARE; j++) {
     ofLane[j * INVOCATIONS + own] = (fours[j].x + fours[j].y) + (fours[j].z + fours[j].w);
   }
-  workgroupBarrier();
-  for (var half = LANES / 2u; half > 0u; half /= 2u) {
-    for (var lane = own; lane < half; lane += INVOCATIONS) { ofLane[lane] += ofLane[lane + half]; }
-    workgroupBarrier();
-  }
-  if (own == 0u && chunk * params.chunk < params.size) { sums[params.sumsBase + params.firstChunk + chunk] = ofLane[0]; }
+  let total = sumOfLanes(own);
+  if (own == 0u && chunk * params.chunk < params.size) { sums[params.sumsBase + params.firstChunk + chunk] = total; }
 }

@@ -67,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       var value = params.valuesBase + offset;
       for (var slot = runs.start; slot < runs.stop; slot++) {
         var products: array<vec4f, ROWS>;
-        for (var r = 0u; r < ROWS; r++) { products[r] = vec4f(); } // a declaration alone keeps the last round's on lavapipe
+        for (var r = 0u; r < ROWS; r++) { products[r] = vec4f(); } // a declaration alone keeps the last round's values on every driver
         /* unroll */ for (var i = 0u; i < PIECES; i++) {
           let part = keys[key + i * 8u];
           /* unroll */ for (var j = 0u; j < 8u; j++) {

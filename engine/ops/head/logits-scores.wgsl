@@ -25,7 +25,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     sum += factor * sums[at + 1u];
     weighted += factor * (sums[at + 2u] + shift * sums[at + 1u]);
   }
-  let logSum = log(sum);
+  // A NaN logit makes the sum NaN, or infinite where exp(NaN) is. Drivers' log may make a finite number of either.
+  let logSum = select(notANumber(), log(sum), isFinite(sum));
   logProbs[params.logProbsBase + row] = (picked[params.pickedBase + row] - largest) - logSum;
   entropy[params.entropyBase + row] = logSum - weighted / sum;
   logSumExp[params.logSumExpBase + row] = largest + logSum;

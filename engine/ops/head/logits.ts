@@ -188,6 +188,7 @@ const logitScoresKernel = defineKernel({
   params: { blocks: "u32" },
   cpu: cpu.logitScores,
   wgsl: new URL("./logits-scores.wgsl", import.meta.url),
+  uses: ["is-finite"],
   workgroups: ({ rows }) => [Math.ceil(rows / 64)],
 });
 

@@ -26,13 +26,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     // Of two equal arguments of min each counts half, and the clipped one moves with ρ only inside.
     if (plain < clipped) { share = 1.0; } else if (plain == clipped) { share = 0.5 + 0.5 * inside; }
   }
-  // A ratio that overflowed and is clipped has gradient 0; a NaN stays one.
-  var slope = select(share * rho * advantage, 0.0, share == 0.0 && !isNaN(rho));
+  // A ratio that overflowed and is clipped has gradient 0; a NaN in ratio or advantage stays NaN.
+  var slope = select(share * rho * advantage, 0.0, share == 0.0 && !isNaN(rho) && !isNaN(advantage));
   if (params.hasReference != 0u) {
     let d = referenceLogProbs[params.referenceLogProbsBase + i] - logProbs[params.logProbsBase + i];
     slope += params.klCoefficient * expMinusOne(d);
   }
   let weight = weights[params.weightsBase + i];
   let before = select(0.0, dLogProbs[params.dLogProbsBase + i], params.addToDLogProbs != 0u);
-  dLogProbs[params.dLogProbsBase + i] = before - select(0.0, dLoss[params.dLossBase] * weight * slope, weight != 0.0);
+  dLogProbs[params.dLogProbsBase + i] = before - select(0.0, dLoss[params.dLossBase] * weight * slope, !(weight == 0.0)); // != is false for NaN
 }

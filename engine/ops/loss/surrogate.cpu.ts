@@ -81,8 +81,8 @@ export function surrogateBackward(
         if (plain < clipped) share = 1;
         else if (plain === clipped) share = 0.5 + 0.5 * isInside;
       }
-      // A ratio that overflowed and is clipped has gradient 0; a NaN stays one.
-      slope = share === 0 && !Number.isNaN(rho) ? 0 : -share * rho * A;
+      // A ratio that overflowed and is clipped has gradient 0; a NaN in ratio or advantage stays NaN.
+      slope = share === 0 && !Number.isNaN(rho) && !Number.isNaN(A) ? 0 : -share * rho * A;
       if (hasReference) slope -= klCoefficient * Math.expm1(referenceLogProbs[i] - logProbs[i]);
     }
     dLogProbs[i] = (addToDLogProbs ? dLogProbs[i] : 0) + dLoss[0] * weights[i] * slope;

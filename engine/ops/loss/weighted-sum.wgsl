@@ -1,4 +1,5 @@
-// weightedSum  y = factor · Σ weights[i] · x[i]  (+ y where addToY); a weight of 0 leaves its term out, whatever it is
+// weightedSum  y = factor · Σ weights[i] · x[i]  (+ y where addToY); a weight of 0 leaves its term out,
+//              whatever it is, and a NaN weight gives NaN
 // Work         one workgroup; each of LANES invocations takes every LANES-th term.
 // Constants    LANES: power of two, at most 256.
 // Memory       x and weights read once.
@@ -13,7 +14,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   var sum = 0.0;
   for (var i = lane; i < params.rows; i += LANES) {
     let weight = weights[params.weightsBase + i];
-    sum += select(0.0, weight * x[params.xBase + i], weight != 0.0);
+    sum += select(0.0, weight * x[params.xBase + i], !(weight == 0.0)); // != is false for NaN on every driver
   }
   let total = treeSum(lane, sum);
   if (lane == 0u) {

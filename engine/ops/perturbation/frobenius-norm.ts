@@ -3,7 +3,7 @@
 // at most 24 · 2⁻²⁴ of itself and the norm by half of that. A direction's norm is taken without ever storing the direction.
 //
 // Squares are f32: an element above 1e19 makes the norm infinite, those below 1e-19 count as 0.
-import { defineKernel } from "../../kernel.ts";
+import { type AdapterStyle, type Constants, defineKernel } from "../../kernel.ts";
 import type { WordPair } from "../../random.ts";
 import { run } from "../../run.ts";
 import { scopeAsync } from "../../scope.ts";
@@ -12,7 +12,14 @@ import * as cpu from "./frobenius-norm.cpu.ts";
 import { directionFunctions, streamOf, streamParams } from "./normals.ts";
 
 const pieceElements = 4096;
-const constants = { LANES: 64, PIECE: pieceElements };
+/** 64 lanes sum a piece. On a GPU each has an invocation; on software drivers barriers are expensive, so 4 invocations share them. */
+const manyInvocations: Constants = { INVOCATIONS: 64, SHARE: 1 };
+const fewInvocations: Constants = { INVOCATIONS: 4, SHARE: 16 };
+const lanes = {
+  constants: { LANES: 64, PIECE: pieceElements, ...manyInvocations },
+  variants: [fewInvocations],
+  form: (_: unknown, style: AdapterStyle): Constants => (style === "gpu" ? manyInvocations : fewInvocations),
+};
 const piecesOf = (count: number): number => Math.ceil(count / pieceElements);
 
 const tensorSquaresKernel = defineKernel({
@@ -21,8 +28,8 @@ const tensorSquaresKernel = defineKernel({
   params: { count: "u32" },
   cpu: cpu.tensorSquares,
   wgsl: new URL("./frobenius-norm.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "tree-sum"],
-  constants,
+  uses: ["flat-workgroup", "lane-sums"],
+  ...lanes,
   workgroups: ({ count }) => [piecesOf(count)],
 });
 
@@ -33,8 +40,8 @@ export const directionSquaresKernel = defineKernel({
   params: { quadLow: "u32", quadHigh: "u32", count: "u32", ...streamParams },
   cpu: cpu.directionSquares,
   wgsl: new URL("./frobenius-norm-direction.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "tree-sum", ...directionFunctions],
-  constants,
+  uses: ["flat-workgroup", "lane-sums", ...directionFunctions],
+  ...lanes,
   workgroups: ({ count }) => [piecesOf(count)],
 });
 

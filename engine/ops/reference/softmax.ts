@@ -14,7 +14,7 @@ const softmaxKernel = defineKernel({
   params: { inner: "u32", width: "u32", isLog: "u32" },
   cpu: cpu.softmax,
   wgsl: new URL("./softmax.wgsl", import.meta.url),
-  uses: ["flat-workgroup"],
+  uses: ["flat-workgroup", "is-finite"],
   workgroups: ({ rows, inner }) => [Math.ceil((rows * inner) / 64)],
 });
 

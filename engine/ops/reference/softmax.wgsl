@@ -14,9 +14,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var v = 1u; v < params.width; v++) { largest = max(largest, x[params.xBase + first + v]); }
   var sum = 0.0;
   for (var v = 0u; v < params.width; v++) { sum += exp(x[params.xBase + first + v] - largest); }
+  // A NaN makes the sum NaN, or infinite where exp(NaN) is: the whole row is NaN then, whatever a driver's log makes of it.
+  let isLost = !isFinite(sum);
   let logSum = log(sum);
   for (var v = 0u; v < params.width; v++) {
     let shifted = x[params.xBase + first + v] - largest;
-    y[params.yBase + first + v] = select(exp(shifted) / sum, shifted - logSum, params.isLog != 0u);
+    y[params.yBase + first + v] =
+      select(select(exp(shifted) / sum, shifted - logSum, params.isLog != 0u), notANumber(), isLost);
   }
 }

@@ -1,9 +1,10 @@
 // Exponential, Gumbel and normal variates of 32-bit words, within 4e-6 of float64 for every word.
 //
 // Drivers may be off in log, sin and cos by more than that, so these are minimax polynomials, on reduced arguments that are
-// exact or rounded once. WGSL rounds + − × of f32 correctly; fma may round once or twice; a u32 becomes one of its two
-// neighbours in f32; inverseSqrt errs by 2 ULP and sqrt and / by more, so there is none of these two, and a Newton step
-// follows the first. Every product with a sum is written as an fma, so that no compiler chooses in one kernel what it
+// exact or rounded once. WGSL rounds a single + − × of f32 correctly, but a compiler may reassociate several
+// (it turns (x + c) − c into x), so no step relies on the rounding error of a sum. fma may round once or twice; a u32
+// becomes one of its two neighbours in f32; inverseSqrt errs by 2 ULP and sqrt and / by more, so there is none of these two,
+// and a Newton step follows the first. Every product with a sum is written as an fma, so that no compiler chooses in one kernel what it
 // does not in another.
 
 // ln(1 + f) for f in [√½ − 1, √2 − 1]; off by 6e-9 of itself before rounding.

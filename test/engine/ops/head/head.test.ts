@@ -202,6 +202,22 @@ describe("engine/ops/head/head", (test) => {
       });
   });
 
+  test("NaN logits give NaN scores, and harm no other row", async () => {
+    // Four neighbouring columns: the case in which a driver's max, exp and log together gave a finite log-probability.
+    for (const bad of [[4], [4, 5, 6, 7], [0, 39], Array.from({ length: 40 }, (_, i) => i)])
+      for (const { backend, name } of await testBackends())
+        await scopeAsync(async () => {
+          const values = normals(2, 40);
+          for (const column of bad) values[column] = Number.NaN;
+          const weight: Parameter = { kind: "tensor", tensor: fromArray(backend, values, [40, 1]), panels: null };
+          const hidden = fromArray(backend, [1, 2], [2, 1]);
+          const tokens = fromArray(backend, [2, 8], [2], "u32");
+          const { logProbs, entropy } = head(hidden, weight, tokens, { temperature: 1 }, null);
+          for (const values of [await logProbs.read(), await entropy.read()])
+            assert.equal([...values].map(Number.isNaN), [true, true], `${name}: columns ${bad}: ${values}`);
+        });
+  });
+
   test("refuses what does not go together", async () => {
     const shapes = (hidden: number[], weight: number[], ids: number[], settings: HeadSettings) =>
       headOp.definition.shapes({ hidden, weight, panels: panelShape(weight[0], weight[1]), targets: ids }, settings);

@@ -377,6 +377,13 @@ describe("engine/ops/loss/surrogate", (test) => {
         assert.ok(Number.isNaN(lost.loss), `${name}: ${kind}: loss ${lost.loss}`);
         assert.ok(Number.isNaN(lost.gradient[6]), `${name}: ${kind}: gradient ${lost.gradient[6]}`);
         assert.equal(lost.gradient.filter(Number.isNaN).length, 1);
+        for (const field of ["weights", "advantages"] as const) {
+          const unknown = { ...given, [field]: given[field].map((v, i) => (i === 6 ? Number.NaN : v)) };
+          const { loss, gradient } = await evaluate(backend, unknown, settings, dtype);
+          assert.ok(Number.isNaN(loss), `${name}: ${kind}: NaN in ${field}: loss ${loss}`);
+          assert.ok(Number.isNaN(gradient[6]), `${name}: ${kind}: NaN in ${field}: gradient ${gradient[6]}`);
+          assert.equal(gradient.filter(Number.isNaN).length, 1);
+        }
       }
   });
 

@@ -48,6 +48,9 @@ describe("engine/ops/loss/weighted-sum", (test) => {
         };
         const [lost] = await weightedSum(other, {}).y.read();
         assert.ok(Number.isNaN(lost), `${name}: a NaN that counts must show, got ${lost}`);
+        const unknown = { x: fromArray(backend, [1, 2, 3, 4]), weights: fromArray(backend, [1, Number.NaN, 1, 1]) };
+        const [weighed] = await weightedSum(unknown, {}).y.read();
+        assert.ok(Number.isNaN(weighed), `${name}: a weight that is NaN must show, got ${weighed}`);
       });
   });
 

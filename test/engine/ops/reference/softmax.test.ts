@@ -1,6 +1,10 @@
+import assert from "node:assert/strict";
+import { fromArray, scopeAsync } from "../../../../engine/index.ts";
 import { logSoftmax, softmax } from "../../../../engine/ops/reference/softmax.ts";
+import { testBackends } from "../../../backends.ts";
 import { describe } from "../../../support.ts";
 import { checkOp } from "../../check-op.ts";
+import { normals } from "../../normals.ts";
 import { checkKnownOps } from "../known-ops.ts";
 
 describe("engine/ops/reference/softmax", (test) => {
@@ -22,6 +26,22 @@ describe("engine/ops/reference/softmax", (test) => {
       // hundreds log-softmax is of that size, and x − max exact to 2⁻²⁴ of it.
       tolerance: { forward: { ofScale: 2e-6, absolute: 2e-6 }, gradient: { ofScale: 5e-6, absolute: 2e-6 } },
     });
+  test("a row with a NaN is NaN, and no other", async () => {
+    for (const op of [softmax, logSoftmax])
+      for (const bad of [[1], [0, 1, 2, 3]])
+        for (const { backend, name } of await testBackends())
+          await scopeAsync(async () => {
+            const x = normals(1, 10);
+            for (const column of bad) x[column] = Number.NaN;
+            const y = [...(await op({ x: fromArray(backend, x, [2, 5]) }, {}).y.read())];
+            assert.deepEqual(
+              y.map(Number.isNaN),
+              Array.from({ length: 10 }, (_, i) => i < 5),
+              `${name}: ${y}`,
+            );
+          });
+  });
+
   checkKnownOps(test, "softmax", ({ x }) => ({ y: softmax({ x }, {}).y }));
   checkKnownOps(test, "logSoftmax", ({ x }) => ({ y: logSoftmax({ x }, {}).y }));
 });
