@@ -1,7 +1,7 @@
 // Opens a backend: the adapter that openAdapter finds, or the plain-TypeScript backend where there is none.
 import type { Backend } from "./backends/backend.ts";
 import { CpuBackend } from "./backends/cpu.ts";
-import { type AdapterInfo, openAdapter, whyNoAdapter } from "./backends/webgpu/adapter.ts";
+import { type AdapterInfo, type AdapterKind, openAdapter } from "./backends/webgpu/adapter.ts";
 import { WebGpuBackend } from "./backends/webgpu/backend.ts";
 import { isTracing } from "./backends/webgpu/timing.ts";
 import { AdapterError } from "./errors.ts";
@@ -44,13 +44,13 @@ export async function openBackend(options: BackendOptions = {}): Promise<OpenedB
   if (backend === "cpu") return plain("Any WebGPU adapter would be faster (--backend auto).");
   // Dawn rounds timestamps to 65.536 µs, a time in which several kernels run.
   const disabledToggles = isTracing() ? ["timestamp_quantization"] : [];
-  const found = await openAdapter({ adapter: options.adapter, disabledToggles });
+  const { opened: found, trouble } = await openAdapter({ adapter: options.adapter, disabledToggles });
   if (found === null) {
     if (backend === "webgpu")
       throw new AdapterError(
-        `--backend webgpu: no adapter was found: ${whyNoAdapter()}. Install a Vulkan driver, or run with --backend cpu.`,
+        `--backend webgpu: no adapter was found: ${trouble}. Install a Vulkan driver, or run with --backend cpu.`,
       );
-    return plain(`No WebGPU adapter was found (${whyNoAdapter()}).`);
+    return plain(`No WebGPU adapter was found (${trouble}).`);
   }
   const { adapter, info } = found;
   const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
@@ -65,7 +65,8 @@ export async function openBackend(options: BackendOptions = {}): Promise<OpenedB
   const device = await value;
   const opened = new WebGpuBackend(device, {
     description: `${info.name}, ${info.driver}`,
-    style: styleOf(adapter, info),
+    style: styleOf(info.kind, subgroupsOf(adapter)),
+    memory: info.kind === "hardware" ? "device" : "host",
     maxBufferBytes,
   });
   if (tune === "on" || (tune === "auto" && info.kind === "hardware")) await tuneTiles(opened);
@@ -81,10 +82,17 @@ function wantedFeatures(): GPUFeatureName[] {
   return isTracing() ? ["subgroups", "timestamp-query"] : ["subgroups"];
 }
 
-/** The styles of the software drivers promise their usual subgroups: 8 invocations on lavapipe, 4 on SwiftShader. */
-function styleOf(adapter: GPUAdapter, { kind }: AdapterInfo): Backend["style"] {
-  if (kind !== "lavapipe" && kind !== "swiftshader") return "gpu";
+/** Least and most invocations of a subgroup; null where kernels cannot use any. */
+function subgroupsOf(adapter: GPUAdapter): { least: number; most: number } | null {
   const { subgroupMinSize, subgroupMaxSize } = adapter.info;
-  const lanes = kind === "lavapipe" ? 8 : 4;
-  return adapter.features.has("subgroups") && subgroupMinSize === lanes && subgroupMaxSize === lanes ? kind : "gpu";
+  return adapter.features.has("subgroups") ? { least: subgroupMinSize, most: subgroupMaxSize } : null;
+}
+
+/**
+ * Which kernels suit an adapter. On a processor the style follows the driver's vectors, whatever driver it is: the kernels for
+ * lavapipe need subgroups of exactly 8 invocations, those for SwiftShader of exactly 4 (lavapipe on ARM has 4, too).
+ */
+export function styleOf(kind: AdapterKind, subgroups: { least: number; most: number } | null): Backend["style"] {
+  if (kind === "hardware" || subgroups === null || subgroups.least !== subgroups.most) return "gpu";
+  return subgroups.most === 8 ? "lavapipe" : subgroups.most === 4 ? "swiftshader" : "gpu";
 }

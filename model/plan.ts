@@ -140,9 +140,9 @@ export interface MemoryLimit {
   readonly what: string;
 }
 
-/** A software adapter's memory is the machine's. */
-export function memoryLimit({ style }: Pick<Backend, "style">): MemoryLimit | null {
-  if (style === "gpu") return null;
+/** Known where buffers lie in the machine's own memory; a GPU's driver does not say how much it has. */
+export function memoryLimit({ memory }: Pick<Backend, "memory">): MemoryLimit | null {
+  if (memory === "device") return null;
   return { bytes: Math.min(freemem(), process.availableMemory()), what: "this machine has free" };
 }
 

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { openAdapter, whyNoAdapter } from "../engine/backends/webgpu/adapter.ts";
+import { openAdapter } from "../engine/backends/webgpu/adapter.ts";
 import { asError } from "../engine/host/errors.ts";
 import { importsOf } from "./floor-plan.ts";
 import { beginFile, describe, runSuites, skipRecords, suites, testRecords } from "./support.ts";
@@ -40,9 +40,12 @@ export function unitTests(files: readonly string[]): string[] {
 
 /** Prints what the tests compute on. @returns the adapter's kind, "none" where there is no adapter */
 export async function announceAdapter(): Promise<string> {
-  const opened = await openAdapter().catch((thrown: unknown) => asError(thrown).message);
-  if (opened === null || typeof opened === "string") {
-    console.log(`Adapter: none: ${opened ?? whyNoAdapter()}`);
+  const { opened, trouble } = await openAdapter().catch((thrown: unknown) => ({
+    opened: null,
+    trouble: asError(thrown).message,
+  }));
+  if (opened === null) {
+    console.log(`Adapter: none: ${trouble}`);
     return "none";
   }
   const { kind, name, driver } = opened.info;

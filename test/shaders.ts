@@ -4,11 +4,10 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { openAdapter } from "../engine/backends/webgpu/adapter.ts";
-import { asError } from "../engine/host/errors.ts";
-import { type AnyKernel, type Constants, knownKernels } from "../engine/kernel.ts";
-import "../engine/backends/webgpu/backend.ts"; // makes WebGPU's constants global
 import { composeWgsl, sharedFile } from "../engine/backends/webgpu/compose.ts";
 import { blockBytes, Pipelines } from "../engine/backends/webgpu/pipelines.ts";
+import { asError } from "../engine/host/errors.ts";
+import { type AnyKernel, type Constants, knownKernels } from "../engine/kernel.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const floors = ["engine", "model", "rl", "landscape"];
@@ -38,7 +37,7 @@ export function formsOf(kernel: AnyKernel): Constants[] {
 
 /** Compiles every form; warnings count. @returns how many there were, and one line for each problem */
 export async function compileKernels(kernels: readonly AnyKernel[]): Promise<{ forms: number; problems: string[] }> {
-  const opened = await openAdapter({ adapter: "null" });
+  const { opened } = await openAdapter({ adapter: "null" });
   if (opened === null) throw new Error("Dawn's null backend could not be opened");
   const wanted: readonly string[] = ["subgroups", "shader-f16"];
   const has = opened.adapter.features;

@@ -265,7 +265,7 @@ async function measureCeiling(backend: Backend, progress: Progress): Promise<Cei
     progress.line(`  ${resultLine(result)}`);
     results.push(result);
   });
-  const clock = backend.style === "gpu" ? "seconds" : "processorSeconds";
+  const clock = backend.memory === "device" ? "seconds" : "processorSeconds";
   const best = (amount: (result: BenchResult) => number): number =>
     Math.max(...results.map((one) => amount(one) / (clock === "seconds" ? one.medianMs : one.processorMs) / 1e6));
   const [matmulGflopsPerSecond, copyGigabytesPerSecond] = [

@@ -32,7 +32,7 @@ export async function offerAdapter(adapter: string): Promise<GPUDevice[]> {
   const devices: GPUDevice[] = [];
   const gpu = {
     requestAdapter: async (): Promise<GPUAdapter | null> => {
-      const opened = await openAdapter({ adapter });
+      const { opened } = await openAdapter({ adapter });
       if (opened === null) return null;
       const { adapter: own } = opened;
       const requestDevice = own.requestDevice.bind(own);

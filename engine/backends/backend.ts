@@ -53,6 +53,11 @@ export interface Backend {
   readonly description: string;
   /** Which of a kernel's variants suits this adapter: software drivers and GPUs want opposite ones. */
   readonly style: AdapterStyle;
+  /**
+   * Where its buffers lie. "host": in the memory of this machine, from which software drivers take more than there is, so the
+   * backend limits them to what is free. "device": in a GPU's own, whose driver refuses what does not fit.
+   */
+  readonly memory: "host" | "device";
   readonly limits: BackendLimits;
 
   /** Content is undefined: a kernel writes all that it owns. */

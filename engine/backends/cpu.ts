@@ -16,6 +16,7 @@ export class CpuBackend implements Backend {
   readonly kind = "cpu";
   readonly description = "plain TypeScript (float64 arithmetic)";
   readonly style = "plain";
+  readonly memory = "host";
   readonly limits: BackendLimits;
   readonly #live = new Map<number, CpuBuffer>();
   readonly #statistics: BackendStatistics = {

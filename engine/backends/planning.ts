@@ -15,6 +15,7 @@ export class PlanningBackend implements Backend {
   readonly kind: Backend["kind"];
   readonly description: string;
   readonly style: Backend["style"];
+  readonly memory: Backend["memory"];
   readonly limits: BackendLimits;
   readonly #live = new Map<number, { label: string; bytes: number }>();
   readonly #byLabel = new Map<string, number>();
@@ -34,10 +35,11 @@ export class PlanningBackend implements Backend {
   #flops = 0;
 
   /** @param meant  the backend that the work is meant for */
-  constructor(meant: Pick<Backend, "kind" | "description" | "style" | "limits">) {
+  constructor(meant: Pick<Backend, "kind" | "description" | "style" | "memory" | "limits">) {
     this.kind = meant.kind;
     this.description = `plan for ${meant.description}`;
     this.style = meant.style;
+    this.memory = meant.memory;
     this.limits = meant.limits;
   }
 

@@ -3,8 +3,9 @@
 // Drivers and Dawn write remarks straight to file descriptor 2 ("maxDynamicUniformBuffersPerPipelineLayout artificially
 // reduced …"), below anything that process.stderr could intercept, and offer no switch. For one synchronous call the
 // descriptor is therefore pointed at a temporary file: a closed descriptor's number is the next to be given out. Node has no
-// dup(), so the way back is to open what 2 was once more through /proc/self/fd; that gives the same stream for a terminal
-// and a pipe, but another position for a regular file and nothing for a socket, which are left alone: there the remarks show.
+// dup(), so the way back is to open what 2 was once more through /proc/self/fd. That gives the same stream for a terminal, a
+// pipe and a file that is appended to (nohup, 2>>log). It gives another position in any other file and nothing for a
+// socket: these are left alone, and the remarks show there.
 import { closeSync, constants, fstatSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -40,15 +41,24 @@ function withDescriptor2<T>(file: string, original: number, body: () => T): T {
   if (opened !== 2) {
     // No room for the file, or another thread took the number: leave things as they were.
     if (opened !== null) closeSync(opened);
-    openOrNull(back, constants.O_WRONLY | constants.O_NOCTTY);
+    openOrNull(back, reopened);
     return body();
   }
   try {
     return body();
   } finally {
     closeSync(2);
-    openOrNull(back, constants.O_WRONLY | constants.O_NOCTTY);
+    openOrNull(back, reopened);
   }
+}
+
+/** On a terminal or pipe O_APPEND says nothing; a file that was appended to is again. */
+const reopened = constants.O_WRONLY | constants.O_NOCTTY | constants.O_APPEND;
+
+/** Whether what is written to descriptor 2 always goes to the end, whoever else writes to that file. */
+function isAppendedTo(): boolean {
+  const [, flags = "0"] = readFileSync("/proc/self/fdinfo/2", "utf8").match(/^flags:\s*([0-7]+)/m) ?? [];
+  return (Number.parseInt(flags, 8) & constants.O_APPEND) !== 0;
 }
 
 function canCapture(): boolean {
@@ -56,7 +66,8 @@ function canCapture(): boolean {
   try {
     fstatSync(0); // 0 and 1 must be taken, or the next descriptor would not be 2
     fstatSync(1);
-    return isatty(2) || fstatSync(2).isFIFO();
+    const stderr = fstatSync(2);
+    return isatty(2) || stderr.isFIFO() || (stderr.isFile() && isAppendedTo());
   } catch {
     return false;
   }

@@ -14,15 +14,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let start = params.xBase / 4u + chunk * vectors;
   let count = max(min((chunk + 1u) * vectors, (params.size + 3u) / 4u), chunk * vectors) - chunk * vectors;
   var fours: array<vec4f, SHARE>;
-  /* unroll */ for (var j = 0u; j < SHARE; j++) { fours[j] = vec4f(); }
+  /* @unroll */ for (var j = 0u; j < SHARE; j++) { fours[j] = vec4f(); }
   for (var round = 0u; round < count; round += LANES) {
-    /* unroll */ for (var j = 0u; j < SHARE; j++) {
+    /* @unroll */ for (var j = 0u; j < SHARE; j++) {
       let i = round + j * INVOCATIONS + own;
       let v = select(vec4f(), x[start + min(i, count - 1u)], i < count);
       fours[j] = fma(v, v, fours[j]);
     }
   }
-  /* unroll */ for (var j = 0u; j < SHARE; j++) {
+  /* @unroll */ for (var j = 0u; j < SHARE; j++) {
     ofLane[j * INVOCATIONS + own] = (fours[j].x + fours[j].y) + (fours[j].z + fours[j].w);
   }
   let total = sumOfLanes(own);

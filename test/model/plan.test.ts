@@ -197,8 +197,8 @@ describe("model/plan", (test) => {
   });
 
   test("a software adapter has what the machine has", async () => {
-    const limit = memoryLimit({ style: "lavapipe" });
+    const limit = memoryLimit({ memory: "host" });
     assert.ok(limit !== null && limit.bytes > 0 && limit.bytes < 2 ** 50);
-    assert.is(memoryLimit({ style: "gpu" }), null);
+    assert.is(memoryLimit({ memory: "device" }), null);
   });
 });

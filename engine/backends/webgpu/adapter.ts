@@ -11,11 +11,10 @@
 // - When the instance and its devices are collected together, in any order, the process may crash. Instances are
 //   therefore kept reachable for the life of the process (it still exits when its work is done; a device is destroyed by hand).
 import { existsSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { create } from "webgpu";
 import { AdapterError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
 import { captureNativeStderr } from "../../host/native-stderr.ts";
+import { type Dawn, loadDawn } from "./dawn.ts";
 import { loadSwiftShader } from "./swiftshader.ts";
 
 export interface AdapterOptions {
@@ -54,22 +53,19 @@ export interface OpenedAdapter {
 /** Every instance made, by its flags; for the life of the process (see above). */
 const instances = new Map<string, GPU>();
 
-/** What the last search met where it found nothing, for the message of a caller that goes on without. */
-let lastTrouble = "";
-
-/** Why the last `openAdapter` gave null, in one line. */
-export function whyNoAdapter(): string {
-  return lastTrouble;
+/** What a search found; if nothing, why, in one line. */
+export interface AdapterSearch {
+  opened: OpenedAdapter | null;
+  trouble: string;
 }
 
 /**
  * Opens an adapter. May be called again (a new adapter of the same instance where flags and driver are the same).
- * @returns null when the choice is "auto" and there is none: `whyNoAdapter` says why
+ * @returns  `opened` is null only when the choice is "auto" and there is none: `trouble` says why
  * @throws AdapterError when a named adapter cannot be had
  */
-export async function openAdapter(options: AdapterOptions = {}): Promise<OpenedAdapter | null> {
-  // Mesa prints a remark where this is not set.
-  process.env["XDG_RUNTIME_DIR"] ??= tmpdir();
+export async function openAdapter(options: AdapterOptions = {}): Promise<AdapterSearch> {
+  const dawn = await loadDawn();
   const choice = chosenAdapter(options);
   const flags: string[] = [];
   if (options.toggles?.length) flags.push(`enable-dawn-features=${options.toggles.join(",")}`);
@@ -77,32 +73,31 @@ export async function openAdapter(options: AdapterOptions = {}): Promise<OpenedA
 
   switch (choice) {
     case "auto": {
-      const found = await openOwn(flags);
-      if (found.opened) return found.opened;
+      const found = await openOwn(dawn, flags);
+      if (found.opened) return found;
       try {
-        return await openSwiftShader(flags);
+        return sound(await openSwiftShader(dawn, flags));
       } catch (thrown) {
-        lastTrouble = `${found.trouble}; ${asError(thrown).message.replace(/\.$/, "")}`;
-        return null;
+        return { opened: null, trouble: `${found.trouble}; ${asError(thrown).message.replace(/\.$/, "")}` };
       }
     }
     case "hardware": {
-      const { opened, trouble } = await openOwn(flags);
-      if (opened?.info.kind === "hardware") return opened;
+      const { opened, trouble } = await openOwn(dawn, flags);
+      if (opened?.info.kind === "hardware") return sound(opened);
       const got = opened ? `only ${opened.info.name}, which computes on the processor` : trouble;
       throw new AdapterError(
         `adapter: expected a GPU, got ${got}. ${driverHint() ?? "Install the GPU's own driver"}, or leave the choice to "auto".`,
       );
     }
     case "lavapipe": {
-      const opened = await openNamed("llvmpipe", flags);
-      if (opened) return opened;
+      const opened = await openNamed(dawn, "llvmpipe", flags);
+      if (opened) return sound(opened);
       throw new AdapterError(`adapter: lavapipe is not on this machine. ${lavapipeHint}`);
     }
     case "swiftshader":
-      return openSwiftShader(flags);
+      return sound(await openSwiftShader(dawn, flags));
     case "null": {
-      const { adapter, gpu } = await request([...flags, "backend=null"]);
+      const { adapter, gpu } = await request(dawn, [...flags, "backend=null"]);
       if (!adapter) throw new AdapterError("adapter: this build of Dawn has no null backend.");
       const info: AdapterInfo = {
         name: "null",
@@ -112,19 +107,23 @@ export async function openAdapter(options: AdapterOptions = {}): Promise<OpenedA
         kind: "null",
         fasterHint: fasterHint("null"),
       };
-      return { gpu, adapter, info };
+      return sound({ gpu, adapter, info });
     }
     default: {
-      const names = await ownNames(flags);
+      const names = await ownNames(dawn, flags);
       const name = names.find((n) => n.toLowerCase().includes(choice.toLowerCase()));
-      const opened = name === undefined ? null : await openNamed(name, flags);
-      if (opened) return opened;
+      const opened = name === undefined ? null : await openNamed(dawn, name, flags);
+      if (opened) return sound(opened);
       throw new AdapterError(
         `adapter: no adapter's name contains "${choice}". This machine has ${names.map((n) => `"${n}"`).join(", ") || "none"}; ` +
           `"auto", "hardware", "lavapipe", "swiftshader" and "null" can be asked for by kind.`,
       );
     }
   }
+}
+
+function sound(opened: OpenedAdapter): AdapterSearch {
+  return { opened, trouble: "" };
 }
 
 function chosenAdapter({ adapter }: AdapterOptions): string {
@@ -134,30 +133,30 @@ function chosenAdapter({ adapter }: AdapterOptions): string {
 }
 
 /** The machine's best adapter. Dawn sorts discrete GPUs first, then integrated ones, then software. */
-async function openOwn(flags: string[]): Promise<{ opened: OpenedAdapter | null; trouble: string }> {
-  const { gpu, adapter, text } = await request(flags);
+async function openOwn(dawn: Dawn, flags: string[]): Promise<AdapterSearch> {
+  const { gpu, adapter, text } = await request(dawn, flags);
   if (adapter) return { opened: { gpu, adapter, info: describeAdapter(adapter) }, trouble: "" };
   const remark = text.split("\n").find((line) => /driver|Vulkan|libvulkan/i.test(line));
   return { opened: null, trouble: `no adapter of the machine's own${remark ? ` (${remark.trim()})` : ""}` };
 }
 
-async function openNamed(name: string, flags: string[]): Promise<OpenedAdapter | null> {
-  const { gpu, adapter } = await request([...flags, `adapter=${name}`]);
+async function openNamed(dawn: Dawn, name: string, flags: string[]): Promise<OpenedAdapter | null> {
+  const { gpu, adapter } = await request(dawn, [...flags, `adapter=${name}`]);
   return adapter && { gpu, adapter, info: describeAdapter(adapter) };
 }
 
 /** Names of the machine's adapters, best first: Dawn lists them when asked for one that cannot exist. */
-async function ownNames(flags: string[]): Promise<string[]> {
-  const { text } = await request([...flags, "adapter=\u0001"]);
+async function ownNames(dawn: Dawn, flags: string[]): Promise<string[]> {
+  const { text } = await request(dawn, [...flags, "adapter=\u0001"]);
   return [...text.matchAll(/name: '(.*)'$/gm)].map((match) => match[1]);
 }
 
-async function openSwiftShader(flags: string[]): Promise<OpenedAdapter> {
+async function openSwiftShader(dawn: Dawn, flags: string[]): Promise<OpenedAdapter> {
   const manifest = loadSwiftShader();
   // Newer loaders prefer the first variable, older ones know the second only. A child process should find its own driver,
   // so both are put back.
   const { gpu, adapter, text } = await withEnvironment({ VK_DRIVER_FILES: manifest, VK_ICD_FILENAMES: manifest }, () =>
-    request([...flags, "adapter=SwiftShader"]),
+    request(dawn, [...flags, "adapter=SwiftShader"]),
   );
   if (adapter) return { gpu, adapter, info: describeAdapter(adapter) };
   throw new AdapterError(
@@ -171,9 +170,9 @@ async function openSwiftShader(flags: string[]): Promise<OpenedAdapter> {
  * adapters there are when none has the name asked for. Dawn looks for adapters inside the call itself, not later: that is
  * when drivers read variables and print remarks.
  */
-async function request(flags: string[]): Promise<{ gpu: GPU; adapter: GPUAdapter | null; text: string }> {
+async function request(dawn: Dawn, flags: string[]): Promise<{ gpu: GPU; adapter: GPUAdapter | null; text: string }> {
   const key = [...flags, process.env["VK_DRIVER_FILES"], process.env["VK_ICD_FILENAMES"]].join("\n");
-  const gpu = instances.get(key) ?? create(flags);
+  const gpu = instances.get(key) ?? dawn.create(flags);
   instances.set(key, gpu);
   const { value, text } = captureNativeStderr(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
   try {

@@ -1,6 +1,5 @@
 // The WebGPU backend on Dawn. Dispatches collect in one compute pass; parameter blocks collect in one host array and go to
 // the device in one write; both are handed over at `flush`, when the array is full, or when somebody reads.
-import { globals } from "webgpu";
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../../dtype.ts";
 import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
@@ -9,9 +8,6 @@ import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch,
 import { blockBytes, Pipelines } from "./pipelines.ts";
 import { BufferPool, bytesInWords, lessMemory, type PooledBuffer } from "./pool.ts";
 import { isTracing, summaryOf, Trace } from "./timing.ts";
-
-// Dawn's names for usages and stages (GPUBufferUsage and the like), where browsers have them.
-Object.assign(globalThis, globals);
 
 /** Nobody ever wakes it: a wait on it is a sleep. */
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
@@ -34,6 +30,7 @@ const driverReserve = 256;
 export interface WebGpuOptions {
   description: string;
   style: Backend["style"];
+  memory: Backend["memory"];
   /** Lower the buffer limit: tests force every tensor into segments with it. */
   maxBufferBytes?: number;
   /**
@@ -47,6 +44,7 @@ export class WebGpuBackend implements Backend {
   readonly kind = "webgpu";
   readonly description: string;
   readonly style: Backend["style"];
+  readonly memory: Backend["memory"];
   readonly limits: BackendLimits;
   readonly device: GPUDevice;
   readonly #pool: BufferPool;
@@ -87,6 +85,7 @@ export class WebGpuBackend implements Backend {
     this.device = device;
     this.description = options.description;
     this.style = options.style;
+    this.memory = options.memory;
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
     const most = Math.min(maxBufferSize - driverReserve, maxStorageBufferBindingSize);
     this.limits = { maxBufferBytes: Math.min(options.maxBufferBytes ?? most, most), segmentAlignment: 256 };
@@ -105,8 +104,8 @@ export class WebGpuBackend implements Backend {
       this.#failure ??= new DeviceError(`${kernel}: the adapter does not take its shader: ${message}`);
     });
     this.#trace = isTracing() ? this.#startTrace() : null;
-    const isSoftware = this.style === "lavapipe" || this.style === "swiftshader";
-    const totalBytes = options.totalBytes ?? (isSoftware ? process.availableMemory() : Number.POSITIVE_INFINITY);
+    const totalBytes =
+      options.totalBytes ?? (this.memory === "host" ? process.availableMemory() : Number.POSITIVE_INFINITY);
     this.#pool = new BufferPool(
       (label, size) =>
         this.#createBuffer(label, size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST),
@@ -319,7 +318,7 @@ export class WebGpuBackend implements Backend {
       isSettled = true;
     };
     promise.then(settle, settle);
-    const longestMs = this.style === "gpu" ? 0.1 : 2;
+    const longestMs = this.memory === "device" ? 0.1 : 2;
     let sleepMs = 0.05;
     while (!isSettled) {
       await new Promise((resolve) => setImmediate(resolve));

@@ -41,7 +41,7 @@ export function composeWgsl(kernel: AnyKernel, constants: Constants): string {
 
 /** Longer loops are left to the driver's compiler, whose time grows faster than the text. */
 const mostRounds = 16;
-const markedLoop = /\/\* unroll \*\/ for \(var (\w+) = 0u; \1 < (\w+); \1\+\+\) \{/;
+const markedLoop = /\/\* @unroll \*\/ for \(var (\w+) = 0u; \1 < (\w+); \1\+\+\) \{/;
 
 /**
  * Writes out the loops that are marked so, one block for each round, in which the index is a constant:

@@ -30,14 +30,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var dValue: array<Vector, VECTORS>;
   var query: array<Vector, VECTORS>;
   var upstream: array<Vector, VECTORS>;
-  /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+  /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
     key[i] = keys[keyStart + i];
     value[i] = values[valueStart + i];
     dKey[i] = Vector();
     dValue[i] = Vector();
   }
   if (CONTINUES) {
-    /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+    /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
       dKey[i] = select(Vector(), dKeys[dKeyStart + i], params.addToDKeys != 0u);
       dValue[i] = select(Vector(), dValues[dValueStart + i], params.addToDValues != 0u);
     }
@@ -55,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       let known = statistics[params.statisticsBase / 2u + head];
       var products = Vector();
       var weightProducts = Vector();
-      /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+      /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
         query[i] = q[queryStart + i];
         upstream[i] = dy[upstreamStart + i];
         products = fma(query[i], key[i], products);
@@ -63,13 +63,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       }
       let weight = exp(dot(products, Vector(1.0)) * params.scale - known.x);
       let dScore = params.scale * weight * (dot(weightProducts, Vector(1.0)) - known.y);
-      /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+      /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
         dKey[i] = fma(Vector(dScore), query[i], dKey[i]);
         dValue[i] = fma(Vector(weight), upstream[i], dValue[i]);
       }
     }
   }
-  /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+  /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
     dKeys[dKeyStart + i] = dKey[i];
     dValues[dValueStart + i] = dValue[i];
   }

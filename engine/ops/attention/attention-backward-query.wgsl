@@ -32,17 +32,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var products: array<Vector, HEADS>;
   var weightProducts: array<Vector, HEADS>;
   var dScore: array<f32, HEADS>;
-  /* unroll */ for (var h = 0u; h < HEADS; h++) {
+  /* @unroll */ for (var h = 0u; h < HEADS; h++) {
     known[h] = statistics[statisticsStart + h];
-    /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+    /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
       query[h * VECTORS + i] = q[queryStart + h * VECTORS + i];
       upstream[h * VECTORS + i] = dy[upstreamStart + h * VECTORS + i];
       gradient[h * VECTORS + i] = Vector();
     }
   }
   if (CONTINUES && params.addToDq != 0u) {
-    /* unroll */ for (var h = 0u; h < HEADS; h++) {
-      /* unroll */ for (var i = 0u; i < VECTORS; i++) { gradient[h * VECTORS + i] = dq[outStart + h * VECTORS + i]; }
+    /* @unroll */ for (var h = 0u; h < HEADS; h++) {
+      /* @unroll */ for (var i = 0u; i < VECTORS; i++) { gradient[h * VECTORS + i] = dq[outStart + h * VECTORS + i]; }
     }
   }
 
@@ -54,24 +54,24 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var keyStart = params.keysBase / WIDTH + offset;
     var valueStart = params.valuesBase / WIDTH + offset;
     for (var slot = range.x; slot < range.y; slot++) {
-      /* unroll */ for (var h = 0u; h < HEADS; h++) {
+      /* @unroll */ for (var h = 0u; h < HEADS; h++) {
         products[h] = Vector();
         weightProducts[h] = Vector();
       }
-      /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+      /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
         key[i] = keys[keyStart + i];
         let valuePart = values[valueStart + i];
-        /* unroll */ for (var h = 0u; h < HEADS; h++) {
+        /* @unroll */ for (var h = 0u; h < HEADS; h++) {
           products[h] = fma(query[h * VECTORS + i], key[i], products[h]);
           weightProducts[h] = fma(upstream[h * VECTORS + i], valuePart, weightProducts[h]);
         }
       }
-      /* unroll */ for (var h = 0u; h < HEADS; h++) {
+      /* @unroll */ for (var h = 0u; h < HEADS; h++) {
         let weight = exp(dot(products[h], Vector(1.0)) * params.scale - known[h].x);
         dScore[h] = params.scale * weight * (dot(weightProducts[h], Vector(1.0)) - known[h].y);
       }
-      /* unroll */ for (var i = 0u; i < VECTORS; i++) {
-        /* unroll */ for (var h = 0u; h < HEADS; h++) {
+      /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
+        /* @unroll */ for (var h = 0u; h < HEADS; h++) {
           gradient[h * VECTORS + i] = fma(Vector(dScore[h]), key[i], gradient[h * VECTORS + i]);
         }
       }
@@ -79,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       valueStart += stride;
     }
   }
-  /* unroll */ for (var h = 0u; h < HEADS; h++) {
-    /* unroll */ for (var i = 0u; i < VECTORS; i++) { dq[outStart + h * VECTORS + i] = gradient[h * VECTORS + i]; }
+  /* @unroll */ for (var h = 0u; h < HEADS; h++) {
+    /* @unroll */ for (var i = 0u; i < VECTORS; i++) { dq[outStart + h * VECTORS + i] = gradient[h * VECTORS + i]; }
   }
 }

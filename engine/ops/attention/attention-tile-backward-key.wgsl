@@ -75,13 +75,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         }
         var query: array<f32, PIECES>;
         var upstream: array<f32, PIECES>;
-        /* unroll */ for (var i = 0u; i < PIECES; i++) {
+        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
           query[i] = q[queryStart + i * 8u];
           upstream[i] = dy[upstreamStart + i * 8u];
-          /* unroll */ for (var j = 0u; j < 8u; j++) {
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
             let one = subgroupBroadcast(query[i], j);
             let oneUpstream = subgroupBroadcast(upstream[i], j);
-            /* unroll */ for (var r = 0u; r < ROWS; r++) {
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
               products[r][j % 4u] = fma(one, key[r * SIZE + i * 8u + j], products[r][j % 4u]);
               weightProducts[r][j % 4u] = fma(oneUpstream, value[r * SIZE + i * 8u + j], weightProducts[r][j % 4u]);
             }
@@ -90,16 +90,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         var weight: array<f32, ROWS>;
         var dScore: array<f32, ROWS>;
         var isSeen: array<bool, ROWS>;
-        /* unroll */ for (var r = 0u; r < ROWS; r++) {
+        /* @unroll */ for (var r = 0u; r < ROWS; r++) {
           isSeen[r] = begin[r] <= token && token < end[r];
           weight[r] = exp(dot(products[r], vec4f(1.0)) * params.scale - known.x);
           dScore[r] = params.scale * weight[r] * (dot(weightProducts[r], vec4f(1.0)) - known.y);
         }
-        /* unroll */ for (var i = 0u; i < PIECES; i++) {
-          /* unroll */ for (var j = 0u; j < 8u; j++) {
+        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
             let one = subgroupBroadcast(query[i], j);
             let oneUpstream = subgroupBroadcast(upstream[i], j);
-            /* unroll */ for (var r = 0u; r < ROWS; r++) {
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
               if (isSeen[r]) {
                 dKey[r * SIZE + i * 8u + j] = fma(dScore[r], one, dKey[r * SIZE + i * 8u + j]);
                 dValue[r * SIZE + i * 8u + j] = fma(weight[r], oneUpstream, dValue[r * SIZE + i * 8u + j]);

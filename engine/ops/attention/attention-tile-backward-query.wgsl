@@ -59,27 +59,27 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
           weightProducts[r] = vec4f();
         }
         var parts: array<f32, PIECES>;
-        /* unroll */ for (var i = 0u; i < PIECES; i++) {
+        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
           parts[i] = keys[key + i * 8u];
           let valuePart = values[value + i * 8u];
-          /* unroll */ for (var j = 0u; j < 8u; j++) {
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
             let one = subgroupBroadcast(parts[i], j);
             let oneValue = subgroupBroadcast(valuePart, j);
-            /* unroll */ for (var r = 0u; r < ROWS; r++) {
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
               products[r][j % 4u] = fma(query[r * SIZE + i * 8u + j], one, products[r][j % 4u]);
               weightProducts[r][j % 4u] = fma(upstream[r * SIZE + i * 8u + j], oneValue, weightProducts[r][j % 4u]);
             }
           }
         }
         var dScore: array<f32, ROWS>;
-        /* unroll */ for (var r = 0u; r < ROWS; r++) {
+        /* @unroll */ for (var r = 0u; r < ROWS; r++) {
           let weight = exp(dot(products[r], vec4f(1.0)) * params.scale - known[r].x);
           dScore[r] = params.scale * weight * (dot(weightProducts[r], vec4f(1.0)) - known[r].y);
         }
-        /* unroll */ for (var i = 0u; i < PIECES; i++) {
-          /* unroll */ for (var j = 0u; j < 8u; j++) {
+        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
             let one = subgroupBroadcast(parts[i], j);
-            /* unroll */ for (var r = 0u; r < ROWS; r++) {
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
               if (slot < runs.limit[r]) { gradient[r * SIZE + i * 8u + j] = fma(dScore[r], one, gradient[r * SIZE + i * 8u + j]); }
             }
           }

@@ -68,11 +68,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       for (var slot = runs.start; slot < runs.stop; slot++) {
         var products: array<vec4f, ROWS>;
         for (var r = 0u; r < ROWS; r++) { products[r] = vec4f(); } // a declaration alone keeps the last round's values on every driver
-        /* unroll */ for (var i = 0u; i < PIECES; i++) {
+        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
           let part = keys[key + i * 8u];
-          /* unroll */ for (var j = 0u; j < 8u; j++) {
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
             let one = subgroupBroadcast(part, j);
-            /* unroll */ for (var r = 0u; r < ROWS; r++) {
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
               products[r][j % 4u] = fma(query[r * SIZE + i * 8u + j], one, products[r][j % 4u]);
             }
           }
@@ -81,7 +81,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         var isSeen: array<bool, ROWS>;
         var factor: array<f32, ROWS>;
         var moves = false;
-        /* unroll */ for (var r = 0u; r < ROWS; r++) {
+        /* @unroll */ for (var r = 0u; r < ROWS; r++) {
           isSeen[r] = slot < runs.limit[r];
           let score = dot(products[r], vec4f(1.0)) * params.scale;
           let isAbove = isSeen[r] && score > reference[r] + room;
@@ -100,11 +100,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
             for (var d = 0u; d < SIZE; d++) { mixed[r * SIZE + d] *= factor[r]; }
           }
         }
-        /* unroll */ for (var i = 0u; i < PIECES; i++) {
+        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
           let part = values[value + i * 8u];
-          /* unroll */ for (var j = 0u; j < 8u; j++) {
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
             let one = subgroupBroadcast(part, j);
-            /* unroll */ for (var r = 0u; r < ROWS; r++) {
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
               if (isSeen[r]) { mixed[r * SIZE + i * 8u + j] = fma(weight[r], one, mixed[r * SIZE + i * 8u + j]); }
             }
           }

@@ -40,20 +40,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var lost: array<f32, HEADS>;
   var products: array<Vector, HEADS>;
   var weight: array<f32, HEADS>;
-  /* unroll */ for (var h = 0u; h < HEADS; h++) {
+  /* @unroll */ for (var h = 0u; h < HEADS; h++) {
     reference[h] = lowest;
     sum[h] = 0.0;
     lost[h] = 0.0;
-    /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+    /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
       query[h * VECTORS + i] = q[queryStart + h * VECTORS + i];
       mixed[h * VECTORS + i] = Vector();
     }
   }
   if (CONTINUES && params.slotsStart > 0u) {
-    /* unroll */ for (var h = 0u; h < HEADS; h++) {
+    /* @unroll */ for (var h = 0u; h < HEADS; h++) {
       reference[h] = logSumExp[stateStart + h];
       sum[h] = sums[sumStart + h];
-      /* unroll */ for (var i = 0u; i < VECTORS; i++) { mixed[h * VECTORS + i] = y[outStart + h * VECTORS + i]; }
+      /* @unroll */ for (var i = 0u; i < VECTORS; i++) { mixed[h * VECTORS + i] = y[outStart + h * VECTORS + i]; }
     }
   }
 
@@ -66,17 +66,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var key = params.keysBase / WIDTH + offset;
     var value = params.valuesBase / WIDTH + offset;
     for (var slot = range.x; slot < range.y; slot++) {
-      /* unroll */ for (var h = 0u; h < HEADS; h++) { products[h] = Vector(); }
-      /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+      /* @unroll */ for (var h = 0u; h < HEADS; h++) { products[h] = Vector(); }
+      /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
         let part = keys[key + i];
-        /* unroll */ for (var h = 0u; h < HEADS; h++) { products[h] = fma(query[h * VECTORS + i], part, products[h]); }
+        /* @unroll */ for (var h = 0u; h < HEADS; h++) { products[h] = fma(query[h * VECTORS + i], part, products[h]); }
       }
-      /* unroll */ for (var h = 0u; h < HEADS; h++) {
+      /* @unroll */ for (var h = 0u; h < HEADS; h++) {
         let score = dot(products[h], Vector(1.0)) * params.scale;
         if (score > reference[h] + room) {
           let factor = exp(reference[h] - score);
           sum[h] *= factor;
-          /* unroll */ for (var i = 0u; i < VECTORS; i++) { mixed[h * VECTORS + i] *= factor; }
+          /* @unroll */ for (var i = 0u; i < VECTORS; i++) { mixed[h * VECTORS + i] *= factor; }
           reference[h] = score;
         }
         let difference = score - reference[h];
@@ -84,9 +84,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         sum[h] += weight[h];
         lost[h] += difference;
       }
-      /* unroll */ for (var i = 0u; i < VECTORS; i++) {
+      /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
         let part = values[value + i];
-        /* unroll */ for (var h = 0u; h < HEADS; h++) { mixed[h * VECTORS + i] = fma(Vector(weight[h]), part, mixed[h * VECTORS + i]); }
+        /* @unroll */ for (var h = 0u; h < HEADS; h++) { mixed[h * VECTORS + i] = fma(Vector(weight[h]), part, mixed[h * VECTORS + i]); }
       }
       key += stride;
       value += stride;
@@ -95,13 +95,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
   let isLast = slotsEnd == params.slotsTotal;
   var negativeInfinity = 0xff800000u; // a variable: WGSL refuses constants that are infinite
-  /* unroll */ for (var h = 0u; h < HEADS; h++) {
+  /* @unroll */ for (var h = 0u; h < HEADS; h++) {
     let total = select(sum[h], lost[h], isNaN(lost[h]));
     let seesNone = isLast && span.w == 0u;
     let factor = select(select(1.0, 1.0 / total, isLast), 0.0, seesNone);
     let closed = select(reference[h] + log(total), total, isNaN(total));
     logSumExp[stateStart + h] = select(select(reference[h], closed, isLast), bitcast<f32>(negativeInfinity), seesNone);
     if (CONTINUES) { sums[sumStart + h] = total; }
-    /* unroll */ for (var i = 0u; i < VECTORS; i++) { y[outStart + h * VECTORS + i] = mixed[h * VECTORS + i] * factor; }
+    /* @unroll */ for (var i = 0u; i < VECTORS; i++) { y[outStart + h * VECTORS + i] = mixed[h * VECTORS + i] * factor; }
   }
 }

@@ -21,7 +21,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let low = transpose(mat4x4f(rowAt(source, 0u, width, rest), rowAt(source, 1u, width, rest), rowAt(source, 2u, width, rest), rowAt(source, 3u, width, rest)));
   let high = transpose(mat4x4f(rowAt(source, 4u, width, rest), rowAt(source, 5u, width, rest), rowAt(source, 6u, width, rest), rowAt(source, 7u, width, rest)));
   let place = params.panelsBase / 4u + item * 8u;
-  /* unroll */ for (var c = 0u; c < 4u; c++) {
+  /* @unroll */ for (var c = 0u; c < 4u; c++) {
     panels[place + 2u * c] = low[c];
     panels[place + 2u * c + 1u] = high[c];
   }

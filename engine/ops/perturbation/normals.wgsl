@@ -13,7 +13,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let values = directionNormals(quad.xy, vec2u(params.key0, params.key1), vec2u(params.name0, params.name1));
   let at = 4u * i - quad.z; // wraps around before the cell's first element
   if (at < count && at + 3u < count) {
-    /* unroll */ for (var k = 0u; k < 4u; k++) { y[params.yBase + at + k] = values[k]; }
+    /* @unroll */ for (var k = 0u; k < 4u; k++) { y[params.yBase + at + k] = values[k]; }
     return;
   }
   for (var k = 0u; k < 4u; k++) {

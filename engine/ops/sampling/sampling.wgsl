@@ -32,7 +32,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       let four = wordsOf(row, column);
       noise = vec4f(gumbel(four.x), gumbel(four.y), gumbel(four.z), gumbel(four.w));
     }
-    /* unroll */ for (var k = 0u; k < 4u; k++) {
+    /* @unroll */ for (var k = 0u; k < 4u; k++) {
       let at = min(column + k, columns - 1u); // the last one twice changes nothing
       let logit = logits[first + at];
       let kind = bitcast<u32>(logit);

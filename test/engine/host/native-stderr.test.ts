@@ -60,6 +60,12 @@ describe("engine/host/native-stderr", (test) => {
     assert.is(stderr, "before\ninside child\nlostthrown\nafter\n");
   });
 
+  test("in a file that is appended to it is caught, and nothing is written over", () => {
+    const { stdout, stderr } = run("2>>FILE");
+    assert.equal(JSON.parse(stdout), { value: 42, text: "inside child\n", leaked: 0 });
+    assert.is(stderr, "before\nthrown\nafter\n");
+  });
+
   test("where standard error or its reader is gone, the body runs all the same", () => {
     assert.is(JSON.parse(run("2>&-").stdout).value, 42);
     assert.is(JSON.parse(run("2>&1 >FILE.out | true; cat FILE.out; rm FILE.out").stdout).value, 42);

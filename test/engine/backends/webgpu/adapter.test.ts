@@ -16,11 +16,11 @@ const program = join(temporary, "open.ts");
 writeFileSync(
   program,
   `
-import { openAdapter, whyNoAdapter } from ${JSON.stringify(adapterModule)};
+import { openAdapter } from ${JSON.stringify(adapterModule)};
 const before = [process.env.VK_DRIVER_FILES, process.env.VK_ICD_FILENAMES];
-const opened = await openAdapter({ adapter: process.argv[2] });
+const { opened, trouble } = await openAdapter({ adapter: process.argv[2] });
 const unchanged = [process.env.VK_DRIVER_FILES, process.env.VK_ICD_FILENAMES].every((v, i) => v === before[i]);
-if (opened === null) { console.log(JSON.stringify({ why: whyNoAdapter() })); process.exit(0); }
+if (opened === null) { console.log(JSON.stringify({ why: trouble })); process.exit(0); }
 const device = await opened.adapter.requestDevice();
 const code = "@group(0) @binding(0) var<storage, read_write> x: array<f32>;" +
   "@compute @workgroup_size(1) fn main() { x[0] += 1; }";
@@ -117,7 +117,7 @@ describe("engine/backends/webgpu/adapter", (test) => {
     });
   test("the null adapter checks shaders", async () => {
     const { openAdapter } = await import("../../../../engine/backends/webgpu/adapter.ts");
-    const opened = await openAdapter({ adapter: "null" });
+    const { opened } = await openAdapter({ adapter: "null" });
     assert.is(opened?.info.kind, "null");
     const device = await opened?.adapter.requestDevice();
     if (!device) throw new Error("no device");

@@ -4,7 +4,7 @@ import { describe, throwsMessage } from "../../../support.ts";
 
 describe("engine/backends/webgpu/compose", (test) => {
   const loop = (index: string, count: string, body: string) =>
-    `/* unroll */ for (var ${index} = 0u; ${index} < ${count}; ${index}++) {${body}}`;
+    `/* @unroll */ for (var ${index} = 0u; ${index} < ${count}; ${index}++) {${body}}`;
 
   test("marked loops are written out, with the index a constant in each round", () => {
     assert.is(
@@ -34,11 +34,11 @@ describe("engine/backends/webgpu/compose", (test) => {
   test("sixteen rounds are written out, seventeen stay a loop", () => {
     assert.is(unroll(loop("i", "16u", " f(i); "), {}).match(/f\(i\)/g)?.length, 16);
     const inside = loop("i", "17u", loop("j", "1u", " f(i, j); "));
-    assert.is(unroll(inside, {}), "/* unroll */ for (var i = 0u; i < 17u; i++) {{ const j = 0u; f(i, j); }}");
+    assert.is(unroll(inside, {}), "/* @unroll */ for (var i = 0u; i < 17u; i++) {{ const j = 0u; f(i, j); }}");
   });
 
   test("refuses a count that is no constant, and a loop that does not end", async () => {
     await throwsMessage(() => unroll(loop("i", "LENGTH", ""), { COUNT: 2 }), "constant LENGTH");
-    await throwsMessage(() => unroll("/* unroll */ for (var i = 0u; i < 2u; i++) { {}", {}), "not closed");
+    await throwsMessage(() => unroll("/* @unroll */ for (var i = 0u; i < 2u; i++) { {}", {}), "not closed");
   });
 });

@@ -22,9 +22,25 @@ async function openOwn(): Promise<WebGpuBackend> {
   return backend;
 }
 
+/** Another backend on the device, opened while the machine has only so much memory free. */
+function whileFree(bytes: number, make: () => WebGpuBackend): WebGpuBackend {
+  const { availableMemory } = process;
+  process.availableMemory = () => bytes;
+  try {
+    return make();
+  } finally {
+    process.availableMemory = availableMemory;
+  }
+}
+
 /** Another backend on the device, with less memory in all. */
 function withTotal(backend: WebGpuBackend, totalBytes: number): WebGpuBackend {
-  return new WebGpuBackend(backend.device, { description: "small", style: backend.style, totalBytes });
+  return new WebGpuBackend(backend.device, {
+    description: "small",
+    style: backend.style,
+    memory: backend.memory,
+    totalBytes,
+  });
 }
 
 function fill(tensor: Tensor, value: number): void {
@@ -130,6 +146,20 @@ describe("engine/backends/webgpu/faults", (test) => {
     device.destroy();
   });
 
+  test("buffers in the machine's memory are limited to what is free, whatever kernels suit the adapter", async () => {
+    const device = await openOwn();
+    const open = (style: "lavapipe" | "gpu", memory: "host" | "device"): WebGpuBackend =>
+      whileFree(2 ** 20, () => new WebGpuBackend(device.device, { description: "odd", style, memory }));
+    for (const style of ["lavapipe", "gpu"] as const) {
+      const error = await throwsMessage(() => open(style, "host").allocate(2 ** 21, "f32", "much"), "room for 1.0 MiB");
+      assert.instance(error, OutOfMemoryError);
+    }
+    // A GPU's driver refuses by itself.
+    open("gpu", "device").allocate(2 ** 21, "f32", "much");
+    await device.idle();
+    device.destroy();
+  });
+
   test("memory that the driver refuses: the tensor's name, what was asked and what is in use", async () => {
     const plain = await openOwn();
     // The device, but for one tensor: that is asked for at the adapter's limit, or refused here where the driver would give it.
@@ -155,7 +185,7 @@ describe("engine/backends/webgpu/faults", (test) => {
       },
       set: (target, key, value) => Reflect.set(target, key, value, target),
     });
-    const backend = new WebGpuBackend(greedy, { description: "greedy", style: plain.style });
+    const backend = new WebGpuBackend(greedy, { description: "greedy", style: plain.style, memory: plain.memory });
     backend.allocate(2 ** 20, "f32", "modest");
     backend.allocate(2 ** 20, "f32", "greedy");
     const error = await throwsMessage(

@@ -155,7 +155,11 @@ async function tileBackends(): Promise<TestBackend[]> {
       { tile: "vector", constants: {} },
     );
   return forms.map((form) => {
-    const own = new WebGpuBackend(backend.device, { description: backend.description, style: backend.style });
+    const own = new WebGpuBackend(backend.device, {
+      description: backend.description,
+      style: backend.style,
+      memory: backend.memory,
+    });
     preferTiles(own, planOf(form));
     return { name: `${name}, ${form.tile} tile ${JSON.stringify(form.constants)}`, backend: own };
   });
@@ -208,7 +212,7 @@ describe("engine/ops/matmul/matmul", (test) => {
   test("each product takes the tile that was preferred for its class, but none in fours where rows are not", async () => {
     const { backend } = await webgpuBackend();
     assert.ok(backend instanceof WebGpuBackend);
-    const own = new WebGpuBackend(backend.device, { description: backend.description, style: "gpu" });
+    const own = new WebGpuBackend(backend.device, { description: backend.description, style: "gpu", memory: "host" });
     const before = chooseTile(own, "forward", "f32", 64, true);
     const form: TileForm = { tile: "register", constants: {} };
     preferTiles(own, { [shapeClass("forward", "f32", 64)]: form });

@@ -18,7 +18,11 @@ import { describe } from "../../../support.ts";
 async function ownBackend(description?: string): Promise<WebGpuBackend> {
   const { backend } = await webgpuBackend();
   assert.ok(backend instanceof WebGpuBackend);
-  return new WebGpuBackend(backend.device, { description: description ?? backend.description, style: backend.style });
+  return new WebGpuBackend(backend.device, {
+    description: description ?? backend.description,
+    style: backend.style,
+    memory: backend.memory,
+  });
 }
 
 describe("engine/ops/matmul/tune", (test) => {

@@ -30,7 +30,12 @@ function treeBackends(found: readonly TestBackend[]): TestBackend[] {
   return found.map(({ name, backend }) => {
     assert.ok(backend instanceof WebGpuBackend);
     const { description, device, limits } = backend;
-    const taken = new WebGpuBackend(device, { description, style: "gpu", maxBufferBytes: limits.maxBufferBytes });
+    const taken = new WebGpuBackend(device, {
+      description,
+      style: "gpu",
+      memory: "host",
+      maxBufferBytes: limits.maxBufferBytes,
+    });
     return { name: `${name}, tree`, backend: taken };
   });
 }
