@@ -9,7 +9,7 @@ const engine = new URL("../../../../engine/", import.meta.url);
 const program = `
 import { add, scopeAsync } from "${new URL("index.ts", engine)}";
 import { openBackend } from "${new URL("open.ts", engine)}";
-import { multiplyForward, packPanels, panelShape } from "${new URL("ops/matmul.ts", engine)}";
+import { multiplyForward, packPanels, panelShape } from "${new URL("ops/matmul/matmul.ts", engine)}";
 import { empty, fromArray } from "${new URL("tensor.ts", engine)}";
 const { backend } = await openBackend({ backend: "webgpu" });
 await scopeAsync(async () => {

@@ -44,7 +44,7 @@ const philoxWordsKernel = defineKernel({
       words.set(philox(counter, [keys[2 * i], keys[2 * i + 1]]), 4 * i);
     });
   },
-  wgsl: new URL("../philox-words.wgsl", import.meta.url),
+  wgsl: new URL("./philox-words.wgsl", import.meta.url),
   uses: ["philox"],
   workgroups: ({ rows }) => [Math.ceil(rows / 64)],
 });
@@ -65,7 +65,7 @@ const randomValuesKernel = defineKernel({
       fourNormals.set(normals(four), 4 * i);
     });
   },
-  wgsl: new URL("../random-values.wgsl", import.meta.url),
+  wgsl: new URL("./words-to-values.wgsl", import.meta.url),
   uses: ["flat-workgroup", "random-values"],
   workgroups: ({ rows }) => [Math.ceil(rows / 64)],
 });
