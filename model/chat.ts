@@ -36,14 +36,19 @@ export interface GlueOptions {
 // Stands for an answer while the glue is looked for: nothing that a template would trim or take for markup.
 const placeholder = "foothold";
 
+/** A compiled chat template. */
+export interface ChatTemplate {
+  render(variables: Record<string, unknown>): string;
+}
+
 /** The chat template of a model folder, with its tokenizer. */
 export class Chat {
   readonly tokenizer: Tokenizer;
-  readonly #template: Template;
+  readonly #template: ChatTemplate;
   readonly #specialTokens: Readonly<Record<string, string>>;
   readonly #where: string;
 
-  constructor(tokenizer: Tokenizer, template: Template, specialTokens: Record<string, string>, where: string) {
+  constructor(tokenizer: Tokenizer, template: ChatTemplate, specialTokens: Record<string, string>, where: string) {
     this.tokenizer = tokenizer;
     this.#template = template;
     this.#specialTokens = specialTokens;

@@ -13,13 +13,26 @@ export interface DecodeOptions {
   skipSpecialTokens?: boolean;
 }
 
+/**
+ * What is used of Hugging Face's tokenizer. Written out here, since the package's own types do not compile under TypeScript's
+ * Node resolution, which whoever compiles against us may have switched on.
+ */
+export interface TokenizerParts {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
+  decode(ids: number[], options: { clean_up_tokenization_spaces: boolean }): string;
+  id_to_token(id: number): string | undefined;
+  token_to_id(token: string): number | undefined;
+  get_vocab(): { readonly size: number };
+  get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>;
+}
+
 /** The tokenizer of a model folder. */
 export class Tokenizer {
   /** Ids of the special tokens; their text in a prompt stands for them. */
   readonly specialIds: ReadonlySet<number>;
-  readonly #inner: HuggingFaceTokenizer;
+  readonly #inner: TokenizerParts;
 
-  constructor(inner: HuggingFaceTokenizer) {
+  constructor(inner: TokenizerParts) {
     this.#inner = inner;
     const added = [...inner.get_added_tokens_decoder()];
     this.specialIds = new Set(added.filter(([, token]) => token.special).map(([id]) => id));

@@ -46,7 +46,21 @@ export interface CommandContext<D extends SettingsTree> {
 }
 
 const switches = ["help", "version", "verbose", "quiet"] as const;
-const oldestNode = [22, 18] as const;
+/** From 22.18 on Node runs TypeScript as it is. The package holds JavaScript, which Node 20 runs. */
+const oldestNode = import.meta.url.endsWith(".ts") ? ([22, 18] as const) : ([20, 0] as const);
+
+let renamed: ReadonlyMap<string, string> = new Map();
+
+/** From now on help and messages call commands by these names: "node landscape/run.ts" → "foothold study". */
+export function renameCommands(names: ReadonlyMap<string, string>): void {
+  renamed = names;
+}
+
+function inOwnWords(text: string): string {
+  let result = text;
+  for (const [name, other] of renamed) result = result.replaceAll(name, other);
+  return result;
+}
 
 /** Runs a command with this process's arguments and ends the process: a GPU that was opened would keep it waiting. */
 export async function runCommand<D extends SettingsTree>(command: Command<D>): Promise<never> {
@@ -77,7 +91,7 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   expectNode(process.versions.node);
   const { source, switches: given, positionals } = readFlags(command.settings, switches, argv);
   if (given.has("help")) {
-    process.stdout.write(`${helpText(command)}\n`);
+    process.stdout.write(`${inOwnWords(helpText(command))}\n`);
     return;
   }
   if (given.has("version")) {
@@ -125,7 +139,7 @@ function positionalProblems(expected: readonly Positional[], given: readonly str
 function report(thrown: unknown, verbose: boolean): number {
   const known = thrown instanceof UserError ? thrown : explainSystemError(thrown);
   const error = known ?? asError(thrown);
-  if (known && !verbose) process.stderr.write(`${error.name}: ${error.message}\n`);
+  if (known && !verbose) process.stderr.write(`${error.name}: ${inOwnWords(error.message)}\n`);
   else process.stderr.write(`${withCauses(error)}\n`);
   return known ? 2 : 1;
 }
@@ -201,7 +215,7 @@ function settingsIntroduction<D extends SettingsTree>({ settingsFiles }: Command
   ];
 }
 
-function projectVersion(): string {
+export function projectVersion(): string {
   const parsed: unknown = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
   return typeof parsed === "object" && parsed !== null && "version" in parsed ? String(parsed.version) : "unknown";
 }

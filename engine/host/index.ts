@@ -1,6 +1,6 @@
 // What every command shares when it talks to the machine: a second public face of the engine, since it computes nothing.
 export { backendSettings } from "./backend-settings.ts";
-export { type Command, type CommandContext, runCommand } from "./command-line.ts";
+export { type Command, type CommandContext, projectVersion, renameCommands, runCommand } from "./command-line.ts";
 export * from "./errors.ts";
 export * from "./files.ts";
 export { lockFolder } from "./folder-lock.ts";

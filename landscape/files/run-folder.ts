@@ -214,9 +214,11 @@ function projectVersion(): string {
   return z.object({ version: z.string() }).parse(file).version;
 }
 
+/** The revision of this program; null for one that was installed: a repository around it is another's. */
 function gitRevision(): string | null {
+  const cwd = new URL(".", import.meta.url);
+  if (cwd.pathname.includes("/node_modules/")) return null;
   try {
-    const cwd = new URL(".", import.meta.url);
     return execFileSync("git", ["rev-parse", "HEAD"], {
       cwd,
       encoding: "utf8",

@@ -136,7 +136,8 @@ export function ringMeans(cells: readonly GridCell[], map: ArrayLike<number>): R
 }
 
 function rings(cells: readonly GridCell[]): { ring: number; members: number[] }[] {
-  const found = Map.groupBy(cells.keys(), (k) => ringOf(cells[k]));
+  const found = new Map<number, number[]>();
+  for (const [k, cell] of cells.entries()) found.set(ringOf(cell), [...(found.get(ringOf(cell)) ?? []), k]);
   return [...found].sort(([a], [b]) => a - b).map(([ring, members]) => ({ ring, members }));
 }
 

@@ -5,7 +5,7 @@ import { createReadStream } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { extname } from "node:path";
 import { createInterface } from "node:readline";
-import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
+import * as zlib from "node:zlib";
 import { asyncBufferFromFile, type Compressors, parquetReadObjects } from "hyparquet";
 import { asError, FileError, SettingsError } from "../../engine/host/index.ts";
 import { labelledRandom, type PythonRandom } from "./python/random.ts";
@@ -131,10 +131,18 @@ const readers = new Map<string, Reader>([
 
 /** Beside Snappy, which hyparquet brings along: what else writers of data sets choose. */
 const compressors: Compressors = {
-  GZIP: (bytes) => gunzipSync(bytes),
-  ZSTD: (bytes) => zstdDecompressSync(bytes),
-  BROTLI: (bytes) => brotliDecompressSync(bytes),
+  GZIP: (bytes) => zlib.gunzipSync(bytes),
+  ZSTD: decompressZstd,
+  BROTLI: (bytes) => zlib.brotliDecompressSync(bytes),
 };
+
+function decompressZstd(bytes: Uint8Array): Uint8Array {
+  if (!("zstdDecompressSync" in zlib))
+    throw new FileError(
+      `its pages are compressed with zstd, which Node ${process.versions.node} cannot read: 22.15 can.`,
+    );
+  return zlib.zstdDecompressSync(bytes);
+}
 
 function namesOf(row: unknown, where: string): readonly string[] {
   const names: unknown = typeof row === "object" && row !== null && "names" in row ? row.names : row;

@@ -14,7 +14,7 @@ import {
   rmSync,
   writeSync,
 } from "node:fs";
-import { findPackageJSON } from "node:module";
+import { createRequire } from "node:module";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
@@ -45,12 +45,10 @@ export function findSwiftShader(): { archive: string; version: string } | string
   return { archive, version };
 }
 
+/** The package's package.json, in the folders where Node looks for packages of this file; null where it is not installed. */
 function packageDescription(): string | null {
-  try {
-    return findPackageJSON(packageName, import.meta.url) ?? null;
-  } catch {
-    return null;
-  }
+  const folders = createRequire(import.meta.url).resolve.paths(packageName) ?? [];
+  return folders.map((folder) => join(folder, packageName, "package.json")).find((file) => existsSync(file)) ?? null;
 }
 
 /**

@@ -1,0 +1,56 @@
+#!/usr/bin/env node
+// `foothold COMMAND …`: every command of the project under one name, for whoever installed the package.
+//
+//   foothold study tiny            is   node landscape/run.ts tiny
+//   foothold generate --model DIR  is   node model/generate.ts --model DIR
+//
+// A command is a file that runs when it is the program that was started. Here that file is made the program, and then loaded.
+import { extname } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { nearestName, projectVersion, renameCommands } from "../engine/host/index.ts";
+
+interface Door {
+  /** Below the project's root, without its ending: .ts in a clone, .js in the package. */
+  file: string;
+  summary: string;
+}
+
+const doors: Readonly<Record<string, Door>> = {
+  study: { file: "landscape/run", summary: "train, measure the landscapes, write the report" },
+  report: { file: "landscape/report", summary: "draw figures and report again, from the files of a run" },
+  compare: { file: "landscape/compare", summary: "several runs side by side" },
+  generate: { file: "model/generate", summary: "text from a model" },
+  score: { file: "model/score", summary: "log-probabilities and entropies of given sequences" },
+  export: { file: "model/export", summary: "write a model again, in another dtype or in shards" },
+  initialise: { file: "model/initialise", summary: "a random model of any shape" },
+  "warm-start": { file: "rl/warm-start", summary: "supervised training on worked dialogues" },
+};
+
+const help = [
+  "Does a policy trained with verifiable rewards stand on solid ground? GRPO, and the landscape around its checkpoints.",
+  "",
+  "Usage: foothold COMMAND …",
+  "",
+  ...Object.entries(doors).map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`),
+  "",
+  "foothold COMMAND --help tells more.   To begin with: foothold study tiny",
+].join("\n");
+
+const [name = "--help", ...rest] = process.argv.slice(2);
+const door = Object.hasOwn(doors, name) ? doors[name] : undefined;
+if (door !== undefined) {
+  const ending = extname(fileURLToPath(import.meta.url));
+  const path = fileURLToPath(new URL(`../${door.file}${ending}`, import.meta.url));
+  process.argv = [process.argv[0], path, ...rest];
+  renameCommands(
+    new Map(Object.entries(doors).map(([command, { file }]) => [`node ${file}.ts`, `foothold ${command}`])),
+  );
+  await import(pathToFileURL(path).href);
+} else if (name === "--help" || name === "-h" || name === "help") console.log(help);
+else if (name === "--version") console.log(`foothold ${projectVersion()}`);
+else {
+  const nearest = nearestName(name, Object.keys(doors));
+  const hint = nearest === null ? "" : ` Did you mean ${nearest}?`;
+  console.error(`foothold: there is no command "${name}".${hint} foothold --help lists them.`);
+  process.exitCode = 2;
+}
