@@ -51,7 +51,7 @@ export interface Dialogue {
   readonly point: number;
   /** Tokens up to the first answer. */
   readonly prompt: ArrayLike<number>;
-  /** Two words of the noise counter: which rollout, and which prompt (DEFINITIONS: first 4 bytes of SHA-256 of its text). */
+  /** Two words of the noise counter: which rollout, and which prompt (docs/definitions.md, "Random numbers"). */
   readonly noise: { readonly rollout: number; readonly prompt: number };
   /** Tokens expected after the prompt, all turns: what the cache sets aside. More are possible, at the price of a second prefill. */
   readonly expectedTokens: number;

@@ -19,7 +19,7 @@ export interface RolloutSettings {
   /** Of one answer. */
   maxNewTokens: number;
   temperature: number;
-  /** Seed, purpose and step name the sampling noise (DEFINITIONS, section 3). */
+  /** Seed, purpose and step name the sampling noise (docs/definitions.md, "Random numbers"). */
   seed: number;
   purpose: "train" | "evaluate" | "landscape";
   /** The training step for `train`, else 0. */
