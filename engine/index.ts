@@ -1,14 +1,15 @@
 // The engine's public face: all that the floors above may use.
 
 export {
-  backward,
   GradientMap,
   type GradientStore,
   isRecording,
   noGradient,
+  type Recording,
   recompute,
   record,
   reshape,
+  type Seeds,
 } from "./autograd.ts";
 export type { Backend, BackendStatistics } from "./backends/backend.ts";
 export { CpuBackend } from "./backends/cpu.ts";
@@ -16,24 +17,25 @@ export { PlanningBackend, spareLabel } from "./backends/planning.ts";
 export type { DType, NumberArray } from "./dtype.ts";
 export * from "./dtype-conversion.ts";
 export * from "./errors.ts";
-export { defineKernel } from "./kernel.ts";
-export { defineOp } from "./op.ts";
+export { type AdapterStyle, type Constants, defineKernel, type Kernel, type KernelDefinition } from "./kernel.ts";
+export { defineOp, expectRank, expectShape, type Op, type OpDefinition } from "./op.ts";
 export { type BackendOptions, type OpenedBackend, openBackend } from "./open.ts";
 export { attention, causalSpans } from "./ops/attention/attention.ts";
 export { appendToCache } from "./ops/attention/kv-append.ts";
-export { add, scale } from "./ops/elementwise/elementwise.ts";
+export { add, mul, scale, sub } from "./ops/elementwise/elementwise.ts";
 export { embedding } from "./ops/embedding/embedding.ts";
 export { gatherRows } from "./ops/gather/gather.ts";
 export { head } from "./ops/head/head.ts";
 export { klAndScore } from "./ops/head/kl-divergence.ts";
-export { type SurrogateSettings, surrogate } from "./ops/loss/surrogate.ts";
-export { weightedSum } from "./ops/loss/weighted-sum.ts";
+export { type Surrogate, type SurrogateSettings, surrogate } from "./ops/loss/surrogate.ts";
+export { mean, sum, weightedSum } from "./ops/loss/weighted-sum.ts";
 export { linear } from "./ops/matmul/linear.ts";
 export { preferredTiles, preferTiles, sumOrder, type TilePlan } from "./ops/matmul/tiles.ts";
 export { tilePlanSchema } from "./ops/matmul/tune.ts";
 export { norm, normOfDirection } from "./ops/perturbation/frobenius-norm.ts";
 export { writeNormals } from "./ops/perturbation/normals.ts";
 export { perturbFromDirections, perturbIntoSlot } from "./ops/perturbation/perturb.ts";
+export { logSoftmax, softmax } from "./ops/reference/softmax.ts";
 export { rmsNorm } from "./ops/rms-norm/rms-norm.ts";
 export { rope, rotaryTables } from "./ops/rope/rope.ts";
 export { sampleTokens } from "./ops/sampling/sample-tokens.ts";
@@ -51,7 +53,7 @@ export {
   type Weights,
   type WeightTensors,
 } from "./parameters.ts";
-export { directionNormals, keyOf, philox, wordsOf } from "./random.ts";
-export { run } from "./run.ts";
+export { directionNormals, keyOf, philox, tokenCounterRow, tokenKey, wordsOf } from "./random.ts";
+export { type GradientTarget, type Run, run } from "./run.ts";
 export { keep, scope, scopeAsync } from "./scope.ts";
 export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";

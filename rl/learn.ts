@@ -3,7 +3,6 @@
 import {
   type AdamwSettings,
   adamwStep,
-  backward,
   fromArray,
   head,
   NumericalError,
@@ -78,7 +77,7 @@ export async function supervisedStep(
 ): Promise<StepOutcome> {
   return optimise(model, examples, settings, (part, scored) => {
     const weights = perToken(model, part, ({ tokenWeight }) => -tokenWeight, "token weights");
-    const loss = weightedSum({ x: scored.logProbs, weights }, {}).y;
+    const loss = weightedSum(scored.logProbs, weights);
     return { loss, logProbs: scored.logProbs, entropy: scored.entropy, ratio: null };
   });
 }
@@ -91,14 +90,10 @@ export async function policyStep(
 ): Promise<StepOutcome> {
   const { clipLow, clipHigh } = settings;
   return optimise(model, examples, settings, (part, scored) => {
-    const inputs = {
-      logProbs: scored.logProbs,
-      oldLogProbs: perToken(model, part, ({ logProbs }, t) => logProbs[t], "old log-probabilities"),
-      advantages: perToken(model, part, ({ advantage }) => advantage, "advantages"),
-      weights: perToken(model, part, ({ tokenWeight }) => tokenWeight, "token weights"),
-      referenceLogProbs: null,
-    };
-    const { loss, ratio } = surrogate(inputs, {
+    const oldLogProbs = perToken(model, part, ({ logProbs }, t) => logProbs[t], "old log-probabilities");
+    const advantages = perToken(model, part, ({ advantage }) => advantage, "advantages");
+    const weights = perToken(model, part, ({ tokenWeight }) => tokenWeight, "token weights");
+    const { loss, ratio } = surrogate(scored.logProbs, oldLogProbs, advantages, weights, null, {
       kind: "clipped",
       clipLow,
       clipHigh,
@@ -148,7 +143,7 @@ async function optimise<E extends Example>(
         });
         const { loss } = recording.result;
         const seed = fromArray(backend, [scale], loss.shape, loss.dtype, "loss scale");
-        backward(recording, new Map([[loss, seed]]), arena.gradients);
+        recording.backward(new Map([[loss, seed]]), arena.gradients);
         return recording.result;
       });
       pieces.push(found);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { backward, record } from "../../engine/autograd.ts";
+import { record } from "../../engine/autograd.ts";
 import type { Backend } from "../../engine/backends/backend.ts";
 import { CpuBackend } from "../../engine/backends/cpu.ts";
 import { add } from "../../engine/ops/elementwise/elementwise.ts";
@@ -217,12 +217,11 @@ describe("engine/parameter-arena", (test) => {
           const weights = fromArray(backend, normals(seed, 5));
           const flat = fromArray(backend, normals(seed + 1, 67 * 3), [67, 3]);
           const recording = record(() => ({
-            loss: weightedSum({ x: add({ a: p, b: p }, {}).y, weights }, {}).y,
-            sum: add({ a: q, b: flat }, {}).y,
+            loss: weightedSum(add(p, p), weights),
+            sum: add(q, flat),
           }));
           const one = fromArray(backend, [1]);
-          backward(
-            recording,
+          recording.backward(
             new Map([
               [recording.result.loss, one],
               [recording.result.sum, flat],

@@ -2,7 +2,6 @@
 // and three interleaved grid points in one batch against float64 forwards on materialised weights.
 import type { Backend } from "../../engine/index.ts";
 import {
-  backward,
   CpuBackend,
   directionNormals,
   empty,
@@ -220,13 +219,11 @@ describe("landscape/landscape", (test) => {
           const { hidden, targets } = answerStates(model, list);
           const { logProbs } = head(hidden, headWeight(config, weights), targets, { temperature: 1 }, null);
           return surrogate(
-            {
-              logProbs,
-              oldLogProbs: vector(list.flatMap(({ logProbs: own, mask }) => own.filter((_, t) => mask[t] === 1))),
-              advantages: vector(perToken((_, i) => known.sequences[i].advantage)),
-              weights: vector(perToken(({ episode }) => 1 / (tokensOf(episode) * groups))),
-              referenceLogProbs: null,
-            },
+            logProbs,
+            vector(list.flatMap(({ logProbs: own, mask }) => own.filter((_, t) => mask[t] === 1))),
+            vector(perToken((_, i) => known.sequences[i].advantage)),
+            vector(perToken(({ episode }) => 1 / (tokensOf(episode) * groups))),
+            null,
             {
               kind: "clipped",
               clipLow: known.clipLow,
@@ -238,7 +235,7 @@ describe("landscape/landscape", (test) => {
           ).loss;
         });
         const one = fromArray(backend, [1], recording.result.shape, dtype);
-        backward(recording, new Map([[recording.result, one]]), weights.gradients);
+        recording.backward(new Map([[recording.result, one]]), weights.gradients);
       });
       const slope = [0, 0];
       for (const [name, gradient] of await weights.read(weights.names, "gradients")) {

@@ -95,7 +95,7 @@ export interface KlSettings extends ChunkSettings {
  * @returns           kl [T], nats, never negative
  * @throws ShapeError when the shapes do not go together
  */
-export const klDivergence = defineOp<
+export const klDivergenceOp = defineOp<
   "hiddenP" | "headP" | "logSumExpP" | "hiddenQ" | "headQ",
   "kl",
   "logSumExpQ",
@@ -103,6 +103,7 @@ export const klDivergence = defineOp<
 >({
   name: "klDivergence",
   constants: ["hiddenP", "headP", "logSumExpP"],
+  saved: ["logSumExpQ"],
   shapes: ({ hiddenP, headP, logSumExpP, hiddenQ, headQ }, { temperature }) => {
     checkBothHeads("klDivergence", { hiddenP, headP, logSumExpP, hiddenQ, headQ }, temperature);
     return { kl: [hiddenQ[0]], logSumExpQ: [hiddenQ[0]] };
