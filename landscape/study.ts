@@ -37,8 +37,8 @@ import {
 import { Timings } from "./files/timings.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { cellSchema, prepareReference, sweep } from "./measure/sweep.ts";
+import { drawRun, referencePath, sliceFolder, summariseRun } from "./report/report.ts";
 import { summaryTable } from "./report/table.ts";
-import { drawRun, referencePath, sliceFolder, summariseRun } from "./report.ts";
 import type { MeasuredSlice } from "./statistics/summary.ts";
 
 interface Part {
