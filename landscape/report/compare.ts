@@ -3,20 +3,19 @@
 //
 //   node landscape/compare.ts runs/tiny-100 runs/tiny-101 runs/tiny-102
 import { existsSync } from "node:fs";
-import { basename, join } from "node:path";
-import { z } from "zod";
+import { basename } from "node:path";
 import {
   defineSettings,
   FileError,
-  readJournal,
-  readJson,
-  readText,
+  type OnDamage,
   readTomlFile,
   resolveSettings,
   runCommand,
 } from "../../engine/host/index.ts";
+import { readSlice } from "../files/cells.ts";
+import { configPath, metricsPath } from "../files/layout.ts";
+import { readMetrics } from "../files/metrics.ts";
 import type { StudySettings } from "../files/run-folder.ts";
-import { cellSchema, referenceSchema } from "../measure/sweep.ts";
 import { studySettings } from "../settings.ts";
 import {
   difference,
@@ -26,9 +25,9 @@ import {
   rAtBudget,
   rInfinity,
 } from "../statistics/estimands.ts";
-import { type CellRecord, promptMaps } from "../statistics/points.ts";
-import { type Summary, summarise } from "../statistics/summary.ts";
-import { referencePath, sliceFolder } from "./report.ts";
+import { promptMaps } from "../statistics/points.ts";
+import { summariseFiles } from "../statistics/summarise-slice.ts";
+import type { Summary } from "../statistics/summary.ts";
 
 interface Swept {
   step: number;
@@ -46,28 +45,27 @@ interface ComparedRun {
   swept: Swept[];
 }
 
-const evaluated = z.object({ step: z.number(), "eval/reward": z.number(), "eval/reward_standard_error": z.number() });
-
-function readRun(folder: string): ComparedRun {
-  const config = join(folder, "config.toml");
+function readRun(folder: string, say: OnDamage): ComparedRun {
+  const config = configPath(folder);
   if (!existsSync(config)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
   const settings = resolveSettings(studySettings, [readTomlFile(studySettings, config)]);
-  const evaluations = readText(join(folder, "metrics.jsonl"))
-    .split("\n")
-    .filter((line) => line.includes("eval/reward"))
-    .map((line) => evaluated.parse(JSON.parse(line)))
-    .map((row) => ({ step: row.step, reward: row["eval/reward"], standardError: row["eval/reward_standard_error"] }));
-  const { steps, slices, points, radius, seed, simulations } = settings.landscape;
-  const grid = { points, radius };
+  const evaluations = readMetrics(metricsPath(folder), say).flatMap((row) => {
+    const [reward, standardError] = [row["eval/reward"], row["eval/reward_standard_error"]];
+    return typeof reward === "number" && typeof standardError === "number"
+      ? [{ step: row.step, reward, standardError }]
+      : [];
+  });
+  const { steps, slices, points, radius } = settings.landscape;
   const swept: Swept[] = [];
   for (const step of steps)
     for (let slice = 0; slice < slices; slice++) {
-      const path = join(sliceFolder(folder, step, slice), "cells.jsonl");
-      if (!existsSync(path)) continue;
-      const cells: CellRecord[] = readJournal(path, cellSchema).records;
-      const reference = readJson(referencePath(folder, step), referenceSchema);
-      const maps = promptMaps(cells, reference, grid);
-      const summary = summarise(cells, reference, { grid, seed: seed * 1000 + slice, simulations });
+      const files = readSlice(folder, { step, slice }, say);
+      const measured = files?.cells.length ?? 0;
+      if (measured < points ** 2)
+        say(`Not whole: ${folder}, step ${step}, slice ${slice}: ${measured} of ${points ** 2} cells are measured.`);
+      if (files === null) continue;
+      const { summary } = summariseFiles(folder, files, settings);
+      const maps = promptMaps(files.cells, files.reference, { points, radius });
       const objectives = maps.cells.map(
         (_, cell) => maps.objective.reduce((sum, map) => sum + map[cell], 0) / maps.objective.length,
       );
@@ -183,19 +181,24 @@ export function compareCommand(): Promise<never> {
     summary: "Rewards and correlations of several runs side by side, as Markdown on standard output.",
     settings: defineSettings({}),
     positional: [{ name: "RUN", meaning: "run folders", required: true, many: true }],
-    main: async ({ positionals }) => {
-      const runs = positionals.map(readRun);
-      const parts = [
-        "### Reward on the evaluation episodes\n",
-        rewardTable(runs),
-        "\n### Maps\n",
-        mapTable(runs),
-        "\n### Changes, paired over prompts\n",
-        changeTable(runs),
-        "\n### Simulated coverage of the intervals\n",
-        coverageTable(runs),
-      ];
-      process.stdout.write(`${parts.join("\n")}\n`);
+    main: async ({ positionals, progress }) => {
+      process.stdout.write(comparison(positionals, (message) => progress.line(message)));
     },
   });
+}
+
+/** The comparison of these run folders as Markdown. @param say  called with what is not whole or cannot be read */
+export function comparison(folders: readonly string[], say: OnDamage): string {
+  const runs = folders.map((folder) => readRun(folder, say));
+  const parts = [
+    "### Reward on the evaluation episodes\n",
+    rewardTable(runs),
+    "\n### Maps\n",
+    mapTable(runs),
+    "\n### Changes, paired over prompts\n",
+    changeTable(runs),
+    "\n### Simulated coverage of the intervals\n",
+    coverageTable(runs),
+  ];
+  return `${parts.join("\n")}\n`;
 }

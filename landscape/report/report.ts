@@ -1,19 +1,15 @@
 // From the files of a run folder to its figures and report.html. Needs no GPU, and reads nothing that a resume could change.
 //
 //   node landscape/report.ts RUN            draws everything again
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { z } from "zod";
 import {
   defineSettings,
   ensureFolder,
   FileError,
   lockFolder,
-  MemberFile,
-  readJournal,
-  readJson,
-  readText,
+  type OnDamage,
   readTomlFile,
   resolveSettings,
   runCommand,
@@ -21,11 +17,13 @@ import {
   valueText,
   writeAtomic,
 } from "../../engine/host/index.ts";
+import { readConversations, readSlice } from "../files/cells.ts";
+import { configPath, figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
+import { readMetrics } from "../files/metrics.ts";
 import { readProvenance, runName, type StudySettings } from "../files/run-folder.ts";
-import { cellSchema, referenceSchema, summariseSlice } from "../measure/sweep.ts";
 import { studySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/estimands.ts";
-import { readPoints } from "../statistics/points.ts";
+import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
 import type { MeasuredSlice } from "../statistics/summary.ts";
 import type {
   CellConversations,
@@ -40,52 +38,74 @@ import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
 import { summaryTable } from "./table.ts";
 
-export function stepName(step: number): string {
-  return `step-${String(step).padStart(6, "0")}`;
+/** A run's slices with their statistics. */
+export interface SummarisedRun {
+  readonly slices: readonly SummarisedSlice[];
+  /** What was said, per slice and cell; a cell whose conversations cannot be read is absent. */
+  readonly conversations: readonly (readonly CellConversations[])[];
+  /** What is not whole, in sentences that name no path: the report must not change when the folder moves. */
+  readonly gaps: readonly string[];
 }
 
-export function sliceFolder(folder: string, step: number, slice: number): string {
-  return join(folder, "landscape", stepName(step), `slice-${slice}`);
-}
-
-export function referencePath(folder: string, step: number): string {
-  return join(folder, "landscape", stepName(step), "reference.json");
-}
-
-/** Makes points.csv and summary.json of every slice that has cells. */
+/**
+ * Reads every slice that has cells, once, and writes its points.csv and summary.json. No measurement is touched.
+ * @param say  called with what is not whole or cannot be read
+ * @throws FileError when a file is damaged so that what it says cannot be trusted
+ */
 export async function summariseRun(
   folder: string,
   settings: StudySettings,
+  say: OnDamage,
   signal: AbortSignal,
-): Promise<MeasuredSlice[]> {
-  const found: MeasuredSlice[] = [];
+): Promise<SummarisedRun> {
+  const slices: SummarisedSlice[] = [];
+  const conversations: CellConversations[][] = [];
+  const gaps: string[] = [];
+  const total = settings.landscape.points ** 2;
+  const gap = (sentence: string): void => {
+    gaps.push(sentence);
+    say(`Not whole: ${sentence}`);
+  };
   for (const step of settings.landscape.steps)
     for (let slice = 0; slice < settings.landscape.slices; slice++) {
-      const place = sliceFolder(folder, step, slice);
-      if (!existsSync(join(place, "cells.jsonl")) || !existsSync(referencePath(folder, step))) continue;
       await heed(signal);
-      const reference = readJson(referencePath(folder, step), referenceSchema);
-      found.push({ step, slice, summary: summariseSlice(place, settings, reference, slice) });
+      const files = readSlice(folder, { step, slice }, say);
+      const measured = files?.cells.length ?? 0;
+      if (measured < total) gap(`Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.`);
+      if (files === null) continue;
+      slices.push(summariseSlice(folder, files, settings));
+      const said = readConversations(files, say);
+      const lost = said.filter((cell) => cell === null).length;
+      if (lost > 0)
+        gap(`Step ${step}, slice ${slice}: the conversations of ${lost} of ${measured} cells cannot be read.`);
+      conversations.push(
+        files.cells.flatMap(({ i, j }, index) => {
+          const cell = said[index];
+          return cell === null ? [] : [{ i, j, conversations: cell }];
+        }),
+      );
     }
-  return found;
+  return { slices, conversations, gaps };
 }
 
 /** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */
 export async function drawRun(
   folder: string,
   settings: StudySettings,
-  slices: readonly MeasuredSlice[],
+  { slices, conversations, gaps }: SummarisedRun,
+  onDamage: OnDamage,
   signal: AbortSignal,
 ): Promise<void> {
+  const training = trainingRows(folder, onDamage);
   const study: Study = {
     name: runName(folder),
     settings: settingRows(folder, settings),
-    notes: notesOf(folder),
-    training: trainingRows(folder),
-    maps: slices.map((measured) => mapOf(folder, settings, measured)),
+    notes: [...gaps, ...notesOf(folder, training)],
+    training,
+    maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index])),
     intervalName: intervalName(slices),
   };
-  const place = join(folder, "figures");
+  const place = figuresFolder(folder);
   ensureFolder(place);
   const written = new Set<string>();
   for (const draw of studyFigures(study).values()) {
@@ -98,7 +118,7 @@ export async function drawRun(
     }
   }
   removeOutdated(place, written);
-  writeAtomic(join(folder, "report.html"), renderReport(study));
+  writeAtomic(reportPath(folder), renderReport(study));
 }
 
 /** Lets Ctrl-C through: nothing here waits for anything, so signals would be heard only at the end. */
@@ -137,54 +157,49 @@ function settingRows(folder: string, settings: StudySettings): { key: string; va
   ];
 }
 
-const metricsLine = z.object({
-  step: z.number(),
-  reward: z.number().nullish(),
-  "eval/reward": z.number().nullish(),
-  "eval/reward_standard_error": z.number().nullish(),
-});
-
-function trainingRows(folder: string): TrainingRow[] {
-  const path = join(folder, "metrics.jsonl");
-  if (!existsSync(path)) return [];
-  return readText(path)
-    .split("\n")
-    .filter((line) => line !== "")
-    .map((line) => {
-      const row = metricsLine.parse(JSON.parse(line));
-      return {
-        step: row.step,
-        reward: row.reward ?? null,
-        evalReward: row["eval/reward"],
-        evalRewardError: row["eval/reward_standard_error"],
-      };
-    });
+function trainingRows(folder: string, onDamage: OnDamage): TrainingRow[] {
+  const path = metricsPath(folder);
+  if (!existsSync(path)) {
+    onDamage(`${path}: missing, so no curves are drawn.`);
+    return [];
+  }
+  return readMetrics(path, onDamage).map((row) => ({
+    step: row.step,
+    reward: row.reward ?? null,
+    evalReward: row["eval/reward"],
+    evalRewardError: row["eval/reward_standard_error"],
+  }));
 }
 
 function drawn({ value, low, high }: Estimate): Drawn {
   return value === null ? null : { value, low, high };
 }
 
-function mapOf(folder: string, settings: StudySettings, { step, slice, summary }: MeasuredSlice): LandscapeMap {
-  const place = sliceFolder(folder, step, slice);
-  const path = join(place, "points.csv");
-  const points: MapPoint[] = readPoints(readFileSync(path, "utf8"), path).map((p) => ({
-    i: p.i,
-    j: p.j,
-    alpha: p.alpha,
-    beta: p.beta,
-    reward: p.reward,
-    rewardError: Number.isNaN(p.reward_error) ? null : p.reward_error,
-    klToken: p.kl_token,
-    objective: p.j_group_token,
-  }));
-  if (points.length === 0) throw new FileError(`${path}: holds no point`);
+function mapOf(
+  settings: StudySettings,
+  { step, slice, summary, points: measured }: SummarisedSlice,
+  conversations: readonly CellConversations[],
+): LandscapeMap {
+  const points = measured.map(
+    (p): MapPoint => ({
+      i: p.i,
+      j: p.j,
+      alpha: p.alpha,
+      beta: p.beta,
+      reward: p.reward,
+      rewardError: Number.isNaN(p.reward_error) ? null : p.reward_error,
+      klToken: p.kl_token,
+      objective: p.j_group_token,
+    }),
+  );
+  const { cells, total, isComplete } = summary.grid;
   return {
     step,
     slice,
     n: settings.landscape.points,
     radius: settings.landscape.radius,
     points,
+    ...(isComplete ? {} : { mark: `${cells} of ${total} cells` }),
     summary: {
       r: drawn(summary.r),
       rInfinity: drawn(summary.rInfinity),
@@ -199,41 +214,14 @@ function mapOf(folder: string, settings: StudySettings, { step, slice, summary }
         { name: "groups with advantages", value: `${summary.advantages.nonZero} of ${summary.advantages.groups}` },
       ],
     },
-    conversations: conversationsOf(place),
+    conversations,
   };
 }
 
-const conversationLine = z.object({
-  reward: z.number(),
-  messages: z.array(z.object({ role: z.string(), content: z.string() })),
-});
-
-function conversationsOf(place: string): CellConversations[] {
-  const { records } = readJournal(join(place, "cells.jsonl"), cellSchema);
-  const { members } = MemberFile.open(
-    join(place, "rollouts.jsonl.gz"),
-    records.map(({ conversationBytes }) => conversationBytes),
-  );
-  try {
-    return records.map(({ i, j }, index) => ({
-      i,
-      j,
-      conversations: members
-        .read(index)
-        .toString("utf8")
-        .split("\n")
-        .filter((line) => line !== "")
-        .map((line) => conversationLine.parse(JSON.parse(line))),
-    }));
-  } finally {
-    members.close();
-  }
-}
-
 /** What the report of the tiny study must say plainly; of another study nothing is known beforehand. */
-function notesOf(folder: string): string[] {
+function notesOf(folder: string, training: readonly TrainingRow[]): string[] {
   if (!readProvenance(folder).model.isEmbedded) return [];
-  const first = trainingRows(folder).find(({ step }) => step === 0)?.evalReward;
+  const first = training.find(({ step }) => step === 0)?.evalReward;
   return [
     "The low reward at step 0 is engineered: in the supervised warm start four of five turns left off the tags that the task asks for, so that there is something to learn.",
     `Reward at step 0 is ${first?.toFixed(2) ?? "about 0.17"} here; the study's model began at 0.01 to 0.02.`,
@@ -241,6 +229,24 @@ function notesOf(folder: string): string[] {
     "The recipe (learning rate, steps, sizes) was chosen on other episodes, seeds and noise than those shown.",
     "A model of 122,624 parameters on a small task is a demonstration of the instrument. It says nothing about large models.",
   ];
+}
+
+/**
+ * Makes statistics, figures and report again from the files of a run folder.
+ * @returns the table for the terminal
+ */
+export async function redraw(folder: string, say: OnDamage, signal: AbortSignal): Promise<string> {
+  const path = configPath(folder);
+  if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
+  const release = lockFolder(folder);
+  try {
+    const settings = resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
+    const run = await summariseRun(folder, settings, say, signal);
+    await drawRun(folder, settings, run, say, signal);
+    return run.slices.length === 0 ? "" : `${summaryTable(run.slices)}\n`;
+  } finally {
+    release();
+  }
 }
 
 export function reportCommand(): Promise<never> {
@@ -251,18 +257,8 @@ export function reportCommand(): Promise<never> {
     positional: [{ name: "RUN", meaning: "the run folder", required: true }],
     examples: [["node landscape/report.ts runs/tiny", "writes runs/tiny/report.html and runs/tiny/figures"]],
     main: async ({ positionals: [folder], progress, signal }) => {
-      const path = join(folder, "config.toml");
-      if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
-      const release = lockFolder(folder);
-      try {
-        const settings = resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
-        const slices = await summariseRun(folder, settings, signal);
-        await drawRun(folder, settings, slices, signal);
-        if (slices.length > 0) process.stdout.write(`${summaryTable(slices)}\n`);
-        progress.line(`Report: ${join(folder, "report.html")}`);
-      } finally {
-        release();
-      }
+      process.stdout.write(await redraw(folder, (message) => progress.line(message), signal));
+      progress.line(`Report: ${reportPath(folder)}`);
     },
   });
 }
