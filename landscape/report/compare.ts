@@ -2,21 +2,13 @@
 // first swept checkpoint on, paired over prompts. Reads run folders; needs no GPU.
 //
 //   node landscape/compare.ts runs/tiny-100 runs/tiny-101 runs/tiny-102
-import { existsSync } from "node:fs";
 import { basename } from "node:path";
-import {
-  defineSettings,
-  FileError,
-  type OnDamage,
-  readTomlFile,
-  resolveSettings,
-  runCommand,
-} from "../../engine/host/index.ts";
+import { defineSettings, type OnDamage, runCommand } from "../../engine/host/index.ts";
 import { readSlice } from "../files/cells.ts";
-import { configPath, metricsPath } from "../files/layout.ts";
+import { metricsPath } from "../files/layout.ts";
 import { readMetrics } from "../files/metrics.ts";
 import type { StudySettings } from "../files/run-folder.ts";
-import { studySettings } from "../settings.ts";
+import { readRunSettings } from "../files/run-settings.ts";
 import {
   difference,
   type Estimate,
@@ -46,9 +38,7 @@ interface ComparedRun {
 }
 
 function readRun(folder: string, say: OnDamage): ComparedRun {
-  const config = configPath(folder);
-  if (!existsSync(config)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
-  const settings = resolveSettings(studySettings, [readTomlFile(studySettings, config)]);
+  const settings = readRunSettings(folder);
   const evaluations = readMetrics(metricsPath(folder), say).flatMap((row) => {
     const [reward, standardError] = [row["eval/reward"], row["eval/reward_standard_error"]];
     return typeof reward === "number" && typeof standardError === "number"

@@ -7,20 +7,18 @@ import { setImmediate } from "node:timers/promises";
 import {
   defineSettings,
   ensureFolder,
-  FileError,
   lockFolder,
   type OnDamage,
-  readTomlFile,
-  resolveSettings,
   runCommand,
   settingValue,
   valueText,
   writeAtomic,
 } from "../../engine/host/index.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
-import { configPath, figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
+import { figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
 import { readMetrics } from "../files/metrics.ts";
 import { readProvenance, runName, type StudySettings } from "../files/run-folder.ts";
+import { readRunSettings } from "../files/run-settings.ts";
 import { studySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/estimands.ts";
 import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
@@ -236,11 +234,9 @@ function notesOf(folder: string, training: readonly TrainingRow[]): string[] {
  * @returns the table for the terminal
  */
 export async function redraw(folder: string, say: OnDamage, signal: AbortSignal): Promise<string> {
-  const path = configPath(folder);
-  if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
+  const settings = readRunSettings(folder);
   const release = lockFolder(folder);
   try {
-    const settings = resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
     const run = await summariseRun(folder, settings, say, signal);
     await drawRun(folder, settings, run, say, signal);
     return run.slices.length === 0 ? "" : `${summaryTable(run.slices)}\n`;
