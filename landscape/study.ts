@@ -194,7 +194,7 @@ async function reportPart({ settings, folder, progress, signal, timings }: Part)
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);
     killPoint("report");
-    await drawRun(folder, settings, run, say, signal);
+    await drawRun(folder, settings, run, signal);
     return run;
   });
 }

@@ -39,6 +39,7 @@ import { summaryTable } from "./table.ts";
 /** A run's slices with their statistics. */
 export interface SummarisedRun {
   readonly slices: readonly SummarisedSlice[];
+  readonly training: readonly TrainingRow[];
   /** What was said, per slice and cell; a cell whose conversations cannot be read is absent. */
   readonly conversations: readonly (readonly CellConversations[])[];
   /** What is not whole, in sentences that name no path: the report must not change when the folder moves. */
@@ -60,10 +61,14 @@ export async function summariseRun(
   const conversations: CellConversations[][] = [];
   const gaps: string[] = [];
   const total = settings.landscape.points ** 2;
+  const training = trainingRows(folder, say);
   const gap = (sentence: string): void => {
     gaps.push(sentence);
     say(`Not whole: ${sentence}`);
   };
+  const wanted = settings.train.steps + 1;
+  if (training.length < wanted)
+    gap(`Training: metrics.jsonl has ${training.length} of ${wanted} steps, step 0 included.`);
   for (const step of settings.landscape.steps)
     for (let slice = 0; slice < settings.landscape.slices; slice++) {
       await heed(signal);
@@ -83,18 +88,16 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, conversations, gaps };
+  return { slices, training, conversations, gaps };
 }
 
 /** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */
 export async function drawRun(
   folder: string,
   settings: StudySettings,
-  { slices, conversations, gaps }: SummarisedRun,
-  onDamage: OnDamage,
+  { slices, training, conversations, gaps }: SummarisedRun,
   signal: AbortSignal,
 ): Promise<void> {
-  const training = trainingRows(folder, onDamage);
   const study: Study = {
     name: runName(folder),
     settings: settingRows(folder, settings),
@@ -238,7 +241,7 @@ export async function redraw(folder: string, say: OnDamage, signal: AbortSignal)
   const release = lockFolder(folder);
   try {
     const run = await summariseRun(folder, settings, say, signal);
-    await drawRun(folder, settings, run, say, signal);
+    await drawRun(folder, settings, run, signal);
     return run.slices.length === 0 ? "" : `${summaryTable(run.slices)}\n`;
   } finally {
     release();

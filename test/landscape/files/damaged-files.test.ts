@@ -198,6 +198,15 @@ describe("landscape/files/damaged-files", (test) => {
     assert.is((await report(folder)).told, "Not whole: Step 2, slice 0: 0 of 9 cells are measured.");
   });
 
+  test("metrics.jsonl that lost whole lines: the report says how many steps it has", async () => {
+    const folder = copy();
+    const path = metricsPath(folder);
+    const lines = readFileSync(path, "utf8").split("\n");
+    writeFileSync(path, `${lines[0]}\n${lines[2]}\n`);
+    assert.is((await report(folder)).told, "Not whole: Training: metrics.jsonl has 2 of 3 steps, step 0 included.");
+    assert.match(readFileSync(join(folder, "report.html"), "utf8"), "metrics.jsonl has 2 of 3 steps");
+  });
+
   test("rollouts.jsonl.gz: flipped bits, cuts, and gone: the cells are named, the numbers are whole, the report is drawn", async () => {
     const folder = copy();
     const path = slice(folder).conversations;
