@@ -25,7 +25,7 @@ import { groupAdvantages } from "./advantage.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { evaluate, summariseRollouts } from "./evaluate.ts";
-import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
+import { checkpointFolder, isKept, keepCheckpoint, stepName } from "./kept-checkpoints.ts";
 import { policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
@@ -81,6 +81,15 @@ export async function train(context: TrainingContext): Promise<void> {
   if (resumed !== null && resumed.state.step % settings.evaluate.every !== 0)
     dropFromLast(metricsPath, resumed.state.step, (metric) => metric.startsWith("eval/"));
   const metrics = openMetrics(metricsPath, first - 1);
+  // Metrics reach the disk before the state of their step, so no interrupted run leaves them behind it.
+  if (metrics.lastStep !== first - 1) {
+    metrics.close();
+    throw new RunFolderError(
+      `${metricsPath}: expected records up to step ${first - 1}, of which the saved state is, found them up to step ` +
+        `${metrics.lastStep}. Restore the file from a copy; or delete ${stateFolder}, and the same command trains again from the ` +
+        "start, to the same results.",
+    );
+  }
   const tensorBoard = openTensorBoard(
     join(folder, "tensorboard"),
     Date.now() / 1000,
@@ -324,7 +333,7 @@ function keepRollouts(folder: string, step: number, rollouts: readonly Rollout[]
   const lines = rollouts.map(({ episode, rollout, reward, parts, isTruncated, failure, messages }, i) =>
     JSON.stringify({ episode, rollout, reward, advantage: advantages[i], ...parts, isTruncated, failure, messages }),
   );
-  writeAtomic(join(place, `step-${String(step).padStart(6, "0")}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
+  writeAtomic(join(place, `${stepName(step)}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
 }
 
 /** Each call reports the seconds since the one before. */
