@@ -19,7 +19,7 @@ import {
   type Values,
   writeAtomic,
 } from "../engine/host/index.ts";
-import { type AdamwSettings, type Normalisation, normalisationWeights, surrogateStatistics } from "../engine/index.ts";
+import type { AdamwSettings } from "../engine/index.ts";
 import type { Chat } from "../model/index.ts";
 import { groupAdvantages } from "./advantage.ts";
 import { loadState, saveState } from "./checkpoint.ts";
@@ -32,6 +32,7 @@ import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts
 import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
+import { type Normalisation, normalisationWeights, surrogateStatistics } from "./token-weights.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;

@@ -4,13 +4,9 @@ import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
 import { type SurrogateSettings, surrogate } from "../../../../engine/ops/loss/surrogate.ts";
 import { tokensPerWorkgroup } from "../../../../engine/ops/loss/weighted-sum.ts";
-import {
-  type Normalisation,
-  normalisationWeights,
-  surrogateStatistics,
-} from "../../../../engine/ops/surrogate-tokens.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { fromArray, type Tensor } from "../../../../engine/tensor.ts";
+import { type Normalisation, normalisationWeights, surrogateStatistics } from "../../../../rl/token-weights.ts";
 import { reference, testBackends } from "../../../backends.ts";
 import { assertClose, assertKnown, describe, readFixture, type Tolerance, throwsMessage } from "../../../support.ts";
 import { checkOp, normals } from "../../check-op.ts";
