@@ -41,4 +41,5 @@ export {
   trainSettings,
 } from "./settings.ts";
 export { openTensorBoard } from "./tensorboard.ts";
-export { type TrainingContext, type TrainingSettings, tokenWeights, train } from "./trainer.ts";
+export { type Normalisation, tokenWeights } from "./token-weights.ts";
+export { type TrainingContext, type TrainingSettings, train } from "./trainer.ts";

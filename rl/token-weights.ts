@@ -1,124 +1,113 @@
-// The host's part of the surrogate loss: what each token counts, and what the ratios say about a batch. In float64.
+// What a token counts in the objective, decided by the whole batch: one weight per rollout, since all tokens of a rollout
+// count alike. In float64 on the host; the device gets the weights of a micro-batch's tokens.
 
 export type Normalisation = "group-token" | "batch-token" | "sequence" | "constant";
 
-/** Who the tokens of a batch belong to. */
-export interface TokenOwners {
-  /** Sequence of each token. */
-  readonly sequenceOf: ArrayLike<number>; // [N]
-  /** Group of each sequence. Sequences without tokens are in it too: they count. */
-  readonly groupOf: ArrayLike<number>; // [sequences]
-  /** 0 where a token is not the policy's own. Absent: all are. */
-  readonly mask?: ArrayLike<number>; // [N]
-  /** Divisor of "constant". */
-  readonly maxNewTokens?: number;
+export const normalisations: readonly Normalisation[] = ["group-token", "batch-token", "sequence", "constant"];
+
+/** How many tokens a rollout has, and the group (prompt) it belongs to. */
+export interface CountedRollout {
+  /** The policy's own tokens: all answers of the conversation, end tokens included. */
+  readonly tokens: number;
+  /** Any number that is the same for the rollouts of one prompt. */
+  readonly group: number;
 }
 
 /**
- * What each token counts, so that an objective is Σ weight · (its tokens' terms):
+ * The weight of each token of a rollout, so that an objective is Σ_rollouts weight · Σ_tokens term:
  *   group-token  1 / (tokens of its group · groups): the mean over each group's tokens, then over groups
  *   batch-token  1 / tokens of the batch
- *   sequence     1 / (tokens of its sequence · sequences)
- *   constant     1 / (sequences · maxNewTokens): no length can gain by its divisor (Dr. GRPO)
- * A group or sequence without tokens adds 0 and is counted. Tokens outside the mask count 0. Weights are those of the
- * whole batch: a micro-batch takes its tokens' share of them.
- * @returns [N]
+ *   sequence     1 / (its own tokens · rollouts)
+ *   constant     1 / (rollouts · maxNewTokens): no rollout gains by its length (Dr. GRPO)
+ * A rollout without tokens has weight 0 and is counted among the rollouts; a group without tokens is counted among the groups.
+ * @param maxNewTokens  the divisor of "constant", needed by it alone
+ * @returns [rollouts]
+ * Source: Shao et al. 2024 (sequence), Yu et al. 2025 (batch-token), Liu et al. 2025 (constant).
  */
-export function normalisationWeights(normalisation: Normalisation, owners: TokenOwners): Float64Array {
-  const { sequenceOf, groupOf, mask, maxNewTokens } = owners;
-  const sequences = groupOf.length;
-  const sequenceTokens = new Float64Array(sequences);
+export function tokenWeights(
+  normalisation: Normalisation,
+  rollouts: readonly CountedRollout[],
+  maxNewTokens?: number,
+): Float64Array {
   const groupTokens = new Map<number, number>();
-  for (let s = 0; s < sequences; s++) groupTokens.set(groupOf[s], 0);
-  let all = 0;
-  const isOwn = (token: number): boolean => mask === undefined || mask[token] !== 0;
-  for (let i = 0; i < sequenceOf.length; i++) {
-    const s = sequenceOf[i];
-    if (!(s >= 0 && s < sequences))
-      throw new Error(`normalisationWeights: token ${i} is of sequence ${s}, there are ${sequences}`);
-    if (!isOwn(i)) continue;
-    all++;
-    sequenceTokens[s]++;
-    groupTokens.set(groupOf[s], (groupTokens.get(groupOf[s]) ?? 0) + 1);
+  let batchTokens = 0;
+  for (const { tokens, group } of rollouts) {
+    groupTokens.set(group, (groupTokens.get(group) ?? 0) + tokens);
+    batchTokens += tokens;
   }
-  const divisor = (token: number): number => {
-    const s = sequenceOf[token];
+  const divisor = ({ tokens, group }: CountedRollout): number => {
     switch (normalisation) {
       case "group-token":
-        return (groupTokens.get(groupOf[s]) ?? 0) * groupTokens.size;
+        return (groupTokens.get(group) ?? 0) * groupTokens.size;
       case "batch-token":
-        return all;
+        return batchTokens;
       case "sequence":
-        return sequenceTokens[s] * sequences;
+        return tokens * rollouts.length;
       case "constant":
-        if (maxNewTokens === undefined) throw new Error('normalisationWeights: "constant" needs maxNewTokens');
-        return sequences * maxNewTokens;
+        if (maxNewTokens === undefined) throw new Error('tokenWeights: "constant" needs maxNewTokens');
+        return rollouts.length * maxNewTokens;
       default:
         return normalisation satisfies never;
     }
   };
-  return Float64Array.from({ length: sequenceOf.length }, (_, token) => (isOwn(token) ? 1 / divisor(token) : 0));
+  return Float64Array.from(rollouts, (rollout) => {
+    const divided = 1 / divisor(rollout);
+    return rollout.tokens === 0 ? 0 : divided;
+  });
 }
 
-export interface SurrogateStatistics {
-  /** Share of tokens whose clipping took effect: ρ < 1 − clipLow with A < 0, ρ > 1 + clipHigh with A > 0 (as TRL counts). */
-  readonly clipFractionLow: number;
-  readonly clipFractionHigh: number;
-  /** Share of tokens with ρ outside the clip range, whatever their advantage. */
-  readonly outsideFraction: number;
-  /** Share of tokens with ρ < ratioLow and with ρ > ratioHigh: what masked importance drops. */
-  readonly droppedFractionLow: number;
-  readonly droppedFractionHigh: number;
+/** What the ratios ρ of a batch say; shares of its tokens, 0 where it has none. */
+export interface RatioStatistics {
+  /** Tokens that clipping took the gradient from: ρ < 1 − clipLow with A < 0, and ρ > 1 + clipHigh with A > 0. */
+  readonly clippedLow: number;
+  readonly clippedHigh: number;
+  /** Tokens with ρ outside the clip range, whatever their advantage. */
+  readonly outside: number;
+  /** Tokens with ρ < ratioLow, and with ρ > ratioHigh: those that the masked importance loss drops. */
+  readonly droppedLow: number;
+  readonly droppedHigh: number;
   readonly ratioMean: number;
-  readonly tokens: number;
 }
 
 /**
- * Shares and means over a batch's tokens (those in the mask); all 0 where there is none.
- * @param ratio, advantages  [N]
+ * @param ratios    ρ of each token, the rollouts one after another  [Σ tokens]
+ * @param rollouts  how many tokens each has, and its advantage
+ * @throws Error when there is not one ratio per token
  */
-export function surrogateStatistics(
-  ratio: ArrayLike<number>,
-  advantages: ArrayLike<number>,
+export function ratioStatistics(
+  ratios: ArrayLike<number>,
+  rollouts: readonly { readonly tokens: number; readonly advantage: number }[],
   bounds: {
     readonly clipLow: number;
     readonly clipHigh: number;
     readonly ratioLow: number;
     readonly ratioHigh: number;
   },
-  mask?: ArrayLike<number>,
-): SurrogateStatistics {
+): RatioStatistics {
+  const tokens = rollouts.reduce((sum, rollout) => sum + rollout.tokens, 0);
+  if (ratios.length !== tokens)
+    throw new Error(`ratioStatistics: expected one ratio per token, ${tokens}, got ${ratios.length}`);
   const low = 1 - bounds.clipLow;
   const high = 1 + bounds.clipHigh;
-  const counts = {
-    clipFractionLow: 0,
-    clipFractionHigh: 0,
-    outsideFraction: 0,
-    droppedFractionLow: 0,
-    droppedFractionHigh: 0,
-  };
-  let tokens = 0;
-  let sum = 0;
-  for (let i = 0; i < ratio.length; i++) {
-    if (mask !== undefined && mask[i] === 0) continue;
-    const rho = ratio[i];
-    const A = advantages[i];
-    tokens++;
-    sum += rho;
-    if (rho < low && A < 0) counts.clipFractionLow++;
-    if (rho > high && A > 0) counts.clipFractionHigh++;
-    if (rho < low || rho > high) counts.outsideFraction++;
-    if (rho < bounds.ratioLow) counts.droppedFractionLow++;
-    if (rho > bounds.ratioHigh) counts.droppedFractionHigh++;
-  }
+  const counts = { clippedLow: 0, clippedHigh: 0, outside: 0, droppedLow: 0, droppedHigh: 0, ratioMean: 0 };
+  let next = 0;
+  for (const { tokens: length, advantage } of rollouts)
+    for (const end = next + length; next < end; next++) {
+      const ratio = ratios[next];
+      counts.ratioMean += ratio;
+      if (ratio < low && advantage < 0) counts.clippedLow++;
+      if (ratio > high && advantage > 0) counts.clippedHigh++;
+      if (ratio < low || ratio > high) counts.outside++;
+      if (ratio < bounds.ratioLow) counts.droppedLow++;
+      if (ratio > bounds.ratioHigh) counts.droppedHigh++;
+    }
   const share = (count: number): number => (tokens === 0 ? 0 : count / tokens);
   return {
-    clipFractionLow: share(counts.clipFractionLow),
-    clipFractionHigh: share(counts.clipFractionHigh),
-    outsideFraction: share(counts.outsideFraction),
-    droppedFractionLow: share(counts.droppedFractionLow),
-    droppedFractionHigh: share(counts.droppedFractionHigh),
-    ratioMean: share(sum),
-    tokens,
+    clippedLow: share(counts.clippedLow),
+    clippedHigh: share(counts.clippedHigh),
+    outside: share(counts.outside),
+    droppedLow: share(counts.droppedLow),
+    droppedHigh: share(counts.droppedHigh),
+    ratioMean: share(counts.ratioMean),
   };
 }

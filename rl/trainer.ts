@@ -32,7 +32,7 @@ import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts
 import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
-import { type Normalisation, normalisationWeights, surrogateStatistics } from "./token-weights.ts";
+import { ratioStatistics, tokenWeights } from "./token-weights.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;
@@ -200,7 +200,11 @@ async function trainingStep(
       group.map(({ reward }) => reward),
     ),
   ]);
-  const weights = tokenWeights(settings.train.normalisation, groups, settings.train.maxNewTokens);
+  const weights = tokenWeights(
+    settings.train.normalisation,
+    rollouts.map(({ tokens }, i) => ({ tokens, group: Math.floor(i / G) })),
+    settings.train.maxNewTokens,
+  );
   const outcome = await policyStep(
     model,
     rollouts.map((rollout, i) => ({ ...rollout, advantage: advantages[i], tokenWeight: weights[i] })),
@@ -231,27 +235,6 @@ function optimiserOf(training: Values<typeof trainSettings>): AdamwSettings {
   return { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm };
 }
 
-/**
- * What each token of each rollout counts in the objective (0 for a rollout without tokens): one number a rollout, groups in
- * order. Only "constant" needs maxNewTokens.
- */
-export function tokenWeights(
-  normalisation: Normalisation,
-  groups: readonly (readonly { readonly tokens: number }[])[],
-  maxNewTokens?: number,
-): number[] {
-  const sequences = groups.flatMap((group, g) => group.map(({ tokens }) => ({ tokens, group: g })));
-  const sequenceOf = sequences.flatMap(({ tokens }, s) => new Array<number>(tokens).fill(s));
-  const groupOf = sequences.map(({ group }) => group);
-  const weights = normalisationWeights(normalisation, { sequenceOf, groupOf, maxNewTokens });
-  let next = 0;
-  return sequences.map(({ tokens }) => {
-    const first = tokens === 0 ? 0 : weights[next];
-    next += tokens;
-    return first;
-  });
-}
-
 /** Names as TRL's, so that curves can be laid over one another; each is defined in docs/metrics.md. */
 function stepMetrics(
   settings: TrainingSettings,
@@ -267,14 +250,12 @@ function stepMetrics(
     const m = mean(group.map(({ reward }) => reward));
     return Math.sqrt(mean(group.map(({ reward }) => (reward - m) ** 2)));
   });
-  const tokenAdvantages = rollouts.flatMap(({ tokens }, i) => new Array<number>(tokens).fill(advantages[i]));
   const { clipLow, clipHigh } = settings.train;
-  const clipped = surrogateStatistics(outcome.ratio, tokenAdvantages, {
-    clipLow,
-    clipHigh,
-    ratioLow: 0,
-    ratioHigh: Number.POSITIVE_INFINITY,
-  });
+  const ratios = ratioStatistics(
+    outcome.ratio,
+    rollouts.map(({ tokens }, i) => ({ tokens, advantage: advantages[i] })),
+    { clipLow, clipHigh, ratioLow: 0, ratioHigh: Number.POSITIVE_INFINITY },
+  );
   const differences = outcome.ratio.map((ratio) => Math.abs(Math.log(ratio)));
   return {
     reward: of.reward,
@@ -287,8 +268,8 @@ function stepMetrics(
     "completions/failed": rollouts.filter(({ failure }) => failure !== null).length,
     loss: outcome.loss,
     entropy: mean(outcome.entropy),
-    "clip_ratio/low_mean": clipped.clipFractionLow,
-    "clip_ratio/high_mean": clipped.clipFractionHigh,
+    "clip_ratio/low_mean": ratios.clippedLow,
+    "clip_ratio/high_mean": ratios.clippedHigh,
     "sampling/sampling_logp_difference/mean": mean(differences),
     "sampling/sampling_logp_difference/max": differences.reduce((most, d) => Math.max(most, d), 0),
     grad_norm: outcome.gradientNorm,
