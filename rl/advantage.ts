@@ -45,6 +45,27 @@ export function groupAdvantages(kind: AdvantageKind, rewards: ArrayLike<number>)
   return centred.map((difference) => difference * factor);
 }
 
+/** Their sum, left to right, over their count; 0 where there are none. */
+export function meanOf(values: readonly number[]): number {
+  return values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/**
+ * Variance Σ (x − mean)² / d, d the count ("population") or the count − 1 ("sample"). Exactly 0 where all values are equal:
+ * their computed mean may differ from them by rounding, which is no spread. 0 for fewer than two values.
+ */
+export function variance(values: readonly number[], kind: "population" | "sample"): number {
+  if (values.every((value) => value === values[0])) return 0;
+  const mean = meanOf(values);
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  return squares / (kind === "population" ? values.length : values.length - 1);
+}
+
+/** The root of the variance; exactly 0 where all values are equal. */
+export function standardDeviation(values: readonly number[], kind: "population" | "sample"): number {
+  return Math.sqrt(variance(values, kind));
+}
+
 /** Advantages of a batch of groups that follow one another, each of `groupSize` rewards. */
 export function batchAdvantages(kind: AdvantageKind, rewards: ArrayLike<number>, groupSize: number): Float64Array {
   if (!Number.isSafeInteger(groupSize) || groupSize < 1 || rewards.length % groupSize !== 0)

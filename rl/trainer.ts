@@ -24,15 +24,16 @@ import type { Chat } from "../model/index.ts";
 import { groupAdvantages } from "./advantage.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
-import { evaluate, summariseRollouts } from "./evaluate.ts";
+import { evaluate } from "./evaluate.ts";
 import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
-import { policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
+import { policyStep, type TrainableModel } from "./learn.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
 import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
+import { countedTokens, stepMetrics } from "./step-metrics.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
-import { ratioStatistics, tokenWeights } from "./token-weights.ts";
+import { tokenWeights } from "./token-weights.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;
@@ -223,58 +224,16 @@ async function trainingStep(
   clock("writing");
   return {
     metrics: {
-      ...stepMetrics(settings, groups, advantages, outcome),
+      ...stepMetrics({ groups, advantages, outcome, settings: settings.train }),
       ...(lossScale && { loss_scale: lossScale.scale, skipped_steps: lossScale.state.skipped }),
     },
-    tokens: rollouts.reduce((sum, { ids }) => sum + ids.length, 0),
+    tokens: countedTokens(rollouts),
   };
 }
 
 function optimiserOf(training: Values<typeof trainSettings>): AdamwSettings {
   const { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm } = training;
   return { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm };
-}
-
-/** Names as TRL's, so that curves can be laid over one another; each is defined in docs/metrics.md. */
-function stepMetrics(
-  settings: TrainingSettings,
-  groups: readonly (readonly Rollout[])[],
-  advantages: readonly number[],
-  outcome: StepOutcome,
-): Record<string, number> {
-  const rollouts = groups.flat();
-  const of = summariseRollouts(rollouts);
-  const mean = (values: readonly number[]): number =>
-    values.length === 0 ? 0 : values.reduce((sum, v) => sum + v, 0) / values.length;
-  const deviations = groups.map((group) => {
-    const m = mean(group.map(({ reward }) => reward));
-    return Math.sqrt(mean(group.map(({ reward }) => (reward - m) ** 2)));
-  });
-  const { clipLow, clipHigh } = settings.train;
-  const ratios = ratioStatistics(
-    outcome.ratio,
-    rollouts.map(({ tokens }, i) => ({ tokens, advantage: advantages[i] })),
-    { clipLow, clipHigh, ratioLow: 0, ratioHigh: Number.POSITIVE_INFINITY },
-  );
-  const differences = outcome.ratio.map((ratio) => Math.abs(Math.log(ratio)));
-  return {
-    reward: of.reward,
-    reward_std: mean(deviations),
-    frac_reward_zero_std: mean(deviations.map((d) => (d === 0 ? 1 : 0))),
-    "completions/mean_length": of.meanTokens,
-    "completions/clipped_ratio": of.truncatedShare,
-    "completions/format_share": of.formatShare,
-    "completions/quality": of.quality,
-    "completions/failed": rollouts.filter(({ failure }) => failure !== null).length,
-    loss: outcome.loss,
-    entropy: mean(outcome.entropy),
-    "clip_ratio/low_mean": ratios.clippedLow,
-    "clip_ratio/high_mean": ratios.clippedHigh,
-    "sampling/sampling_logp_difference/mean": mean(differences),
-    "sampling/sampling_logp_difference/max": differences.reduce((most, d) => Math.max(most, d), 0),
-    grad_norm: outcome.gradientNorm,
-    learning_rate: settings.train.learningRate,
-  };
 }
 
 async function evaluationRecord(context: TrainingContext, step: number): Promise<Record<string, number>> {
@@ -295,7 +254,8 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
     "eval/format_share": found.formatShare,
     "eval/quality": found.quality,
     "eval/completions/mean_length": found.meanTokens,
-    "eval/completions/clipped_ratio": found.truncatedShare,
+    "eval/completions/clipped_ratio": found.lastTruncatedShare,
+    "eval/completions/truncated_share": found.truncatedShare,
   };
 }
 

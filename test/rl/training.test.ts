@@ -4,7 +4,7 @@ import { loadModel } from "../../model/index.ts";
 import { policyStep, supervisedStep, tokenWeights } from "../../rl/index.ts";
 import { testBackends } from "../backends.ts";
 import { readSafetensorsFixture } from "../fixture-tensors.ts";
-import { assertClose, assertKnown, describe, fixturePath, readFixture, type Tolerance } from "../support.ts";
+import { assertKnown, describe, fixturePath, readFixture, type Tolerance } from "../support.ts";
 
 interface Known {
   checkpoint: string;
