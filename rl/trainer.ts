@@ -83,11 +83,7 @@ export async function train(context: TrainingContext): Promise<void> {
   if (resumed !== null && resumed.state.step % settings.evaluate.every !== 0)
     dropFromLast(metricsPath, resumed.state.step, (metric) => metric.startsWith("eval/"));
   const metrics = openMetrics(metricsPath, first - 1);
-  const tensorBoard = openTensorBoard(
-    join(folder, "tensorboard"),
-    Date.now() / 1000,
-    resumed === null ? undefined : first,
-  );
+  const tensorBoard = openTensorBoard(join(folder, "tensorboard"), Date.now() / 1000, first);
   const episodes = new EpisodeList(context.environment, settings.train.episodeSeed);
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
   let unsaved = false;
