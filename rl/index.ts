@@ -1,5 +1,5 @@
 // The rl floor's public face.
-export { type AdvantageKind, advantageKinds, batchAdvantages, groupAdvantages } from "./advantage.ts";
+export { type AdvantageKind, advantageKinds, groupAdvantages } from "./advantage.ts";
 export { loadState, saveState, trainedSteps } from "./checkpoint.ts";
 export {
   type AlphabetSortOptions,
@@ -27,7 +27,14 @@ export { openEnvironment } from "./environments/open.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
 export { checkpointFolder, expectSound, isKept } from "./kept-checkpoints.ts";
-export { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
+export {
+  type Example,
+  type PolicyExample,
+  type PolicyLoss,
+  policyStep,
+  supervisedStep,
+  type TrainableModel,
+} from "./learn.ts";
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { expectTrainingMemory } from "./plan.ts";

@@ -89,8 +89,49 @@ export const trainSettings = {
     options: ["group-token", "batch-token", "sequence", "constant"],
     meaning: "what a token's surrogate is divided by; constant: rollouts × maxNewTokens, whatever their lengths",
   }),
-  clipLow: number({ default: 0.2, min: 0, below: 1, meaning: "ratios below 1 − this are clipped" }),
-  clipHigh: number({ default: 0.2, min: 0, meaning: "ratios above 1 + this are clipped" }),
+  updatesPerBatch: integer({
+    default: 1,
+    min: 1,
+    unit: "updates",
+    meaning: "optimiser updates per batch of rollouts; from the second one on, ratios differ from 1",
+  }),
+  loss: choice({
+    default: "clipped",
+    options: ["clipped", "masked-importance"],
+    meaning:
+      "policy loss: PPO's clipped one, or ratio times advantage without tokens outside ratioLow and ratioHigh; at one update per batch both have the same gradient",
+  }),
+  clipLow: number({
+    default: 0.2,
+    min: 0,
+    below: 1,
+    meaning:
+      "clipped loss: ratios below 1 − clipLow are clipped; without effect in training at one update per batch (ratios are 1), used by J of the landscape",
+  }),
+  clipHigh: number({
+    default: 0.2,
+    min: 0,
+    meaning: "clipped loss: ratios above 1 + clipHigh are clipped; has effect where clipLow has",
+  }),
+  ratioLow: number({
+    default: 0.125,
+    min: 0,
+    max: 1,
+    meaning:
+      "masked-importance loss: tokens with a ratio below this are dropped; without effect at one update per batch",
+  }),
+  ratioHigh: number({
+    default: 8,
+    min: 1,
+    meaning:
+      "masked-importance loss: tokens with a ratio above this are dropped; without effect at one update per batch",
+  }),
+  klCoefficient: number({
+    default: 0,
+    min: 0,
+    meaning:
+      "weight of the KL penalty (k3 per token, from the starting model); above 0 the starting model stays in memory, as a second set of weights",
+  }),
   checkpoints: integers({
     default: [0, 150],
     min: 0,

@@ -35,12 +35,21 @@ function outcomeOf(tokens: number, over: Partial<StepOutcome> = {}): StepOutcome
     logProbs: new Array<number>(tokens).fill(-1),
     entropy: new Array<number>(tokens).fill(1),
     ratio: new Array<number>(tokens).fill(1),
+    penalty: [],
     skipped: false,
     ...over,
   };
 }
 
-const settings = { clipLow: 0.2, clipHigh: 0.28, learningRate: 6e-4 };
+const settings = {
+  clipLow: 0.2,
+  clipHigh: 0.28,
+  ratioLow: 0.125,
+  ratioHigh: 8,
+  learningRate: 6e-4,
+  loss: "clipped" as const,
+  klCoefficient: 0,
+};
 
 /** The metrics of groups of rewards, two tokens each. */
 function metricsOf(groups: readonly (readonly number[])[]): Record<string, number> {
@@ -49,7 +58,7 @@ function metricsOf(groups: readonly (readonly number[])[]): Record<string, numbe
   return stepMetrics({
     groups: rollouts,
     advantages: new Array<number>(count).fill(0),
-    outcome: outcomeOf(2 * count),
+    outcomes: [outcomeOf(2 * count)],
     settings,
   });
 }
@@ -174,11 +183,13 @@ describe("rl/step-metrics", (test) => {
       const metrics = stepMetrics({
         groups: batch.groups.map((group) => group.map((s) => rollouts[s])),
         advantages: batch.groups.flat().map((s) => batch.advantages[s]),
-        outcome: outcomeOf(0, {
-          logProbs,
-          entropy: unmasked(batch.entropy),
-          ratio: logProbs.map((logProb, i) => Math.exp(logProb - old[i])),
-        }),
+        outcomes: [
+          outcomeOf(0, {
+            logProbs,
+            entropy: unmasked(batch.entropy),
+            ratio: logProbs.map((logProb, i) => Math.exp(logProb - old[i])),
+          }),
+        ],
         settings: { ...settings, clipLow, clipHigh },
       });
       const compare = (ours: string, theirs: string) =>
@@ -207,7 +218,7 @@ describe("rl/step-metrics", (test) => {
     const metrics = stepMetrics({
       groups,
       advantages: [1, -1],
-      outcome: outcomeOf(5, { logProbs: [-1, -2.5, -3, -1.25, -2], entropy: [1, 2, 3, 4, 5] }),
+      outcomes: [outcomeOf(5, { logProbs: [-1, -2.5, -3, -1.25, -2], entropy: [1, 2, 3, 4, 5] })],
       settings,
     });
     assert.equal(
@@ -233,6 +244,40 @@ describe("rl/step-metrics", (test) => {
         learning_rate: 6e-4,
       },
     );
+  });
+
+  test("of several updates the mean; kl with a KL coefficient; what the masked importance loss drops", () => {
+    const groups = [[rollout(1), rollout(0)]];
+    const outcomes = [
+      outcomeOf(4, { logProbs: [-1, -2, -1, -2], penalty: [0, 0, 0, 0] }),
+      outcomeOf(4, {
+        loss: -0.25,
+        gradientNorm: 5,
+        logProbs: [-9, -9, -9, -9],
+        entropy: [2, 2, 2, 2],
+        ratio: [1.5, 9, 0.5, 0.1],
+        penalty: [0.5, 0.5, 1, 0],
+      }),
+    ];
+    const clipped = stepMetrics({
+      groups,
+      advantages: [1, -1],
+      outcomes,
+      settings: { ...settings, klCoefficient: 0.04 },
+    });
+    const of = (record: Record<string, number>, names: readonly string[]) => names.map((name) => record[name]);
+    assert.equal(of(clipped, ["loss", "grad_norm", "entropy", "kl"]), [-0.375, 4, 1.5, 0.25]);
+    // Only what precedes the first update compares the scorer with the sampler.
+    assert.is(clipped["sampling/sampling_logp_difference/max"], 0);
+    assert.equal(of(clipped, ["clip_ratio/low_mean", "clip_ratio/high_mean"]), [0.25, 0.25]);
+    const masked = stepMetrics({
+      groups,
+      advantages: [1, -1],
+      outcomes,
+      settings: { ...settings, loss: "masked-importance" },
+    });
+    assert.equal(of(masked, ["dropped_ratio/low_mean", "dropped_ratio/high_mean"]), [0.125, 0.125]);
+    assert.equal(of(masked, ["kl", "clip_ratio/low_mean"]), [undefined, undefined]);
   });
 
   test("num_tokens counts prompts and answers, not later user turns", () => {

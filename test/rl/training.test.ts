@@ -1,7 +1,7 @@
 // Ten steps of cross-entropy and five of GRPO against PyTorch in float64: losses, gradient norms, clip fractions, weights.
 import { type Backend, CpuBackend } from "../../engine/index.ts";
 import { loadModel } from "../../model/index.ts";
-import { policyStep, supervisedStep, tokenWeights } from "../../rl/index.ts";
+import { type PolicyLoss, policyStep, supervisedStep, tokenWeights } from "../../rl/index.ts";
 import { testBackends } from "../backends.ts";
 import { readSafetensorsFixture } from "../fixture-tensors.ts";
 import { assertKnown, describe, fixturePath, readFixture, type Tolerance } from "../support.ts";
@@ -31,6 +31,15 @@ interface Known {
     }[];
   };
 }
+
+const clipped: PolicyLoss = {
+  kind: "clipped",
+  clipLow: 0.2,
+  clipHigh: 0.28,
+  ratioLow: 0.125,
+  ratioHigh: 8,
+  klCoefficient: 0,
+};
 
 interface Bounds {
   dtype: "f32" | "f64";
@@ -143,8 +152,7 @@ describe("rl/training", (test) => {
             optimiser: optimiser(learningRate),
             maxTokens,
             step: index + 1,
-            clipLow,
-            clipHigh,
+            loss: { ...clipped, clipLow, clipHigh },
           });
           const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
           const advantages = sequences.flatMap(({ advantage }, i) =>
