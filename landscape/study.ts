@@ -18,9 +18,11 @@ import {
   type Environment,
   expectPrecision,
   expectSound,
+  expectTrainable,
   expectTrainingMemory,
   isKept,
   openEnvironment,
+  settleState,
   train,
   trainedSteps,
 } from "../rl/index.ts";
@@ -75,6 +77,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     const origin = await originOf(backend, model, settings.environment.names);
     const isFinished = isTrained(folder, settings) && slicesToSweep(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
+    if (!isTrained(folder, settings)) expectTrainable(join(folder, "state"));
     const part: Part = {
       backend,
       chat: await loadChat(modelFolder, await loadTokenizer(modelFolder)),
@@ -91,11 +94,13 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     preferTiles(backend, readProvenance(folder).products.tiles);
     if (isFinished) progress.line("Training and landscape are complete: only the report is made again.");
     await trainPart(part);
+    const stateNote = settleState(join(folder, "state"), settings.train.keepState);
     await sweepPart(part);
     const slices = await reportPart(part);
     const share = part.timings.finish((performance.now() - start) / 1000);
     if (slices.length > 0) process.stdout.write(`${summaryTable(slices)}\n`);
     if (!isFinished) progress.line(share);
+    if (stateNote !== null) progress.line(stateNote);
     progress.line(`Maps and curves: ${join(folder, "figures")}`);
     progress.line(`Report: ${join(folder, "report.html")}   (${formatDuration(performance.now() - start)})`);
   } finally {

@@ -1,6 +1,6 @@
 // The rl floor's public face.
 export { type AdvantageKind, advantageKinds, groupAdvantages } from "./advantage.ts";
-export { loadState, saveState, trainedSteps } from "./checkpoint.ts";
+export { expectTrainable, loadState, saveState, settleState, trainedSteps } from "./checkpoint.ts";
 export {
   type AlphabetSortOptions,
   alphabetSort,

@@ -1,6 +1,7 @@
 // What can be set about a training run. The landscape's settings stand on these (landscape/settings.ts).
 import { boolean, choice, integer, integers, number, text } from "../engine/host/index.ts";
 import { advantageKinds } from "./advantage.ts";
+import { keptStates } from "./checkpoint.ts";
 import { alphabetSortDefaults, alphabetSortSeed } from "./environments/alphabet-sort.ts";
 
 /** A longer list goes on from what a run has: what it adds must come after all that was there. */
@@ -145,6 +146,13 @@ export const trainSettings = {
     unit: "steps",
     changes: "free",
     meaning: "how often the state that a restart needs is saved",
+  }),
+  keepState: choice({
+    default: "all",
+    options: keptStates,
+    changes: "free",
+    meaning:
+      "what a finished run keeps of its two optimiser states, each three times the weights: both, the last, or none; without one the run cannot be trained further",
   }),
 } as const;
 
