@@ -9,9 +9,11 @@ import {
   type Environment,
   expectPrecision,
   expectSound,
+  expectTrainable,
   expectTrainingMemory,
   isKept,
   openEnvironment,
+  settleState,
   train,
   trainedSteps,
 } from "../rl/index.ts";
@@ -67,6 +69,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     const origin = await originOf(backend, model, settings.environment.names);
     const isFinished = isTrained(folder, settings) && slicesToSweep(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
+    if (!isTrained(folder, settings)) expectTrainable(stateFolder(folder));
     const part: Part = {
       backend,
       chat: await loadChat(modelFolder, await loadTokenizer(modelFolder)),
@@ -83,11 +86,13 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     preferTiles(backend, readProvenance(folder).products.tiles);
     if (isFinished) progress.line("Training and landscape are complete: only the report is made again.");
     await trainPart(part);
+    const stateNote = settleState(stateFolder(folder), settings.train.keepState);
     await sweepPart(part);
     const { slices } = await reportPart(part);
     const share = part.timings.finish((performance.now() - start) / 1000);
     if (slices.length > 0) process.stdout.write(`${summaryTable(slices)}\n`);
     if (!isFinished) progress.line(share);
+    if (stateNote !== null) progress.line(stateNote);
     progress.line(`Maps and curves: ${figuresFolder(folder)}`);
     progress.line(`Report: ${reportPath(folder)}   (${formatDuration(performance.now() - start)})`);
   } finally {

@@ -63,6 +63,8 @@ export interface Rollout {
   readonly tokens: number;
   /** Some answer was cut off. */
   readonly isTruncated: boolean;
+  /** The last answer was cut off. */
+  readonly isLastTruncated: boolean;
   readonly reward: number;
   readonly parts: Reward["parts"];
   /** What the environment threw, or null. */
@@ -124,6 +126,7 @@ class RolloutRun implements Dialogue {
   readonly #completions: string[] = [];
   #entropySum = 0;
   #isTruncated = false;
+  #isLastTruncated = false;
   #failure: string | null = null;
 
   constructor(request: RolloutRequest, chat: Chat, settings: ConversationSettings) {
@@ -154,6 +157,7 @@ class RolloutRun implements Dialogue {
     this.#append(answer.ids, 1, answer.logProbs);
     for (const entropy of answer.entropies) this.#entropySum += entropy;
     this.#isTruncated ||= answer.isTruncated;
+    this.#isLastTruncated = answer.isTruncated;
     const content = this.#chat.tokenizer.decode(answer.ids, { skipSpecialTokens: true });
     const earlier = [...this.#messages];
     this.#messages.push({ role: "assistant", content });
@@ -206,6 +210,7 @@ class RolloutRun implements Dialogue {
       entropySum: this.#entropySum,
       tokens: this.#mask.reduce((sum, bit) => sum + bit, 0),
       isTruncated: this.#isTruncated,
+      isLastTruncated: this.#isLastTruncated,
       reward: verdict?.reward ?? 0,
       parts: verdict?.parts ?? { turnScores: everyTurn, formatFailed: everyTurn.map(() => true) },
       failure: this.#failure,

@@ -19,19 +19,21 @@ import {
   type Values,
   writeAtomic,
 } from "../engine/host/index.ts";
-import { type AdamwSettings, type Normalisation, normalisationWeights, surrogateStatistics } from "../engine/index.ts";
-import type { Chat } from "../model/index.ts";
-import { groupAdvantages } from "./advantage.ts";
+import type { AdamwSettings, ParameterArena } from "../engine/index.ts";
+import { type Chat, loadModel, type Model, score } from "../model/index.ts";
+import { batchAdvantages } from "./advantage.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
-import { evaluate, summariseRollouts } from "./evaluate.ts";
+import { evaluate } from "./evaluate.ts";
 import { checkpointFolder, isKept, keepCheckpoint, stepName } from "./kept-checkpoints.ts";
-import { policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
+import { policyLossOf, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
 import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
+import { countedTokens, stepMetrics } from "./step-metrics.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
+import { tokenWeights } from "./token-weights.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;
@@ -90,13 +92,12 @@ export async function train(context: TrainingContext): Promise<void> {
         "start, to the same results.",
     );
   }
-  const tensorBoard = openTensorBoard(
-    join(folder, "tensorboard"),
-    Date.now() / 1000,
-    resumed === null ? undefined : first,
-  );
+  const tensorBoard = openTensorBoard(join(folder, "tensorboard"), Date.now() / 1000, first);
   const episodes = new EpisodeList(context.environment, settings.train.episodeSeed);
+  progress.line(ratioNote(settings.train));
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
+  const reference = await openReference(context);
+  let toldNoSignal = false;
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
     await saveState(
@@ -115,10 +116,15 @@ export async function train(context: TrainingContext): Promise<void> {
       signal.throwIfAborted();
       const record: Record<string, number> = {};
       if (step > 0) {
-        const { metrics: found, tokens } = await trainingStep(context, episodes, step, lossScale);
-        applied = step;
-        tokensSeen += tokens;
-        Object.assign(record, found, { num_tokens: tokensSeen });
+        const taken = await trainingStep(context, { episodes, step, lossScale, reference }, () => {
+          applied = step;
+        });
+        tokensSeen += taken.tokens;
+        Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
+        if (!taken.hasSignal && !toldNoSignal) {
+          toldNoSignal = true;
+          progress.line(noSignalNote(step));
+        }
       }
       killPoint("step");
       if (step % settings.evaluate.every === 0 || step === steps)
@@ -136,6 +142,7 @@ export async function train(context: TrainingContext): Promise<void> {
   } finally {
     // What a Ctrl-C interrupts is the step under way; those before it are kept.
     if (unsaved && signal.aborted && applied === done) await save(done);
+    reference?.weights.free();
     metrics.close();
     tensorBoard.close();
     phase.done();
@@ -180,14 +187,51 @@ function rolloutSettings({
   };
 }
 
+/** What clipping can do in this run, said once at its start. */
+function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): string {
+  const bounds = loss === "clipped" ? "train.clipLow and train.clipHigh" : "train.ratioLow and train.ratioHigh";
+  if (updatesPerBatch > 1)
+    return `${updatesPerBatch} updates per batch: from the second one on, ${bounds} limit how far a ratio counts.`;
+  return (
+    `One update per batch: every ratio is 1, so ${bounds} have no effect in training. They have with ` +
+    "--train.updatesPerBatch 2 or more."
+  );
+}
+
+function noSignalNote(step: number): string {
+  return (
+    `Step ${step}: within every group all rewards are equal, so there is nothing to learn from. The backward pass is ` +
+    "skipped; only the optimiser's momentum and weight decay change the weights. This is said once: frac_reward_zero_std " +
+    "in metrics.jsonl is the share of such groups in each step."
+  );
+}
+
+/** The frozen starting model that the KL penalty is taken from; null where there is no penalty. The caller frees it. */
+async function openReference({ model, settings, modelFolder }: TrainingContext): Promise<ReferenceModel | null> {
+  const { klCoefficient, precision } = settings.train;
+  if (klCoefficient === 0) return null;
+  const { config, weights } = await loadModel(model.backend, modelFolder, { precision });
+  return { backend: model.backend, config, weights };
+}
+
+type ReferenceModel = Model & { readonly weights: ParameterArena };
+
+interface StepInputs {
+  readonly episodes: EpisodeList;
+  readonly step: number;
+  readonly lossScale: LossScale | null;
+  readonly reference: ReferenceModel | null;
+}
+
+/** @param beforeUpdate  called when the rollouts are done and the weights are about to change */
 async function trainingStep(
   context: TrainingContext,
-  episodes: EpisodeList,
-  step: number,
-  lossScale: LossScale | null,
-): Promise<{ metrics: Record<string, number>; tokens: number }> {
-  const { model, chat, settings, folder, onTiming } = context;
-  const { promptsPerStep, rolloutsPerPrompt: G } = settings.train;
+  { episodes, step, lossScale, reference }: StepInputs,
+  beforeUpdate: () => void,
+): Promise<{ metrics: Record<string, number>; tokens: number; hasSignal: boolean }> {
+  const { model, chat, settings, folder, signal, onTiming } = context;
+  const { train: training, batch } = settings;
+  const { promptsPerStep, rolloutsPerPrompt: G, updatesPerBatch } = training;
   const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
   const requests = episodes
     .slice((step - 1) * promptsPerStep, promptsPerStep)
@@ -201,107 +245,52 @@ async function trainingStep(
   killPoint("rollout");
   clock("rollouts");
 
-  const groups = Array.from({ length: promptsPerStep }, (_, g) => rollouts.slice(g * G, (g + 1) * G));
-  const advantages = groups.flatMap((group) => [
-    ...groupAdvantages(
-      settings.train.advantage,
-      group.map(({ reward }) => reward),
-    ),
-  ]);
-  const weights = tokenWeights(settings.train.normalisation, groups, settings.train.maxNewTokens);
-  const outcome = await policyStep(
-    model,
-    rollouts.map((rollout, i) => ({ ...rollout, advantage: advantages[i], tokenWeight: weights[i] })),
-    {
-      optimiser: optimiserOf(settings.train),
-      maxTokens: settings.batch.trainTokens,
-      recomputeLayers: settings.batch.recompute,
-      lossScale,
-      step,
-      clipLow: settings.train.clipLow,
-      clipHigh: settings.train.clipHigh,
-    },
+  const rewards = rollouts.map(({ reward }) => reward);
+  const advantages = [...batchAdvantages(training.advantage, rewards, G)];
+  const weights = tokenWeights(
+    training.normalisation,
+    rollouts.map(({ tokens }, i) => ({ tokens, group: Math.floor(i / G) })),
+    training.maxNewTokens,
   );
+  const scores =
+    reference && (await score(reference, rollouts, { temperature: 1, maxTokens: batch.trainTokens, signal }));
+  const examples = rollouts.map((rollout, i) => ({
+    ...rollout,
+    advantage: advantages[i],
+    tokenWeight: weights[i],
+    referenceLogProbs: scores?.[i].logProbs,
+  }));
+  if (reference !== null) clock("reference");
+  beforeUpdate();
+  const outcomes: StepOutcome[] = [];
+  for (let update = 1; update <= updatesPerBatch; update++)
+    outcomes.push(
+      await policyStep(model, examples, {
+        optimiser: optimiserOf(training),
+        maxTokens: batch.trainTokens,
+        recomputeLayers: batch.recompute,
+        lossScale,
+        step: (step - 1) * updatesPerBatch + update,
+        loss: policyLossOf(training),
+      }),
+    );
   clock("learning");
   keepRollouts(folder, step, rollouts, advantages);
   clock("writing");
+  const groups = Array.from({ length: promptsPerStep }, (_, g) => rollouts.slice(g * G, (g + 1) * G));
   return {
     metrics: {
-      ...stepMetrics(settings, groups, advantages, outcome),
+      ...stepMetrics({ groups, advantages, outcomes, settings: training }),
       ...(lossScale && { loss_scale: lossScale.scale, skipped_steps: lossScale.state.skipped }),
     },
-    tokens: rollouts.reduce((sum, { ids }) => sum + ids.length, 0),
+    tokens: countedTokens(rollouts),
+    hasSignal: reference !== null || advantages.some((advantage) => advantage !== 0),
   };
 }
 
 function optimiserOf(training: Values<typeof trainSettings>): AdamwSettings {
   const { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm } = training;
   return { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm };
-}
-
-/**
- * What each token of each rollout counts in the objective (0 for a rollout without tokens): one number a rollout, groups in
- * order. Only "constant" needs maxNewTokens.
- */
-export function tokenWeights(
-  normalisation: Normalisation,
-  groups: readonly (readonly { readonly tokens: number }[])[],
-  maxNewTokens?: number,
-): number[] {
-  const sequences = groups.flatMap((group, g) => group.map(({ tokens }) => ({ tokens, group: g })));
-  const sequenceOf = sequences.flatMap(({ tokens }, s) => new Array<number>(tokens).fill(s));
-  const groupOf = sequences.map(({ group }) => group);
-  const weights = normalisationWeights(normalisation, { sequenceOf, groupOf, maxNewTokens });
-  let next = 0;
-  return sequences.map(({ tokens }) => {
-    const first = tokens === 0 ? 0 : weights[next];
-    next += tokens;
-    return first;
-  });
-}
-
-/** Names as TRL's, so that curves can be laid over one another; each is defined in docs/metrics.md. */
-function stepMetrics(
-  settings: TrainingSettings,
-  groups: readonly (readonly Rollout[])[],
-  advantages: readonly number[],
-  outcome: StepOutcome,
-): Record<string, number> {
-  const rollouts = groups.flat();
-  const of = summariseRollouts(rollouts);
-  const mean = (values: readonly number[]): number =>
-    values.length === 0 ? 0 : values.reduce((sum, v) => sum + v, 0) / values.length;
-  const deviations = groups.map((group) => {
-    const m = mean(group.map(({ reward }) => reward));
-    return Math.sqrt(mean(group.map(({ reward }) => (reward - m) ** 2)));
-  });
-  const tokenAdvantages = rollouts.flatMap(({ tokens }, i) => new Array<number>(tokens).fill(advantages[i]));
-  const { clipLow, clipHigh } = settings.train;
-  const clipped = surrogateStatistics(outcome.ratio, tokenAdvantages, {
-    clipLow,
-    clipHigh,
-    ratioLow: 0,
-    ratioHigh: Number.POSITIVE_INFINITY,
-  });
-  const differences = outcome.ratio.map((ratio) => Math.abs(Math.log(ratio)));
-  return {
-    reward: of.reward,
-    reward_std: mean(deviations),
-    frac_reward_zero_std: mean(deviations.map((d) => (d === 0 ? 1 : 0))),
-    "completions/mean_length": of.meanTokens,
-    "completions/clipped_ratio": of.truncatedShare,
-    "completions/format_share": of.formatShare,
-    "completions/quality": of.quality,
-    "completions/failed": rollouts.filter(({ failure }) => failure !== null).length,
-    loss: outcome.loss,
-    entropy: mean(outcome.entropy),
-    "clip_ratio/low_mean": clipped.clipFractionLow,
-    "clip_ratio/high_mean": clipped.clipFractionHigh,
-    "sampling/sampling_logp_difference/mean": mean(differences),
-    "sampling/sampling_logp_difference/max": differences.reduce((most, d) => Math.max(most, d), 0),
-    grad_norm: outcome.gradientNorm,
-    learning_rate: settings.train.learningRate,
-  };
 }
 
 async function evaluationRecord(context: TrainingContext, step: number): Promise<Record<string, number>> {
@@ -322,7 +311,8 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
     "eval/format_share": found.formatShare,
     "eval/quality": found.quality,
     "eval/completions/mean_length": found.meanTokens,
-    "eval/completions/clipped_ratio": found.truncatedShare,
+    "eval/completions/clipped_ratio": found.lastTruncatedShare,
+    "eval/completions/truncated_share": found.truncatedShare,
   };
 }
 

@@ -81,7 +81,7 @@ export function writeSyntheticRun(folder: string, measured = 9): void {
     metrics.append(at === 0 ? { step: at, ...evaluated } : { step: at, reward: 0.1 * at, ...evaluated });
   }
   metrics.close();
-  const board = openTensorBoard(join(folder, "tensorboard"), 1_700_000_000);
+  const board = openTensorBoard(join(folder, "tensorboard"), 1_700_000_000, 0);
   board.scalar("reward", 0.1, 1, 1_700_000_001);
   board.close();
   writeFileSync(timingsPath(folder), '{"part":"training","seconds":1.5}\n');
