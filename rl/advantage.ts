@@ -71,8 +71,8 @@ export function standardDeviation(values: readonly number[], kind: "population" 
 
 /**
  * Advantages of a batch of groups that follow one another, each of `groupSize` rewards. With m the mean of a reward's group:
- * - `batch`     (r − m) / (s + 1e-8), s the sample standard deviation of all rewards of the batch (Liu et al. 2025b; TRL's
- *               scale_rewards = "batch" with 1e-4 for 1e-8); exactly 0 in groups whose rewards are equal
+ * - `batch`     (r − m) / (s + 1e-8), s the sample standard deviation of all rewards of the batch; exactly 0 in groups whose
+ *               rewards are equal (arXiv 2508.08221; TRL's scale_rewards = "batch", which adds 1e-4 instead of 1e-8)
  * - the others  those of each group, see `groupAdvantages`
  * @throws Error when the rewards are not whole groups, or one is not finite
  */

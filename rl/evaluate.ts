@@ -1,4 +1,4 @@
-// Evaluation: the mean reward of a policy on episodes kept apart from training, one rollout each.
+// Evaluation: the mean reward of a policy on episodes that training does not use, one rollout each.
 import type { Chat, Model } from "../model/index.ts";
 import { meanOf, variance } from "./advantage.ts";
 import type { Environment } from "./environments/environment.ts";

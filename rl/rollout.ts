@@ -1,7 +1,7 @@
-// Rolling out: a policy answers an environment's episodes, over as many turns as each asks for. The sampled ids are kept
-// as they were drawn, with a mask over what the assistant said; text is made from them for the environment alone.
+// Rolling out: a policy answers the episodes of an environment, over as many turns as each episode asks for. The sampled ids
+// are kept as they were drawn, with a mask over the assistant's tokens; they are decoded to text for the environment only.
 //
-// An environment that throws costs its rollout only: reward 0, with the cause kept beside it.
+// If an environment throws, only that rollout is affected: it gets reward 0, and the message is kept with it.
 import { asError } from "../engine/host/index.ts";
 import { tokenKey, wordsOf } from "../engine/index.ts";
 import {
@@ -218,7 +218,7 @@ class RolloutRun implements Dialogue {
   }
 }
 
-/** Tokens of the user's later turns as far as they can be told beforehand: what an episode asks after empty answers. */
+/** An estimate of the tokens of later user turns: those that the episode asks for after empty answers. */
 function followUpTokens(episode: Episode, chat: Chat): number {
   const messages: Message[] = [{ role: "user", content: episode.prompt }];
   let tokens = 0;

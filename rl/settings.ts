@@ -44,7 +44,7 @@ export const environmentSettings = {
   }),
   powerPerTurn: boolean({
     default: alphabetSortDefaults.powerPerTurn,
-    meaning: "raise each turn's similarity to the power, then average (otherwise average first)",
+    meaning: "take the power of each turn, then the mean; else the other way round",
   }),
   names: text({
     default: "",

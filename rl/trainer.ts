@@ -1,13 +1,15 @@
-// GRPO on verifiable rewards. A step: roll out a group of completions for each prompt, score them, turn rewards into
-// advantages within each group, one optimiser step on the clipped token-level surrogate.
+// GRPO on verifiable rewards. A step: sample a group of completions per prompt, score them, turn the rewards of each group into
+// advantages, then update the weights on the policy loss.
 //
-// How it stands to the papers and to the study:
-// 1. One update a batch from rollouts of the current weights (asyncLevel 0), so ratios are 1 but for rounding.
-// 2. Advantages divide by the population's standard deviation + 1e-8 and are 0 where a group's rewards are equal.
-// 3. No KL penalty. Truncated completions stay in. All assistant tokens of all turns count, end tokens included.
+// Differences from the papers, with the default settings:
+// 1. Rollouts come from the current weights, and each batch gets one update. Sampler and scorer give the same bits, so every
+//    ratio is exactly 1 and clipping has no effect. train.updatesPerBatch above 1 changes that.
+// 2. Advantages are divided by the population standard deviation + 1e-8, and are exactly 0 if all rewards of a group are equal.
+// 3. No KL penalty (train.klCoefficient adds one). Truncated completions are kept. The tokens of all assistant turns count,
+//    end tokens included.
 //
-// After step s come, in this order: evaluation, checkpoint, metrics, state. Each can be done again, so a kill at any moment
-// costs at most the steps since the last state, and the run that goes on writes the same bytes.
+// After each step come, in this order: evaluation, checkpoint, metrics, state. Each can be repeated. So a kill at any moment
+// costs at most the steps since the last saved state, and the resumed run writes the same bytes.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -49,17 +51,17 @@ export interface TrainingContext {
   settings: TrainingSettings;
   /** The run folder. */
   folder: string;
-  /** The folder the model came from: its tokenizer and configuration go along with every checkpoint. */
+  /** The folder of the starting model. Its tokenizer and configuration are copied into every checkpoint; a KL penalty reads its weights. */
   modelFolder: string;
   progress: Progress;
   signal: AbortSignal;
-  /** Takes the seconds of each phase of each step: clock readings stay out of the run's results. */
+  /** Called with the seconds of each phase of each step. Clock readings are kept out of the run's results. */
   onTiming?: (record: { step: number; phase: string; seconds: number }) => void;
 }
 
 /**
- * Trains to the last step, from wherever the run folder stands.
- * @throws RunFolderError when no saved state is sound, or when a checkpoint is missing that training has passed
+ * Trains to the last step, starting from the latest saved state of the run folder.
+ * @throws RunFolderError when no saved state can be loaded, or when a checkpoint of an earlier step is missing
  */
 export async function train(context: TrainingContext): Promise<void> {
   const { model, settings, folder, progress, signal } = context;
@@ -67,7 +69,7 @@ export async function train(context: TrainingContext): Promise<void> {
   const stateFolder = join(folder, "state");
   const resumed = await loadState(stateFolder, model.weights);
   if (resumed?.trouble)
-    progress.line(`Going on from step ${resumed.state.step}, since a later state is damaged: ${resumed.trouble}`);
+    progress.line(`Resuming from step ${resumed.state.step}, because a later state is damaged: ${resumed.trouble}`);
   const first = resumed === null ? 0 : resumed.state.step + 1;
   let tokensSeen = resumed?.state.own["tokensSeen"] ?? 0;
   const lossScale = openLossScale(settings.train.precision, resumed?.state.own);
@@ -79,7 +81,7 @@ export async function train(context: TrainingContext): Promise<void> {
 
   ensureFolder(folder);
   const metricsPath = join(folder, "metrics.jsonl");
-  // A shorter run was evaluated after its last step, whether or not it was that step's turn.
+  // The last step of a shorter run was evaluated because it was the last; a longer run does not evaluate it.
   if (resumed !== null && resumed.state.step % settings.evaluate.every !== 0)
     dropFromLast(metricsPath, resumed.state.step, (metric) => metric.startsWith("eval/"));
   const metrics = openMetrics(metricsPath, first - 1);
@@ -109,7 +111,8 @@ export async function train(context: TrainingContext): Promise<void> {
     unsaved = false;
   };
   let done = first - 1;
-  // The step whose update the weights hold: from the update to the record it is ahead of `done`, and must not be saved as it.
+  // The step whose update is in the weights. Between the update and its metrics record it is one ahead of `done`; saving then
+  // would label the weights with the wrong step.
   let applied = done;
   try {
     for (let step = first; step <= steps; step++) {
@@ -140,7 +143,7 @@ export async function train(context: TrainingContext): Promise<void> {
       if (step > 0) phase.advance(1, describeStep(record));
     }
   } finally {
-    // What a Ctrl-C interrupts is the step under way; those before it are kept.
+    // Ctrl-C loses the step under way; the steps before it are saved here.
     if (unsaved && signal.aborted && applied === done) await save(done);
     reference?.weights.free();
     metrics.close();
@@ -149,7 +152,7 @@ export async function train(context: TrainingContext): Promise<void> {
   }
 }
 
-/** Writes the checkpoint of the step that the weights are of, if it is wanted; those of earlier steps must be there. */
+/** Writes the checkpoint of `step`, the step of the current weights, if it is wanted. Those of earlier steps must exist. */
 async function completeCheckpoints({ model, settings, folder, modelFolder }: TrainingContext, step: number) {
   const missing = settings.train.checkpoints.filter((kept) => kept <= step && !isKept(folder, kept));
   const lost = missing.find((kept) => kept < step);
@@ -296,9 +299,9 @@ function optimiserOf(training: Values<typeof trainSettings>): AdamwSettings {
 async function evaluationRecord(context: TrainingContext, step: number): Promise<Record<string, number>> {
   const { settings, onTiming } = context;
   const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
-  const found = await evaluate(context.model, context.chat, context.environment, {
+  const evaluation = await evaluate(context.model, context.chat, context.environment, {
     ...rolloutSettings(context),
-    // A Ctrl-C waits for it: the step it belongs to is in the weights already, and is kept with its record.
+    // Ctrl-C waits for the evaluation: its step is already in the weights and is saved together with its record.
     signal: undefined,
     temperature: settings.evaluate.temperature,
     episodes: settings.evaluate.episodes,
@@ -306,27 +309,27 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
   });
   clock("evaluation");
   return {
-    "eval/reward": found.reward,
-    "eval/reward_standard_error": found.rewardStandardError,
-    "eval/format_share": found.formatShare,
-    "eval/quality": found.quality,
-    "eval/completions/mean_length": found.meanTokens,
-    "eval/completions/clipped_ratio": found.lastTruncatedShare,
-    "eval/completions/truncated_share": found.truncatedShare,
+    "eval/reward": evaluation.reward,
+    "eval/reward_standard_error": evaluation.rewardStandardError,
+    "eval/format_share": evaluation.formatShare,
+    "eval/quality": evaluation.quality,
+    "eval/completions/mean_length": evaluation.meanTokens,
+    "eval/completions/clipped_ratio": evaluation.lastTruncatedShare,
+    "eval/completions/truncated_share": evaluation.truncatedShare,
   };
 }
 
-/** The step's conversations, one line each, for people: rollouts/step-000001.jsonl.gz. */
+/** Writes the conversations of the step for people to read, one per line: rollouts/step-000001.jsonl.gz. */
 function keepRollouts(folder: string, step: number, rollouts: readonly Rollout[], advantages: readonly number[]): void {
-  const place = join(folder, "rollouts");
-  if (!existsSync(place)) ensureFolder(place);
+  const rolloutFolder = join(folder, "rollouts");
+  if (!existsSync(rolloutFolder)) ensureFolder(rolloutFolder);
   const lines = rollouts.map(({ episode, rollout, reward, parts, isTruncated, failure, messages }, i) =>
     JSON.stringify({ episode, rollout, reward, advantage: advantages[i], ...parts, isTruncated, failure, messages }),
   );
-  writeAtomic(join(place, `${stepName(step)}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
+  writeAtomic(join(rolloutFolder, `${stepName(step)}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
 }
 
-/** Each call reports the seconds since the one before. */
+/** Each call reports the seconds since the call before. */
 function stopwatch(report: (phase: string, seconds: number) => void): (phase: string) => void {
   let start = performance.now();
   return (phase) => {
