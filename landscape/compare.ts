@@ -19,8 +19,10 @@ import type { StudySettings } from "./files/run-folder.ts";
 import { cellSchema, referenceSchema } from "./measure/sweep.ts";
 import { referencePath, sliceFolder } from "./report.ts";
 import { studySettings } from "./settings.ts";
-import { difference, type Estimate, jackknife, type PromptMaps, rAtBudget, rInfinity } from "./statistics/estimands.ts";
+import { difference, rAtBudget, rInfinity } from "./statistics/estimands.ts";
+import { type Estimate, jackknife } from "./statistics/intervals.ts";
 import { type CellRecord, promptMaps } from "./statistics/points.ts";
+import type { PromptMaps } from "./statistics/prompt-maps.ts";
 import { type Summary, summarise } from "./statistics/summary.ts";
 
 interface Swept {

@@ -37,7 +37,7 @@ import { studyFigures } from "./report/figures/study-figures.ts";
 import { renderReport } from "./report/page.ts";
 import { summaryTable } from "./report/table.ts";
 import { studySettings } from "./settings.ts";
-import type { Estimate } from "./statistics/estimands.ts";
+import type { Estimate } from "./statistics/intervals.ts";
 import { readPoints } from "./statistics/points.ts";
 import type { MeasuredSlice } from "./statistics/summary.ts";
 

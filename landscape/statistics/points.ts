@@ -7,8 +7,8 @@
 import { FileError } from "../../engine/host/index.ts";
 import { ShapeError } from "../../engine/index.ts";
 import { type Grid, type GridCell, gridCells } from "../grid.ts";
-import type { PromptMaps } from "./estimands.ts";
 import { coverAt, passAtK } from "./pass-at-k.ts";
+import type { PromptMaps } from "./prompt-maps.ts";
 import { mean, spread } from "./statistics.ts";
 
 /** Prompts × rollouts. */

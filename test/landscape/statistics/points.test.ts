@@ -1,5 +1,4 @@
 import * as assert from "uvu/assert";
-import { meanMap } from "../../../landscape/statistics/estimands.ts";
 import {
   type ByRollout,
   type CellRecord,
@@ -9,6 +8,7 @@ import {
   readPoints,
   writePoints,
 } from "../../../landscape/statistics/points.ts";
+import { meanMap } from "../../../landscape/statistics/prompt-maps.ts";
 import { mean } from "../../../landscape/statistics/statistics.ts";
 import { assertClose, describe, readFixture, throwsMessage } from "../../support.ts";
 

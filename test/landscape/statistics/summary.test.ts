@@ -1,7 +1,7 @@
 import * as assert from "uvu/assert";
 import { type Grid, workOrder } from "../../../landscape/grid.ts";
-import { meanMap, type PromptMaps } from "../../../landscape/statistics/estimands.ts";
 import { type CellRecord, pointOf, type ReferenceSet } from "../../../landscape/statistics/points.ts";
+import { meanMap, type PromptMaps } from "../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
 import { pearson } from "../../../landscape/statistics/statistics.ts";
 import { SUMMARY_SCHEMA_VERSION, summarise } from "../../../landscape/statistics/summary.ts";
