@@ -1,16 +1,7 @@
 // A whole study, from the starting model to the report: train, sweep, summarise, draw. Each part is passed over where its
 // output is there already, so the same command goes on wherever an earlier one stopped.
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
-import {
-  ensureFolder,
-  expectDiskSpace,
-  formatDuration,
-  killPoint,
-  type Progress,
-  readJournal,
-  writeAtomic,
-} from "../engine/host/index.ts";
+import { expectDiskSpace, formatDuration, killPoint, type Progress } from "../engine/host/index.ts";
 import { type Backend, type OpenedBackend, openBackend, preferTiles } from "../engine/index.ts";
 import { type Chat, loadChat, loadModel, loadTokenizer, locateModel, openConfig } from "../model/index.ts";
 import {
@@ -24,6 +15,8 @@ import {
   train,
   trainedSteps,
 } from "../rl/index.ts";
+import { countCells, writeReference } from "./files/cells.ts";
+import { figuresFolder, reportPath, type SlicePlace, sliceFolder, slicePaths, stateFolder } from "./files/layout.ts";
 import {
   checkOrigin,
   checkSettings,
@@ -36,10 +29,9 @@ import {
 } from "./files/run-folder.ts";
 import { Timings } from "./files/timings.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
-import { cellSchema, prepareReference, sweep } from "./measure/sweep.ts";
+import { prepareReference, sweep } from "./measure/sweep.ts";
+import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryTable } from "./report/table.ts";
-import { drawRun, referencePath, sliceFolder, summariseRun } from "./report.ts";
-import type { MeasuredSlice } from "./statistics/summary.ts";
 
 interface Part {
   backend: Backend;
@@ -92,12 +84,12 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     if (isFinished) progress.line("Training and landscape are complete: only the report is made again.");
     await trainPart(part);
     await sweepPart(part);
-    const slices = await reportPart(part);
+    const { slices } = await reportPart(part);
     const share = part.timings.finish((performance.now() - start) / 1000);
     if (slices.length > 0) process.stdout.write(`${summaryTable(slices)}\n`);
     if (!isFinished) progress.line(share);
-    progress.line(`Maps and curves: ${join(folder, "figures")}`);
-    progress.line(`Report: ${join(folder, "report.html")}   (${formatDuration(performance.now() - start)})`);
+    progress.line(`Maps and curves: ${figuresFolder(folder)}`);
+    progress.line(`Report: ${reportPath(folder)}   (${formatDuration(performance.now() - start)})`);
   } finally {
     if (signal.aborted) {
       progress.close();
@@ -115,7 +107,7 @@ export function adapterLine({ backend, adapter, fasterHint }: OpenedBackend): st
 }
 
 function isTrained(folder: string, { train: { checkpoints, steps } }: StudySettings): boolean {
-  return checkpoints.every((step) => isKept(folder, step)) && trainedSteps(join(folder, "state")) === steps;
+  return checkpoints.every((step) => isKept(folder, step)) && trainedSteps(stateFolder(folder)) === steps;
 }
 
 async function trainPart(part: Part): Promise<void> {
@@ -129,7 +121,7 @@ async function trainPart(part: Part): Promise<void> {
   try {
     const missing = settings.train.checkpoints.filter((step) => !isKept(folder, step)).length;
     // A state is the weights and both moments; a slot is whole beside the one that is replaced.
-    const states = existsSync(join(folder, "state")) ? 1 : 3;
+    const states = existsSync(stateFolder(folder)) ? 1 : 3;
     expectDiskSpace(folder, (missing + 3 * states) * weights.memory().values, "training");
     await timings.measure("training", () =>
       train({
@@ -153,7 +145,7 @@ async function sweepPart(part: Part): Promise<void> {
   const { backend, chat, environment, settings, folder, progress, signal, timings } = part;
   const todo = slicesToSweep(folder, settings);
   if (todo.length === 0) return;
-  const done = todo.reduce((sum, slice) => sum + slice.done, 0);
+  let done = todo.reduce((sum, slice) => sum + slice.done, 0);
   const phase = progress.phase("landscape", todo.length * settings.landscape.points ** 2, "cells", done);
   for (const step of new Set(todo.map((one) => one.step))) {
     signal.throwIfAborted();
@@ -168,15 +160,18 @@ async function sweepPart(part: Part): Promise<void> {
         environment,
         settings,
         signal,
+        say: (line: string) => progress.line(line),
         onTiming: (record: { phase: string; seconds: number }) => timings.record({ step, ...record }),
       };
       await timings.measure(`landscape ${step}`, async () => {
-        const reference = await prepareReference(context);
-        ensureFolder(dirname(referencePath(folder, step)));
-        writeAtomic(referencePath(folder, step), `${JSON.stringify(reference.set)}\n`);
+        const { prompts, rollouts } = settings.landscape.reference;
+        const drawing = phase.phase("reference", prompts * rollouts, "completions");
+        const reference = await prepareReference(context, drawing);
+        drawing.done();
+        writeReference(folder, step, reference.set);
         for (const one of todo)
           if (one.step === step)
-            await sweep(context, one.slice, sliceFolder(folder, step, one.slice), reference, phase);
+            done = await sweep(context, one.slice, sliceFolder(folder, one), reference, phase, done);
       });
     } finally {
       weights.free();
@@ -186,26 +181,20 @@ async function sweepPart(part: Part): Promise<void> {
 }
 
 /** Slices with cells to measure, and how many each has. */
-function slicesToSweep(folder: string, settings: StudySettings): { step: number; slice: number; done: number }[] {
+function slicesToSweep(folder: string, settings: StudySettings): (SlicePlace & { done: number })[] {
   const { steps, slices, points } = settings.landscape;
   return steps
-    .flatMap((step) =>
-      Array.from({ length: slices }, (_, slice) => ({ step, slice, done: cellsDone(folder, step, slice) })),
-    )
-    .filter(({ done }) => done < points ** 2);
+    .flatMap((step) => Array.from({ length: slices }, (_, slice) => ({ step, slice })))
+    .map((place) => ({ ...place, done: countCells(folder, place) }))
+    .filter((place) => place.done < points ** 2 || existsSync(slicePaths(sliceFolder(folder, place)).underWay));
 }
 
-function cellsDone(folder: string, step: number, slice: number): number {
-  const path = join(sliceFolder(folder, step, slice), "cells.jsonl");
-  if (!existsSync(path) || !existsSync(referencePath(folder, step))) return 0;
-  return readJournal(path, cellSchema).records.length;
-}
-
-async function reportPart({ settings, folder, signal, timings }: Part): Promise<MeasuredSlice[]> {
+async function reportPart({ settings, folder, progress, signal, timings }: Part): Promise<SummarisedRun> {
   return timings.measure("statistics and report", async () => {
-    const slices = await summariseRun(folder, settings, signal);
+    const say = (line: string): void => progress.line(line);
+    const run = await summariseRun(folder, settings, say, signal);
     killPoint("report");
-    await drawRun(folder, settings, slices, signal);
-    return slices;
+    await drawRun(folder, settings, run, say, signal);
+    return run;
   });
 }

@@ -26,7 +26,7 @@ export {
 export { openEnvironment } from "./environments/open.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
-export { checkpointFolder, expectSound, isKept } from "./kept-checkpoints.ts";
+export { checkpointFolder, expectSound, isKept, stepName } from "./kept-checkpoints.ts";
 export { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";

@@ -7,8 +7,13 @@ import { RunFolderError, readText, sha256File, writeAtomic } from "../engine/hos
 import type { ParameterArena } from "../engine/index.ts";
 import { saveWeights } from "../model/index.ts";
 
+/** What everything of one step is called in a run folder: "step-000020". */
+export function stepName(step: number): string {
+  return `step-${String(step).padStart(6, "0")}`;
+}
+
 export function checkpointFolder(folder: string, step: number): string {
-  return join(folder, "checkpoints", `step-${String(step).padStart(6, "0")}`);
+  return join(folder, "checkpoints", stepName(step));
 }
 
 function sumsPath(folder: string, step: number): string {
@@ -39,18 +44,47 @@ export function isKept(folder: string, step: number): boolean {
   return existsSync(checkpointFolder(folder, step)) && existsSync(sumsPath(folder, step));
 }
 
-/** @throws RunFolderError when a file of the checkpoint is missing, or is not what was written */
+/**
+ * Holds a checkpoint against its sums: every file that is listed, and every file of the model is listed.
+ * @throws RunFolderError when a file of the checkpoint is missing, is not what was written, or the sums are damaged
+ */
 export function expectSound(folder: string, step: number): void {
   const checkpoint = checkpointFolder(folder, step);
-  const damaged = readText(sumsPath(folder, step))
-    .split("\n")
-    .filter((line) => line !== "")
-    .map((line) => ({ sum: line.slice(0, 64), path: join(folder, "checkpoints", line.slice(66)) }))
-    .find(({ sum, path }) => !existsSync(path) || sha256File(path) !== sum);
-  if (damaged === undefined) return;
-  throw new RunFolderError(
-    `${damaged.path}: ${existsSync(damaged.path) ? "not what was written (SHA-256 differs)" : "missing"}. Restore it from ` +
-      `a copy; or delete ${checkpoint} and ${join(folder, "state")}, and the same command trains again from the start, to ` +
-      "the same weights.",
+  const mend =
+    `Restore it from a copy; or delete ${checkpoint} and ${join(folder, "state")}, and the same command trains again from ` +
+    "the start, to the same weights.";
+  const path = sumsPath(folder, step);
+  const sums = readSums(path, basename(checkpoint), mend);
+  for (const [name, sum] of sums) {
+    const file = join(checkpoint, name);
+    if (!existsSync(file)) throw new RunFolderError(`${file}: missing. ${mend}`);
+    if (sha256File(file) !== sum)
+      throw new RunFolderError(`${file}: not what was written (SHA-256 differs from ${path}). ${mend}`);
+  }
+  // A note or a cache that somebody put there changes nothing that is measured.
+  const unlisted = readdirSync(checkpoint).find(
+    (name) => !sums.has(name) && /\.(safetensors|json|jinja|txt)$/.test(name),
   );
+  if (unlisted !== undefined)
+    throw new RunFolderError(
+      `${path}: does not list ${unlisted}, which is in the folder of the checkpoint. ` +
+        `Either the sums were cut short, or the file was added later: remove it then. ${mend}`,
+    );
+}
+
+/** The sum of each file, by the file's name. */
+function readSums(path: string, checkpoint: string, mend: string): Map<string, string> {
+  const lines = readText(path).split("\n");
+  const isCut = lines.pop() !== "";
+  const sums = new Map<string, string>();
+  for (const [index, line] of lines.entries()) {
+    const match = /^([0-9a-f]{64}) {2}([^/]+)\/([^/]+)$/.exec(line);
+    if (match === null || match[2] !== checkpoint)
+      throw new RunFolderError(
+        `${path}: line ${index + 1}: expected a SHA-256 and "${checkpoint}/FILE", got ${JSON.stringify(line.slice(0, 100))}. ${mend}`,
+      );
+    sums.set(match[3], match[1]);
+  }
+  if (isCut || sums.size === 0) throw new RunFolderError(`${path}: cut short. ${mend}`);
+  return sums;
 }

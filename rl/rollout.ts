@@ -8,6 +8,7 @@ import {
   type Answer,
   type Chat,
   type Dialogue,
+  type GenerateSettings,
   type GlueOptions,
   generate,
   type Message,
@@ -28,8 +29,10 @@ export interface RolloutSettings {
   maxRows: number;
   maxTokens: number;
   signal?: AbortSignal;
-  /** Called after each pass of the model with the number of rollouts that ended in it. */
-  onProgress?: (finished: number) => void;
+  /** Called after each pass of the model: tokens that it computed, tokens that were sampled, rollouts that ended. */
+  onPass?: GenerateSettings["onPass"];
+  /** Called with each rollout when it has ended, and its index among the requests. */
+  onRollout?: (index: number, rollout: Rollout) => void;
 }
 
 /** How long its answers may be, and how its turns are put together. */
@@ -73,8 +76,12 @@ export async function rollOut(
   requests: readonly RolloutRequest[],
   settings: RolloutSettings,
 ): Promise<Rollout[]> {
-  const { signal, onProgress } = settings;
+  const { signal, onPass, onRollout } = settings;
   const runs = dialoguesOf(chat, requests, settings);
+  if (onRollout !== undefined)
+    runs.forEach((run, index) => {
+      run.onEnd = () => onRollout(index, run.result());
+    });
   await generate(model, runs, {
     maxNewTokens: settings.maxNewTokens,
     temperature: settings.temperature,
@@ -83,7 +90,7 @@ export async function rollOut(
     maxRows: settings.maxRows,
     maxTokens: settings.maxTokens,
     signal,
-    onPass: ({ finished }) => onProgress?.(finished),
+    onPass,
   });
   return runs.map((run) => run.result());
 }
@@ -133,7 +140,17 @@ class RolloutRun implements Dialogue {
     this.expectedTokens = settings.maxNewTokens * request.episode.turns + followUpTokens(request.episode, chat);
   }
 
+  /** Called when the rollout has ended. */
+  onEnd: (() => void) | null = null;
+  #result: Rollout | null = null;
+
   answered(answer: Answer): readonly number[] | null {
+    const next = this.#take(answer);
+    if (next === null) this.onEnd?.();
+    return next;
+  }
+
+  #take(answer: Answer): readonly number[] | null {
     this.#append(answer.ids, 1, answer.logProbs);
     for (const entropy of answer.entropies) this.#entropySum += entropy;
     this.#isTruncated ||= answer.isTruncated;
@@ -164,6 +181,11 @@ class RolloutRun implements Dialogue {
   }
 
   result(): Rollout {
+    this.#result ??= this.#scored();
+    return this.#result;
+  }
+
+  #scored(): Rollout {
     const { episode, rollout } = this.#request;
     let verdict: Reward | null = null;
     if (this.#failure === null)

@@ -25,7 +25,7 @@ import { groupAdvantages } from "./advantage.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { evaluate, summariseRollouts } from "./evaluate.ts";
-import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
+import { checkpointFolder, isKept, keepCheckpoint, stepName } from "./kept-checkpoints.ts";
 import { policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
@@ -324,7 +324,7 @@ function keepRollouts(folder: string, step: number, rollouts: readonly Rollout[]
   const lines = rollouts.map(({ episode, rollout, reward, parts, isTruncated, failure, messages }, i) =>
     JSON.stringify({ episode, rollout, reward, advantage: advantages[i], ...parts, isTruncated, failure, messages }),
   );
-  writeAtomic(join(place, `step-${String(step).padStart(6, "0")}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
+  writeAtomic(join(place, `${stepName(step)}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
 }
 
 /** Each call reports the seconds since the one before. */

@@ -150,6 +150,26 @@ export function writeAll(descriptor: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done);
 }
 
+/**
+ * Appends bytes that are about to be cut off PATH to PATH.damaged, on the disk when it returns: what was measured is not thrown
+ * away by a program, and earlier damage stays.
+ * @returns the path of that file
+ */
+export function keepBeside(path: string, bytes: Uint8Array): string {
+  const beside = `${path}.damaged`;
+  explained(beside, () => {
+    const descriptor = openSync(beside, "a");
+    try {
+      writeAll(descriptor, bytes);
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    syncFolder(dirname(resolve(beside)));
+  });
+  return beside;
+}
+
 /** Makes a rename or a new name in this folder last through a power cut. Windows does so by itself and has no such call. */
 export function syncFolder(folder: string): void {
   if (process.platform === "win32") return;

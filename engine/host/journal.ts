@@ -1,45 +1,58 @@
-// Append-only files that survive a power cut.
+// Append-only files that survive a kill and a power cut, and that show any damage.
 //
-// A journal holds one JSON object a line, each ending in "crc": the CRC-32 of this line and of all before it. A write that was
-// cut, a damaged sector or a missing line therefore shows at the first line it touches, and everything from there on is cut off:
-// what remains is a run's honest past, to be continued. No times and no names of machines go in, so a continued journal equals an
-// undisturbed one byte for byte.
+// A journal holds one JSON object per line. Each line ends in "crc", the CRC-32 of this line and of all lines before it, so a
+// line that was cut, changed or lost shows at the first line that it touches. What a reader or writer then does:
 //
-// Bulky records (texts of rollouts) go to a member file beside it, one gzip member a record; the journal's records carry
-// the members' sizes. A member reaches the disk before the line that tells its size, and so the longer file is cut to the other.
-import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
-import { dirname, resolve } from "node:path";
-import { crc32, gunzipSync, gzipSync } from "node:zlib";
+// - Nothing follows the bad line: an interrupted write leaves this. Reading takes the lines before it. Opening for writing cuts
+//   it off and keeps what was cut in a file beside the journal (NAME.damaged). Both tell the caller, who must pass it on.
+// - Lines follow it: no interrupted write leaves this. The journal is refused and stays as it is.
+//
+// No time and no machine name goes in, so a journal that was continued equals an undisturbed one byte for byte.
+import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
+import { crc32 } from "node:zlib";
 import type { z } from "zod";
 import { FileError } from "./errors.ts";
-import { explained, syncFolder, writeAll } from "./files.ts";
+import { explained, keepBeside, syncFolder, writeAll } from "./files.ts";
 import { killPoint } from "./kill-point.ts";
 
-/** What opening cut off, or reading passed over: from which line on (counted from 1), how many bytes, and why. */
+/** Takes a sentence about damage that was found. Required, so that no caller can pass over it. */
+export type OnDamage = (message: string) => void;
+
+/** The damaged end of a journal: its first line (counted from 1), its size in bytes, and what is wrong with that line. */
 export interface DamagedTail {
   line: number;
   bytes: number;
   reason: string;
 }
 
-export interface OpenedJournal<T extends object> {
-  journal: Journal<T>;
-  records: T[];
-  damaged: DamagedTail | null;
-}
-
 /**
- * Opens a journal for appending, made if missing; a damaged tail is cut off and reported.
- * @param schema  what a record must be, "crc" apart
- * @throws FileError when it cannot be opened, or when a sound line does not fit the schema (another version wrote it)
+ * Opens a journal for appending; makes it if it is missing. Cuts off a damaged end and keeps it in NAME.damaged.
+ * @param schema    what a record must be, without "crc"
+ * @param onDamage  called with what was cut off
+ * @throws FileError when the file cannot be opened, when sound lines follow a damaged one, or when a sound line does not fit
+ *   the schema (another version wrote it); the file is then as it was
  */
-export function openJournal<T extends object>(path: string, schema: z.ZodType<T>): OpenedJournal<T> {
+export function openJournal<T extends object>(
+  path: string,
+  schema: z.ZodType<T>,
+  onDamage: OnDamage,
+): { journal: Journal<T>; records: T[]; damaged: DamagedTail | null } {
   return explained(path, () => {
     const descriptor = openSync(path, "a+");
     try {
-      const { records, ends, damaged } = parseJournal(path, readFileSync(descriptor), schema);
-      const journal = new Journal<T>(path, descriptor, ends);
-      if (damaged) journal.truncate(records.length);
+      const bytes = readFileSync(descriptor);
+      const { lines, damaged } = scan(path, bytes);
+      const records = lines.map(({ json }, index) => parsed(path, index, json, schema));
+      const journal = new Journal<T>(path, descriptor, lines);
+      if (damaged !== null) {
+        const kept = keepBeside(path, bytes.subarray(bytes.length - damaged.bytes));
+        journal.truncate(records.length);
+        onDamage(
+          `${path}: line ${damaged.line} is damaged (${damaged.reason}). The ${damaged.bytes} bytes from there on were cut off ` +
+            `and are kept in ${basename(kept)}.`,
+        );
+      }
       syncFolder(dirname(resolve(path)));
       return { journal, records, damaged };
     } catch (thrown) {
@@ -49,17 +62,36 @@ export function openJournal<T extends object>(path: string, schema: z.ZodType<T>
   });
 }
 
-/** The sound records of a journal, without touching it: for reports, and for runs that another process continues. */
+/**
+ * Reads the sound records of a journal and does not touch the file: for reports, and for a run that another process continues.
+ * @param onDamage  called when the end is damaged
+ * @throws FileError as `openJournal`
+ */
 export function readJournal<T extends object>(
   path: string,
   schema: z.ZodType<T>,
+  onDamage: OnDamage,
 ): { records: T[]; damaged: DamagedTail | null } {
-  const { records, damaged } = parseJournal(
+  const { lines, damaged } = scan(
     path,
     explained(path, () => readFileSync(path)),
-    schema,
   );
-  return { records, damaged };
+  if (damaged !== null)
+    onDamage(
+      `${path}: line ${damaged.line} is damaged (${damaged.reason}). Only the ${damaged.line - 1} lines before it were read.`,
+    );
+  return { records: lines.map(({ json }, index) => parsed(path, index, json, schema)), damaged };
+}
+
+/**
+ * How many sound records a journal has, by the checksums alone.
+ * @throws FileError when sound lines follow a damaged one
+ */
+export function countRecords(path: string): number {
+  return scan(
+    path,
+    explained(path, () => readFileSync(path)),
+  ).lines.length;
 }
 
 /** Where a record ends, and the checksum of everything up to there. */
@@ -74,10 +106,10 @@ export class Journal<T extends object> {
   #ends: End[];
 
   /** Use `openJournal`. */
-  constructor(path: string, descriptor: number, ends: End[]) {
+  constructor(path: string, descriptor: number, ends: readonly End[]) {
     this.path = path;
     this.#descriptor = descriptor;
-    this.#ends = ends;
+    this.#ends = ends.map(({ offset, crc }) => ({ offset, crc }));
   }
 
   /** How many records it holds. */
@@ -86,7 +118,7 @@ export class Journal<T extends object> {
   }
 
   /**
-   * Appends records, all of them on the disk when it returns.
+   * Appends records. All of them are on the disk when it returns.
    * @throws FileError when they cannot be written; the journal is then as it was before
    * @throws Error for a record that would not read back: a number that is NaN or infinite, a key "crc"
    */
@@ -107,7 +139,18 @@ export class Journal<T extends object> {
     this.#ends.push(...ends);
   }
 
-  /** Keeps the first `count` records only. */
+  /** Keeps the first `count` records only, and the others in NAME.damaged. */
+  cutTo(count: number, onDamage: OnDamage): void {
+    if (count >= this.length) return;
+    const { offset } = count === 0 ? { offset: 0 } : this.#ends[count - 1];
+    const cut = explained(this.path, () => readFileSync(this.path)).subarray(offset);
+    const kept = keepBeside(this.path, cut);
+    const records = this.length - count;
+    this.truncate(count);
+    onDamage(`${this.path}: the last ${records} records were cut off and are kept in ${basename(kept)}.`);
+  }
+
+  /** Keeps the first `count` records only; what follows is lost. */
   truncate(count: number): void {
     explained(this.path, () => {
       this.#ends.length = Math.min(this.#ends.length, count);
@@ -144,54 +187,85 @@ function seal(body: string, crc: number): string {
   return `${body}${body === "{" ? "" : ","}"crc":"${crc.toString(16).padStart(8, "0")}"}`;
 }
 
-function parseJournal<T extends object>(
-  path: string,
-  bytes: Buffer,
-  schema: z.ZodType<T>,
-): { records: T[]; ends: End[]; damaged: DamagedTail | null } {
-  const records: T[] = [];
-  const ends: End[] = [];
+interface Line extends End {
+  /** The record's JSON, without its checksum. */
+  json: string;
+}
+
+/**
+ * The sound lines of a journal by their checksums, and its damaged end.
+ * @throws FileError when a line of the right form follows a damaged one
+ */
+function scan(path: string, bytes: Buffer): { lines: Line[]; damaged: DamagedTail | null } {
+  const lines: Line[] = [];
   let start = 0;
   let crc = 0;
   while (start < bytes.length) {
     const newline = bytes.indexOf(10, start);
-    const line = newline < 0 ? null : checkLine(bytes.toString("utf8", start, newline), crc);
-    if (line === null || typeof line === "string") {
-      const damaged = { line: records.length + 1, bytes: bytes.length - start, reason: line ?? "the line was cut" };
-      return { records, ends, damaged };
-    }
-    const fitted = schema.safeParse(line.record);
-    if (!fitted.success) {
-      const [issue] = fitted.error.issues;
+    const line = newline < 0 ? "the line was cut" : checkLine(bytes.toString("utf8", start, newline), crc);
+    if (typeof line === "string") {
+      const damaged = { line: lines.length + 1, bytes: bytes.length - start, reason: line };
+      const following = newline < 0 ? 0 : wellFormedLines(bytes, newline + 1);
+      if (following === 0) return { lines, damaged };
+      const back = damaged.line === 1 ? "" : ` put its first ${damaged.line - 1} lines back under this name,`;
       throw new FileError(
-        `${path}: line ${records.length + 1}: ${issue.path.join(".") || "the record"}: ${issue.message}. ` +
-          "The line is undamaged, so another version wrote it: use that version, or start a new folder with --out.",
+        `${path}: line ${damaged.line} is damaged (${line}), and ${following} whole ${following === 1 ? "line follows" : "lines follow"} it. ` +
+          "An interrupted write does not leave this, so the file stays as it is. Restore it from a copy. Without a copy, move it " +
+          `away,${back} and the command that wrote it makes the rest again.`,
       );
     }
-    records.push(fitted.data);
     start = newline + 1;
     crc = line.crc;
-    ends.push({ offset: start, crc });
+    lines.push({ json: line.json, offset: start, crc });
   }
-  return { records, ends, damaged: null };
+  return { lines, damaged: null };
 }
 
-/** The record of a line, or as text what is wrong with it. */
-function checkLine(line: string, before: number): { record: object; crc: number } | string {
-  const match = /^(\{.*?),?"crc":"[0-9a-f]{8}"\}$/.exec(line);
-  if (!match) return "the line has no checksum";
-  const crc = crc32(match[1], before);
-  if (line !== seal(match[1], crc)) return "the checksum does not match";
-  try {
-    const record: unknown = JSON.parse(`${match[1]}}`);
-    return typeof record === "object" && record !== null ? { record, crc } : "the line is not an object";
-  } catch {
-    return "the line is not JSON";
+const lineForm = /^(\{.*?),?"crc":"[0-9a-f]{8}"\}$/s;
+
+/** Whole lines of a journal's form from `start` on, whatever their checksums say. */
+function wellFormedLines(bytes: Buffer, start: number): number {
+  let count = 0;
+  for (let newline = bytes.indexOf(10, start); newline >= 0; newline = bytes.indexOf(10, start)) {
+    const match = lineForm.exec(bytes.toString("utf8", start, newline));
+    if (match !== null && parsedObject(`${match[1]}}`) !== null) count++;
+    start = newline + 1;
   }
+  return count;
+}
+
+/** The JSON of a line and its checksum; or, as text, what is wrong with it. */
+function checkLine(line: string, before: number): { json: string; crc: number } | string {
+  const match = lineForm.exec(line);
+  if (!match) return "it has no checksum";
+  const crc = crc32(match[1], before);
+  if (line !== seal(match[1], crc)) return "its checksum does not match";
+  return { json: `${match[1]}}`, crc };
+}
+
+function parsedObject(json: string): object | null {
+  try {
+    const value: unknown = JSON.parse(json);
+    return typeof value === "object" && value !== null ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The record of a sound line. @throws FileError when it is not of this form */
+function parsed<T extends object>(path: string, index: number, json: string, schema: z.ZodType<T>): T {
+  const record = parsedObject(json);
+  const fitted = schema.safeParse(record);
+  if (fitted.success) return fitted.data;
+  const [issue] = fitted.error.issues;
+  throw new FileError(
+    `${path}: line ${index + 1}: ${issue.path.join(".") || "the record"}: ${issue.message}. ` +
+      "The line is undamaged, so another version wrote it: use that version, or start a new folder with --out.",
+  );
 }
 
 /** Appends to what ends at `offset`; after a failed write nothing of it stays. */
-function appendDurably(path: string, descriptor: number, offset: number, bytes: Uint8Array): void {
+export function appendDurably(path: string, descriptor: number, offset: number, bytes: Uint8Array): void {
   explained(path, () => {
     try {
       writeAll(descriptor, bytes);
@@ -201,100 +275,4 @@ function appendDurably(path: string, descriptor: number, offset: number, bytes: 
       throw thrown;
     }
   });
-}
-
-/**
- * Gzip members one after the other, of which a journal knows the sizes: `zcat` reads the whole, `readMember` one of them.
- */
-export class MemberFile {
-  readonly path: string;
-  #descriptor: number;
-  #sizes: number[];
-
-  private constructor(path: string, descriptor: number, sizes: number[]) {
-    this.path = path;
-    this.#descriptor = descriptor;
-    this.#sizes = sizes;
-  }
-
-  /**
-   * Opens the file, made if missing, and cuts it to the members that the journal knows.
-   * @param sizes  the members' sizes in bytes, from the journal
-   * @returns `sound`: how many of them are there whole; where it is less than `sizes.length`, cut the journal to it
-   */
-  static open(path: string, sizes: readonly number[]): { members: MemberFile; sound: number } {
-    return explained(path, () => {
-      const descriptor = openSync(path, "a+");
-      const members = new MemberFile(path, descriptor, [...sizes]);
-      // A member is on the disk before the journal names it, so only the last ones can be bad.
-      while (members.length > 0 && !members.#isSound(members.length - 1)) members.#sizes.pop();
-      members.truncate(members.length);
-      syncFolder(dirname(resolve(path)));
-      return { members, sound: members.length };
-    });
-  }
-
-  get length(): number {
-    return this.#sizes.length;
-  }
-
-  /** Appends one member, on the disk when it returns. @returns its size in bytes, for the journal */
-  append(content: string | Uint8Array): number {
-    const bytes = gzipMember(content);
-    killPoint("members", () => writeSync(this.#descriptor, bytes, 0, bytes.length >> 1));
-    appendDurably(this.path, this.#descriptor, this.#offset(this.length), bytes);
-    this.#sizes.push(bytes.length);
-    return bytes.length;
-  }
-
-  /** The content of one member. */
-  read(index: number): Buffer {
-    if (!(index >= 0 && index < this.length))
-      throw new RangeError(`${this.path}: no member ${index} of ${this.length}`);
-    return explained(this.path, () => gunzipSync(this.#bytes(index)));
-  }
-
-  /** Keeps the first `count` members only. */
-  truncate(count: number): void {
-    explained(this.path, () => {
-      this.#sizes.length = Math.min(this.#sizes.length, count);
-      ftruncateSync(this.#descriptor, this.#offset(this.length));
-      fsyncSync(this.#descriptor);
-    });
-  }
-
-  close(): void {
-    closeSync(this.#descriptor);
-  }
-
-  #offset(index: number): number {
-    let offset = 0;
-    for (let i = 0; i < index; i++) offset += this.#sizes[i];
-    return offset;
-  }
-
-  #bytes(index: number): Buffer {
-    const bytes = Buffer.alloc(this.#sizes[index]);
-    const size = readSync(this.#descriptor, bytes, 0, bytes.length, this.#offset(index));
-    return bytes.subarray(0, size);
-  }
-
-  #isSound(index: number): boolean {
-    const bytes = this.#bytes(index);
-    if (bytes.length !== this.#sizes[index]) return false;
-    try {
-      gunzipSync(bytes); // checks gzip's own CRC-32
-      return true;
-    } catch {
-      return false;
-    }
-  }
-}
-
-/** One gzip member whose header holds no time and no operating system. */
-export function gzipMember(content: string | Uint8Array): Buffer {
-  const bytes = gzipSync(content, { level: 9 });
-  bytes.fill(0, 4, 8); // MTIME
-  bytes[9] = 255; // OS: unknown
-  return bytes;
 }

@@ -9,6 +9,8 @@ import { MultiBar, type SingleBar } from "cli-progress";
 export interface Phase {
   /** Counts `count` more as done (1 where none is said); the note stands behind until the next one. */
   advance(count?: number, note?: string): void;
+  /** Sets how much is done in all. A part of one is allowed: only whole ones are shown, but rate and time left count it. */
+  moveTo(value: number, note?: string): void;
   /** A phase inside this one, shown below it. @param from  how much an earlier process has done */
   phase(name: string, total: number, unit: string, from?: number): Phase;
   /** Ends it and every phase inside it. */
@@ -77,13 +79,15 @@ export function createProgress(options: ProgressOptions = {}): Progress {
     const counted: Counted = { name, total, unit, from, depth, startMs: now(), value: from, note: "" };
     active.push(counted);
     display.begin(counted);
+    const moveTo = (value: number, note?: string): void => {
+      if (!active.includes(counted)) return;
+      counted.value = value;
+      if (note !== undefined) counted.note = note;
+      display.change(counted);
+    };
     return {
-      advance(count = 1, note) {
-        if (!active.includes(counted)) return;
-        counted.value += count;
-        if (note !== undefined) counted.note = note;
-        display.change(counted);
-      },
+      advance: (count = 1, note) => moveTo(counted.value + count, note),
+      moveTo,
       phase: (...args) => begin(depth + 1, ...args),
       done: () => endFrom(active.indexOf(counted)),
     };
@@ -167,7 +171,12 @@ function barDisplay(stream: NodeJS.WritableStream, now: () => number): Display {
 
 /** "12/49 cells" */
 function countText({ value, total, unit }: Counted): string {
-  return `${value}/${total} ${unit}`;
+  return `${whole(value)}/${total} ${unit}`;
+}
+
+/** Those that are done altogether; sums of parts may be a rounding below a whole. */
+function whole(value: number): number {
+  return Math.floor(value + 1e-6);
 }
 
 /** "12/49 cells, 3.1 cells/s, 12 s left, reward 0.31" */
@@ -188,7 +197,7 @@ function stateText(phase: Counted, nowMs: number): string {
 function summaryText({ name, value, from, total, unit, startMs }: Counted, nowMs: number): string {
   const elapsedMs = nowMs - startMs;
   const done = value - from;
-  const count = value < total ? `${value} of ${total}` : `${value}`;
+  const count = whole(value) < total ? `${whole(value)} of ${total}` : `${whole(value)}`;
   const earlier = from > 0 ? ` (${from} before)` : "";
   if (done <= 0 || elapsedMs <= 0) return `${name}: ${count} ${unit}${earlier}`;
   return `${name}: ${count} ${unit}${earlier} in ${formatDuration(elapsedMs)}, ${formatRate(done, elapsedMs, unit)}`;

@@ -1,19 +1,21 @@
-// Where the time went: timings.jsonl, one line a measured part, the only place of a run folder (but for TensorBoard and
-// provenance) where clocks are read. The report holds none, so that a resumed run's equals an undisturbed one's.
-import { appendFileSync } from "node:fs";
-import { join } from "node:path";
+// Where the time went: timings.jsonl, one line per measured part. Only this file, TensorBoard's and provenance.json hold clock
+// readings. The report holds none, so the report of a resumed run equals that of an undisturbed one.
+import { appendFileSync, existsSync, readFileSync, truncateSync } from "node:fs";
 import { explained } from "../../engine/host/index.ts";
 import type { Backend, BackendStatistics } from "../../engine/index.ts";
+import { timingsPath } from "./layout.ts";
 
 export class Timings {
   readonly #path: string;
   readonly #backend: Backend;
 
   constructor(folder: string, backend: Backend) {
-    this.#path = join(folder, "timings.jsonl");
+    this.#path = timingsPath(folder);
     this.#backend = backend;
+    explained(this.#path, () => dropCutLine(this.#path));
   }
 
+  /** Appends one line. */
   record(line: Readonly<Record<string, number | string>>): void {
     explained(this.#path, () => appendFileSync(this.#path, `${JSON.stringify(line)}\n`));
   }
@@ -62,4 +64,12 @@ export class Timings {
       `${pipelines} pipelines; resident memory ${(rssBytes / 2 ** 30).toFixed(2)} GiB at most`
     );
   }
+}
+
+/** A last line that a kill cut would spoil the next one: it is taken away. It says only how long something took. */
+function dropCutLine(path: string): void {
+  if (!existsSync(path)) return;
+  const bytes = readFileSync(path);
+  const end = bytes.lastIndexOf(10) + 1;
+  if (end < bytes.length) truncateSync(path, end);
 }

@@ -16,12 +16,19 @@ export interface Slice {
   readonly digest: string;
 }
 
-export async function makeSlice(arena: ParameterArena, seed: number, slice: number): Promise<Slice> {
+/** @param signal  heard between two tensors */
+export async function makeSlice(
+  arena: ParameterArena,
+  seed: number,
+  slice: number,
+  signal?: AbortSignal,
+): Promise<Slice> {
   const deltaKey = keyOf(`direction|${seed}|${slice}|delta`);
   const etaKey = keyOf(`direction|${seed}|${slice}|eta`);
   const scales = new Map<string, { delta: number; eta: number }>();
   const digest = createHash("sha256");
   for (const name of arena.names) {
+    signal?.throwIfAborted();
     const tensor = arena.value(name);
     const nameWords = wordsOf(name);
     const length = await norm(tensor);

@@ -3,7 +3,7 @@
 import { fromArray, head, klAndScore, readTensors, scopeAsync } from "../../engine/index.ts";
 import { answerStates, headWeight, type Model, microBatches, type Sequence } from "../../model/index.ts";
 import { groupAdvantages, type Rollout } from "../../rl/index.ts";
-import type { ByRollout, CellRecord, ReferenceSet } from "../statistics/points.ts";
+import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
 
 /** A run of sequences that is scored together, with θ's final hidden states and scores at its assistant tokens. */
 interface ReferencePart {
@@ -23,8 +23,12 @@ export interface Reference {
 }
 
 export interface ScoringSettings {
+  /** Per forward pass. */
   maxTokens: number;
+  /** Heard between two forward passes. */
   signal?: AbortSignal;
+  /** Called after each forward pass with how many completions it scored. */
+  onPass?: (completions: number) => void;
 }
 
 /** @param rollouts  prompts × rolloutsPerPrompt of them, a prompt's together */
@@ -35,7 +39,7 @@ export async function scoreReference(
   settings: ScoringSettings,
 ): Promise<Reference> {
   const prompts = rollouts.length / rolloutsPerPrompt;
-  const rewards = byPrompt(
+  const rewards = cutInto(
     rollouts.map(({ reward }) => reward),
     rolloutsPerPrompt,
   );
@@ -55,11 +59,12 @@ export async function scoreReference(
       );
       return readTensors([states.hidden, scored.logSumExp, scored.logProbs]);
     });
+    settings.onPass?.(sequences.length);
     parts.push({ sequences, hidden: asF32(hidden), logSumExp: asF32(logSumExp), logProbs: asF32(logProbs) });
   }
   return {
     set: {
-      tokens: byPrompt(
+      tokens: cutInto(
         rollouts.map(({ tokens }) => tokens),
         rolloutsPerPrompt,
       ),
@@ -112,6 +117,7 @@ export async function scorePoint(
       });
       return readTensors([scored.logProbs, scored.entropy, scored.kl]);
     });
+    settings.onPass?.(part.sequences.length);
     let token = 0;
     for (const { mask } of part.sequences) {
       const advantage = reference.advantages[sequence++];
@@ -131,7 +137,7 @@ export async function scorePoint(
       for (const name of ["kl", "k1", "k3", "objective", "entropy"] as const) sums[name].push(one[name]);
     }
   }
-  const cut = (values: readonly number[]): ByRollout => byPrompt(values, reference.rolloutsPerPrompt);
+  const cut = (values: readonly number[]): ByRollout => cutInto(values, reference.rolloutsPerPrompt);
   return {
     kl: cut(sums.kl),
     k1: cut(sums.k1),
@@ -141,9 +147,9 @@ export async function scorePoint(
   };
 }
 
-/** A list of rollouts, cut into the prompts they belong to. */
-export function byPrompt<T>(values: readonly T[], perPrompt: number): T[][] {
-  return Array.from({ length: values.length / perPrompt }, (_, p) => values.slice(p * perPrompt, (p + 1) * perPrompt));
+/** A list, cut into lists of `size`: rollouts into the prompts they belong to. */
+export function cutInto<T>(values: readonly T[], size: number): T[][] {
+  return Array.from({ length: values.length / size }, (_, k) => values.slice(k * size, (k + 1) * size));
 }
 
 function asF32(values: ArrayLike<number>): Float32Array {

@@ -1,19 +1,8 @@
 // A sweep measures one slice around one checkpoint: at every grid point R from fresh rollouts, J and KL on the reference
-// completions. Points go through in batches that share one generation loop; each batch is journalled when it is done, so a
-// kill costs the batch under way, and the sweep that goes on writes the same bytes.
-import { join } from "node:path";
-import { z } from "zod";
-import {
-  ensureFolder,
-  type Journal,
-  killPoint,
-  MemberFile,
-  openJournal,
-  type Phase,
-  UserError,
-  type Values,
-  writeAtomic,
-} from "../../engine/host/index.ts";
+// completions. Some points at once share one generation loop, then each is scored, and is in cells.jsonl as soon as it is.
+// Rollouts that finish before their point does are kept too (under-way.jsonl), so that stopping a sweep loses only the
+// conversations under way, and a kill the last seconds of them. The sweep that continues ends with the same bytes.
+import { killPoint, type OnDamage, type Phase, type Values, writeAtomic } from "../../engine/host/index.ts";
 import type { Backend, ParameterArena } from "../../engine/index.ts";
 import type { Chat, Model, Qwen2Config } from "../../model/index.ts";
 import {
@@ -21,17 +10,18 @@ import {
   type Episode,
   EpisodeList,
   type Rollout,
-  type RolloutRequest,
   type RolloutSettings,
   rollOut,
 } from "../../rl/index.ts";
+import { type CellRecord, openCells } from "../files/cells.ts";
+import { slicePaths } from "../files/layout.ts";
 import { type GridCell, workOrder } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
-import { type CellRecord, pointOf, writePoints } from "../statistics/points.ts";
-import { type Summary, summarise } from "../statistics/summary.ts";
 import { makeSlice } from "./directions.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
-import { byPrompt, type Reference, scorePoint, scoreReference } from "./reference.ts";
+import { cutInto, type Reference, scorePoint, scoreReference } from "./reference.ts";
+import { SweepProgress } from "./sweep-progress.ts";
+import { type MeasuredRollout, UnderWay } from "./under-way.ts";
 
 type Settings = Values<(typeof studySettings)["tree"]>;
 
@@ -46,30 +36,14 @@ export interface SweepContext {
   chat: Chat;
   environment: Environment;
   settings: Settings;
+  /** Heard between two forward passes. */
   signal: AbortSignal;
+  /** Takes a line for the user: what of a file was cut off, what a stop keeps. */
+  say: OnDamage;
+  /** Finished rollouts reach the disk at most so long after they ended, milliseconds. Default 10 s. */
+  keepEveryMs?: number;
   onTiming?: (record: { phase: string; seconds: number }) => void;
 }
-
-const byRollout = z.array(z.array(z.number()).readonly()).readonly();
-export const cellSchema = z.object({
-  i: z.number().int(),
-  j: z.number().int(),
-  alpha: z.number(),
-  beta: z.number(),
-  rollouts: z.object({
-    reward: byRollout,
-    tokens: byRollout,
-    entropy: byRollout,
-    truncated: byRollout,
-    formatFailed: byRollout,
-  }),
-  reference: z.object({ kl: byRollout, k1: byRollout, k3: byRollout, objective: byRollout, entropy: byRollout }),
-  /** Bytes of the cell's member in rollouts.jsonl.gz. */
-  conversationBytes: z.number().int(),
-});
-export type JournalledCell = z.infer<typeof cellSchema>;
-
-export const referenceSchema = z.object({ tokens: byRollout, reward: byRollout, advantage: byRollout });
 
 /** The episodes of the fixed prompt set: both sets of completions take the first ones of one list. */
 function promptSet({ environment, settings }: SweepContext): Episode[] {
@@ -91,41 +65,65 @@ function rolloutSettings({ settings, signal }: SweepContext): RolloutSettings {
   };
 }
 
-/** Draws the checkpoint's reference completions and scores them. The same for every slice. */
-export async function prepareReference(context: SweepContext): Promise<Reference> {
+/** Draws the checkpoint's reference completions and scores them. The same for every slice. @param phase  counts them */
+export async function prepareReference(context: SweepContext, phase: Phase): Promise<Reference> {
   const { prompts, rollouts } = context.settings.landscape.reference;
   const requests = promptSet(context)
     .slice(0, prompts)
     .flatMap((episode) => Array.from({ length: rollouts }, (_, rollout) => ({ episode, rollout })));
-  const drawn = await rollOut(context.model, context.chat, requests, rolloutSettings(context));
+  let tokens = 0;
+  const drawn = await rollOut(context.model, context.chat, requests, {
+    ...rolloutSettings(context),
+    onPass: ({ sampled, finished }) => {
+      tokens += sampled;
+      phase.advance(finished, `${tokens} tokens`);
+    },
+  });
   return scoreReference(context.model, drawn, rollouts, {
     maxTokens: context.settings.batch.tokens,
     signal: context.signal,
+    onPass: () => phase.advance(0, "scoring"),
   });
 }
 
-/** Measures what is missing of one slice. */
+/**
+ * Measures what is missing of one slice.
+ * @param folder  the slice's
+ * @param phase   counts cells
+ * @param before  cells that `phase` has counted so far
+ * @returns cells that it has counted now
+ */
 export async function sweep(
   context: SweepContext,
   slice: number,
   folder: string,
   reference: Reference,
   phase: Phase,
-): Promise<void> {
-  const { model, settings, signal } = context;
+  before: number,
+): Promise<number> {
+  const { model, settings, signal, say } = context;
   const { landscape } = settings;
-  ensureFolder(folder);
-  const { journal, members, done } = openSlice(folder);
+  const paths = slicePaths(folder);
+  const writer = openCells(folder, say);
+  const underWay = new UnderWay(paths.underWay, context.keepEveryMs ?? 10_000, say);
+  const measured = new Set(writer.done.map(({ i, j }) => `${i},${j}`));
+  const progress = new SweepProgress(phase, before, {
+    rolloutsPerCell: landscape.rollouts.prompts * landscape.rollouts.rollouts,
+    scoredPerCell: reference.rollouts.length,
+    meanTokens: reference.rollouts.reduce((sum, { tokens }) => sum + tokens, 0) / reference.rollouts.length,
+  });
+  const announceStop = (): void =>
+    say(
+      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${landscape.points ** 2} grid points of this map and ` +
+        `${underWay.length} finished rollouts of the points under way.`,
+    );
+  signal.addEventListener("abort", announceStop);
   try {
-    const directions = await makeSlice(model.weights, landscape.seed, slice);
-    writeAtomic(
-      join(folder, "slice.json"),
-      `${JSON.stringify({ seed: landscape.seed, slice, digest: directions.digest })}\n`,
-    );
+    const directions = await makeSlice(model.weights, landscape.seed, slice, signal);
+    writeAtomic(paths.directions, `${JSON.stringify({ seed: landscape.seed, slice, digest: directions.digest })}\n`);
     const todo = workOrder({ points: landscape.points, radius: landscape.radius }).filter(
-      ({ i, j }) => !done.has(`${i},${j}`),
+      ({ i, j }) => !measured.has(`${i},${j}`),
     );
-    if (todo.length === 0) return;
     const size = Math.min(landscape.pointsAtOnce, todo.length);
     const weights = new PerturbedWeights(model.weights, size);
     try {
@@ -134,106 +132,126 @@ export async function sweep(
         const cells = todo.slice(start, start + size);
         weights.place(cells, directions);
         const perturbed: Model = { backend: model.backend, config: model.config, weights };
-        const records = await measure(context, perturbed, cells, reference);
-        killPoint("cells");
-        journal.append(
-          ...records.map(({ record, rollouts }) => ({
-            ...record,
-            conversationBytes: members.append(conversationLines(rollouts, landscape.conversations)),
-          })),
-        );
-        phase.advance(cells.length);
+        await measureBatch(context, perturbed, cells, reference, underWay, progress, (record, conversations) => {
+          killPoint("cells");
+          writer.append(record, conversations);
+          measured.add(`${record.i},${record.j}`);
+        });
+        underWay.clear();
       }
     } finally {
       weights.free();
     }
+    underWay.clear();
+    return before + todo.length;
   } finally {
-    journal.close();
-    members.close();
+    signal.removeEventListener("abort", announceStop);
+    writer.close();
+    underWay.write();
+    underWay.close();
   }
 }
 
-function openSlice(folder: string): { journal: Journal<JournalledCell>; members: MemberFile; done: Set<string> } {
-  const { journal, records } = openJournal(join(folder, "cells.jsonl"), cellSchema);
-  const { members, sound } = MemberFile.open(
-    join(folder, "rollouts.jsonl.gz"),
-    records.map(({ conversationBytes }) => conversationBytes),
-  );
-  if (sound < records.length) journal.truncate(sound);
-  return { journal, members, done: new Set(records.slice(0, sound).map(({ i, j }) => `${i},${j}`)) };
-}
-
-/** Point k of the perturbed weights is cells[k]. */
-async function measure(
+/** Measures some grid points; point k of the perturbed weights is cells[k]. Each is handed over as soon as it is scored. */
+async function measureBatch(
   context: SweepContext,
   perturbed: Model,
   cells: readonly GridCell[],
   reference: Reference,
-): Promise<{ record: CellRecord; rollouts: Rollout[] }[]> {
+  underWay: UnderWay,
+  progress: SweepProgress,
+  take: (record: CellRecord, conversations: string) => void,
+): Promise<void> {
   const { settings, onTiming } = context;
-  const { prompts, rollouts: perPrompt } = settings.landscape.rollouts;
-  const episodes = promptSet(context).slice(0, prompts);
-  const requests: RolloutRequest[] = cells.flatMap((_, point) =>
-    episodes.flatMap((episode) => Array.from({ length: perPrompt }, (__, rollout) => ({ episode, rollout, point }))),
-  );
   const start = performance.now();
-  const drawn = await rollOut(perturbed, context.chat, requests, rolloutSettings(context));
+  const rollouts = await rollOutCells(context, perturbed, cells, underWay, progress);
   const middle = performance.now();
   onTiming?.({ phase: "rollouts", seconds: (middle - start) / 1000 });
-  const found: { record: CellRecord; rollouts: Rollout[] }[] = [];
   for (const [point, { i, j, alpha, beta }] of cells.entries()) {
-    const own = drawn.slice(point * prompts * perPrompt, (point + 1) * prompts * perPrompt);
-    const of = (value: (rollout: Rollout) => number): number[][] => byPrompt(own.map(value), perPrompt);
+    let scoredCompletions = 0;
     const scored = await scorePoint(context.model, perturbed, point, reference, {
       maxTokens: settings.batch.tokens,
       signal: context.signal,
       clipLow: settings.train.clipLow,
       clipHigh: settings.train.clipHigh,
+      onPass: (completions) => {
+        scoredCompletions += completions;
+        progress.scoringPass(point, scoredCompletions);
+      },
     });
-    found.push({
-      record: {
-        i,
-        j,
-        alpha,
-        beta,
+    const byPrompt = rollouts[point];
+    const of = (value: (rollout: MeasuredRollout) => number): number[][] => byPrompt.map((prompt) => prompt.map(value));
+    take(
+      {
+        ...{ i, j, alpha, beta },
         rollouts: {
           reward: of(({ reward }) => reward),
           tokens: of(({ tokens }) => tokens),
-          entropy: of(({ entropySum }) => entropySum),
+          entropy: of(({ entropy }) => entropy),
           truncated: of(({ isTruncated }) => (isTruncated ? 1 : 0)),
-          formatFailed: of(({ parts }) => (parts.formatFailed.some(Boolean) ? 1 : 0)),
+          formatFailed: of(({ formatFailed }) => (formatFailed ? 1 : 0)),
         },
         reference: scored,
       },
-      rollouts: own,
-    });
+      byPrompt.flatMap((prompt) => prompt.map(({ conversation }) => conversation ?? "")).join(""),
+    );
   }
+  progress.endBatch();
   onTiming?.({ phase: "scoring", seconds: (performance.now() - middle) / 1000 });
-  return found;
 }
 
-/** The conversations of the first prompts, one a line, to read. */
-function conversationLines(rollouts: readonly Rollout[], prompts: number): string {
-  const kept = [...new Set(rollouts.map(({ episode }) => episode))].slice(0, prompts);
-  return rollouts
-    .filter(({ episode, rollout }) => rollout === 0 && kept.includes(episode))
-    .map(({ episode, reward, failure, messages }) => `${JSON.stringify({ episode, reward, failure, messages })}\n`)
-    .join("");
+/** The rollouts of some grid points, [point][prompt][rollout]: those that an earlier process finished, and the others fresh. */
+async function rollOutCells(
+  context: SweepContext,
+  perturbed: Model,
+  cells: readonly GridCell[],
+  underWay: UnderWay,
+  progress: SweepProgress,
+): Promise<MeasuredRollout[][][]> {
+  const { landscape } = context.settings;
+  const { prompts, rollouts: perPrompt } = landscape.rollouts;
+  const episodes = promptSet(context).slice(0, prompts);
+  const wanted = cells.flatMap(({ i, j }, point) =>
+    episodes.flatMap((episode, prompt) =>
+      Array.from({ length: perPrompt }, (_, rollout) => ({
+        key: { i, j, prompt, rollout },
+        request: { episode, rollout, point },
+      })),
+    ),
+  );
+  const missing = wanted.filter(({ key }) => underWay.find(key) === undefined);
+  progress.beginBatch(cells.length, wanted.length - missing.length);
+  await rollOut(
+    perturbed,
+    context.chat,
+    missing.map(({ request }) => request),
+    {
+      ...rolloutSettings(context),
+      onRollout: (index, rollout) => {
+        const { key } = missing[index];
+        const isKept = key.prompt < landscape.conversations && key.rollout === 0;
+        underWay.add(key, measuredOf(rollout, isKept));
+        progress.rolloutEnded(rollout.tokens);
+      },
+      onPass: ({ sampled }) => progress.rolloutPass(sampled),
+    },
+  );
+  const found = wanted.map(({ key }) => {
+    const measured = underWay.find(key);
+    if (measured === undefined) throw new Error(`sweep: no rollout ${key.rollout} of prompt ${key.prompt} at a point`);
+    return measured;
+  });
+  return cutInto(cutInto(found, perPrompt), prompts);
 }
 
-/** Makes points.csv and summary.json of a slice from its journal. Needs no GPU. */
-export function summariseSlice(
-  folder: string,
-  settings: Settings,
-  reference: z.infer<typeof referenceSchema>,
-  slice: number,
-): Summary {
-  const { journal, records } = openJournal(join(folder, "cells.jsonl"), cellSchema);
-  journal.close();
-  if (records.length === 0) throw new UserError(`${folder}: no grid point was measured yet. Run the sweep first.`);
-  const { points, radius, seed, simulations } = settings.landscape;
-  writeAtomic(join(folder, "points.csv"), writePoints(records.map((cell) => pointOf(cell, reference))));
-  const summary = summarise(records, reference, { grid: { points, radius }, seed: seed * 1000 + slice, simulations });
-  writeAtomic(join(folder, "summary.json"), `${JSON.stringify(summary, null, 1)}\n`);
-  return summary;
+function measuredOf(rollout: Rollout, isConversationKept: boolean): MeasuredRollout {
+  const { episode, reward, failure, messages, tokens, entropySum, isTruncated, parts } = rollout;
+  return {
+    reward,
+    tokens,
+    entropy: entropySum,
+    isTruncated,
+    formatFailed: parts.formatFailed.some(Boolean),
+    conversation: isConversationKept ? `${JSON.stringify({ episode, reward, failure, messages })}\n` : null,
+  };
 }

@@ -27,6 +27,12 @@ export function summaryTable(slices: readonly MeasuredSlice[]): string {
     ...rows.map(line),
     "r: correlation of the two maps at this budget; r∞: free of rollout noise. ±: jackknife over prompts.",
     "KL: nats a token, mean over the mid-edges and the corners. A ≠ 0: groups whose rewards differ.",
+    ...slices
+      .filter(({ summary }) => !summary.grid.isComplete)
+      .map(
+        ({ step, slice, summary: { grid } }) =>
+          `Not whole: step ${step}, slice ${slice} has ${grid.cells} of ${grid.total} cells.`,
+      ),
     ...(slices.some(({ summary }) => summary.floor.isFlagged)
       ? ["* More than half of all rollouts have reward 0: r then shows where the task fails altogether."]
       : []),

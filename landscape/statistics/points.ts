@@ -1,57 +1,11 @@
-// What is measured at a cell of the grid, the named averages of it, and their table `points.csv`.
-//
-// A cell's record keeps sums per (prompt, rollout), so that every average and statistic can be redone from files. Two
-// sets of completions meet in it: fresh rollouts of the perturbed policy (R and its companions) and the checkpoint's
-// own reference completions, scored under the perturbed policy (KL and J). Both sets take the first prompts of one
-// list.
+// The named averages of what is measured at a grid point (landscape/files/cells.ts), and their table `points.csv`.
 import { FileError } from "../../engine/host/index.ts";
 import { ShapeError } from "../../engine/index.ts";
+import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, gridCells } from "../grid.ts";
 import { coverAt, passAtK } from "./pass-at-k.ts";
 import type { PromptMaps } from "./prompt-maps.ts";
 import { mean, spread } from "./statistics.ts";
-
-/** Prompts × rollouts. */
-export type ByRollout = readonly (readonly number[])[];
-
-export interface CellRecord {
-  i: number;
-  j: number;
-  alpha: number;
-  beta: number;
-  /** Fresh completions of π_θ(α,β). */
-  rollouts: {
-    reward: ByRollout;
-    /** Assistant tokens. */
-    tokens: ByRollout;
-    /** Summed over the tokens, nats. */
-    entropy: ByRollout;
-    /** 0 or 1. */
-    truncated: ByRollout;
-    /** 0 or 1. */
-    formatFailed: ByRollout;
-  };
-  /** Sums over the assistant tokens of the reference completions. */
-  reference: {
-    /** Σ_v p (log p − log q), p of the checkpoint, q of π_θ(α,β); nats. */
-    kl: ByRollout;
-    /** −d with d = log q − log p of the sampled token. */
-    k1: ByRollout;
-    /** e^d − 1 − d. */
-    k3: ByRollout;
-    /** Clipped surrogate min(ρA, clip(ρ)A). */
-    objective: ByRollout;
-    /** Of π_θ(α,β), nats. */
-    entropy: ByRollout;
-  };
-}
-
-/** The checkpoint's own completions. */
-export interface ReferenceSet {
-  tokens: ByRollout;
-  reward: ByRollout;
-  advantage: ByRollout;
-}
 
 /** A row of points.csv. KL, k1, k3 and entropies in nats; an undefined value is NaN, an empty field in the file. */
 export interface Point {

@@ -1,6 +1,7 @@
 // `summary.json`: every statistic of one slice, from its cells alone, so that it can be made again without a GPU.
 // The same cells, options and seed give the same bytes.
 import { ShapeError } from "../../engine/index.ts";
+import type { CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, landmarks } from "../grid.ts";
 import { type SimulatedCoverage, simulateCoverage } from "./coverage.ts";
 import { ofMeanMaps, rAtBudget, rewardAt, rInfinity, rWithinRing } from "./estimands.ts";
@@ -17,7 +18,7 @@ import {
   tenthsOverlap,
 } from "./map-features.ts";
 import { floorShare } from "./pass-at-k.ts";
-import { type CellRecord, type Point, pointOf, promptMaps, type ReferenceSet } from "./points.ts";
+import { type Point, pointOf, promptMaps } from "./points.ts";
 import { centredInRings, meanMap, type PromptMaps } from "./prompt-maps.ts";
 import { type SmoothNull, smoothNull } from "./random-fields.ts";
 import { type Signal, signalOf } from "./signal.ts";
@@ -41,7 +42,8 @@ export interface SummaryOptions {
 /** Correlations are between KL (`kl_token`) and R over cells. An Estimate with a null value is undetermined. */
 export interface Summary {
   schemaVersion: number;
-  grid: Grid & { cells: number; isComplete: boolean };
+  /** `cells` of `total` grid points are measured. */
+  grid: Grid & { cells: number; total: number; isComplete: boolean };
   prompts: { rollouts: number; rolloutsPerPrompt: number; reference: number; referencePerPrompt: number };
 
   /** Pearson's, at this budget. */
@@ -118,7 +120,7 @@ export function summarise(cells: readonly CellRecord[], reference: ReferenceSet,
     places.length < 4 ? null : mean(places.map(({ i, j }) => points.get(`${i},${j}`)?.kl_token ?? Number.NaN));
   return {
     schemaVersion: SUMMARY_SCHEMA_VERSION,
-    grid: { ...grid, cells: cells.length, isComplete: cells.length === grid.points ** 2 },
+    grid: { ...grid, cells: cells.length, total: grid.points ** 2, isComplete: cells.length === grid.points ** 2 },
     prompts: {
       rollouts: maps.reward.length,
       rolloutsPerPrompt: cells[0]?.rollouts.reward[0]?.length ?? 0,

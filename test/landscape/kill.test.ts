@@ -1,8 +1,9 @@
 // Killed at chosen moments (kill -9: no handler runs), the same command goes on, and the finished run equals an undisturbed
 // one byte for byte, but for what may hold a clock: timings.jsonl, TensorBoard and provenance.
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as assert from "uvu/assert";
 import { describe } from "../support.ts";
 import { contents, expectDone, expectSame, runStudy } from "./tiny-study.ts";
 
@@ -23,14 +24,28 @@ describe("landscape/kill", (test) => {
     ["between the optimiser step and its record", "step:3"],
     ["while a checkpoint is written", "write-folder:4"],
     ["while a checkpoint takes the place of another", "replace-folder:1"],
-    ["while a batch of cells is journalled", "journal:2"],
+    ["while a cell is journalled", "journal:2"],
+    ["after some cells of a batch", "cells:4"],
     ["before the report", "report:1"],
   ])
     test(`killed ${moment}`, async () => {
       const out = join(place, killAt.replace(":", "-"), "study");
       const killed = await runStudy(out, flags, { FOOTHOLD_KILL_AT: killAt });
       if (killed.signal !== "SIGKILL") throw new Error(`${killAt} did not kill it: ${killed.status} ${killed.stderr}`);
-      expectDone(await runStudy(out, flags));
+      const told = expectDone(await runStudy(out, flags));
+      // Half a line of one cell, and the member of its conversations.
+      if (killAt === "journal:2") {
+        assert.match(
+          told,
+          /cells\.jsonl: line 2 is damaged \(the line was cut\)\. The \d+ bytes from there on were cut off/,
+        );
+        assert.match(
+          told,
+          /rollouts\.jsonl\.gz: its last \d+ bytes, what the journal beside it does not name, were cut off/,
+        );
+        const slice = join(out, "landscape", "step-000000", "slice-0");
+        assert.ok(existsSync(join(slice, "cells.jsonl.damaged")));
+      } else assert.not.match(told, "damaged");
       expectSame(contents(out), contents(undisturbed));
     });
 });

@@ -97,13 +97,15 @@ export async function until(what: string, { child, ended }: Started, holds: () =
   }
 }
 
+/** What an interrupted write left and a resumed run cut off is kept, and is no part of a run. */
+const isCutOff = /\.damaged$/;
 const mayHoldClocks = /(^|\/)(timings\.jsonl|provenance\.json|tensorboard\/.*)$/;
 
-/** The files below a folder but for those that may hold a clock. */
+/** The files below a folder but for those that may hold a clock, and what was cut off. */
 export function contents(folder: string): Map<string, Buffer> {
   if (!existsSync(folder)) return new Map();
   const files = readdirSync(folder, { recursive: true, encoding: "utf8" })
-    .filter((file) => statSync(join(folder, file)).isFile() && !mayHoldClocks.test(file))
+    .filter((file) => statSync(join(folder, file)).isFile() && !mayHoldClocks.test(file) && !isCutOff.test(file))
     .sort();
   return new Map(files.map((file) => [file, readFileSync(join(folder, file))]));
 }

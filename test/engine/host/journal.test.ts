@@ -1,14 +1,14 @@
-// A journal keeps its sound past, wherever it was cut or damaged, and goes on from there to the same bytes.
+// A journal keeps its sound past wherever it was cut, says what it cuts and keeps it beside; and it refuses damage that no
+// interrupted write leaves.
 import { spawnSync } from "node:child_process";
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { gunzipSync } from "node:zlib";
 import * as assert from "uvu/assert";
 import { z } from "zod";
 import { FileError } from "../../../engine/host/errors.ts";
-import { gzipMember, MemberFile, openJournal, readJournal } from "../../../engine/host/journal.ts";
+import { countRecords, openJournal, readJournal } from "../../../engine/host/journal.ts";
 import { describe, throwsMessage } from "../../support.ts";
 
 const temporary = mkdtempSync(join(tmpdir(), "foothold-test-journal-"));
@@ -26,17 +26,22 @@ const freshPath = () => join(temporary, `journal-${made++}.jsonl`);
 /** The bytes of a journal with all records. */
 function wholeBytes(): Buffer {
   const path = freshPath();
-  const { journal } = openJournal(path, schema);
+  const { journal } = openJournal(path, schema, tell);
   journal.append(records[0]);
   journal.append(records[1], records[2]);
   journal.close();
   return readFileSync(path);
 }
 
+/** Sentences about damage that were told. */
+let told: string[] = [];
+const tell = (message: string): void => void told.push(message);
+
 function opened(bytes: Buffer): ReturnType<typeof openJournal<z.infer<typeof schema>>> & { path: string } {
   const path = freshPath();
   writeFileSync(path, bytes);
-  return { ...openJournal(path, schema), path };
+  told = [];
+  return { ...openJournal(path, schema, tell), path };
 }
 
 /** CRC-32 (IEEE 802.3) bit by bit, straight from its definition. */
@@ -76,48 +81,118 @@ describe("engine/host/journal", (test) => {
       const end = sound === 0 ? 0 : lineEnds[sound - 1];
       assert.equal(damaged && [damaged.line, damaged.bytes], end === length ? null : [sound + 1, length - end]);
       assert.is(readFileSync(path).length, end);
+      assert.is(told.length, end === length ? 0 : 1);
+      if (end !== length) {
+        const beside = `${path}.damaged`;
+        assert.ok(readFileSync(beside).equals(whole.subarray(end, length)), "what was cut is kept beside");
+        assert.match(told[0], `${path}: line ${sound + 1} is damaged (the line was cut). The ${length - end} bytes`);
+        assert.match(told[0], `kept in ${basename(beside)}.`);
+      }
       journal.append(...records.slice(sound));
       journal.close();
       assert.ok(readFileSync(path).equals(whole), `continued after a cut at byte ${length}`);
     }
   });
 
-  test("with any one bit turned over, everything from that line on is cut off", () => {
-    for (let at = 0; at < whole.length; at++) {
+  test("one flipped bit before the last line: refused, by reading and by opening, and the file stays as it is", async () => {
+    const lastStart = lineEnds[1];
+    for (let at = 0; at < lastStart - 1; at++) {
       const bytes = Buffer.from(whole);
       bytes[at] ^= 1 << (at % 8);
-      const { journal, records: back, damaged } = opened(bytes);
-      journal.close();
-      const sound = lineEnds.filter((end) => end <= at).length;
-      assert.equal(back, records.slice(0, sound), `byte ${at}`);
-      assert.is(damaged?.line, sound + 1);
+      const path = freshPath();
+      writeFileSync(path, bytes);
+      const line = lineEnds.filter((end) => end <= at).length + 1;
+      for (const act of [
+        () => openJournal(path, schema, tell),
+        () => readJournal(path, schema, tell),
+        () => countRecords(path),
+      ]) {
+        const error = await throwsMessage(
+          act,
+          `${path}: line ${line} is damaged (`,
+          "Restore it from a copy",
+          "follow",
+        );
+        assert.instance(error, FileError);
+      }
+      assert.ok(readFileSync(path).equals(bytes), `byte ${at}`);
+      assert.not.ok(existsSync(`${path}.damaged`));
     }
   });
 
-  test("a line that is missing, doubled or out of place shows", () => {
+  test("one flipped bit in the last line: told, and cut off by opening alone", () => {
+    for (let at = lineEnds[1]; at < whole.length; at++) {
+      const bytes = Buffer.from(whole);
+      bytes[at] ^= 1 << (at % 8);
+      const path = freshPath();
+      writeFileSync(path, bytes);
+      told = [];
+      assert.equal(readJournal(path, schema, tell).records, records.slice(0, 2), `byte ${at}`);
+      assert.match(told[0], `${path}: line 3 is damaged (`);
+      assert.match(told[0], "Only the 2 lines before it were read.");
+      assert.ok(readFileSync(path).equals(bytes));
+      const { journal, records: back, damaged } = openJournal(path, schema, tell);
+      journal.close();
+      assert.equal(back, records.slice(0, 2));
+      assert.is(damaged?.line, 3);
+      assert.ok(readFileSync(`${path}.damaged`).equals(bytes.subarray(lineEnds[1])));
+    }
+  });
+
+  test("a second cut is kept behind the first one", () => {
+    const { journal, path } = opened(whole.subarray(0, whole.length - 5));
+    journal.close();
+    writeFileSync(path, whole.subarray(0, whole.length - 3));
+    openJournal(path, schema, tell).journal.close();
+    const last = whole.subarray(lineEnds[1]);
+    assert.ok(readFileSync(`${path}.damaged`).equals(Buffer.concat([last.subarray(0, -5), last.subarray(0, -3)])));
+  });
+
+  test("a line that is missing, doubled or out of place shows", async () => {
     const [a, b, c] = [0, ...lineEnds].slice(0, 3).map((start, i) => whole.subarray(start, lineEnds[i]));
+    for (const [lines, bad] of [
+      [[b, c], 1],
+      [[a, c, b], 2],
+      [[a, a, b], 2],
+    ] as const) {
+      const path = freshPath();
+      writeFileSync(path, Buffer.concat(lines));
+      await throwsMessage(
+        () => openJournal(path, schema, tell),
+        `line ${bad} is damaged (its checksum does not match)`,
+      );
+    }
     for (const [lines, sound] of [
-      [[b, c], 0],
       [[a, c], 1],
       [[a, a], 1],
-      [[a, c, b], 1],
       [[a, b, b], 2],
     ] as const) {
       const { journal, records: back } = opened(Buffer.concat(lines));
       journal.close();
       assert.is(back.length, sound);
+      assert.is(told.length, 1);
     }
+  });
+
+  test("text with line ends of other systems comes back", () => {
+    const { journal, path } = opened(Buffer.alloc(0));
+    const odd = { cell: 7, text: "\u2028 \u2029 \r \u0085", sums: [] };
+    journal.append(odd, odd);
+    journal.close();
+    assert.equal(readJournal(path, schema, tell).records, [odd, odd]);
+    assert.is(countRecords(path), 2);
   });
 
   test("reading alone reports a damaged tail and leaves the file as it is", () => {
     const path = freshPath();
     writeFileSync(path, whole.subarray(0, whole.length - 1));
-    assert.is(readJournal(path, schema).records.length, 2);
-    assert.equal(readJournal(path, schema).damaged, {
-      line: 3,
-      bytes: whole.length - 1 - lineEnds[1],
-      reason: "the line was cut",
-    });
+    told = [];
+    const { records: back, damaged } = readJournal(path, schema, tell);
+    assert.is(back.length, 2);
+    assert.equal(damaged, { line: 3, bytes: whole.length - 1 - lineEnds[1], reason: "the line was cut" });
+    assert.equal(told, [`${path}: line 3 is damaged (the line was cut). Only the 2 lines before it were read.`]);
+    assert.is(countRecords(path), 2);
+    assert.not.ok(existsSync(`${path}.damaged`));
     assert.is(readFileSync(path).length, whole.length - 1);
   });
 
@@ -127,6 +202,13 @@ describe("engine/host/journal", (test) => {
     assert.is(journal.length, 3);
     journal.truncate(1);
     journal.append(records[1], records[2]);
+    told = [];
+    journal.cutTo(3, tell);
+    assert.equal(told, []);
+    journal.cutTo(2, tell);
+    assert.match(told[0], `${path}: the last 1 records were cut off and are kept in ${basename(path)}.damaged.`);
+    assert.ok(readFileSync(`${path}.damaged`).equals(whole.subarray(lineEnds[1])));
+    journal.append(records[2]);
     journal.close();
     assert.ok(readFileSync(path).equals(whole));
   });
@@ -144,7 +226,7 @@ describe("engine/host/journal", (test) => {
     const path = freshPath();
     writeFileSync(path, whole);
     const error = await throwsMessage(
-      () => openJournal(path, z.object({ cell: z.string() })),
+      () => openJournal(path, z.object({ cell: z.string() }), tell),
       path,
       "line 1: cell:",
       "another version",
@@ -155,18 +237,18 @@ describe("engine/host/journal", (test) => {
 
   test("records without keys, and journals without records", () => {
     const path = freshPath();
-    const empty = openJournal(path, z.object({}));
+    const empty = openJournal(path, z.object({}), tell);
     assert.equal(empty.records, []);
     empty.journal.append();
     empty.journal.append({}, {});
     empty.journal.close();
-    assert.is(readJournal(path, z.object({})).records.length, 2);
+    assert.is(readJournal(path, z.object({}), tell).records.length, 2);
   });
 
   test("a process killed in the middle of an append loses that append only", () => {
     const path = freshPath();
     const program = `import { openJournal } from ${JSON.stringify(journalModule)}; import { z } from "zod";
-      const { journal } = openJournal(${JSON.stringify(path)}, z.object({}));
+      const { journal } = openJournal(${JSON.stringify(path)}, z.object({}), console.error);
       for (let i = 0; ; i++) journal.append({ i });`;
     const child = spawnSync(process.execPath, ["--input-type=module", "-e", program], {
       cwd: fileURLToPath(new URL("../../..", import.meta.url)),
@@ -174,7 +256,7 @@ describe("engine/host/journal", (test) => {
       encoding: "utf8",
     });
     assert.is(child.signal, "SIGKILL", child.stderr);
-    const { records: back, damaged } = readJournal(path, z.object({ i: z.int() }));
+    const { records: back, damaged } = readJournal(path, z.object({ i: z.int() }), tell);
     assert.equal(back, [{ i: 0 }, { i: 1 }, { i: 2 }]);
     assert.is(damaged?.line, 4);
   });
@@ -184,7 +266,7 @@ describe("engine/host/journal", (test) => {
     test("an append that the system refuses leaves the journal as it was", () => {
       const path = freshPath();
       const program = `import { openJournal } from ${JSON.stringify(journalModule)}; import { z } from "zod";
-        const { journal } = openJournal(${JSON.stringify(path)}, z.object({}));
+        const { journal } = openJournal(${JSON.stringify(path)}, z.object({}), console.error);
         journal.append({ i: 0 });
         try { journal.append({ i: 1, text: "x".repeat(1 << 20) }); } catch (error) { console.log(error.name, error.message); }
         journal.append({ i: 2 });`;
@@ -194,80 +276,8 @@ describe("engine/host/journal", (test) => {
         encoding: "utf8",
       });
       assert.match(child.stdout, `FileError ${path}: the file is larger than`, child.stderr);
-      const { records: back, damaged } = readJournal(path, z.object({ i: z.int() }));
+      const { records: back, damaged } = readJournal(path, z.object({ i: z.int() }), tell);
       assert.equal(back, [{ i: 0 }, { i: 2 }]);
       assert.is(damaged, null);
     });
-
-  const contents = ["first\n", "", "größer\n".repeat(1000)];
-  const membersOf = (path: string): number[] => {
-    const { members } = MemberFile.open(path, []);
-    const sizes = contents.map((content) => members.append(content));
-    members.close();
-    return sizes;
-  };
-
-  test("gzip members: one each, readable alone and all together, with nothing of the day in their headers", () => {
-    const path = freshPath();
-    const sizes = membersOf(path);
-    const bytes = readFileSync(path);
-    assert.is(bytes.length, sizes[0] + sizes[1] + sizes[2]);
-    assert.is(gunzipSync(bytes).toString(), contents.join(""));
-    const { members, sound } = MemberFile.open(path, sizes);
-    assert.is(sound, 3);
-    for (const [index, content] of contents.entries()) assert.is(members.read(index).toString(), content);
-    members.close();
-    // RFC 1952: ID1 ID2 CM FLG MTIME(4) XFL OS
-    assert.equal([...gzipMember("x").subarray(0, 10)], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255]);
-  });
-
-  test("gzip members: what the journal does not know is cut, what the file lacks is told", async () => {
-    const path = freshPath();
-    const sizes = membersOf(path);
-    const undisturbed = readFileSync(path);
-    const one = MemberFile.open(path, sizes.slice(0, 1)); // killed before two journal lines were written
-    assert.is(one.sound, 1);
-    assert.is(readFileSync(path).length, sizes[0]);
-    for (const content of contents.slice(1)) one.members.append(content);
-    await throwsMessage(() => one.members.read(3), "no member 3 of 3");
-    one.members.close();
-    assert.ok(readFileSync(path).equals(undisturbed));
-
-    for (let cut = 1; cut <= sizes[2]; cut += 7) {
-      writeFileSync(path, undisturbed.subarray(0, undisturbed.length - cut));
-      const short = MemberFile.open(path, sizes);
-      short.members.close();
-      assert.is(short.sound, 2);
-      assert.is(readFileSync(path).length, sizes[0] + sizes[1]);
-    }
-    const damaged = Buffer.from(undisturbed);
-    damaged[damaged.length - 8] ^= 1; // its CRC-32
-    writeFileSync(path, damaged);
-    const flipped = MemberFile.open(path, sizes);
-    flipped.members.close();
-    assert.is(flipped.sound, 2);
-
-    writeFileSync(path, undisturbed);
-    appendFileSync(path, "torn");
-    MemberFile.open(path, sizes).members.close();
-    assert.ok(readFileSync(path).equals(undisturbed));
-  });
-
-  test("gzip members: a process killed in the middle of one loses that one only", () => {
-    const path = freshPath();
-    const program = `import { MemberFile } from ${JSON.stringify(journalModule)};
-      const { members } = MemberFile.open(${JSON.stringify(path)}, []);
-      for (let i = 0; ; i++) members.append("member " + i);`;
-    const child = spawnSync(process.execPath, ["--input-type=module", "-e", program], {
-      env: { ...process.env, FOOTHOLD_KILL_AT: "members:3" },
-      encoding: "utf8",
-    });
-    assert.is(child.signal, "SIGKILL", child.stderr);
-    assert.ok(existsSync(path));
-    const sizes = [0, 1, 2].map((i) => gzipMember(`member ${i}`).length);
-    const { members, sound } = MemberFile.open(path, sizes);
-    assert.is(sound, 2);
-    assert.is(members.read(1).toString(), "member 1");
-    members.close();
-  });
 });

@@ -1,6 +1,7 @@
 import * as assert from "uvu/assert";
+import type { CellRecord, ReferenceSet } from "../../../landscape/files/cells.ts";
 import { type Grid, workOrder } from "../../../landscape/grid.ts";
-import { type CellRecord, pointOf, type ReferenceSet } from "../../../landscape/statistics/points.ts";
+import { pointOf } from "../../../landscape/statistics/points.ts";
 import { meanMap, type PromptMaps } from "../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
 import { pearson } from "../../../landscape/statistics/statistics.ts";
@@ -53,7 +54,7 @@ describe("landscape/statistics/summary", (test) => {
   test("a hill: r negative beyond what smooth fields give, peak near the centre, everything there", () => {
     const { maps, cells, reference } = study("hill");
     const summary = summarise(cells, reference, { grid, seed: 1 });
-    assert.equal(summary.grid, { ...grid, cells: 49, isComplete: true });
+    assert.equal(summary.grid, { ...grid, cells: 49, total: 49, isComplete: true });
     assert.equal(summary.prompts, { rollouts: 64, rolloutsPerPrompt: 1, reference: 32, referencePerPrompt: 2 });
     const expected = pearson(meanMap(maps.kl), meanMap(maps.reward)) ?? Number.NaN;
     assertClose("r", [summary.r.value ?? 9], [expected], { absolute: 1e-12 });

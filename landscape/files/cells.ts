@@ -1,0 +1,199 @@
+// What a sweep measures, as its files hold it: cells.jsonl with one record per grid point, rollouts.jsonl.gz with what was said
+// there, and reference.json. Each schema is written once; types are derived from it.
+//
+// A record keeps sums per (prompt, rollout), so that every average and statistic can be redone from files. Two sets of
+// completions meet in it: fresh rollouts of the perturbed policy (R and its companions) and the checkpoint's own reference
+// completions, scored under the perturbed policy (KL and J). Both sets take the first prompts of one list.
+import { existsSync } from "node:fs";
+import { basename, dirname } from "node:path";
+import { z } from "zod";
+import {
+  countRecords,
+  ensureFolder,
+  MemberFile,
+  type OnDamage,
+  openJournal,
+  readJournal,
+  readJson,
+  readMembers,
+  writeAtomic,
+} from "../../engine/host/index.ts";
+import { referencePath, type SlicePlace, sliceFolder, slicePaths } from "./layout.ts";
+
+const byRollout = z.array(z.array(z.number()).readonly()).readonly();
+/** [prompt][rollout] */
+export type ByRollout = z.infer<typeof byRollout>;
+
+const cellRecord = z.object({
+  i: z.int(),
+  j: z.int(),
+  alpha: z.number(),
+  beta: z.number(),
+  /** Fresh completions of π_θ(α,β). */
+  rollouts: z.object({
+    reward: byRollout,
+    /** Assistant tokens. */
+    tokens: byRollout,
+    /** Summed over the tokens, nats. */
+    entropy: byRollout,
+    /** 0 or 1. */
+    truncated: byRollout,
+    /** 0 or 1. */
+    formatFailed: byRollout,
+  }),
+  /** Sums over the assistant tokens of the reference completions. */
+  reference: z.object({
+    /** Σ_v p (log p − log q), p of the checkpoint, q of π_θ(α,β); nats. */
+    kl: byRollout,
+    /** −d with d = log q − log p of the sampled token. */
+    k1: byRollout,
+    /** e^d − 1 − d. */
+    k3: byRollout,
+    /** Clipped surrogate min(ρA, clip(ρ)A). */
+    objective: byRollout,
+    /** Of π_θ(α,β), nats. */
+    entropy: byRollout,
+  }),
+});
+/** What is measured at one grid point. */
+export type CellRecord = z.infer<typeof cellRecord>;
+
+const journalledCell = cellRecord.extend({
+  /** Bytes of the cell's member in rollouts.jsonl.gz. */
+  conversationBytes: z.int(),
+});
+export type JournalledCell = z.infer<typeof journalledCell>;
+
+const referenceSet = z.object({ tokens: byRollout, reward: byRollout, advantage: byRollout });
+/** The checkpoint's own completions. */
+export type ReferenceSet = z.infer<typeof referenceSet>;
+
+const conversation = z.object({
+  reward: z.number(),
+  messages: z.array(z.object({ role: z.string(), content: z.string() })),
+});
+/** One conversation at a grid point, to read. */
+export type Conversation = z.infer<typeof conversation>;
+
+/** How many grid points of a slice are measured, by the checksums alone; 0 when there is nothing to measure them against. */
+export function countCells(folder: string, place: SlicePlace): number {
+  const { cells } = slicePaths(sliceFolder(folder, place));
+  return existsSync(cells) && existsSync(referencePath(folder, place.step)) ? countRecords(cells) : 0;
+}
+
+export interface SliceFiles extends SlicePlace {
+  /** The slice's folder. */
+  folder: string;
+  cells: readonly JournalledCell[];
+  reference: ReferenceSet;
+}
+
+/**
+ * Reads what was measured of a slice, and touches no file.
+ * @returns null when nothing was measured
+ * @throws FileError when a file is damaged so that what it says cannot be trusted
+ */
+export function readSlice(folder: string, place: SlicePlace, onDamage: OnDamage): SliceFiles | null {
+  const own = sliceFolder(folder, place);
+  const path = slicePaths(own).cells;
+  if (!existsSync(path)) return null;
+  const reference = referencePath(folder, place.step);
+  if (!existsSync(reference)) {
+    onDamage(
+      `${reference}: missing, so the cells in ${path} cannot be used. The command that made this run makes the file again.`,
+    );
+    return null;
+  }
+  const { records } = readJournal(path, journalledCell, onDamage);
+  return records.length === 0
+    ? null
+    : { ...place, folder: own, cells: records, reference: readJson(reference, referenceSet) };
+}
+
+/** Writes the checkpoint's own completions. */
+export function writeReference(folder: string, step: number, set: ReferenceSet): void {
+  const path = referencePath(folder, step);
+  ensureFolder(dirname(path));
+  writeAtomic(path, `${JSON.stringify(set)}\n`);
+}
+
+export interface CellWriter {
+  /** The cells that are there. */
+  readonly done: readonly JournalledCell[];
+  /** Adds one grid point with its conversations (one JSON object per line); on the disk when it returns. */
+  append(record: CellRecord, conversations: string): void;
+  close(): void;
+}
+
+/**
+ * Opens the files of a slice to measure what is missing.
+ * @param onDamage  called with what was cut off; those cells are measured again
+ * @throws FileError when they are damaged so that cutting would lose more than an interrupted write does
+ */
+export function openCells(folder: string, onDamage: OnDamage): CellWriter {
+  const paths = slicePaths(folder);
+  ensureFolder(folder);
+  const say: OnDamage = (message) => onDamage(`${message} What was cut off is measured again.`);
+  const { journal, records } = openJournal(paths.cells, journalledCell, say);
+  try {
+    const { members, sound } = MemberFile.open(
+      paths.conversations,
+      records.map(({ conversationBytes }) => conversationBytes),
+      say,
+    );
+    journal.cutTo(sound, say);
+    return {
+      done: records.slice(0, sound),
+      append: (record, conversations) =>
+        journal.append({ ...record, conversationBytes: members.append(conversations) }),
+      close() {
+        journal.close();
+        members.close();
+      },
+    };
+  } catch (thrown) {
+    journal.close();
+    throw thrown;
+  }
+}
+
+/** What was said at each cell; null for a cell whose conversations cannot be read, which is told. */
+export function readConversations(
+  { folder, cells }: Pick<SliceFiles, "folder" | "cells">,
+  onDamage: OnDamage,
+): (Conversation[] | null)[] {
+  const path = slicePaths(folder).conversations;
+  const problems: { i: number; j: number; problem: string }[] = [];
+  const members = readMembers(
+    path,
+    cells.map(({ conversationBytes }) => conversationBytes),
+  );
+  const found = members.map((member, index) => {
+    const problem = (text: string): null => {
+      problems.push({ i: cells[index].i, j: cells[index].j, problem: text });
+      return null;
+    };
+    if (member.content === null) return problem(member.problem);
+    const said = conversationsIn(member.content.toString("utf8"));
+    return said ?? problem("its lines are not conversations");
+  });
+  if (problems.length > 0) {
+    const [{ i, j, problem }] = problems;
+    onDamage(
+      `${path}: the conversations of ${problems.length} of ${cells.length} cells cannot be read (the first is cell ` +
+        `(${i}, ${j}): ${problem}). They are left out. The measurements are in ${basename(slicePaths(folder).cells)} and are ` +
+        "whole. Restore the file from a copy to see them again.",
+    );
+  }
+  return found;
+}
+
+function conversationsIn(text: string): Conversation[] | null {
+  try {
+    const lines = text.split("\n").filter((line) => line !== "");
+    const checked = z.array(conversation).safeParse(lines.map((line): unknown => JSON.parse(line)));
+    return checked.success ? checked.data : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,50 @@
+// Where each file of a run folder is (docs/formats.md says what it holds). Everything that reads or writes one asks here.
+import { join } from "node:path";
+import { stepName } from "../../rl/index.ts";
+
+/** One slice around one checkpoint. */
+export interface SlicePlace {
+  step: number;
+  slice: number;
+}
+
+export const configPath = (folder: string): string => join(folder, "config.toml");
+export const provenancePath = (folder: string): string => join(folder, "provenance.json");
+export const metricsPath = (folder: string): string => join(folder, "metrics.jsonl");
+export const timingsPath = (folder: string): string => join(folder, "timings.jsonl");
+export const stateFolder = (folder: string): string => join(folder, "state");
+export const figuresFolder = (folder: string): string => join(folder, "figures");
+export const reportPath = (folder: string): string => join(folder, "report.html");
+
+/** The checkpoint's own completions. */
+export function referencePath(folder: string, step: number): string {
+  return join(folder, "landscape", stepName(step), "reference.json");
+}
+
+export function sliceFolder(folder: string, { step, slice }: SlicePlace): string {
+  return join(folder, "landscape", stepName(step), `slice-${slice}`);
+}
+
+/** The files of one slice. */
+export interface SlicePaths {
+  /** Which directions. */
+  readonly directions: string;
+  readonly cells: string;
+  readonly conversations: string;
+  /** Finished rollouts of grid points that are not finished; gone when they are. */
+  readonly underWay: string;
+  readonly points: string;
+  readonly summary: string;
+}
+
+/** @param folder  the slice's, of `sliceFolder` */
+export function slicePaths(folder: string): SlicePaths {
+  return {
+    directions: join(folder, "slice.json"),
+    cells: join(folder, "cells.jsonl"),
+    conversations: join(folder, "rollouts.jsonl.gz"),
+    underWay: join(folder, "under-way.jsonl"),
+    points: join(folder, "points.csv"),
+    summary: join(folder, "summary.json"),
+  };
+}

@@ -1,0 +1,43 @@
+// metrics.jsonl as report and comparison read it (rl/metrics-file.ts writes it).
+import { z } from "zod";
+import { FileError, type OnDamage, readText } from "../../engine/host/index.ts";
+
+const row = z.object({
+  step: z.int(),
+  reward: z.number().nullish(),
+  "eval/reward": z.number().nullish(),
+  "eval/reward_standard_error": z.number().nullish(),
+});
+/** The metrics of one step that are drawn; further ones are passed over. */
+export type MetricsRow = z.infer<typeof row>;
+
+/**
+ * Reads a run's metrics and does not touch the file.
+ * @param onDamage  called when the last line was cut off, as an interrupted write leaves it
+ * @throws FileError when another line is not a record, or steps fall
+ */
+export function readMetrics(path: string, onDamage: OnDamage): MetricsRow[] {
+  const lines = readText(path).split("\n");
+  const cut = lines.pop() ?? "";
+  if (cut !== "")
+    onDamage(`${path}: its last line was cut (${Buffer.byteLength(cut)} bytes without an end). It is left out.`);
+  let last = 0;
+  return lines.map((line, index) => {
+    const found = parse(line);
+    if (found === null || found.step < last)
+      throw new FileError(
+        `${path}: line ${index + 1}: expected a record {"step": …} of step ${last} or later, got ` +
+          `${JSON.stringify(line.slice(0, 60))}. Restore the file from a copy; or delete the line, and the curves lack that step.`,
+      );
+    last = found.step;
+    return found;
+  });
+}
+
+function parse(line: string): MetricsRow | null {
+  try {
+    return row.safeParse(JSON.parse(line)).data ?? null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,93 @@
+// How far a sweep is, between two grid points as well: a grid point of a large model takes minutes to hours, and its rollouts
+// end together. Every rollout and every scored completion counts as one piece of work of a grid point. A rollout under way
+// counts by its tokens against the mean of the checkpoint's own completions, which are known beforehand.
+import { formatDuration, type Phase } from "../../engine/host/index.ts";
+
+export class SweepProgress {
+  readonly #phase: Phase;
+  readonly #rolloutsPerCell: number;
+  readonly #scoredPerCell: number;
+  readonly #meanTokens: number;
+  /** Cells that are done, of all slices. */
+  #done: number;
+  #cells = 0;
+  #rollouts = { finished: 0, total: 0, tokens: 0, finishedTokens: 0, share: 0 };
+  #passStartMs = performance.now();
+  #longestPassMs = 0;
+
+  /**
+   * @param phase   counts cells
+   * @param done    cells that are done when it begins
+   */
+  constructor(
+    phase: Phase,
+    done: number,
+    sizes: { rolloutsPerCell: number; scoredPerCell: number; meanTokens: number },
+  ) {
+    this.#phase = phase;
+    this.#done = done;
+    this.#rolloutsPerCell = sizes.rolloutsPerCell;
+    this.#scoredPerCell = sizes.scoredPerCell;
+    this.#meanTokens = Math.max(1, sizes.meanTokens);
+  }
+
+  /** A batch of cells begins; `kept` of its rollouts an earlier process has finished. */
+  beginBatch(cells: number, kept: number): void {
+    this.#cells = cells;
+    this.#rollouts = { finished: kept, total: cells * this.#rolloutsPerCell, tokens: 0, finishedTokens: 0, share: 0 };
+    this.#passStartMs = performance.now();
+  }
+
+  rolloutEnded(tokens: number): void {
+    this.#rollouts.finished++;
+    this.#rollouts.finishedTokens += tokens;
+  }
+
+  /** After a forward pass of the rollouts. */
+  rolloutPass(sampled: number): void {
+    this.#clock();
+    const state = this.#rollouts;
+    state.tokens += sampled;
+    const running = state.total - state.finished;
+    const of = running === 0 ? 0 : (state.tokens - state.finishedTokens) / (running * this.#meanTokens);
+    const share = (state.finished + running * Math.min(Math.max(of, 0), 0.95)) / state.total;
+    state.share = Math.max(state.share, share); // a longer answer than expected takes nothing back
+    this.#show(
+      (this.#cells * this.#rolloutsPerCell * state.share) / (this.#rolloutsPerCell + this.#scoredPerCell),
+      `rollouts ${state.finished}/${state.total}, ${state.tokens} tokens`,
+    );
+  }
+
+  /** After a forward pass that scored some completions at cell `index` of the batch, `scored` of them so far. */
+  scoringPass(index: number, scored: number): void {
+    this.#clock();
+    const perCell = this.#rolloutsPerCell + this.#scoredPerCell;
+    this.#show(
+      (this.#cells * this.#rolloutsPerCell + index * this.#scoredPerCell + scored) / perCell,
+      `scoring point ${index + 1} of ${this.#cells}`,
+    );
+  }
+
+  endBatch(): void {
+    this.#done += this.#cells;
+    this.#cells = 0;
+    this.#show(0, "");
+  }
+
+  /** "after the forward pass under way (the longest took 12.0 s)" */
+  stopText(): string {
+    const longest =
+      this.#longestPassMs < 1000 ? "" : ` (the longest so far took ${formatDuration(this.#longestPassMs)})`;
+    return `after the forward pass under way${longest}`;
+  }
+
+  #show(cells: number, note?: string): void {
+    this.#phase.moveTo(this.#done + cells, note);
+  }
+
+  #clock(): void {
+    const now = performance.now();
+    this.#longestPassMs = Math.max(this.#longestPassMs, now - this.#passStartMs);
+    this.#passStartMs = now;
+  }
+}

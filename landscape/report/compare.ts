@@ -1,0 +1,199 @@
+// Several runs side by side, as Markdown: rewards, correlations of every map with their intervals, and how r changes from the
+// first swept checkpoint on, paired over prompts. Reads run folders; needs no GPU.
+//
+//   node landscape/compare.ts runs/tiny-100 runs/tiny-101 runs/tiny-102
+import { existsSync } from "node:fs";
+import { basename } from "node:path";
+import {
+  defineSettings,
+  FileError,
+  type OnDamage,
+  readTomlFile,
+  resolveSettings,
+  runCommand,
+} from "../../engine/host/index.ts";
+import { readSlice } from "../files/cells.ts";
+import { configPath, metricsPath } from "../files/layout.ts";
+import { readMetrics } from "../files/metrics.ts";
+import type { StudySettings } from "../files/run-folder.ts";
+import { studySettings } from "../settings.ts";
+import { difference, rAtBudget, rInfinity } from "../statistics/estimands.ts";
+import { type Estimate, jackknife } from "../statistics/intervals.ts";
+import { promptMaps } from "../statistics/points.ts";
+import type { PromptMaps } from "../statistics/prompt-maps.ts";
+import { summariseFiles } from "../statistics/summarise-slice.ts";
+import type { Summary } from "../statistics/summary.ts";
+
+interface Swept {
+  step: number;
+  slice: number;
+  maps: PromptMaps;
+  summary: Summary;
+  /** J − J(0,0) differs over the cells. */
+  objectiveSpread: number;
+}
+
+interface ComparedRun {
+  name: string;
+  settings: StudySettings;
+  evaluations: { step: number; reward: number; standardError: number }[];
+  swept: Swept[];
+}
+
+function readRun(folder: string, say: OnDamage): ComparedRun {
+  const config = configPath(folder);
+  if (!existsSync(config)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
+  const settings = resolveSettings(studySettings, [readTomlFile(studySettings, config)]);
+  const evaluations = readMetrics(metricsPath(folder), say).flatMap((row) => {
+    const [reward, standardError] = [row["eval/reward"], row["eval/reward_standard_error"]];
+    return typeof reward === "number" && typeof standardError === "number"
+      ? [{ step: row.step, reward, standardError }]
+      : [];
+  });
+  const { steps, slices, points, radius } = settings.landscape;
+  const swept: Swept[] = [];
+  for (const step of steps)
+    for (let slice = 0; slice < slices; slice++) {
+      const files = readSlice(folder, { step, slice }, say);
+      const measured = files?.cells.length ?? 0;
+      if (measured < points ** 2)
+        say(`Not whole: ${folder}, step ${step}, slice ${slice}: ${measured} of ${points ** 2} cells are measured.`);
+      if (files === null) continue;
+      const { summary } = summariseFiles(folder, files, settings);
+      const maps = promptMaps(files.cells, files.reference, { points, radius });
+      const objectives = maps.cells.map(
+        (_, cell) => maps.objective.reduce((sum, map) => sum + map[cell], 0) / maps.objective.length,
+      );
+      swept.push({ step, slice, maps, summary, objectiveSpread: Math.max(...objectives) - Math.min(...objectives) });
+    }
+  return { name: basename(folder), settings, evaluations, swept };
+}
+
+const number = (value: number | null | undefined, digits = 2): string =>
+  value === null || value === undefined ? "undetermined" : value.toFixed(digits).replace("-", "−");
+
+function estimate({ value, low, high }: Estimate): string {
+  const interval = low === null || high === null ? "" : ` [${number(low)}, ${number(high)}]`;
+  return `${number(value)}${value === null ? "" : interval}`;
+}
+
+function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  return [line(header), line(header.map(() => "---")), ...rows.map(line)].join("\n");
+}
+
+function rewardTable(runs: readonly ComparedRun[]): string {
+  const steps = [...new Set(runs.flatMap(({ evaluations }) => evaluations.map(({ step }) => step)))].sort(
+    (a, b) => a - b,
+  );
+  return table(
+    ["run", "training seed", ...steps.map((step) => `step ${step}`)],
+    runs.map(({ name, settings, evaluations }) => [
+      name,
+      String(settings.train.seed),
+      ...steps.map((step) => {
+        const found = evaluations.find((row) => row.step === step);
+        return found === undefined ? "" : `${number(found.reward, 3)} ± ${number(found.standardError, 3)}`;
+      }),
+    ]),
+  );
+}
+
+function mapTable(runs: readonly ComparedRun[]): string {
+  return table(
+    [
+      "run",
+      "step",
+      "slice",
+      "R(0,0)",
+      "r",
+      "r∞",
+      "within ring",
+      "KL mid-edge",
+      "KL corner",
+      "A ≠ 0",
+      "spread of J",
+      "floor",
+    ],
+    runs.flatMap(({ name, swept }) =>
+      swept.map(({ step, slice, summary, objectiveSpread }) => [
+        name,
+        String(step),
+        String(slice),
+        number(summary.originReward?.value),
+        estimate(summary.r),
+        estimate(summary.rInfinity),
+        estimate(summary.withinRing),
+        number(summary.klAtMidEdges, 4),
+        number(summary.klAtCorners, 4),
+        `${summary.advantages.nonZero}/${summary.advantages.groups}`,
+        number(objectiveSpread, 3),
+        `${(100 * summary.floor.share).toFixed(0)}%`,
+      ]),
+    ),
+  );
+}
+
+/** Simulated coverage of each map's intervals: below 90% an interval is not called a 95% one. */
+function coverageTable(runs: readonly ComparedRun[]): string {
+  const share = (value: number | null | undefined): string =>
+    value === null || value === undefined ? "–" : `${(100 * value).toFixed(0)}%`;
+  return table(
+    ["run", "step", "slice", "r", "r∞", "within ring", "prompts to determine"],
+    runs.flatMap(({ name, swept }) =>
+      swept.map(({ step, slice, summary: { coverage, determined } }) => [
+        name,
+        String(step),
+        String(slice),
+        share(coverage?.r.coverage),
+        share(coverage?.rInfinity.coverage),
+        share(coverage?.withinRing.coverage),
+        determined.promptsNeeded === null ? "–" : String(determined.promptsNeeded),
+      ]),
+    ),
+  );
+}
+
+/** How r and r∞ change from the first swept step on: the same Gaussians, prompts and noise, so paired over prompts. */
+function changeTable(runs: readonly ComparedRun[]): string {
+  const rows = runs.flatMap(({ name, swept }) => {
+    const first = Math.min(...swept.map(({ step }) => step));
+    return swept
+      .filter(({ step }) => step !== first)
+      .map(({ step, slice, maps }) => {
+        const start = swept.find((one) => one.step === first && one.slice === slice);
+        if (start === undefined) return [name, `${first} → ${step}`, String(slice), "–", "–"];
+        const change = (of: typeof rAtBudget): string => estimate(jackknife(difference(of(maps), of(start.maps))));
+        return [name, `${first} → ${step}`, String(slice), change(rAtBudget), change(rInfinity)];
+      });
+  });
+  return table(["run", "steps", "slice", "change of r", "change of r∞"], rows);
+}
+
+export function compareCommand(): Promise<never> {
+  return runCommand({
+    name: "node landscape/compare.ts",
+    summary: "Rewards and correlations of several runs side by side, as Markdown on standard output.",
+    settings: defineSettings({}),
+    positional: [{ name: "RUN", meaning: "run folders", required: true, many: true }],
+    main: async ({ positionals, progress }) => {
+      process.stdout.write(comparison(positionals, (message) => progress.line(message)));
+    },
+  });
+}
+
+/** The comparison of these run folders as Markdown. @param say  called with what is not whole or cannot be read */
+export function comparison(folders: readonly string[], say: OnDamage): string {
+  const runs = folders.map((folder) => readRun(folder, say));
+  const parts = [
+    "### Reward on the evaluation episodes\n",
+    rewardTable(runs),
+    "\n### Maps\n",
+    mapTable(runs),
+    "\n### Changes, paired over prompts\n",
+    changeTable(runs),
+    "\n### Simulated coverage of the intervals\n",
+    coverageTable(runs),
+  ];
+  return `${parts.join("\n")}\n`;
+}

@@ -1,0 +1,264 @@
+// From the files of a run folder to its figures and report.html. Needs no GPU, and reads nothing that a resume could change.
+//
+//   node landscape/report.ts RUN            draws everything again
+import { existsSync, readdirSync, rmSync } from "node:fs";
+import { extname, join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import {
+  defineSettings,
+  ensureFolder,
+  FileError,
+  lockFolder,
+  type OnDamage,
+  readTomlFile,
+  resolveSettings,
+  runCommand,
+  settingValue,
+  valueText,
+  writeAtomic,
+} from "../../engine/host/index.ts";
+import { readConversations, readSlice } from "../files/cells.ts";
+import { configPath, figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
+import { readMetrics } from "../files/metrics.ts";
+import { readProvenance, runName, type StudySettings } from "../files/run-folder.ts";
+import { studySettings } from "../settings.ts";
+import type { Estimate } from "../statistics/intervals.ts";
+import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
+import type { MeasuredSlice } from "../statistics/summary.ts";
+import type {
+  CellConversations,
+  Estimate as Drawn,
+  LandscapeMap,
+  MapPoint,
+  Study,
+  TrainingRow,
+} from "./figures/figure-data.ts";
+import { pixelsOf, renderPng } from "./figures/png.ts";
+import { studyFigures } from "./figures/study-figures.ts";
+import { renderReport } from "./page.ts";
+import { summaryTable } from "./table.ts";
+
+/** A run's slices with their statistics. */
+export interface SummarisedRun {
+  readonly slices: readonly SummarisedSlice[];
+  /** What was said, per slice and cell; a cell whose conversations cannot be read is absent. */
+  readonly conversations: readonly (readonly CellConversations[])[];
+  /** What is not whole, in sentences that name no path: the report must not change when the folder moves. */
+  readonly gaps: readonly string[];
+}
+
+/**
+ * Reads every slice that has cells, once, and writes its points.csv and summary.json. No measurement is touched.
+ * @param say  called with what is not whole or cannot be read
+ * @throws FileError when a file is damaged so that what it says cannot be trusted
+ */
+export async function summariseRun(
+  folder: string,
+  settings: StudySettings,
+  say: OnDamage,
+  signal: AbortSignal,
+): Promise<SummarisedRun> {
+  const slices: SummarisedSlice[] = [];
+  const conversations: CellConversations[][] = [];
+  const gaps: string[] = [];
+  const total = settings.landscape.points ** 2;
+  const gap = (sentence: string): void => {
+    gaps.push(sentence);
+    say(`Not whole: ${sentence}`);
+  };
+  for (const step of settings.landscape.steps)
+    for (let slice = 0; slice < settings.landscape.slices; slice++) {
+      await heed(signal);
+      const files = readSlice(folder, { step, slice }, say);
+      const measured = files?.cells.length ?? 0;
+      if (measured < total) gap(`Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.`);
+      if (files === null) continue;
+      slices.push(summariseSlice(folder, files, settings));
+      const said = readConversations(files, say);
+      const lost = said.filter((cell) => cell === null).length;
+      if (lost > 0)
+        gap(`Step ${step}, slice ${slice}: the conversations of ${lost} of ${measured} cells cannot be read.`);
+      conversations.push(
+        files.cells.flatMap(({ i, j }, index) => {
+          const cell = said[index];
+          return cell === null ? [] : [{ i, j, conversations: cell }];
+        }),
+      );
+    }
+  return { slices, conversations, gaps };
+}
+
+/** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */
+export async function drawRun(
+  folder: string,
+  settings: StudySettings,
+  { slices, conversations, gaps }: SummarisedRun,
+  onDamage: OnDamage,
+  signal: AbortSignal,
+): Promise<void> {
+  const training = trainingRows(folder, onDamage);
+  const study: Study = {
+    name: runName(folder),
+    settings: settingRows(folder, settings),
+    notes: [...gaps, ...notesOf(folder, training)],
+    training,
+    maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index])),
+    intervalName: intervalName(slices),
+  };
+  const place = figuresFolder(folder);
+  ensureFolder(place);
+  const written = new Set<string>();
+  for (const draw of studyFigures(study).values()) {
+    await heed(signal);
+    const { name, svg, csv } = draw();
+    const files = { svg, csv, png: renderPng(svg, pixelsOf(180, 200)) };
+    for (const [ending, content] of Object.entries(files)) {
+      writeAtomic(join(place, `${name}.${ending}`), content);
+      written.add(`${name}.${ending}`);
+    }
+  }
+  removeOutdated(place, written);
+  writeAtomic(reportPath(folder), renderReport(study));
+}
+
+/** Lets Ctrl-C through: nothing here waits for anything, so signals would be heard only at the end. */
+async function heed(signal: AbortSignal): Promise<void> {
+  await setImmediate();
+  signal.throwIfAborted();
+}
+
+/** Figures are named otherwise when a run has several slices: those of the same subjects that were not drawn now go. */
+function removeOutdated(place: string, written: ReadonlySet<string>): void {
+  const subject = (file: string): string => file.slice(0, -extname(file).length).replace(/-slice-\d+$/, "");
+  const subjects = new Set([...written].map(subject));
+  for (const file of readdirSync(place))
+    if (!written.has(file) && /\.(svg|csv|png)$/.test(file) && subjects.has(subject(file))) rmSync(join(place, file));
+}
+
+/** An interval is called by its share only where simulated coverage bears that out. */
+function intervalName(slices: readonly MeasuredSlice[]): string {
+  const coverages = slices.flatMap(({ summary }) => (summary.coverage === null ? [] : [summary.coverage.r.coverage]));
+  const least = Math.min(...coverages.filter((c) => c !== null), 1);
+  return coverages.length > 0 && least >= 0.9
+    ? "95% jackknife interval over prompts"
+    : `jackknife interval over prompts (simulated coverage from ${(100 * least).toFixed(0)}%)`;
+}
+
+/** The settings that shaped the results; what was given as a path goes by its name. */
+function settingRows(folder: string, settings: StudySettings): { key: string; value: string }[] {
+  const { model, names } = readProvenance(folder);
+  const given = [...studySettings.byKey]
+    .filter(([, setting]) => !setting.isFree)
+    .map(([key]) => ({ key, value: valueText(settingValue(settings, key)) }));
+  return [
+    { key: "model", value: model.isEmbedded ? "the one that comes with the program" : model.name },
+    { key: "names", value: names === null ? "the built-in generator" : names.name },
+    ...given,
+  ];
+}
+
+function trainingRows(folder: string, onDamage: OnDamage): TrainingRow[] {
+  const path = metricsPath(folder);
+  if (!existsSync(path)) {
+    onDamage(`${path}: missing, so no curves are drawn.`);
+    return [];
+  }
+  return readMetrics(path, onDamage).map((row) => ({
+    step: row.step,
+    reward: row.reward ?? null,
+    evalReward: row["eval/reward"],
+    evalRewardError: row["eval/reward_standard_error"],
+  }));
+}
+
+function drawn({ value, low, high }: Estimate): Drawn {
+  return value === null ? null : { value, low, high };
+}
+
+function mapOf(
+  settings: StudySettings,
+  { step, slice, summary, points: measured }: SummarisedSlice,
+  conversations: readonly CellConversations[],
+): LandscapeMap {
+  const points = measured.map(
+    (p): MapPoint => ({
+      i: p.i,
+      j: p.j,
+      alpha: p.alpha,
+      beta: p.beta,
+      reward: p.reward,
+      rewardError: Number.isNaN(p.reward_error) ? null : p.reward_error,
+      klToken: p.kl_token,
+      objective: p.j_group_token,
+    }),
+  );
+  const { cells, total, isComplete } = summary.grid;
+  return {
+    step,
+    slice,
+    n: settings.landscape.points,
+    radius: settings.landscape.radius,
+    points,
+    ...(isComplete ? {} : { mark: `${cells} of ${total} cells` }),
+    summary: {
+      r: drawn(summary.r),
+      rInfinity: drawn(summary.rInfinity),
+      withinRing: drawn(summary.withinRing),
+      originReward: summary.origin?.reward ?? Number.NaN,
+      originRewardError: summary.origin?.reward_error ?? null,
+      floorShare: summary.floor.share,
+      promptsToDetermine: summary.determined.promptsNeeded,
+      further: [
+        { name: "KL at mid-edges", value: summary.klAtMidEdges },
+        { name: "KL at corners", value: summary.klAtCorners },
+        { name: "groups with advantages", value: `${summary.advantages.nonZero} of ${summary.advantages.groups}` },
+      ],
+    },
+    conversations,
+  };
+}
+
+/** What the report of the tiny study must say plainly; of another study nothing is known beforehand. */
+function notesOf(folder: string, training: readonly TrainingRow[]): string[] {
+  if (!readProvenance(folder).model.isEmbedded) return [];
+  const first = training.find(({ step }) => step === 0)?.evalReward;
+  return [
+    "The low reward at step 0 is engineered: in the supervised warm start four of five turns left off the tags that the task asks for, so that there is something to learn.",
+    `Reward at step 0 is ${first?.toFixed(2) ?? "about 0.17"} here; the study's model began at 0.01 to 0.02.`,
+    "There is one warm start: every training seed begins from the same weights.",
+    "The recipe (learning rate, steps, sizes) was chosen on other episodes, seeds and noise than those shown.",
+    "A model of 122,624 parameters on a small task is a demonstration of the instrument. It says nothing about large models.",
+  ];
+}
+
+/**
+ * Makes statistics, figures and report again from the files of a run folder.
+ * @returns the table for the terminal
+ */
+export async function redraw(folder: string, say: OnDamage, signal: AbortSignal): Promise<string> {
+  const path = configPath(folder);
+  if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
+  const release = lockFolder(folder);
+  try {
+    const settings = resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
+    const run = await summariseRun(folder, settings, say, signal);
+    await drawRun(folder, settings, run, say, signal);
+    return run.slices.length === 0 ? "" : `${summaryTable(run.slices)}\n`;
+  } finally {
+    release();
+  }
+}
+
+export function reportCommand(): Promise<never> {
+  return runCommand({
+    name: "node landscape/report.ts",
+    summary: "Draws the figures and report.html of a run folder again, from its files alone.",
+    settings: defineSettings({}),
+    positional: [{ name: "RUN", meaning: "the run folder", required: true }],
+    examples: [["node landscape/report.ts runs/tiny", "writes runs/tiny/report.html and runs/tiny/figures"]],
+    main: async ({ positionals: [folder], progress, signal }) => {
+      process.stdout.write(await redraw(folder, (message) => progress.line(message), signal));
+      progress.line(`Report: ${reportPath(folder)}`);
+    },
+  });
+}

@@ -1,0 +1,47 @@
+// From the files of a slice to its points.csv and summary.json. Needs no GPU.
+import { FileError, writeAtomic } from "../../engine/host/index.ts";
+import { ShapeError } from "../../engine/index.ts";
+import type { SliceFiles } from "../files/cells.ts";
+import { referencePath, slicePaths } from "../files/layout.ts";
+import type { StudySettings } from "../files/run-folder.ts";
+import { type Point, pointOf, writePoints } from "./points.ts";
+import { type MeasuredSlice, summarise } from "./summary.ts";
+
+/** A slice with its statistics and the rows of its points.csv. */
+export interface SummarisedSlice extends MeasuredSlice {
+  readonly points: readonly Point[];
+}
+
+/**
+ * The statistics of a slice.
+ * @param folder  the run folder
+ * @throws FileError when cells, reference and settings do not go together
+ */
+export function summariseFiles(folder: string, files: SliceFiles, settings: StudySettings): SummarisedSlice {
+  const { step, slice, cells, reference } = files;
+  const { points, radius, seed, simulations } = settings.landscape;
+  try {
+    return {
+      step,
+      slice,
+      points: cells.map((cell) => pointOf(cell, reference)),
+      summary: summarise(cells, reference, { grid: { points, radius }, seed: seed * 1000 + slice, simulations }),
+    };
+  } catch (thrown) {
+    if (!(thrown instanceof ShapeError)) throw thrown;
+    throw new FileError(
+      `${slicePaths(files.folder).cells}: does not go with ${referencePath(folder, step)} and the settings in config.toml: ` +
+        `${thrown.message} One of the three was changed. Restore it from a copy.`,
+      { cause: thrown },
+    );
+  }
+}
+
+/** As `summariseFiles`, and writes points.csv and summary.json. */
+export function summariseSlice(folder: string, files: SliceFiles, settings: StudySettings): SummarisedSlice {
+  const summarised = summariseFiles(folder, files, settings);
+  const paths = slicePaths(files.folder);
+  writeAtomic(paths.points, writePoints(summarised.points));
+  writeAtomic(paths.summary, `${JSON.stringify(summarised.summary, null, 1)}\n`);
+  return summarised;
+}
