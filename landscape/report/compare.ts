@@ -9,15 +9,10 @@ import { metricsPath } from "../files/layout.ts";
 import { readMetrics } from "../files/metrics.ts";
 import type { StudySettings } from "../files/run-folder.ts";
 import { readRunSettings } from "../files/run-settings.ts";
-import {
-  difference,
-  type Estimate,
-  jackknife,
-  type PromptMaps,
-  rAtBudget,
-  rInfinity,
-} from "../statistics/estimands.ts";
+import { difference, rAtBudget, rInfinity } from "../statistics/estimands.ts";
+import { type Estimate, jackknife } from "../statistics/intervals.ts";
 import { promptMaps } from "../statistics/points.ts";
+import type { PromptMaps } from "../statistics/prompt-maps.ts";
 import { summariseFiles } from "../statistics/summarise-slice.ts";
 import type { Summary } from "../statistics/summary.ts";
 

@@ -20,7 +20,7 @@ import { readMetrics } from "../files/metrics.ts";
 import { readProvenance, runName, type StudySettings } from "../files/run-folder.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { studySettings } from "../settings.ts";
-import type { Estimate } from "../statistics/estimands.ts";
+import type { Estimate } from "../statistics/intervals.ts";
 import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
 import type { MeasuredSlice } from "../statistics/summary.ts";
 import type {

@@ -1,5 +1,5 @@
 // The short table that a study ends with.
-import type { Estimate } from "../statistics/estimands.ts";
+import type { Estimate } from "../statistics/intervals.ts";
 import type { MeasuredSlice } from "../statistics/summary.ts";
 
 const columns: readonly (readonly [title: string, cell: (slice: MeasuredSlice) => string])[] = [

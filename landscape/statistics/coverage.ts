@@ -13,22 +13,9 @@
 
 import type { GridCell } from "../grid.ts";
 import { normalCumulative, normalDensity, normalQuantile, solveIncreasing } from "./distributions.ts";
-import {
-  centred,
-  centredInRings,
-  dot,
-  type Estimand,
-  jackknife,
-  mapCorrelation,
-  meanMap,
-  NONE,
-  type PromptMaps,
-  pairProduct,
-  rAtBudget,
-  rInfinity,
-  rounding,
-  rWithinRing,
-} from "./estimands.ts";
+import { type Estimand, mapCorrelation, rAtBudget, rInfinity, rWithinRing } from "./estimands.ts";
+import { jackknife } from "./intervals.ts";
+import { centred, centredInRings, dot, meanMap, NONE, type PromptMaps, pairProduct, rounding } from "./prompt-maps.ts";
 import { type SimulationRandom, simulationRandom } from "./random.ts";
 import { fieldSampler, fitSmooth, lagMeans } from "./random-fields.ts";
 import { mean } from "./statistics.ts";

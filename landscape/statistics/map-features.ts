@@ -3,7 +3,7 @@
 
 import { type GridCell, ringOf } from "../grid.ts";
 import { studentQuantile } from "./distributions.ts";
-import { centred, dot, meanMap, type PromptMaps, pairProduct, parityPart, rounding } from "./estimands.ts";
+import { centred, dot, meanMap, type PromptMaps, pairProduct, parityPart, rounding } from "./prompt-maps.ts";
 import { mean, pearson, spread } from "./statistics.ts";
 
 export interface Parity {

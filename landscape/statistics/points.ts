@@ -3,8 +3,8 @@ import { FileError } from "../../engine/host/index.ts";
 import { ShapeError } from "../../engine/index.ts";
 import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, gridCells } from "../grid.ts";
-import type { PromptMaps } from "./estimands.ts";
 import { coverAt, passAtK } from "./pass-at-k.ts";
+import type { PromptMaps } from "./prompt-maps.ts";
 import { mean, spread } from "./statistics.ts";
 
 /** A row of points.csv. KL, k1, k3 and entropies in nats; an undefined value is NaN, an empty field in the file. */

@@ -4,20 +4,8 @@ import { ShapeError } from "../../engine/index.ts";
 import type { CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, landmarks } from "../grid.ts";
 import { type SimulatedCoverage, simulateCoverage } from "./coverage.ts";
-import {
-  centredInRings,
-  type Estimate,
-  jackknife,
-  meanMap,
-  ofMeanMaps,
-  type PromptMaps,
-  rAtBudget,
-  rewardAt,
-  rInfinity,
-  rWithinRing,
-  type Signal,
-  signalOf,
-} from "./estimands.ts";
+import { ofMeanMaps, rAtBudget, rewardAt, rInfinity, rWithinRing } from "./estimands.ts";
+import { type Estimate, jackknife } from "./intervals.ts";
 import {
   type Overlap,
   type Parity,
@@ -31,7 +19,9 @@ import {
 } from "./map-features.ts";
 import { floorShare } from "./pass-at-k.ts";
 import { type Point, pointOf, promptMaps } from "./points.ts";
+import { centredInRings, meanMap, type PromptMaps } from "./prompt-maps.ts";
 import { type SmoothNull, smoothNull } from "./random-fields.ts";
+import { type Signal, signalOf } from "./signal.ts";
 import { kendall, mean, partialPearson, partialSpearman, spearman } from "./statistics.ts";
 
 /** Goes up when a field changes its meaning or goes away. */

@@ -2,13 +2,8 @@
 
 import { type Grid, gridCells } from "../../landscape/grid.ts";
 import { normalQuantile } from "../../landscape/statistics/distributions.ts";
-import {
-  centred,
-  mapCorrelation,
-  NONE,
-  type Projection,
-  type PromptMaps,
-} from "../../landscape/statistics/estimands.ts";
+import { mapCorrelation } from "../../landscape/statistics/estimands.ts";
+import { centred, NONE, type Projection, type PromptMaps } from "../../landscape/statistics/prompt-maps.ts";
 import type { SimulationRandom } from "../../landscape/statistics/random.ts";
 import { fieldSampler } from "../../landscape/statistics/random-fields.ts";
 

@@ -3,14 +3,9 @@
 import * as assert from "uvu/assert";
 import { gridCells } from "../../../landscape/grid.ts";
 import { simulateCoverage } from "../../../landscape/statistics/coverage.ts";
-import {
-  centredInRings,
-  type Estimand,
-  jackknife,
-  type PromptMaps,
-  rInfinity,
-  rWithinRing,
-} from "../../../landscape/statistics/estimands.ts";
+import { type Estimand, rInfinity, rWithinRing } from "../../../landscape/statistics/estimands.ts";
+import { jackknife } from "../../../landscape/statistics/intervals.ts";
+import { centredInRings, type PromptMaps } from "../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
 import { describe } from "../../support.ts";
 import { drawMaps, trueCorrelation, type World } from "../synthetic-maps.ts";

@@ -1,7 +1,9 @@
 import * as assert from "uvu/assert";
 import { gridCells } from "../../../landscape/grid.ts";
 import { simulateCoverage } from "../../../landscape/statistics/coverage.ts";
-import { centredInRings, jackknife, rInfinity } from "../../../landscape/statistics/estimands.ts";
+import { rInfinity } from "../../../landscape/statistics/estimands.ts";
+import { jackknife } from "../../../landscape/statistics/intervals.ts";
+import { centredInRings } from "../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
 import { assertClose, describe } from "../../support.ts";
 import { drawMaps, trueCorrelation, type World } from "../synthetic-maps.ts";

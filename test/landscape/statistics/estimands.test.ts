@@ -1,28 +1,29 @@
 import * as assert from "uvu/assert";
 import { gridCells } from "../../../landscape/grid.ts";
 import {
-  acrossSlices,
-  centred,
-  centredInRings,
   combine,
   difference,
   type Estimand,
-  jackknife,
   mapCorrelation,
-  meanMap,
   meanOver,
-  NONE,
   ofMeanMaps,
-  type PromptMaps,
-  pairProduct,
   rAtBudget,
   rewardAt,
   rInfinity,
   rWithinRing,
-  signalOf,
   trend,
 } from "../../../landscape/statistics/estimands.ts";
+import { acrossSlices, jackknife } from "../../../landscape/statistics/intervals.ts";
+import {
+  centred,
+  centredInRings,
+  meanMap,
+  NONE,
+  type PromptMaps,
+  pairProduct,
+} from "../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
+import { signalOf } from "../../../landscape/statistics/signal.ts";
 import { mean, pearson, spearman, spread } from "../../../landscape/statistics/statistics.ts";
 import { assertClose, describe, throwsMessage } from "../../support.ts";
 import { drawMaps, trueCorrelation, type World } from "../synthetic-maps.ts";

@@ -1,8 +1,8 @@
 import * as assert from "uvu/assert";
 import type { CellRecord, ReferenceSet } from "../../../landscape/files/cells.ts";
 import { type Grid, workOrder } from "../../../landscape/grid.ts";
-import { meanMap, type PromptMaps } from "../../../landscape/statistics/estimands.ts";
 import { pointOf } from "../../../landscape/statistics/points.ts";
+import { meanMap, type PromptMaps } from "../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
 import { pearson } from "../../../landscape/statistics/statistics.ts";
 import { SUMMARY_SCHEMA_VERSION, summarise } from "../../../landscape/statistics/summary.ts";
