@@ -17,15 +17,10 @@ import {
   text,
 } from "../engine/host/index.ts";
 import { sizeOf, storedBytes } from "../engine/index.ts";
-import {
-  type Checkpoint,
-  openCheckpoint,
-  type WrittenDtype,
-  writeCheckpoint,
-  writtenDtypes,
-} from "./checkpoint-files.ts";
+import { type Checkpoint, openCheckpoint } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems } from "./commands/command.ts";
 import { locateModel } from "./hub.ts";
+import { type WrittenDtype, writeCheckpoint, writtenDtypes } from "./write-checkpoint.ts";
 
 const units = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
 

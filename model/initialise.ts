@@ -18,9 +18,10 @@ import {
   text,
 } from "../engine/host/index.ts";
 import { directionNormals, keyOf, type ParameterArena, sizeOf, wordsOf } from "../engine/index.ts";
-import { openConfig, readJson, writeCheckpoint } from "./checkpoint-files.ts";
+import { openConfig, readJson } from "./checkpoint-files.ts";
 import { parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
 import { publishedConfig, publishedShapes } from "./published-shapes.ts";
+import { writeCheckpoint } from "./write-checkpoint.ts";
 
 /** Normals drawn at a time, so that a tensor is never held in float64. */
 const pieceElements = 2 ** 20;

@@ -1,8 +1,9 @@
 // A checkpoint's weights on a device: the parameters of the model in one arena, read from a Hugging Face folder and written
 // to one.
 import { type Backend, ParameterArena, type Tensor } from "../engine/index.ts";
-import { type Checkpoint, openCheckpoint, openConfig, writeCheckpoint } from "./checkpoint-files.ts";
+import { type Checkpoint, openCheckpoint, openConfig } from "./checkpoint-files.ts";
 import { isLinearWeight, parameterShapes, type Qwen2Config } from "./config.ts";
+import { writeCheckpoint } from "./write-checkpoint.ts";
 
 export interface WeightOptions {
   /** Make room for gradients and the optimiser's two moments. Default false. */

@@ -6,14 +6,9 @@ import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { ShapeError } from "../../engine/errors.ts";
 import { CheckpointError } from "../../engine/host/errors.ts";
-import {
-  type Checkpoint,
-  openCheckpoint,
-  tokenizerFiles,
-  writeCheckpoint,
-  writtenDtypes,
-} from "../../model/checkpoint-files.ts";
+import { type Checkpoint, openCheckpoint, tokenizerFiles } from "../../model/checkpoint-files.ts";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../model/safetensors.ts";
+import { writeCheckpoint, writtenDtypes } from "../../model/write-checkpoint.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "foothold-checkpoint-"));
@@ -312,7 +307,7 @@ describe("model/checkpoint-files", (test) => {
     const source = fixturePath("tiny-warm-start");
     const parent = mkdtempSync(join(scratch, "killed-"));
     const folder = join(parent, "step");
-    const module = fileURLToPath(new URL("../../model/checkpoint-files.ts", import.meta.url));
+    const module = fileURLToPath(new URL("../../model/index.ts", import.meta.url));
     // Writes the fixture with every weight set to `value`.
     const write = (value: number, killAt: string) =>
       spawnSync(
