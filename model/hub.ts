@@ -204,7 +204,7 @@ async function fetchSnapshot(snapshot: Snapshot, files: readonly RemoteFile[], w
   if (weights && byPath.has(weightsFile)) chosen.push(file(weightsFile));
   else if (weights && byPath.has(indexFile)) {
     await fetchFiles(snapshot, [file(indexFile)]);
-    for (const shard of await shardsOf(join(folderOf(snapshot), indexFile))) chosen.push(file(shard));
+    for (const shard of shardsOf(join(folderOf(snapshot), indexFile))) chosen.push(file(shard));
   } else if (weights)
     throw new CheckpointError(
       `${where}: expected ${weightsFile} or ${indexFile}, found neither. Only safetensors are read: convert the model.`,

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { asError, CheckpointError } from "../engine/host/index.ts";
-import { readJson } from "./checkpoint-files.ts";
+import { readModelJson } from "./checkpoint-files.ts";
 
 export interface DecodeOptions {
   /** Leave out tokens such as `<|im_end|>` (default false). */
@@ -112,8 +112,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     throw new CheckpointError(
       `${path}: not found. Save the tokenizer beside the model (tokenizer.save_pretrained), or copy it from the original.`,
     );
-  const definition = await readJson(path);
-  const config = existsSync(configPath) ? await readJson(configPath) : {};
+  const definition = readModelJson(path);
+  const config = existsSync(configPath) ? readModelJson(configPath) : {};
   try {
     return new Tokenizer(new HuggingFaceTokenizer(object.parse(definition), object.parse(config)));
   } catch (error) {

@@ -7,7 +7,8 @@ import { writeAtomic } from "../engine/host/index.ts";
 import { ShapeError, sizeOf, storedBytes } from "../engine/index.ts";
 import { writeFolderAtomically } from "./atomic-folder.ts";
 import { generationFile, indexFile, tokenizerFiles, weightsFile } from "./checkpoint-files.ts";
-import { parameterShapes, parseConfig } from "./config.ts";
+import { type Json, parameterShapes, parseConfig } from "./config.ts";
+import { withPublishedKeys } from "./published-shapes.ts";
 import { type TensorToWrite, writeSafetensors } from "./safetensors.ts";
 
 export interface NamedTensor {
@@ -17,18 +18,21 @@ export interface NamedTensor {
 
 /** What goes into a model folder. */
 export interface CheckpointToWrite {
-  /** config.json of the model that was trained; architecture and dtype are set to what is written. */
-  configJson: Readonly<Record<string, unknown>>;
+  /** config.json of the model that was trained; architecture and dtype are set to what is written, missing keys added. */
+  configJson: Json;
   /** One for each parameter, in any order; a function brings the numbers when their turn comes. */
   tensors: Iterable<NamedTensor>;
   /** How weights are stored (default f32, which loses nothing). */
   dtype?: WrittenDtype;
   /** Largest data of one file, bytes; a larger tensor has a file of its own. Default: one file, whatever its size. */
   shardBytes?: number;
-  /** The folder whose tokenizer files and generation_config.json are copied byte for byte. */
-  filesFrom?: string;
+  /**
+   * The folders whose tokenizer files and generation_config.json are copied byte for byte. Of several, a tokenizer comes
+   * from the first that has one, and so does generation_config.json: never half of each.
+   */
+  filesFrom?: string | readonly string[];
   /** Written as generation_config.json in place of the copied one. */
-  generationConfigJson?: Readonly<Record<string, unknown>>;
+  generationConfigJson?: Json;
 }
 
 /** What weights can be written as. */
@@ -43,21 +47,36 @@ const torchDtypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as cons
  *   ShapeError when a tensor is missing, surplus or given twice
  */
 export async function writeCheckpoint(folder: string, content: CheckpointToWrite): Promise<void> {
-  const { configJson, dtype = "f32", shardBytes = Number.POSITIVE_INFINITY, filesFrom, generationConfigJson } = content;
-  const shapes = parameterShapes(parseConfig(configJson, `${folder}: config.json`));
+  const {
+    configJson,
+    dtype = "f32",
+    shardBytes = Number.POSITIVE_INFINITY,
+    filesFrom = [],
+    generationConfigJson,
+  } = content;
+  const where = `${folder}: config.json`;
+  const written = describeWritten(withPublishedKeys(configJson, where), dtype);
+  const shapes = parameterShapes(parseConfig(configJson, where));
   const tensors = matchTensors(folder, shapes, [...content.tensors]).map((tensor) => ({ ...tensor, dtype }));
   await writeFolderAtomically(folder, async (partial) => {
-    if (filesFrom !== undefined)
-      for (const name of await readdir(filesFrom))
-        if (tokenizerFiles.includes(name) || name === generationFile)
-          writeAtomic(join(partial, name), await readFile(join(filesFrom, name)));
+    for (const kind of [tokenizerFiles, [generationFile]])
+      await copyFirst(kind, typeof filesFrom === "string" ? [filesFrom] : filesFrom, partial);
     if (generationConfigJson !== undefined) writeAtomic(join(partial, generationFile), jsonText(generationConfigJson));
-    writeAtomic(join(partial, "config.json"), jsonText(describeWritten(configJson, dtype)));
+    writeAtomic(join(partial, "config.json"), jsonText(written));
     const shards = cutIntoShards(tensors, shardBytes);
     for (const [i, shard] of shards.entries())
       await writeSafetensors(join(partial, shardName(i, shards.length)), shard);
     if (shards.length > 1) writeAtomic(join(partial, indexFile), jsonText(describeShards(shards)));
   });
+}
+
+/** Copies the files of these names from the first folder that has any. */
+async function copyFirst(wanted: readonly string[], folders: readonly string[], to: string): Promise<void> {
+  for (const folder of folders) {
+    const names = (await readdir(folder)).filter((name) => wanted.includes(name));
+    for (const name of names) writeAtomic(join(to, name), await readFile(join(folder, name)));
+    if (names.length > 0) return;
+  }
 }
 
 // In order and greedily, as transformers cuts, so that each file is named and filled as there. A tensor beyond the limit has
@@ -124,10 +143,12 @@ function matchTensors(
     });
 }
 
-// transformers 5 loads weights in the dtype that config.json names, so it must be the one written. The spelling stays.
-function describeWritten(configJson: Readonly<Record<string, unknown>>, dtype: WrittenDtype): object {
-  const fields = ["dtype", "torch_dtype"].filter((field) => field in configJson);
-  const named = (fields.length > 0 ? fields : ["torch_dtype"]).map((field) => [field, torchDtypes[dtype]]);
+// transformers loads weights in the dtype that config.json names, so it must be the one written: version 5 reads `dtype`,
+// version 4 `torch_dtype`.
+function describeWritten(configJson: Json, dtype: WrittenDtype): object {
+  const named = ["dtype", "torch_dtype"]
+    .filter((field) => field in configJson)
+    .map((field) => [field, torchDtypes[dtype]]);
   return { ...configJson, architectures: ["Qwen2ForCausalLM"], ...Object.fromEntries(named) };
 }
 
