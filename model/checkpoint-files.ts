@@ -295,6 +295,11 @@ export async function modelFiles(folder: string): Promise<string[]> {
   return [...others, ...index, ...weights].sort();
 }
 
+/** Whether a file of this name is part of a model, its folder being unknown. */
+export function isModelFile(name: string): boolean {
+  return [configFile, generationFile, ...tokenizerFiles].includes(name) || /^model.*\.safetensors$/.test(name);
+}
+
 const embedding = "model.embed_tokens.weight";
 const head = "lm_head.weight";
 

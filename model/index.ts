@@ -2,7 +2,7 @@
 export { settleFolders, writeFolderAtomically } from "./atomic-folder.ts";
 export { type Batch, packSequences } from "./batch.ts";
 export { Chat, type GlueOptions, loadChat, type Message } from "./chat.ts";
-export { Checkpoint, modelFiles, openCheckpoint, openConfig, tokenizerFiles } from "./checkpoint-files.ts";
+export { Checkpoint, isModelFile, modelFiles, openCheckpoint, openConfig, tokenizerFiles } from "./checkpoint-files.ts";
 export { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
