@@ -122,6 +122,7 @@ async function trainPart(part: Part): Promise<void> {
   const { config, weights } = await loadModel(backend, modelFolder, {
     trainable: true,
     precision: settings.train.precision,
+    note: (line) => progress.line(line),
   });
   try {
     const missing = settings.train.checkpoints.filter((step) => !isKept(folder, step)).length;

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { z } from "zod";
 import { asError, CheckpointError } from "../engine/host/index.ts";
-import { readJson } from "./checkpoint-files.ts";
+import { readModelJson } from "./checkpoint-files.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 export interface Message {
@@ -166,7 +166,7 @@ const configSchema = z.object({
 export async function loadChat(folder: string, tokenizer: Tokenizer): Promise<Chat> {
   const configPath = join(folder, "tokenizer_config.json");
   const templatePath = join(folder, "chat_template.jinja");
-  const parsed = configSchema.safeParse(existsSync(configPath) ? await readJson(configPath) : {});
+  const parsed = configSchema.safeParse(existsSync(configPath) ? readModelJson(configPath) : {});
   if (!parsed.success)
     throw new CheckpointError(`${configPath}: ${z.prettifyError(parsed.error)}. Is it a tokenizer_config.json?`);
   const { chat_template, ...tokens } = parsed.data;

@@ -1,23 +1,33 @@
-// A model as a Hugging Face folder: config.json, generation_config.json, weights in one safetensors file or in shards with
-// an index, and the tokenizer's files. transformers and vLLM load what is written here unchanged.
+// Reads a model as a Hugging Face folder: config.json, generation_config.json, weights in one safetensors file or in shards
+// with an index, and the tokenizer's files.
 //
 // Before the first weight is used, the tensors of all files are compared with the parameters that config.json implies, and
-// everything missing, surplus or misshaped is named at once. A folder is written beside its place and renamed when whole.
+// everything missing, surplus or misshaped is named at once.
 import { existsSync, readdirSync } from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
-import { asError, CheckpointError, writeAtomic } from "../engine/host/index.ts";
-import { ShapeError, sizeOf, storedBytes } from "../engine/index.ts";
-import { writeFolderAtomically } from "./atomic-folder.ts";
+import { asError, CheckpointError, readText } from "../engine/host/index.ts";
+import { ShapeError } from "../engine/index.ts";
 import {
   type GenerationConfig,
+  type Json,
   parameterShapes,
   parseConfig,
   parseGenerationConfig,
   type Qwen2Config,
 } from "./config.ts";
-import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from "./safetensors.ts";
+import { isLlama, qwen2OfLlama } from "./llama.ts";
+import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
+import {
+  holdSameNumbers,
+  type Piece,
+  readAll,
+  storedTensor,
+  type WeightDtype,
+  type WeightSource,
+  zeros,
+} from "./weight-source.ts";
 
 /** A weight as plain numbers: [out, in] for a matrix, whatever the file stored widened to f32. */
 export interface Weight {
@@ -26,11 +36,12 @@ export interface Weight {
   readonly dtype: WeightDtype;
   readonly data: Float32Array;
 }
-export type WeightDtype = "f64" | "f32" | "f16" | "bf16";
 
-const weightsFile = "model.safetensors";
-const indexFile = "model.safetensors.index.json";
-const generationFile = "generation_config.json";
+export const weightsFile = "model.safetensors";
+export const indexFile = "model.safetensors.index.json";
+export const generationFile = "generation_config.json";
+export const adapterConfigFile = "adapter_config.json";
+const configFile = "config.json";
 
 /** The files that make a tokenizer, in any of Hugging Face's versions. */
 export const tokenizerFiles: readonly string[] = [
@@ -48,120 +59,183 @@ export const tokenizerFiles: readonly string[] = [
 export class Checkpoint {
   readonly folder: string;
   readonly config: Qwen2Config;
-  /** config.json as it stands, to be written again with the trained weights. */
-  readonly configJson: Readonly<Record<string, unknown>>;
+  /** config.json of what was loaded, to be written again with the trained weights. */
+  readonly configJson: Json;
   readonly generationConfig: GenerationConfig | null;
+  /** What a user should know about how this folder was read, a sentence each. */
+  readonly notes: readonly string[];
   /** Every parameter, by Hugging Face's name, in the order of the module tree. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
   readonly #files: readonly SafetensorsFile[];
-  readonly #places: ReadonlyMap<string, Place>;
+  readonly #sources: ReadonlyMap<string, WeightSource>;
 
-  constructor(folder: string, settings: FolderSettings, files: readonly SafetensorsFile[], places: Map<string, Place>) {
+  constructor(
+    folder: string,
+    settings: Pick<FolderSettings, "config" | "configJson" | "generationConfig" | "notes">,
+    files: readonly SafetensorsFile[],
+    sources: ReadonlyMap<string, WeightSource>,
+  ) {
     this.folder = folder;
     this.config = settings.config;
     this.configJson = settings.configJson;
     this.generationConfig = settings.generationConfig;
+    this.notes = settings.notes;
     this.shapes = parameterShapes(settings.config);
     this.#files = files;
-    this.#places = places;
+    this.#sources = sources;
   }
 
   /** @throws ShapeError when the model has no parameter of that name */
   async tensor(name: string): Promise<Weight> {
-    const { file, stored, dtype, shape } = this.#place(name);
-    return { shape, dtype, data: await file.readFloat32(stored) };
+    const source = this.source(name);
+    return { shape: source.shape, dtype: source.dtype, data: await readAll(source) };
   }
 
   /** A weight piece by piece in f32, so that memory holds one piece at a time. `start` counts elements. */
-  async *chunks(name: string, elements?: number): AsyncGenerator<{ start: number; data: Float32Array }> {
-    const { file, stored } = this.#place(name);
-    for await (const { start, data } of file.readChunks(stored, elements))
-      yield { start, data: data instanceof Float32Array ? data : Float32Array.from(data, Number) };
+  chunks(name: string, elements?: number): AsyncGenerator<Piece> {
+    return this.source(name).pieces(elements);
   }
 
   /** The dtype in which a weight is stored. */
   dtype(name: string): WeightDtype {
-    return this.#place(name).dtype;
+    return this.source(name).dtype;
   }
 
   async close(): Promise<void> {
     for (const file of this.#files) await file.close();
   }
 
-  #place(name: string): Place {
-    const place = this.#places.get(name);
-    if (place === undefined) throw new ShapeError(`${this.folder}: the model has no parameter "${name}"`);
-    return place;
+  /** @throws ShapeError when the model has no parameter of that name */
+  source(name: string): WeightSource {
+    const source = this.#sources.get(name);
+    if (source === undefined) throw new ShapeError(`${this.folder}: the model has no parameter "${name}"`);
+    return source;
   }
 }
 
-interface Place {
-  file: SafetensorsFile;
-  stored: string;
-  dtype: WeightDtype;
-  shape: readonly number[];
-}
-
+/** What the small files of a model folder say. */
 interface FolderSettings {
   config: Qwen2Config;
-  configJson: Record<string, unknown>;
+  configJson: Json;
   generationConfig: GenerationConfig | null;
+  /** The files hold no biases: they are zero. */
+  lacksBiases: boolean;
+  notes: readonly string[];
 }
 
 /**
  * Opens a model folder and checks that its weights are whole. The caller closes it.
- * Names may lack the `model.` prefix, as the bare Qwen2Model saves them. `lm_head.weight` is ignored where the head is the
- * embedding (tie_word_embeddings), as transformers does.
+ * - Names may lack the `model.` prefix, as the bare Qwen2Model saves them.
+ * - Where config.json ties the head to the embedding, either may be stored alone, and equal copies are one tensor. Two that
+ *   differ are both kept and the model is untied, as transformers 5 does; `notes` says so.
+ * - A Llama is taken as the Qwen2 with zero biases that it is (llama.ts).
  * @throws CheckpointError listing every missing, surplus and misshaped tensor
  */
 export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const names = await filesOf(folder);
-  const settings = await readSettings(folder, names);
+  const declared = await readSettings(folder, names);
   const files: SafetensorsFile[] = [];
   try {
     for (const name of await weightFiles(folder, names)) files.push(await openSafetensors(join(folder, name)));
-    return new Checkpoint(folder, settings, files, placeWeights(folder, settings.config, files));
+    const sources = findWeights(folder, declared, files);
+    return new Checkpoint(folder, await settleHead(folder, declared, sources), files, sources);
   } catch (error) {
     for (const file of files) await file.close();
     throw error;
   }
 }
 
-/** Configuration of a model folder whose weights do not matter, or are not there yet. @throws CheckpointError */
-export async function openConfig(folder: string): Promise<Pick<Checkpoint, "config" | "configJson">> {
-  return readSettings(folder, await filesOf(folder));
+/**
+ * Configuration of a model folder: that of its weights where it has them (see `openCheckpoint` on tied heads), else what its
+ * config.json declares.
+ * @param options  weights: false for what config.json declares, whatever the weights are
+ * @throws CheckpointError
+ */
+export async function openConfig(
+  folder: string,
+  { weights = true }: { weights?: boolean } = {},
+): Promise<Pick<Checkpoint, "config" | "configJson">> {
+  const declared = await readSettings(folder, await filesOf(folder));
+  if (!weights || !declared.config.tieWordEmbeddings || !(await isWhole(folder, true))) return declared;
+  const checkpoint = await openCheckpoint(folder);
+  await checkpoint.close();
+  return checkpoint;
 }
 
 async function filesOf(folder: string): Promise<Set<string>> {
+  const expected = `${folder}: expected a model folder in Hugging Face's layout`;
   const names = await readdir(folder).catch((error: unknown) => {
-    throw new CheckpointError(
-      `${folder}: expected a model folder in Hugging Face's layout, it cannot be read: ${asError(error).message}`,
-      { cause: error },
-    );
+    throw new CheckpointError(`${expected}, it cannot be read: ${asError(error).message}`, { cause: error });
   });
-  if (!names.includes("config.json"))
-    throw new CheckpointError(`${folder}: expected a model folder in Hugging Face's layout, config.json is missing.`);
-  return new Set(names);
+  if (names.includes(adapterConfigFile))
+    throw new CheckpointError(
+      `${expected}, this is a LoRA adapter (${adapterConfigFile}). Merge it into its base model first, then take the merged ` +
+        `folder: node model/export.ts --model ${folder} --out MERGED`,
+    );
+  if (names.includes(configFile)) return new Set(names);
+  const inside = modelsInside(folder);
+  throw new CheckpointError(
+    inside.length === 0
+      ? `${expected}, ${configFile} is missing.`
+      : `${expected}, this one holds several models. Name one of them: ${inside.join(", ")}`,
+  );
+}
+
+/** Folders of models in a folder or one level deeper: checkpoints of a training run. */
+function modelsInside(folder: string): string[] {
+  const isModel = (path: string): boolean =>
+    existsSync(join(path, configFile)) || existsSync(join(path, adapterConfigFile));
+  const foldersIn = (path: string): string[] => {
+    try {
+      return readdirSync(path, { withFileTypes: true })
+        .filter((entry) => entry.isDirectory() && !entry.name.startsWith("."))
+        .map((entry) => join(path, entry.name))
+        .sort(inNumericOrder);
+    } catch {
+      return []; // a folder that may not be read has nothing to offer
+    }
+  };
+  const inside = foldersIn(folder);
+  const models = inside.filter(isModel);
+  return models.length > 0 ? models : inside.flatMap(foldersIn).filter(isModel);
+}
+
+function inNumericOrder(a: string, b: string): number {
+  return a.localeCompare(b, "en", { numeric: true });
 }
 
 async function readSettings(folder: string, names: ReadonlySet<string>): Promise<FolderSettings> {
-  const configPath = join(folder, "config.json");
-  const configJson = await readJson(configPath);
-  const config = parseConfig(configJson, configPath);
+  const { configJson, lacksBiases, notes } = readConfigFile(join(folder, configFile));
+  const config = parseConfig(configJson, join(folder, configFile));
   const generationPath = join(folder, generationFile);
   const generationConfig = names.has(generationFile)
-    ? parseGenerationConfig(await readJson(generationPath), generationPath)
+    ? parseGenerationConfig(readModelJson(generationPath), generationPath)
     : null;
   const eosTokenIds = generationConfig?.eosTokenIds.length ? generationConfig.eosTokenIds : config.eosTokenIds;
-  return { config: { ...config, eosTokenIds }, configJson: record.parse(configJson), generationConfig };
+  return { config: { ...config, eosTokenIds }, configJson, generationConfig, lacksBiases, notes };
 }
 
 const record = z.record(z.string(), z.unknown());
 
+/**
+ * A config.json as a Qwen2's: as it stands, or that of the Qwen2 that a Llama is.
+ * @throws CheckpointError when the file cannot be read, or is of a Llama that is no Qwen2
+ */
+export function readConfigFile(path: string): Pick<FolderSettings, "configJson" | "lacksBiases" | "notes"> {
+  const parsed = record.safeParse(readModelJson(path));
+  if (!parsed.success) throw new CheckpointError(`${path}: expected a JSON object.`);
+  if (!isLlama(parsed.data)) return { configJson: parsed.data, lacksBiases: false, notes: [] };
+  return {
+    configJson: qwen2OfLlama(parsed.data, path),
+    lacksBiases: true,
+    notes: [`${path}: a Llama, read as the Qwen2 with zero biases that it equals. What is written from it is a Qwen2.`],
+  };
+}
+
 /** The JSON of a file of a model folder. @throws CheckpointError when it cannot be read or is no JSON */
-export async function readJson(path: string): Promise<unknown> {
+export function readModelJson(path: string): unknown {
   try {
-    return JSON.parse(await readFile(path, "utf8"));
+    return JSON.parse(readText(path));
   } catch (error) {
     throw new CheckpointError(`${path}: expected a JSON file: ${asError(error).message}`, { cause: error });
   }
@@ -179,7 +253,7 @@ async function weightFiles(folder: string, names: ReadonlySet<string>): Promise<
     );
   }
   const path = join(folder, indexFile);
-  const shards = await shardsOf(path);
+  const shards = shardsOf(path);
   const faults = shards
     .filter((shard) => shard !== basename(shard) || !names.has(shard))
     .map((shard) => `expected the file ${JSON.stringify(shard)} in the same folder, it is not there`);
@@ -188,8 +262,8 @@ async function weightFiles(folder: string, names: ReadonlySet<string>): Promise<
 }
 
 /** The files that an index names, in alphabetic order. @throws CheckpointError when it is no index */
-export async function shardsOf(indexPath: string): Promise<string[]> {
-  const parsed = z.object({ weight_map: z.record(z.string(), z.string()) }).safeParse(await readJson(indexPath));
+export function shardsOf(indexPath: string): string[] {
+  const parsed = z.object({ weight_map: z.record(z.string(), z.string()) }).safeParse(readModelJson(indexPath));
   if (!parsed.success) throw new CheckpointError(`${indexPath}: expected {"weight_map": {tensor: file}}.`);
   return [...new Set(Object.values(parsed.data.weight_map))].sort();
 }
@@ -198,7 +272,7 @@ export async function shardsOf(indexPath: string): Promise<string[]> {
 export async function isWhole(folder: string, weights: boolean): Promise<boolean> {
   // A link to nothing is no file.
   const names = new Set(existsSync(folder) ? readdirSync(folder).filter((name) => existsSync(join(folder, name))) : []);
-  if (!names.has("config.json")) return false;
+  if (!names.has(configFile)) return false;
   return (
     !weights ||
     weightFiles(folder, names).then(
@@ -208,9 +282,35 @@ export async function isWhole(folder: string, weights: boolean): Promise<boolean
   );
 }
 
-function placeWeights(folder: string, config: Qwen2Config, files: readonly SafetensorsFile[]): Map<string, Place> {
-  const shapes = parameterShapes(config);
-  const places = new Map<string, Place>();
+/**
+ * The files that make a model what it is: configuration, weights, tokenizer, in alphabetic order. What else may lie in its
+ * folder (a trainer's state, notes) changes nothing that is computed from it.
+ * @throws CheckpointError when it is no model folder, or weights are missing
+ */
+export async function modelFiles(folder: string): Promise<string[]> {
+  const names = await filesOf(folder);
+  const weights = await weightFiles(folder, names);
+  const index = weights.includes(weightsFile) ? [] : [indexFile];
+  const others = [configFile, generationFile, ...tokenizerFiles].filter((name) => names.has(name));
+  return [...others, ...index, ...weights].sort();
+}
+
+/** Whether a file of this name is part of a model, its folder being unknown. */
+export function isModelFile(name: string): boolean {
+  return [configFile, generationFile, ...tokenizerFiles].includes(name) || /^model.*\.safetensors$/.test(name);
+}
+
+const embedding = "model.embed_tokens.weight";
+const head = "lm_head.weight";
+
+/** The sources of all parameters by name; of a tied model, the head too if the file has one. */
+function findWeights(
+  folder: string,
+  { config, lacksBiases }: FolderSettings,
+  files: readonly SafetensorsFile[],
+): Map<string, WeightSource> {
+  const shapes = parameterShapes({ ...config, tieWordEmbeddings: false });
+  const sources = new Map<string, WeightSource>();
   const found = new Set<string>();
   const faults: string[] = [];
   for (const file of files)
@@ -218,26 +318,55 @@ function placeWeights(folder: string, config: Qwen2Config, files: readonly Safet
       const name = shapes.has(stored) ? stored : `model.${stored}`;
       const expected = shapes.get(name);
       const where = `${basename(file.path)}: "${stored}"`;
-      if (expected === undefined) {
-        if (!isIgnored(stored, config)) faults.push(`${where} [${shape}] is no parameter of this model`);
+      // Old checkpoints saved the rotary frequencies: they follow from config.json, and transformers leaves them out.
+      if (stored.endsWith(".rotary_emb.inv_freq")) continue;
+      if (expected === undefined || (lacksBiases && name.endsWith(".bias"))) {
+        faults.push(`${where} [${shape}] is no parameter of this model`);
         continue;
       }
       if (found.has(name)) faults.push(`${where} is there twice`);
       found.add(name);
       if (String(shape) !== String(expected)) faults.push(`${where} is [${shape}], config.json gives [${expected}]`);
-      if (dtype === "f32" || dtype === "bf16" || dtype === "f16" || dtype === "f64")
-        places.set(name, { file, stored, dtype, shape });
+      const source = storedTensor(file, stored);
+      if (source !== null) sources.set(name, source);
       else faults.push(`${where} is stored as ${dtype}, expected floats: quantised weights are not supported`);
     }
-  for (const [name, shape] of shapes) if (!found.has(name)) faults.push(`"${name}" [${shape}] is missing`);
+  for (const [name, shape] of shapes) {
+    if (found.has(name)) continue;
+    const weight = sources.get(name.replace(/\.bias$/, ".weight"));
+    if (lacksBiases && name.endsWith(".bias")) sources.set(name, zeros(shape, weight?.dtype ?? "f32"));
+    // A tied model needs one of the two.
+    else if (!config.tieWordEmbeddings || (name === embedding ? !found.has(head) : name !== head))
+      faults.push(`"${name}" [${shape}] is missing`);
+  }
   if (faults.length > 0)
     refuse(folder, faults, "Are config.json and the weights from one model, and is the download whole?");
-  return places;
+  return sources;
 }
 
-// A head that is the embedding, and the rotary frequencies that old checkpoints saved: transformers drops both.
-function isIgnored(name: string, config: Qwen2Config): boolean {
-  return (config.tieWordEmbeddings && name === "lm_head.weight") || name.endsWith(".rotary_emb.inv_freq");
+/** Makes one tensor of head and embedding if the model is tied; if two different ones are stored, the model is untied. */
+async function settleHead(
+  folder: string,
+  settings: FolderSettings,
+  sources: Map<string, WeightSource>,
+): Promise<FolderSettings> {
+  if (!settings.config.tieWordEmbeddings) return settings;
+  const atInput = sources.get(embedding);
+  const atOutput = sources.get(head);
+  if (atInput !== undefined && atOutput !== undefined && !(await holdSameNumbers(atInput, atOutput)))
+    return {
+      ...settings,
+      config: { ...settings.config, tieWordEmbeddings: false },
+      configJson: { ...settings.configJson, tie_word_embeddings: false },
+      notes: [
+        ...settings.notes,
+        `${folder}: ${configFile} says tie_word_embeddings, but the weights hold an embedding and a head that differ. Both ` +
+          'are used and the model is untied, as in transformers. Say "tie_word_embeddings": false there if that is meant.',
+      ],
+    };
+  if (atInput === undefined && atOutput !== undefined) sources.set(embedding, atOutput);
+  sources.delete(head);
+  return settings;
 }
 
 const listedFaults = 20;
@@ -249,129 +378,4 @@ function refuse(where: string, faults: readonly string[], mend: string): never {
       ? `${where}: ${faults[0]}. ${mend}`
       : `${where}: ${faults.length} faults. ${mend}${listed.join("")}`,
   );
-}
-
-export interface NamedTensor {
-  name: string;
-  data: Float32Array | (() => Float32Array | Promise<Float32Array>);
-}
-
-/** What goes into a model folder. */
-export interface CheckpointToWrite {
-  /** config.json of the model that was trained; architecture and dtype are set to what is written. */
-  configJson: Readonly<Record<string, unknown>>;
-  /** One for each parameter, in any order; a function brings the numbers when their turn comes. */
-  tensors: Iterable<NamedTensor>;
-  /** How weights are stored (default f32, which loses nothing). */
-  dtype?: WrittenDtype;
-  /** Largest data of one file, bytes; a larger tensor has a file of its own. Default: one file, whatever its size. */
-  shardBytes?: number;
-  /** The folder whose tokenizer files and generation_config.json are copied byte for byte. */
-  filesFrom?: string;
-  /** Written as generation_config.json in place of the copied one. */
-  generationConfigJson?: Readonly<Record<string, unknown>>;
-}
-
-/** What weights can be written as. */
-export const writtenDtypes = ["f32", "bf16", "f16"] as const;
-export type WrittenDtype = (typeof writtenDtypes)[number];
-const torchDtypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
-
-/**
- * Writes a model folder that transformers loads unchanged; it appears whole or not at all. The same content gives the same
- * bytes. A folder of that name is replaced.
- * @throws CheckpointError when config.json is not sound or a weight does not fit the dtype, FileError when the disk refuses;
- *   ShapeError when a tensor is missing, surplus or given twice
- */
-export async function writeCheckpoint(folder: string, content: CheckpointToWrite): Promise<void> {
-  const { configJson, dtype = "f32", shardBytes = Number.POSITIVE_INFINITY, filesFrom, generationConfigJson } = content;
-  const shapes = parameterShapes(parseConfig(configJson, `${folder}: config.json`));
-  const tensors = matchTensors(folder, shapes, [...content.tensors]).map((tensor) => ({ ...tensor, dtype }));
-  await writeFolderAtomically(folder, async (partial) => {
-    if (filesFrom !== undefined)
-      for (const name of await readdir(filesFrom))
-        if (tokenizerFiles.includes(name) || name === generationFile)
-          writeAtomic(join(partial, name), await readFile(join(filesFrom, name)));
-    if (generationConfigJson !== undefined) writeAtomic(join(partial, generationFile), jsonText(generationConfigJson));
-    writeAtomic(join(partial, "config.json"), jsonText(describeWritten(configJson, dtype)));
-    const shards = cutIntoShards(tensors, shardBytes);
-    for (const [i, shard] of shards.entries())
-      await writeSafetensors(join(partial, shardName(i, shards.length)), shard);
-    if (shards.length > 1) writeAtomic(join(partial, indexFile), jsonText(describeShards(shards)));
-  });
-}
-
-// In order and greedily, as transformers cuts, so that each file is named and filled as there. A tensor beyond the limit has
-// a file of its own, and does not end the one before it.
-function cutIntoShards(tensors: readonly TensorToWrite[], shardBytes: number): TensorToWrite[][] {
-  const shards: TensorToWrite[][] = [];
-  let open: TensorToWrite[] = [];
-  let bytes = 0;
-  for (const tensor of tensors) {
-    const own = bytesOf(tensor);
-    if (own > shardBytes) {
-      shards.push([tensor]);
-      continue;
-    }
-    if (bytes + own > shardBytes) {
-      shards.push(open);
-      open = [];
-      bytes = 0;
-    }
-    open.push(tensor);
-    bytes += own;
-  }
-  return open.length > 0 ? [...shards, open] : shards;
-}
-
-function bytesOf({ shape, dtype }: TensorToWrite): number {
-  return sizeOf(shape) * storedBytes[dtype];
-}
-
-function shardName(shard: number, count: number): string {
-  const five = (n: number): string => String(n).padStart(5, "0");
-  return count === 1 ? weightsFile : `model-${five(shard + 1)}-of-${five(count)}.safetensors`;
-}
-
-function describeShards(shards: readonly (readonly TensorToWrite[])[]): object {
-  const all = shards.flat();
-  return {
-    metadata: {
-      total_parameters: all.reduce((sum, { shape }) => sum + sizeOf(shape), 0),
-      total_size: all.reduce((sum, tensor) => sum + bytesOf(tensor), 0),
-    },
-    weight_map: Object.fromEntries(
-      shards.flatMap((shard, i) => shard.map(({ name }) => [name, shardName(i, shards.length)])),
-    ),
-  };
-}
-
-// One tensor for each parameter, sorted by name as transformers sorts them.
-function matchTensors(
-  folder: string,
-  shapes: ReadonlyMap<string, readonly number[]>,
-  tensors: readonly NamedTensor[],
-): (NamedTensor & { shape: readonly number[] })[] {
-  const given = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-  const faults = [...given.keys()].filter((name) => !shapes.has(name)).map((name) => `${name} is no parameter`);
-  for (const name of shapes.keys()) if (!given.has(name)) faults.push(`${name} was not given`);
-  if (given.size < tensors.length) faults.push(`${tensors.length - given.size} names were given twice`);
-  if (faults.length > 0) throw new ShapeError(`${folder}: ${faults.join(", ")}`);
-  return [...shapes]
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .flatMap(([name, shape]) => {
-      const tensor = given.get(name);
-      return tensor === undefined ? [] : [{ ...tensor, shape }];
-    });
-}
-
-// transformers 5 loads weights in the dtype that config.json names, so it must be the one written. The spelling stays.
-function describeWritten(configJson: Readonly<Record<string, unknown>>, dtype: WrittenDtype): object {
-  const fields = ["dtype", "torch_dtype"].filter((field) => field in configJson);
-  const named = (fields.length > 0 ? fields : ["torch_dtype"]).map((field) => [field, torchDtypes[dtype]]);
-  return { ...configJson, architectures: ["Qwen2ForCausalLM"], ...Object.fromEntries(named) };
-}
-
-function jsonText(json: object): string {
-  return `${JSON.stringify(json, null, 2)}\n`;
 }

@@ -1,10 +1,13 @@
-// config.json of Qwen2.5, checked: what the model code cannot compute is refused here by name, because a setting that is
-// silently ignored gives a model that runs and answers wrongly.
+// config.json of Qwen2 and Qwen2.5, checked: what the model code cannot compute is refused here by name, because a setting
+// that is silently ignored gives a model that runs and answers wrongly. A Llama's is turned into one (llama.ts).
 //
 // Two spellings are in use: published checkpoints have `rope_theta` and `torch_dtype`, transformers 5 writes
 // `rope_parameters.rope_theta` and `dtype`. Defaults are those of transformers' Qwen2Config.
 import { z } from "zod";
 import { CheckpointError } from "../engine/host/index.ts";
+
+/** The content of a JSON file that is an object, unchecked. */
+export type Json = Readonly<Record<string, unknown>>;
 
 /** A Qwen2 model in numbers; names as in Hugging Face's config.json. */
 export interface Qwen2Config {
@@ -39,16 +42,21 @@ const tokenIds = z.union([tokenId.transform((id) => [id]), z.array(tokenId)], {
 const only = <T extends string | number | boolean>(value: T, why: string) =>
   z.literal(value, { error: ({ input }) => `expected ${show(value)}, got ${show(input)}: ${why}` }).nullish();
 
-const rope = z.object({
-  rope_theta: z.number().positive().nullish(),
-  rope_type: only("default", "rotary angles are not scaled"),
-  type: only("default", "rotary angles are not scaled"),
-  partial_rotary_factor: only(1, "the whole head is rotated"),
-});
+// Every other key is refused, since it may change the angles: factors of a scaling, or one table for each type of layer.
+const rope = z
+  .object({
+    rope_theta: z.number().positive().nullish(),
+    rope_type: only("default", "scaled rotary angles are not supported"),
+    type: only("default", "scaled rotary angles are not supported"),
+    partial_rotary_factor: only(1, "the whole head is rotated"),
+  })
+  .catchall(
+    z.null({ error: ({ input }) => `expected no such key, got ${show(input)}: its meaning is not known here` }),
+  );
 
 const fileSchema = z.object({
   model_type: z.literal("qwen2", {
-    error: ({ input }) => `expected "qwen2", got ${show(input)}: only Qwen2.5 is known`,
+    error: ({ input }) => `expected "qwen2" or "llama", got ${show(input)}: Qwen2, Qwen2.5 and Llama are known`,
   }),
   architectures: z
     .array(
@@ -72,8 +80,8 @@ const fileSchema = z.object({
   rope_scaling: rope.nullish(),
   eos_token_id: tokenIds.nullish(),
   hidden_act: only("silu", "the MLP is SwiGLU"),
-  attention_bias: only(true, "q, k and v have biases in Qwen2.5"),
-  mlp_bias: only(false, "the MLP has no biases in Qwen2.5"),
+  attention_bias: only(true, "q, k and v have biases in Qwen2"),
+  mlp_bias: only(false, "the MLP has no biases in Qwen2"),
   attention_dropout: only(0, "dropout is not supported"),
   use_sliding_window: only(false, "attention reaches back over all tokens"),
   use_mrope: only(false, "positions are one-dimensional"),

@@ -1,13 +1,15 @@
-// Writes a model again as a folder in Hugging Face's layout: in another dtype, in shards. It needs no adapter.
+// Writes a model again as a folder in Hugging Face's layout: in another dtype, in shards, with a LoRA adapter merged into it.
+// It needs no GPU.
 //
-//   node model/export.ts --model DIR --out DIR [--dtype bf16] [--shard-size 500MB]
+//   node model/export.ts --model DIR --out DIR [--dtype bf16] [--shard-size 500MB] [--base DIR]
 //
-// For a run's checkpoints, which are f32, to be taken to transformers or vLLM at half the size; and for whatever those write,
-// to be had under one form of names and files. Rounding is to the nearest, ties to even; a number beyond f16's range is
-// refused rather than made infinite. Memory holds one tensor at a time.
+// It halves the size of a run's checkpoints, which are f32, for transformers or vLLM, and gives whatever those write one form
+// of names and files. Rounding is to the nearest, ties to even; a number beyond f16's range is refused rather than made
+// infinite. Memory holds one tensor at a time.
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import {
+  CheckpointError,
   choice,
   defineSettings,
   expectDiskSpace,
@@ -17,15 +19,11 @@ import {
   text,
 } from "../engine/host/index.ts";
 import { sizeOf, storedBytes } from "../engine/index.ts";
-import {
-  type Checkpoint,
-  openCheckpoint,
-  type WrittenDtype,
-  writeCheckpoint,
-  writtenDtypes,
-} from "./checkpoint-files.ts";
+import { type Checkpoint, openCheckpoint } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems } from "./commands/command.ts";
-import { locateModel } from "./hub.ts";
+import { type LocateOptions, locateModel } from "./hub.ts";
+import { isAdapter, mergeAdapter, readAdapterConfig } from "./lora.ts";
+import { type WrittenDtype, writeCheckpoint, writtenDtypes } from "./write-checkpoint.ts";
 
 const units = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
 
@@ -40,6 +38,10 @@ const settings = defineSettings(
   {
     model: modelCommandSettings.model,
     out: text({ default: "", meaning: "the model folder to write" }),
+    base: text({
+      default: "",
+      meaning: "where --model is a LoRA adapter: its base model; by default the one that adapter_config.json names",
+    }),
     dtype: choice({
       default: "stored",
       options: ["stored", ...writtenDtypes],
@@ -62,22 +64,56 @@ function storedDtype(checkpoint: Checkpoint): WrittenDtype {
   return writtenDtypes.find((dtype) => found.size === 1 && found.has(dtype)) ?? "f32";
 }
 
+interface Opened {
+  checkpoint: Checkpoint;
+  /** Folders whose tokenizer files and generation_config.json belong to the model, the first that has one being taken. */
+  filesFrom: string[];
+}
+
+/** Opens a model, or an adapter merged into its base model. */
+async function openWhole(model: string, base: string, options: LocateOptions): Promise<Opened> {
+  if (!isAdapter(model)) {
+    if (base !== "") throw new SettingsError(`base: expected only with a LoRA adapter; ${model} is none.`);
+    const { folder } = await locateModel(model, options);
+    return { checkpoint: await openCheckpoint(folder), filesFrom: [folder] };
+  }
+  const adapter = readAdapterConfig(model);
+  const named = base === "" ? (adapter.base_model_name_or_path ?? "") : base;
+  if (named === "")
+    throw new SettingsError(
+      `base is missing (--base DIR): ${model} is a LoRA adapter that does not name its base model.`,
+    );
+  const { folder } = await locateModel(named, options).catch((error: unknown) => {
+    throw error instanceof CheckpointError
+      ? new CheckpointError(`${model}: a LoRA adapter, and its base model cannot be had (--base DIR). ${error.message}`)
+      : error;
+  });
+  const checkpoint = await openCheckpoint(folder);
+  try {
+    return { checkpoint: await mergeAdapter(checkpoint, adapter), filesFrom: [model, folder] };
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url))
   await runCommand({
     name: "node model/export.ts",
-    summary: "Writes a model again as a Hugging Face folder that transformers and vLLM load: another dtype, shards.",
+    summary: "Writes a model again as a Hugging Face folder: another dtype, shards, a LoRA adapter merged into it.",
     settings,
     examples: [
       ["node model/export.ts --model runs/tiny/checkpoints/step-000020 --dtype bf16 --out DIR", "half the size"],
       ["node model/export.ts --model ORG/NAME --shard-size 500MB --out DIR", "files of at most 500 MB, with an index"],
+      ["node model/export.ts --model ADAPTER --dtype bf16 --out DIR", "a LoRA adapter, merged into its base model"],
     ],
     main: async ({ values, progress, signal }) => {
       const { out } = values;
       if (existsSync(out))
         throw new SettingsError(`out: ${out} is there already. Choose another name, or delete it first.`);
-      const { folder } = await locateModel(values.model, { progress, signal });
-      const checkpoint = await openCheckpoint(folder);
+      const { checkpoint, filesFrom } = await openWhole(values.model, values.base, { progress, signal });
       try {
+        for (const note of checkpoint.notes) progress.line(note);
         const dtype = values.dtype === "stored" ? storedDtype(checkpoint) : values.dtype;
         const elements = [...checkpoint.shapes.values()].reduce((sum, shape) => sum + sizeOf(shape), 0);
         const bytes = elements * storedBytes[dtype];
@@ -94,7 +130,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
         }));
         const { configJson } = checkpoint;
         const shardBytes = bytesOfSize(values["shard-size"]);
-        await writeCheckpoint(out, { configJson, tensors, dtype, shardBytes, filesFrom: folder });
+        await writeCheckpoint(out, { configJson, tensors, dtype, shardBytes, filesFrom });
         phase.done();
         progress.line(`${out}: ${elements} weights in ${tensors.length} tensors, ${dtype}, ${formatBytes(bytes)}`);
       } finally {

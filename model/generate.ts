@@ -70,7 +70,7 @@ async function readPrompts(
   if (tokens !== "") return readTokenFile(tokens, vocabulary);
   if (tokenizer === null) throw new Error("a prompt of text needs a tokenizer");
   const ids =
-    chat !== "" ? (await loadChat(folder, tokenizer)).promptIds(readChatFile(chat)) : tokenizer.encode(prompt);
+    chat !== "" ? (await loadChat(folder, tokenizer)).promptIds(readChatFile(chat)) : tokenizer.encodePrompt(prompt);
   if (ids.length === 0)
     throw new SettingsError(`prompt: expected a text with at least one token, ${JSON.stringify(prompt)} has none.`);
   const unknown = ids.find((id) => id >= vocabulary);

@@ -29,8 +29,8 @@ export class HubUnreachableError extends CheckpointError {
 }
 
 /** A failure that may be over when the same is asked again. */
-export class PassingError extends Error {
-  override name = "PassingError";
+export class TransientError extends Error {
+  override name = "TransientError";
   readonly waitMs: number | null;
   constructor(message: string, waitMs: number | null = null) {
     super(message);
@@ -87,7 +87,7 @@ export class HubClient {
    */
   constructor(name: string, { environment = process.env, signal, retryMs, stallMs }: ClientOptions = {}) {
     this.endpoint = (environment["HF_ENDPOINT"] || "https://huggingface.co").replace(/\/+$/, "");
-    this.#origin = originOf(this.endpoint);
+    this.#origin = addressOf(this.endpoint);
     this.#token = readToken(environment);
     this.#signal = signal;
     this.#retryMs = retryMs ?? 1000;
@@ -127,7 +127,7 @@ export class HubClient {
         );
       } catch (thrown) {
         this.#signal?.throwIfAborted();
-        const passing = asPassing(thrown);
+        const passing = asTransient(thrown);
         if (passing === null) throw thrown;
         failures++;
         const waitMs = passing.waitMs ?? this.#retryMs * 2 ** (failures - 1);
@@ -143,7 +143,7 @@ export class HubClient {
     use: (response: Response, alive: () => void) => Promise<T>,
   ): Promise<T> {
     const stalled = new AbortController();
-    const silence = new PassingError(`nothing came for ${this.#stallMs / 1000} s`);
+    const silence = new TransientError(`nothing came for ${this.#stallMs / 1000} s`);
     const timer = setTimeout(() => stalled.abort(silence), this.#stallMs);
     const signal = AbortSignal.any([stalled.signal, ...(this.#signal === undefined ? [] : [this.#signal])]);
     try {
@@ -164,7 +164,7 @@ export class HubClient {
     }
   }
 
-  #unreachable({ message, waitMs }: PassingError, failures: number): HubUnreachableError {
+  #unreachable({ message, waitMs }: TransientError, failures: number): HubUnreachableError {
     if (waitMs !== null && waitMs > longestWaitMs)
       return new HubUnreachableError(
         `${this.#name}: ${this.endpoint} ${message}, and asks to come back in ${Math.ceil(waitMs / 1000)} s. Try again then; ` +
@@ -179,7 +179,7 @@ export class HubClient {
   /** What an answer other than 2xx means, by the hub's error code where it gives one. */
   #refusal({ status, headers }: Response): Error {
     if (status === 408 || status === 429 || status >= 500)
-      return new PassingError(`answered ${status}`, retryAfterMs(headers.get("retry-after")));
+      return new TransientError(`answered ${status}`, retryAfterMs(headers.get("retry-after")));
     const [repository, revision] = this.#name.split("@");
     const code = headers.get("x-error-code") ?? "";
     const page = `${this.endpoint}/${repository}`;
@@ -212,7 +212,7 @@ export class HubClient {
   }
 }
 
-function originOf(endpoint: string): string {
+function addressOf(endpoint: string): string {
   // The value is not repeated where it may hold a password.
   const parsed = URL.canParse(endpoint) ? new URL(endpoint) : null;
   if (parsed === null || !/^https?:$/.test(parsed.protocol) || parsed.username !== "" || parsed.password !== "")
@@ -230,10 +230,10 @@ function retryAfterMs(text: string | null): number | null {
 }
 
 /** Node's fetch throws a TypeError with a cause when a connection fails or breaks; other errors do not pass. */
-function asPassing(thrown: unknown): PassingError | null {
-  if (thrown instanceof PassingError) return thrown;
+function asTransient(thrown: unknown): TransientError | null {
+  if (thrown instanceof TransientError) return thrown;
   if (!(thrown instanceof TypeError) || thrown.cause === undefined) return null;
   const cause = asError(thrown.cause);
   const code = "code" in cause && typeof cause.code === "string" ? cause.code : thrown.message;
-  return new PassingError(cause.message === "" ? code : cause.message);
+  return new TransientError(cause.message === "" ? code : cause.message);
 }

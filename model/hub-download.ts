@@ -9,7 +9,7 @@ import { renameSync, rmSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CheckpointError, explainSystemError, FileError, syncFolder } from "../engine/host/index.ts";
-import { type HubClient, PassingError } from "./hub-client.ts";
+import { type HubClient, TransientError } from "./hub-client.ts";
 
 /** A file as the hub lists it. */
 export interface RemoteFile {
@@ -95,7 +95,7 @@ async function fill(
           if (bytes > 0 && !isPart) await restart();
           // A whole file is as good from its start; another part is not.
           if (!isPart && response.status !== 200)
-            throw new PassingError("sent another part of the file than asked for", 0);
+            throw new TransientError("sent another part of the file than asked for", 0);
           for await (const piece of response.body ?? []) {
             if (bytes + piece.length > file.bytes)
               throw new CheckpointError(
@@ -108,7 +108,7 @@ async function fill(
             furthest = Math.max(furthest, bytes);
             onBytes(bytes);
           }
-          if (bytes < file.bytes) throw new PassingError("the connection ended before the file did");
+          if (bytes < file.bytes) throw new TransientError("the connection ended before the file did");
         },
       );
     await inCache(incomplete, () => handle.sync());

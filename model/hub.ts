@@ -36,7 +36,7 @@ import {
   RunFolderError,
   writeAtomic,
 } from "../engine/host/index.ts";
-import { isWhole, shardsOf, tokenizerFiles } from "./checkpoint-files.ts";
+import { adapterConfigFile, indexFile, isWhole, shardsOf, tokenizerFiles, weightsFile } from "./checkpoint-files.ts";
 import {
   type ClientOptions,
   expanded,
@@ -66,9 +66,6 @@ export interface LocateOptions extends ClientOptions {
   /** How long another process may hold the lock of a model without fetching anything. Default 5 minutes. */
   lockPatienceMs?: number;
 }
-
-const weightsFile = "model.safetensors";
-const indexFile = "model.safetensors.index.json";
 
 /**
  * The folder of a model. A folder on disk wins over the hub's model of the same name. For the hub's: asks for the commit and
@@ -199,12 +196,17 @@ async function fetchSnapshot(snapshot: Snapshot, files: readonly RemoteFile[], w
       throw new CheckpointError(`${where}: expected the file ${path}, there is none. Is it a model?`);
     return found;
   };
+  if (!byPath.has("config.json") && byPath.has(adapterConfigFile))
+    throw new CheckpointError(
+      `${where}: this is a LoRA adapter, not a model. Download it into a folder (hf download ${name} --local-dir DIR) and merge ` +
+        "it into its base model: node model/export.ts --model DIR --out MERGED",
+    );
   const small = ["config.json", "generation_config.json", ...tokenizerFiles];
   const chosen = [file("config.json"), ...files.filter(({ path }) => small.includes(path) && path !== "config.json")];
   if (weights && byPath.has(weightsFile)) chosen.push(file(weightsFile));
   else if (weights && byPath.has(indexFile)) {
     await fetchFiles(snapshot, [file(indexFile)]);
-    for (const shard of await shardsOf(join(folderOf(snapshot), indexFile))) chosen.push(file(shard));
+    for (const shard of shardsOf(join(folderOf(snapshot), indexFile))) chosen.push(file(shard));
   } else if (weights)
     throw new CheckpointError(
       `${where}: expected ${weightsFile} or ${indexFile}, found neither. Only safetensors are read: convert the model.`,
@@ -231,7 +233,10 @@ async function fetchFiles(snapshot: Snapshot, files: readonly RemoteFile[]): Pro
     const todo = lacking().map((file) => ({ ...file, blob: join(blobs, file.etag) }));
     const toFetch = todo.filter(({ blob }) => !existsSync(blob));
     const total = toFetch.reduce((sum, { bytes }) => sum + bytes, 0);
-    const before = toFetch.reduce((sum, { blob, bytes }) => sum + Math.min(sizeOf(`${blob}.incomplete`), bytes), 0);
+    const before = toFetch.reduce(
+      (sum, { blob, bytes }) => sum + Math.min(bytesOnDisk(`${blob}.incomplete`), bytes),
+      0,
+    );
     expectSpace(blobs, total - before);
     const counter = countMegabytes(snapshot, total, before);
     for (const { blob, ...file } of todo) {
@@ -239,7 +244,7 @@ async function fetchFiles(snapshot: Snapshot, files: readonly RemoteFile[]): Pro
       if (isNew) {
         const { client, name, commit } = snapshot;
         const url = `${client.endpoint}/${name}/resolve/${commit}/${encodeURIComponent(file.path)}`;
-        const already = Math.min(sizeOf(`${blob}.incomplete`), file.bytes);
+        const already = Math.min(bytesOnDisk(`${blob}.incomplete`), file.bytes);
         await downloadBlob(client, file, url, blob, (bytes) => counter.show(bytes - already, file.path));
         counter.next(file.bytes - already);
       }
@@ -295,7 +300,7 @@ function countMegabytes({ name, options: { progress } }: Snapshot, totalBytes: n
   };
 }
 
-function sizeOf(path: string): number {
+function bytesOnDisk(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
 
@@ -315,7 +320,7 @@ async function lock({ storage, name, options }: Snapshot): Promise<() => void> {
   const state = () =>
     existsSync(join(storage, "blobs"))
       ? readdirSync(join(storage, "blobs"))
-          .map((blob) => `${blob} ${sizeOf(join(storage, "blobs", blob))}`)
+          .map((blob) => `${blob} ${bytesOnDisk(join(storage, "blobs", blob))}`)
           .join()
       : "";
   let last: string | null = null;

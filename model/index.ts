@@ -2,16 +2,7 @@
 export { settleFolders, writeFolderAtomically } from "./atomic-folder.ts";
 export { type Batch, packSequences } from "./batch.ts";
 export { Chat, type GlueOptions, loadChat, type Message } from "./chat.ts";
-export {
-  Checkpoint,
-  type CheckpointToWrite,
-  type NamedTensor,
-  openCheckpoint,
-  openConfig,
-  tokenizerFiles,
-  type WeightDtype,
-  writeCheckpoint,
-} from "./checkpoint-files.ts";
+export { Checkpoint, isModelFile, modelFiles, openCheckpoint, openConfig, tokenizerFiles } from "./checkpoint-files.ts";
 export { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
@@ -42,4 +33,6 @@ export {
   type WholeScores,
 } from "./scoring.ts";
 export { loadTokenizer, Tokenizer } from "./tokenizer.ts";
+export type { WeightDtype } from "./weight-source.ts";
 export { loadModel, loadWeights, makeWeights, saveWeights, type WeightOptions } from "./weights.ts";
+export { type CheckpointToWrite, type NamedTensor, writeCheckpoint } from "./write-checkpoint.ts";

@@ -18,9 +18,10 @@ import {
   text,
 } from "../engine/host/index.ts";
 import { directionNormals, keyOf, type ParameterArena, sizeOf, wordsOf } from "../engine/index.ts";
-import { openConfig, readJson, writeCheckpoint } from "./checkpoint-files.ts";
-import { parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
+import { openConfig, readConfigFile } from "./checkpoint-files.ts";
+import { type Json, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
 import { publishedConfig, publishedShapes } from "./published-shapes.ts";
+import { writeCheckpoint } from "./write-checkpoint.ts";
 
 /** Normals drawn at a time, so that a tensor is never held in float64. */
 const pieceElements = 2 ** 20;
@@ -86,17 +87,17 @@ const settings = defineSettings(
 );
 
 /** config.json of a published shape, a file, or a model folder. */
-async function readConfig(named: string): Promise<Readonly<Record<string, unknown>>> {
+async function readConfig(named: string): Promise<Json> {
   const published = publishedConfig(named);
   if (published !== null) return published;
   if (!existsSync(named))
     throw new SettingsError(
       `config: expected a config.json, a folder that has one, or ${publishedShapes.join(", ")}, got ${named}: no such file.`,
     );
-  if (!basename(named).endsWith(".json")) return (await openConfig(named)).configJson;
-  const json = await readJson(named);
-  parseConfig(json, named);
-  return Object.fromEntries(Object.entries(json ?? {}));
+  if (!basename(named).endsWith(".json")) return (await openConfig(named, { weights: false })).configJson;
+  const { configJson } = readConfigFile(named);
+  parseConfig(configJson, named);
+  return configJson;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))
@@ -117,7 +118,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
       if (existsSync(out))
         throw new SettingsError(`out: ${out} is there already. Choose another name, or delete it first.`);
       const filesFrom = values["files-from"];
-      if (filesFrom !== "") await openConfig(filesFrom); // says so when it is no model folder
+      if (filesFrom !== "") await openConfig(filesFrom, { weights: false }); // says so when it is no model folder
       const shapes = [...parameterShapes(parseConfig(configJson, values.config))];
       const elements = shapes.reduce((sum, [, shape]) => sum + sizeOf(shape), 0);
       expectDiskSpace(out, elements * bytesOf[dtype], "the weights");

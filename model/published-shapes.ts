@@ -1,5 +1,6 @@
 // The shapes in which Qwen2.5 is published, as their config.json: a model of one of them can be made or planned for without
-// a download. Numbers as in the Instruct models of https://huggingface.co/Qwen.
+// a download. Numbers as in the Instruct models of https://huggingface.co/Qwen. And the keys that all of these files have.
+import { type Json, parseConfig } from "./config.ts";
 
 interface Shape {
   hidden_size: number;
@@ -9,6 +10,8 @@ interface Shape {
   num_key_value_heads: number;
   vocab_size: number;
   tie_word_embeddings: boolean;
+  sliding_window: number;
+  max_window_layers: number;
 }
 
 const shapes = {
@@ -20,6 +23,8 @@ const shapes = {
     num_key_value_heads: 2,
     vocab_size: 151_936,
     tie_word_embeddings: true,
+    sliding_window: 32_768,
+    max_window_layers: 21,
   },
   "qwen2.5-1.5b": {
     hidden_size: 1536,
@@ -29,6 +34,8 @@ const shapes = {
     num_key_value_heads: 2,
     vocab_size: 151_936,
     tie_word_embeddings: true,
+    sliding_window: 32_768,
+    max_window_layers: 21,
   },
   "qwen2.5-3b": {
     hidden_size: 2048,
@@ -38,6 +45,8 @@ const shapes = {
     num_key_value_heads: 2,
     vocab_size: 151_936,
     tie_word_embeddings: true,
+    sliding_window: 32_768,
+    max_window_layers: 70,
   },
   "qwen2.5-7b": {
     hidden_size: 3584,
@@ -47,13 +56,15 @@ const shapes = {
     num_key_value_heads: 4,
     vocab_size: 152_064,
     tie_word_embeddings: false,
+    sliding_window: 131_072,
+    max_window_layers: 28,
   },
 } as const satisfies Record<string, Shape>;
 
 export const publishedShapes: readonly string[] = Object.keys(shapes);
 
 /** config.json of a published shape, in any case of its name; null for a name that is none. */
-export function publishedConfig(name: string): Readonly<Record<string, unknown>> | null {
+export function publishedConfig(name: string): Json | null {
   const found = Object.entries(shapes).find(([known]) => known === name.toLowerCase());
   if (found === undefined) return null;
   return {
@@ -68,7 +79,37 @@ export function publishedConfig(name: string): Readonly<Record<string, unknown>>
     rms_norm_eps: 1e-6,
     rope_theta: 1_000_000,
     torch_dtype: "float32",
+    use_cache: true,
     use_sliding_window: false,
     ...found[1],
   };
+}
+
+/**
+ * config.json with every key that published Qwen2.5 models have, but `transformers_version`: other programs refuse a file
+ * without some of them, or take defaults of their own (candle wants `sliding_window`, transformers 4 `rope_theta`). A key that
+ * is added says what its absence meant. No window is used; its two sizes are then those that would not cut anything.
+ * @param json  config.json of a Qwen2; keys that it has stay as they are
+ * @throws CheckpointError when it is not sound
+ */
+export function withPublishedKeys(json: Json, where: string): Json {
+  const config = parseConfig(json, where);
+  const meanings = {
+    architectures: ["Qwen2ForCausalLM"],
+    attention_dropout: 0,
+    bos_token_id: null,
+    eos_token_id: null,
+    hidden_act: "silu",
+    initializer_range: 0.02,
+    max_window_layers: config.numHiddenLayers,
+    rms_norm_eps: config.rmsNormEps,
+    rope_theta: config.ropeTheta,
+    sliding_window: config.maxPositionEmbeddings,
+    tie_word_embeddings: config.tieWordEmbeddings,
+    torch_dtype: json["dtype"] ?? "float32",
+    use_cache: true,
+    use_sliding_window: false,
+  };
+  const added = Object.entries(meanings).filter(([key]) => json[key] == null);
+  return { ...json, ...Object.fromEntries(added) };
 }

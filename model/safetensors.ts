@@ -270,7 +270,8 @@ export interface TensorToWrite {
 
 /**
  * Writes a file that appears under its name only when it is whole and on disk. The same tensors give the same bytes: wider
- * dtypes come first, so that each tensor is aligned to its element, otherwise the given order stays.
+ * dtypes come first, so that each tensor is aligned to its element; tensors of one width keep their order.
+ * @param metadata texts for `__metadata__`, which is left out if there are none; transformers wants `format`
  * @throws CheckpointError when a finite number is beyond the range of f16 or bf16, FileError when the disk refuses; Error
  * when data and shape disagree
  */
@@ -294,7 +295,7 @@ async function* partsOf(
 
 function headerOf(tensors: readonly TensorToWrite[], metadata: Readonly<Record<string, string>>): Uint8Array {
   const names = new Set(["__metadata__"]);
-  const members = [`"__metadata__":${JSON.stringify(metadata)}`];
+  const members = Object.keys(metadata).length === 0 ? [] : [`"__metadata__":${JSON.stringify(metadata)}`];
   let end = 0;
   for (const { name, dtype, shape } of tensors) {
     if (names.has(name) || !name.isWellFormed())

@@ -1,14 +1,17 @@
 // A checkpoint's weights on a device: the parameters of the model in one arena, read from a Hugging Face folder and written
 // to one.
 import { type Backend, ParameterArena, type Tensor } from "../engine/index.ts";
-import { type Checkpoint, openCheckpoint, openConfig, writeCheckpoint } from "./checkpoint-files.ts";
+import { type Checkpoint, openCheckpoint, openConfig } from "./checkpoint-files.ts";
 import { isLinearWeight, parameterShapes, type Qwen2Config } from "./config.ts";
+import { writeCheckpoint } from "./write-checkpoint.ts";
 
 export interface WeightOptions {
   /** Make room for gradients and the optimiser's two moments. Default false. */
   trainable?: boolean;
   /** f64 on the plain backend, for yardsticks. Default f32. */
   dtype?: "f32" | "f64";
+  /** Takes the sentences that a user should know about how the folder was read. Default: standard error. */
+  note?: (sentence: string) => void;
   /** mixed: linear layers take their operands in f16 (the weights themselves stay f32). Default f32. */
   precision?: "f32" | "mixed";
 }
@@ -73,6 +76,8 @@ export interface LoadedModel {
 /** Opens a Hugging Face folder, checks it, and loads its weights. */
 export async function loadModel(backend: Backend, folder: string, options: WeightOptions = {}): Promise<LoadedModel> {
   const checkpoint = await openCheckpoint(folder);
+  const { note = (sentence: string) => process.stderr.write(`${sentence}\n`) } = options;
+  checkpoint.notes.forEach((sentence) => void note(sentence));
   try {
     return { backend, config: checkpoint.config, weights: await loadWeights(backend, checkpoint, options) };
   } finally {

@@ -78,7 +78,7 @@ export async function saveState(
   const tensors = [...parts].map(([name, { shape, data }]) => ({ name, dtype: "f32" as const, shape, data }));
   await writeFolderAtomically(join(folder, slots[Math.ceil(state.step / every) % 2]), async (slot) => {
     const path = join(slot, tensorsFile);
-    await writeSafetensors(path, tensors);
+    await writeSafetensors(path, tensors, {}); // some readers (npm's safetensors) take no metadata
     const trainer: TrainerFile = {
       schemaVersion: 1,
       step: state.step,

@@ -160,7 +160,7 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   });
   const weights =
     from.start === "weights"
-      ? (await loadModel(backend, folder, { trainable: true, precision })).weights
+      ? (await loadModel(backend, folder, { trainable: true, precision, note: (line) => progress.line(line) })).weights
       : makeWeights(backend, config, { trainable: true, precision });
   const stateFolder = join(out, "state");
   const resumed = await loadState(stateFolder, weights);

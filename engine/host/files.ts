@@ -191,9 +191,14 @@ export function removeTemporary(folder: string): string[] {
   return left;
 }
 
-/** The text of a file in UTF-8. @throws FileError */
+/** The text of a file in UTF-8, without a byte order mark. @throws FileError */
 export function readText(path: string): string {
-  return explained(path, () => readFileSync(path, "utf8"));
+  return withoutByteOrderMark(explained(path, () => readFileSync(path, "utf8")));
+}
+
+/** Some editors put U+FEFF in front of a text to mark it as UTF-8. It is no part of the text, and JSON.parse refuses it. */
+export function withoutByteOrderMark(text: string): string {
+  return text.startsWith("\ufeff") ? text.slice(1) : text;
 }
 
 /**

@@ -24,7 +24,7 @@ import {
   writeToml,
 } from "../../engine/host/index.ts";
 import { type Backend, preferredTiles, sumOrder, tilePlanSchema } from "../../engine/index.ts";
-import { type LocatedModel, openCheckpoint, settleFolders, tokenizerFiles } from "../../model/index.ts";
+import { isModelFile, type LocatedModel, modelFiles, openCheckpoint, settleFolders } from "../../model/index.ts";
 import { studySettings } from "../settings.ts";
 
 export type StudySettings = Values<(typeof studySettings)["tree"]>;
@@ -113,9 +113,7 @@ export async function originOf(backend: Backend, model: LocatedModel, namesPath:
   const modelFolder = model.folder;
   const checkpoint = await openCheckpoint(modelFolder);
   await checkpoint.close();
-  const files = readdirSync(modelFolder)
-    .filter((name) => /\.(safetensors|json)$/.test(name) || tokenizerFiles.includes(name))
-    .sort();
+  const files = await modelFiles(modelFolder);
   return {
     adapter: backend.description,
     backend: backend.kind,
@@ -158,7 +156,9 @@ export function checkOrigin(folder: string, origin: Origin, isFinished: boolean)
       `begun when products were summed by "${before.products.order}", this version sums by "${origin.products.order}"`,
       "Go on with the version that began it",
     );
-  const files = [...new Set([...Object.keys(before.model.sha256), ...Object.keys(origin.model.sha256)])];
+  // Runs of earlier versions list files that are no part of the model too.
+  const isPart = (name: string): boolean => name in origin.model.sha256 || isModelFile(name);
+  const files = [...new Set([...Object.keys(before.model.sha256), ...Object.keys(origin.model.sha256)])].filter(isPart);
   const changed = files.filter((name) => before.model.sha256[name] !== origin.model.sha256[name]);
   if (changed.length > 0)
     throw other(

@@ -38,7 +38,7 @@ export async function openModel(
   });
   progress.line(`Adapter: ${backend.description}${fasterHint === null ? "" : `. ${fasterHint}`}`);
   const planned = await plan(backend);
-  if (!values["dry-run"]) return loadModel(backend, folder);
+  if (!values["dry-run"]) return loadModel(backend, folder, { note: (line) => progress.line(line) });
   process.stdout.write(`Memory: ${describePlan(planned)}\n`);
   return null;
 }

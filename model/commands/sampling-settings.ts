@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { CheckpointError, integer, integers, number, type Values } from "../../engine/host/index.ts";
 import { noWarping, type Warping } from "../../engine/index.ts";
-import { readJson } from "../checkpoint-files.ts";
+import { readModelJson } from "../checkpoint-files.ts";
 
 export const samplingSettings = {
   temperature: number({
@@ -71,7 +71,7 @@ export async function samplingOfFile(folder: string, own: Sampling, given: Reado
     throw new CheckpointError(
       `${path}: not found. Leave out --generation-config, and give the sampling values as flags.`,
     );
-  const parsed = fileSchema.safeParse(await readJson(path));
+  const parsed = fileSchema.safeParse(readModelJson(path));
   if (!parsed.success) throw new CheckpointError(`${path}: ${z.prettifyError(parsed.error)}`);
   const file = parsed.data;
   const temperature = file.do_sample === true ? (file.temperature ?? 1) : 0;

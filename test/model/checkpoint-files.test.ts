@@ -1,69 +1,33 @@
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { ShapeError } from "../../engine/errors.ts";
 import { CheckpointError } from "../../engine/host/errors.ts";
-import {
-  type Checkpoint,
-  openCheckpoint,
-  tokenizerFiles,
-  writeCheckpoint,
-  writtenDtypes,
-} from "../../model/checkpoint-files.ts";
-import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../model/safetensors.ts";
+import { modelFiles, openCheckpoint, tokenizerFiles } from "../../model/checkpoint-files.ts";
+import { openSafetensors } from "../../model/safetensors.ts";
+import { writeCheckpoint, writtenDtypes } from "../../model/write-checkpoint.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
+import {
+  writeJson as change,
+  changeTensors,
+  readConfigOf as config,
+  copyOf as copyFixture,
+  existing,
+  weightsOf,
+  withCheckpoint,
+} from "./model-folders.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "foothold-checkpoint-"));
-let copies = 0;
-
-/** A copy of a fixture folder that a test may damage. */
-function copyOf(name: string): string {
-  const folder = join(scratch, `copy-${copies++}`);
-  cpSync(fixturePath(name), folder, { recursive: true });
-  return folder;
-}
-
-async function withCheckpoint<T>(folder: string, body: (checkpoint: Checkpoint) => Promise<T>): Promise<T> {
-  const checkpoint = await openCheckpoint(folder);
-  try {
-    return await body(checkpoint);
-  } finally {
-    await checkpoint.close();
-  }
-}
-
-const weightsOf = (folder: string): Promise<Map<string, Float32Array>> =>
-  withCheckpoint(folder, async (checkpoint) => {
-    const weights = new Map<string, Float32Array>();
-    for (const name of checkpoint.shapes.keys()) weights.set(name, (await checkpoint.tensor(name)).data);
-    return weights;
-  });
-
-/** Rewrites the one weight file of a folder. */
-async function changeTensors(folder: string, change: (tensors: Map<string, TensorToWrite>) => void): Promise<void> {
-  const path = join(folder, "model.safetensors");
-  const file = await openSafetensors(path);
-  const tensors = new Map<string, TensorToWrite>();
-  for (const { name, dtype, shape } of file.tensors.values())
-    tensors.set(name, { name, dtype, shape, data: await file.readTensor(name) });
-  await file.close();
-  change(tensors);
-  await writeSafetensors(path, tensors.values());
-}
-
-function existing(tensors: Map<string, TensorToWrite>, name: string): TensorToWrite {
-  const tensor = tensors.get(name);
-  if (tensor === undefined) throw new Error(`the fixture has no ${name}`);
-  return tensor;
-}
-
+const copyOf = (name: string): string => copyFixture(scratch, name);
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0);
-const config = (folder: string): Record<string, unknown> =>
-  JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
-const change = (folder: string, name: string, json: unknown) => writeFileSync(join(folder, name), JSON.stringify(json));
+// https://huggingface.co/Qwen/Qwen2.5-0.5B-Instruct/blob/main/config.json, all but transformers_version.
+const publishedKeys =
+  "architectures attention_dropout bos_token_id eos_token_id hidden_act hidden_size initializer_range intermediate_size " +
+  "max_position_embeddings max_window_layers model_type num_attention_heads num_hidden_layers num_key_value_heads " +
+  "rms_norm_eps rope_theta sliding_window tie_word_embeddings torch_dtype use_cache use_sliding_window vocab_size";
 const refuses = async (folder: string, ...texts: string[]) =>
   assert.instance(await throwsMessage(() => openCheckpoint(folder), ...texts), CheckpointError);
 
@@ -113,19 +77,6 @@ describe("model/checkpoint-files", (test) => {
     assert.equal(await tokens(), [config(folder)["eos_token_id"]]);
     rmSync(join(folder, "generation_config.json"));
     assert.equal(await tokens(), [config(folder)["eos_token_id"]]);
-  });
-
-  test("a head beside a tied embedding is ignored, as are saved rotary frequencies", async () => {
-    const folder = copyOf("qwen2-tiny");
-    const before = await weightsOf(folder);
-    await changeTensors(folder, (tensors) => {
-      const { shape } = existing(tensors, "model.embed_tokens.weight");
-      const data = new Float32Array(shape[0] * shape[1]).fill(7);
-      tensors.set("lm_head.weight", { name: "lm_head.weight", dtype: "f32", shape, data });
-      const name = "model.layers.0.self_attn.rotary_emb.inv_freq";
-      tensors.set(name, { name, dtype: "f32", shape: [1], data: new Float32Array(1) });
-    });
-    assert.equal(await weightsOf(folder), before);
   });
 
   test("missing, surplus and misshaped tensors are named at once", async () => {
@@ -183,6 +134,52 @@ describe("model/checkpoint-files", (test) => {
     await refuses(folder, "config.json is missing");
   });
 
+  test("a folder of checkpoints names them, in numeric order; other folders do not count", async () => {
+    const parent = mkdtempSync(join(scratch, "run-"));
+    for (const step of [500, 1000, 20])
+      cpSync(fixturePath("qwen2-tiny"), join(parent, `checkpoint-${step}`), { recursive: true });
+    mkdirSync(join(parent, "logs"));
+    const listed = [20, 500, 1000].map((step) => join(parent, `checkpoint-${step}`)).join(", ");
+    await refuses(parent, "holds several models", `Name one of them: ${listed}`);
+    // One level deeper: the folder of a run.
+    const outer = mkdtempSync(join(scratch, "outer-"));
+    mkdirSync(join(outer, "checkpoints"));
+    cpSync(fixturePath("qwen2-tiny"), join(outer, "checkpoints", "step-000020"), { recursive: true });
+    await refuses(outer, join(outer, "checkpoints", "step-000020"));
+  });
+
+  test("a model is its configuration, weights and tokenizer, whatever else lies beside", async () => {
+    const whole = copyOf("tiny-warm-start");
+    const files = [
+      "config.json",
+      "generation_config.json",
+      "model.safetensors",
+      "tokenizer.json",
+      "tokenizer_config.json",
+    ];
+    assert.equal(await modelFiles(whole), files);
+    for (const name of [
+      "trainer_state.json",
+      "optimizer.safetensors",
+      "all_results.json",
+      "model.safetensors.index.json",
+    ])
+      writeFileSync(join(whole, name), "{}");
+    assert.equal(await modelFiles(whole), files);
+    const sharded = copyOf("qwen2-tiny-bf16-sharded");
+    assert.equal(await modelFiles(sharded), readdirSync(sharded).sort());
+  });
+
+  test("byte order marks in front of JSON are no part of it", async () => {
+    const folder = copyOf("qwen2-tiny-bf16-sharded");
+    const expected = await weightsOf(folder);
+    for (const name of ["config.json", "generation_config.json", "model.safetensors.index.json"]) {
+      const path = join(folder, name);
+      writeFileSync(path, `\ufeff${readFileSync(path, "utf8")}`);
+    }
+    assert.equal(await weightsOf(folder), expected);
+  });
+
   for (const name of ["qwen2-tiny", "qwen2-untied-odd"])
     test(`${name}: written again, it is the folder that transformers wrote`, async () => {
       const source = fixturePath(name);
@@ -195,7 +192,16 @@ describe("model/checkpoint-files", (test) => {
       assert.equal(readdirSync(folder).sort(), readdirSync(source).sort());
       for (const file of ["model.safetensors", "generation_config.json"])
         assert.ok(readFileSync(join(folder, file)).equals(readFileSync(join(source, file))), file);
-      assert.equal(config(folder), config(source));
+      const written = config(folder);
+      for (const [key, value] of Object.entries(config(source)))
+        if (value !== null) assert.equal(written[key], value, key);
+      assert.equal(
+        publishedKeys.split(" ").filter((key) => !(key in written)),
+        [],
+      );
+      // Sizes of a window that is not used: no loader may stumble over null, nor cut anything.
+      assert.is(written["sliding_window"], config(source)["sliding_window"] ?? written["max_position_embeddings"]);
+      assert.is(written["use_sliding_window"], false);
     });
 
   for (const [dtype, reference, name] of [
@@ -312,7 +318,7 @@ describe("model/checkpoint-files", (test) => {
     const source = fixturePath("tiny-warm-start");
     const parent = mkdtempSync(join(scratch, "killed-"));
     const folder = join(parent, "step");
-    const module = fileURLToPath(new URL("../../model/checkpoint-files.ts", import.meta.url));
+    const module = fileURLToPath(new URL("../../model/index.ts", import.meta.url));
     // Writes the fixture with every weight set to `value`.
     const write = (value: number, killAt: string) =>
       spawnSync(

@@ -62,12 +62,19 @@ describe("model/config", (test) => {
   });
 
   const refusals: Record<string, [Record<string, unknown>, ...string[]]> = {
-    "another model": [{ model_type: "llama" }, "model_type", '"qwen2"', '"llama"'],
+    "another model": [{ model_type: "gemma3" }, "model_type", '"qwen2"', '"llama"', '"gemma3"', "are known"],
     "another head": [{ architectures: ["Qwen2ForSequenceClassification"] }, "architectures.0", "Qwen2ForCausalLM"],
     "sliding windows": [{ use_sliding_window: true }, "use_sliding_window", "expected false, got true"],
     "layers with windows": [{ layer_types: ["full_attention", "sliding_attention"] }, "layer_types.1"],
     "scaled rotary angles": [{ rope_scaling: { type: "yarn", factor: 4 } }, "rope_scaling.type", '"yarn"'],
     "scaled rotary angles, new style": [{ rope_parameters: { rope_type: "linear" } }, "rope_parameters.rope_type"],
+    "a table of rotary angles for each type of layer": [
+      { rope_parameters: { full_attention: { rope_theta: 5, rope_type: "default" } } },
+      "rope_parameters.full_attention",
+      '{"rope_theta":5',
+      "not known",
+    ],
+    "a rotary setting that is not known": [{ rope_scaling: { factor: 4 } }, "rope_scaling.factor", "got 4"],
     "half-rotated heads": [{ rope_parameters: { partial_rotary_factor: 0.5 } }, "partial_rotary_factor"],
     "two rotary bases": [{ rope_parameters: { rope_theta: 3 } }, "rope_theta", "and 3"],
     "another activation": [{ hidden_act: "gelu" }, "hidden_act", '"silu"', '"gelu"'],

@@ -397,6 +397,18 @@ describe("model/hub: refusals", (test) => {
     assert.is(server.seen.length, 1);
   });
 
+  test("a LoRA adapter is said to be one, and how it is merged", async () => {
+    const { options } = fresh();
+    server.files.delete("config.json");
+    server.files.set("adapter_config.json", Buffer.from("{}"));
+    await throwsMessage(
+      () => locateModel(name, options),
+      "this is a LoRA adapter",
+      `hf download ${name} --local-dir DIR`,
+      "node model/export.ts --model DIR --out MERGED",
+    );
+  });
+
   test("5xx: few tries, then a message", async () => {
     const { options, storage } = fresh();
     let broken = 3;

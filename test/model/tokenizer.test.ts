@@ -126,7 +126,7 @@ describe("model/tokenizer", (test) => {
     for (const [content, text] of [
       ["{", "JSON"],
       ["[]", "expected"],
-      ["{}", '"model"'],
+      ["{}", "at model"],
     ]) {
       writeFileSync(join(scratch, "tokenizer.json"), content);
       await refuses(text);

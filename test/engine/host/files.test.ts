@@ -24,6 +24,7 @@ import {
   formatBytes,
   freeDiskBytes,
   readJson,
+  readText,
   removeTemporary,
   sha256File,
   writeAtomic,
@@ -151,6 +152,9 @@ describe("engine/host/files", (test) => {
     assert.equal(withText('{"steps":[{"loss":0.5}]}')(), { steps: [{ loss: 0.5 }] });
     await throwsMessage(withText(""), path, "an empty file");
     await throwsMessage(withText('{"steps":['), path, "expected JSON");
+    assert.equal(withText('\ufeff{"steps":[{"loss":0.5}]}')(), { steps: [{ loss: 0.5 }] }, "a byte order mark");
+    assert.is(readText(path), '{"steps":[{"loss":0.5}]}');
+    await throwsMessage(withText("\ufeff\ufeff1"), path, "expected JSON");
     const error = await throwsMessage(withText('{"steps":[{"loss":"x"},{}]}'), path, "steps.0.loss:", "steps.1.loss:");
     assert.instance(error, FileError);
     rmSync(path);

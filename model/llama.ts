@@ -1,0 +1,55 @@
+// A Llama as the Qwen2 that it is. Both compute the same: RMSNorm, rotary angles, grouped attention, SwiGLU. Qwen2 has biases
+// on q, k and v, Llama has none, so a Llama is a Qwen2 whose biases are zero.
+//
+// What would differ is refused by name: biases of the output projection and of the MLP, and scaled rotary angles (Llama 3.1
+// and later). Defaults are those of transformers' LlamaConfig.
+import { CheckpointError } from "../engine/host/index.ts";
+import type { Json } from "./config.ts";
+
+/** Whether a config.json is of a Llama. */
+export function isLlama(json: Json): boolean {
+  return json["model_type"] === "llama";
+}
+
+/** What transformers' LlamaConfig takes where config.json has nothing, and Qwen2Config something else or nothing. */
+const defaults = { bos_token_id: 1, eos_token_id: 2, max_position_embeddings: 2048 } as const;
+
+/** What says that a Llama has biases; a Qwen2's config.json has no such keys. */
+const biases = {
+  attention_bias: "the output projection would have a bias too, and Qwen2 has none there",
+  mlp_bias: "the MLP has no biases in Qwen2",
+} as const;
+
+const architectures = ["LlamaForCausalLM", "LlamaModel"];
+
+/**
+ * config.json of the Qwen2 that computes what this Llama computes, its biases on q, k and v being zero.
+ * @param json  config.json with model_type "llama"
+ * @param where its path, for messages
+ * @throws CheckpointError naming every setting that a Qwen2 has not
+ */
+export function qwen2OfLlama(json: Json, where: string): Json {
+  const faults = Object.entries(biases).flatMap(([key, why]) =>
+    json[key] == null || json[key] === false
+      ? []
+      : [`${key}: expected false, got ${JSON.stringify(json[key])}: ${why}`],
+  );
+  const named = json["architectures"];
+  const other = Array.isArray(named) ? named.filter((name) => !architectures.includes(name)) : [];
+  if (other.length > 0) faults.push(`architectures: expected ${architectures[0]}, got ${JSON.stringify(other[0])}`);
+  if (faults.length > 0)
+    throw new CheckpointError(`${where}: this Llama is no Qwen2 with zero biases. ${faults.join("; ")}`);
+  const leftOut = ["pretraining_tp", ...Object.keys(biases)];
+  return {
+    ...defaults,
+    num_key_value_heads: json["num_attention_heads"],
+    ...Object.fromEntries(
+      Object.entries(json).filter(
+        // null is nothing for a size, and no such token for a token.
+        ([key, value]) => !leftOut.includes(key) && (value !== null || key.endsWith("_token_id")),
+      ),
+    ),
+    architectures: ["Qwen2ForCausalLM"],
+    model_type: "qwen2",
+  };
+}

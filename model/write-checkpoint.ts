@@ -1,0 +1,157 @@
+// Writes a model as a Hugging Face folder: config.json, generation_config.json, weights in one safetensors file or in shards
+// with an index, and the tokenizer's files. transformers and vLLM load what is written here unchanged. A folder is written
+// beside its place and renamed when whole.
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { writeAtomic } from "../engine/host/index.ts";
+import { ShapeError, sizeOf, storedBytes } from "../engine/index.ts";
+import { writeFolderAtomically } from "./atomic-folder.ts";
+import { generationFile, indexFile, tokenizerFiles, weightsFile } from "./checkpoint-files.ts";
+import { type Json, parameterShapes, parseConfig } from "./config.ts";
+import { withPublishedKeys } from "./published-shapes.ts";
+import { type TensorToWrite, writeSafetensors } from "./safetensors.ts";
+
+export interface NamedTensor {
+  name: string;
+  data: Float32Array | (() => Float32Array | Promise<Float32Array>);
+}
+
+/** What goes into a model folder. */
+export interface CheckpointToWrite {
+  /** config.json of the model that was trained; architecture and dtype are set to what is written, missing keys added. */
+  configJson: Json;
+  /** One for each parameter, in any order; a function brings the numbers when their turn comes. */
+  tensors: Iterable<NamedTensor>;
+  /** How weights are stored (default f32, which loses nothing). */
+  dtype?: WrittenDtype;
+  /** Largest data of one file, bytes; a larger tensor has a file of its own. Default: one file, whatever its size. */
+  shardBytes?: number;
+  /**
+   * The folders whose tokenizer files and generation_config.json are copied byte for byte. Of several, a tokenizer comes
+   * from the first that has one, and so does generation_config.json: never half of each.
+   */
+  filesFrom?: string | readonly string[];
+  /** Written as generation_config.json in place of the copied one. */
+  generationConfigJson?: Json;
+}
+
+/** What weights can be written as. */
+export const writtenDtypes = ["f32", "bf16", "f16"] as const;
+export type WrittenDtype = (typeof writtenDtypes)[number];
+const torchDtypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
+
+/**
+ * Writes a model folder that transformers loads unchanged; it appears whole or not at all. The same content gives the same
+ * bytes. A folder of that name is replaced.
+ * @throws CheckpointError when config.json is not sound or a weight does not fit the dtype, FileError when the disk refuses;
+ *   ShapeError when a tensor is missing, surplus or given twice
+ */
+export async function writeCheckpoint(folder: string, content: CheckpointToWrite): Promise<void> {
+  const {
+    configJson,
+    dtype = "f32",
+    shardBytes = Number.POSITIVE_INFINITY,
+    filesFrom = [],
+    generationConfigJson,
+  } = content;
+  const where = `${folder}: config.json`;
+  const written = describeWritten(withPublishedKeys(configJson, where), dtype);
+  const shapes = parameterShapes(parseConfig(configJson, where));
+  const tensors = matchTensors(folder, shapes, [...content.tensors]).map((tensor) => ({ ...tensor, dtype }));
+  await writeFolderAtomically(folder, async (partial) => {
+    for (const kind of [tokenizerFiles, [generationFile]])
+      await copyFirst(kind, typeof filesFrom === "string" ? [filesFrom] : filesFrom, partial);
+    if (generationConfigJson !== undefined) writeAtomic(join(partial, generationFile), jsonText(generationConfigJson));
+    writeAtomic(join(partial, "config.json"), jsonText(written));
+    const shards = cutIntoShards(tensors, shardBytes);
+    for (const [i, shard] of shards.entries())
+      await writeSafetensors(join(partial, shardName(i, shards.length)), shard);
+    if (shards.length > 1) writeAtomic(join(partial, indexFile), jsonText(describeShards(shards)));
+  });
+}
+
+/** Copies the files of these names from the first folder that has any. */
+async function copyFirst(wanted: readonly string[], folders: readonly string[], to: string): Promise<void> {
+  for (const folder of folders) {
+    const names = (await readdir(folder)).filter((name) => wanted.includes(name));
+    for (const name of names) writeAtomic(join(to, name), await readFile(join(folder, name)));
+    if (names.length > 0) return;
+  }
+}
+
+// In order and greedily, as transformers cuts, so that each file is named and filled as there. A tensor beyond the limit has
+// a file of its own, and does not end the one before it.
+function cutIntoShards(tensors: readonly TensorToWrite[], shardBytes: number): TensorToWrite[][] {
+  const shards: TensorToWrite[][] = [];
+  let open: TensorToWrite[] = [];
+  let bytes = 0;
+  for (const tensor of tensors) {
+    const own = bytesOf(tensor);
+    if (own > shardBytes) {
+      shards.push([tensor]);
+      continue;
+    }
+    if (bytes + own > shardBytes) {
+      shards.push(open);
+      open = [];
+      bytes = 0;
+    }
+    open.push(tensor);
+    bytes += own;
+  }
+  return open.length > 0 ? [...shards, open] : shards;
+}
+
+function bytesOf({ shape, dtype }: TensorToWrite): number {
+  return sizeOf(shape) * storedBytes[dtype];
+}
+
+function shardName(shard: number, count: number): string {
+  const five = (n: number): string => String(n).padStart(5, "0");
+  return count === 1 ? weightsFile : `model-${five(shard + 1)}-of-${five(count)}.safetensors`;
+}
+
+function describeShards(shards: readonly (readonly TensorToWrite[])[]): object {
+  const all = shards.flat();
+  return {
+    metadata: {
+      total_parameters: all.reduce((sum, { shape }) => sum + sizeOf(shape), 0),
+      total_size: all.reduce((sum, tensor) => sum + bytesOf(tensor), 0),
+    },
+    weight_map: Object.fromEntries(
+      shards.flatMap((shard, i) => shard.map(({ name }) => [name, shardName(i, shards.length)])),
+    ),
+  };
+}
+
+// One tensor for each parameter, sorted by name as transformers sorts them.
+function matchTensors(
+  folder: string,
+  shapes: ReadonlyMap<string, readonly number[]>,
+  tensors: readonly NamedTensor[],
+): (NamedTensor & { shape: readonly number[] })[] {
+  const given = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+  const faults = [...given.keys()].filter((name) => !shapes.has(name)).map((name) => `${name} is no parameter`);
+  for (const name of shapes.keys()) if (!given.has(name)) faults.push(`${name} was not given`);
+  if (given.size < tensors.length) faults.push(`${tensors.length - given.size} names were given twice`);
+  if (faults.length > 0) throw new ShapeError(`${folder}: ${faults.join(", ")}`);
+  return [...shapes]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .flatMap(([name, shape]) => {
+      const tensor = given.get(name);
+      return tensor === undefined ? [] : [{ ...tensor, shape }];
+    });
+}
+
+// transformers loads weights in the dtype that config.json names, so it must be the one written: version 5 reads `dtype`,
+// version 4 `torch_dtype`.
+function describeWritten(configJson: Json, dtype: WrittenDtype): object {
+  const named = ["dtype", "torch_dtype"]
+    .filter((field) => field in configJson)
+    .map((field) => [field, torchDtypes[dtype]]);
+  return { ...configJson, architectures: ["Qwen2ForCausalLM"], ...Object.fromEntries(named) };
+}
+
+function jsonText(json: object): string {
+  return `${JSON.stringify(json, null, 2)}\n`;
+}
