@@ -9,6 +9,7 @@ import {
   killPoint,
   type Progress,
   readJournal,
+  settingsError,
   writeAtomic,
 } from "../engine/host/index.ts";
 import { type Backend, type OpenedBackend, openBackend, preferTiles } from "../engine/index.ts";
@@ -16,6 +17,7 @@ import { type Chat, loadChat, loadModel, loadTokenizer, locateModel, openConfig 
 import {
   checkpointFolder,
   type Environment,
+  episodeProblems,
   expectPrecision,
   expectSound,
   expectTrainingMemory,
@@ -59,6 +61,8 @@ interface Part {
 export async function runStudy(settings: StudySettings, progress: Progress, signal: AbortSignal): Promise<void> {
   const folder = settings.out;
   const start = performance.now();
+  const environment = await openEnvironment(settings.environment);
+  expectDistinctEpisodes(environment, settings);
   const release = openRunFolder(folder);
   let backend: Backend | undefined;
   try {
@@ -78,7 +82,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     const part: Part = {
       backend,
       chat: await loadChat(modelFolder, await loadTokenizer(modelFolder)),
-      environment: await openEnvironment(settings.environment),
+      environment,
       settings,
       folder,
       modelFolder,
@@ -106,6 +110,21 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     release();
     backend?.destroy();
   }
+}
+
+/** @throws SettingsError when an evaluation or the landscape asks for more different episodes than there are */
+function expectDistinctEpisodes(environment: Environment, { evaluate, landscape }: StudySettings): void {
+  const { reference, rollouts, episodeSeed: seed } = landscape;
+  const problems = episodeProblems(environment, [
+    { setting: "evaluate.episodes", count: evaluate.episodes, seed: evaluate.episodeSeed },
+    ...(landscape.steps.length === 0
+      ? []
+      : [
+          { setting: "landscape.reference.prompts", count: reference.prompts, seed },
+          { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed },
+        ]),
+  ]);
+  if (problems.length > 0) throw settingsError(problems);
 }
 
 /** The first line of every run: what computes, and what would be faster. */

@@ -11,6 +11,7 @@ export {
   type Environment,
   type Episode,
   EpisodeList,
+  episodeProblems,
   type Reward,
   scoreEpisode,
   type WorkedEnvironment,

@@ -29,7 +29,7 @@ import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts"
 import { policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
-import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
+import { type Rollout, type RolloutSettings, rollOut, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
 
@@ -180,9 +180,7 @@ async function trainingStep(
   const { model, chat, settings, folder, onTiming } = context;
   const { promptsPerStep, rolloutsPerPrompt: G } = settings.train;
   const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
-  const requests = episodes
-    .slice((step - 1) * promptsPerStep, promptsPerStep)
-    .flatMap((episode) => Array.from({ length: G }, (_, rollout) => ({ episode, rollout })));
+  const requests = trainingRollouts(episodes, step, promptsPerStep, G);
   const rollouts = await rollOut(model, chat, requests, {
     ...rolloutSettings(context),
     temperature: 1,

@@ -71,6 +71,7 @@ export function alphabetSort(names: NameRows, options: Partial<AlphabetSortOptio
   };
   return {
     name: "alphabet-sort",
+    source: names.source,
     options: chosen,
     *episodes(seed) {
       const random = new PythonRandom(seed);
