@@ -129,7 +129,7 @@ function intervalName(slices: readonly MeasuredSlice[]): string {
 function settingRows(folder: string, settings: StudySettings): { key: string; value: string }[] {
   const { model, names } = readProvenance(folder);
   const given = [...studySettings.byKey]
-    .filter(([, setting]) => !setting.isFree)
+    .filter(([key, setting]) => !setting.isFree && studySettings.applies(key, settings))
     .map(([key]) => ({ key, value: valueText(settingValue(settings, key)) }));
   return [
     { key: "model", value: model.isEmbedded ? "the one that comes with the program" : model.name },

@@ -27,6 +27,7 @@ import {
   trainedSteps,
 } from "../rl/index.ts";
 import {
+  checkModel,
   checkOrigin,
   checkSettings,
   claimFolder,
@@ -76,7 +77,8 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       signal,
     });
     const modelFolder = model.folder;
-    const origin = await originOf(backend, model, settings.environment.names);
+    const origin = await originOf(backend, model, environment);
+    checkModel(settings, origin);
     const isFinished = isTrained(folder, settings) && slicesToSweep(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
     const part: Part = {

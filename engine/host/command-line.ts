@@ -87,7 +87,9 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const problems = positionalProblems(command.positional ?? [], positionals);
   if (problems.length > 0) throw settingsError([...problems, ...source.problems]);
   const files = command.settingsFiles?.(positionals) ?? [];
-  const values = resolveSettings(command.settings, [...files.map((f) => readTomlFile(command.settings, f)), source]);
+  const sources = [...files.map((f) => readTomlFile(command.settings, f)), source];
+  for (const note of sources.flatMap(({ notes }) => notes ?? [])) process.stderr.write(`${note}\n`);
+  const values = resolveSettings(command.settings, sources);
   const progress = createProgress({ quiet: given.has("quiet") });
   try {
     const keys = new Set(source.given.map(({ key }) => key));

@@ -4,13 +4,14 @@ import { type Setting, type Settings, type SettingsTree, settingValue, type Valu
 
 /**
  * The canonical TOML of these values: the order of the declaration, each setting with its meaning; reading it gives the
- * values back. Free settings have no effect on results and are left out, so that a folder does not depend on them.
+ * values back. Left out are free settings, so that a folder does not depend on them (but for those that say what the study
+ * began from), and settings that do not apply.
  */
 export function writeToml<D extends SettingsTree>(settings: Settings<D>, values: Values<D>): string {
   const blocks: string[] = [];
   for (const [section, keys] of bySection(settings)) {
     const lines = keys.flatMap(([key, setting]) => {
-      if (setting.isFree) return [];
+      if (!setting.isRecorded || !settings.applies(key, values)) return [];
       const assignment = stringify({ [lastPart(key)]: settingValue(values, key) }).trim();
       return [`# ${describe(setting)}`, assignment];
     });

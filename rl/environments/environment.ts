@@ -3,8 +3,7 @@
 //
 // An environment may throw, from any of its functions: whoever rolls out catches it, and it costs that rollout only,
 // which is recorded with its cause and counted. `scoreEpisode` turns a malformed reward into such an error.
-import { SettingsError } from "../../engine/host/index.ts";
-import type { PythonRandom } from "./python/random.ts";
+import { SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
 
 export interface Message {
   role: "system" | "user" | "assistant";
@@ -42,8 +41,29 @@ export interface Environment {
   readonly name: string;
   /** What its episodes are made from, for messages: a file's path, a generator. */
   readonly source?: string;
+  /** The files it was opened from. */
+  readonly files?: readonly EnvironmentFile[];
   /** The same seed gives the same episodes in the same order; they may be endless, and are made as they are asked for. */
   episodes(seed: number): Iterable<Episode>;
+}
+
+/** A file that an environment reads, known by its content; made by `environmentFile`. */
+export interface EnvironmentFile {
+  /** The environment's setting that names it. */
+  readonly setting: string;
+  readonly path: string;
+  readonly sha256: string;
+}
+
+/** How an environment becomes known to settings (registry.ts). */
+export interface EnvironmentKind<T extends SettingsTree> {
+  /** Letters, digits and single hyphens: the value of `environment.name`, and the section of its settings. */
+  readonly name: string;
+  readonly settings: T;
+  /** Problems between its settings, each a line that begins with a setting's name: "minTurns: 3 is above maxTurns, 2". */
+  check?(values: Values<T>): string[];
+  /** @throws SettingsError, FileError when the settings or the files that they name are no good */
+  open(values: Values<T>): Environment | Promise<Environment>;
 }
 
 /** One turn of a dialogue with a correct answer, in the form asked for and without it. */
@@ -62,7 +82,23 @@ export interface WorkedEpisode extends Episode {
 export interface WorkedEnvironment extends Environment {
   episodes(seed: number): Iterable<WorkedEpisode>;
   /** One episode from a stream of the caller's, apart from every list. */
-  draw(random: PythonRandom, index: number): WorkedEpisode;
+  draw(random: Draws, index: number): WorkedEpisode;
+}
+
+/** A stream of random draws, with the meaning of Python's `random` module. */
+export interface Draws {
+  /** In [0, 1). */
+  random(): number;
+  /** A whole number from low to high, both included. */
+  randint(low: number, high: number): number;
+  choice<T>(from: readonly T[]): T;
+  /** In place. */
+  shuffle<T>(list: T[]): void;
+}
+
+/** Whether an environment knows the right answers to its own episodes. */
+export function isWorked(environment: Environment): environment is WorkedEnvironment {
+  return "draw" in environment && typeof environment.draw === "function";
 }
 
 type Listed<E extends Episode = Episode> = Pick<Environment, "name" | "source"> & {
