@@ -5,20 +5,10 @@
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import { z } from "zod";
-import {
-  defineSettings,
-  FileError,
-  readJournal,
-  readJson,
-  readText,
-  readTomlFile,
-  resolveSettings,
-  runCommand,
-} from "../engine/host/index.ts";
-import type { StudySettings } from "./files/run-folder.ts";
+import { defineSettings, FileError, readJournal, readJson, readText, runCommand } from "../engine/host/index.ts";
+import { readRunSettings, type StudySettings } from "./files/run-folder.ts";
 import { cellSchema, referenceSchema } from "./measure/sweep.ts";
 import { referencePath, sliceFolder } from "./report.ts";
-import { studySettings } from "./settings.ts";
 import { difference, type Estimate, jackknife, type PromptMaps, rAtBudget, rInfinity } from "./statistics/estimands.ts";
 import { type CellRecord, promptMaps } from "./statistics/points.ts";
 import { type Summary, summarise } from "./statistics/summary.ts";
@@ -41,10 +31,10 @@ interface ComparedRun {
 
 const evaluated = z.object({ step: z.number(), "eval/reward": z.number(), "eval/reward_standard_error": z.number() });
 
-function readRun(folder: string): ComparedRun {
+async function readRun(folder: string): Promise<ComparedRun> {
   const config = join(folder, "config.toml");
   if (!existsSync(config)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
-  const settings = resolveSettings(studySettings, [readTomlFile(studySettings, config)]);
+  const settings = await readRunSettings(folder);
   const evaluations = readText(join(folder, "metrics.jsonl"))
     .split("\n")
     .filter((line) => line.includes("eval/reward"))
@@ -176,7 +166,8 @@ await runCommand({
   settings: defineSettings({}),
   positional: [{ name: "RUN", meaning: "run folders", required: true, many: true }],
   main: async ({ positionals }) => {
-    const runs = positionals.map(readRun);
+    const runs: ComparedRun[] = [];
+    for (const folder of positionals) runs.push(await readRun(folder));
     const parts = [
       "### Reward on the evaluation episodes\n",
       rewardTable(runs),

@@ -15,14 +15,12 @@ import {
   readJournal,
   readJson,
   readText,
-  readTomlFile,
-  resolveSettings,
   runCommand,
   settingValue,
   valueText,
   writeAtomic,
 } from "../engine/host/index.ts";
-import { readProvenance, runName, type StudySettings } from "./files/run-folder.ts";
+import { readProvenance, readRunSettings, runName, type StudySettings } from "./files/run-folder.ts";
 import { cellSchema, referenceSchema, summariseSlice } from "./measure/sweep.ts";
 import type {
   CellConversations,
@@ -256,7 +254,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
       if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
       const release = lockFolder(folder);
       try {
-        const settings = resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
+        const settings = await readRunSettings(folder);
         const slices = await summariseRun(folder, settings, signal);
         await drawRun(folder, settings, slices, signal);
         if (slices.length > 0) process.stdout.write(`${summaryTable(slices)}\n`);

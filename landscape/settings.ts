@@ -85,6 +85,12 @@ export const landscapeSettings = {
 
 export const studySettings = defineSettings(
   {
+    extends: text({
+      default: "",
+      changes: "free",
+      meaning:
+        "a preset or settings file that this one builds on: what it sets holds unless it is set here; empty for none",
+    }),
     out: text({
       default: "",
       changes: "free",

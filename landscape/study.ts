@@ -67,7 +67,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
   const release = openRunFolder(folder);
   let backend: Backend | undefined;
   try {
-    checkSettings(folder, settings);
+    await checkSettings(folder, settings);
     const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: settings.tune });
     backend = opened.backend;
     expectPrecision("--train.precision", settings.train.precision, opened);

@@ -32,13 +32,16 @@ export {
   type NameRows,
   readNameRows,
 } from "./environments/names.ts";
+export { labelledRandom } from "./environments/python/random.ts";
 export {
   environmentApplies,
+  environmentFiles,
   environmentProblems,
   formerEnvironmentKeys,
   openEnvironment,
   registerEnvironment,
 } from "./environments/registry.ts";
+export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
 export { checkpointFolder, expectSound, isKept } from "./kept-checkpoints.ts";

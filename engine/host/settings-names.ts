@@ -43,14 +43,19 @@ const plain = (name: string): string => name.toLowerCase().replaceAll(/[-_]/g, "
 const lastPart = (name: string): string => plain(name.slice(name.lastIndexOf(".") + 1));
 
 /**
- * The names that a mistyped one most likely meant: those fewest edits away, at most 1 for a last part of up to 4 letters and
- * 2 for a longer one; else those with the same last part, where no section was typed or one that contains theirs.
+ * The names that a mistyped one most likely meant: those fewest edits away, at most 1 where a last part has up to 4 letters
+ * and 2 otherwise; else those with the same last part, where no section was typed or one that contains theirs.
  */
 export function nearestNames(typed: string, names: readonly string[]): string[] {
-  const allowed = lastPart(typed).length <= 4 ? 1 : 2;
-  const edits = names.map((name) => editDistance(plain(typed), plain(name)));
-  const fewest = Math.min(...edits);
-  if (fewest <= allowed) return names.filter((_, i) => edits[i] === fewest).slice(0, 3);
+  const near = names
+    .map((name) => ({ name, edits: editDistance(plain(typed), plain(name)) }))
+    .filter(({ name, edits }) => edits <= (Math.min(lastPart(typed).length, lastPart(name).length) <= 4 ? 1 : 2));
+  const fewest = near.reduce((least, { edits }) => Math.min(least, edits), 2);
+  if (near.length > 0)
+    return near
+      .filter(({ edits }) => edits === fewest)
+      .map(({ name }) => name)
+      .slice(0, 3);
   const section = typed.includes(".") ? typed.slice(0, typed.indexOf(".") + 1) : "";
   return names.filter((name) => name.startsWith(section) && lastPart(name) === lastPart(typed)).slice(0, 3);
 }

@@ -20,6 +20,37 @@ export function writeToml<D extends SettingsTree>(settings: Settings<D>, values:
   return `${blocks.join("\n\n")}\n`;
 }
 
+/**
+ * A settings file to start from: every setting that applies, with meaning, unit, bounds, default, and its value commented
+ * out unless it is one of `chosen`.
+ * @param command  what to run with the file, for its head
+ */
+export function settingsTemplate<D extends SettingsTree>(
+  settings: Settings<D>,
+  values: Values<D>,
+  chosen: ReadonlySet<string>,
+  command: string,
+): string {
+  const blocks = [
+    `# ${command}\n#\n# Every setting with its meaning. A line that begins with "# name =" has no effect: take the # away to set it.`,
+  ];
+  for (const [section, keys] of bySection(settings)) {
+    const lines = keys.flatMap(([key, setting]) => {
+      if (!settings.applies(key, values)) return [];
+      const assignment = stringify({ [lastPart(key)]: settingValue(values, key) }).trim();
+      return [
+        ...wrap(`${sentence(describe(setting))} Default: ${defaultText(setting) || "empty"}.`, 110).map(
+          (line) => `# ${line}`,
+        ),
+        chosen.has(key) ? assignment : `# ${assignment}`,
+        "",
+      ];
+    });
+    if (lines.length > 0) blocks.push([...(section === "" ? [] : [`[${section}]`]), ...lines].join("\n").trimEnd());
+  }
+  return `${blocks.join("\n\n")}\n`;
+}
+
 /** Every flag with its meaning, for --help; lines up to `width` columns. */
 export function flagsHelp(settings: Settings, width = 100): string {
   const lines: string[] = [];

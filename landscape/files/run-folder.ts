@@ -30,7 +30,7 @@ import {
 } from "../../engine/host/index.ts";
 import { type Backend, preferredTiles, sumOrder, tilePlanSchema } from "../../engine/index.ts";
 import { type LocatedModel, openCheckpoint, settleFolders, tokenizerFiles } from "../../model/index.ts";
-import type { Environment } from "../../rl/index.ts";
+import { type Environment, environmentFiles, loadModuleOf } from "../../rl/index.ts";
 import { studySettings } from "../settings.ts";
 
 export type StudySettings = Values<(typeof studySettings)["tree"]>;
@@ -95,16 +95,22 @@ export function openRunFolder(folder: string): () => void {
  * Holds settings against those the folder was begun with.
  * @throws RunFolderError naming every setting that differs in a way that would mix two studies
  */
-export function checkSettings(folder: string, values: StudySettings): void {
-  const path = join(folder, configFile);
-  if (!existsSync(path)) return;
-  const before = resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
+export async function checkSettings(folder: string, values: StudySettings): Promise<void> {
+  if (!existsSync(join(folder, configFile))) return;
+  const before = await readRunSettings(folder);
   const altered = diffSettings(studySettings, before, values).filter(({ effect }) => effect === "alters");
   if (altered.length === 0) return;
   throw new RunFolderError(
     `${folder}: this folder holds another study:\n${altered.map(({ line }) => `  ${line}`).join("\n")}\n` +
       `Take the same settings to go on in it, or another folder: --out ${freeName(folder)}`,
   );
+}
+
+/** The settings that a run folder was made with. A module that they name is loaded, since its settings are among them. */
+export async function readRunSettings(folder: string): Promise<StudySettings> {
+  const path = join(folder, configFile);
+  await loadModuleOf([readTomlFile(studySettings, path)]);
+  return resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
 }
 
 /** What the results of a run rest on beside its settings. */
@@ -127,9 +133,9 @@ export async function originOf(backend: Backend, model: LocatedModel, environmen
   const checkpoint = await openCheckpoint(modelFolder);
   await checkpoint.close();
   const files = readdirSync(modelFolder).filter(isOfModel).sort();
-  const environmentFiles = Object.fromEntries(
-    (environment.files ?? []).map(({ setting, path, sha256 }) => [
-      `environment.${environment.name}.${setting}`,
+  const rests = Object.fromEntries(
+    [...environmentFiles(environment)].map(([setting, { path, sha256 }]) => [
+      setting,
       { name: basename(path), sha256 },
     ]),
   );
@@ -143,8 +149,8 @@ export async function originOf(backend: Backend, model: LocatedModel, environmen
       sha256: Object.fromEntries(files.map((name) => [name, sha256File(join(modelFolder, name))])),
     },
     products: { order: sumOrder, tiles: { ...preferredTiles(backend) } },
-    names: environmentFiles[namesKey] ?? null,
-    files: environmentFiles,
+    names: rests[namesKey] ?? null,
+    files: rests,
   };
 }
 

@@ -14,13 +14,27 @@ import {
   type Values,
 } from "../../engine/host/index.ts";
 import { alphabetSortKind, formerAlphabetSortKeys } from "./alphabet-sort-settings.ts";
-import type { Environment, EnvironmentKind } from "./environment.ts";
+import type { Environment, EnvironmentFile, EnvironmentKind } from "./environment.ts";
+import { loadedModule } from "./user-module.ts";
 
 /** What holds for every environment; each one's own settings are added as a section of its name. */
 export const environmentSettings = {
   name: text({
     default: alphabetSortKind.name,
     meaning: "the task: alphabet-sort, or the name under which a module of your own registers one",
+  }),
+  module: text({
+    default: "",
+    changes: "free",
+    isRecorded: true,
+    meaning:
+      "a TypeScript or JavaScript file that registers an environment (docs/extending/environment.md); empty for none",
+  }),
+  moduleSha256: text({
+    default: "",
+    changes: "free",
+    isRecorded: true,
+    meaning: "SHA-256 of that file; another one is refused; empty for any",
   }),
   turn2Template: choice({
     default: "standard",
@@ -95,6 +109,15 @@ export function environmentProblems(settings: EnvironmentChoice): string[] {
 export function environmentApplies(key: string, { name }: EnvironmentChoice): boolean {
   const section = /^environment\.([^.]+)\./.exec(key)?.[1];
   return section === undefined || section === name || !registered.has(section);
+}
+
+/** The files that an opened environment rests on, a module of the user's among them, by dotted setting. */
+export function environmentFiles({ name, files = [] }: Environment): Map<string, EnvironmentFile> {
+  const module = loadedModule();
+  return new Map([
+    ...(module === null ? [] : [[module.setting, module] as const]),
+    ...files.map((file) => [`environment.${name}.${file.setting}`, file] as const),
+  ]);
 }
 
 /** Keys of `environment.*` in former versions, and what they are called now. */

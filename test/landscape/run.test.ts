@@ -132,4 +132,20 @@ describe("landscape/run", (test) => {
       ": environment.minTurns is now environment.alphabet-sort.minTurns",
     );
   });
+
+  test("--write-settings writes every setting, to start from, and replaces nothing", async () => {
+    const path = join(place, "own.toml");
+    const command = ["landscape/run.ts", "--write-settings", path, "tiny"];
+    const { status, stdout, stderr } = await start(command).ended;
+    assert.is(status, 0, stderr);
+    assert.ok(stdout.startsWith(`${path}: every setting`), stdout);
+    const text = readFileSync(path, "utf8");
+    assert.match(text, /^extends = "tiny"$/m);
+    assert.match(text, /^# An integer|: 6e-6\.$|AdamW's rate/m);
+    assert.match(text, "# learningRate = 0.0006\n");
+    const again = await start(command).ended;
+    assert.is(again.status, 2);
+    assert.match(again.stderr, `${path}: is there already`);
+    assert.is(readFileSync(path, "utf8"), text);
+  });
 });
