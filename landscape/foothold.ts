@@ -7,7 +7,7 @@
 // A command is a file that runs when it is the program that was started. Here that file is made the program, and then loaded.
 import { extname } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { nearestName, projectVersion, renameCommands } from "../engine/host/index.ts";
+import { nearestNames, projectVersion, renameCommands } from "../engine/host/index.ts";
 
 interface Door {
   /** Below the project's root, without its ending: .ts in a clone, .js in the package. */
@@ -49,8 +49,8 @@ if (door !== undefined) {
 } else if (name === "--help" || name === "-h" || name === "help") console.log(help);
 else if (name === "--version") console.log(`foothold ${projectVersion()}`);
 else {
-  const nearest = nearestName(name, Object.keys(doors));
-  const hint = nearest === null ? "" : ` Did you mean ${nearest}?`;
+  const [nearest] = nearestNames(name, Object.keys(doors));
+  const hint = nearest === undefined ? "" : ` Did you mean ${nearest}?`;
   console.error(`foothold: there is no command "${name}".${hint} foothold --help lists them.`);
   process.exitCode = 2;
 }

@@ -1,6 +1,15 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
-import { backendSettings, defineSettings, integer, integers, number, text } from "../engine/host/index.ts";
-import { batchSettings, environmentSettings, evaluateSettings, modelSettings, trainSettings } from "../rl/index.ts";
+import { backendSettings, defineSettings, integer, integers, number, text, type Values } from "../engine/host/index.ts";
+import {
+  batchSettings,
+  environmentApplies,
+  environmentProblems,
+  environmentSettings,
+  evaluateSettings,
+  formerEnvironmentKeys,
+  modelSettings,
+  trainSettings,
+} from "../rl/index.ts";
 
 export const landscapeSettings = {
   seed: integer({ default: 1, min: 0, meaning: "names the directions and the sampling noise of the landscape" }),
@@ -76,6 +85,12 @@ export const landscapeSettings = {
 
 export const studySettings = defineSettings(
   {
+    extends: text({
+      default: "",
+      changes: "free",
+      meaning:
+        "a preset or settings file that this one builds on: what it sets holds unless it is set here; empty for none",
+    }),
     out: text({
       default: "",
       changes: "free",
@@ -99,13 +114,12 @@ export const studySettings = defineSettings(
     ...train.checkpoints
       .filter((step) => step > train.steps)
       .map((step) => `train.checkpoints: step ${step} is after the last one, train.steps = ${train.steps}`),
-    ...(environment.minTurns > environment.maxTurns
-      ? [`environment.minTurns: ${environment.minTurns} is above environment.maxTurns, ${environment.maxTurns}`]
-      : []),
-    ...(environment.minNamesPerTurn > environment.maxNamesPerTurn
-      ? [
-          `environment.minNamesPerTurn: ${environment.minNamesPerTurn} is above environment.maxNamesPerTurn, ${environment.maxNamesPerTurn}`,
-        ]
-      : []),
+    ...environmentProblems(environment),
   ],
+  {
+    names: { renamed: formerEnvironmentKeys },
+    applies: (key, { environment }) => environmentApplies(key, environment),
+  },
 );
+
+export type StudySettings = Values<(typeof studySettings)["tree"]>;

@@ -1,12 +1,13 @@
 // A whole study, from the starting model to the report: train, sweep, summarise, draw. Each part is passed over where its
 // output is there already, so the same command goes on wherever an earlier one stopped.
 import { existsSync } from "node:fs";
-import { expectDiskSpace, formatDuration, killPoint, type Progress } from "../engine/host/index.ts";
+import { expectDiskSpace, formatDuration, killPoint, type Progress, settingsError } from "../engine/host/index.ts";
 import { type Backend, type OpenedBackend, openBackend, preferTiles } from "../engine/index.ts";
 import { type Chat, loadChat, loadModel, loadTokenizer, locateModel, openConfig } from "../model/index.ts";
 import {
   checkpointFolder,
   type Environment,
+  episodeProblems,
   expectPrecision,
   expectSound,
   expectTrainable,
@@ -20,6 +21,7 @@ import {
 import { countCells, writeReference } from "./files/cells.ts";
 import { figuresFolder, reportPath, type SlicePlace, sliceFolder, slicePaths, stateFolder } from "./files/layout.ts";
 import {
+  checkModel,
   checkOrigin,
   checkSettings,
   claimFolder,
@@ -53,10 +55,12 @@ interface Part {
 export async function runStudy(settings: StudySettings, progress: Progress, signal: AbortSignal): Promise<void> {
   const folder = settings.out;
   const start = performance.now();
+  const environment = await openEnvironment(settings.environment);
+  expectDistinctEpisodes(environment, settings);
   const release = openRunFolder(folder);
   let backend: Backend | undefined;
   try {
-    checkSettings(folder, settings);
+    await checkSettings(folder, settings);
     const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: settings.tune });
     backend = opened.backend;
     expectPrecision("--train.precision", settings.train.precision, opened);
@@ -66,14 +70,15 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       signal,
     });
     const modelFolder = model.folder;
-    const origin = await originOf(backend, model, settings.environment.names);
+    const origin = await originOf(backend, model, environment);
+    checkModel(settings, origin);
     const isFinished = isTrained(folder, settings) && slicesToSweep(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
     if (!isTrained(folder, settings)) expectTrainable(stateFolder(folder));
     const part: Part = {
       backend,
       chat: await loadChat(modelFolder, await loadTokenizer(modelFolder)),
-      environment: await openEnvironment(settings.environment),
+      environment,
       settings,
       folder,
       modelFolder,
@@ -103,6 +108,21 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     release();
     backend?.destroy();
   }
+}
+
+/** @throws SettingsError when an evaluation or the landscape asks for more different episodes than there are */
+function expectDistinctEpisodes(environment: Environment, { evaluate, landscape }: StudySettings): void {
+  const { reference, rollouts, episodeSeed: seed } = landscape;
+  const problems = episodeProblems(environment, [
+    { setting: "evaluate.episodes", count: evaluate.episodes, seed: evaluate.episodeSeed },
+    ...(landscape.steps.length === 0
+      ? []
+      : [
+          { setting: "landscape.reference.prompts", count: reference.prompts, seed },
+          { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed },
+        ]),
+  ]);
+  if (problems.length > 0) throw settingsError(problems);
 }
 
 /** The first line of every run: what computes, and what would be faster. */

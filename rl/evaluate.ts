@@ -36,12 +36,12 @@ export async function evaluate(
   return summariseRollouts(rollouts);
 }
 
-/** What an evaluation rolls out. */
+/** What an evaluation rolls out. @throws SettingsError when there are fewer different episodes */
 export function evaluatedRollouts(
   environment: Environment,
   { episodes, episodeSeed }: Pick<EvaluationSettings, "episodes" | "episodeSeed">,
 ): RolloutRequest[] {
-  return new EpisodeList(environment, episodeSeed).slice(0, episodes).map((episode) => ({ episode, rollout: 0 }));
+  return new EpisodeList(environment, episodeSeed).distinct(episodes).map((episode) => ({ episode, rollout: 0 }));
 }
 
 /** The numbers of an evaluation from its rollouts. */

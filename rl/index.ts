@@ -8,13 +8,22 @@ export {
   alphabetSortSeed,
 } from "./environments/alphabet-sort.ts";
 export {
+  type Draws,
   type Environment,
+  type EnvironmentFile,
+  type EnvironmentKind,
   type Episode,
   EpisodeList,
+  episodeProblems,
+  isWorked,
+  type Message,
   type Reward,
   scoreEpisode,
   type WorkedEnvironment,
+  type WorkedEpisode,
+  type WorkedTurn,
 } from "./environments/environment.ts";
+export { environmentFile } from "./environments/environment-file.ts";
 export {
   firstNames,
   generatedNames,
@@ -23,7 +32,16 @@ export {
   type NameRows,
   readNameRows,
 } from "./environments/names.ts";
-export { openEnvironment } from "./environments/open.ts";
+export { labelledRandom } from "./environments/python/random.ts";
+export {
+  environmentApplies,
+  environmentFiles,
+  environmentProblems,
+  formerEnvironmentKeys,
+  openEnvironment,
+  registerEnvironment,
+} from "./environments/registry.ts";
+export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
 export { checkpointFolder, expectSound, isKept, stepName } from "./kept-checkpoints.ts";

@@ -27,7 +27,7 @@ import {
   supervisedStep,
   type TrainableModel,
 } from "./learn.ts";
-import { dialoguesOf, type RolloutRequest, type RolloutSettings } from "./rollout.ts";
+import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 
 /** A model to train, without content, to rehearse with. */
@@ -94,9 +94,8 @@ const trainingWays: readonly Way<Batch>[] = [
 export async function expectTrainingMemory(backend: Backend, job: TrainingJob): Promise<MemoryPlan> {
   const { config, chat, environment } = job;
   const { train, evaluate, environment: task } = job.settings;
-  const rollouts = new EpisodeList(environment, train.episodeSeed)
-    .slice(0, train.promptsPerStep)
-    .flatMap((episode) => Array.from({ length: train.rolloutsPerPrompt }, (_, rollout) => ({ episode, rollout })));
+  const episodes = new EpisodeList(environment, train.episodeSeed);
+  const rollouts = trainingRollouts(episodes, 1, train.promptsPerStep, train.rolloutsPerPrompt);
   const evaluated = evaluatedRollouts(environment, evaluate);
   const settings = { maxNewTokens: train.maxNewTokens, turn2Template: task.turn2Template };
   const plan = (batch: Batch): Promise<MemoryPlan> =>

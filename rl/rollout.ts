@@ -14,7 +14,7 @@ import {
   type Message,
   type Model,
 } from "../model/index.ts";
-import { type Episode, type Reward, scoreEpisode } from "./environments/environment.ts";
+import { type Episode, type EpisodeList, type Reward, scoreEpisode } from "./environments/environment.ts";
 
 export interface RolloutSettings {
   /** Of one answer. */
@@ -43,6 +43,8 @@ export interface RolloutRequest {
   episode: Episode;
   rollout: number;
   point?: number;
+  /** Which copy of its prompt this is, from 0: copies meet other noise. */
+  copy?: number;
 }
 
 export interface Rollout {
@@ -106,6 +108,35 @@ export function dialoguesOf(
   return requests.map((request) => new RolloutRun(request, chat, settings));
 }
 
+/** Rollouts of one group are numbered below this. */
+export const copyStride = 65_536;
+
+/** The noise counter's word for a rollout: each copy of a prompt has 65,536 numbers of its own. */
+export function noiseRollout({ rollout, copy = 0 }: Pick<RolloutRequest, "rollout" | "copy">): number {
+  return (rollout + copyStride * copy) >>> 0;
+}
+
+/**
+ * What a step rolls out, groups together. A prompt that the step has more than once (a finite list's next pass, equal rows)
+ * meets other noise each time: copy k is the first number from the list's pass on that this step has not used for it.
+ */
+export function trainingRollouts(
+  episodes: EpisodeList,
+  step: number,
+  promptsPerStep: number,
+  rolloutsPerPrompt: number,
+): RolloutRequest[] {
+  const used = new Map<string, Set<number>>();
+  return Array.from({ length: promptsPerStep }, (_, i) => (step - 1) * promptsPerStep + i).flatMap((position) => {
+    const episode = episodes.at(position);
+    const taken = used.get(episode.prompt) ?? new Set();
+    let copy = episodes.pass(position);
+    while (taken.has(copy)) copy++;
+    used.set(episode.prompt, taken.add(copy));
+    return Array.from({ length: rolloutsPerPrompt }, (__, rollout) => ({ episode, rollout, copy }));
+  });
+}
+
 /** The chat's end token ends an answer, and so does what the model folder names. */
 function stopIdsOf(model: Model, chat: Chat): number[] {
   return [...new Set([chat.endTokenId, ...model.config.eosTokenIds])];
@@ -136,7 +167,7 @@ class RolloutRun implements Dialogue {
     this.point = request.point ?? 0;
     this.#messages = [{ role: "user", content: request.episode.prompt }];
     this.prompt = chat.promptIds(this.#messages);
-    this.noise = { rollout: request.rollout, prompt: wordsOf(request.episode.prompt)[0] };
+    this.noise = { rollout: noiseRollout(request), prompt: wordsOf(request.episode.prompt)[0] };
     this.#ids = [...this.prompt];
     this.#mask = this.#ids.map(() => 0);
     this.#logProbs = this.#ids.map(() => 0);

@@ -2,7 +2,9 @@
 import { boolean, choice, integer, integers, number, text } from "../engine/host/index.ts";
 import { advantageKinds } from "./advantage.ts";
 import { keptStates } from "./checkpoint.ts";
-import { alphabetSortDefaults, alphabetSortSeed } from "./environments/alphabet-sort.ts";
+import { alphabetSortSeed } from "./environments/alphabet-sort.ts";
+
+export { environmentSettings } from "./environments/registry.ts";
 
 /** A longer list goes on from what a run has: what it adds must come after all that was there. */
 function addsLater(before: readonly number[], after: readonly number[]): boolean {
@@ -16,46 +18,16 @@ export const modelSettings = {
   path: text({
     default: "",
     changes: "free",
+    isRecorded: true,
     meaning:
       "the model to start from: a folder in Hugging Face's layout, or ORG/NAME or ORG/NAME@REVISION of its hub; empty for the tiny one that comes with the program",
   }),
-} as const;
-
-export const environmentSettings = {
-  name: choice({ default: "alphabet-sort", options: ["alphabet-sort"], meaning: "the task" }),
-  minTurns: integer({ default: 2, min: 1, max: 8, unit: "turns", meaning: "fewest turns of an episode" }),
-  maxTurns: integer({ default: 2, min: 1, max: 8, unit: "turns", meaning: "most turns of an episode" }),
-  minNamesPerTurn: integer({
-    default: alphabetSortDefaults.minNamesPerTurn,
-    min: 1,
-    unit: "names",
-    meaning: "fewest names that a turn adds",
-  }),
-  maxNamesPerTurn: integer({
-    default: alphabetSortDefaults.maxNamesPerTurn,
-    min: 1,
-    unit: "names",
-    meaning: "most names that a turn adds",
-  }),
-  similarityPower: number({
-    default: alphabetSortDefaults.similarityPower,
-    above: 0,
-    meaning: "exponent on the similarity of answer and truth",
-  }),
-  powerPerTurn: boolean({
-    default: alphabetSortDefaults.powerPerTurn,
-    meaning: "take the power of each turn, then the mean; else the other way round",
-  }),
-  names: text({
+  sha256: text({
     default: "",
     changes: "free",
-    meaning: "rows of names: a .json, .jsonl or .parquet file; empty for the built-in generator",
-  }),
-  namesPerRow: integer({ default: 12, min: 1, unit: "names", meaning: "names in a row of the built-in generator" }),
-  turn2Template: choice({
-    default: "standard",
-    options: ["standard", "upstream"],
-    meaning: "how later user turns are templated: with the whole conversation, or alone as the study's code did",
+    isRecorded: true,
+    meaning:
+      "SHA-256 over the model's files, as a run's config.toml has it; a model with another one is refused; empty for any",
   }),
 } as const;
 

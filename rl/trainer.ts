@@ -31,7 +31,7 @@ import { checkpointFolder, isKept, keepCheckpoint, stepName } from "./kept-check
 import { policyLossOf, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
-import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
+import { type Rollout, type RolloutSettings, rollOut, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { countedTokens, stepMetrics } from "./step-metrics.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
@@ -236,9 +236,7 @@ async function trainingStep(
   const { train: training, batch } = settings;
   const { promptsPerStep, rolloutsPerPrompt: G, updatesPerBatch } = training;
   const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
-  const requests = episodes
-    .slice((step - 1) * promptsPerStep, promptsPerStep)
-    .flatMap((episode) => Array.from({ length: G }, (_, rollout) => ({ episode, rollout })));
+  const requests = trainingRollouts(episodes, step, promptsPerStep, G);
   const rollouts = await rollOut(model, chat, requests, {
     ...rolloutSettings(context),
     temperature: 1,

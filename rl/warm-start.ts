@@ -18,6 +18,7 @@ import {
   lockFolder,
   number,
   runCommand,
+  settingsError,
   text,
 } from "../engine/host/index.ts";
 import { openBackend } from "../engine/index.ts";
@@ -32,7 +33,13 @@ import {
   saveWeights,
 } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
-import { openEnvironment } from "./environments/open.ts";
+import { episodeProblems, isWorked } from "./environments/environment.ts";
+import {
+  environmentApplies,
+  environmentProblems,
+  formerEnvironmentKeys,
+  openEnvironment,
+} from "./environments/registry.ts";
 import { workedDialogue } from "./environments/worked-dialogues.ts";
 import { evaluate } from "./evaluate.ts";
 import { type Example, supervisedStep } from "./learn.ts";
@@ -113,16 +120,32 @@ export const warmStartSettings = defineSettings(
       }),
     },
   },
-  ({ warmStart: { warmupSteps, steps } }) =>
-    warmupSteps < steps
+  ({ environment, warmStart: { warmupSteps, steps } }) => [
+    ...environmentProblems(environment),
+    ...(warmupSteps < steps
       ? []
-      : [`warmStart.warmupSteps: expected fewer than warmStart.steps = ${steps}, got ${warmupSteps}`],
+      : [`warmStart.warmupSteps: expected fewer than warmStart.steps = ${steps}, got ${warmupSteps}`]),
+  ],
+  {
+    names: { renamed: formerEnvironmentKeys },
+    applies: (key, { environment }) => environmentApplies(key, environment),
+  },
 );
 
 type Context = CommandContext<(typeof warmStartSettings)["tree"]>;
 
 export async function warmStart({ values, progress, signal }: Context): Promise<void> {
   const { warmStart: settings, model: from, out } = values;
+  const environment = await openEnvironment(values.environment);
+  if (!isWorked(environment))
+    throw settingsError([
+      `environment.name: a warm start learns from worked dialogues, and "${environment.name}" makes none. Expected an ` +
+        "environment whose episodes have `workedTurns` and which has `draw`.",
+    ]);
+  const problems = episodeProblems(environment, [
+    { setting: "warmStart.episodes", count: settings.episodes, seed: settings.episodeSeed },
+  ]);
+  if (problems.length > 0) throw settingsError(problems);
   ensureFolder(out);
   const unlock = lockFolder(out);
   const opened = await openBackend({ backend: values.backend, adapter: values.adapter, tune: values.tune });
@@ -132,7 +155,6 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   const { folder } = await locateModel(from.path, { progress, signal, weights: from.start === "weights" });
   const { config } = await openConfig(folder);
   const chat = await loadChat(folder, await loadTokenizer(folder));
-  const environment = await openEnvironment(values.environment);
   const { precision } = settings;
   const batchOf = (step: number): Example[] => {
     const dialogues = Array.from({ length: settings.dialogues }, (_, i) =>

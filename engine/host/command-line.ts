@@ -4,13 +4,22 @@
 //   1    a mistake of ours: the stack is shown
 //   2    a mistake of the user: one message that says how to mend it
 //   130  stopped by Ctrl-C or kill, after saving
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, relative, resolve } from "node:path";
 import { asError, UserError } from "./errors.ts";
-import { explainSystemError } from "./files.ts";
+import { explainSystemError, writeAtomic } from "./files.ts";
 import { createProgress, type Progress } from "./progress.ts";
-import { resolveSettings, type Settings, type SettingsTree, settingsError, type Values } from "./settings.ts";
-import { readFlags, readTomlFile } from "./settings-sources.ts";
-import { flagsHelp } from "./settings-text.ts";
+import {
+  resolveSettings,
+  type Settings,
+  type SettingsTree,
+  type Source,
+  settingsError,
+  type Values,
+  withValues,
+} from "./settings.ts";
+import { type CommandLine, readFlags, readTomlFile } from "./settings-sources.ts";
+import { flagsHelp, settingsTemplate } from "./settings-text.ts";
 
 export interface Positional {
   /** As it stands in the usage line: "STUDY.toml". */
@@ -29,8 +38,10 @@ export interface Command<D extends SettingsTree> {
   positional?: readonly Positional[];
   /** Command lines to try, and what each is for; shown by --help. */
   examples?: readonly (readonly [line: string, meaning: string])[];
-  /** The TOML files to read between defaults and flags, given the positionals: later ones win. */
-  settingsFiles?(positionals: readonly string[]): readonly string[];
+  /** The TOML files to read between defaults and flags, given positionals and flags: later ones win. */
+  settingsFiles?(positionals: readonly string[], flags: Source): readonly string[];
+  /** Called with what the files and flags give, before it is checked: the place to add settings to the declaration. */
+  prepare?(sources: readonly Source[]): Promise<void>;
   main(context: CommandContext<D>): Promise<void>;
 }
 
@@ -45,7 +56,7 @@ export interface CommandContext<D extends SettingsTree> {
   verbose: boolean;
 }
 
-const switches = ["help", "version", "verbose", "quiet"] as const;
+const switches = ["help", "version", "verbose", "quiet", "write-settings"] as const;
 /** From 22.18 on Node runs TypeScript as it is. The package holds JavaScript, which Node 20 runs. */
 const oldestNode = import.meta.url.endsWith(".ts") ? ([22, 18] as const) : ([20, 0] as const);
 
@@ -89,7 +100,16 @@ export async function runCommand<D extends SettingsTree>(command: Command<D>): P
 
 async function run<D extends SettingsTree>(command: Command<D>, argv: string[], signal: AbortSignal): Promise<void> {
   expectNode(process.versions.node);
-  const { source, switches: given, positionals } = readFlags(command.settings, switches, argv);
+  const { settings } = command;
+  const readFiles = ({ positionals, source }: CommandLine): Source[] =>
+    (command.settingsFiles?.(positionals, source) ?? []).map((file) => readTomlFile(settings, file));
+  if (command.prepare !== undefined) {
+    const line = readFlags(settings, switches, argv);
+    const asksOnly = ["help", "version", "write-settings"].some((name) => line.switches.has(name));
+    await command.prepare([...(asksOnly ? [] : readFiles(line)), line.source]);
+  }
+  const line = readFlags(settings, switches, argv);
+  const { source, switches: given, positionals } = line;
   if (given.has("help")) {
     process.stdout.write(`${inOwnWords(helpText(command))}\n`);
     return;
@@ -98,10 +118,15 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
     process.stdout.write(`foothold ${projectVersion()}\n`);
     return;
   }
+  if (given.has("write-settings")) {
+    writeSettingsFile(command, line);
+    return;
+  }
   const problems = positionalProblems(command.positional ?? [], positionals);
   if (problems.length > 0) throw settingsError([...problems, ...source.problems]);
-  const files = command.settingsFiles?.(positionals) ?? [];
-  const values = resolveSettings(command.settings, [...files.map((f) => readTomlFile(command.settings, f)), source]);
+  const sources = [...readFiles(line), source];
+  for (const note of sources.flatMap(({ notes }) => notes ?? [])) process.stderr.write(`${note}\n`);
+  const values = resolveSettings(settings, sources);
   const progress = createProgress({ quiet: given.has("quiet") });
   try {
     const keys = new Set(source.given.map(({ key }) => key));
@@ -109,6 +134,35 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   } finally {
     progress.close();
   }
+}
+
+/** `--write-settings FILE [BASE]`: a file with every setting, commented out; with BASE, its values, and `extends = BASE`. */
+function writeSettingsFile<D extends SettingsTree>(command: Command<D>, { positionals, source }: CommandLine): void {
+  const { settings, settingsFiles, name } = command;
+  const [file, base, ...rest] = positionals;
+  if (settingsFiles === undefined) throw settingsError(["unknown flag --write-settings; --help lists all"]);
+  if (file === undefined || rest.length > 0)
+    throw settingsError([
+      `--write-settings: expected a name for the new file, and at most one study that it extends: ${name} --write-settings my-study.toml`,
+    ]);
+  if (existsSync(file)) throw settingsError([`${file}: is there already, and is not replaced. Choose another name.`]);
+  const canExtend = settings.byKey.has("extends");
+  const files = base === undefined ? [] : settingsFiles([base], { given: [], problems: [] });
+  const values = resolveSettings(settings, [...files.map((path) => readTomlFile(settings, path)), source]);
+  const chosen = new Set(source.given.map(({ key }) => key));
+  const active = withValues(
+    settings,
+    values,
+    new Map(canExtend && base !== undefined ? [["extends", pathFrom(file, base)]] : []),
+  );
+  if (canExtend && base !== undefined) chosen.add("extends");
+  writeAtomic(file, settingsTemplate(settings, active, chosen, `${name} ${file}`));
+  process.stdout.write(`${file}: every setting with its meaning and value. Take the # from those that you change.\n`);
+}
+
+/** A settings file as another one names it: by the way from there. What is no file (a preset) keeps its name. */
+function pathFrom(file: string, base: string): string {
+  return existsSync(base) ? relative(dirname(resolve(file)), resolve(base)).replaceAll("\\", "/") : base;
 }
 
 /**
@@ -193,11 +247,17 @@ function helpText<D extends SettingsTree>(command: Command<D>): string {
     ...(command.settings.byKey.size > 0
       ? [...settingsIntroduction(command), flagsHelp(command.settings, width), ""]
       : []),
-    "Of every command",
-    "  --help, -h   This text.",
-    "  --version    The version of foothold.",
-    "  --verbose    The stack behind an error message.",
-    "  --quiet      No progress.",
+    "Common options",
+    "  --help, -h   Show this text.",
+    "  --version    Show the version of foothold.",
+    "  --verbose    Show the stack behind an error message.",
+    "  --quiet      Show no progress.",
+    ...(command.settingsFiles === undefined
+      ? []
+      : [
+          "  --write-settings FILE [BASE]",
+          "               Write a file with every setting, commented out, and stop; BASE: what it builds on.",
+        ]),
   ].join("\n");
 }
 
@@ -210,7 +270,8 @@ function examplesHelp(examples: readonly (readonly [string, string])[]): string[
 function settingsIntroduction<D extends SettingsTree>({ settingsFiles }: Command<D>): string[] {
   if (settingsFiles === undefined) return [];
   return [
-    "Every setting can also stand in the file, under its section. Flags win over the file, the file over the defaults below.",
+    "Every setting can also be in a settings file, under its section. Flags win over files, files over the defaults below.",
+    "Settings are named section.camelCase; the commands of model/ work on one model, and have plain names (--max-new-tokens).",
     "",
   ];
 }

@@ -10,5 +10,6 @@ export { killPoint } from "./kill-point.ts";
 export { gzipMember, MemberFile, readMembers } from "./member-file.ts";
 export { createProgress, formatDuration, formatRate, type Phase, type Progress } from "./progress.ts";
 export * from "./settings.ts";
+export { nearestNames } from "./settings-names.ts";
 export * from "./settings-sources.ts";
 export * from "./settings-text.ts";

@@ -2,7 +2,8 @@
 import { parse } from "smol-toml";
 import { asError } from "./errors.ts";
 import { readText } from "./files.ts";
-import { type Form, nearestName, type Settings, type Source, settingsError } from "./settings.ts";
+import { type Form, type Settings, type Source, settingsError } from "./settings.ts";
+import { unknownFlag } from "./settings-names.ts";
 
 /**
  * The values that a TOML file gives.
@@ -23,14 +24,21 @@ export function readToml(settings: Settings, text: string, name: string): Source
     const place = "line" in error && "column" in error ? `, line ${error.line}, column ${error.column}` : "";
     throw settingsError([`${name}${place}: ${error.message.split("\n")[0].replace("Invalid TOML document: ", "")}`]);
   }
-  const source: Source = { given: [], problems: [] };
+  const notes: string[] = [];
+  const source: Source = { given: [], problems: [], notes };
   const lines = linesOfKeys(text);
+  const { renamed } = settings.names;
   const walk = (node: object, prefix: string) => {
     for (const [last, value] of Object.entries(node)) {
       const key = prefix + last;
       const line = lines.get(key);
+      const where = line === undefined ? name : `${name}, line ${line}`;
       if (isTable(value) && isSection(settings, key)) walk(value, `${key}.`);
-      else source.given.push({ key, value, where: line === undefined ? name : `${name}, line ${line}` });
+      else {
+        const now = renamed?.get(key);
+        if (now !== undefined) notes.push(`${where}: ${key} is now ${now}`);
+        source.given.push({ key: now ?? key, value, where });
+      }
     }
   };
   if (isTable(table)) walk(table, "");
@@ -85,7 +93,7 @@ export function readFlags(settings: Settings, switches: readonly string[], argv:
     const flag = /^--([^=]+)(?:=(.*))?$/s.exec(argument);
     if (flag === null) {
       if (argument === `-${switches[0]?.[0]}`) line.switches.add(switches[0]);
-      else if (/^-[A-Za-z]/.test(argument)) source.problems.push(unknownFlag(settings, switches, argument));
+      else if (/^-[A-Za-z]/.test(argument)) source.problems.push(unknownFlag(settings, argument, switches));
       else line.positionals.push(argument);
       continue;
     }
@@ -105,17 +113,12 @@ export function readFlags(settings: Settings, switches: readonly string[], argv:
       if (follows) i++;
       const text = follows ? next : inline;
       const where = follows ? `${argument} ${next}` : argument;
-      if (form === undefined) source.problems.push(unknownFlag(settings, switches, `--${name}`));
+      if (form === undefined) source.problems.push(unknownFlag(settings, `--${name}`, switches));
       else if (text !== undefined) source.given.push({ key: name, value: fromText(form, text), where });
       else source.problems.push(`--${name}: expected ${settings.byKey.get(name)?.expected}, got no value`);
     }
   }
   return line;
-}
-
-function unknownFlag(settings: Settings, switches: readonly string[], flag: string): string {
-  const nearest = nearestName(flag.replace(/^-+/, ""), [...settings.byKey.keys(), ...switches]);
-  return `unknown flag ${flag}${nearest ? `; did you mean --${nearest}?` : "; --help lists all"}`;
 }
 
 /** A flag's text as the value it stands for; a text that stands for none stays one, and the check then refuses it. */

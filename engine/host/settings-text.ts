@@ -4,17 +4,49 @@ import { type Setting, type Settings, type SettingsTree, settingValue, type Valu
 
 /**
  * The canonical TOML of these values: the order of the declaration, each setting with its meaning; reading it gives the
- * values back. Free settings have no effect on results and are left out, so that a folder does not depend on them.
+ * values back. Left out are free settings, so that a folder does not depend on them (but for those that say what the study
+ * began from), and settings that do not apply.
  */
 export function writeToml<D extends SettingsTree>(settings: Settings<D>, values: Values<D>): string {
   const blocks: string[] = [];
   for (const [section, keys] of bySection(settings)) {
     const lines = keys.flatMap(([key, setting]) => {
-      if (setting.isFree) return [];
+      if (!setting.isRecorded || !settings.applies(key, values)) return [];
       const assignment = stringify({ [lastPart(key)]: settingValue(values, key) }).trim();
       return [`# ${describe(setting)}`, assignment];
     });
     if (lines.length > 0) blocks.push([...(section === "" ? [] : [`[${section}]`]), ...lines].join("\n"));
+  }
+  return `${blocks.join("\n\n")}\n`;
+}
+
+/**
+ * A settings file to start from: every setting that applies, with meaning, unit, bounds, default, and its value commented
+ * out unless it is one of `chosen`.
+ * @param command  what to run with the file, for its head
+ */
+export function settingsTemplate<D extends SettingsTree>(
+  settings: Settings<D>,
+  values: Values<D>,
+  chosen: ReadonlySet<string>,
+  command: string,
+): string {
+  const blocks = [
+    `# ${command}\n#\n# Every setting with its meaning. A line that begins with "# name =" has no effect: take the # away to set it.`,
+  ];
+  for (const [section, keys] of bySection(settings)) {
+    const lines = keys.flatMap(([key, setting]) => {
+      if (!settings.applies(key, values)) return [];
+      const assignment = stringify({ [lastPart(key)]: settingValue(values, key) }).trim();
+      return [
+        ...wrap(`${sentence(describe(setting))} Default: ${defaultText(setting) || "empty"}.`, 110).map(
+          (line) => `# ${line}`,
+        ),
+        chosen.has(key) ? assignment : `# ${assignment}`,
+        "",
+      ];
+    });
+    if (lines.length > 0) blocks.push([...(section === "" ? [] : [`[${section}]`]), ...lines].join("\n").trimEnd());
   }
   return `${blocks.join("\n\n")}\n`;
 }

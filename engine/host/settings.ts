@@ -8,6 +8,7 @@
 //   resolveSettings(settings, [readTomlFile("study.toml"), flags]).landscape.points      // number
 import { z } from "zod";
 import { SettingsError } from "./errors.ts";
+import { type OtherNames, unknownSetting } from "./settings-names.ts";
 
 /**
  * What another value means for a run folder that was begun: `alters` its results; `extends` it, a larger number or a longer
@@ -26,6 +27,11 @@ interface Common<T> {
   unit?: string;
   /** "alters" where nothing is said. */
   changes?: Changes<T>;
+  /**
+   * For a free setting: kept in the run folder's config.toml all the same, because the study cannot be repeated without it
+   * (which model, which file). Default: free settings are not kept.
+   */
+  isRecorded?: boolean;
 }
 
 interface Bounds {
@@ -45,6 +51,8 @@ export class Setting<T> {
   readonly schema: z.ZodType<T>;
   /** "an integer from 3 to 201" */
   readonly expected: string;
+  /** Whether a run folder's config.toml has it. */
+  readonly isRecorded: boolean;
   /** What a change can do; where it can extend, `holds` says whether this one does or alters. */
   readonly #effect: "alters" | "extends" | "free";
   readonly #extension: { holds(before: T, after: T): boolean };
@@ -57,6 +65,7 @@ export class Setting<T> {
     this.schema = schema;
     this.expected = expected;
     const changes = common.changes ?? "alters";
+    this.isRecorded = common.isRecorded ?? changes !== "free";
     this.#effect = typeof changes === "function" ? "extends" : changes;
     this.#extension = { holds: typeof changes === "function" ? changes : isMore };
   }
@@ -92,9 +101,12 @@ export type Values<D> = {
 
 export interface Settings<D extends SettingsTree = SettingsTree> {
   readonly tree: D;
-  /** By dotted key, in the order of declaration. */
+  /** By dotted key, in the order of declaration. Read off the tree each time, since sections may be added to it. */
   readonly byKey: ReadonlyMap<string, Setting<unknown>>;
   check(values: Values<D>): string[];
+  readonly names: OtherNames;
+  /** Whether a setting has any effect beside the others' values; if not, it is neither kept nor compared. */
+  applies(key: string, values: Values<D>): boolean;
 }
 
 /** A value and where it was given. */
@@ -109,27 +121,43 @@ export interface Given {
 export interface Source {
   given: Given[];
   problems: string[];
+  /** What was understood all the same and should be said. */
+  notes?: string[];
 }
 
 /**
  * @param check  problems between settings, each a sentence that names them; called only when each alone is right
+ * @param more   names of other programs and former versions; which settings apply (default: all)
  */
 export function defineSettings<const D extends SettingsTree>(
   tree: D,
   check: (values: Values<D>) => string[] = () => [],
+  more: { names?: OtherNames; applies?(key: string, values: Values<D>): boolean } = {},
 ): Settings<D> {
-  const byKey = new Map<string, Setting<unknown>>();
-  const walk = (node: SettingsTree, prefix: string) => {
-    for (const [name, child] of Object.entries(node)) {
-      if (!/^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*$/.test(name))
-        throw new Error(`setting ${prefix}${name}: a name is letters and digits, and single hyphens between them`);
-      if (!(child instanceof Setting)) walk(child, `${prefix}${name}.`);
-      else if (child.schema.safeParse(child.default).success) byKey.set(prefix + name, child);
-      else throw new Error(`setting ${prefix}${name}: its default does not fit its own bounds`);
-    }
+  for (const [key, setting] of settingsOf(tree)) {
+    if (!setting.schema.safeParse(setting.default).success)
+      throw new Error(`setting ${key}: its default does not fit its own bounds`);
+  }
+  return {
+    tree,
+    get byKey() {
+      return settingsOf(tree);
+    },
+    check,
+    names: more.names ?? {},
+    applies: more.applies ?? (() => true),
   };
-  walk(tree, "");
-  return { tree, byKey, check };
+}
+
+function settingsOf(node: SettingsTree, prefix = ""): Map<string, Setting<unknown>> {
+  const found = new Map<string, Setting<unknown>>();
+  for (const [name, child] of Object.entries(node)) {
+    if (!/^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*$/.test(name))
+      throw new Error(`setting ${prefix}${name}: a name is letters and digits, and single hyphens between them`);
+    if (child instanceof Setting) found.set(prefix + name, child);
+    else for (const [key, setting] of settingsOf(child, `${prefix}${name}.`)) found.set(key, setting);
+  }
+  return found;
 }
 
 export function integer(declared: Common<number> & Bounds): Setting<number> {
@@ -208,10 +236,11 @@ export function defaultSettings<D extends SettingsTree>(settings: Settings<D>): 
  */
 export function resolveSettings<D extends SettingsTree>(settings: Settings<D>, sources: readonly Source[]): Values<D> {
   const problems = sources.flatMap((source) => source.problems);
-  const flat = new Map<string, unknown>([...settings.byKey].map(([key, setting]) => [key, setting.default]));
+  const { byKey } = settings;
+  const flat = new Map<string, unknown>([...byKey].map(([key, setting]) => [key, setting.default]));
   for (const { key, value, where } of sources.flatMap((source) => source.given)) {
-    const setting = settings.byKey.get(key);
-    if (setting === undefined) problems.push(unknownSetting(settings, key, value, where));
+    const setting = byKey.get(key);
+    if (setting === undefined) problems.push(unknownSetting(settings, key, valueText(value), where));
     else if (setting.schema.safeParse(value).success) flat.set(key, value);
     else problems.push(`${key}: expected ${setting.expected}, got ${valueText(value)} (${where}): ${setting.meaning}`);
   }
@@ -225,6 +254,20 @@ export function resolveSettings<D extends SettingsTree>(settings: Settings<D>, s
 export function settingsError(problems: readonly string[]): SettingsError {
   if (problems.length === 1) return new SettingsError(problems[0]);
   return new SettingsError(`${problems.length} settings are wrong:\n${problems.map((p) => `  ${p}`).join("\n")}`);
+}
+
+/** The same values but for some, by dotted key. @throws SettingsError as `resolveSettings` */
+export function withValues<D extends SettingsTree>(
+  settings: Settings<D>,
+  values: Values<D>,
+  others: ReadonlyMap<string, unknown>,
+): Values<D> {
+  const given = [...settings.byKey.keys()].map((key) => ({
+    key,
+    value: others.has(key) ? others.get(key) : settingValue(values, key),
+    where: "set by the program",
+  }));
+  return resolveSettings(settings, [{ given, problems: [] }]);
 }
 
 /** The value of a dotted key. */
@@ -256,7 +299,7 @@ export function diffSettings<D extends SettingsTree>(
   const differences: SettingDifference[] = [];
   for (const [key, setting] of settings.byKey) {
     const [was, is] = [settingValue(before, key), settingValue(after, key)];
-    if (valueText(was) === valueText(is)) continue;
+    if (valueText(was) === valueText(is) || !(settings.applies(key, before) || settings.applies(key, after))) continue;
     const line = `${key}: ${valueText(was)} -> ${valueText(is)}`;
     differences.push({ key, effect: setting.effect(was, is), line });
   }
@@ -269,37 +312,4 @@ function nest(node: SettingsTree, flat: ReadonlyMap<string, unknown>, prefix = "
     return [name, child instanceof Setting ? flat.get(key) : nest(child, flat, `${key}.`)];
   });
   return Object.fromEntries(entries);
-}
-
-function unknownSetting(settings: Settings, key: string, value: unknown, where: string): string {
-  const inside = [...settings.byKey.keys()].filter((name) => name.startsWith(`${key}.`));
-  if (inside.length > 0)
-    return `${key} is a section, got ${valueText(value)} (${where}); set ${inside.slice(0, 5).join(", ")}`;
-  const nearest = nearestName(key, [...settings.byKey.keys()]);
-  return `unknown setting ${key} (${where})${nearest ? `; did you mean ${nearest}?` : ""}`;
-}
-
-/** The name that a mistyped one most likely meant, or null: the fewest edits, or the same last part in another section. */
-export function nearestName(typed: string, names: readonly string[]): string | null {
-  const lastPart = (name: string) => name.slice(name.lastIndexOf(".") + 1).toLowerCase();
-  const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
-  let best: string | null = null;
-  let fewest = Math.max(2, Math.floor(typed.length / 5)) + 1;
-  for (const name of names) {
-    const edits = editDistance(plain(typed), plain(name));
-    if (edits < fewest) [best, fewest] = [name, edits];
-  }
-  return best ?? names.find((name) => lastPart(name) === lastPart(typed)) ?? null;
-}
-
-/** Levenshtein: the fewest insertions, deletions and replacements of one letter. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++)
-      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
-    row = next;
-  }
-  return row[b.length];
 }

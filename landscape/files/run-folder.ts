@@ -1,33 +1,37 @@
 // A run folder belongs to one study: its resolved settings are kept in config.toml, and a later command may go on in it only
 // where nothing that shaped its results differs. provenance.json says what made it: adapter, model, program.
 //
-// Both are looked at before anything is written, so that a command that is refused leaves the folder as it was. Neither
-// holds a path: what came from elsewhere is known by its content, so that a run folder can be moved.
+// Both are looked at before anything is written, so that a command that is refused leaves the folder as it was. What came
+// from elsewhere (the model, an environment's file) is known by its content: config.toml has its SHA-256, beside the path or
+// name by which it was given, and provenance.json has no path at all. So a run folder can be moved, and its config.toml
+// repeats the study or says what is missing.
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import {
+  CheckpointError,
   diffSettings,
   ensureFolder,
   explained,
   lockFolder,
   RunFolderError,
   readJson,
-  readTomlFile,
   removeTemporary,
-  resolveSettings,
   sha256File,
-  type Values,
+  withValues,
   writeAtomic,
   writeToml,
 } from "../../engine/host/index.ts";
 import { type Backend, preferredTiles, sumOrder, tilePlanSchema } from "../../engine/index.ts";
 import { isModelFile, type LocatedModel, modelFiles, openCheckpoint, settleFolders } from "../../model/index.ts";
-import { studySettings } from "../settings.ts";
+import { type Environment, environmentFiles } from "../../rl/index.ts";
+import { type StudySettings, studySettings } from "../settings.ts";
+import { readRunSettings } from "./run-settings.ts";
 
-export type StudySettings = Values<(typeof studySettings)["tree"]>;
+export type { StudySettings } from "../settings.ts";
 
 /** The model that comes with the program. */
 export const embeddedModel = fileURLToPath(new URL("../presets/tiny/checkpoint", import.meta.url));
@@ -52,8 +56,10 @@ const provenanceSchema = z.object({
   }),
   /** Matrix products: the order of their sums, and the tiles that were measured to be the fastest; they change no result. */
   products: z.object({ order: z.string(), tiles: tilePlanSchema }).default({ order: sumOrder, tiles: {} }),
-  /** The file of names; null for the built-in generator. */
+  /** The file of Alphabet-sort's names; null where there is none. Also in `files`, which folders of former versions lack. */
   names: z.object({ name: z.string(), sha256: z.string() }).nullable(),
+  /** The files that the environment was opened from, by the setting that names each. */
+  files: z.record(z.string(), z.object({ name: z.string(), sha256: z.string() })).default({}),
   startedAt: z.string(),
 });
 export type Provenance = z.infer<typeof provenanceSchema>;
@@ -87,10 +93,9 @@ export function openRunFolder(folder: string): () => void {
  * Holds settings against those the folder was begun with.
  * @throws RunFolderError naming every setting that differs in a way that would mix two studies
  */
-export function checkSettings(folder: string, values: StudySettings): void {
-  const path = join(folder, configFile);
-  if (!existsSync(path)) return;
-  const before = resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
+export async function checkSettings(folder: string, values: StudySettings): Promise<void> {
+  if (!existsSync(join(folder, configFile))) return;
+  const before = await readRunSettings(folder);
   const altered = diffSettings(studySettings, before, values).filter(({ effect }) => effect === "alters");
   if (altered.length === 0) return;
   throw new RunFolderError(
@@ -100,20 +105,22 @@ export function checkSettings(folder: string, values: StudySettings): void {
 }
 
 /** What the results of a run rest on beside its settings. */
-export interface Origin {
-  adapter: string;
+export type Origin = Pick<Provenance, "adapter" | "model" | "products" | "names" | "files"> & {
   backend: Backend["kind"];
-  model: Provenance["model"];
-  products: Provenance["products"];
-  names: Provenance["names"];
-}
+};
 
-/** @throws CheckpointError when the model's folder is not sound, FileError when the file of names cannot be read */
-export async function originOf(backend: Backend, model: LocatedModel, namesPath: string): Promise<Origin> {
+/** @throws CheckpointError when the model's folder is not sound */
+export async function originOf(backend: Backend, model: LocatedModel, environment: Environment): Promise<Origin> {
   const modelFolder = model.folder;
   const checkpoint = await openCheckpoint(modelFolder);
   await checkpoint.close();
   const files = await modelFiles(modelFolder);
+  const rests = Object.fromEntries(
+    [...environmentFiles(environment)].map(([setting, { path, sha256 }]) => [
+      setting,
+      { name: basename(path), sha256 },
+    ]),
+  );
   return {
     adapter: backend.description,
     backend: backend.kind,
@@ -124,8 +131,34 @@ export async function originOf(backend: Backend, model: LocatedModel, namesPath:
       sha256: Object.fromEntries(files.map((name) => [name, sha256File(join(modelFolder, name))])),
     },
     products: { order: sumOrder, tiles: { ...preferredTiles(backend) } },
-    names: namesPath === "" ? null : { name: basename(namesPath), sha256: sha256File(namesPath) },
+    names: rests[namesKey] ?? null,
+    files: rests,
   };
+}
+
+const namesKey = "environment.alphabet-sort.names";
+
+/** One SHA-256 for a whole model: of its files' names and sums, in the form of sha256sum, by name. */
+export function modelDigest({ sha256 }: Provenance["model"]): string {
+  const lines = Object.entries(sha256)
+    .filter(([name]) => isModelFile(name))
+    .sort(([one], [other]) => (one < other ? -1 : 1))
+    .map(([name, sum]) => `${sum}  ${name}\n`);
+  return createHash("sha256").update(lines.join("")).digest("hex");
+}
+
+/**
+ * Holds the model against the one that settings name by its digest.
+ * @throws CheckpointError where it is another
+ */
+export function checkModel({ model: { path, sha256 } }: StudySettings, { model }: Origin): void {
+  const digest = modelDigest(model);
+  if (sha256 === "" || sha256 === digest) return;
+  const given = path === "" ? "the model that comes with the program" : `"${path}"`;
+  throw new CheckpointError(
+    `model.path: ${given} is another model than the settings name: expected SHA-256 ${sha256.slice(0, 12)}… (model.sha256), ` +
+      `got ${digest.slice(0, 12)}…. Give that model (--model.path), or take this one for a study of its own (--model.sha256=).`,
+  );
 }
 
 /**
@@ -165,20 +198,24 @@ export function checkOrigin(folder: string, origin: Origin, isFinished: boolean)
       `begun from another model: ${changed.join(", ")} of "${origin.model.name}" ${changed.length > 1 ? "differ" : "differs"}`,
       `Give the same model as then, "${before.model.name}${before.model.commit === null ? "" : `@${before.model.commit}`}" (--model.path)`,
     );
-  if (before.names?.sha256 !== origin.names?.sha256)
-    throw other(
-      `begun with ${namesText(before.names)}, this is ${namesText(origin.names)}`,
-      "Give the same names (--environment.names)",
-    );
+  const filesBefore = before.names === null ? before.files : { [namesKey]: before.names, ...before.files };
+  for (const setting of new Set([...Object.keys(filesBefore), ...Object.keys(origin.files)])) {
+    const [was, is] = [filesBefore[setting], origin.files[setting]];
+    if (was?.sha256 !== is?.sha256)
+      throw other(
+        `${setting}: begun with ${fileText(was)}, this is ${fileText(is)}`,
+        `Give the same file (--${setting})`,
+      );
+  }
 }
 
-function namesText(names: Provenance["names"]): string {
-  return names === null ? "the built-in names" : `the names "${names.name}" (SHA-256 ${names.sha256.slice(0, 12)}…)`;
+function fileText(file: Provenance["files"][string] | undefined): string {
+  return file === undefined ? "no file" : `the file "${file.name}" (SHA-256 ${file.sha256.slice(0, 12)}…)`;
 }
 
 /** Makes the folder this study's, once both checks have passed. */
 export function claimFolder(folder: string, values: StudySettings, origin: Origin): void {
-  writeAtomic(join(folder, configFile), writeToml(studySettings, values));
+  writeAtomic(join(folder, configFile), writeToml(studySettings, recorded(values, origin)));
   const path = join(folder, provenanceFile);
   if (existsSync(path)) return;
   const provenance: Provenance = {
@@ -190,6 +227,14 @@ export function claimFolder(folder: string, values: StudySettings, origin: Origi
     startedAt: new Date().toISOString(),
   };
   writeAtomic(path, `${JSON.stringify(provenance, null, 1)}\n`);
+}
+
+/** The settings as config.toml has them: what was given by a path or a name has its commit and digest beside it. */
+function recorded(values: StudySettings, { model, files }: Origin): StudySettings {
+  const found = new Map<string, string>([["model.sha256", modelDigest(model)]]);
+  if (model.commit !== null) found.set("model.path", `${model.name}@${model.commit}`);
+  for (const [setting, { sha256 }] of Object.entries(files)) found.set(`${setting}Sha256`, sha256);
+  return withValues(studySettings, values, found);
 }
 
 export function readProvenance(folder: string): Provenance {

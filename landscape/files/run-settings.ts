@@ -1,21 +1,23 @@
 // The settings of a run, from its config.toml.
 import { existsSync } from "node:fs";
 import { FileError, readText, readToml, resolveSettings } from "../../engine/host/index.ts";
-import { studySettings } from "../settings.ts";
+import { loadModuleOf } from "../../rl/index.ts";
+import { type StudySettings, studySettings } from "../settings.ts";
 import { configPath } from "./layout.ts";
-import type { StudySettings } from "./run-folder.ts";
 
 /** Sections that every config.toml has; a run writes them in full. */
 const sections = ["environment", "train", "evaluate", "landscape"];
 
 /**
+ * The settings that a run folder was made with. If they name an environment's module, it is loaded: its settings are among them.
  * @throws FileError when the folder is no run folder, or config.toml was cut short: what is missing would silently be a default
  * @throws SettingsError when it has settings that are unknown or out of bounds
  */
-export function readRunSettings(folder: string): StudySettings {
+export async function readRunSettings(folder: string): Promise<StudySettings> {
   const path = configPath(folder);
   if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
   const text = readText(path);
+  await loadModuleOf([readToml(studySettings, text, path)]);
   const source = readToml(studySettings, text, path);
   const missing = sections.filter((section) => !source.given.some(({ key }) => key.startsWith(`${section}.`)));
   if (missing.length > 0 || !text.endsWith("\n"))

@@ -54,8 +54,7 @@ export function planSweep(
   const { landscape, train } = settings;
   const { reference, rollouts } = landscape;
   const generation = { maxRows: rows, maxTokens: tokens, temperature: 1 };
-  const episodes = new EpisodeList(environment, landscape.episodeSeed).slice(
-    0,
+  const episodes = new EpisodeList(environment, landscape.episodeSeed).distinct(
     Math.max(reference.prompts, rollouts.prompts),
   );
   const dialogues = (prompts: number, perPrompt: number) =>

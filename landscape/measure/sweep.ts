@@ -48,7 +48,7 @@ export interface SweepContext {
 /** The episodes of the fixed prompt set: both sets of completions take the first ones of one list. */
 function promptSet({ environment, settings }: SweepContext): Episode[] {
   const { reference, rollouts, episodeSeed } = settings.landscape;
-  return new EpisodeList(environment, episodeSeed).slice(0, Math.max(reference.prompts, rollouts.prompts));
+  return new EpisodeList(environment, episodeSeed).distinct(Math.max(reference.prompts, rollouts.prompts));
 }
 
 function rolloutSettings({ settings, signal }: SweepContext): RolloutSettings {

@@ -149,7 +149,7 @@ function intervalName(slices: readonly MeasuredSlice[]): string {
 function settingRows(folder: string, settings: StudySettings): { key: string; value: string }[] {
   const { model, names } = readProvenance(folder);
   const given = [...studySettings.byKey]
-    .filter(([, setting]) => !setting.isFree)
+    .filter(([key, setting]) => !setting.isFree && studySettings.applies(key, settings))
     .map(([key]) => ({ key, value: valueText(settingValue(settings, key)) }));
   return [
     { key: "model", value: model.isEmbedded ? "the one that comes with the program" : model.name },
@@ -237,7 +237,7 @@ function notesOf(folder: string, training: readonly TrainingRow[]): string[] {
  * @returns the table for the terminal
  */
 export async function redraw(folder: string, say: OnDamage, signal: AbortSignal): Promise<string> {
-  const settings = readRunSettings(folder);
+  const settings = await readRunSettings(folder);
   const release = lockFolder(folder);
   try {
     const run = await summariseRun(folder, settings, say, signal);

@@ -5,7 +5,7 @@
 // Exact to the last draw: an episode list is named by a seed of Python's generator, so the order of draws below is part
 // of the definition, those whose outcome is not used included.
 import { SettingsError } from "../../engine/host/index.ts";
-import type { Message, Reward, WorkedEnvironment, WorkedEpisode, WorkedTurn } from "./environment.ts";
+import type { Draws, Message, Reward, WorkedEnvironment, WorkedEpisode, WorkedTurn } from "./environment.ts";
 import type { NameRows } from "./names.ts";
 import { ratio } from "./python/difflib.ts";
 import { PythonRandom } from "./python/random.ts";
@@ -46,7 +46,7 @@ export interface AlphabetSortEpisode extends WorkedEpisode {
 export interface AlphabetSort extends WorkedEnvironment {
   readonly options: Readonly<AlphabetSortOptions>;
   episodes(seed: number): Iterable<AlphabetSortEpisode>;
-  draw(random: PythonRandom, index: number): AlphabetSortEpisode;
+  draw(random: Draws, index: number): AlphabetSortEpisode;
 }
 
 // Rows that are skipped in a row before it is called a mistake: an endless generator of rows that are too short would
@@ -71,6 +71,7 @@ export function alphabetSort(names: NameRows, options: Partial<AlphabetSortOptio
   };
   return {
     name: "alphabet-sort",
+    source: names.source,
     options: chosen,
     *episodes(seed) {
       const random = new PythonRandom(seed);
@@ -107,7 +108,7 @@ function expectRange(minimumName: string, minimum: number, maximumName: string, 
 /** One episode from one row, or null when the row is too short: the draws up to there are spent all the same. */
 function makeEpisode(
   row: readonly string[],
-  random: PythonRandom,
+  random: Draws,
   options: AlphabetSortOptions,
   index: number,
 ): AlphabetSortEpisode | null {

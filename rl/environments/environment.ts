@@ -3,8 +3,7 @@
 //
 // An environment may throw, from any of its functions: whoever rolls out catches it, and it costs that rollout only,
 // which is recorded with its cause and counted. `scoreEpisode` turns a malformed reward into such an error.
-import { SettingsError } from "../../engine/host/index.ts";
-import type { PythonRandom } from "./python/random.ts";
+import { SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
 
 export interface Message {
   role: "system" | "user" | "assistant";
@@ -40,8 +39,31 @@ export interface Episode {
 /** An environment: a name for messages, and the list of episodes that a seed stands for. */
 export interface Environment {
   readonly name: string;
+  /** What its episodes are made from, for messages: a file's path, a generator. */
+  readonly source?: string;
+  /** The files it was opened from. */
+  readonly files?: readonly EnvironmentFile[];
   /** The same seed gives the same episodes in the same order; they may be endless, and are made as they are asked for. */
   episodes(seed: number): Iterable<Episode>;
+}
+
+/** A file that an environment reads, known by its content; made by `environmentFile`. */
+export interface EnvironmentFile {
+  /** The environment's setting that names it. */
+  readonly setting: string;
+  readonly path: string;
+  readonly sha256: string;
+}
+
+/** How an environment becomes known to settings (registry.ts). */
+export interface EnvironmentKind<T extends SettingsTree> {
+  /** Letters, digits and single hyphens: the value of `environment.name`, and the section of its settings. */
+  readonly name: string;
+  readonly settings: T;
+  /** Problems between its settings, each a line that begins with a setting's name: "minTurns: 3 is above maxTurns, 2". */
+  check?(values: Values<T>): string[];
+  /** @throws SettingsError, FileError when the settings or the files that they name are no good */
+  open(values: Values<T>): Environment | Promise<Environment>;
 }
 
 /** One turn of a dialogue with a correct answer, in the form asked for and without it. */
@@ -60,28 +82,47 @@ export interface WorkedEpisode extends Episode {
 export interface WorkedEnvironment extends Environment {
   episodes(seed: number): Iterable<WorkedEpisode>;
   /** One episode from a stream of the caller's, apart from every list. */
-  draw(random: PythonRandom, index: number): WorkedEpisode;
+  draw(random: Draws, index: number): WorkedEpisode;
 }
 
-/** The episodes of one seed by position. A list that ends begins again: that is the next pass over a finite data set. */
+/** A stream of random draws, with the meaning of Python's `random` module. */
+export interface Draws {
+  /** In [0, 1). */
+  random(): number;
+  /** A whole number from low to high, both included. */
+  randint(low: number, high: number): number;
+  choice<T>(from: readonly T[]): T;
+  /** In place. */
+  shuffle<T>(list: T[]): void;
+}
+
+/** Whether an environment knows the right answers to its own episodes. */
+export function isWorked(environment: Environment): environment is WorkedEnvironment {
+  return "draw" in environment && typeof environment.draw === "function";
+}
+
+type Listed<E extends Episode = Episode> = Pick<Environment, "name" | "source"> & {
+  episodes(seed: number): Iterable<E>;
+};
+
+/**
+ * The episodes of one seed by position. A list that ends begins again: that is the next pass over a finite data set, and
+ * its episodes are copies. Training may meet copies (`pass` keeps their noise apart); what is measured may not (`distinct`).
+ */
 export class EpisodeList<E extends Episode = Episode> {
   readonly #source: string;
   readonly #iterator: Iterator<E>;
   readonly #made: E[] = [];
   #complete = false;
 
-  constructor(environment: { readonly name: string; episodes(seed: number): Iterable<E> }, seed: number) {
-    this.#source = environment.name;
+  constructor(environment: Listed<E>, seed: number) {
+    this.#source = sourceOf(environment);
     this.#iterator = environment.episodes(seed)[Symbol.iterator]();
   }
 
   /** @throws SettingsError when the environment has no episode at all */
   at(position: number): E {
-    while (!this.#complete && this.#made.length <= position) {
-      const { done, value } = this.#iterator.next();
-      if (done) this.#complete = true;
-      else this.#made.push(value);
-    }
+    this.#make(position);
     if (this.#made.length === 0)
       throw new SettingsError(
         `${this.#source}: expected at least one episode, got none. Every row of its data was unfit for the settings.`,
@@ -89,10 +130,81 @@ export class EpisodeList<E extends Episode = Episode> {
     return this.#made[position % this.#made.length];
   }
 
+  /** How often the list had ended before this position: 0 in the first pass. */
+  pass(position: number): number {
+    this.#make(position);
+    return this.#complete ? Math.floor(position / this.#made.length) : 0;
+  }
+
   /** `count` episodes from `start` on. */
   slice(start: number, count: number): E[] {
     return Array.from({ length: count }, (_, i) => this.at(start + i));
   }
+
+  /** The first `count` episodes with different first user messages; fewer if there are no more. */
+  firstDistinct(count: number): E[] {
+    const found = new Map<string, E>();
+    let repeats = 0;
+    for (let position = 0; found.size < count && repeats < mostRepeats; position++) {
+      this.#make(position);
+      if (position >= this.#made.length) break;
+      const episode = this.#made[position];
+      if (found.has(episode.prompt)) repeats++;
+      else {
+        found.set(episode.prompt, episode);
+        repeats = 0;
+      }
+    }
+    return [...found.values()];
+  }
+
+  /**
+   * `count` episodes with different first user messages, the first of them in the list's order: what a mean and its error
+   * may be taken over. Two episodes with one first message share their sampling noise, so they are one observation.
+   * @throws SettingsError with both numbers when there are fewer
+   */
+  distinct(count: number): E[] {
+    const found = this.firstDistinct(count);
+    if (found.length === count) return found;
+    throw new SettingsError(fewerThan(this.#source, found.length, `${count} episodes`));
+  }
+
+  #make(position: number): void {
+    while (!this.#complete && this.#made.length <= position) {
+      const { done, value } = this.#iterator.next();
+      if (done) this.#complete = true;
+      else this.#made.push(value);
+    }
+  }
+}
+
+// An endless list can have few different episodes (a generator of one name a row): after this many repeats in a row it has
+// no more.
+const mostRepeats = 10_000;
+
+function sourceOf({ name, source }: Listed): string {
+  return source === undefined ? name : `${name} (${source})`;
+}
+
+function fewerThan(source: string, distinct: number, wanted: string): string {
+  return (
+    `expected ${wanted} with different first messages, ${source} has ${distinct}. A copy is no further evidence: ` +
+    "lower the number, or give more data"
+  );
+}
+
+/**
+ * What is wrong with the numbers of episodes that settings ask for, as a settings' check says it: each must have as many
+ * different ones.
+ */
+export function episodeProblems(
+  environment: Environment,
+  wanted: readonly { readonly setting: string; readonly count: number; readonly seed: number }[],
+): string[] {
+  return wanted.flatMap(({ setting, count, seed }) => {
+    const { length } = new EpisodeList(environment, seed).firstDistinct(count);
+    return length === count ? [] : [`${setting}: ${fewerThan(sourceOf(environment), length, `${count} episodes`)}`];
+  });
 }
 
 /** Scores a conversation. @throws Error when the environment's reward is not a finite number or its parts do not fit */

@@ -8,7 +8,8 @@ import { createInterface } from "node:readline";
 import * as zlib from "node:zlib";
 import { asyncBufferFromFile, type Compressors, parquetReadObjects } from "hyparquet";
 import { asError, FileError, SettingsError } from "../../engine/host/index.ts";
-import { labelledRandom, type PythonRandom } from "./python/random.ts";
+import type { Draws } from "./environment.ts";
+import { labelledRandom } from "./python/random.ts";
 
 export interface NameRows {
   /** For messages: a file's path, or what made the rows. */
@@ -16,7 +17,7 @@ export interface NameRows {
   /** All rows in order; endless for a generator. Only a generator's depend on the seed. */
   rows(seed: number): Iterable<readonly string[]>;
   /** One row from a stream of the caller's. */
-  draw(random: PythonRandom): readonly string[];
+  draw(random: Draws): readonly string[];
 }
 
 const list = (names: string): readonly string[] => names.split(" ");
@@ -43,7 +44,7 @@ export function generatedNames(
 ): NameRows {
   if (!Number.isSafeInteger(namesPerRow) || namesPerRow < 1)
     throw new SettingsError(`names per row: expected a whole number from 1 on, got ${namesPerRow}`);
-  const draw = (random: PythonRandom): string[] =>
+  const draw = (random: Draws): string[] =>
     Array.from({ length: namesPerRow }, () => `${random.choice(first)} ${random.choice(last)}`);
   return {
     source: `the built-in generator of ${namesPerRow} names a row`,

@@ -193,7 +193,7 @@ describe("landscape/doors", (test) => {
     assert.not.ok(existsSync(join(undisturbed, ".lock")));
   });
 
-  test("nothing in a run folder names a place, a user or a machine; moved, its report is drawn to the same bytes", async () => {
+  test("nothing in a run folder names a place (but a path that was given), a user or a machine; moved, its report is drawn to the same bytes", async () => {
     const names = [place, root, fixturePath(""), homedir(), ...Object.values(user)];
     // "vm" or "root" would be found in any text.
     if (hostname().length > 4) names.push(hostname());

@@ -3,8 +3,11 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
+import { resolveSettings } from "../../engine/host/index.ts";
 import { CpuBackend } from "../../engine/index.ts";
 import { checkOrigin, originOf } from "../../landscape/files/run-folder.ts";
+import { studySettings } from "../../landscape/settings.ts";
+import { openEnvironment } from "../../rl/index.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
 
 describe("landscape/run-folder: the model's identity", (test) => {
@@ -16,7 +19,9 @@ describe("landscape/run-folder: the model's identity", (test) => {
     const run = join(scratch, "run");
     cpSync(fixturePath("tiny-warm-start"), folder, { recursive: true });
     mkdirSync(run);
-    const origin = () => originOf(new CpuBackend(), { folder, name: "model", commit: null, source: "folder" }, "");
+    const environment = await openEnvironment(resolveSettings(studySettings, []).environment);
+    const origin = () =>
+      originOf(new CpuBackend(), { folder, name: "model", commit: null, source: "folder" }, environment);
     const begin = (sha256: Record<string, string>, at: Awaited<ReturnType<typeof origin>>): void =>
       writeFileSync(
         join(run, "provenance.json"),

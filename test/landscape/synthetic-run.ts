@@ -74,6 +74,7 @@ export function writeSyntheticRun(folder: string, measured = 9): void {
     model: { name: "made-up", commit: null, isEmbedded: true, sha256: { "model.safetensors": "0".repeat(64) } },
     products: { order: "made up", tiles: {} },
     names: null,
+    files: {},
   });
   const metrics = openMetrics(metricsPath(folder), -1);
   for (let at = 0; at <= step; at++) {

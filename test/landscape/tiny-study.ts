@@ -4,7 +4,6 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { fixturePath } from "../support.ts";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -13,7 +12,7 @@ export type Flags = Readonly<Record<string, string>>;
 
 /** 3 steps, of which the state is saved after 0, 2 and 3, and 3 × 3 points in two batches around the last checkpoint. */
 export const small: Flags = {
-  "model.path": fixturePath("tiny-warm-start"),
+  "model.path": "test/fixtures/tiny-warm-start",
   "train.steps": "3",
   "train.promptsPerStep": "2",
   "train.rolloutsPerPrompt": "3",

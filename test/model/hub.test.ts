@@ -21,6 +21,7 @@ import { CheckpointError, createProgress, FileError, lockFolder, SettingsError }
 import { originOf } from "../../landscape/files/run-folder.ts";
 import { openCheckpoint } from "../../model/checkpoint-files.ts";
 import { type LocateOptions, locateModel } from "../../model/hub.ts";
+import { alphabetSort, generatedNames } from "../../rl/index.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
 import { breakAfter, commit, etagOf, name, refuse, startHub } from "./hub-server.ts";
 
@@ -128,7 +129,7 @@ describe("model/hub: where a model is looked for", (test) => {
     expectWhole(storage);
     await (await openCheckpoint(located.folder)).close();
     assert.ok(text().includes("fetching org/small"), text());
-    const { model } = await originOf(new CpuBackend(), located, "");
+    const { model } = await originOf(new CpuBackend(), located, alphabetSort(generatedNames()));
     assert.is(model.name, name);
     assert.is(model.commit, commit);
     assert.equal(Object.keys(model.sha256), wanted);

@@ -16,11 +16,14 @@ import {
   number,
   numbers,
   resolveSettings,
+  type SettingsTree,
   text,
   texts,
+  withValues,
 } from "../../../engine/host/settings.ts";
+import { nearestNames } from "../../../engine/host/settings-names.ts";
 import { readFlags, readToml, readTomlFile } from "../../../engine/host/settings-sources.ts";
-import { flagsHelp, markdownTable, writeToml } from "../../../engine/host/settings-text.ts";
+import { flagsHelp, markdownTable, settingsTemplate, writeToml } from "../../../engine/host/settings-text.ts";
 import { describe, throwsMessage } from "../../support.ts";
 
 const temporary = mkdtempSync(join(tmpdir(), "foothold-test-settings-"));
@@ -185,6 +188,87 @@ describe("engine/host/settings", (test) => {
     assert.not.match(toml, "elsewhere");
     assert.match(toml, "# points along each axis | odd. An integer from 3 to 201 (points).\npoints = 7\n");
     assert.equal(Object.keys(parse(toml)), ["seed", "train", "landscape"]);
+  });
+
+  test("a file to start from: all commented out it gives the defaults, all taken in the values it shows", () => {
+    const values = resolved("", "--seed=3", "--landscape.points=9", "--landscape.models=a,ü");
+    const template = settingsTemplate(settings, values, new Set(["seed"]), "node study.ts own.toml");
+    assert.equal(resolved(template), { ...defaultSettings(settings), seed: 3 });
+    const taken = template.replaceAll(/^# (\w+ = )/gm, "$1");
+    assert.equal(resolved(taken), values);
+    assert.match(
+      template,
+      "# Points along each axis | odd. An integer from 3 to 201 (points). Default: 7.\n# points = 9\n",
+    );
+    for (const key of settings.byKey.keys())
+      assert.match(template, new RegExp(`^(# )?${key.slice(key.lastIndexOf(".") + 1)} = `, "m"));
+  });
+
+  test("free settings are kept where the study cannot be repeated without them; what does not apply is not", () => {
+    const kinds = defineSettings(
+      {
+        kind: choice({ options: ["a", "b"], default: "a", meaning: "which" }),
+        path: text({ default: "", changes: "free", isRecorded: true, meaning: "where" }),
+        a: { size: integer({ default: 1, meaning: "of a" }) },
+        b: { size: integer({ default: 1, meaning: "of b" }) },
+      },
+      () => [],
+      { applies: (key, { kind }) => !/^[ab]\./.test(key) || key.startsWith(kind) },
+    );
+    const values = { kind: "a", path: "here", a: { size: 2 }, b: { size: 3 } } as const;
+    const written = writeToml(kinds, values);
+    assert.match(written, 'path = "here"');
+    assert.equal(Object.keys(parse(written)), ["kind", "path", "a"]);
+    const after = { ...values, path: "there", b: { size: 4 } };
+    assert.equal(
+      diffSettings(kinds, values, after).map(({ key, effect }) => [key, effect]),
+      [["path", "free"]],
+    );
+    assert.equal(withValues(kinds, values, new Map([["a.size", 9]])), { ...values, a: { size: 9 } });
+  });
+
+  test("sections that are added after the declaration are read as the others", () => {
+    const tree: Record<string, SettingsTree> = { first: { x: integer({ default: 1, meaning: "x" }) } };
+    const open = defineSettings(tree);
+    const toml = () => resolveSettings(open, [readToml(open, "[second]\ny = 5", "own.toml")]);
+    tree["second"] = { y: integer({ default: 2, meaning: "y" }) };
+    assert.equal(toml(), { first: { x: 1 }, second: { y: 5 } });
+  });
+
+  test("other names: a former one is read from a file with a note, another program's is answered", async () => {
+    const named = defineSettings({ train: { steps: integer({ default: 1, meaning: "steps" }) } }, () => [], {
+      names: {
+        renamed: new Map([["steps", "train.steps"]]),
+        answer: (key) => (key.endsWith("beta") ? "there is none, because" : null),
+      },
+    });
+    const source = readToml(named, "steps = 4\n", "own.toml");
+    assert.equal(source.notes, ["own.toml, line 1: steps is now train.steps"]);
+    assert.is(resolveSettings(named, [source]).train.steps, 4);
+    const flagProblems = (...argv: string[]) => readFlags(named, [], argv).source.problems;
+    assert.equal(flagProblems("--steps", "4"), ["--steps is now --train.steps"]);
+    assert.equal(flagProblems("--train.beta=0"), ["unknown flag --train.beta; there is none, because"]);
+    await throwsMessage(
+      () => resolveSettings(named, [readToml(named, "train.beta = 0", "own.toml")]),
+      "unknown setting train.beta (own.toml, line 1); there is none, because",
+    );
+  });
+
+  test("a near name is offered only if it is really near", () => {
+    const names = ["train.beta1", "train.beta2", "train.steps", "evaluate.temperature", "landscape.points", "seed"];
+    for (const [typed, near] of [
+      ["train.step", ["train.steps"]],
+      ["train.Steps", ["train.steps"]],
+      ["landscape.piont", []], // three edits from "points"
+      ["landscape.pionts", ["landscape.points"]],
+      ["points", ["landscape.points"]],
+      ["train.temperature", []], // another section's: something else
+      ["train.lr", []],
+      ["sed", ["seed"]],
+      ["speeds", []],
+      ["train.beta", ["train.beta1", "train.beta2"]],
+    ] as const)
+      assert.equal(nearestNames(typed, names), near, typed);
   });
 
   test("help and documentation name every setting with its default", () => {

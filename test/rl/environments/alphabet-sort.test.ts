@@ -227,7 +227,7 @@ describe("rl/environments/alphabet-sort", (test) => {
     const finite = alphabetSort(listedNames([["A B"]], "one row"), { minTurns: 2 });
     await throwsMessage(
       () => new EpisodeList(finite, 1).at(0),
-      "alphabet-sort: expected at least one episode, got none",
+      "alphabet-sort (one row): expected at least one episode, got none",
     );
   });
 });

@@ -1,5 +1,11 @@
 import { equal, is } from "uvu/assert";
-import { type Episode, EpisodeList, type Reward, scoreEpisode } from "../../../rl/environments/environment.ts";
+import {
+  type Episode,
+  EpisodeList,
+  episodeProblems,
+  type Reward,
+  scoreEpisode,
+} from "../../../rl/environments/environment.ts";
 import { describe, throwsMessage } from "../../support.ts";
 
 function episode(verdict: Reward, index = 4): Episode {
@@ -38,5 +44,63 @@ describe("rl/environments/environment", (test) => {
       [101, 102],
     );
     is(made, 3);
+  });
+
+  const listOf = (prompts: readonly string[]) => ({
+    name: "listed",
+    source: "rows.json",
+    episodes: () => prompts.map((prompt, index) => ({ ...episode({ reward: 0, parts }, index), prompt })),
+  });
+
+  test("what is measured has different first messages: repeats are passed over", () => {
+    const list = new EpisodeList(listOf(["a", "b", "a", "c", "b", "d"]), 1);
+    equal(
+      list.distinct(4).map(({ prompt, index }) => [prompt, index]),
+      [
+        ["a", 0],
+        ["b", 1],
+        ["c", 3],
+        ["d", 5],
+      ],
+    );
+  });
+
+  test("where there are fewer different episodes than asked for, both numbers are told", async () => {
+    const environment = listOf(["a", "b", "a", "c"]);
+    await throwsMessage(
+      () => new EpisodeList(environment, 1).distinct(64),
+      "expected 64 episodes with different first messages, listed (rows.json) has 3",
+    );
+    equal(
+      episodeProblems(environment, [
+        { setting: "evaluate.episodes", count: 3, seed: 1 },
+        { setting: "landscape.rollouts.prompts", count: 4, seed: 1 },
+      ]).map((problem) => problem.slice(0, 83)),
+      ["landscape.rollouts.prompts: expected 4 episodes with different first messages, list"],
+    );
+  });
+
+  test("an endless list of few different episodes is given up", () =>
+    throwsMessage(
+      () =>
+        new EpisodeList(
+          {
+            name: "coin",
+            *episodes() {
+              for (let i = 0; ; i++) yield { ...episode({ reward: 0, parts }, i), prompt: String(i % 2) };
+            },
+          },
+          1,
+        ).distinct(3),
+      "expected 3 episodes",
+      "coin has 2",
+    ));
+
+  test("a position knows which pass over a finite list it is in", () => {
+    const list = new EpisodeList(listOf(["a", "b", "c"]), 1);
+    equal(
+      [0, 2, 3, 5, 6, 299].map((position) => list.pass(position)),
+      [0, 0, 1, 1, 2, 99],
+    );
   });
 });

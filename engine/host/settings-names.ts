@@ -1,0 +1,73 @@
+// What to answer to a setting that nobody declared: its new name, what another program's name is here, or the nearest name.
+// A hint must not lead astray, so a near name is offered only where it is most likely a slip of the keyboard.
+
+/** Names that users bring along. */
+export interface OtherNames {
+  /** Former keys, and what each is called now. Files may still use them; flags are told the new name. */
+  readonly renamed?: ReadonlyMap<string, string>;
+  /** What to say to a key that other programs have, or null for one that nobody knows. */
+  answer?(key: string): string | null;
+}
+
+interface Known {
+  readonly byKey: ReadonlyMap<string, unknown>;
+  readonly names: OtherNames;
+}
+
+/** One sentence for an unknown key in a file. `value` as it is shown to people. */
+export function unknownSetting(settings: Known, key: string, value: string, where: string): string {
+  const keys = [...settings.byKey.keys()];
+  const inside = keys.filter((name) => name.startsWith(`${key}.`));
+  if (inside.length > 0) return `${key} is a section, got ${value} (${where}); set ${inside.slice(0, 5).join(", ")}`;
+  return `unknown setting ${key} (${where})${hint(settings, key, keys, "")}`;
+}
+
+/** As `unknownSetting`, for a flag as it was typed. `switches` are flags that are no settings. */
+export function unknownFlag(settings: Known, flag: string, switches: readonly string[]): string {
+  const typed = flag.replace(/^-+/, "");
+  const renamed = settings.names.renamed?.get(typed);
+  if (renamed !== undefined) return `${flag} is now --${renamed}`;
+  const told = hint(settings, typed, [...settings.byKey.keys(), ...switches], "--");
+  return `unknown flag ${flag}${told || "; --help lists all"}`;
+}
+
+function hint({ names }: Pick<Known, "names">, typed: string, known: readonly string[], dashes: string): string {
+  const answer = names.answer?.(typed) ?? null;
+  if (answer !== null) return `; ${answer}`;
+  const nearest = nearestNames(typed, known).map((name) => dashes + name);
+  if (nearest.length === 0) return "";
+  return `; did you mean ${nearest.length === 1 ? nearest[0] : `one of ${nearest.join(", ")}`}?`;
+}
+
+const plain = (name: string): string => name.toLowerCase().replaceAll(/[-_]/g, "");
+const lastPart = (name: string): string => plain(name.slice(name.lastIndexOf(".") + 1));
+
+/**
+ * The names that a mistyped one most likely meant: those fewest edits away, at most 1 where a last part has up to 4 letters
+ * and 2 otherwise; else those with the same last part, where no section was typed or one that contains theirs.
+ */
+export function nearestNames(typed: string, names: readonly string[]): string[] {
+  const near = names
+    .map((name) => ({ name, edits: editDistance(plain(typed), plain(name)) }))
+    .filter(({ name, edits }) => edits <= (Math.min(lastPart(typed).length, lastPart(name).length) <= 4 ? 1 : 2));
+  const fewest = near.reduce((least, { edits }) => Math.min(least, edits), 2);
+  if (near.length > 0)
+    return near
+      .filter(({ edits }) => edits === fewest)
+      .map(({ name }) => name)
+      .slice(0, 3);
+  const section = typed.includes(".") ? typed.slice(0, typed.indexOf(".") + 1) : "";
+  return names.filter((name) => name.startsWith(section) && lastPart(name) === lastPart(typed)).slice(0, 3);
+}
+
+/** Levenshtein: the fewest insertions, deletions and replacements of one letter. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length];
+}

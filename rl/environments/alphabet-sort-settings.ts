@@ -1,0 +1,64 @@
+// What can be set about Alphabet-sort, and how settings open it.
+import { boolean, integer, number, text } from "../../engine/host/index.ts";
+import { alphabetSort, alphabetSortDefaults } from "./alphabet-sort.ts";
+import type { Environment, EnvironmentKind } from "./environment.ts";
+import { environmentFile } from "./environment-file.ts";
+import { generatedNames, readNameRows } from "./names.ts";
+
+const settings = {
+  minTurns: integer({ default: 2, min: 1, max: 8, unit: "turns", meaning: "fewest turns of an episode" }),
+  maxTurns: integer({ default: 2, min: 1, max: 8, unit: "turns", meaning: "most turns of an episode" }),
+  minNamesPerTurn: integer({
+    default: alphabetSortDefaults.minNamesPerTurn,
+    min: 1,
+    unit: "names",
+    meaning: "fewest names that a turn adds",
+  }),
+  maxNamesPerTurn: integer({
+    default: alphabetSortDefaults.maxNamesPerTurn,
+    min: 1,
+    unit: "names",
+    meaning: "most names that a turn adds",
+  }),
+  similarityPower: number({
+    default: alphabetSortDefaults.similarityPower,
+    above: 0,
+    meaning: "exponent of the similarity between an answer and the right answer",
+  }),
+  powerPerTurn: boolean({
+    default: alphabetSortDefaults.powerPerTurn,
+    meaning: "raise each turn's similarity to the power, then average; otherwise average first",
+  }),
+  names: text({
+    default: "",
+    changes: "free",
+    isRecorded: true,
+    meaning: "rows of names: a .json, .jsonl or .parquet file; empty for the built-in generator",
+  }),
+  namesSha256: text({
+    default: "",
+    changes: "free",
+    isRecorded: true,
+    meaning: "SHA-256 of the file of names; a file with another one is refused; empty for any",
+  }),
+  namesPerRow: integer({ default: 12, min: 1, unit: "names", meaning: "names per row of the built-in generator" }),
+} as const;
+
+/** Settings that were called `environment.KEY` once. */
+export const formerAlphabetSortKeys = Object.keys(settings).filter((key) => key !== "namesSha256");
+
+export const alphabetSortKind = {
+  name: "alphabet-sort",
+  settings,
+  check: ({ minTurns, maxTurns, minNamesPerTurn, maxNamesPerTurn }) => [
+    ...(minTurns > maxTurns ? [`minTurns: ${minTurns} is above maxTurns, ${maxTurns}`] : []),
+    ...(minNamesPerTurn > maxNamesPerTurn
+      ? [`minNamesPerTurn: ${minNamesPerTurn} is above maxNamesPerTurn, ${maxNamesPerTurn}`]
+      : []),
+  ],
+  async open({ names, namesSha256, namesPerRow, ...options }): Promise<Environment> {
+    if (names === "") return alphabetSort(generatedNames(namesPerRow), options);
+    const file = environmentFile("names", names, namesSha256);
+    return { ...alphabetSort(await readNameRows(names), options), files: [file] };
+  },
+} satisfies EnvironmentKind<typeof settings>;

@@ -1,0 +1,128 @@
+// The environments that a run can name. One kind of environment is a name, its settings (`environment.NAME.*`) and a
+// function that opens it; `registerEnvironment` adds a user's own (docs/extending/environment.md). Nothing above this file
+// knows any of them by name.
+import {
+  choice,
+  defineSettings,
+  resolveSettings,
+  type Setting,
+  type Settings,
+  type SettingsTree,
+  settingsError,
+  settingValue,
+  text,
+  type Values,
+} from "../../engine/host/index.ts";
+import { alphabetSortKind, formerAlphabetSortKeys } from "./alphabet-sort-settings.ts";
+import type { Environment, EnvironmentFile, EnvironmentKind } from "./environment.ts";
+import { loadedModule } from "./user-module.ts";
+
+/** What holds for every environment; each one's own settings are added as a section of its name. */
+export const environmentSettings = {
+  name: text({
+    default: alphabetSortKind.name,
+    meaning: "the task: alphabet-sort, or the name under which a module of your own registers one",
+  }),
+  module: text({
+    default: "",
+    changes: "free",
+    isRecorded: true,
+    meaning:
+      "a TypeScript or JavaScript file that registers an environment (docs/extending/environment.md); empty for none",
+  }),
+  moduleSha256: text({
+    default: "",
+    changes: "free",
+    isRecorded: true,
+    meaning: "SHA-256 of that file; another one is refused; empty for any",
+  }),
+  turn2Template: choice({
+    default: "standard",
+    options: ["standard", "upstream"],
+    meaning:
+      "how the user's later turns are templated: standard, as part of the whole conversation; upstream, each alone, as the study's code did",
+  }),
+} as const;
+
+/** The chosen name beside each environment's section. */
+export type EnvironmentChoice = { readonly name: string; readonly [section: string]: unknown };
+
+interface Registered {
+  readonly settings: Settings;
+  problems(section: unknown): string[];
+  open(section: unknown): Promise<Environment>;
+}
+
+const registered = new Map<string, Registered>();
+const sections: Record<string, Setting<unknown> | SettingsTree> = environmentSettings;
+
+/**
+ * Makes an environment known: `environment.name = NAME` then chooses it, and its settings can be given under
+ * `environment.NAME`. Register before settings are read.
+ * @throws SettingsError when the name is taken; Error when a setting's declaration contradicts itself
+ */
+export function registerEnvironment<const T extends SettingsTree>(kind: EnvironmentKind<T>): void {
+  const { name } = kind;
+  if (name in sections)
+    throw settingsError([`environment "${name}": the name is taken. Choose another: ${names()} are there already.`]);
+  const declared = defineSettings(kind.settings);
+  const valuesOf = (section: unknown): Values<T> => {
+    const given = [...declared.byKey.keys()]
+      .map((key) => ({ key, value: sectionValue(section, key), where: `environment.${name}` }))
+      .filter(({ value }) => value !== undefined);
+    return resolveSettings(declared, [{ given, problems: [] }]);
+  };
+  sections[name] = kind.settings;
+  registered.set(name, {
+    settings: declared,
+    problems: (section) => kind.check?.(valuesOf(section)) ?? [],
+    open: async (section) => kind.open(valuesOf(section)),
+  });
+}
+
+function sectionValue(section: unknown, key: string): unknown {
+  return typeof section === "object" && section !== null ? settingValue(section, key) : undefined;
+}
+
+const names = (): string => [...registered.keys()].join(", ");
+
+/**
+ * The environment that settings choose; what its section leaves out has its default.
+ * @throws SettingsError when nothing of this name is registered, or its settings contradict each other
+ */
+export async function openEnvironment(settings: EnvironmentChoice): Promise<Environment> {
+  const problems = environmentProblems(settings);
+  const kind = registered.get(settings.name);
+  if (problems.length > 0 || kind === undefined) throw settingsError(problems);
+  return kind.open(settings[settings.name]);
+}
+
+/** What is wrong with the chosen environment's settings, as a settings' check says it. */
+export function environmentProblems(settings: EnvironmentChoice): string[] {
+  const { name } = settings;
+  const kind = registered.get(name);
+  if (kind === undefined) return [`environment.name: expected one of ${names()}, got ${JSON.stringify(name)}`];
+  return kind.problems(settings[name]).map((line) => `environment.${name}.${line}`);
+}
+
+/** False for the settings of environments that are not chosen. `key` is dotted: "environment.NAME.setting". */
+export function environmentApplies(key: string, { name }: EnvironmentChoice): boolean {
+  const section = /^environment\.([^.]+)\./.exec(key)?.[1];
+  return section === undefined || section === name || !registered.has(section);
+}
+
+/** The files that an opened environment rests on, a module of the user's among them, by dotted setting. */
+export function environmentFiles({ name, files = [] }: Environment): Map<string, EnvironmentFile> {
+  const module = loadedModule();
+  return new Map([
+    ...(module === null ? [] : [[module.setting, module] as const]),
+    ...files.map((file) => [`environment.${name}.${file.setting}`, file] as const),
+  ]);
+}
+
+/** Keys of `environment.*` in former versions, and what they are called now. */
+export const formerEnvironmentKeys: ReadonlyMap<string, string> = new Map(
+  formerAlphabetSortKeys.map((key) => [`environment.${key}`, `environment.${alphabetSortKind.name}.${key}`]),
+);
+
+registerEnvironment(alphabetSortKind);

@@ -1,0 +1,69 @@
+// Environments from a module of the user's own: `--environment.module my-task.ts`. The module is imported before settings are
+// read, and calls `registerEnvironment`. It may lie anywhere: `foothold/rl` and its like lead to this program's floors.
+import { existsSync } from "node:fs";
+import { registerHooks } from "node:module";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { asError, FileError, type Source, UserError } from "../../engine/host/index.ts";
+import type { EnvironmentFile } from "./environment.ts";
+import { environmentFile } from "./environment-file.ts";
+
+const floors = ["engine", "engine/host", "model", "rl"];
+
+let isHooked = false;
+let loaded: EnvironmentFile | null = null;
+
+/** What is importable by its name in a user's module: foothold/rl, foothold/engine/host … */
+function resolveFloors(): void {
+  if (isHooked) return;
+  isHooked = true;
+  registerHooks({
+    resolve(specifier, context, next) {
+      const floor = floors.find((name) => specifier === `foothold/${name}`);
+      if (floor === undefined) return next(specifier, context);
+      return { url: new URL(`../../${floor}/index.ts`, import.meta.url).href, shortCircuit: true };
+    },
+  });
+}
+
+/**
+ * Imports a module that registers environments; at most one in a process.
+ * @param path    from the folder the command is run in
+ * @param sha256  the digest that the settings give, empty for none
+ * @throws FileError when it is missing, has another digest, cannot be loaded, or another one was loaded before
+ */
+export async function loadEnvironmentModule(path: string, sha256: string): Promise<void> {
+  if (!existsSync(path))
+    throw new FileError(
+      `environment.module: expected a TypeScript or JavaScript file that registers an environment, there is no ${path}. A ` +
+        "relative path begins at the folder that the command is run in.",
+    );
+  const file = environmentFile("environment.module", path, sha256);
+  if (loaded !== null) {
+    if (loaded.sha256 === file.sha256) return;
+    throw new FileError(`environment.module: ${path} is another file than ${loaded.path}, and one process takes one.`);
+  }
+  resolveFloors();
+  try {
+    await import(pathToFileURL(resolve(path)).href);
+  } catch (thrown) {
+    if (thrown instanceof UserError) throw thrown;
+    throw new FileError(`environment.module: ${path} cannot be loaded: ${asError(thrown).message}`, { cause: thrown });
+  }
+  loaded = file;
+}
+
+/** Loads the module that the sources name, the last one winning; none if they name none. */
+export async function loadModuleOf(sources: readonly Source[]): Promise<void> {
+  const last = (key: string): string => {
+    const value = sources.flatMap(({ given }) => given).findLast((one) => one.key === key)?.value;
+    return typeof value === "string" ? value : "";
+  };
+  const path = last("environment.module");
+  if (path !== "") await loadEnvironmentModule(path, last("environment.moduleSha256"));
+}
+
+/** The module in use, or null. */
+export function loadedModule(): EnvironmentFile | null {
+  return loaded;
+}

@@ -1,0 +1,107 @@
+// docs/extending/environment.md followed to the letter, from a folder outside the source tree: its module is taken out of the page,
+// trained on for one step, and its run folder goes on and is drawn again.
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import * as assert from "uvu/assert";
+import { describe } from "../support.ts";
+import { expectDone, root, start } from "./tiny-study.ts";
+
+const page = readFileSync(join(root, "docs/extending/environment.md"), "utf8");
+const blocks = [...page.matchAll(/^```(\w*)\n([\s\S]*?)^```/gm)];
+/** The page's first block of a kind; commands have none. */
+const block = (kind: string): string => {
+  const found = blocks.find(([, language]) => language === kind);
+  if (found === undefined) throw new Error(`docs/extending/environment.md has no block of ${kind || "commands"}`);
+  return found[2];
+};
+
+describe("landscape/own-environment", (test) => {
+  const place = mkdtempSync(join(tmpdir(), "foothold-own-"));
+  test.after(() => rmSync(place, { recursive: true, force: true }));
+  const module = join(place, "my-task.ts");
+  const source = block("ts");
+  writeFileSync(module, source);
+  const study = (argv: readonly string[]) => start([join(root, "landscape/run.ts"), ...argv], {}, place).ended;
+  /** One step of 2 × 2 rollouts, with the command's own flags before. */
+  const short = [
+    ...["--train.steps", "1", "--train.checkpoints", "0,1", "--train.promptsPerStep", "2"],
+    ...["--train.rolloutsPerPrompt", "2", "--evaluate.episodes", "8"],
+  ];
+  const out = join(place, "runs", "add");
+
+  test("an environment takes thirty lines at most", () =>
+    assert.ok(source.trim().split("\n").length <= 30, "too long"));
+
+  test("the page's command trains on it, and its settings are kept", async () => {
+    const [node, program, ...flags] = block("").trim().split(" ");
+    assert.equal([node, program], ["node", "landscape/run.ts"]);
+    expectDone(await study([...flags, ...short]));
+    const config = readFileSync(join(out, "config.toml"), "utf8");
+    assert.match(config, /^module = "my-task.ts"$/m);
+    assert.match(config, /^moduleSha256 = "[0-9a-f]{64}"$/m);
+    assert.match(config, /\[environment\.add\]\n# largest summand.*\nlargest = 9\n/);
+    assert.not.match(config, "alphabet-sort]");
+    const rollouts = gunzipSync(readFileSync(join(out, "rollouts", "step-000001.jsonl.gz"))).toString();
+    const lines = rollouts
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    assert.is(lines.length, 4);
+    for (const { failure, messages } of lines) {
+      assert.is(failure, null);
+      assert.match(messages[0].content, /^What is [0-9] \+ [0-9]\?$/);
+    }
+  });
+
+  test("its folder goes on, is drawn again, and its config.toml repeats it", async () => {
+    const report = readFileSync(join(out, "report.html"), "utf8");
+    expectDone(await start([join(root, "landscape/report.ts"), out], {}, place).ended);
+    assert.is(readFileSync(join(out, "report.html"), "utf8"), report);
+    const config = join(out, "config.toml");
+    expectDone(await study([config, "--out", out]));
+    const again = join(place, "again", "add");
+    expectDone(await study([config, "--out", again]));
+    for (const name of ["config.toml", "metrics.jsonl"])
+      assert.is(readFileSync(join(again, name), "utf8"), readFileSync(join(out, name), "utf8"), name);
+  });
+
+  test("a module that has changed, is missing or is broken is refused by name; --help has its settings", async () => {
+    const refused = async (text: string, ...argv: string[]): Promise<void> => {
+      const { status, stderr } = await study(argv);
+      assert.is(status, 2, stderr);
+      assert.ok(stderr.includes(text), stderr);
+    };
+    const other = join(place, "other");
+    const name = ["--environment.name", "add", "--out", other];
+    writeFileSync(module, `${source}// changed\n`);
+    await refused("my-task.ts: another file than the settings name", join(out, "config.toml"), "--out", other);
+    writeFileSync(module, "registerEnvironment(");
+    await refused(
+      "environment.module: my-task.ts cannot be loaded",
+      "tiny",
+      "--environment.module",
+      "my-task.ts",
+      ...name,
+    );
+    await refused("there is no none.ts", "tiny", "--environment.module", "none.ts", ...name);
+    await refused('environment.name: expected one of alphabet-sort, got "add"', "tiny", ...name);
+    writeFileSync(module, source.replace('name: "add",', 'name: "alphabet-sort",'));
+    await refused(
+      'environment "alphabet-sort": the name is taken',
+      "tiny",
+      "--environment.module",
+      "my-task.ts",
+      ...name,
+    );
+    writeFileSync(module, source);
+    const help = await study(["--environment.module", "my-task.ts", "--help"]);
+    assert.match(help.stdout, "--environment.add.largest INTEGER");
+    await refused(
+      "environment.add.largest: expected an integer, at least 1, got 0",
+      ...["tiny", "--environment.module", "my-task.ts", "--environment.add.largest", "0", ...name],
+    );
+    assert.not.ok(existsSync(other));
+  });
+});

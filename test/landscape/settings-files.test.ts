@@ -1,0 +1,68 @@
+// Files that build on others: which are read, and in which order.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { equal, is } from "uvu/assert";
+import { defaultSettings, readTomlFile, resolveSettings } from "../../engine/host/index.ts";
+import { studySettings } from "../../landscape/settings.ts";
+import { studyFiles } from "../../landscape/settings-files.ts";
+import { describe, throwsMessage } from "../support.ts";
+
+describe("landscape/settings-files", (test) => {
+  const place = mkdtempSync(join(tmpdir(), "foothold-files-"));
+  test.after(() => rmSync(place, { recursive: true, force: true }));
+  mkdirSync(join(place, "deep"));
+  const file = (name: string, text: string): string => {
+    const path = join(place, name);
+    writeFileSync(path, text);
+    return path;
+  };
+  const values = (...studies: string[]) =>
+    resolveSettings(
+      studySettings,
+      studyFiles(studies).map((path) => readTomlFile(studySettings, path)),
+    );
+
+  test("a file that extends a preset has its values but for its own", () => {
+    const own = file("own.toml", 'extends = "tiny"\n[train]\nsteps = 40\n');
+    const { train } = values(own);
+    equal([train.steps, train.learningRate, train.maxNewTokens], [40, 6e-4, 24]);
+    is(defaultSettings(studySettings).train.learningRate, 6e-6, "without it, the rate of a large model");
+  });
+
+  test("files extend files, from their own folder on; the nearer one wins", () => {
+    file("base.toml", 'extends = "tiny"\ntrain.steps = 40\ntrain.seed = 7\n');
+    const own = file("deep/own.toml", 'extends = "../base.toml"\ntrain.seed = 8\n');
+    equal(
+      studyFiles([own]).map((path) => basename(path)),
+      ["tiny.toml", "base.toml", "own.toml"],
+    );
+    const { train } = values(own);
+    equal([train.steps, train.seed, train.promptsPerStep], [40, 8, 16]);
+  });
+
+  test("several studies one after another: later ones win", () => {
+    const changes = file("changes.toml", "train.steps = 30\n");
+    equal(
+      studyFiles(["tiny", changes]).map((path) => basename(path)),
+      ["tiny.toml", "changes.toml"],
+    );
+    equal([values("tiny", changes).train.steps, values(changes, "tiny").train.steps], [30, 20]);
+  });
+
+  test("what is no file and no preset, and a circle, are refused", async () => {
+    const lost = file("lost.toml", '\nextends = "tinny"\n');
+    await throwsMessage(
+      () => studyFiles([lost]),
+      `extends = "tinny" (${lost}, line 2)`,
+      "found neither. Presets: tiny",
+    );
+    await throwsMessage(() => studyFiles(["tinny"]), "tinny: expected a settings file or a preset");
+    file("one.toml", 'extends = "two.toml"');
+    file("two.toml", 'extends = "one.toml"');
+    await throwsMessage(
+      () => studyFiles([join(place, "one.toml")]),
+      "extends itself: one.toml extends two.toml extends one.toml",
+    );
+  });
+});
