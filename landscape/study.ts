@@ -32,6 +32,7 @@ import {
   checkSettings,
   claimFolder,
   embeddedModel,
+  hasProvenance,
   openRunFolder,
   originOf,
   readProvenance,
@@ -92,9 +93,10 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       signal,
       timings: new Timings(folder, backend),
     };
-    claimFolder(folder, settings, origin);
     // The plan that the run began with, whatever was measured today.
-    preferTiles(backend, readProvenance(folder).products.tiles);
+    preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
+    await expectMemoryOfAllParts(part);
+    claimFolder(folder, settings, origin);
     if (isFinished) progress.line("Training and landscape are complete: only the report is made again.");
     await trainPart(part);
     await sweepPart(part);
@@ -139,10 +141,27 @@ function isTrained(folder: string, { train: { checkpoints, steps } }: StudySetti
   return checkpoints.every((step) => isKept(folder, step)) && trainedSteps(join(folder, "state")) === steps;
 }
 
+/**
+ * Plans whatever is left to do before the first part begins: a sweep that cannot fit is refused before hours of training.
+ * @throws OutOfMemoryError with the numbers, and the settings that would make it fit
+ */
+async function expectMemoryOfAllParts({
+  backend,
+  chat,
+  environment,
+  settings,
+  folder,
+  modelFolder,
+}: Part): Promise<void> {
+  // A checkpoint has the configuration of the model that it was trained from.
+  const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
+  if (slicesToSweep(folder, settings).length > 0) await expectSweepMemory(backend, job, false);
+  if (!isTrained(folder, settings)) await expectTrainingMemory(backend, job);
+}
+
 async function trainPart(part: Part): Promise<void> {
   const { backend, chat, environment, settings, folder, modelFolder, progress, signal, timings } = part;
   if (isTrained(folder, settings)) return;
-  await expectTrainingMemory(backend, { config: (await openConfig(modelFolder)).config, chat, environment, settings });
   const { config, weights } = await loadModel(backend, modelFolder, {
     trainable: true,
     precision: settings.train.precision,
