@@ -20,9 +20,11 @@ import {
   episodeProblems,
   expectPrecision,
   expectSound,
+  expectTrainable,
   expectTrainingMemory,
   isKept,
   openEnvironment,
+  settleState,
   train,
   trainedSteps,
 } from "../rl/index.ts";
@@ -82,6 +84,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     checkModel(settings, origin);
     const isFinished = isTrained(folder, settings) && slicesToSweep(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
+    if (!isTrained(folder, settings)) expectTrainable(join(folder, "state"));
     const part: Part = {
       backend,
       chat: await loadChat(modelFolder, await loadTokenizer(modelFolder)),
@@ -99,11 +102,13 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     claimFolder(folder, settings, origin);
     if (isFinished) progress.line("Training and landscape are complete: only the report is made again.");
     await trainPart(part);
+    const stateNote = settleState(join(folder, "state"), settings.train.keepState);
     await sweepPart(part);
     const slices = await reportPart(part);
     const share = part.timings.finish((performance.now() - start) / 1000);
     if (slices.length > 0) process.stdout.write(`${summaryTable(slices)}\n`);
     if (!isFinished) progress.line(share);
+    if (stateNote !== null) progress.line(stateNote);
     progress.line(`Maps and curves: ${join(folder, "figures")}`);
     progress.line(`Report: ${join(folder, "report.html")}   (${formatDuration(performance.now() - start)})`);
   } finally {

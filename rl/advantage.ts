@@ -1,9 +1,12 @@
-// Advantages of a group: how much better than its siblings each completion of one prompt did. On the host and in float64,
-// since there are few of them and a group whose rewards are nearly equal divides one small number by another.
+// Advantages: how much better each completion of a prompt did than the others of its group. On the host and in float64:
+// there are few of them, and where rewards are nearly equal one small number is divided by another.
 
-export type AdvantageKind = "grpo" | "grpo_sample" | "dr_grpo" | "leave_one_out";
+/** Advantages that need the rewards of their own group alone. */
+export type GroupAdvantageKind = "grpo" | "grpo_sample" | "dr_grpo" | "leave_one_out";
+export type AdvantageKind = GroupAdvantageKind | "batch";
 
-export const advantageKinds: readonly AdvantageKind[] = ["grpo", "grpo_sample", "dr_grpo", "leave_one_out"];
+export const groupAdvantageKinds: readonly GroupAdvantageKind[] = ["grpo", "grpo_sample", "dr_grpo", "leave_one_out"];
+export const advantageKinds: readonly AdvantageKind[] = [...groupAdvantageKinds, "batch"];
 
 const EPSILON = 1e-8;
 
@@ -17,7 +20,7 @@ const EPSILON = 1e-8;
  * All are exactly 0 when the rewards are equal, so also for a group of one: there is nothing to prefer.
  * @throws Error on a reward that is not finite: it would silence or poison its whole group
  */
-export function groupAdvantages(kind: AdvantageKind, rewards: ArrayLike<number>): Float64Array {
+export function groupAdvantages(kind: GroupAdvantageKind, rewards: ArrayLike<number>): Float64Array {
   const size = rewards.length;
   const values = Float64Array.from(rewards);
   const broken = values.findIndex((reward) => !Number.isFinite(reward));
@@ -45,13 +48,43 @@ export function groupAdvantages(kind: AdvantageKind, rewards: ArrayLike<number>)
   return centred.map((difference) => difference * factor);
 }
 
-/** Advantages of a batch of groups that follow one another, each of `groupSize` rewards. */
+/** Their sum, left to right, over their count; 0 where there are none. */
+export function meanOf(values: readonly number[]): number {
+  return values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/**
+ * Variance Σ (x − mean)² / d, d the count ("population") or the count − 1 ("sample"). Exactly 0 where all values are equal:
+ * their computed mean may differ from them by rounding, which is no spread. 0 for fewer than two values.
+ */
+export function variance(values: readonly number[], kind: "population" | "sample"): number {
+  if (values.every((value) => value === values[0])) return 0;
+  const mean = meanOf(values);
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  return squares / (kind === "population" ? values.length : values.length - 1);
+}
+
+/** The root of the variance; exactly 0 where all values are equal. */
+export function standardDeviation(values: readonly number[], kind: "population" | "sample"): number {
+  return Math.sqrt(variance(values, kind));
+}
+
+/**
+ * Advantages of a batch of groups that follow one another, each of `groupSize` rewards. With m the mean of a reward's group:
+ * - `batch`     (r − m) / (s + 1e-8), s the sample standard deviation of all rewards of the batch; exactly 0 in groups whose
+ *               rewards are equal (arXiv 2508.08221; TRL's scale_rewards = "batch", which adds 1e-4 instead of 1e-8)
+ * - the others  those of each group, see `groupAdvantages`
+ * @throws Error when the rewards are not whole groups, or one is not finite
+ */
 export function batchAdvantages(kind: AdvantageKind, rewards: ArrayLike<number>, groupSize: number): Float64Array {
   if (!Number.isSafeInteger(groupSize) || groupSize < 1 || rewards.length % groupSize !== 0)
     throw new Error(`advantages: expected whole groups of ${groupSize}, got ${rewards.length} rewards`);
   const values = Float64Array.from(rewards);
   const advantages = new Float64Array(values.length);
-  for (let start = 0; start < values.length; start += groupSize)
-    advantages.set(groupAdvantages(kind, values.subarray(start, start + groupSize)), start);
+  const factor = kind === "batch" ? 1 / (standardDeviation([...values], "sample") + EPSILON) : 1;
+  for (let start = 0; start < values.length; start += groupSize) {
+    const group = groupAdvantages(kind === "batch" ? "dr_grpo" : kind, values.subarray(start, start + groupSize));
+    for (const [i, advantage] of group.entries()) advantages[start + i] = advantage * factor;
+  }
   return advantages;
 }

@@ -1,33 +1,41 @@
-// What a restart needs: weights, both moments, and where the run stood. Two slots are written in turn, so that the one
-// before is whole while the next is written; a damaged latest slot falls back to it, and says so. Which slot a state goes
-// to depends on its step alone, and a state saved out of turn (by Ctrl-C) goes to the slot of the next one in turn: so a
-// run that was interrupted ends with the slots of one that was not.
+// What a restart needs: weights, both moments, and where the run stood. Two slots are written in turn: while one is replaced,
+// the other is whole. If the latest is damaged, the other one is loaded, and that is said.
 //
-// Not to be taken for a run's checkpoints: those are Hugging Face folders, kept for good (model/weights.ts writes them).
-import { existsSync } from "node:fs";
+// The slot depends only on the step. A state saved early (Ctrl-C) uses the slot of the next scheduled save, so an interrupted
+// run ends with the same two slots as an undisturbed one.
+//
+// A finished run needs its slots only to train further. `settleState` drops them where the user wants that, and leaves the
+// number of steps done in finished.json.
+//
+// These are not the checkpoints of a run: those are Hugging Face folders, kept for good (kept-checkpoints.ts).
+import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { asError, RunFolderError, readJson, sha256File, writeAtomic } from "../engine/host/index.ts";
+import { asError, formatBytes, RunFolderError, readJson, sha256File, writeAtomic } from "../engine/host/index.ts";
 import type { ParameterArena } from "../engine/index.ts";
 import { openSafetensors, writeFolderAtomically, writeSafetensors } from "../model/index.ts";
 
 const slots = ["slot-0", "slot-1"];
 const tensorsFile = "state.safetensors";
 const trainerFile = "trainer.json";
+const finishedFile = "finished.json";
 
 const trainerSchema = z.object({
   schemaVersion: z.literal(1),
-  /** Optimiser steps done. */
+  /** Training steps done. */
   step: z.number().int().nonnegative(),
   sha256: z.string(),
   /** The caller's own numbers. */
   own: z.record(z.string(), z.number()),
 });
 
+/** Left by a finished run that keeps no state. */
+const finishedSchema = z.object({ schemaVersion: z.literal(1), step: z.number().int().nonnegative() });
+
 export interface TrainerState {
-  /** Optimiser steps done. */
+  /** Training steps done. */
   readonly step: number;
-  /** Further numbers of the caller's, such as counts of tokens. */
+  /** Further numbers of the caller, such as counts of tokens. */
   readonly own: Readonly<Record<string, number>>;
 }
 
@@ -49,18 +57,82 @@ export async function saveState(
     const trainer = { schemaVersion: 1, step: state.step, sha256: sha256File(path), own: state.own };
     writeAtomic(join(slot, trainerFile), `${JSON.stringify(trainer)}\n`);
   });
+  rmSync(join(folder, finishedFile), { force: true });
 }
 
-/** Steps done according to the latest readable slot; null when there is none. */
+/** Steps done according to the latest readable slot, or of a finished run that keeps none; null when there is neither. */
 export function trainedSteps(folder: string): number | null {
-  const steps = slots.flatMap((slot) => {
-    try {
-      return [readJson(join(folder, slot, trainerFile), trainerSchema).step];
-    } catch {
-      return []; // not there, or damaged, which loadState tells
-    }
-  });
-  return steps.length === 0 ? null : Math.max(...steps);
+  const steps = slots.flatMap((slot) => slotStep(folder, slot) ?? []);
+  return steps.length === 0 ? finishedSteps(folder) : Math.max(...steps);
+}
+
+function finishedSteps(folder: string): number | null {
+  const path = join(folder, finishedFile);
+  return existsSync(path) ? readJson(path, finishedSchema).step : null;
+}
+
+/**
+ * Refuses to train a run further that has kept no state.
+ * @throws RunFolderError saying what to do
+ */
+export function expectTrainable(folder: string): void {
+  const finished = finishedSteps(folder);
+  if (finished === null || slots.some((slot) => existsSync(join(folder, slot)))) return;
+  throw new RunFolderError(
+    `${folder}: training needs the optimiser state after step ${finished}, and it was dropped when the run was finished ` +
+      "(train.keepState none). Restore slot-0 or slot-1 from a copy; or delete the folder, and the same command trains " +
+      "again from the start, to the same results.",
+  );
+}
+
+/** What a finished run keeps of its optimiser states: both slots, the latest, or none. */
+export type KeptState = "all" | "last" | "none";
+
+export const keptStates: readonly KeptState[] = ["all", "last", "none"];
+
+/**
+ * Drops what a finished run is not to keep. Nothing is dropped that was dropped before, so it may be called again.
+ * @returns a sentence for the user: what was dropped or is kept, its size, and what it serves for; null when there is no state
+ */
+export function settleState(folder: string, keep: KeptState): string | null {
+  const steps = trainedSteps(folder);
+  if (steps === null) return null;
+  const present = slots.filter((slot) => existsSync(join(folder, slot)));
+  const latest = present.find((slot) => slotStep(folder, slot) === steps);
+  // Where no slot is whole nothing is dropped: whoever trains further is told then.
+  const dropped =
+    latest === undefined || keep === "all" ? [] : present.filter((slot) => keep === "none" || slot !== latest);
+  const bytes = (names: readonly string[]): string =>
+    formatBytes(names.reduce((sum, name) => sum + sizeOf(join(folder, name)), 0));
+  const droppedBytes = bytes(dropped);
+  if (dropped.length > 0 && keep === "none")
+    writeAtomic(join(folder, finishedFile), `${JSON.stringify({ schemaVersion: 1, step: steps })}\n`);
+  for (const slot of dropped) rmSync(join(folder, slot), { recursive: true });
+  const kept = present.filter((slot) => !dropped.includes(slot));
+  return [
+    ...(dropped.length > 0
+      ? [`Dropped ${droppedBytes} of optimiser state from ${folder} (train.keepState ${keep}).`]
+      : []),
+    ...(kept.length > 0
+      ? [
+          `${folder} holds ${bytes(kept)} of optimiser state, needed only to train this run further` +
+            (kept.length > 1 ? ": the same command with --train.keepState last or none drops half or all of it." : "."),
+        ]
+      : ["Without it the run cannot be trained further; its checkpoints and results are complete."]),
+  ].join(" ");
+}
+
+/** Null where the slot is not there, or damaged: loadState says which. */
+function slotStep(folder: string, slot: string): number | null {
+  try {
+    return readJson(join(folder, slot, trainerFile), trainerSchema).step;
+  } catch {
+    return null;
+  }
+}
+
+function sizeOf(folder: string): number {
+  return readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
 }
 
 export interface LoadedState {
@@ -71,7 +143,7 @@ export interface LoadedState {
 
 /**
  * Loads the latest sound state into the arena; null when there is none because the run has not begun.
- * @throws RunFolderError when there are states and none is sound
+ * @throws RunFolderError when there are states and none is sound, or when the run finished and kept none
  */
 export async function loadState(folder: string, arena: ParameterArena): Promise<LoadedState | null> {
   const found: { path: string; step: number; sha256: string; own: Record<string, number> }[] = [];
@@ -94,6 +166,7 @@ export async function loadState(folder: string, arena: ParameterArena): Promise<
       troubles.push(asError(error).message);
     }
   }
+  if (found.length === 0) expectTrainable(folder);
   if (troubles.length === 0) return null;
   throw new RunFolderError(
     `${folder}: no state can be loaded: ${troubles.join(" ")} Restore the folder from a copy; or delete it, and the same ` +

@@ -1,17 +1,21 @@
-// Evaluation: the mean reward of a policy on episodes kept apart from training, one rollout each.
+// Evaluation: the mean reward of a policy on episodes that training does not use, one rollout each.
 import type { Chat, Model } from "../model/index.ts";
+import { meanOf, variance } from "./advantage.ts";
 import type { Environment } from "./environments/environment.ts";
 import { EpisodeList } from "./environments/environment.ts";
 import { type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
 
 export interface Evaluation {
-  /** Mean over rollouts, with the standard error of that mean. */
+  /** Mean over rollouts, with the standard error of that mean: sample deviation / sqrt(rollouts). */
   reward: number;
   rewardStandardError: number;
   /** Share of turns in the form asked for, and the mean score of those turns. */
   formatShare: number;
   quality: number;
+  /** Share of rollouts with an answer that was cut off: any of its answers, and the last one. */
   truncatedShare: number;
+  lastTruncatedShare: number;
+  /** Of a rollout: all its answers, end tokens included. */
   meanTokens: number;
   rollouts: Rollout[];
 }
@@ -42,22 +46,19 @@ export function evaluatedRollouts(
 
 /** The numbers of an evaluation from its rollouts. */
 export function summariseRollouts(rollouts: readonly Rollout[]): Evaluation {
-  const n = rollouts.length;
-  const mean = (values: readonly number[]): number => values.reduce((sum, v) => sum + v, 0) / values.length;
   const rewards = rollouts.map(({ reward }) => reward);
-  const reward = mean(rewards);
-  const variance = rewards.reduce((sum, r) => sum + (r - reward) ** 2, 0) / Math.max(n - 1, 1);
   const turns = rollouts.flatMap(({ parts }) =>
     parts.turnScores.map((score, i) => ({ score, failed: parts.formatFailed[i] })),
   );
   const formed = turns.filter(({ failed }) => !failed);
   return {
-    reward,
-    rewardStandardError: Math.sqrt(variance / n),
+    reward: meanOf(rewards),
+    rewardStandardError: Math.sqrt(variance(rewards, "sample") / rollouts.length),
     formatShare: formed.length / turns.length,
-    quality: formed.length === 0 ? 0 : mean(formed.map(({ score }) => score)),
-    truncatedShare: mean(rollouts.map(({ isTruncated }) => (isTruncated ? 1 : 0))),
-    meanTokens: mean(rollouts.map(({ tokens }) => tokens)),
+    quality: meanOf(formed.map(({ score }) => score)),
+    truncatedShare: meanOf(rollouts.map(({ isTruncated }) => (isTruncated ? 1 : 0))),
+    lastTruncatedShare: meanOf(rollouts.map(({ isLastTruncated }) => (isLastTruncated ? 1 : 0))),
+    meanTokens: meanOf(rollouts.map(({ tokens }) => tokens)),
     rollouts: [...rollouts],
   };
 }

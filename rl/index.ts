@@ -1,6 +1,6 @@
 // The rl floor's public face.
-export { type AdvantageKind, advantageKinds, batchAdvantages, groupAdvantages } from "./advantage.ts";
-export { loadState, saveState, trainedSteps } from "./checkpoint.ts";
+export { type AdvantageKind, advantageKinds, groupAdvantages } from "./advantage.ts";
+export { expectTrainable, loadState, saveState, settleState, trainedSteps } from "./checkpoint.ts";
 export {
   type AlphabetSortOptions,
   alphabetSort,
@@ -45,7 +45,14 @@ export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
 export { checkpointFolder, expectSound, isKept } from "./kept-checkpoints.ts";
-export { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
+export {
+  type Example,
+  type PolicyExample,
+  type PolicyLoss,
+  policyStep,
+  supervisedStep,
+  type TrainableModel,
+} from "./learn.ts";
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { expectTrainingMemory } from "./plan.ts";
@@ -59,4 +66,5 @@ export {
   trainSettings,
 } from "./settings.ts";
 export { openTensorBoard } from "./tensorboard.ts";
-export { type TrainingContext, type TrainingSettings, tokenWeights, train } from "./trainer.ts";
+export { type Normalisation, tokenWeights } from "./token-weights.ts";
+export { type TrainingContext, type TrainingSettings, train } from "./trainer.ts";

@@ -29,15 +29,36 @@ export interface Example extends Sequence {
   readonly tokenWeight: number;
 }
 
-/** One with what the clipped surrogate needs. */
+/** One with what the policy loss needs. */
 export interface PolicyExample extends Example {
   readonly advantage: number;
   /** Log-probabilities at sampling time, entry t of token t. */
   readonly logProbs: ArrayLike<number>; // [T]
+  /** The reference's log-probabilities of the scored tokens, in order. Needed where klCoefficient is above 0. */
+  readonly referenceLogProbs?: ArrayLike<number>; // [scored]
+}
+
+/** What a GRPO step minimises; the formulas are at `surrogate` (engine/ops/loss). */
+export interface PolicyLoss {
+  readonly kind: "clipped" | "masked-importance";
+  /** Of "clipped". */
+  readonly clipLow: number;
+  readonly clipHigh: number;
+  /** Of "masked-importance". */
+  readonly ratioLow: number;
+  readonly ratioHigh: number;
+  /** Weight of the k3 divergence from the reference; 0 for none, and no reference is needed. */
+  readonly klCoefficient: number;
+}
+
+/** The policy loss that the settings of training name. */
+export function policyLossOf(training: Omit<PolicyLoss, "kind"> & { readonly loss: PolicyLoss["kind"] }): PolicyLoss {
+  const { loss, clipLow, clipHigh, ratioLow, ratioHigh, klCoefficient } = training;
+  return { kind: loss, clipLow, clipHigh, ratioLow, ratioHigh, klCoefficient };
 }
 
 export interface StepOutcome {
-  /** Σ tokenWeight · (−log p), or −J. */
+  /** Σ tokenWeight · (−log p), or the policy loss. */
   loss: number;
   /** Before clipping. */
   gradientNorm: number;
@@ -46,6 +67,8 @@ export interface StepOutcome {
   entropy: number[];
   /** exp(logProb − the sampler's); only with a policy loss. */
   ratio: number[];
+  /** k3 from the reference; only with a KL coefficient. */
+  penalty: number[];
   /** Whether gradients overflowed in mixed precision: the weights are as they were, and the scale is lower. */
   skipped: boolean;
 }
@@ -68,6 +91,14 @@ interface Pieces {
   logProbs: Tensor;
   entropy: Tensor;
   ratio: Tensor | null;
+  penalty: Tensor | null;
+}
+
+/** A loss over examples, as a micro-batch computes it. */
+interface Objective<E extends Example> {
+  lossOf(part: readonly E[], scored: { logProbs: Tensor; entropy: Tensor }): Pieces;
+  /** Whether the gradient of these examples can be anything but zero. Where not, their backward pass is skipped. */
+  hasGradient(part: readonly E[]): boolean;
 }
 
 /** A step of supervised learning: loss = −Σ tokenWeight · log p(token). */
@@ -76,63 +107,68 @@ export async function supervisedStep(
   examples: readonly Example[],
   settings: StepSettings,
 ): Promise<StepOutcome> {
-  return optimise(model, examples, settings, (part, scored) => {
-    const weights = perToken(model, part, ({ tokenWeight }) => -tokenWeight, "token weights");
-    const loss = weightedSum({ x: scored.logProbs, weights }, {}).y;
-    return { loss, logProbs: scored.logProbs, entropy: scored.entropy, ratio: null };
+  return optimise(model, examples, settings, {
+    hasGradient: () => true,
+    lossOf: (part, { logProbs, entropy }) => {
+      const weights = perToken(model, part, ({ tokenWeight }) => -tokenWeight, "token weights");
+      return { loss: weightedSum({ x: logProbs, weights }, {}).y, logProbs, entropy, ratio: null, penalty: null };
+    },
   });
 }
 
-/** A GRPO step: loss = −Σ tokenWeight · min(ρA, clip(ρ, 1 − clipLow, 1 + clipHigh)·A). */
+/**
+ * A GRPO step: loss = −Σ tokenWeight · objective + klCoefficient · Σ tokenWeight · k3, of the kind that `loss` names.
+ *
+ * Examples whose advantage is 0 have a gradient of exactly 0 unless there is a KL penalty. A micro-batch of such examples
+ * alone is scored without a backward pass; a step of such micro-batches alone is AdamW's step for a zero gradient, which
+ * lets the moments decay and still moves the weights by them and by weight decay.
+ * @throws Error when there is a KL coefficient, and an example without reference log-probabilities
+ */
 export async function policyStep(
   model: TrainableModel,
   examples: readonly PolicyExample[],
-  settings: StepSettings & { clipLow: number; clipHigh: number },
+  settings: StepSettings & { loss: PolicyLoss },
 ): Promise<StepOutcome> {
-  const { clipLow, clipHigh } = settings;
-  return optimise(model, examples, settings, (part, scored) => {
-    const inputs = {
-      logProbs: scored.logProbs,
-      oldLogProbs: perToken(model, part, ({ logProbs }, t) => logProbs[t], "old log-probabilities"),
-      advantages: perToken(model, part, ({ advantage }) => advantage, "advantages"),
-      weights: perToken(model, part, ({ tokenWeight }) => tokenWeight, "token weights"),
-      referenceLogProbs: null,
-    };
-    const { loss, ratio } = surrogate(inputs, {
-      kind: "clipped",
-      clipLow,
-      clipHigh,
-      klCoefficient: 0,
-      ratioLow: 0,
-      ratioHigh: Number.MAX_VALUE,
-    });
-    return { loss, logProbs: scored.logProbs, entropy: scored.entropy, ratio };
+  const { loss: form } = settings;
+  const hasPenalty = form.klCoefficient !== 0;
+  return optimise(model, examples, settings, {
+    hasGradient: (part) => hasPenalty || part.some(({ advantage }) => advantage !== 0),
+    lossOf: (part, { logProbs, entropy }) => {
+      const inputs = {
+        logProbs,
+        oldLogProbs: perToken(model, part, (example, t) => example.logProbs[t], "old log-probabilities"),
+        advantages: perToken(model, part, ({ advantage }) => advantage, "advantages"),
+        weights: perToken(model, part, ({ tokenWeight }) => tokenWeight, "token weights"),
+        referenceLogProbs: hasPenalty ? perToken(model, part, referenceLogProb, "reference log-probabilities") : null,
+      };
+      const { loss, ratio, penalty } = surrogate(inputs, form);
+      return { loss, logProbs, entropy, ratio, penalty: hasPenalty ? penalty : null };
+    },
   });
 }
 
-/** One number for each scored token of the examples, on the device. */
+function referenceLogProb({ referenceLogProbs }: PolicyExample, _t: number, scored: number): number {
+  if (referenceLogProbs === undefined)
+    throw new Error("policyStep: a KL coefficient needs referenceLogProbs, an example has none");
+  return referenceLogProbs[scored];
+}
+
+/** One number for each scored token of the examples, on the device. @param value  of token t, the `scored`-th scored one */
 function perToken<E extends Example>(
-  model: Model,
+  { backend, weights: { dtype } }: TrainableModel,
   examples: readonly E[],
-  value: (example: E, t: number) => number,
+  value: (example: E, t: number, scored: number) => number,
   label: string,
 ): Tensor {
-  const values = examples.flatMap((example) => scoredPositions(example).map((t) => value(example, t)));
-  const dtype = model.weights.get("model.norm.weight");
-  return fromArray(
-    model.backend,
-    values,
-    [values.length],
-    dtype.kind === "tensor" && dtype.tensor.dtype === "f64" ? "f64" : "f32",
-    label,
-  );
+  const values = examples.flatMap((example) => scoredPositions(example).map((t, scored) => value(example, t, scored)));
+  return fromArray(backend, values, [values.length], dtype, label);
 }
 
 async function optimise<E extends Example>(
   model: TrainableModel,
   examples: readonly E[],
   { optimiser, maxTokens, step, recomputeLayers = false, lossScale = null }: StepSettings,
-  lossOf: (part: readonly E[], scored: { logProbs: Tensor; entropy: Tensor }) => Pieces,
+  { lossOf, hasGradient }: Objective<E>,
 ): Promise<StepOutcome> {
   const { weights: arena, backend, config } = model;
   const scale = lossScale?.scale ?? 1;
@@ -141,17 +177,20 @@ async function optimise<E extends Example>(
     backend.phase?.("training step: forward and backward");
     const pieces: Pieces[] = [];
     for (const part of microBatches(examples, maxTokens)) {
-      const found = scope(() => {
-        const recording = record(() => {
-          const { hidden, targets } = answerStates(model, part, 0, { recomputeLayers });
-          return lossOf(part, head(hidden, headWeight(config, arena), targets, { temperature: 1 }, null));
-        });
-        const { loss } = recording.result;
-        const seed = fromArray(backend, [scale], loss.shape, loss.dtype, "loss scale");
-        backward(recording, new Map([[loss, seed]]), arena.gradients);
-        return recording.result;
-      });
-      pieces.push(found);
+      const forward = (): Pieces => {
+        const { hidden, targets } = answerStates(model, part, 0, { recomputeLayers });
+        return lossOf(part, head(hidden, headWeight(config, arena), targets, { temperature: 1 }, null));
+      };
+      pieces.push(
+        scope(() => {
+          if (!hasGradient(part)) return forward();
+          const recording = record(forward);
+          const { loss } = recording.result;
+          const seed = fromArray(backend, [scale], loss.shape, loss.dtype, "loss scale");
+          backward(recording, new Map([[loss, seed]]), arena.gradients);
+          return recording.result;
+        }),
+      );
       backend.flush();
     }
     backend.phase?.("training step: optimiser");
@@ -162,16 +201,31 @@ async function optimise<E extends Example>(
       lossScale: scale,
     });
     const read = await readTensors(
-      pieces.flatMap(({ loss, logProbs, entropy, ratio }) => [loss, logProbs, entropy, ...(ratio ? [ratio] : [])]),
+      pieces.flatMap(({ loss, logProbs, entropy, ratio, penalty }) => [
+        loss,
+        logProbs,
+        entropy,
+        ...(ratio ? [ratio] : []),
+        ...(penalty ? [penalty] : []),
+      ]),
     );
     const { gradientNorm, finite } = await update.result();
-    const outcome: StepOutcome = { loss: 0, gradientNorm, logProbs: [], entropy: [], ratio: [], skipped: false };
+    const outcome: StepOutcome = {
+      loss: 0,
+      gradientNorm,
+      logProbs: [],
+      entropy: [],
+      ratio: [],
+      penalty: [],
+      skipped: false,
+    };
     let next = 0;
-    for (const { ratio } of pieces) {
+    for (const { ratio, penalty } of pieces) {
       outcome.loss += read[next++][0];
       for (const value of read[next++]) outcome.logProbs.push(value);
       for (const value of read[next++]) outcome.entropy.push(value);
       if (ratio) for (const value of read[next++]) outcome.ratio.push(value);
+      if (penalty) for (const value of read[next++]) outcome.penalty.push(value);
     }
     if (!finite && lossScale?.canLower && Number.isFinite(outcome.loss)) {
       lossScale.stepSkipped();
@@ -180,7 +234,7 @@ async function optimise<E extends Example>(
     if (!finite) {
       const name = await update.nameOfNonFinite();
       throw new NumericalError(
-        `step ${step}: ${name === null ? "the loss" : `the gradient of ${name}`} is not a finite number. The weights are as ` +
+        `optimiser step ${step}: ${name === null ? "the loss" : `the gradient of ${name}`} is not a finite number. The weights are as ` +
           "they were before the step: go on from the last checkpoint with a lower --train.learningRate.",
       );
     }

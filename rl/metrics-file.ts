@@ -1,6 +1,6 @@
-// metrics.jsonl: one line of JSON for each record of a run, in the order of steps, for people and pandas alike.
-// A resumed run's file must equal an undisturbed one's byte for byte. So nothing here is a time, and a file is opened at
-// the step that the run goes on from: lines of later steps, and a last line that was cut off, are taken away first.
+// metrics.jsonl: one line of JSON per record of a run, in the order of steps.
+// The file of a resumed run must equal that of an undisturbed one byte for byte. So it holds no times, and it is opened at the
+// step that the run resumes from: lines of later steps and a last line that was cut off are removed first.
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { explained, FileError, writeAll, writeAtomic } from "../engine/host/index.ts";
 
@@ -66,8 +66,8 @@ export function openMetrics(path: string, step: number): MetricsFile {
 }
 
 /**
- * Takes metrics out of the record of `step`, if it is the last in the file: for a run that goes on beyond what was to be its
- * last step, and had then measured more than a longer run does there.
+ * Removes metrics from the record of `step`, if it is the last one in the file. A run that is extended needs this: its former
+ * last step was evaluated only because it was the last.
  */
 export function dropFromLast(path: string, step: number, isDropped: (metric: string) => boolean): void {
   if (!existsSync(path)) return;

@@ -13,12 +13,20 @@ import {
   planMemory,
   type Qwen2Config,
   rehearseGeneration,
+  rehearseScoring,
   type Way,
   type WeightOptions,
 } from "../model/index.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { type EvaluationSettings, evaluatedRollouts } from "./evaluate.ts";
-import { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
+import {
+  type Example,
+  type PolicyExample,
+  policyLossOf,
+  policyStep,
+  supervisedStep,
+  type TrainableModel,
+} from "./learn.ts";
 import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 
@@ -94,14 +102,19 @@ export async function expectTrainingMemory(backend: Backend, job: TrainingJob): 
     planMemory(backend, async (planning) => {
       const model = emptyTrainable(planning, config, { precision: train.precision });
       const examples = longestExamples(chat, rollouts, settings);
+      const reference =
+        train.klCoefficient > 0
+          ? { backend: planning, config, weights: makeWeights(planning, config, { precision: train.precision }) }
+          : null;
       for (const requests of [evaluated, rollouts])
         await rehearseGeneration(model, dialoguesOf(chat, requests, settings), {
           maxRows: batch.rows,
           maxTokens: batch.tokens,
           temperature: 1,
         });
+      if (reference) await rehearseScoring(reference, examples, { temperature: 1, maxTokens: batch.trainTokens });
       await rehearseStep(examples, { maxTokens: batch.trainTokens, recomputeLayers: batch.recompute }, (part, sizes) =>
-        policyStep(model, part, { ...sizes, clipLow: train.clipLow, clipHigh: train.clipHigh }),
+        policyStep(model, part, { ...sizes, loss: policyLossOf(train) }),
       );
     });
   return expectMemory("Training", job.settings.batch, plan, trainingWays, memoryLimit(backend));
@@ -119,8 +132,10 @@ export function longestExamples(
       ids: new Uint32Array(length),
       mask: Array.from({ length }, (_, t) => (t < prompt.length ? 0 : 1)),
       logProbs: new Float32Array(length),
-      advantage: 0,
+      // Not 0: a batch without advantages has no backward pass.
+      advantage: 1,
       tokenWeight: 0,
+      referenceLogProbs: new Float32Array(expectedTokens),
     };
   });
 }

@@ -1,7 +1,7 @@
-// Rolling out: a policy answers an environment's episodes, over as many turns as each asks for. The sampled ids are kept
-// as they were drawn, with a mask over what the assistant said; text is made from them for the environment alone.
+// Rolling out: a policy answers the episodes of an environment, over as many turns as each episode asks for. The sampled ids
+// are kept as they were drawn, with a mask over the assistant's tokens; they are decoded to text for the environment only.
 //
-// An environment that throws costs its rollout only: reward 0, with the cause kept beside it.
+// If an environment throws, only that rollout is affected: it gets reward 0, and the message is kept with it.
 import { asError } from "../engine/host/index.ts";
 import { keyOf, wordsOf } from "../engine/index.ts";
 import {
@@ -19,7 +19,7 @@ export interface RolloutSettings {
   /** Of one answer. */
   maxNewTokens: number;
   temperature: number;
-  /** Seed, purpose and step name the sampling noise (DEFINITIONS, section 3). */
+  /** Seed, purpose and step name the sampling noise (engine/random.ts). */
   seed: number;
   purpose: "train" | "evaluate" | "landscape";
   /** The training step for `train`, else 0. */
@@ -62,6 +62,8 @@ export interface Rollout {
   readonly tokens: number;
   /** Some answer was cut off. */
   readonly isTruncated: boolean;
+  /** The last answer was cut off. */
+  readonly isLastTruncated: boolean;
   readonly reward: number;
   readonly parts: Reward["parts"];
   /** What the environment threw, or null. */
@@ -148,6 +150,7 @@ class RolloutRun implements Dialogue {
   readonly #completions: string[] = [];
   #entropySum = 0;
   #isTruncated = false;
+  #isLastTruncated = false;
   #failure: string | null = null;
 
   constructor(request: RolloutRequest, chat: Chat, settings: ConversationSettings) {
@@ -168,6 +171,7 @@ class RolloutRun implements Dialogue {
     this.#append(answer.ids, 1, answer.logProbs);
     for (const entropy of answer.entropies) this.#entropySum += entropy;
     this.#isTruncated ||= answer.isTruncated;
+    this.#isLastTruncated = answer.isTruncated;
     const content = this.#chat.tokenizer.decode(answer.ids, { skipSpecialTokens: true });
     const earlier = [...this.#messages];
     this.#messages.push({ role: "assistant", content });
@@ -215,6 +219,7 @@ class RolloutRun implements Dialogue {
       entropySum: this.#entropySum,
       tokens: this.#mask.reduce((sum, bit) => sum + bit, 0),
       isTruncated: this.#isTruncated,
+      isLastTruncated: this.#isLastTruncated,
       reward: verdict?.reward ?? 0,
       parts: verdict?.parts ?? { turnScores: everyTurn, formatFailed: everyTurn.map(() => true) },
       failure: this.#failure,
@@ -222,7 +227,7 @@ class RolloutRun implements Dialogue {
   }
 }
 
-/** Tokens of the user's later turns as far as they can be told beforehand: what an episode asks after empty answers. */
+/** An estimate of the tokens of later user turns: those that the episode asks for after empty answers. */
 function followUpTokens(episode: Episode, chat: Chat): number {
   const messages: Message[] = [{ role: "user", content: episode.prompt }];
   let tokens = 0;

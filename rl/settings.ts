@@ -1,6 +1,7 @@
 // What can be set about a training run. The landscape's settings stand on these (landscape/settings.ts).
 import { boolean, choice, integer, integers, number, text } from "../engine/host/index.ts";
 import { advantageKinds } from "./advantage.ts";
+import { keptStates } from "./checkpoint.ts";
 import { alphabetSortSeed } from "./environments/alphabet-sort.ts";
 
 export { environmentSettings } from "./environments/registry.ts";
@@ -33,49 +34,126 @@ export const modelSettings = {
 export const precisionSetting = choice({
   default: "f32",
   options: ["f32", "mixed"],
-  meaning: "mixed: linear layers take operands in f16, everything else stays f32; needs an adapter with f16",
+  meaning: "number format: f32, or mixed with the operands of linear layers in f16 (needs an adapter with f16)",
 });
 
 export const trainSettings = {
-  seed: integer({ default: 1, min: 0, meaning: "names the sampling noise of training" }),
-  episodeSeed: integer({ default: alphabetSortSeed, min: 0, meaning: "seed of the training episodes" }),
-  steps: integer({ default: 150, min: 0, unit: "steps", changes: "extends", meaning: "optimiser steps; one a batch" }),
-  promptsPerStep: integer({ default: 32, min: 1, unit: "prompts", meaning: "prompts of a batch" }),
+  seed: integer({ default: 1, min: 0, meaning: "random seed for sampling in training" }),
+  episodeSeed: integer({
+    default: alphabetSortSeed,
+    min: 0,
+    meaning: "random seed for the order and content of the training episodes",
+  }),
+  steps: integer({
+    default: 150,
+    min: 0,
+    unit: "steps",
+    changes: "extends",
+    meaning: "training steps; each takes one batch of rollouts",
+  }),
+  promptsPerStep: integer({ default: 32, min: 1, unit: "prompts", meaning: "prompts per batch" }),
   rolloutsPerPrompt: integer({
     default: 16,
     min: 2,
     unit: "rollouts",
-    meaning: "completions of one prompt: the group that advantages are relative to",
+    meaning: "completions per prompt; they are the group that an advantage compares with",
   }),
-  maxNewTokens: integer({ default: 128, min: 1, unit: "tokens", meaning: "longest answer of one turn" }),
-  learningRate: number({ default: 6e-6, above: 0, meaning: "AdamW's rate, constant" }),
+  maxNewTokens: integer({ default: 128, min: 1, unit: "tokens", meaning: "maximum length of an answer, per turn" }),
+  learningRate: number({ default: 6e-6, above: 0, meaning: "AdamW's learning rate, the same in every step" }),
   precision: precisionSetting,
-  beta1: number({ default: 0.9, min: 0, below: 1, meaning: "AdamW's decay of the first moment" }),
-  beta2: number({ default: 0.999, min: 0, below: 1, meaning: "AdamW's decay of the second moment" }),
-  epsilon: number({ default: 1e-8, above: 0, meaning: "AdamW's addend to the root of the second moment" }),
-  weightDecay: number({ default: 0.01, min: 0, meaning: "AdamW's decay, on every tensor" }),
-  maxGradientNorm: number({ default: 1, above: 0, meaning: "the gradient's global norm is clipped to this" }),
-  advantage: choice({ default: "grpo", options: advantageKinds, meaning: "how a group's rewards become advantages" }),
+  beta1: number({ default: 0.9, min: 0, below: 1, meaning: "AdamW's beta1: decay rate of the mean of the gradients" }),
+  beta2: number({
+    default: 0.999,
+    min: 0,
+    below: 1,
+    meaning: "AdamW's beta2: decay rate of the mean of the squared gradients",
+  }),
+  epsilon: number({
+    default: 1e-8,
+    above: 0,
+    meaning: "AdamW's epsilon, added to the square root of the second moment",
+  }),
+  weightDecay: number({ default: 0.01, min: 0, meaning: "AdamW's weight decay, applied to every tensor" }),
+  maxGradientNorm: number({
+    default: 1,
+    above: 0,
+    meaning: "a gradient with a larger global norm is scaled down to this norm",
+  }),
+  advantage: choice({
+    default: "grpo",
+    options: advantageKinds,
+    meaning:
+      "how a reward r becomes an advantage: grpo (r − group mean) / group deviation; grpo_sample the same with the deviation over n − 1; batch with that of the whole batch; dr_grpo r − group mean; leave_one_out r − mean of the others",
+  }),
   normalisation: choice({
     default: "group-token",
     options: ["group-token", "batch-token", "sequence", "constant"],
-    meaning: "what a token's surrogate is divided by; constant: rollouts × maxNewTokens, whatever their lengths",
+    meaning:
+      "how the loss is averaged over tokens: group-token within each group, then over groups; batch-token over the batch; sequence within each rollout, then over rollouts; constant: sum / (rollouts × maxNewTokens)",
   }),
-  clipLow: number({ default: 0.2, min: 0, below: 1, meaning: "ratios below 1 − this are clipped" }),
-  clipHigh: number({ default: 0.2, min: 0, meaning: "ratios above 1 + this are clipped" }),
+  updatesPerBatch: integer({
+    default: 1,
+    min: 1,
+    unit: "updates",
+    meaning: "optimiser updates per batch of rollouts; from the second one on, ratios differ from 1",
+  }),
+  loss: choice({
+    default: "clipped",
+    options: ["clipped", "masked-importance"],
+    meaning:
+      "policy loss: PPO's clipped one, or ratio times advantage without tokens outside ratioLow and ratioHigh; at one update per batch both have the same gradient",
+  }),
+  clipLow: number({
+    default: 0.2,
+    min: 0,
+    below: 1,
+    meaning:
+      "clipped loss: ratios below 1 − clipLow are clipped; without effect in training at one update per batch (ratios are 1), used by J of the landscape",
+  }),
+  clipHigh: number({
+    default: 0.2,
+    min: 0,
+    meaning: "clipped loss: ratios above 1 + clipHigh are clipped; has effect where clipLow has",
+  }),
+  ratioLow: number({
+    default: 0.125,
+    min: 0,
+    max: 1,
+    meaning:
+      "masked-importance loss: tokens with a ratio below this are dropped; without effect at one update per batch",
+  }),
+  ratioHigh: number({
+    default: 8,
+    min: 1,
+    meaning:
+      "masked-importance loss: tokens with a ratio above this are dropped; without effect at one update per batch",
+  }),
+  klCoefficient: number({
+    default: 0,
+    min: 0,
+    meaning:
+      "weight of the KL penalty (k3 per token, from the starting model); above 0 the starting model stays in memory, as a second set of weights",
+  }),
   checkpoints: integers({
     default: [0, 150],
     min: 0,
     unit: "steps",
     changes: addsLater,
-    meaning: "steps after which a checkpoint is kept",
+    meaning: "steps after which a checkpoint is kept; 0 is the starting model",
   }),
   resumeEvery: integer({
     default: 10,
     min: 1,
     unit: "steps",
     changes: "free",
-    meaning: "how often the state that a restart needs is saved",
+    meaning: "steps between two saves of the optimiser state that a restart needs",
+  }),
+  keepState: choice({
+    default: "all",
+    options: keptStates,
+    changes: "free",
+    meaning:
+      "what a finished run keeps of its two optimiser states, each three times the weights: both, the last, or none; without one the run cannot be trained further",
   }),
 } as const;
 
@@ -84,11 +162,16 @@ export const evaluateSettings = {
     default: 10,
     min: 1,
     unit: "steps",
-    meaning: "how often the policy is evaluated; also before the first step and after the last",
+    meaning: "steps between two evaluations; the starting model and the last step are evaluated too",
   }),
-  episodes: integer({ default: 128, min: 1, unit: "episodes", meaning: "episodes of an evaluation, one rollout each" }),
-  episodeSeed: integer({ default: 2001, min: 0, meaning: "seed of the evaluation's episodes" }),
-  temperature: number({ default: 0.7, min: 0, meaning: "sampling temperature of evaluations; 0 is greedy" }),
+  episodes: integer({
+    default: 128,
+    min: 1,
+    unit: "episodes",
+    meaning: "episodes per evaluation, one rollout each; the same ones every time",
+  }),
+  episodeSeed: integer({ default: 2001, min: 0, meaning: "random seed for the evaluation episodes" }),
+  temperature: number({ default: 0.7, min: 0, meaning: "sampling temperature of evaluations; 0 for greedy" }),
 } as const;
 
 export const batchSettings = {
@@ -97,19 +180,25 @@ export const batchSettings = {
     min: 1,
     unit: "conversations",
     changes: "free",
-    meaning: "conversations generated at once",
+    meaning: "maximum conversations generated in parallel",
   }),
   tokens: integer({
     default: 8192,
     min: 1,
     unit: "tokens",
     changes: "free",
-    meaning: "tokens in one pass of the model when generating and scoring",
+    meaning: "maximum tokens per forward pass when generating and scoring",
   }),
-  trainTokens: integer({ default: 4096, min: 1, unit: "tokens", meaning: "tokens in one forward and backward pass" }),
+  trainTokens: integer({
+    default: 4096,
+    min: 1,
+    unit: "tokens",
+    meaning: "maximum tokens per forward and backward pass (micro-batch); a longer rollout runs by itself",
+  }),
   recompute: boolean({
     default: false,
     changes: "free",
-    meaning: "run each layer again in the backward pass: a third more work, a fraction of the memory",
+    meaning:
+      "gradient checkpointing: recompute each layer in the backward pass, for a third more work and much less memory",
   }),
 } as const;

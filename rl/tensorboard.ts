@@ -5,9 +5,11 @@
 // Event   1: double wall_time, 2: int64 step, then one of 3: string file_version, 5: Summary, 7: SessionLog
 // Summary 1: repeated Value { 1: string tag, 2: float simple_value };  SessionLog  1: status, START = 1
 //
-// A file is never opened twice: each run, resumed or not, adds one to the folder, and TensorBoard reads them in the order
-// of their names. What a resumed run repeats is dropped by TensorBoard itself, at a session start that names the step.
-import { closeSync, openSync } from "node:fs";
+// A file is never opened twice: each start of a run, resumed or not, adds one to the folder, and TensorBoard reads them in
+// the order of their names. Each file begins with a session start that names the first step to come: there TensorBoard drops
+// what it has read of this step and later ones, so a step that is run again shows once. The very first file needs it too:
+// TensorBoard's own server takes the first session start that it meets for the beginning of the run and drops nothing at it.
+import { closeSync, openSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ensureFolder, explained, writeAll } from "../engine/host/index.ts";
 
@@ -20,11 +22,12 @@ export interface TensorBoardWriter {
 }
 
 /**
- * Starts an event file in `folder`, which is made if need be. Its name holds the second it was made and no host.
- * @param wallTime    seconds since 1970
- * @param resumeStep  the first step to come of a run that goes on: TensorBoard forgets points of this step and later
+ * Starts an event file in `folder`, which is made if need be. Its name holds the second it was made, or that of a later file
+ * that is there already (clocks are set back), and no host.
+ * @param wallTime   seconds since 1970
+ * @param firstStep  the first step to come, 0 for a run that begins: TensorBoard drops earlier points of this step and later
  */
-export function openTensorBoard(folder: string, wallTime: number, resumeStep?: number): TensorBoardWriter {
+export function openTensorBoard(folder: string, wallTime: number, firstStep: number): TensorBoardWriter {
   ensureFolder(folder);
   const { path, file } = createFile(folder, Math.floor(wallTime));
   let isOpen = true;
@@ -33,7 +36,7 @@ export function openTensorBoard(folder: string, wallTime: number, resumeStep?: n
     explained(path, () => writeAll(file, encodeRecord(event)));
   };
   write(encodeEvent(wallTime, 0, field(3, "brain.Event:2")));
-  if (resumeStep !== undefined) write(encodeEvent(wallTime, resumeStep, field(7, varintField(1, 1))));
+  write(encodeEvent(wallTime, firstStep, field(7, varintField(1, 1))));
   return {
     path,
     scalar(tag, value, step, time) {
@@ -46,11 +49,17 @@ export function openTensorBoard(folder: string, wallTime: number, resumeStep?: n
   };
 }
 
-/** A new file; a second one within one second takes the next number. */
+const fileName = /^events\.out\.tfevents\.(\d{10,})\.foothold\.\d+$/;
+
+/** A new file whose name comes after those of all that are there; a second one within one second takes the next number. */
 function createFile(folder: string, second: number): { path: string; file: number } {
+  const latest = explained(folder, () => readdirSync(folder)).reduce(
+    (most, name) => Math.max(most, Number(fileName.exec(name)?.[1] ?? 0)),
+    second,
+  );
+  const stamp = String(latest).padStart(10, "0");
   for (let number = 0; ; number++) {
-    const name = `events.out.tfevents.${String(second).padStart(10, "0")}.foothold.${String(number).padStart(3, "0")}`;
-    const path = join(folder, name);
+    const path = join(folder, `events.out.tfevents.${stamp}.foothold.${String(number).padStart(3, "0")}`);
     try {
       return { path, file: openSync(path, "ax") };
     } catch (caught) {

@@ -1,13 +1,15 @@
-// GRPO on verifiable rewards. A step: roll out a group of completions for each prompt, score them, turn rewards into
-// advantages within each group, one optimiser step on the clipped token-level surrogate.
+// GRPO on verifiable rewards. A step: sample a group of completions per prompt, score them, turn the rewards of each group into
+// advantages, then update the weights on the policy loss.
 //
-// How it stands to the papers and to the study:
-// 1. One update a batch from rollouts of the current weights (asyncLevel 0), so ratios are 1 but for rounding.
-// 2. Advantages divide by the population's standard deviation + 1e-8 and are 0 where a group's rewards are equal.
-// 3. No KL penalty. Truncated completions stay in. All assistant tokens of all turns count, end tokens included.
+// Differences from the papers, with the default settings:
+// 1. Rollouts come from the current weights, and each batch gets one update. Sampler and scorer give the same bits, so every
+//    ratio is exactly 1 and clipping has no effect. train.updatesPerBatch above 1 changes that.
+// 2. Advantages are divided by the population standard deviation + 1e-8, and are exactly 0 if all rewards of a group are equal.
+// 3. No KL penalty (train.klCoefficient adds one). Truncated completions are kept. The tokens of all assistant turns count,
+//    end tokens included.
 //
-// After step s come, in this order: evaluation, checkpoint, metrics, state. Each can be done again, so a kill at any moment
-// costs at most the steps since the last state, and the run that goes on writes the same bytes.
+// After each step come, in this order: evaluation, checkpoint, metrics, state. Each can be repeated. So a kill at any moment
+// costs at most the steps since the last saved state, and the resumed run writes the same bytes.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -19,19 +21,21 @@ import {
   type Values,
   writeAtomic,
 } from "../engine/host/index.ts";
-import { type AdamwSettings, type Normalisation, normalisationWeights, surrogateStatistics } from "../engine/index.ts";
-import type { Chat } from "../model/index.ts";
-import { groupAdvantages } from "./advantage.ts";
+import type { AdamwSettings, ParameterArena } from "../engine/index.ts";
+import { type Chat, loadModel, type Model, score } from "../model/index.ts";
+import { batchAdvantages } from "./advantage.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
-import { evaluate, summariseRollouts } from "./evaluate.ts";
+import { evaluate } from "./evaluate.ts";
 import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
-import { policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
+import { policyLossOf, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
 import { type Rollout, type RolloutSettings, rollOut, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
+import { countedTokens, stepMetrics } from "./step-metrics.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
+import { tokenWeights } from "./token-weights.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;
@@ -47,17 +51,17 @@ export interface TrainingContext {
   settings: TrainingSettings;
   /** The run folder. */
   folder: string;
-  /** The folder the model came from: its tokenizer and configuration go along with every checkpoint. */
+  /** The folder of the starting model. Its tokenizer and configuration are copied into every checkpoint; a KL penalty reads its weights. */
   modelFolder: string;
   progress: Progress;
   signal: AbortSignal;
-  /** Takes the seconds of each phase of each step: clock readings stay out of the run's results. */
+  /** Called with the seconds of each phase of each step. Clock readings are kept out of the run's results. */
   onTiming?: (record: { step: number; phase: string; seconds: number }) => void;
 }
 
 /**
- * Trains to the last step, from wherever the run folder stands.
- * @throws RunFolderError when no saved state is sound, or when a checkpoint is missing that training has passed
+ * Trains to the last step, starting from the latest saved state of the run folder.
+ * @throws RunFolderError when no saved state can be loaded, or when a checkpoint of an earlier step is missing
  */
 export async function train(context: TrainingContext): Promise<void> {
   const { model, settings, folder, progress, signal } = context;
@@ -65,7 +69,7 @@ export async function train(context: TrainingContext): Promise<void> {
   const stateFolder = join(folder, "state");
   const resumed = await loadState(stateFolder, model.weights);
   if (resumed?.trouble)
-    progress.line(`Going on from step ${resumed.state.step}, since a later state is damaged: ${resumed.trouble}`);
+    progress.line(`Resuming from step ${resumed.state.step}, because a later state is damaged: ${resumed.trouble}`);
   const first = resumed === null ? 0 : resumed.state.step + 1;
   let tokensSeen = resumed?.state.own["tokensSeen"] ?? 0;
   const lossScale = openLossScale(settings.train.precision, resumed?.state.own);
@@ -77,17 +81,16 @@ export async function train(context: TrainingContext): Promise<void> {
 
   ensureFolder(folder);
   const metricsPath = join(folder, "metrics.jsonl");
-  // A shorter run was evaluated after its last step, whether or not it was that step's turn.
+  // The last step of a shorter run was evaluated because it was the last; a longer run does not evaluate it.
   if (resumed !== null && resumed.state.step % settings.evaluate.every !== 0)
     dropFromLast(metricsPath, resumed.state.step, (metric) => metric.startsWith("eval/"));
   const metrics = openMetrics(metricsPath, first - 1);
-  const tensorBoard = openTensorBoard(
-    join(folder, "tensorboard"),
-    Date.now() / 1000,
-    resumed === null ? undefined : first,
-  );
+  const tensorBoard = openTensorBoard(join(folder, "tensorboard"), Date.now() / 1000, first);
   const episodes = new EpisodeList(context.environment, settings.train.episodeSeed);
+  progress.line(ratioNote(settings.train));
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
+  const reference = await openReference(context);
+  let toldNoSignal = false;
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
     await saveState(
@@ -99,17 +102,23 @@ export async function train(context: TrainingContext): Promise<void> {
     unsaved = false;
   };
   let done = first - 1;
-  // The step whose update the weights hold: from the update to the record it is ahead of `done`, and must not be saved as it.
+  // The step whose update is in the weights. Between the update and its metrics record it is one ahead of `done`; saving then
+  // would label the weights with the wrong step.
   let applied = done;
   try {
     for (let step = first; step <= steps; step++) {
       signal.throwIfAborted();
       const record: Record<string, number> = {};
       if (step > 0) {
-        const { metrics: found, tokens } = await trainingStep(context, episodes, step, lossScale);
-        applied = step;
-        tokensSeen += tokens;
-        Object.assign(record, found, { num_tokens: tokensSeen });
+        const taken = await trainingStep(context, { episodes, step, lossScale, reference }, () => {
+          applied = step;
+        });
+        tokensSeen += taken.tokens;
+        Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
+        if (!taken.hasSignal && !toldNoSignal) {
+          toldNoSignal = true;
+          progress.line(noSignalNote(step));
+        }
       }
       killPoint("step");
       if (step % settings.evaluate.every === 0 || step === steps)
@@ -125,15 +134,16 @@ export async function train(context: TrainingContext): Promise<void> {
       if (step > 0) phase.advance(1, describeStep(record));
     }
   } finally {
-    // What a Ctrl-C interrupts is the step under way; those before it are kept.
+    // Ctrl-C loses the step under way; the steps before it are saved here.
     if (unsaved && signal.aborted && applied === done) await save(done);
+    reference?.weights.free();
     metrics.close();
     tensorBoard.close();
     phase.done();
   }
 }
 
-/** Writes the checkpoint of the step that the weights are of, if it is wanted; those of earlier steps must be there. */
+/** Writes the checkpoint of `step`, the step of the current weights, if it is wanted. Those of earlier steps must exist. */
 async function completeCheckpoints({ model, settings, folder, modelFolder }: TrainingContext, step: number) {
   const missing = settings.train.checkpoints.filter((kept) => kept <= step && !isKept(folder, kept));
   const lost = missing.find((kept) => kept < step);
@@ -171,14 +181,51 @@ function rolloutSettings({
   };
 }
 
+/** What clipping can do in this run, said once at its start. */
+function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): string {
+  const bounds = loss === "clipped" ? "train.clipLow and train.clipHigh" : "train.ratioLow and train.ratioHigh";
+  if (updatesPerBatch > 1)
+    return `${updatesPerBatch} updates per batch: from the second one on, ${bounds} limit how far a ratio counts.`;
+  return (
+    `One update per batch: every ratio is 1, so ${bounds} have no effect in training. They have with ` +
+    "--train.updatesPerBatch 2 or more."
+  );
+}
+
+function noSignalNote(step: number): string {
+  return (
+    `Step ${step}: within every group all rewards are equal, so there is nothing to learn from. The backward pass is ` +
+    "skipped; only the optimiser's momentum and weight decay change the weights. This is said once: frac_reward_zero_std " +
+    "in metrics.jsonl is the share of such groups in each step."
+  );
+}
+
+/** The frozen starting model that the KL penalty is taken from; null where there is no penalty. The caller frees it. */
+async function openReference({ model, settings, modelFolder }: TrainingContext): Promise<ReferenceModel | null> {
+  const { klCoefficient, precision } = settings.train;
+  if (klCoefficient === 0) return null;
+  const { config, weights } = await loadModel(model.backend, modelFolder, { precision });
+  return { backend: model.backend, config, weights };
+}
+
+type ReferenceModel = Model & { readonly weights: ParameterArena };
+
+interface StepInputs {
+  readonly episodes: EpisodeList;
+  readonly step: number;
+  readonly lossScale: LossScale | null;
+  readonly reference: ReferenceModel | null;
+}
+
+/** @param beforeUpdate  called when the rollouts are done and the weights are about to change */
 async function trainingStep(
   context: TrainingContext,
-  episodes: EpisodeList,
-  step: number,
-  lossScale: LossScale | null,
-): Promise<{ metrics: Record<string, number>; tokens: number }> {
-  const { model, chat, settings, folder, onTiming } = context;
-  const { promptsPerStep, rolloutsPerPrompt: G } = settings.train;
+  { episodes, step, lossScale, reference }: StepInputs,
+  beforeUpdate: () => void,
+): Promise<{ metrics: Record<string, number>; tokens: number; hasSignal: boolean }> {
+  const { model, chat, settings, folder, signal, onTiming } = context;
+  const { train: training, batch } = settings;
+  const { promptsPerStep, rolloutsPerPrompt: G, updatesPerBatch } = training;
   const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
   const requests = trainingRollouts(episodes, step, promptsPerStep, G);
   const rollouts = await rollOut(model, chat, requests, {
@@ -190,36 +237,46 @@ async function trainingStep(
   killPoint("rollout");
   clock("rollouts");
 
-  const groups = Array.from({ length: promptsPerStep }, (_, g) => rollouts.slice(g * G, (g + 1) * G));
-  const advantages = groups.flatMap((group) => [
-    ...groupAdvantages(
-      settings.train.advantage,
-      group.map(({ reward }) => reward),
-    ),
-  ]);
-  const weights = tokenWeights(settings.train.normalisation, groups, settings.train.maxNewTokens);
-  const outcome = await policyStep(
-    model,
-    rollouts.map((rollout, i) => ({ ...rollout, advantage: advantages[i], tokenWeight: weights[i] })),
-    {
-      optimiser: optimiserOf(settings.train),
-      maxTokens: settings.batch.trainTokens,
-      recomputeLayers: settings.batch.recompute,
-      lossScale,
-      step,
-      clipLow: settings.train.clipLow,
-      clipHigh: settings.train.clipHigh,
-    },
+  const rewards = rollouts.map(({ reward }) => reward);
+  const advantages = [...batchAdvantages(training.advantage, rewards, G)];
+  const weights = tokenWeights(
+    training.normalisation,
+    rollouts.map(({ tokens }, i) => ({ tokens, group: Math.floor(i / G) })),
+    training.maxNewTokens,
   );
+  const scores =
+    reference && (await score(reference, rollouts, { temperature: 1, maxTokens: batch.trainTokens, signal }));
+  const examples = rollouts.map((rollout, i) => ({
+    ...rollout,
+    advantage: advantages[i],
+    tokenWeight: weights[i],
+    referenceLogProbs: scores?.[i].logProbs,
+  }));
+  if (reference !== null) clock("reference");
+  beforeUpdate();
+  const outcomes: StepOutcome[] = [];
+  for (let update = 1; update <= updatesPerBatch; update++)
+    outcomes.push(
+      await policyStep(model, examples, {
+        optimiser: optimiserOf(training),
+        maxTokens: batch.trainTokens,
+        recomputeLayers: batch.recompute,
+        lossScale,
+        step: (step - 1) * updatesPerBatch + update,
+        loss: policyLossOf(training),
+      }),
+    );
   clock("learning");
   keepRollouts(folder, step, rollouts, advantages);
   clock("writing");
+  const groups = Array.from({ length: promptsPerStep }, (_, g) => rollouts.slice(g * G, (g + 1) * G));
   return {
     metrics: {
-      ...stepMetrics(settings, groups, advantages, outcome),
+      ...stepMetrics({ groups, advantages, outcomes, settings: training }),
       ...(lossScale && { loss_scale: lossScale.scale, skipped_steps: lossScale.state.skipped }),
     },
-    tokens: rollouts.reduce((sum, { ids }) => sum + ids.length, 0),
+    tokens: countedTokens(rollouts),
+    hasSignal: reference !== null || advantages.some((advantage) => advantage !== 0),
   };
 }
 
@@ -228,77 +285,12 @@ function optimiserOf(training: Values<typeof trainSettings>): AdamwSettings {
   return { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm };
 }
 
-/**
- * What each token of each rollout counts in the objective (0 for a rollout without tokens): one number a rollout, groups in
- * order. Only "constant" needs maxNewTokens.
- */
-export function tokenWeights(
-  normalisation: Normalisation,
-  groups: readonly (readonly { readonly tokens: number }[])[],
-  maxNewTokens?: number,
-): number[] {
-  const sequences = groups.flatMap((group, g) => group.map(({ tokens }) => ({ tokens, group: g })));
-  const sequenceOf = sequences.flatMap(({ tokens }, s) => new Array<number>(tokens).fill(s));
-  const groupOf = sequences.map(({ group }) => group);
-  const weights = normalisationWeights(normalisation, { sequenceOf, groupOf, maxNewTokens });
-  let next = 0;
-  return sequences.map(({ tokens }) => {
-    const first = tokens === 0 ? 0 : weights[next];
-    next += tokens;
-    return first;
-  });
-}
-
-/** Names as TRL's, so that curves can be laid over one another; each is defined in docs/metrics.md. */
-function stepMetrics(
-  settings: TrainingSettings,
-  groups: readonly (readonly Rollout[])[],
-  advantages: readonly number[],
-  outcome: StepOutcome,
-): Record<string, number> {
-  const rollouts = groups.flat();
-  const of = summariseRollouts(rollouts);
-  const mean = (values: readonly number[]): number =>
-    values.length === 0 ? 0 : values.reduce((sum, v) => sum + v, 0) / values.length;
-  const deviations = groups.map((group) => {
-    const m = mean(group.map(({ reward }) => reward));
-    return Math.sqrt(mean(group.map(({ reward }) => (reward - m) ** 2)));
-  });
-  const tokenAdvantages = rollouts.flatMap(({ tokens }, i) => new Array<number>(tokens).fill(advantages[i]));
-  const { clipLow, clipHigh } = settings.train;
-  const clipped = surrogateStatistics(outcome.ratio, tokenAdvantages, {
-    clipLow,
-    clipHigh,
-    ratioLow: 0,
-    ratioHigh: Number.POSITIVE_INFINITY,
-  });
-  const differences = outcome.ratio.map((ratio) => Math.abs(Math.log(ratio)));
-  return {
-    reward: of.reward,
-    reward_std: mean(deviations),
-    frac_reward_zero_std: mean(deviations.map((d) => (d === 0 ? 1 : 0))),
-    "completions/mean_length": of.meanTokens,
-    "completions/clipped_ratio": of.truncatedShare,
-    "completions/format_share": of.formatShare,
-    "completions/quality": of.quality,
-    "completions/failed": rollouts.filter(({ failure }) => failure !== null).length,
-    loss: outcome.loss,
-    entropy: mean(outcome.entropy),
-    "clip_ratio/low_mean": clipped.clipFractionLow,
-    "clip_ratio/high_mean": clipped.clipFractionHigh,
-    "sampling/sampling_logp_difference/mean": mean(differences),
-    "sampling/sampling_logp_difference/max": differences.reduce((most, d) => Math.max(most, d), 0),
-    grad_norm: outcome.gradientNorm,
-    learning_rate: settings.train.learningRate,
-  };
-}
-
 async function evaluationRecord(context: TrainingContext, step: number): Promise<Record<string, number>> {
   const { settings, onTiming } = context;
   const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
-  const found = await evaluate(context.model, context.chat, context.environment, {
+  const evaluation = await evaluate(context.model, context.chat, context.environment, {
     ...rolloutSettings(context),
-    // A Ctrl-C waits for it: the step it belongs to is in the weights already, and is kept with its record.
+    // Ctrl-C waits for the evaluation: its step is already in the weights and is saved together with its record.
     signal: undefined,
     temperature: settings.evaluate.temperature,
     episodes: settings.evaluate.episodes,
@@ -306,26 +298,30 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
   });
   clock("evaluation");
   return {
-    "eval/reward": found.reward,
-    "eval/reward_standard_error": found.rewardStandardError,
-    "eval/format_share": found.formatShare,
-    "eval/quality": found.quality,
-    "eval/completions/mean_length": found.meanTokens,
-    "eval/completions/clipped_ratio": found.truncatedShare,
+    "eval/reward": evaluation.reward,
+    "eval/reward_standard_error": evaluation.rewardStandardError,
+    "eval/format_share": evaluation.formatShare,
+    "eval/quality": evaluation.quality,
+    "eval/completions/mean_length": evaluation.meanTokens,
+    "eval/completions/clipped_ratio": evaluation.lastTruncatedShare,
+    "eval/completions/truncated_share": evaluation.truncatedShare,
   };
 }
 
-/** The step's conversations, one line each, for people: rollouts/step-000001.jsonl.gz. */
+/** Writes the conversations of the step for people to read, one per line: rollouts/step-000001.jsonl.gz. */
 function keepRollouts(folder: string, step: number, rollouts: readonly Rollout[], advantages: readonly number[]): void {
-  const place = join(folder, "rollouts");
-  if (!existsSync(place)) ensureFolder(place);
+  const rolloutFolder = join(folder, "rollouts");
+  if (!existsSync(rolloutFolder)) ensureFolder(rolloutFolder);
   const lines = rollouts.map(({ episode, rollout, reward, parts, isTruncated, failure, messages }, i) =>
     JSON.stringify({ episode, rollout, reward, advantage: advantages[i], ...parts, isTruncated, failure, messages }),
   );
-  writeAtomic(join(place, `step-${String(step).padStart(6, "0")}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
+  writeAtomic(
+    join(rolloutFolder, `step-${String(step).padStart(6, "0")}.jsonl.gz`),
+    gzipMember(`${lines.join("\n")}\n`),
+  );
 }
 
-/** Each call reports the seconds since the one before. */
+/** Each call reports the seconds since the call before. */
 function stopwatch(report: (phase: string, seconds: number) => void): (phase: string) => void {
   let start = performance.now();
   return (phase) => {

@@ -107,7 +107,17 @@ function longestRollouts(
     total += length;
     if (found.length > 0 && total > maxTokens) break;
     found.push({
-      ...{ episode: 0, rollout: 0, point: 0, messages: [], entropySum: 0, isTruncated: true, reward: 0, failure: null },
+      ...{
+        episode: 0,
+        rollout: 0,
+        point: 0,
+        messages: [],
+        entropySum: 0,
+        isTruncated: true,
+        isLastTruncated: true,
+        reward: 0,
+        failure: null,
+      },
       ids: new Array<number>(length).fill(0),
       mask: Array.from({ length }, (_, t) => (t < prompt.length ? 0 : 1)),
       logProbs: new Array<number>(length).fill(0),

@@ -86,6 +86,7 @@ function rollouts(): { list: Rollout[]; perPrompt: number } {
       entropySum: 0,
       tokens: mask.reduce((a, b) => a + b, 0),
       isTruncated: false,
+      isLastTruncated: false,
       reward,
       parts: { turnScores: [], formatFailed: [] },
       failure: null,

@@ -1,5 +1,5 @@
 import { equal } from "uvu/assert";
-import { advantageKinds, batchAdvantages, groupAdvantages } from "../../rl/advantage.ts";
+import { batchAdvantages, groupAdvantageKinds, groupAdvantages, standardDeviation } from "../../rl/advantage.ts";
 import { assertClose, assertKnown, describe, readFixture, throwsMessage } from "../support.ts";
 
 interface Fixture {
@@ -33,7 +33,7 @@ describe("rl/advantage", (test) => {
       assertClose(name, groupAdvantages("leave_one_out", rewards), expected, { absolute, relative: 2 ** -51 });
     }
   });
-  for (const kind of advantageKinds)
+  for (const kind of groupAdvantageKinds)
     test(`${kind}: exactly 0 where rewards are equal`, () => {
       // The mean of five times 0.7 is not 0.7 in floating point: the residue must not be divided by eps.
       for (const rewards of [[0.7, 0.7, 0.7, 0.7, 0.7], [0.1, 0.1, 0.1], [0.3], [0, -0]])
@@ -44,11 +44,26 @@ describe("rl/advantage", (test) => {
     });
   test("a batch is its groups, one after the other", () => {
     const rewards = [0, 1, 0.5, 0.5, 0.2, 0.9];
-    for (const kind of advantageKinds)
+    for (const kind of groupAdvantageKinds)
       equal(
         [...batchAdvantages(kind, rewards, 2)],
         [0, 2, 4].flatMap((start) => [...groupAdvantages(kind, rewards.slice(start, start + 2))]),
       );
+  });
+  test("batch: TRL's scale_rewards = batch, but for its larger epsilon", () => {
+    const { advantages } = readFixture<{
+      advantages: { name: string; groupSize: number; rewards: number[]; trlBatch: number[] }[];
+    }>("losses.json");
+    for (const { name, groupSize, rewards, trlBatch } of advantages) {
+      const deviation = standardDeviation(rewards, "sample");
+      const expected = trlBatch.map((advantage) => (advantage * (deviation + 1e-4)) / (deviation + 1e-8));
+      const tolerance = { relative: 1e-9, absolute: 1e-7 };
+      const found = batchAdvantages("batch", rewards, groupSize);
+      assertKnown("losses.json", "advantages: batch", "host", found, expected, tolerance, name);
+    }
+    // Group means are subtracted, the whole batch divides; equal groups are exactly 0.
+    equal([...batchAdvantages("batch", [0.1, 0.1, 0.1, 0.7, 0.7, 0.7], 3)], [0, 0, 0, 0, 0, 0]);
+    equal([...batchAdvantages("batch", [0.4, 0.4], 2)], [0, 0]);
   });
   test("refuses part of a group, and rewards that are not finite", async () => {
     await throwsMessage(() => batchAdvantages("grpo", [1, 2, 3], 2), "groups of 2", "3 rewards");

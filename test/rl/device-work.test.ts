@@ -3,7 +3,7 @@
 import * as assert from "uvu/assert";
 import { type Backend, keyOf, NumericalError } from "../../engine/index.ts";
 import { type Dialogue, generate, loadModel } from "../../model/index.ts";
-import { type Example, policyStep, supervisedStep, type TrainableModel } from "../../rl/index.ts";
+import { type Example, type PolicyLoss, policyStep, supervisedStep, type TrainableModel } from "../../rl/index.ts";
 import { webgpuBackend } from "../backends.ts";
 import { describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
 
@@ -14,6 +14,14 @@ interface Known {
 const { checkpoint, crossEntropy } = readFixture<Known>("training.json");
 const batch = crossEntropy.batches[0];
 const examples: Example[] = batch.map((ids) => ({ ids, tokenWeight: 0.01 }));
+const clipped: PolicyLoss = {
+  kind: "clipped",
+  clipLow: 0.2,
+  clipHigh: 0.28,
+  ratioLow: 0.125,
+  ratioHigh: 8,
+  klCoefficient: 0,
+};
 const optimiser = { learningRate: 1e-3, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradientNorm: 1 };
 
 /** What `body` does with the backend, in order, one letter each: d for a dispatch, r for a read or wait. */
@@ -55,8 +63,7 @@ describe("rl/device work", (test) => {
   const longest = Math.max(...batch.map((ids) => ids.length));
   const steps: Record<string, (model: TrainableModel, step: number) => Promise<unknown>> = {
     supervised: (model, step) => supervisedStep(model, examples, { optimiser, maxTokens: 2 * longest, step }),
-    policy: (model, step) =>
-      policyStep(model, policy, { optimiser, maxTokens: 2 * longest, step, clipLow: 0.2, clipHigh: 0.28 }),
+    policy: (model, step) => policyStep(model, policy, { optimiser, maxTokens: 2 * longest, step, loss: clipped }),
   };
   for (const [name, take] of Object.entries(steps))
     test(`a ${name} step reads when all its work is given, in few submissions, and the next one finds all that was made`, async () => {

@@ -12,6 +12,14 @@ interface Known {
   scalars: [tag: string, value: number, step: number, wallTime: number][];
   versionEvent: string;
   recordsAfterVersion: string;
+  /** One run's life; `shown` is what TensorBoard's library and its own server show after each file. */
+  sessions: {
+    wallTime: number;
+    firstStep: number;
+    scalars: [tag: string, value: number, step: number, wallTime: number][];
+    recordsAfterVersion: string;
+    shown: [step: number, value: number][];
+  }[];
   crc32c: [bytes: string, crc: number, masked: number][];
 }
 
@@ -82,18 +90,53 @@ describe("rl/tensorboard", (test) => {
     ]);
     is(readFileSync(writer.path).toString("hex"), expected.toString("hex"));
   });
+  test("each start of a run begins with a session start, so that TensorBoard shows every step once", () => {
+    const place = join(folder, "sessions");
+    const paths = known.sessions.map(({ wallTime, firstStep, scalars, recordsAfterVersion }) => {
+      const writer = openTensorBoard(place, wallTime, firstStep);
+      for (const scalar of scalars) writer.scalar(...scalar);
+      writer.close();
+      const content = readFileSync(writer.path);
+      const version = 16 + Number(content.readBigUInt64LE(0));
+      is(content.subarray(version).toString("hex"), recordsAfterVersion);
+      return basename(writer.path);
+    });
+    // Read in this order, TensorBoard showed of these very records:
+    equal(readdirSync(place).sort(), paths);
+    for (const { shown } of known.sessions)
+      equal(
+        shown.map(([step]) => step),
+        shown.map((_, step) => step),
+      );
+    equal(known.sessions.at(-1)?.shown, [
+      [0, 2],
+      [1, 2 + 1 / 16],
+      [2, 2 + 2 / 16],
+      [3, 3 + 3 / 16],
+    ]);
+  });
+  test("a file made after the clock was set back still comes last", () => {
+    const names = [1700000500, 1700000100.5, 1700000100.5].map((time) => {
+      const writer = openTensorBoard(join(folder, "clock"), time, 0);
+      writer.close();
+      return basename(writer.path);
+    });
+    equal(readdirSync(join(folder, "clock")).sort(), names);
+    equal(new Set(names).size, 3);
+  });
   test("what is read back is what was written, to float32", () => {
-    const writer = openTensorBoard(join(folder, "back"), 5.5);
+    const writer = openTensorBoard(join(folder, "back"), 5.5, 0);
     const written = [
       ["reward", 0.1, 0],
       ["kl", Number.NaN, 300],
       ["num_tokens", 2 ** 40, 2 ** 31 + 7],
     ] as const;
     for (const [tag, value, step] of written) writer.scalar(tag, value, step, 6.25);
-    const [version, ...records] = readRecords(readFileSync(writer.path)).map(readFields);
+    const [version, start, ...records] = readRecords(readFileSync(writer.path)).map(readFields);
     writer.close();
     is(nested(version.get(3)).toString(), "brain.Event:2");
     is(version.get(1), 5.5);
+    equal([start.get(2) ?? 0, [...nested(start.get(7))]], [0, [8, 1]]);
     equal(
       records.map((event) => {
         const value = readFields(nested(readFields(nested(event.get(5))).get(1)));
@@ -104,7 +147,7 @@ describe("rl/tensorboard", (test) => {
   });
   test("each opening makes a file of its own, in order of name, and names no host", () => {
     const paths = [1700000000, 1700000000.9, 1700000001].map((time) => {
-      const writer = openTensorBoard(join(folder, "many"), time);
+      const writer = openTensorBoard(join(folder, "many"), time, 0);
       writer.close();
       return basename(writer.path);
     });
@@ -112,13 +155,13 @@ describe("rl/tensorboard", (test) => {
     for (const path of paths) ok(/^events\.out\.tfevents\.\d{10}\.foothold\.\d{3}$/.test(path), path);
   });
   test("refuses a step that is none, a closed file, and a folder that is a file", async () => {
-    const writer = openTensorBoard(join(folder, "wrong"), 1);
+    const writer = openTensorBoard(join(folder, "wrong"), 1, 0);
     await throwsMessage(() => writer.scalar("reward", 1, -1, 1), "step from 0 on, got -1");
     await throwsMessage(() => writer.scalar("reward", 1, 0.5, 1), "step from 0 on, got 0.5");
     writer.close();
     writer.close();
     await throwsMessage(() => writer.scalar("reward", 1, 1, 1), "after it was closed");
     writeFileSync(join(folder, "file"), "");
-    await throwsMessage(() => openTensorBoard(join(folder, "file"), 1), "EEXIST");
+    await throwsMessage(() => openTensorBoard(join(folder, "file"), 1, 0), "EEXIST");
   });
 });

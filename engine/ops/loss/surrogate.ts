@@ -1,5 +1,5 @@
 // The policy-gradient loss of GRPO, token by token. It knows log-probabilities, advantages and weights as vectors over the
-// tokens of a batch; what a group or a turn is, the caller has put into the weights (surrogate-tokens.ts helps with that).
+// tokens of a batch; what a group or a turn is, the caller has put into the weights.
 
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";

@@ -4,13 +4,9 @@ import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
 import { type SurrogateSettings, surrogate } from "../../../../engine/ops/loss/surrogate.ts";
 import { tokensPerWorkgroup } from "../../../../engine/ops/loss/weighted-sum.ts";
-import {
-  type Normalisation,
-  normalisationWeights,
-  surrogateStatistics,
-} from "../../../../engine/ops/surrogate-tokens.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { fromArray, type Tensor } from "../../../../engine/tensor.ts";
+import { type Normalisation, normalisations, ratioStatistics, tokenWeights } from "../../../../rl/token-weights.ts";
 import { reference, testBackends } from "../../../backends.ts";
 import { assertClose, assertKnown, describe, readFixture, type Tolerance, throwsMessage } from "../../../support.ts";
 import { checkOp, normals } from "../../check-op.ts";
@@ -113,20 +109,32 @@ function evaluate(
 }
 
 /** Everything of a fixture's batch as vectors over all places, masked ones too. */
-function flatten(batch: Batch): {
-  sequenceOf: number[];
-  mask: number[];
-  advantages: number[];
-  logProbs: number[];
-  oldLogProbs: number[];
-} {
+function flatten(batch: Batch): { advantages: number[]; logProbs: number[]; oldLogProbs: number[] } {
   return {
-    sequenceOf: batch.mask.flatMap((row, s) => row.map(() => s)),
-    mask: batch.mask.flat(),
     advantages: batch.mask.flatMap((row, s) => row.map(() => batch.advantages[s])),
     logProbs: batch.trainerLogProbs.flat(),
     oldLogProbs: batch.samplerLogProbs.flat(),
   };
+}
+
+/** The batch's rows as rollouts of the groups that it names, or of one group each. */
+function rolloutsOf(batch: Batch, groups: readonly (readonly number[])[] = []) {
+  return batch.mask.map((row, s) => ({
+    tokens: row.reduce((sum, m) => sum + m, 0),
+    group: groups.length === 0 ? s : groups.findIndex((group) => group.includes(s)),
+    advantage: batch.advantages[s],
+  }));
+}
+
+/** The weight of each place: its row's where the mask is 1, else 0. */
+function perPlace({ mask }: Batch, weights: ArrayLike<number>): Float64Array {
+  return Float64Array.from(mask.flatMap((row, s) => row.map((m) => (m === 1 ? weights[s] : 0))));
+}
+
+/** The entries where the mask is 1. */
+function unmasked(values: NumberArray, { mask }: Batch): Float64Array {
+  const isCounted = mask.flat();
+  return Float64Array.from(values).filter((_, i) => isCounted[i] === 1);
 }
 
 async function everyBackend(): Promise<{ name: string; backend: Backend; dtype: "f32" | "f64" }[]> {
@@ -181,12 +189,12 @@ describe("engine/ops/loss/surrogate", (test) => {
 
   test("losses and gradients of PyTorch, all normalisations", async () => {
     for (const batch of readFixture<GrpoFixture>("grpo.json").losses) {
-      const { sequenceOf, mask, ...given } = flatten(batch);
-      const groupOf = batch.mask.map((_row, s) => batch.groups.findIndex((group) => group.includes(s)));
+      const given = flatten(batch);
+      const rollouts = rolloutsOf(batch, batch.groups);
       for (const row of batch.clipped)
         for (const { name, backend, dtype } of await everyBackend()) {
           const settings = { ...usual, clipLow: row.clipLow, clipHigh: row.clipHigh, klCoefficient: row.klCoefficient };
-          const weights = normalisationWeights(row.normalisation, { sequenceOf, groupOf, mask });
+          const weights = perPlace(batch, tokenWeights(row.normalisation, rollouts));
           const referenceLogProbs = row.klCoefficient === 0 ? undefined : batch.referenceLogProbs.flat();
           const found = await evaluate(backend, { ...given, weights, referenceLogProbs }, settings, dtype);
           const context = `${batch.name} ${row.normalisation} ${row.clipHigh} ${row.klCoefficient}`;
@@ -205,9 +213,10 @@ describe("engine/ops/loss/surrogate", (test) => {
           compare("objective", [sum(found.objective)], [row.objective]);
           if (referenceLogProbs) compare("penalty", [sum(found.penalty)], [row.klPenalty]);
 
-          const statistics = surrogateStatistics(found.ratio, given.advantages, settings, mask);
-          for (const key of ["clipFractionLow", "clipFractionHigh", "outsideFraction"] as const)
-            compare(key, [statistics[key]], [row[key]], { absolute: 1e-12 });
+          const statistics = ratioStatistics(unmasked(found.ratio, batch), rollouts, settings);
+          compare("clipFractionLow", [statistics.clippedLow], [row.clipFractionLow], { absolute: 1e-12 });
+          compare("clipFractionHigh", [statistics.clippedHigh], [row.clipFractionHigh], { absolute: 1e-12 });
+          compare("outsideFraction", [statistics.outside], [row.outsideFraction], { absolute: 1e-12 });
           compare("ratioMean", [statistics.ratioMean], [row.ratioMean]);
         }
     }
@@ -215,15 +224,15 @@ describe("engine/ops/loss/surrogate", (test) => {
 
   test("constant: the batch's sum over sequences · maxNewTokens, losses and gradients", async () => {
     for (const batch of readFixture<GrpoFixture>("grpo.json").losses) {
-      const { sequenceOf, mask, ...given } = flatten(batch);
-      const groupOf = batch.mask.map((_row, s) => batch.groups.findIndex((group) => group.includes(s)));
+      const given = flatten(batch);
+      const rollouts = rolloutsOf(batch, batch.groups);
       const maxNewTokens = batch.mask[0].length;
       // Of "batch-token" the same sum is divided by the tokens.
-      const share = mask.reduce((total, m) => total + m, 0) / (batch.mask.length * maxNewTokens);
+      const share = rollouts.reduce((sum, { tokens }) => sum + tokens, 0) / (batch.mask.length * maxNewTokens);
       for (const row of batch.clipped.filter(({ normalisation }) => normalisation === "batch-token"))
         for (const { name, backend, dtype } of await everyBackend()) {
           const settings = { ...usual, clipLow: row.clipLow, clipHigh: row.clipHigh, klCoefficient: row.klCoefficient };
-          const weights = normalisationWeights("constant", { sequenceOf, groupOf, mask, maxNewTokens });
+          const weights = perPlace(batch, tokenWeights("constant", rollouts, maxNewTokens));
           const referenceLogProbs = row.klCoefficient === 0 ? undefined : batch.referenceLogProbs.flat();
           const found = await evaluate(backend, { ...given, weights, referenceLogProbs }, settings, dtype);
           const exact = dtype === "f64";
@@ -243,8 +252,9 @@ describe("engine/ops/loss/surrogate", (test) => {
 
   test("masked importance as prime-rl defines it", async () => {
     for (const batch of readFixture<GrpoFixture>("grpo.json").maskedImportance) {
-      const { sequenceOf, mask, ...given } = flatten(batch);
-      const weights = normalisationWeights("batch-token", { sequenceOf, groupOf: batch.mask.map(() => 0), mask });
+      const given = flatten(batch);
+      const rollouts = rolloutsOf(batch);
+      const weights = perPlace(batch, tokenWeights("batch-token", rollouts));
       const settings = {
         ...usual,
         kind: "masked-importance" as const,
@@ -259,10 +269,10 @@ describe("engine/ops/loss/surrogate", (test) => {
         compare("loss", [found.loss], [batch.loss], exact ? { relative: 1e-9 } : { absolute: 1e-6 });
         const gradients = exact ? { relative: 1e-9, absolute: 1e-16 } : { ofScale: 2e-6 };
         compare("gradient", found.gradient, batch.gradient.flat(), gradients);
-        const statistics = surrogateStatistics(found.ratio, given.advantages, settings, mask);
+        const statistics = ratioStatistics(unmasked(found.ratio, batch), rollouts, settings);
         compare(
           "dropped",
-          [statistics.droppedFractionLow, statistics.droppedFractionHigh],
+          [statistics.droppedLow, statistics.droppedHigh],
           [batch.droppedFractionLow, batch.droppedFractionHigh],
           { absolute: 1e-12 },
         );
@@ -382,10 +392,9 @@ describe("engine/ops/loss/surrogate", (test) => {
 
   test("micro-batches add up to the batch", async () => {
     const batch = readFixture<GrpoFixture>("grpo.json").losses[0];
-    const { sequenceOf, mask, ...given } = flatten(batch);
-    const groupOf = batch.mask.map((_row, s) => batch.groups.findIndex((group) => group.includes(s)));
-    for (const normalisation of ["group-token", "batch-token", "sequence", "constant"] as const) {
-      const weights = normalisationWeights(normalisation, { sequenceOf, groupOf, mask, maxNewTokens: 32 });
+    const given = flatten(batch);
+    for (const normalisation of normalisations) {
+      const weights = perPlace(batch, tokenWeights(normalisation, rolloutsOf(batch, batch.groups), 32));
       const whole = await evaluate(reference, { ...given, weights }, usual, "f64");
       let loss = 0;
       const gradient: number[] = [];
@@ -411,37 +420,6 @@ describe("engine/ops/loss/surrogate", (test) => {
       assertClose(`${normalisation}: loss`, [loss], [whole.loss], { relative: 1e-12 });
       assertClose(`${normalisation}: gradient`, gradient, whole.gradient, { relative: 1e-12 });
     }
-  });
-
-  test("weights count sequences and groups without tokens", async () => {
-    // Sequences 0 and 1 are group 7, sequence 2 (without tokens) is group 9, sequence 3 has only masked tokens.
-    const owners = { sequenceOf: [0, 0, 0, 1, 3], groupOf: [7, 7, 9, 9], mask: [1, 1, 0, 1, 0], maxNewTokens: 10 };
-    const expected = {
-      "group-token": [1 / 6, 1 / 6, 0, 1 / 6, 0],
-      "batch-token": [1 / 3, 1 / 3, 0, 1 / 3, 0],
-      sequence: [1 / 8, 1 / 8, 0, 1 / 4, 0],
-      constant: [1 / 40, 1 / 40, 0, 1 / 40, 0],
-    };
-    for (const [kind, weights] of Object.entries(expected))
-      assertClose(kind, normalisationWeights(kind as Normalisation, owners), weights, { relative: 1e-15 });
-    assert.deepEqual(
-      [...normalisationWeights("sequence", { ...owners, mask: undefined }).slice(0, 3)],
-      [1 / 12, 1 / 12, 1 / 12],
-    );
-    await throwsMessage(() => normalisationWeights("constant", { ...owners, maxNewTokens: undefined }), "maxNewTokens");
-    await throwsMessage(
-      () => normalisationWeights("sequence", { ...owners, sequenceOf: [0, 0, 0, 1, 4] }),
-      "token 4 is of sequence 4, there are 4",
-    );
-    assert.deepEqual(surrogateStatistics([2, 2], [1, 1], usual, [0, 0]), {
-      clipFractionLow: 0,
-      clipFractionHigh: 0,
-      outsideFraction: 0,
-      droppedFractionLow: 0,
-      droppedFractionHigh: 0,
-      ratioMean: 0,
-      tokens: 0,
-    });
   });
 
   test("refuses vectors of other lengths and a KL coefficient without reference", async () => {

@@ -1,0 +1,113 @@
+// What a token counts in the objective, decided by the whole batch: one weight per rollout, since all tokens of a rollout
+// count alike. In float64 on the host; the device gets the weights of a micro-batch's tokens.
+
+export type Normalisation = "group-token" | "batch-token" | "sequence" | "constant";
+
+export const normalisations: readonly Normalisation[] = ["group-token", "batch-token", "sequence", "constant"];
+
+/** How many tokens a rollout has, and the group (prompt) it belongs to. */
+export interface CountedRollout {
+  /** The policy's own tokens: all answers of the conversation, end tokens included. */
+  readonly tokens: number;
+  /** Any number that is the same for the rollouts of one prompt. */
+  readonly group: number;
+}
+
+/**
+ * The weight of each token of a rollout, so that an objective is Σ_rollouts weight · Σ_tokens term:
+ *   group-token  1 / (tokens of its group · groups): the mean over each group's tokens, then over groups
+ *   batch-token  1 / tokens of the batch
+ *   sequence     1 / (its own tokens · rollouts)
+ *   constant     1 / (rollouts · maxNewTokens): no rollout gains by its length (Dr. GRPO)
+ * A rollout without tokens has weight 0 and is counted among the rollouts; a group without tokens is counted among the groups.
+ * @param maxNewTokens  the divisor of "constant", needed by it alone
+ * @returns [rollouts]
+ * Source: Shao et al. 2024 (sequence), Yu et al. 2025 (batch-token), Liu et al. 2025 (constant).
+ */
+export function tokenWeights(
+  normalisation: Normalisation,
+  rollouts: readonly CountedRollout[],
+  maxNewTokens?: number,
+): Float64Array {
+  const groupTokens = new Map<number, number>();
+  let batchTokens = 0;
+  for (const { tokens, group } of rollouts) {
+    groupTokens.set(group, (groupTokens.get(group) ?? 0) + tokens);
+    batchTokens += tokens;
+  }
+  const divisor = ({ tokens, group }: CountedRollout): number => {
+    switch (normalisation) {
+      case "group-token":
+        return (groupTokens.get(group) ?? 0) * groupTokens.size;
+      case "batch-token":
+        return batchTokens;
+      case "sequence":
+        return tokens * rollouts.length;
+      case "constant":
+        if (maxNewTokens === undefined) throw new Error('tokenWeights: "constant" needs maxNewTokens');
+        return rollouts.length * maxNewTokens;
+      default:
+        return normalisation satisfies never;
+    }
+  };
+  return Float64Array.from(rollouts, (rollout) => {
+    const divided = 1 / divisor(rollout);
+    return rollout.tokens === 0 ? 0 : divided;
+  });
+}
+
+/** What the ratios ρ of a batch say; shares of its tokens, 0 where it has none. */
+export interface RatioStatistics {
+  /** Tokens that clipping took the gradient from: ρ < 1 − clipLow with A < 0, and ρ > 1 + clipHigh with A > 0. */
+  readonly clippedLow: number;
+  readonly clippedHigh: number;
+  /** Tokens with ρ outside the clip range, whatever their advantage. */
+  readonly outside: number;
+  /** Tokens with ρ < ratioLow, and with ρ > ratioHigh: those that the masked importance loss drops. */
+  readonly droppedLow: number;
+  readonly droppedHigh: number;
+  readonly ratioMean: number;
+}
+
+/**
+ * @param ratios    ρ of each token, the rollouts one after another  [Σ tokens]
+ * @param rollouts  how many tokens each has, and its advantage
+ * @throws Error when there is not one ratio per token
+ */
+export function ratioStatistics(
+  ratios: ArrayLike<number>,
+  rollouts: readonly { readonly tokens: number; readonly advantage: number }[],
+  bounds: {
+    readonly clipLow: number;
+    readonly clipHigh: number;
+    readonly ratioLow: number;
+    readonly ratioHigh: number;
+  },
+): RatioStatistics {
+  const tokens = rollouts.reduce((sum, rollout) => sum + rollout.tokens, 0);
+  if (ratios.length !== tokens)
+    throw new Error(`ratioStatistics: expected one ratio per token, ${tokens}, got ${ratios.length}`);
+  const low = 1 - bounds.clipLow;
+  const high = 1 + bounds.clipHigh;
+  const counts = { clippedLow: 0, clippedHigh: 0, outside: 0, droppedLow: 0, droppedHigh: 0, ratioMean: 0 };
+  let next = 0;
+  for (const { tokens: length, advantage } of rollouts)
+    for (const end = next + length; next < end; next++) {
+      const ratio = ratios[next];
+      counts.ratioMean += ratio;
+      if (ratio < low && advantage < 0) counts.clippedLow++;
+      if (ratio > high && advantage > 0) counts.clippedHigh++;
+      if (ratio < low || ratio > high) counts.outside++;
+      if (ratio < bounds.ratioLow) counts.droppedLow++;
+      if (ratio > bounds.ratioHigh) counts.droppedHigh++;
+    }
+  const share = (count: number): number => (tokens === 0 ? 0 : count / tokens);
+  return {
+    clippedLow: share(counts.clippedLow),
+    clippedHigh: share(counts.clippedHigh),
+    outside: share(counts.outside),
+    droppedLow: share(counts.droppedLow),
+    droppedHigh: share(counts.droppedHigh),
+    ratioMean: share(counts.ratioMean),
+  };
+}

@@ -1,0 +1,63 @@
+// What training will take, before it starts: with a KL penalty the frozen starting model is part of it, and kernels of both
+// passes are those that a step runs.
+import * as assert from "uvu/assert";
+import { resolveSettings } from "../../engine/host/index.ts";
+import { openBackend } from "../../engine/index.ts";
+import { studySettings } from "../../landscape/settings.ts";
+import { loadChat, loadModel, loadTokenizer, openConfig } from "../../model/index.ts";
+import { evaluatedRollouts } from "../../rl/evaluate.ts";
+import { expectTrainingMemory, openEnvironment, policyStep } from "../../rl/index.ts";
+import { policyLossOf } from "../../rl/learn.ts";
+import { longestExamples } from "../../rl/plan.ts";
+import { describe, fixturePath } from "../support.ts";
+
+const folder = fixturePath("tiny-warm-start");
+
+describe("rl/plan", (test) => {
+  for (const klCoefficient of [0, 0.1])
+    test(`a training step with a KL coefficient of ${klCoefficient}: memory and kernels are those that are planned`, async () => {
+      const { backend } = await openBackend({ backend: "webgpu" });
+      try {
+        const given = {
+          "train.klCoefficient": klCoefficient,
+          "train.promptsPerStep": 2,
+          "train.rolloutsPerPrompt": 2,
+          "train.maxNewTokens": 24,
+          "evaluate.episodes": 4,
+          "environment.maxNamesPerTurn": 3,
+        };
+        const settings = resolveSettings(studySettings, [
+          { given: Object.entries(given).map(([key, value]) => ({ key, value, where: key })), problems: [] },
+        ]);
+        const { config } = await openConfig(folder);
+        const chat = await loadChat(folder, await loadTokenizer(folder));
+        const environment = await openEnvironment(settings.environment);
+        const plan = await expectTrainingMemory(backend, { config, chat, environment, settings });
+        const { pipelines } = backend.statistics();
+
+        // The weights once more where there is a reference; buffers are rounded up.
+        const model = await loadModel(backend, folder, { trainable: true });
+        const { values, copies } = model.weights.memory();
+        const models = klCoefficient > 0 ? 2 : 1;
+        for (const [part, bytes] of [
+          ["weights", values],
+          ["compute copies", copies],
+        ] as const) {
+          const ratio = (plan.parts.get(part) ?? 0) / bytes;
+          assert.ok(ratio >= models && ratio < 1.3 * models, `${part}: ${ratio} times one model's`);
+        }
+
+        const requests = evaluatedRollouts(environment, settings.evaluate);
+        const examples = longestExamples(chat, requests, { maxNewTokens: 24, turn2Template: "standard" });
+        await policyStep(model, examples, {
+          optimiser: settings.train,
+          maxTokens: settings.batch.trainTokens,
+          step: 1,
+          loss: policyLossOf(settings.train),
+        });
+        assert.is(backend.statistics().pipelines, pipelines, "the step's kernels are those that were prepared");
+      } finally {
+        backend.destroy();
+      }
+    });
+});

@@ -1,0 +1,287 @@
+// Each metric by value. Those under TRL's names against TRL's own definitions (trl 1.16, trainer/grpo_trainer.py), and where
+// TRL's numbers are at hand (losses.json), against these.
+import * as assert from "uvu/assert";
+import { standardDeviation } from "../../rl/advantage.ts";
+import { summariseRollouts } from "../../rl/evaluate.ts";
+import type { StepOutcome } from "../../rl/learn.ts";
+import type { Rollout } from "../../rl/rollout.ts";
+import { countedTokens, stepMetrics } from "../../rl/step-metrics.ts";
+import { assertClose, assertKnown, describe, readFixture } from "../support.ts";
+
+function rollout(reward: number, over: Partial<Rollout> = {}): Rollout {
+  return {
+    episode: 0,
+    rollout: 0,
+    point: 0,
+    messages: [],
+    ids: [5, 6, 7, 8],
+    mask: [0, 0, 1, 1],
+    logProbs: [0, 0, -1, -2],
+    entropySum: 0,
+    tokens: 2,
+    isTruncated: false,
+    isLastTruncated: false,
+    reward,
+    parts: { turnScores: [reward], formatFailed: [reward === 0] },
+    failure: null,
+    ...over,
+  };
+}
+
+function outcomeOf(tokens: number, over: Partial<StepOutcome> = {}): StepOutcome {
+  return {
+    loss: -0.5,
+    gradientNorm: 3,
+    logProbs: new Array<number>(tokens).fill(-1),
+    entropy: new Array<number>(tokens).fill(1),
+    ratio: new Array<number>(tokens).fill(1),
+    penalty: [],
+    skipped: false,
+    ...over,
+  };
+}
+
+const settings = {
+  clipLow: 0.2,
+  clipHigh: 0.28,
+  ratioLow: 0.125,
+  ratioHigh: 8,
+  learningRate: 6e-4,
+  loss: "clipped" as const,
+  klCoefficient: 0,
+};
+
+/** The metrics of groups of rewards, two tokens each. */
+function metricsOf(groups: readonly (readonly number[])[]): Record<string, number> {
+  const rollouts = groups.map((group) => group.map((reward) => rollout(reward)));
+  const count = groups.flat().length;
+  return stepMetrics({
+    groups: rollouts,
+    advantages: new Array<number>(count).fill(0),
+    outcomes: [outcomeOf(2 * count)],
+    settings,
+  });
+}
+
+interface Losses {
+  batches: {
+    name: string;
+    groups: number[][];
+    advantages: number[];
+    rewards: number[];
+    mask: number[][];
+    trainerLogProbs: number[][];
+    oldLogProbs: number[][];
+    entropy: number[][];
+  }[];
+  losses: {
+    batch: string;
+    lossType: string;
+    importanceLevel: string;
+    ratioTo: string;
+    clipLow: number;
+    clipHigh: number;
+    topEntropyQuantile: number;
+    metrics: Record<string, number>;
+  }[];
+  advantages: {
+    name: string;
+    groupSize: number;
+    rewards: number[];
+    fractionRewardZeroDeviation: { group: number };
+  }[];
+}
+
+describe("rl/step-metrics", (test) => {
+  const equal = [
+    [8, 0.7248477146219591],
+    [3, 0.1],
+    [8, 0.4096],
+    [16, 0.6561],
+    [5, 0.7],
+    [1, 0.3],
+  ] as const;
+  for (const [count, reward] of equal)
+    test(`${count} rewards of ${reward} have no spread at all`, () => {
+      const rewards = new Array<number>(count).fill(reward);
+      assert.is(standardDeviation(rewards, "population"), 0);
+      assert.is(standardDeviation(rewards, "sample"), 0);
+      const { reward_std, reward_group_std, frac_reward_zero_std } = metricsOf([rewards]);
+      assert.equal(
+        { reward_std, reward_group_std, frac_reward_zero_std },
+        {
+          reward_std: 0,
+          reward_group_std: 0,
+          frac_reward_zero_std: 1,
+        },
+      );
+      assert.is(summariseRollouts(rewards.map((r) => rollout(r))).rewardStandardError, 0);
+    });
+
+  test("rewards: reward_std over the whole batch with n − 1 as TRL's, reward_group_std within groups", () => {
+    // Python: statistics.stdev of all six; the mean of statistics.pstdev of either group.
+    const metrics = metricsOf([
+      [0.25, 0.5, 0.75],
+      [0.1, 0.1, 0.1],
+    ]);
+    assertClose("reward", [metrics["reward"]], [0.3], { relative: 1e-15 });
+    assertClose("reward_std", [metrics["reward_std"]], [0.27018512172212594], { relative: 1e-15 });
+    assertClose("reward_group_std", [metrics["reward_group_std"]], [0.10206207261596575], { relative: 1e-15 });
+    assert.is(metrics["frac_reward_zero_std"], 0.5);
+  });
+
+  test("rewards that differ by less than TRL's 1e-8 count as equal, by more they do not", () => {
+    // Sample deviation of a pair: half the difference times the root of 2.
+    assert.is(metricsOf([[1, 1 + 1.4e-8]])["frac_reward_zero_std"], 1);
+    assert.is(metricsOf([[1, 1 + 1.5e-8]])["frac_reward_zero_std"], 0);
+  });
+
+  test("frac_reward_zero_std is TRL's own for known rewards", () => {
+    for (const { name, groupSize, rewards, fractionRewardZeroDeviation } of readFixture<Losses>("losses.json")
+      .advantages) {
+      const groups = Array.from({ length: rewards.length / groupSize }, (_, g) =>
+        rewards.slice(g * groupSize, (g + 1) * groupSize),
+      );
+      // TRL rounds what it logs to six digits.
+      assertKnown(
+        "losses.json",
+        "frac_reward_zero_std",
+        "host",
+        [metricsOf(groups)["frac_reward_zero_std"]],
+        [fractionRewardZeroDeviation.group],
+        { absolute: 5e-7 },
+        name,
+      );
+    }
+  });
+
+  test("clip fractions and entropy are TRL's own for known ratios", () => {
+    const { batches, losses } = readFixture<Losses>("losses.json");
+    const rows = losses.filter(
+      ({ lossType, importanceLevel, ratioTo, topEntropyQuantile }) =>
+        ["grpo", "bnpo", "dapo", "dr_grpo"].includes(lossType) &&
+        importanceLevel === "token" &&
+        ratioTo === "old" &&
+        topEntropyQuantile === 1,
+    );
+    assert.ok(rows.length > 0);
+    for (const { batch: name, clipLow, clipHigh, metrics: known } of rows) {
+      const batch = batches.find((one) => one.name === name);
+      if (batch === undefined) throw new Error(`losses.json: no batch ${name}`);
+      const { mask } = batch;
+      const unmasked = (rows: number[][]): number[] => rows.flatMap((row, s) => row.filter((_, t) => mask[s][t] === 1));
+      const old = unmasked(batch.oldLogProbs);
+      const logProbs = unmasked(batch.trainerLogProbs);
+      const rollouts = mask.map((row, s) =>
+        rollout(batch.rewards[s], {
+          ids: row.map(() => 0),
+          mask: row,
+          logProbs: batch.oldLogProbs[s],
+          tokens: row.reduce((sum, m) => sum + m, 0),
+        }),
+      );
+      const metrics = stepMetrics({
+        groups: batch.groups.map((group) => group.map((s) => rollouts[s])),
+        advantages: batch.groups.flat().map((s) => batch.advantages[s]),
+        outcomes: [
+          outcomeOf(0, {
+            logProbs,
+            entropy: unmasked(batch.entropy),
+            ratio: logProbs.map((logProb, i) => Math.exp(logProb - old[i])),
+          }),
+        ],
+        settings: { ...settings, clipLow, clipHigh },
+      });
+      const compare = (ours: string, theirs: string) =>
+        assertKnown("losses.json", ours, "host", [metrics[ours]], [known[theirs]], { absolute: 2e-6 }, name);
+      compare("clip_ratio/low_mean", "clipFractionLow");
+      compare("clip_ratio/high_mean", "clipFractionHigh");
+      compare("entropy", "entropyMean");
+    }
+  });
+
+  test("completions, the sampler's difference, and what is passed on", () => {
+    const groups = [
+      [
+        // Two turns, the first cut off: TRL's clipped_ratio looks at the last token alone.
+        rollout(0.5, {
+          ids: [1, 2, 3, 4, 5, 6],
+          mask: [0, 1, 1, 0, 1, 0],
+          logProbs: [0, -1, -2, 0, -3, 0],
+          tokens: 3,
+          isTruncated: true,
+          parts: { turnScores: [0.25, 0], formatFailed: [false, true] },
+        }),
+        rollout(0, { isTruncated: true, isLastTruncated: true, failure: "thrown" }),
+      ],
+    ];
+    const metrics = stepMetrics({
+      groups,
+      advantages: [1, -1],
+      outcomes: [outcomeOf(5, { logProbs: [-1, -2.5, -3, -1.25, -2], entropy: [1, 2, 3, 4, 5] })],
+      settings,
+    });
+    assert.equal(
+      { ...metrics, reward_std: 0, reward_group_std: 0 },
+      {
+        reward: 0.25,
+        reward_std: 0,
+        reward_group_std: 0,
+        frac_reward_zero_std: 0,
+        "completions/mean_length": 2.5,
+        "completions/clipped_ratio": 0.5,
+        "completions/truncated_share": 1,
+        "completions/format_share": 1 / 3,
+        "completions/quality": 0.25,
+        "completions/failed": 1,
+        loss: -0.5,
+        entropy: 3,
+        "clip_ratio/low_mean": 0,
+        "clip_ratio/high_mean": 0,
+        "sampling/sampling_logp_difference/mean": 0.15,
+        "sampling/sampling_logp_difference/max": 0.5,
+        grad_norm: 3,
+        learning_rate: 6e-4,
+      },
+    );
+  });
+
+  test("of several updates the mean; kl with a KL coefficient; what the masked importance loss drops", () => {
+    const groups = [[rollout(1), rollout(0)]];
+    const outcomes = [
+      outcomeOf(4, { logProbs: [-1, -2, -1, -2], penalty: [0, 0, 0, 0] }),
+      outcomeOf(4, {
+        loss: -0.25,
+        gradientNorm: 5,
+        logProbs: [-9, -9, -9, -9],
+        entropy: [2, 2, 2, 2],
+        ratio: [1.5, 9, 0.5, 0.1],
+        penalty: [0.5, 0.5, 1, 0],
+      }),
+    ];
+    const clipped = stepMetrics({
+      groups,
+      advantages: [1, -1],
+      outcomes,
+      settings: { ...settings, klCoefficient: 0.04 },
+    });
+    const of = (record: Record<string, number>, names: readonly string[]) => names.map((name) => record[name]);
+    assert.equal(of(clipped, ["loss", "grad_norm", "entropy", "kl"]), [-0.375, 4, 1.5, 0.25]);
+    // Only what precedes the first update compares the scorer with the sampler.
+    assert.is(clipped["sampling/sampling_logp_difference/max"], 0);
+    assert.equal(of(clipped, ["clip_ratio/low_mean", "clip_ratio/high_mean"]), [0.25, 0.25]);
+    const masked = stepMetrics({
+      groups,
+      advantages: [1, -1],
+      outcomes,
+      settings: { ...settings, loss: "masked-importance" },
+    });
+    assert.equal(of(masked, ["dropped_ratio/low_mean", "dropped_ratio/high_mean"]), [0.125, 0.125]);
+    assert.equal(of(masked, ["kl", "clip_ratio/low_mean"]), [undefined, undefined]);
+  });
+
+  test("num_tokens counts prompts and answers, not later user turns", () => {
+    assert.is(countedTokens([{ mask: [0, 0, 1, 1, 0, 0, 0, 1], tokens: 3 }]), 5);
+    assert.is(countedTokens([{ mask: [0, 0, 0], tokens: 0 }]), 3);
+  });
+});

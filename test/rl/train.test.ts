@@ -1,0 +1,129 @@
+// Training as a command, in a few seconds: what it says, what it keeps, and that it goes on to the same bytes.
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { equal, is, match, not, ok } from "uvu/assert";
+import { contents, expectDone, expectSame, type Flags, runStudy } from "../landscape/tiny-study.ts";
+import { describe } from "../support.ts";
+
+/** No landscape. */
+const training: Flags = { "landscape.steps": "" };
+
+function metricsOf(folder: string): Record<string, number>[] {
+  return readFileSync(join(folder, "metrics.jsonl"), "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+}
+
+/** Reads an event file's session start: the step it names. */
+function sessionStart(path: string): number {
+  const content = readFileSync(path);
+  const second = 16 + Number(content.readBigUInt64LE(0));
+  const event = content.subarray(second + 12, second + 12 + Number(content.readBigUInt64LE(second)));
+  // Wall time, then the step (left out where it is 0), then field 7: SessionLog with status START.
+  const step = event[9] === 2 << 3 ? event[10] : 0;
+  is(event.subarray(event[9] === 2 << 3 ? 11 : 9).toString("hex"), "3a020801");
+  return step;
+}
+
+describe("rl/train", (test) => {
+  const place = mkdtempSync(join(tmpdir(), "foothold-train-"));
+  test.after(() => rmSync(place, { recursive: true, force: true }));
+  // One name, so that nothing in the files differs by it.
+  const folder = (name: string) => join(place, name, "study");
+
+  const finished = folder("finished");
+  const slots = ["slot-0", "slot-1"];
+  test("a finished run says what its optimiser states take and what clipping can do", async () => {
+    const said = expectDone(await runStudy(finished, training));
+    match(
+      said,
+      "One update per batch: every ratio is 1, so train.clipLow and train.clipHigh have no effect in training.",
+    );
+    match(said, "2.8 MiB of optimiser state, needed only to train this run further");
+    match(said, "--train.keepState last or none drops half or all of it");
+    equal(readdirSync(join(finished, "state")).sort(), slots);
+  });
+
+  test("a state that was deleted is made again, and TensorBoard is told each time where the run begins", async () => {
+    const before = contents(finished);
+    rmSync(join(finished, "state"), { recursive: true });
+    expectDone(await runStudy(finished, training));
+    expectSame(contents(finished), before);
+    const events = join(finished, "tensorboard");
+    const starts = () =>
+      readdirSync(events)
+        .sort()
+        .map((name) => sessionStart(join(events, name)));
+    equal(starts(), [0, 0]);
+    expectDone(await runStudy(finished, { ...training, "train.steps": "4" }));
+    equal(starts(), [0, 0, 4]);
+  });
+
+  test("keepState last: the same command drops the older slot, and the run can still be trained further", async () => {
+    const longer = { ...training, "train.steps": "4" };
+    const said = expectDone(await runStudy(finished, { ...longer, "train.keepState": "last" }));
+    match(said, "Dropped 1.4 MiB of optimiser state");
+    equal(readdirSync(join(finished, "state")), ["slot-0"]);
+    expectDone(await runStudy(finished, { ...training, "train.steps": "5", "train.keepState": "last" }));
+    is(metricsOf(finished).at(-1)?.["step"], 5);
+    equal(readdirSync(join(finished, "state")).length, 1);
+  });
+
+  test("keepState none: nothing is left to train further with, which is said before anything is written", async () => {
+    const five = { ...training, "train.steps": "5", "train.keepState": "none" };
+    const said = expectDone(await runStudy(finished, five));
+    match(said, "Dropped 1.4 MiB");
+    match(said, "Without it the run cannot be trained further");
+    equal(readdirSync(join(finished, "state")), ["finished.json"]);
+    // The finished run is still known as such.
+    const again = expectDone(await runStudy(finished, five));
+    not.match(again, "GRPO:");
+    const before = contents(finished);
+    const refused = await runStudy(finished, { ...five, "train.steps": "6" });
+    is(refused.status, 2);
+    match(refused.stderr, "training needs the optimiser state after step 5");
+    match(refused.stderr, "delete the folder");
+    expectSame(contents(finished), before);
+    // What the message advises works.
+    rmSync(join(finished, "state"), { recursive: true });
+    expectDone(await runStudy(finished, { ...training, "train.steps": "6" }));
+    is(metricsOf(finished).at(-1)?.["step"], 6);
+    ok(!existsSync(join(finished, "state", "finished.json")));
+  });
+
+  test("training without a signal is said once, and the step is taken", async () => {
+    // A policy at temperature 1 whose answers of two tokens never have the form: all rewards are 0.
+    const out = folder("silent");
+    const said = expectDone(await runStudy(out, { ...training, "train.maxNewTokens": "2" }));
+    is(said.split("within every group all rewards are equal").length - 1, 1, said);
+    match(said, "Step 1: within every group all rewards are equal");
+    for (const { step, frac_reward_zero_std, grad_norm, entropy } of metricsOf(out).slice(1)) {
+      equal([frac_reward_zero_std, grad_norm], [1, 0], `step ${step}`);
+      ok(entropy > 0);
+    }
+    const weightsOf = (step: number) =>
+      readFileSync(join(out, "checkpoints", `step-00000${step}`, "model.safetensors"));
+    ok(!weightsOf(0).equals(weightsOf(3)), "weight decay did not change the weights");
+  });
+
+  test("with a KL penalty and two updates per batch, killed and continued: the same bytes", async () => {
+    const flags = { ...training, "train.klCoefficient": "0.1", "train.updatesPerBatch": "2", "train.resumeEvery": "1" };
+    const undisturbed = folder("kl");
+    match(expectDone(await runStudy(undisturbed, flags)), "2 updates per batch: from the second one on");
+    const kl = metricsOf(undisturbed).map((record) => record["kl"]);
+    is(kl[0], undefined);
+    ok(
+      kl.slice(1).every((value) => value > 0),
+      `${kl}`,
+    );
+    for (const killAt of ["rollout:2", "step:3"]) {
+      const out = folder(killAt.replace(":", "-"));
+      const killed = await runStudy(out, flags, { FOOTHOLD_KILL_AT: killAt });
+      is(killed.signal, "SIGKILL");
+      expectDone(await runStudy(out, flags));
+      expectSame(contents(out), contents(undisturbed));
+    }
+  });
+});
