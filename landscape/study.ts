@@ -26,6 +26,7 @@ import {
   checkSettings,
   claimFolder,
   embeddedModel,
+  hasProvenance,
   openRunFolder,
   originOf,
   readProvenance,
@@ -86,9 +87,10 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       signal,
       timings: new Timings(folder, backend),
     };
-    claimFolder(folder, settings, origin);
     // The plan that the run began with, whatever was measured today.
-    preferTiles(backend, readProvenance(folder).products.tiles);
+    preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
+    await expectMemoryOfAllParts(part);
+    claimFolder(folder, settings, origin);
     if (isFinished) progress.line("Training and landscape are complete: only the report is made again.");
     await trainPart(part);
     const stateNote = settleState(stateFolder(folder), settings.train.keepState);
@@ -135,10 +137,27 @@ function isTrained(folder: string, { train: { checkpoints, steps } }: StudySetti
   return checkpoints.every((step) => isKept(folder, step)) && trainedSteps(stateFolder(folder)) === steps;
 }
 
+/**
+ * Plans whatever is left to do before the first part begins: a sweep that cannot fit is refused before hours of training.
+ * @throws OutOfMemoryError with the numbers, and the settings that would make it fit
+ */
+async function expectMemoryOfAllParts({
+  backend,
+  chat,
+  environment,
+  settings,
+  folder,
+  modelFolder,
+}: Part): Promise<void> {
+  // A checkpoint has the configuration of the model that it was trained from.
+  const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
+  if (slicesToSweep(folder, settings).length > 0) await expectSweepMemory(backend, job, false);
+  if (!isTrained(folder, settings)) await expectTrainingMemory(backend, job);
+}
+
 async function trainPart(part: Part): Promise<void> {
   const { backend, chat, environment, settings, folder, modelFolder, progress, signal, timings } = part;
   if (isTrained(folder, settings)) return;
-  await expectTrainingMemory(backend, { config: (await openConfig(modelFolder)).config, chat, environment, settings });
   const { config, weights } = await loadModel(backend, modelFolder, {
     trainable: true,
     precision: settings.train.precision,

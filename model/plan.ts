@@ -147,7 +147,7 @@ export function memoryLimit({ memory }: Pick<Backend, "memory">): MemoryLimit | 
 }
 
 /**
- * Refuses a job that cannot fit; of one that can, compiles the kernels.
+ * Refuses a job that cannot fit; of one that can, compiles the kernels, unless it is only to be known whether it fits.
  * @param what   the job, for the message: "generating"
  * @param plan   the job's memory under given settings
  * @param ways   what makes it smaller, those first that cost least
@@ -160,11 +160,12 @@ export async function expectMemory<S>(
   plan: (settings: S) => Promise<MemoryPlan>,
   ways: readonly Way<S>[],
   limit: MemoryLimit | null,
+  compiles = true,
 ): Promise<MemoryPlan> {
   const found = await plan(settings);
   const fits = ({ totalBytes }: MemoryPlan): boolean => limit === null || totalBytes <= limit.bytes;
   if (limit === null || fits(found)) {
-    await found.prepare();
+    if (compiles) await found.prepare();
     return found;
   }
   const advice = await firstThatFits(settings, ways, async (one) => fits(await plan(one)));

@@ -34,7 +34,7 @@ export const modelSettings = {
 export const precisionSetting = choice({
   default: "f32",
   options: ["f32", "mixed"],
-  meaning: "f32, or mixed: operands of linear layers in f16, all else in f32 (needs an adapter with f16)",
+  meaning: "number format: f32, or mixed with the operands of linear layers in f16 (needs an adapter with f16)",
 });
 
 export const trainSettings = {
@@ -83,13 +83,13 @@ export const trainSettings = {
     default: "grpo",
     options: advantageKinds,
     meaning:
-      "advantage of a reward r: grpo and grpo_sample (r − group mean) / group deviation (÷ n, ÷ n − 1), batch / deviation of the whole batch, dr_grpo r − group mean, leave_one_out r − mean of the others",
+      "how a reward r becomes an advantage: grpo (r − group mean) / group deviation; grpo_sample the same with the deviation over n − 1; batch with that of the whole batch; dr_grpo r − group mean; leave_one_out r − mean of the others",
   }),
   normalisation: choice({
     default: "group-token",
     options: ["group-token", "batch-token", "sequence", "constant"],
     meaning:
-      "mean of the loss over tokens: of each group, then over groups; of the batch; of each rollout, then over rollouts; or the sum / (rollouts × maxNewTokens)",
+      "how the loss is averaged over tokens: group-token within each group, then over groups; batch-token over the batch; sequence within each rollout, then over rollouts; constant: sum / (rollouts × maxNewTokens)",
   }),
   updatesPerBatch: integer({
     default: 1,

@@ -7,7 +7,7 @@
 // repeats the study or says what is missing.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
@@ -75,6 +75,7 @@ const results = ["checkpoints", "figures", "landscape", "metrics.jsonl", provena
  * @throws RunFolderError when another process has it, or when it is no run folder and holds files that a run would replace
  */
 export function openRunFolder(folder: string): () => void {
+  const isNew = !existsSync(folder);
   ensureFolder(folder);
   const names = explained(folder, () => readdirSync(folder));
   const others = names.filter((name) => results.includes(name));
@@ -86,7 +87,11 @@ export function openRunFolder(folder: string): () => void {
   const release = lockFolder(folder);
   removeTemporary(folder);
   for (const place of ["checkpoints", "state"]) settleFolders(join(folder, place));
-  return release;
+  return () => {
+    release();
+    // A command that was refused leaves no empty folder behind.
+    if (isNew && readdirSync(folder).length === 0) rmdirSync(folder);
+  };
 }
 
 /**
@@ -239,6 +244,11 @@ function recorded(values: StudySettings, { model, files }: Origin): StudySetting
 
 export function readProvenance(folder: string): Provenance {
   return readJson(join(folder, provenanceFile), provenanceSchema);
+}
+
+/** Whether the folder was claimed by a study. */
+export function hasProvenance(folder: string): boolean {
+  return existsSync(join(folder, provenanceFile));
 }
 
 /** The name that a run goes by: its folder's. */

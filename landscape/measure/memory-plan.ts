@@ -28,9 +28,10 @@ export interface SweepJob {
 
 /**
  * Refuses a sweep that cannot fit.
+ * @param compiles  whether the kernels of one that fits are compiled at once; false well before the sweep
  * @throws OutOfMemoryError with the numbers, and the settings that would make it fit
  */
-export async function expectSweepMemory(backend: Backend, job: SweepJob): Promise<MemoryPlan> {
+export async function expectSweepMemory(backend: Backend, job: SweepJob, compiles = true): Promise<MemoryPlan> {
   const { landscape, batch } = job.settings;
   return expectMemory(
     "The sweep",
@@ -42,6 +43,7 @@ export async function expectSweepMemory(backend: Backend, job: SweepJob): Promis
       halve("--landscape.pointsAtOnce", "pointsAtOnce"),
     ],
     memoryLimit(backend),
+    compiles,
   );
 }
 

@@ -46,6 +46,20 @@ describe("landscape/run", (test) => {
     );
   });
 
+  test("a sweep that does not fit into memory is refused before training", () =>
+    expectRefused(
+      {
+        backend: "cpu",
+        "landscape.maxNewTokens": "20000",
+        "landscape.rollouts.rollouts": "1000",
+        "batch.rows": "100000",
+      },
+      "tiny",
+      "OutOfMemoryError: The sweep needs ",
+      "KV cache",
+      "this machine has free",
+    ));
+
   const rowsOf = (mark: string): string =>
     JSON.stringify(
       [1, 2, 3, 4].map((k) => Array.from("abcdefghijklm", (letter) => `First${letter}${k}${mark} Last${letter}`)),
