@@ -8,6 +8,7 @@ import * as assert from "uvu/assert";
 import { CpuBackend } from "../../engine/index.ts";
 import { openCheckpoint } from "../../model/checkpoint-files.ts";
 import { initialise } from "../../model/initialise.ts";
+import { publishedConfig, publishedShapes, withPublishedKeys } from "../../model/published-shapes.ts";
 import { makeWeights } from "../../model/weights.ts";
 import { describe, fixturePath } from "../support.ts";
 
@@ -82,6 +83,48 @@ describe("model/initialise", (test) => {
       );
     }
     for (const checkpoint of [exact, rounded]) await checkpoint.close();
+  });
+
+  test("a published shape is the config.json that is published", () => {
+    // https://huggingface.co/Qwen/Qwen2.5-0.5B-Instruct/blob/main/config.json, without transformers_version; in f32.
+    assert.equal(publishedConfig("Qwen2.5-0.5B"), {
+      architectures: ["Qwen2ForCausalLM"],
+      attention_dropout: 0,
+      bos_token_id: 151643,
+      eos_token_id: 151645,
+      hidden_act: "silu",
+      hidden_size: 896,
+      initializer_range: 0.02,
+      intermediate_size: 4864,
+      max_position_embeddings: 32768,
+      max_window_layers: 21,
+      model_type: "qwen2",
+      num_attention_heads: 14,
+      num_hidden_layers: 24,
+      num_key_value_heads: 2,
+      rms_norm_eps: 1e-6,
+      rope_theta: 1e6,
+      sliding_window: 32768,
+      tie_word_embeddings: true,
+      torch_dtype: "float32",
+      use_cache: true,
+      use_sliding_window: false,
+      vocab_size: 151936,
+    });
+    const windows = publishedShapes.map((name) => {
+      const config = publishedConfig(name);
+      return [config?.["sliding_window"], config?.["max_window_layers"]];
+    });
+    assert.equal(windows, [
+      [32768, 21],
+      [32768, 21],
+      [32768, 70],
+      [131072, 28],
+    ]);
+    for (const name of publishedShapes) {
+      const config = publishedConfig(name) ?? {};
+      assert.equal(withPublishedKeys(config, name), config, "nothing to add");
+    }
   });
 
   test("what it refuses", () => {

@@ -115,6 +115,20 @@ describe("model/tokenizer", (test) => {
     assert.equal([...qwen.specialIds].sort(), expected.sort());
   });
 
+  test("Qwen2.5 with its added tokens in tokenizer_config.json alone: the same ids, the same special tokens", async () => {
+    const scratch = mkdtempSync(join(tmpdir(), "foothold-tokenizer-"));
+    const { added_tokens, ...rest } = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8"));
+    const decoder = added_tokens.map(({ id, ...token }: { id: number }) => [id, token]);
+    writeFileSync(join(scratch, "tokenizer.json"), JSON.stringify({ ...rest, added_tokens: [] }));
+    const config = { added_tokens_decoder: Object.fromEntries(decoder) };
+    writeFileSync(join(scratch, "tokenizer_config.json"), JSON.stringify(config));
+    const tokenizer = await loadTokenizer(scratch);
+    rmSync(scratch, { recursive: true });
+    assert.equal(tokenizer.encode("<|im_start|>user"), [151644, 872]);
+    assert.equal([...tokenizer.specialIds].sort(), [...qwen.specialIds].sort());
+    for (const { text, ids } of vectors.chats) assert.equal(tokenizer.encode(text), ids);
+  });
+
   test("refuses a folder without a tokenizer, or with a damaged one", async () => {
     const scratch = mkdtempSync(join(tmpdir(), "foothold-tokenizer-"));
     const refuses = async (...texts: string[]) =>
