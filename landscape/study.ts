@@ -36,7 +36,8 @@ import { Timings } from "./files/timings.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { prepareReference, sweep } from "./measure/sweep.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
-import { summaryTable } from "./report/table.ts";
+import { summaryText } from "./report/table.ts";
+import { taskSentence } from "./report/wording.ts";
 
 interface Part {
   backend: Backend;
@@ -66,6 +67,8 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     backend = opened.backend;
     expectPrecision("--train.precision", settings.train.precision, opened);
     progress.line(adapterLine(opened));
+    const task = taskSentence(settings.environment.name);
+    if (task !== null) progress.line(task);
     const model = await locateModel(settings.model.path === "" ? embeddedModel : settings.model.path, {
       progress,
       signal,
@@ -95,9 +98,9 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     await trainPart(part);
     const stateNote = settleState(stateFolder(folder), settings.train.keepState);
     await sweepPart(part);
-    const { slices } = await reportPart(part);
+    const { slices, trends } = await reportPart(part);
     const share = part.timings.finish((performance.now() - start) / 1000);
-    if (slices.length > 0) process.stdout.write(`${summaryTable(slices)}\n`);
+    if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);
     if (!isFinished) progress.line(share);
     if (stateNote !== null) progress.line(stateNote);
     progress.line(`Maps and curves: ${figuresFolder(folder)}`);

@@ -10,11 +10,13 @@ import { readMetrics } from "../files/metrics.ts";
 import type { StudySettings } from "../files/run-folder.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { difference, rAtBudget, rInfinity } from "../statistics/estimands.ts";
-import { type Estimate, jackknife } from "../statistics/intervals.ts";
+import { CORRELATION_CHANGES, type Estimate, jackknife, jackknifeCorrelation } from "../statistics/intervals.ts";
 import { promptMaps } from "../statistics/points.ts";
 import type { PromptMaps } from "../statistics/prompt-maps.ts";
+import type { PromptNeed } from "../statistics/signal.ts";
 import { summariseFiles } from "../statistics/summarise-slice.ts";
 import type { Summary } from "../statistics/summary.ts";
+import { fixed, intervalName, reachOfMean, TERMS } from "./wording.ts";
 
 interface Swept {
   step: number;
@@ -28,7 +30,8 @@ interface Swept {
 interface ComparedRun {
   name: string;
   settings: StudySettings;
-  evaluations: { step: number; reward: number; standardError: number }[];
+  /** `reach` is half the width of the 95% interval: Student's t over the episodes. */
+  evaluations: { step: number; reward: number; reach: number | null }[];
   swept: Swept[];
 }
 
@@ -37,7 +40,7 @@ async function readRun(folder: string, say: OnDamage): Promise<ComparedRun> {
   const evaluations = readMetrics(metricsPath(folder), say).flatMap((row) => {
     const [reward, standardError] = [row["eval/reward"], row["eval/reward_standard_error"]];
     return typeof reward === "number" && typeof standardError === "number"
-      ? [{ step: row.step, reward, standardError }]
+      ? [{ step: row.step, reward, reach: reachOfMean(standardError, settings.evaluate.episodes) }]
       : [];
   });
   const { steps, slices, points, radius } = settings.landscape;
@@ -60,7 +63,7 @@ async function readRun(folder: string, say: OnDamage): Promise<ComparedRun> {
 }
 
 const number = (value: number | null | undefined, digits = 2): string =>
-  value === null || value === undefined ? "undetermined" : value.toFixed(digits).replace("-", "−");
+  value === null || value === undefined ? "undetermined" : fixed(value, digits);
 
 function estimate({ value, low, high }: Estimate): string {
   const interval = low === null || high === null ? "" : ` [${number(low)}, ${number(high)}]`;
@@ -83,7 +86,8 @@ function rewardTable(runs: readonly ComparedRun[]): string {
       String(settings.train.seed),
       ...steps.map((step) => {
         const found = evaluations.find((row) => row.step === step);
-        return found === undefined ? "" : `${number(found.reward, 3)} ± ${number(found.standardError, 3)}`;
+        if (found === undefined) return "";
+        return `${number(found.reward, 3)}${found.reach === null ? "" : ` ± ${number(found.reach, 3)}`}`;
       }),
     ]),
   );
@@ -128,8 +132,10 @@ function mapTable(runs: readonly ComparedRun[]): string {
 function coverageTable(runs: readonly ComparedRun[]): string {
   const share = (value: number | null | undefined): string =>
     value === null || value === undefined ? "–" : `${(100 * value).toFixed(0)}%`;
+  const need = ({ used, needed, isLowerBound }: PromptNeed): string =>
+    needed === null ? `– (${used})` : `${isLowerBound ? "at least " : ""}${needed} (${used})`;
   return table(
-    ["run", "step", "slice", "r", "r∞", "within ring", "prompts to determine"],
+    ["run", "step", "slice", "r", "r∞", "within ring", "prompts for R (used)", "reference prompts for KL (used)"],
     runs.flatMap(({ name, swept }) =>
       swept.map(({ step, slice, summary: { coverage, determined } }) => [
         name,
@@ -138,7 +144,8 @@ function coverageTable(runs: readonly ComparedRun[]): string {
         share(coverage?.r.coverage),
         share(coverage?.rInfinity.coverage),
         share(coverage?.withinRing.coverage),
-        determined.promptsNeeded === null ? "–" : String(determined.promptsNeeded),
+        need(determined.rInfinity.rollouts),
+        need(determined.rInfinity.reference),
       ]),
     ),
   );
@@ -150,11 +157,19 @@ function changeTable(runs: readonly ComparedRun[]): string {
     const first = Math.min(...swept.map(({ step }) => step));
     return swept
       .filter(({ step }) => step !== first)
-      .map(({ step, slice, maps }) => {
+      .map(({ step, slice, maps, summary }) => {
         const start = swept.find((one) => one.step === first && one.slice === slice);
         if (start === undefined) return [name, `${first} → ${step}`, String(slice), "–", "–"];
-        const change = (of: typeof rAtBudget): string => estimate(jackknife(difference(of(maps), of(start.maps))));
-        return [name, `${first} → ${step}`, String(slice), change(rAtBudget), change(rInfinity)];
+        const isDetermined = summary.rInfinity.value !== null && start.summary.rInfinity.value !== null;
+        return [
+          name,
+          `${first} → ${step}`,
+          String(slice),
+          estimate(jackknife(difference(rAtBudget(maps), rAtBudget(start.maps)))),
+          isDetermined
+            ? estimate(jackknifeCorrelation(difference(rInfinity(maps), rInfinity(start.maps)), CORRELATION_CHANGES))
+            : "undetermined",
+        ];
       });
   });
   return table(["run", "steps", "slice", "change of r", "change of r∞"], rows);
@@ -176,15 +191,21 @@ export function compareCommand(): Promise<never> {
 export async function comparison(folders: readonly string[], say: OnDamage): Promise<string> {
   const runs: ComparedRun[] = [];
   for (const folder of folders) runs.push(await readRun(folder, say));
+  const swept = runs.flatMap((run) => run.swept);
   const parts = [
     "### Reward on the evaluation episodes\n",
     rewardTable(runs),
+    "\n±: half the width of the 95% interval (Student's t over the evaluation episodes).",
     "\n### Maps\n",
     mapTable(runs),
+    `\nIn brackets: the ${intervalName(swept)}. r: ${TERMS.r}. r∞: ${TERMS.rInfinity}. within ring: ${TERMS.withinRing}. ` +
+      `undetermined: ${TERMS.undetermined}. KL: ${TERMS.landmarks}. A ≠ 0: ${TERMS.advantages}. ` +
+      `spread of J: largest less smallest J over the map. floor: ${TERMS.floor}.`,
     "\n### Changes, paired over prompts\n",
     changeTable(runs),
     "\n### Simulated coverage of the intervals\n",
     coverageTable(runs),
+    "\nThe last two columns: prompts at which the map's spread would stand out of the noise by two standard errors.",
   ];
   return `${parts.join("\n")}\n`;
 }

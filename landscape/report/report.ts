@@ -21,20 +21,30 @@ import { readProvenance, runName, type StudySettings } from "../files/run-folder
 import { readRunSettings } from "../files/run-settings.ts";
 import { studySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/intervals.ts";
+import {
+  type CorrelationTrend,
+  type MeanOverSlices,
+  meansOverSlices,
+  trendsOf,
+} from "../statistics/over-checkpoints.ts";
+import { promptMaps } from "../statistics/points.ts";
+import type { PromptMaps } from "../statistics/prompt-maps.ts";
 import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
 import type { MeasuredSlice } from "../statistics/summary.ts";
 import type {
   CellConversations,
-  Estimate as Drawn,
+  DrawnEstimate,
   LandscapeMap,
   MapPoint,
+  SliceMean,
   Study,
   TrainingRow,
 } from "./figures/figure-data.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
-import { summaryTable } from "./table.ts";
+import { summaryText } from "./table.ts";
+import { intervalName, reachOf, reachOfMean, taskSentence } from "./wording.ts";
 
 /** A run's slices with their statistics. */
 export interface SummarisedRun {
@@ -42,6 +52,8 @@ export interface SummarisedRun {
   readonly training: readonly TrainingRow[];
   /** What was said, per slice and cell; a cell whose conversations cannot be read is absent. */
   readonly conversations: readonly (readonly CellConversations[])[];
+  /** Of every slice with several whole checkpoints. */
+  readonly trends: readonly CorrelationTrend[];
   /** What is not whole, in sentences that name no path: the report must not change when the folder moves. */
   readonly gaps: readonly string[];
 }
@@ -60,8 +72,10 @@ export async function summariseRun(
   const slices: SummarisedSlice[] = [];
   const conversations: CellConversations[][] = [];
   const gaps: string[] = [];
+  const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
+  const { points, radius } = settings.landscape;
   const total = settings.landscape.points ** 2;
-  const training = trainingRows(folder, say);
+  const training = trainingRows(folder, settings.evaluate.episodes, say);
   const gap = (sentence: string): void => {
     gaps.push(sentence);
     say(`Not whole: ${sentence}`);
@@ -76,7 +90,9 @@ export async function summariseRun(
       const measured = files?.cells.length ?? 0;
       if (measured < total) gap(`Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.`);
       if (files === null) continue;
-      slices.push(summariseSlice(folder, files, settings));
+      const summarised = summariseSlice(folder, files, settings);
+      slices.push(summarised);
+      maps.push({ ...summarised, maps: promptMaps(files.cells, files.reference, { points, radius }) });
       const said = readConversations(files, say);
       const lost = said.filter((cell) => cell === null).length;
       if (lost > 0)
@@ -88,22 +104,26 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, training, conversations, gaps };
+  return { slices, training, conversations, trends: trendsOf(maps), gaps };
 }
 
 /** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */
 export async function drawRun(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, gaps }: SummarisedRun,
+  { slices, training, conversations, trends, gaps }: SummarisedRun,
   signal: AbortSignal,
 ): Promise<void> {
   const study: Study = {
     name: runName(folder),
     settings: settingRows(folder, settings),
-    notes: [...gaps, ...notesOf(folder, training)],
+    task: taskSentence(settings.environment.name) ?? undefined,
+    gaps,
+    notes: notesOf(folder, training),
     training,
     maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index])),
+    sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
+    trends,
     intervalName: intervalName(slices),
   };
   const place = figuresFolder(folder);
@@ -136,15 +156,6 @@ function removeOutdated(place: string, written: ReadonlySet<string>): void {
     if (!written.has(file) && /\.(svg|csv|png)$/.test(file) && subjects.has(subject(file))) rmSync(join(place, file));
 }
 
-/** An interval is called by its share only where simulated coverage bears that out. */
-function intervalName(slices: readonly MeasuredSlice[]): string {
-  const coverages = slices.flatMap(({ summary }) => (summary.coverage === null ? [] : [summary.coverage.r.coverage]));
-  const least = Math.min(...coverages.filter((c) => c !== null), 1);
-  return coverages.length > 0 && least >= 0.9
-    ? "95% jackknife interval over prompts"
-    : `jackknife interval over prompts (simulated coverage from ${(100 * least).toFixed(0)}%)`;
-}
-
 /** The settings that shaped the results; what was given as a path goes by its name. */
 function settingRows(folder: string, settings: StudySettings): { key: string; value: string }[] {
   const { model, names } = readProvenance(folder);
@@ -158,22 +169,32 @@ function settingRows(folder: string, settings: StudySettings): { key: string; va
   ];
 }
 
-function trainingRows(folder: string, onDamage: OnDamage): TrainingRow[] {
+function trainingRows(folder: string, episodes: number, onDamage: OnDamage): TrainingRow[] {
   const path = metricsPath(folder);
   if (!existsSync(path)) {
     onDamage(`${path}: missing, so no curves are drawn.`);
     return [];
   }
-  return readMetrics(path, onDamage).map((row) => ({
-    step: row.step,
-    reward: row.reward ?? null,
-    evalReward: row["eval/reward"],
-    evalRewardError: row["eval/reward_standard_error"],
-  }));
+  return readMetrics(path, onDamage).map((row) => {
+    const error = row["eval/reward_standard_error"];
+    return {
+      step: row.step,
+      reward: row.reward ?? null,
+      evalReward: row["eval/reward"],
+      evalRewardError: error,
+      evalRewardReach: typeof error === "number" ? reachOfMean(error, episodes) : null,
+    };
+  });
 }
 
-function drawn({ value, low, high }: Estimate): Drawn {
+function drawn({ value, low, high }: Estimate): DrawnEstimate {
   return value === null ? null : { value, low, high };
+}
+
+/** A mean whose determined slices are too few for an interval is not drawn. */
+function sliceMeanOf({ step, r, rInfinity, withinRing }: MeanOverSlices): SliceMean {
+  const known = (estimate: Estimate): DrawnEstimate => (estimate.low === null ? null : drawn(estimate));
+  return { step, r: known(r), rInfinity: known(rInfinity), withinRing: known(withinRing) };
 }
 
 function mapOf(
@@ -189,6 +210,7 @@ function mapOf(
       beta: p.beta,
       reward: p.reward,
       rewardError: Number.isNaN(p.reward_error) ? null : p.reward_error,
+      rewardReach: reachOfMean(p.reward_error, summary.prompts.rollouts),
       klToken: p.kl_token,
       objective: p.j_group_token,
     }),
@@ -206,9 +228,9 @@ function mapOf(
       rInfinity: drawn(summary.rInfinity),
       withinRing: drawn(summary.withinRing),
       originReward: summary.origin?.reward ?? Number.NaN,
-      originRewardError: summary.origin?.reward_error ?? null,
+      originRewardReach: summary.originReward === null ? null : reachOf(summary.originReward),
       floorShare: summary.floor.share,
-      promptsToDetermine: summary.determined.promptsNeeded,
+      determined: summary.determined,
       further: [
         { name: "KL at mid-edges", value: summary.klAtMidEdges },
         { name: "KL at corners", value: summary.klAtCorners },
@@ -242,7 +264,7 @@ export async function redraw(folder: string, say: OnDamage, signal: AbortSignal)
   try {
     const run = await summariseRun(folder, settings, say, signal);
     await drawRun(folder, settings, run, signal);
-    return run.slices.length === 0 ? "" : `${summaryTable(run.slices)}\n`;
+    return run.slices.length === 0 ? "" : `${summaryText(run.slices, run.trends)}\n`;
   } finally {
     release();
   }

@@ -1,6 +1,13 @@
-// The short table that a study ends with.
+// The table that a study ends with in the terminal, and the lines under it that say what its terms mean.
 import type { Estimate } from "../statistics/intervals.ts";
+import {
+  type CorrelationTrend,
+  type EstimateOverSlices,
+  type MeanOverSlices,
+  meansOverSlices,
+} from "../statistics/over-checkpoints.ts";
 import type { MeasuredSlice } from "../statistics/summary.ts";
+import { fixed, gapSentences, intervalName, needText, reachOf, TERMS } from "./wording.ts";
 
 const columns: readonly (readonly [title: string, cell: (slice: MeasuredSlice) => string])[] = [
   ["step", ({ step }) => String(step)],
@@ -15,36 +22,78 @@ const columns: readonly (readonly [title: string, cell: (slice: MeasuredSlice) =
   ["floor", ({ summary: { floor } }) => `${(100 * floor.share).toFixed(0)}%${floor.isFlagged ? "*" : ""}`],
 ];
 
-/** One row a swept slice. Undetermined estimates say so. */
-export function summaryTable(slices: readonly MeasuredSlice[]): string {
-  const rows = slices.map((slice) => columns.map(([, cell]) => cell(slice)));
+/**
+ * One row per swept slice, one per checkpoint with five slices or more for their mean, and what the terms mean.
+ * @param trends  of over-checkpoints.ts; a line for each
+ */
+export function summaryText(slices: readonly MeasuredSlice[], trends: readonly CorrelationTrend[]): string {
+  const means = meansOverSlices(slices);
   const header = columns.map(([title]) => title);
+  const rows = [...slices.map((slice) => columns.map(([, cell]) => cell(slice))), ...means.map(meanRow)];
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)));
   const line = (cells: readonly string[]): string =>
-    cells.map((cell, column) => cell.padStart(widths[column])).join("  ");
+    cells
+      .map((cell, column) => cell.padStart(widths[column]))
+      .join("  ")
+      .trimEnd();
   return [
     line(header),
     ...rows.map(line),
-    "r: correlation of the two maps at this budget; r∞: free of rollout noise. ±: jackknife over prompts.",
-    "KL: nats a token, mean over the mid-edges and the corners. A ≠ 0: groups whose rewards differ.",
-    ...slices
-      .filter(({ summary }) => !summary.grid.isComplete)
-      .map(
-        ({ step, slice, summary: { grid } }) =>
-          `Not whole: step ${step}, slice ${slice} has ${grid.cells} of ${grid.total} cells.`,
-      ),
+    ...gapSentences(slices).map((sentence) => `Not whole: ${sentence}`),
+    `±: half the width of the ${intervalName(slices)}.`,
+    `r(KL, R): ${TERMS.r}.`,
+    `r∞: ${TERMS.rInfinity}.`,
+    `within ring: ${TERMS.withinRing}.`,
+    `KL edge, KL corner: ${TERMS.landmarks}.`,
+    `R(0,0): mean reward at the checkpoint. A ≠ 0: ${TERMS.advantages}. floor: ${TERMS.floor}.`,
+    ...undeterminedLines(slices),
+    ...(means.length > 0 ? ["mean: over the slices of a checkpoint; its ± is Student's t over slices."] : []),
+    ...trends.map(trendLine),
     ...(slices.some(({ summary }) => summary.floor.isFlagged)
       ? ["* More than half of all rollouts have reward 0: r then shows where the task fails altogether."]
       : []),
   ].join("\n");
 }
 
-function number(value: number | null, digits: number): string {
-  return value === null ? "–" : value.toFixed(digits).replace("-", "−");
+function meanRow({ step, slices, r, rInfinity, withinRing }: MeanOverSlices): string[] {
+  const cell = (of: EstimateOverSlices): string =>
+    of.low === null
+      ? `${of.slices} of ${slices} known`
+      : `${estimate(of)}${of.slices < slices ? ` (${of.slices} slices)` : ""}`;
+  return [String(step), "mean", "", cell(r), cell(rInfinity), cell(withinRing), "", "", "", ""];
 }
 
-/** An interval lies evenly around its value (landscape/statistics/estimands.ts). */
+/** What "undetermined" means, and what each undetermined estimate would need. */
+function undeterminedLines(slices: readonly MeasuredSlice[]): string[] {
+  const lines = slices.flatMap(({ step, slice, summary: { determined } }) =>
+    (
+      [
+        ["r∞", determined.rInfinity],
+        ["within ring", determined.withinRing],
+      ] as const
+    ).flatMap(([name, of]) => (of.isDetermined ? [] : [`  step ${step}, slice ${slice}, ${name}: ${needText(of)}`])),
+  );
+  return lines.length === 0 ? [] : [`undetermined: ${TERMS.undetermined}.`, ...lines];
+}
+
+/** Slopes are written per ten steps, which suits the size of a study. */
+function trendLine({ slice, steps, r, rInfinity }: CorrelationTrend): string {
+  const perTen = (of: Estimate): string =>
+    estimate({ ...of, value: tenfold(of.value), low: tenfold(of.low), high: tenfold(of.high) });
+  return (
+    `Trend over steps ${steps.join(", ")}, slice ${slice}, per 10 steps: r ${perTen(r)}, r∞ ${perTen(rInfinity)} ` +
+    "(slope of a straight line, paired over prompts)."
+  );
+}
+
+const tenfold = (value: number | null): number | null => (value === null ? null : 10 * value);
+
+function number(value: number | null, digits: number): string {
+  return value === null ? "–" : fixed(value, digits);
+}
+
 function estimate(of: Estimate | null): string {
   if (of === null || of.value === null) return "undetermined";
-  return `${number(of.value, 2)}${of.high === null ? "" : ` ± ${number(of.high - of.value, 2)}`}`;
+  const reach = reachOf(of);
+  return `${fixed(of.value, 2)}${reach === null ? "" : ` ± ${fixed(reach, 2)}`}`;
 }

@@ -14,7 +14,7 @@
 import type { GridCell } from "../grid.ts";
 import { normalCumulative, normalDensity, normalQuantile, solveIncreasing } from "./distributions.ts";
 import { type Estimand, mapCorrelation, rAtBudget, rInfinity, rWithinRing } from "./estimands.ts";
-import { jackknife } from "./intervals.ts";
+import { jackknife, jackknifeCorrelation } from "./intervals.ts";
 import { centred, centredInRings, dot, meanMap, NONE, type PromptMaps, pairProduct, rounding } from "./prompt-maps.ts";
 import { type SimulationRandom, simulationRandom } from "./random.ts";
 import { fieldSampler, fitSmooth, lagMeans } from "./random-fields.ts";
@@ -27,7 +27,7 @@ export interface IntervalCoverage {
   coverage: number | null;
   /** Simulation error of `coverage`. */
   standardError: number | null;
-  /** Share of studies that came out without a value or without an interval. */
+  /** Share of studies in which it was undetermined (intervals.ts). */
   undetermined: number;
   /** "95% interval", or what it must be called instead when coverage is below 90%. */
   intervalName: string;
@@ -79,7 +79,7 @@ export function simulateCoverage(
     string,
     (maps: PromptMaps) => Estimand
   >;
-  const intervals = { r: [], rInfinity: [], withinRing: [] } as Record<keyof typeof estimands, Interval[]>;
+  const intervals = { r: [], rInfinity: [], withinRing: [] } as Record<keyof typeof estimands, SimulatedInterval[]>;
   for (let simulation = 0; simulation < simulations; simulation++) {
     const drawn: PromptMaps = {
       cells: maps.cells,
@@ -88,7 +88,7 @@ export function simulateCoverage(
       objective: [],
     };
     for (const name of ["r", "rInfinity", "withinRing"] as const) {
-      const { value, low, high } = jackknife(estimands[name](drawn));
+      const { value, low, high } = (name === "r" ? jackknife : jackknifeCorrelation)(estimands[name](drawn));
       if (value !== null && low !== null && high !== null) intervals[name].push({ value, low, high });
     }
   }
@@ -97,14 +97,14 @@ export function simulateCoverage(
   return { simulations, noise, r: result("r"), rInfinity: result("rInfinity"), withinRing: result("withinRing") };
 }
 
-interface Interval {
+interface SimulatedInterval {
   value: number;
   low: number;
   high: number;
 }
 
 function coverageOf(
-  intervals: readonly Interval[],
+  intervals: readonly SimulatedInterval[],
   target: number | null,
   simulations: number,
   takeMean: boolean,

@@ -2,9 +2,9 @@
 //   r    the correlation of the two mean maps, as they were measured at this budget: rollout noise pulls it towards 0;
 //   r∞   C_KR / √(C_KK · C_RR), C_XY the mean over pairs of *different* prompts i ≠ j of Σ_cells X̃_i · Ỹ_j
 //        (tilde: centred over cells). Noise of different prompts is independent, so it drops out of every C: r∞ is what
-//        r tends to with ever more prompts. It can pass ±1, and is undetermined where C_RR ≤ 0 (or C_KK): the map's
-//        spread drowns in the noise.
-// Intervals are in intervals.ts.
+//        r tends to with ever more prompts. It can pass ±1, and has no value where C_RR ≤ 0 (or C_KK): the map's spread
+//        drowns in the noise.
+// intervals.ts gives them intervals, and has the rule for when r∞ counts as determined.
 import { SettingsError } from "../../engine/host/index.ts";
 import {
   centred,
@@ -126,13 +126,6 @@ export function combine(estimands: readonly Estimand[], weights: readonly number
 
 /** a − b on the same prompts: between checkpoints, slices or runs. */
 export const difference = (a: Estimand, b: Estimand): Estimand => combine([a, b], [1, -1]);
-
-/** Mean over slices, one resample of prompts serving all. */
-export const meanOver = (estimands: readonly Estimand[]): Estimand =>
-  combine(
-    estimands,
-    estimands.map(() => 1 / estimands.length),
-  );
 
 /** Slope of a least-squares line through (steps_k, estimand_k), for instance r per training step. */
 export function trend(steps: readonly number[], estimands: readonly Estimand[]): Estimand {

@@ -40,6 +40,35 @@ export function jackknife({ prompts, at }: Estimand, confidence = 0.95): Estimat
   return { value, low: value - reach, high: value + reach, standardError };
 }
 
+/** Every value that a correlation can have. */
+const CORRELATIONS: Range = { least: -1, most: 1 };
+/** Every value that the difference of two correlations can have. */
+export const CORRELATION_CHANGES: Range = { least: -2, most: 2 };
+
+interface Range {
+  least: number;
+  most: number;
+}
+
+/**
+ * The jackknife estimate of a correlation that is free of rollout noise (r∞, within ring), or undetermined. It is
+ * determined when
+ *   1. it has a value: C_KK > 0 and C_RR > 0;
+ *   2. it keeps a value when any one prompt is deleted, so that there is an interval;
+ *   3. the interval leaves out at least one number between −1 and 1.
+ * Why: r∞ divides by √(C_KK · C_RR). Where noise puts one of the two close to 0, the value and the interval grow without
+ * bound. An interval that holds every correlation says nothing about this one, and so does a value that has no interval.
+ * Rule 3 has no constant to choose, and meets rule 2 without a gap: the interval of an estimate whose denominator
+ * comes close to 0 without one prompt grows until it holds [−1, 1], before the denominator reaches 0.
+ * @param range  the values that the estimand can have with ever more prompts; of a change, CORRELATION_CHANGES
+ */
+export function jackknifeCorrelation(estimand: Estimand, range: Range = CORRELATIONS): Estimate {
+  const estimate = jackknife(estimand);
+  const { low, high } = estimate;
+  if (low === null || high === null || (low <= range.least && high >= range.most)) return undetermined;
+  return estimate;
+}
+
 /**
  * Across slices (or other independent units): below five determined values each is shown and there is no interval; from
  * five, Student's t on their mean, raw scale.

@@ -2,6 +2,47 @@
 import { centred, dot, meanMap, type Projection, pairProduct, rounding } from "./prompt-maps.ts";
 import { mean } from "./statistics.ts";
 
+/** One set of prompts behind an estimate: how many there were, and how many would make its maps stand out of the noise. */
+export interface PromptNeed {
+  used: number;
+  /** Null: no number can be given. */
+  needed: number | null;
+  /** True where at least `needed` prompts are needed, and perhaps more. */
+  isLowerBound: boolean;
+}
+
+/** Whether an estimate came out, and what each of its two sets of prompts would need. */
+export interface Determination {
+  isDetermined: boolean;
+  /** Of the prompts with fresh rollouts, which give R. */
+  rollouts: PromptNeed;
+  /** Of the prompts with reference completions, which give KL. */
+  reference: PromptNeed;
+}
+
+/**
+ * What an estimate made of these two signals needs. An undetermined estimate needs more prompts than were used: where both
+ * signals ask for fewer, one more than were used is the lower bound.
+ */
+export function determination(
+  isDetermined: boolean,
+  rollouts: { prompts: number; signal: Signal },
+  reference: { prompts: number; signal: Signal },
+): Determination {
+  const needOf = ({ prompts, signal }: typeof rollouts): PromptNeed => ({
+    used: prompts,
+    needed: signal.promptsNeeded,
+    isLowerBound: signal.isLowerBound,
+  });
+  const needs = [needOf(rollouts), needOf(reference)];
+  const isShort = ({ used, needed }: PromptNeed) => needed === null || needed > used;
+  const [ofRollouts, ofReference] =
+    isDetermined || needs.some(isShort)
+      ? needs
+      : needs.map(({ used }): PromptNeed => ({ used, needed: used + 1, isLowerBound: true }));
+  return { isDetermined, rollouts: ofRollouts, reference: ofReference };
+}
+
 export interface Signal {
   /** C_XX: mean product over pairs of different prompts; the map's own squared spread, summed over cells. */
   value: number;

@@ -1,5 +1,5 @@
 // Plain statistics on numbers in float64: correlations, ranks, quantiles, spreads. Estimates from per-prompt maps are
-// in estimands.ts. An undefined result (a constant input) is null, never NaN: NaN does not survive JSON.
+// in estimands.ts and intervals.ts. An undefined result (a constant input) is null, never NaN: NaN does not survive JSON.
 
 type Values = ArrayLike<number>;
 
@@ -120,15 +120,3 @@ export function partialPearson(x: Values, y: Values, z: Values): number | null {
 /** The same on ranks. */
 export const partialSpearman = (x: Values, y: Values, z: Values): number | null =>
   partialPearson(ranks(x), ranks(y), ranks(z));
-
-/** tanh of the (weighted) mean of atanh r. For display only: intervals are made on the raw scale. */
-export function fisherMean(correlations: Values, weights?: Values): number {
-  let sum = 0;
-  let total = 0;
-  for (let k = 0; k < correlations.length; k++) {
-    const weight = weights === undefined ? 1 : weights[k];
-    sum += weight * Math.atanh(correlations[k]);
-    total += weight;
-  }
-  return Math.tanh(sum / total);
-}

@@ -5,7 +5,7 @@ import type { CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, landmarks } from "../grid.ts";
 import { type SimulatedCoverage, simulateCoverage } from "./coverage.ts";
 import { ofMeanMaps, rAtBudget, rewardAt, rInfinity, rWithinRing } from "./estimands.ts";
-import { type Estimate, jackknife } from "./intervals.ts";
+import { type Estimate, jackknife, jackknifeCorrelation } from "./intervals.ts";
 import {
   type Overlap,
   type Parity,
@@ -21,11 +21,11 @@ import { floorShare } from "./pass-at-k.ts";
 import { type Point, pointOf, promptMaps } from "./points.ts";
 import { centredInRings, meanMap, type PromptMaps } from "./prompt-maps.ts";
 import { type SmoothNull, smoothNull } from "./random-fields.ts";
-import { type Signal, signalOf } from "./signal.ts";
+import { type Determination, determination, type Signal, signalOf } from "./signal.ts";
 import { kendall, mean, partialPearson, partialSpearman, spearman } from "./statistics.ts";
 
 /** Goes up when a field changes its meaning or goes away. */
-export const SUMMARY_SCHEMA_VERSION = 1;
+export const SUMMARY_SCHEMA_VERSION = 2;
 
 export interface SummaryOptions {
   grid: Grid;
@@ -57,8 +57,10 @@ export interface Summary {
   /** Given ‖Δθ‖². */
   partialPearson: Estimate;
   partialSpearman: Estimate;
-  /** How far each map's spread stands out of the noise; r∞ is determined where both are above zero. */
-  determined: { isDetermined: boolean; promptsNeeded: number | null; reward: Signal; kl: Signal; withinRing: Signal };
+  /** Whether r∞ and within-ring r came out (intervals.ts has the rule), and how many prompts each needs. */
+  determined: { rInfinity: Determination; withinRing: Determination };
+  /** How far each map's spread, over all cells and within radius classes, stands out of the noise. */
+  signals: { reward: Signal; kl: Signal; rewardWithinRing: Signal; klWithinRing: Signal };
   /** Of the intervals above; null where it could not be simulated. */
   coverage: SimulatedCoverage | null;
   /** What a field unrelated to KL, as rough as R, would give. */
@@ -118,6 +120,15 @@ export function summarise(cells: readonly CellRecord[], reference: ReferenceSet,
   const { midEdges, corners } = landmarks(grid, maps.cells);
   const klAt = (places: readonly GridCell[]) =>
     places.length < 4 ? null : mean(places.map(({ i, j }) => points.get(`${i},${j}`)?.kl_token ?? Number.NaN));
+  const rInfinityEstimate = jackknifeCorrelation(rInfinity(maps));
+  const withinRing = jackknifeCorrelation(rWithinRing(maps));
+  const signals = signalsOf(maps);
+  const determined = (estimate: Estimate, ofReward: Signal, ofKl: Signal) =>
+    determination(
+      estimate.value !== null,
+      { prompts: maps.reward.length, signal: ofReward },
+      { prompts: maps.kl.length, signal: ofKl },
+    );
   return {
     schemaVersion: SUMMARY_SCHEMA_VERSION,
     grid: { ...grid, cells: cells.length, total: grid.points ** 2, isComplete: cells.length === grid.points ** 2 },
@@ -128,13 +139,17 @@ export function summarise(cells: readonly CellRecord[], reference: ReferenceSet,
       referencePerPrompt: reference.tokens[0]?.length ?? 0,
     },
     r: jackknife(rAtBudget(maps)),
-    rInfinity: jackknife(rInfinity(maps)),
-    withinRing: jackknife(rWithinRing(maps)),
+    rInfinity: rInfinityEstimate,
+    withinRing,
     spearman: jackknife(ofMeanMaps(maps, spearman)),
     kendall: kendall(average.kl, average.reward),
     partialPearson: jackknife(ofMeanMaps(maps, (kl, reward) => partialPearson(kl, reward, distance))),
     partialSpearman: jackknife(ofMeanMaps(maps, (kl, reward) => partialSpearman(kl, reward, distance))),
-    determined: determinedness(maps),
+    determined: {
+      rInfinity: determined(rInfinityEstimate, signals.reward, signals.kl),
+      withinRing: determined(withinRing, signals.rewardWithinRing, signals.klWithinRing),
+    },
+    signals,
     coverage: simulations > 0 ? simulateCoverage(maps, { seed, simulations }) : null,
     smoothNull: smoothNull(maps.cells, average.kl, average.reward, { seed, draws: nullDraws }),
     originReward: origin < 0 ? null : jackknife(rewardAt(maps, origin)),
@@ -154,19 +169,13 @@ export function summarise(cells: readonly CellRecord[], reference: ReferenceSet,
   };
 }
 
-function determinedness(maps: PromptMaps): Summary["determined"] {
-  const reward = signalOf(maps.reward);
-  const kl = signalOf(maps.kl);
-  const withinRing = signalOf(maps.reward, centredInRings(maps.cells));
+function signalsOf({ cells, reward, kl }: PromptMaps): Summary["signals"] {
+  const rings = centredInRings(cells);
   return {
-    isDetermined: !reward.isLowerBound && !kl.isLowerBound,
-    promptsNeeded:
-      reward.promptsNeeded === null || kl.promptsNeeded === null
-        ? null
-        : Math.max(reward.promptsNeeded, kl.promptsNeeded),
-    reward,
-    kl,
-    withinRing,
+    reward: signalOf(reward),
+    kl: signalOf(kl),
+    rewardWithinRing: signalOf(reward, rings),
+    klWithinRing: signalOf(kl, rings),
   };
 }
 

@@ -1,5 +1,5 @@
 // Made-up landscapes whose shape is known, for figures and report: a bowl of KL and a hill of reward.
-import type { Estimate, LandscapeMap, Study } from "../../landscape/report/figures/figure-data.ts";
+import type { DrawnEstimate, LandscapeMap, Study } from "../../landscape/report/figures/figure-data.ts";
 
 /** Mulberry32: reproducible numbers in [0, 1). */
 export function seeded(seed: number): () => number {
@@ -28,11 +28,12 @@ export function syntheticMap(step: number, slice: number, n = 7, radius = 0.05):
       beta: v * radius,
       reward,
       rewardError: 0.01 + 0.02 * random(),
+      rewardReach: 0.03,
       klToken,
       objective,
     };
   });
-  const about = (value: number): Estimate => ({ value, low: value - 0.1, high: value + 0.15 });
+  const about = (value: number): DrawnEstimate => ({ value, low: value - 0.1, high: value + 0.15 });
   const r = -0.6 - 0.1 * random();
   return {
     step,
@@ -45,7 +46,7 @@ export function syntheticMap(step: number, slice: number, n = 7, radius = 0.05):
       rInfinity: about(r * 1.2),
       withinRing: about(r * 0.3),
       originReward: 0.4,
-      originRewardError: 0.02,
+      originRewardReach: 0.04,
     },
   };
 }
@@ -60,6 +61,7 @@ export function syntheticStudy(steps: readonly number[], slices: readonly number
       reward: 0.2 + step / 40,
       evalReward: step % 2 === 0 ? 0.21 + step / 40 : null,
       evalRewardError: 0.01,
+      evalRewardReach: 0.02,
     })),
     maps: steps.flatMap((step) => slices.map((slice) => syntheticMap(step, slice, n))),
   };

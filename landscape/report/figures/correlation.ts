@@ -1,7 +1,7 @@
 // How reward and KL go together, checkpoint by checkpoint: r, and r∞ free of rollout noise, against the training step.
 //
-// Each slice is a line of its own with its intervals; a mean over slices is drawn only when it is given, since whether one
-// may be formed is for the statistics to say. r∞ can pass ±1: only what is drawn is clipped (a triangle at the edge says
+// Each slice is a line of its own with its intervals; a mean over slices is drawn where one is given
+// (landscape/statistics/over-checkpoints.ts: from five slices on). r∞ can pass ±1: only what is drawn is clipped (a triangle at the edge says
 // so), the CSV has the number. An undetermined estimate is a cross in a strip of its own below the axis, never a zero.
 import { scaleLinear } from "d3-scale";
 import {
@@ -20,30 +20,30 @@ import {
 } from "./axes.ts";
 import {
   csv,
+  type DrawnEstimate,
+  type DrawnInterval,
   distinct,
-  type Estimate,
   type Figure,
-  type Interval,
   inOrder,
   type LandscapeMap,
   type Study,
 } from "./figure-data.ts";
 import { type Attributes, decimal, element, join, type Label, type Markup, pathData, text } from "./svg.ts";
 
-export type Estimand = "r" | "rInfinity" | "withinRing";
+export type CorrelationName = "r" | "rInfinity" | "withinRing";
 
-export const ESTIMAND_LABELS: Record<Estimand, { symbol: Label; meaning: string }> = {
+export const CORRELATION_LABELS: Record<CorrelationName, { symbol: Label; meaning: string }> = {
   r: { symbol: [{ italic: "r" }], meaning: "KL and reward over the map, at this budget" },
   rInfinity: { symbol: [{ italic: "r" }, { sub: "∞" }], meaning: "free of rollout noise" },
   withinRing: { symbol: [{ italic: "r" }, { sub: "ring" }], meaning: "free of noise, within rings of equal distance" },
 };
 
-const COLUMN_NAMES: Record<Estimand, string> = { r: "r", rInfinity: "r_infinity", withinRing: "within_ring_r" };
+const COLUMN_NAMES: Record<CorrelationName, string> = { r: "r", rInfinity: "r_infinity", withinRing: "within_ring_r" };
 
 /** One line of a panel: a slice, or the mean over slices. */
 interface Series {
   name: string;
-  points: { step: number; estimate: Estimate }[];
+  points: { step: number; estimate: DrawnEstimate }[];
   isMean: boolean;
 }
 
@@ -55,8 +55,6 @@ interface Panel {
   /** Height below −1, in which undetermined estimates are marked. */
   strip: number;
   hasGap: boolean;
-  /** Width over which slices stand side by side at one step. */
-  dodge: number;
 }
 
 /**
@@ -64,16 +62,15 @@ interface Panel {
  * @throws RangeError without a map
  */
 export function correlationFigure(
-  study: Pick<Study, "maps" | "sliceMeans" | "published" | "intervalName">,
-  options: FigureOptions & { estimands?: readonly Estimand[]; name?: string } = {},
+  study: Pick<Study, "maps" | "sliceMeans" | "intervalName">,
+  options: FigureOptions & { estimands?: readonly CorrelationName[]; name?: string } = {},
 ): Figure {
   const { estimands = ["r", "rInfinity"], name = "correlation" } = options;
   const maps = inOrder(study.maps);
   if (maps.length === 0) throw new RangeError(`${name}: expected at least one map, got none`);
   const sheet = sheetOf(options, 84);
   const { em, widthPt } = sheet;
-  const published = study.published?.points ?? [];
-  const steps = distinct([...maps.map((map) => map.step), ...published.map((point) => point.step)]);
+  const steps = distinct(maps.map((map) => map.step));
   const allSeries = estimands.map((estimand) => seriesOf(maps, study.sliceMeans ?? [], estimand));
   const hasSlices = distinct(maps.map((map) => map.slice)).length > 1;
 
@@ -84,30 +81,26 @@ export function correlationFigure(
   const [first, last] = [steps[0], steps[steps.length - 1]];
   const pad = first === last ? 1 : 0;
   const across = scaleLinear([first - pad, last + pad], [left + 1.2 * em, left + width - 1.2 * em]);
-  const apart = steps.slice(1).map((step, k) => across(step) - across(steps[k]));
   let top = 2.2 * em;
   const panels = gaps.map((hasGap): Panel => {
     const frame = { left, top, width, height };
     const strip = (hasGap ? 1.9 : 0.7) * em;
     top += height + strip + 2.6 * em;
-    const dodge = Math.min(1.3 * em, 0.5 * Math.min(...apart, 4 * em));
-    return { frame, across, up: scaleLinear([-1, 1], [frame.top + height, frame.top]), strip, hasGap, dodge };
+    return { frame, across, up: scaleLinear([-1, 1], [frame.top + height, frame.top]), strip, hasGap };
   });
   const drawn = estimands.map((estimand, k) =>
     join([
       panelFurniture(sheet, panels[k], estimand, k + 1 === estimands.length),
       ...allSeries[k].map((series, order) => drawSeries(sheet, panels[k], series, order, allSeries[k].length)),
-      estimand === "r" ? diamonds(sheet, published, panels[k]) : null,
       hasSlices ? endLabels(sheet, panels[k], allSeries[k]) : null,
     ]),
   );
   const area = { left, top: 2.2 * em, width, height: top - 4.8 * em };
-  const bars = study.intervalName ?? "jackknife interval over prompts";
+  const bars = study.intervalName ?? "interval over prompts";
   const what = [
     hasSlices ? "Thin lines: slices." : "",
     `Bars: ${bars}.`,
-    (study.sliceMeans ?? []).length > 0 ? "Heavy line and band: mean over slices." : "",
-    published.length > 0 ? `Diamonds: ${study.published?.source}.` : "",
+    (study.sliceMeans ?? []).length > 0 ? "Heavy line and band: mean over slices, 95% interval by Student's t." : "",
   ];
   const title = "Correlation of KL and reward against the training step";
   const notes = [what.filter((sentence) => sentence !== "").join(" "), ...maps.map((map) => map.mark)];
@@ -116,14 +109,14 @@ export function correlationFigure(
     name,
     title,
     svg: finishSheet(sheet, top - 2.6 * em + bottomMargin(sheet), title, notes, [...drawn, targets]),
-    csv: correlationCsv(estimands, allSeries, published),
+    csv: correlationCsv(estimands, allSeries),
   };
 }
 
 function seriesOf(
   maps: readonly LandscapeMap[],
   means: NonNullable<Study["sliceMeans"]>,
-  estimand: Estimand,
+  estimand: CorrelationName,
 ): Series[] {
   const slices = distinct(maps.map((map) => map.slice)).map((slice) => ({
     name: `slice ${slice}`,
@@ -139,10 +132,10 @@ function seriesOf(
   return [...slices, { name: "mean", isMean: true, points }];
 }
 
-function panelFurniture(sheet: Sheet, panel: Panel, estimand: Estimand, isLowest: boolean): Markup {
+function panelFurniture(sheet: Sheet, panel: Panel, estimand: CorrelationName, isLowest: boolean): Markup {
   const { em, line, theme } = sheet;
   const { frame, across, up, strip } = panel;
-  const { symbol, meaning } = ESTIMAND_LABELS[estimand];
+  const { symbol, meaning } = CORRELATION_LABELS[estimand];
   const level = (value: number, attributes: Attributes) => {
     const d = pathData([
       [frame.left, up(value)],
@@ -172,12 +165,13 @@ function wholeTicks(scale: Scale, most: number): number[] {
 
 function drawSeries(sheet: Sheet, panel: Panel, series: Series, order: number, count: number): Markup {
   const { em, line, theme } = sheet;
-  const { across, up, strip, dodge } = panel;
+  const { across, up, strip } = panel;
   const isHeavy = series.isMean || count === 1;
   const colour = isHeavy ? theme.accent : theme.muted;
-  // Slices stand side by side, so that bars at one step can be told apart.
-  const shift = isHeavy ? 0 : (order / (count - 1) - 0.5) * dodge;
-  const x = (step: number) => across(step) + shift;
+  // Every slice stands at its own step: moved sideways, it would read as another step. Bars that overlap are told apart by
+  // their ends, which are wider from slice to slice.
+  const x = (step: number) => across(step);
+  const cap = isHeavy ? 0 : (0.2 + 0.15 * order) * em;
   const y = (value: number) => up(clip(value));
   const determined = runsOf(series.points);
   const parts: (Markup | null)[] = [];
@@ -195,10 +189,7 @@ function drawSeries(sheet: Sheet, panel: Panel, series: Series, order: number, c
       for (const { step, low, high } of ends)
         parts.push(
           element("path", {
-            d: pathData([
-              [x(step), y(low)],
-              [x(step), y(high)],
-            ]),
+            d: bar(x(step), y(low), y(high), cap),
             stroke: colour,
             "stroke-width": line * (isHeavy ? 1.6 : 1),
             "stroke-opacity": isHeavy ? null : "0.6",
@@ -224,9 +215,23 @@ function drawSeries(sheet: Sheet, panel: Panel, series: Series, order: number, c
   return join(parts);
 }
 
+/** An upright bar from one end of an interval to the other, with end strokes where `cap` is above 0. */
+function bar(x: number, low: number, high: number, cap: number): string {
+  const across = (y: number) =>
+    pathData([
+      [x - cap, y],
+      [x + cap, y],
+    ]);
+  const upright = pathData([
+    [x, low],
+    [x, high],
+  ]);
+  return cap > 0 ? `${upright}${across(low)}${across(high)}` : upright;
+}
+
 const clip = (value: number) => Math.min(1, Math.max(-1, value));
 
-interface Drawn extends Interval {
+interface Drawn extends DrawnInterval {
   step: number;
 }
 
@@ -273,19 +278,6 @@ function cross(x: number, y: number, reach: number, width: number, colour: strin
   });
 }
 
-function diamonds(sheet: Sheet, points: readonly { step: number; r: number }[], { across, up }: Panel): Markup {
-  const reach = 0.32 * sheet.em;
-  const outline = (x: number, y: number): [number, number][] => [
-    [x - reach, y],
-    [x, y - reach],
-    [x + reach, y],
-    [x, y + reach],
-    [x - reach, y],
-  ];
-  const d = points.map(({ step, r }) => pathData(outline(across(step), up(clip(r))))).join("");
-  return element("path", { d, fill: "none", stroke: sheet.theme.ink, "stroke-width": sheet.line });
-}
-
 /** Names of the lines at their right ends, pushed apart where they would overlap. */
 function endLabels(sheet: Sheet, { frame, up, strip }: Panel, series: readonly Series[]): Markup {
   const { em, theme } = sheet;
@@ -308,11 +300,7 @@ function endLabels(sheet: Sheet, { frame, up, strip }: Panel, series: readonly S
   );
 }
 
-function correlationCsv(
-  estimands: readonly Estimand[],
-  allSeries: readonly (readonly Series[])[],
-  published: readonly { step: number; r: number }[],
-): string {
+function correlationCsv(estimands: readonly CorrelationName[], allSeries: readonly (readonly Series[])[]): string {
   const rows = estimands.flatMap((estimand, k) =>
     allSeries[k].flatMap(({ name, points }) =>
       points.map(({ step, estimate }) => [
@@ -326,6 +314,5 @@ function correlationCsv(
       ]),
     ),
   );
-  const others = published.map(({ step, r }) => ["r", "published", step, r, null, null, ""]);
-  return csv(["estimand", "series", "step", "value", "low", "high", "remark"], [...rows, ...others]);
+  return csv(["estimand", "series", "step", "value", "low", "high", "remark"], rows);
 }

@@ -3,15 +3,18 @@
 // Nothing here is measured or estimated; a figure shows the numbers that it is given and can list them again as CSV. A
 // missing cell, an absent objective and an undetermined estimate are kept apart from a zero all the way to the paper.
 
-/** A measured or estimated number and the ends of its interval, null where none was made. */
-export interface Interval {
+import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
+import type { Determination } from "../../statistics/signal.ts";
+
+/** An estimate as it is drawn: its value and the ends of its interval, null where none was made. */
+export interface DrawnInterval {
   value: number;
   low: number | null;
   high: number | null;
 }
 
-/** null: undetermined, the prompts do not tell the map's spread from noise. */
-export type Estimate = Interval | null;
+/** null: undetermined (landscape/statistics/intervals.ts has the rule). */
+export type DrawnEstimate = DrawnInterval | null;
 
 /** One grid point. Errors are standard errors over prompts. */
 export interface MapPoint {
@@ -21,27 +24,29 @@ export interface MapPoint {
   beta: number;
   reward: number;
   rewardError?: number | null;
+  /** Half the width of the reward's 95% interval over prompts. */
+  rewardReach?: number | null;
   /** KL(π_θ ‖ π_θ(α,β)) per token, in nats. */
   klToken: number;
-  klTokenError?: number | null;
   /** J, normalisation group-token; null where groups are too small to have one. */
   objective: number | null;
 }
 
 export interface MapSummary {
   /** Correlation of the two maps, KL and R, at this budget. */
-  r: Estimate;
+  r: DrawnEstimate;
   /** The same free of rollout noise; it can pass ±1. */
-  rInfinity: Estimate;
+  rInfinity: DrawnEstimate;
   /** r∞ after each radius class's mean is subtracted. */
-  withinRing: Estimate;
+  withinRing: DrawnEstimate;
   /** NaN while the origin is not measured, or where the grid has none. */
   originReward: number;
-  originRewardError?: number | null;
+  /** Half the width of its 95% interval over prompts. */
+  originRewardReach?: number | null;
   /** Share of rollouts with reward 0, over all cells. */
   floorShare?: number | null;
-  /** How many prompts would determine what is undetermined. */
-  promptsToDetermine?: number | null;
+  /** What r∞ and within-ring r would need where they are undetermined. */
+  determined?: { rInfinity: Determination; withinRing: Determination };
   /** Further columns of the report's table, in order. */
   further?: readonly { name: string; value: number | string | null }[];
 }
@@ -78,7 +83,18 @@ export interface TrainingRow {
   step: number;
   reward: number | null;
   evalReward?: number | null;
+  /** Standard error over the evaluation's episodes. */
   evalRewardError?: number | null;
+  /** Half the width of its 95% interval: Student's t over the episodes. */
+  evalRewardReach?: number | null;
+}
+
+/** Correlations of one checkpoint, as means over its slices. */
+export interface SliceMean {
+  step: number;
+  r: DrawnEstimate;
+  rInfinity: DrawnEstimate;
+  withinRing: DrawnEstimate;
 }
 
 export interface Study {
@@ -89,10 +105,14 @@ export interface Study {
   training: readonly TrainingRow[];
   maps: readonly LandscapeMap[];
   /** Means over slices, from five slices on. */
-  sliceMeans?: readonly { step: number; r: Estimate; rInfinity: Estimate; withinRing: Estimate }[];
-  /** Values of r from a publication, drawn beside. */
-  published?: { source: string; points: readonly { step: number; r: number }[] };
-  /** What the intervals are; "95% interval" only where simulated coverage allows it. */
+  sliceMeans?: readonly SliceMean[];
+  /** What the task is, in a sentence. */
+  task?: string;
+  /** What is not whole, in sentences. */
+  gaps?: readonly string[];
+  /** Slopes of the correlations over the checkpoints, slice by slice. */
+  trends?: readonly CorrelationTrend[];
+  /** What the intervals are; a plain "95% interval" only where simulated coverage allows it. */
   intervalName?: string;
 }
 
@@ -117,7 +137,7 @@ export function gridValues(map: LandscapeMap, quantity: Quantity): Float64Array 
   const where = `map at step ${map.step}, slice ${map.slice}`;
   const { n } = map;
   if (!Number.isInteger(n) || n < 2) throw new RangeError(`${where}: expected at least 2 points a side, got ${n}`);
-  const origin = quantity === "objective" ? (originOf(map)?.objective ?? Number.NaN) : 0;
+  const origin = quantity === "objective" ? (checkpointPoint(map)?.objective ?? Number.NaN) : 0;
   const values = new Float64Array(n * n).fill(Number.NaN);
   const seen = new Set<number>();
   for (const point of map.points) {
@@ -149,17 +169,17 @@ function quantityOf(point: MapPoint, quantity: Quantity): number {
 }
 
 /** The checkpoint itself, where the grid has it: odd n, and already measured. */
-export function originOf(map: LandscapeMap): MapPoint | undefined {
+export function checkpointPoint(map: LandscapeMap): MapPoint | undefined {
   return map.points.find((point) => point.alpha === 0 && point.beta === 0);
 }
 
 /** Whether J − J(0,0) can be drawn. */
 export function hasObjective(map: LandscapeMap): boolean {
-  return typeof originOf(map)?.objective === "number";
+  return typeof checkpointPoint(map)?.objective === "number";
 }
 
 /** Distance of a point from the origin in units of the radius, from whole numbers so that a ring has one value. */
-export function ringOf(map: LandscapeMap, point: MapPoint): number {
+export function distanceInRadii(map: LandscapeMap, point: MapPoint): number {
   const u = 2 * point.i - (map.n - 1);
   const v = 2 * point.j - (map.n - 1);
   return Math.sqrt(u * u + v * v) / (map.n - 1);

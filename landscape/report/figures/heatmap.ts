@@ -21,6 +21,7 @@ import {
 } from "./axes.ts";
 import { type ColourScale, colourOf, diverging, sequential } from "./colour.ts";
 import {
+  checkpointPoint,
   csv,
   distinct,
   extentOf,
@@ -29,8 +30,8 @@ import {
   hasObjective,
   inOrder,
   type LandscapeMap,
+  type MapPoint,
   type Quantity,
-  ringOf,
 } from "./figure-data.ts";
 import {
   evenLevels,
@@ -91,15 +92,19 @@ export function drawnIsolines(
   return labelIsolines(lines, frame, centre, fontPt);
 }
 
+export interface HeatmapOptions extends FigureOptions {
+  /** A colour scale for each panel. */
+  hasOwnColours?: boolean;
+  /** Maps whose common colour scale and isoline levels are used; those that are drawn unless given. */
+  over?: readonly LandscapeMap[];
+  name?: string;
+}
+
 /**
  * Heat maps of one quantity, a panel for each map, in the order of steps and slices.
  * @throws RangeError without a map, or for the objective where a map has no J at its origin
  */
-export function heatmapFigure(
-  maps: readonly LandscapeMap[],
-  quantity: Quantity,
-  options: FigureOptions & { hasOwnColours?: boolean; name?: string } = {},
-): Figure {
+export function heatmapFigure(maps: readonly LandscapeMap[], quantity: Quantity, options: HeatmapOptions = {}): Figure {
   const ordered = inOrder(maps);
   if (ordered.length === 0) throw new RangeError(`${NAMES[quantity]}: expected at least one map, got none`);
   const without = quantity === "objective" ? ordered.find((map) => !hasObjective(map)) : undefined;
@@ -110,7 +115,8 @@ export function heatmapFigure(
 
   const sheet = sheetOf(options, ordered.length > 2 ? 174 : 84);
   const { em } = sheet;
-  const levels = isolineLevels(ordered, quantity);
+  const over = options.over ?? ordered;
+  const levels = isolineLevels(over, quantity);
   const isPerPanel = options.hasOwnColours === true && ordered.length > 1;
   const barRoom = 4.4 * em;
   const margins = {
@@ -123,7 +129,7 @@ export function heatmapFigure(
   const grid = panelGrid(ordered.length, sheet, margins, 14 * em, 1);
   const isOneRadius = distinct(ordered.map((map) => map.radius)).length === 1;
   const hasSlices = distinct(ordered.map((map) => map.slice)).length > 1;
-  const shared = colourScaleOf(ordered, quantity);
+  const shared = colourScaleOf(over, quantity);
   const panels = ordered.map((map, k) => {
     const frame = grid.frames[k];
     const colours = isPerPanel ? colourScaleOf([map], quantity) : shared;
@@ -151,12 +157,14 @@ export function heatmapFigure(
       sheet,
       grid.heightPt,
       title,
-      [shown, ...ordered.map((map) => map.mark)],
+      [shown, ordered.some(isPartial) ? "Hatched: not measured." : undefined, ...ordered.map((map) => map.mark)],
       [...panels, isPerPanel ? null : colourBar(sheet, barFrame, shared, BAR_LABELS[quantity])],
     ),
-    csv: mapsCsv(ordered),
+    csv: heatmapCsv(ordered, quantity, (map) => (isPerPanel ? colourScaleOf([map], quantity) : shared)),
   };
 }
+
+const isPartial = (map: LandscapeMap): boolean => map.points.length < map.n * map.n;
 
 function drawMap(
   sheet: Sheet,
@@ -176,14 +184,48 @@ function drawMap(
     const width = i + 1 < map.n ? cell * 1.1 : cell;
     const height = j + 1 < map.n ? cell * 1.1 : cell;
     const y = frame.top + (map.n - j) * cell - height;
-    return element("rect", { x: frame.left + i * cell, y, width, height, fill: colourOf(colours, value) });
+    return element("rect", {
+      x: frame.left + i * cell,
+      y,
+      width,
+      height,
+      fill: colourOf(colours, value),
+      "data-cell": sheet.isLinked ? `${i},${j}` : null,
+    });
   });
+  const area = { x: frame.left, y: frame.top, width: frame.width, height: frame.height };
   return join([
-    element("rect", { x: frame.left, y: frame.top, width: frame.width, height: frame.height, fill: theme.faint }),
+    element("rect", { ...area, fill: theme.faint, class: sheet.isLinked ? "map-area" : null }),
+    hatching(sheet, frame, map),
     element("g", { "shape-rendering": "crispEdges" }, ...squares),
     isolineMarkup(drawnIsolines(map, quantity, levels, frame, 0.85 * sheet.em), 0.85 * sheet.em, colours.kind),
     checkpointMark(frame.left + frame.width / 2, frame.top + frame.height / 2, 0.36 * sheet.em),
   ]);
+}
+
+/** Strokes from corner to corner in every cell that was not measured. */
+function hatching(sheet: Sheet, frame: Frame, map: LandscapeMap): Markup | null {
+  const measured = new Set(map.points.map(({ i, j }) => j * map.n + i));
+  const cell = frame.width / map.n;
+  const strokes = Array.from({ length: map.n * map.n }, (_, k) => k)
+    .filter((k) => !measured.has(k))
+    .flatMap((k) => {
+      const [x, y] = [frame.left + (k % map.n) * cell, frame.top + (map.n - 1 - Math.floor(k / map.n)) * cell];
+      return [0.5, 1, 1.5].map((at) => {
+        const [from, to] = [Math.max(0, at - 1) * cell, Math.min(1, at) * cell];
+        return pathData([
+          [x + from, y + to],
+          [x + to, y + from],
+        ]);
+      });
+    });
+  if (strokes.length === 0) return null;
+  return element("path", {
+    d: strokes.join(""),
+    stroke: sheet.theme.muted,
+    "stroke-width": sheet.line,
+    class: "unmeasured",
+  });
 }
 
 /** White lines with a dark edge over viridis, dark lines over the pale middle of a diverging map, dashed below zero. */
@@ -200,7 +242,7 @@ function isolineMarkup(drawn: readonly Isoline[], fontPt: number, kind: ColourSc
     );
   return element(
     "g",
-    { fill: "none", "stroke-linejoin": "round" },
+    { fill: "none", "stroke-linejoin": "round", class: "isolines" },
     ...(isDark ? [] : strokes({ stroke: "#10131c", "stroke-opacity": "0.45", "stroke-width": width * 2.4 })),
     ...strokes({ stroke: isDark ? "#1d1f24" : "#ffffff", "stroke-width": width }),
     ...drawn.map(({ label: { text: written, x, y, angle } }) =>
@@ -241,44 +283,49 @@ function mapAxes(sheet: Sheet, frame: Frame, map: LandscapeMap, isBareLeft: bool
   ]);
 }
 
-/** The plotted numbers of maps: every measured point, by step, slice, i, j. */
-export function mapsCsv(maps: readonly LandscapeMap[]): string {
-  const header = [
-    "step",
-    "slice",
-    "i",
-    "j",
-    "alpha",
-    "beta",
-    "ring",
-    "reward",
-    "reward_error",
-    "kl_token",
-    "objective",
-    "objective_minus_origin",
-  ];
-  const rows = inOrder(maps).flatMap((map) => {
-    const differences = gridValues(map, "objective");
-    return [...map.points]
+type Field = number | null | undefined;
+
+/** Where every measured point lies: the columns that each table of maps begins with. */
+const PLACE = ["step", "slice", "i", "j", "alpha", "beta"] as const;
+
+/** A table of maps: every measured point, by step, slice, i, j, with these further columns. */
+export function mapsCsv(
+  maps: readonly LandscapeMap[],
+  columns: readonly string[],
+  fields: (map: LandscapeMap, point: MapPoint) => readonly Field[],
+): string {
+  const rows = inOrder(maps).flatMap((map) =>
+    [...map.points]
       .sort((a, b) => a.i - b.i || a.j - b.j)
-      .map((point) => {
-        const { i, j, alpha, beta, reward, rewardError, klToken, objective } = point;
-        const difference = differences[j * map.n + i];
-        return [
-          map.step,
-          map.slice,
-          i,
-          j,
-          alpha,
-          beta,
-          ringOf(map, point),
-          reward,
-          rewardError,
-          klToken,
-          objective,
-          difference,
-        ];
-      });
-  });
-  return csv(header, rows);
+      .map((point) => [map.step, map.slice, point.i, point.j, point.alpha, point.beta, ...fields(map, point)]),
+  );
+  return csv([...PLACE, ...columns], rows);
+}
+
+/** The numbers in a heat map: its quantity, the KL of its isolines, and the ends of each panel's colour scale. */
+function heatmapCsv(
+  maps: readonly LandscapeMap[],
+  quantity: Quantity,
+  coloursOf: (map: LandscapeMap) => ColourScale,
+): string {
+  const columns = {
+    reward: ["reward", "reward_error", "kl_token"],
+    kl: ["kl_token"],
+    objective: ["objective", "objective_minus_origin"],
+  }[quantity];
+  const fields = (map: LandscapeMap, point: MapPoint): Field[] => {
+    switch (quantity) {
+      case "reward":
+        return [point.reward, point.rewardError, point.klToken];
+      case "kl":
+        return [point.klToken];
+      case "objective":
+        return [point.objective, (point.objective ?? Number.NaN) - (checkpointPoint(map)?.objective ?? Number.NaN)];
+    }
+  };
+  const scales = new Map(maps.map((map) => [map, coloursOf(map).domain]));
+  return mapsCsv(maps, [...columns, "colour_low", "colour_high"], (map, point) => [
+    ...fields(map, point),
+    ...(scales.get(map) ?? []),
+  ]);
 }

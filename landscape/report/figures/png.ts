@@ -1,4 +1,4 @@
-// SVG to PNG, and SVG whose text is outlines, by resvg with the fonts of this folder only: the same picture on every
+// SVG to PNG by resvg, with the fonts of this folder only: the same picture on every
 // machine, whatever fonts it has. Source Sans 3 is licensed under the SIL Open Font License (fonts/LICENSE.md).
 import { fileURLToPath } from "node:url";
 import { Resvg, type ResvgRenderOptions } from "@resvg/resvg-js";
@@ -23,9 +23,4 @@ export function renderPng(svg: string, widthPx: number): Uint8Array {
 /** Pixels of a width in millimetres at so many dots an inch. */
 export function pixelsOf(widthMm: number, dotsPerInch: number): number {
   return Math.round((widthMm / 25.4) * dotsPerInch);
-}
-
-/** The same drawing with its text as outlines, for programs that have no Source Sans. */
-export function outlineText(svg: string): string {
-  return new Resvg(svg, { font: FONT }).toString();
 }

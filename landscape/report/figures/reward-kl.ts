@@ -17,17 +17,29 @@ import {
   sheetOf,
 } from "./axes.ts";
 import { colourOf, sequential } from "./colour.ts";
-import { distinct, extentOf, type Figure, inOrder, type LandscapeMap, originOf, ringOf } from "./figure-data.ts";
+import {
+  checkpointPoint,
+  distanceInRadii,
+  distinct,
+  extentOf,
+  type Figure,
+  inOrder,
+  type LandscapeMap,
+} from "./figure-data.ts";
 import { checkpointMark, mapsCsv } from "./heatmap.ts";
 import { element, join } from "./svg.ts";
 
 /**
+ * @param options  `over`: maps whose common axes are used; those that are drawn unless given
  * @throws RangeError without a map
  */
-export function rewardKlFigure(maps: readonly LandscapeMap[], options: FigureOptions & { name?: string } = {}): Figure {
+export function rewardKlFigure(
+  maps: readonly LandscapeMap[],
+  options: FigureOptions & { name?: string; over?: readonly LandscapeMap[] } = {},
+): Figure {
   const { name = "reward-kl" } = options;
   const ordered = inOrder(maps);
-  const points = ordered.flatMap((map) => map.points);
+  const points = (options.over ?? ordered).flatMap((map) => map.points);
   const [rewards, kls] = [extentOf(points.map((p) => p.reward)), extentOf(points.map((p) => p.klToken))];
   if (rewards === null || kls === null) throw new RangeError(`${name}: expected at least one measured point, got none`);
   const sheet = sheetOf(options, ordered.length > 2 ? 174 : 84);
@@ -46,10 +58,10 @@ export function rewardKlFigure(maps: readonly LandscapeMap[], options: FigureOpt
     const frame = grid.frames[k];
     const across = scaleSqrt([0, kls[1] || 1], [frame.left + 0.8 * em, frame.left + frame.width - 0.5 * em]);
     const up = scaleLinear(rewards, [frame.top + frame.height - 0.5 * em, frame.top + 0.5 * em]);
-    const origin = originOf(map);
+    const origin = checkpointPoint(map);
     const radius = Math.min(0.3 * em, (2.2 * em) / map.n);
     // Outer rings first: the few inner dots stay in sight.
-    const dots = [...map.points].sort((a, b) => ringOf(map, b) - ringOf(map, a));
+    const dots = [...map.points].sort((a, b) => distanceInRadii(map, b) - distanceInRadii(map, a));
     return join([
       panelTitle(sheet, frame, hasSlices ? `step ${map.step}, slice ${map.slice}` : `step ${map.step}`),
       bottomAxis(sheet, frame, across, {
@@ -63,9 +75,10 @@ export function rewardKlFigure(maps: readonly LandscapeMap[], options: FigureOpt
           cx: across(p.klToken),
           cy: up(p.reward),
           r: radius,
-          fill: colourOf(colours, Math.SQRT2 - ringOf(map, p)),
+          fill: colourOf(colours, Math.SQRT2 - distanceInRadii(map, p)),
           stroke: theme.ink,
           "stroke-width": sheet.line * 0.35,
+          "data-cell": sheet.isLinked ? `${p.i},${p.j}` : null,
         }),
       ),
       origin === undefined ? null : checkpointMark(across(origin.klToken), up(origin.reward), 0.36 * em),
@@ -87,7 +100,12 @@ export function rewardKlFigure(maps: readonly LandscapeMap[], options: FigureOpt
       ],
       [...panels, colourBar(sheet, bar, { ...colours, table: colours.table.toReversed() }, "ring")],
     ),
-    csv: mapsCsv(ordered),
+    csv: mapsCsv(ordered, ["ring", "kl_token", "reward", "reward_error"], (map, point) => [
+      distanceInRadii(map, point),
+      point.klToken,
+      point.reward,
+      point.rewardError,
+    ]),
   };
 }
 

@@ -22,7 +22,9 @@ export function studyFigures(study: Study): Map<string, (options?: FigureOptions
       figures.set(`${stem}${suffix}`, (options = {}) => draw({ ...options, name: `${stem}${suffix}` }));
     if (maps.length > 0) {
       add("reward-map", (options) => heatmapFigure(maps, "reward", options));
-      add("reward-map-own-colours", (options) => heatmapFigure(maps, "reward", { ...options, hasOwnColours: true }));
+      // Of one map it would be the same drawing.
+      if (maps.length > 1)
+        add("reward-map-own-colours", (options) => heatmapFigure(maps, "reward", { ...options, hasOwnColours: true }));
       add("kl-map", (options) => heatmapFigure(maps, "kl", options));
     }
     if (withObjective.length > 0) add("objective-map", (options) => heatmapFigure(withObjective, "objective", options));

@@ -27,12 +27,12 @@ export function trainingFigure(
     study.maps.map((map) => map.step),
   );
   const reward = rows.flatMap((row): [number, number][] => (row.reward === null ? [] : [[row.step, row.reward]]));
-  const evaluated = rows.flatMap(({ step, evalReward, evalRewardError }) =>
-    evalReward === null || evalReward === undefined ? [] : [{ step, value: evalReward, error: evalRewardError ?? 0 }],
+  const evaluated = rows.flatMap(({ step, evalReward, evalRewardReach }) =>
+    evalReward === null || evalReward === undefined ? [] : [{ step, value: evalReward, reach: evalRewardReach ?? 0 }],
   );
   const values = extentOf(
     reward.map(([, value]) => value),
-    evaluated.flatMap(({ value, error }) => [value - error, value + error]),
+    evaluated.flatMap(({ value, reach }) => [value - reach, value + reach]),
   );
   if (values === null || steps === null)
     throw new RangeError(`${name}: expected at least one row with a reward, got none`);
@@ -52,7 +52,7 @@ export function trainingFigure(
   const title = "Mean reward against the training step";
   const legend =
     evaluated.length > 0
-      ? "Line: rollouts of each step. Dots: evaluation, ± standard error."
+      ? "Line: rollouts of each step. Dots: evaluation, with 95% interval over its episodes (Student's t)."
       : "Line: rollouts of each step.";
   const content = [
     // Checkpoints whose landscape was measured: marks on the axis.
@@ -81,13 +81,13 @@ export function trainingFigure(
     ...(reward.length === 1
       ? reward.map(([step, value]) => element("circle", { cx: across(step), cy: up(value), r: 0.2 * em }))
       : []),
-    ...evaluated.map(({ step, value, error }) =>
+    ...evaluated.map(({ step, value, reach }) =>
       join([
-        error > 0
+        reach > 0
           ? element("path", {
               d: pathData([
-                [across(step), up(value - error)],
-                [across(step), up(value + error)],
+                [across(step), up(value - reach)],
+                [across(step), up(value + reach)],
               ]),
               stroke: theme.accent,
               "stroke-width": line * 1.6,
@@ -104,8 +104,15 @@ export function trainingFigure(
     title,
     svg: finishSheet(sheet, frame.top + frame.height + bottomMargin(sheet), title, notes, content),
     csv: csv(
-      ["step", "reward", "eval_reward", "eval_reward_error"],
-      rows.map((row) => [row.step, row.reward, row.evalReward, row.evalRewardError]),
+      ["step", "reward", "eval_reward", "eval_reward_error", "eval_reward_low", "eval_reward_high"],
+      rows.map(({ step, reward: mean, evalReward, evalRewardError, evalRewardReach }) => [
+        step,
+        mean,
+        evalReward,
+        evalRewardError,
+        (evalReward ?? Number.NaN) - (evalRewardReach ?? Number.NaN),
+        (evalReward ?? Number.NaN) + (evalRewardReach ?? Number.NaN),
+      ]),
     ),
   };
 }

@@ -27,7 +27,18 @@ describe("landscape/report/page", (test) => {
       summary: {
         ...map.summary,
         rInfinity: map.step === 0 ? null : map.summary.rInfinity,
-        promptsToDetermine: 480,
+        determined: {
+          rInfinity: {
+            isDetermined: map.step !== 0,
+            rollouts: { used: 64, needed: 480, isLowerBound: true },
+            reference: { used: 32, needed: 20, isLowerBound: false },
+          },
+          withinRing: {
+            isDetermined: true,
+            rollouts: { used: 64, needed: 35, isLowerBound: false },
+            reference: { used: 32, needed: 20, isLowerBound: false },
+          },
+        },
         further: [{ name: hostile, value: hostile }],
       },
       conversations: map.points.map(({ i, j, reward }) => ({
@@ -78,9 +89,9 @@ describe("landscape/report/page", (test) => {
     assert.equal(data.slices, [0, 1]);
     assert.is(data.maps.length, study.maps.length);
     study.maps.forEach((map, k) => {
-      const { points, step, slice, n, radius, origin } = data.maps[k];
-      assert.equal([step, slice, n, radius], [map.step, map.slice, map.n, map.radius]);
-      for (const key of ["i", "j", "alpha", "beta", "reward", "rewardError", "klToken", "objective"] as const)
+      const { points, step, slice, n, origin } = data.maps[k];
+      assert.equal([step, slice, n], [map.step, map.slice, map.n]);
+      for (const key of ["i", "j", "alpha", "beta", "reward", "rewardReach", "klToken", "objective"] as const)
         assert.equal(
           points[key],
           map.points.map((point) => point[key]),
@@ -108,7 +119,8 @@ describe("landscape/report/page", (test) => {
 
   test("says without a script what must be read: notes, settings, every estimate", () => {
     const written = page.slice(0, page.indexOf('<script type="application/json"'));
-    assert.match(written, "undetermined, about 480 prompts would tell");
+    assert.match(written, "undetermined: needs at least 480 prompts (64 used)");
+    assert.not.match(written, /about 35|about 20/, "each estimate's own number");
     for (const map of study.maps) {
       const { r } = map.summary;
       assert.match(written, r?.value.toFixed(2).replace("-", "−") ?? "");
@@ -116,6 +128,51 @@ describe("landscape/report/page", (test) => {
     }
     assert.match(written, "How to read this");
     assert.not.match(written, /\b(?:undefined|NaN|null|\[object)/);
+  });
+
+  test("has every map as a figure, one of them shown, so that it can be seen without a script", () => {
+    const written = page.slice(0, page.indexOf('<script type="application/json"'));
+    const figures = [
+      ...written.matchAll(/<figure data-map="(\d+)" data-quantity="(\w+)" data-colours="(\w+)"( hidden)?>/g),
+    ];
+    // Six maps, three quantities, in the colours of all maps and in their own.
+    assert.is(figures.length, 6 * 3 * 2);
+    const shown = figures.filter(([, , , , hidden]) => hidden === undefined).map(([, ...names]) => names.slice(0, 3));
+    assert.equal(shown, [["4", "reward", "shared"]], "the last step's first slice");
+    assert.match(written, /<noscript><p[^>]*>This page needs JavaScript .* the reward map of step 10 is shown/);
+    assert.match(written, '<div id="controls" hidden>', "what does nothing without a script is not there");
+    assert.not.match(written, "<details", "definitions are open, in print too");
+  });
+
+  test("says on top what is not whole and what the task is", () => {
+    const gap = "Step 5, slice 0: 9 of 49 cells are measured.";
+    const told = renderReport({ ...base, gaps: [gap], task: "Sort <names>." });
+    const head = told.slice(told.indexOf("<header"), told.indexOf("</header>"));
+    assert.match(head, gap);
+    assert.match(head, "Not whole");
+    assert.match(head, "Sort &lt;names&gt;.");
+    assert.not.match(renderReport(base), "Not whole");
+  });
+
+  test("shows means over slices and trends where they are given", () => {
+    const interval = { value: -0.7, low: -0.8, high: -0.6 };
+    const told = renderReport({
+      ...base,
+      sliceMeans: [{ step: 5, r: interval, rInfinity: interval, withinRing: null }],
+      trends: [
+        {
+          slice: 1,
+          steps: [0, 5, 10],
+          r: { value: -0.021, low: -0.03, high: -0.01, standardError: 0.004 },
+          rInfinity: { value: null, low: null, high: null, standardError: null },
+        },
+      ],
+    });
+    assert.match(told, '<tr class="mean">');
+    assert.match(told, "fewer than five slices known");
+    assert.match(told, "per 10 steps");
+    assert.match(told, '−0.21 <span class="range">[−0.30, −0.10]</span>');
+    assert.not.match(renderReport(base), "per 10 steps");
   });
 
   test("has every element that its script looks for, once", () => {

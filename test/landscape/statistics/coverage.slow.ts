@@ -1,10 +1,10 @@
-// The wider table behind docs and reports: coverage of the jackknife of r∞ and within-ring r, share undetermined, over
+// The wider table behind docs and reports: coverage of the determined intervals of r∞ and within-ring r, share undetermined, over
 // fields, rewards, prompts and sizes of the signal, on 7 × 7 cells. Prints the table; run this file alone to read it.
 import * as assert from "uvu/assert";
 import { gridCells } from "../../../landscape/grid.ts";
 import { simulateCoverage } from "../../../landscape/statistics/coverage.ts";
 import { type Estimand, rInfinity, rWithinRing } from "../../../landscape/statistics/estimands.ts";
-import { jackknife } from "../../../landscape/statistics/intervals.ts";
+import { jackknifeCorrelation } from "../../../landscape/statistics/intervals.ts";
 import { centredInRings, type PromptMaps } from "../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
 import { describe } from "../../support.ts";
@@ -17,7 +17,7 @@ function coverage(world: World, estimand: (maps: PromptMaps) => Estimand, truth:
   let determined = 0;
   let covered = 0;
   for (let draw = 0; draw < DRAWS; draw++) {
-    const { low, high } = jackknife(estimand(drawMaps(world)));
+    const { low, high } = jackknifeCorrelation(estimand(drawMaps(world)));
     if (low === null || high === null) continue;
     determined++;
     if (low <= truth && truth <= high) covered++;

@@ -5,7 +5,6 @@ import {
   difference,
   type Estimand,
   mapCorrelation,
-  meanOver,
   ofMeanMaps,
   rAtBudget,
   rewardAt,
@@ -158,7 +157,7 @@ describe("landscape/statistics/estimands", (test) => {
     const fragile: Estimand = { prompts: 4, at: (p) => (p === 2 ? null : 0.5) };
     assert.equal(jackknife(fragile), { value: 0.5, low: null, high: null, standardError: null });
   });
-  test("differences, means and trends are paired on prompts", () => {
+  test("differences and trends are paired on prompts", () => {
     const maps = drawMaps(world());
     const better = { ...maps, reward: maps.reward.map((map) => map.map((value) => value + 0.25)) };
     const gain = jackknife(difference(rewardAt(better, 0), rewardAt(maps, 0)));
@@ -168,10 +167,6 @@ describe("landscape/statistics/estimands", (test) => {
       [rewardAt(maps, 0), rewardAt(better, 0), combine([rewardAt(better, 0), rewardAt(maps, 0)], [2, -1])],
     );
     assertClose("slope", [jackknife(line).value ?? 9], [0.025], { absolute: 1e-12 });
-    const both = [rewardAt(maps, 0).at(4) ?? 9, rewardAt(maps, 5).at(4) ?? 9];
-    assertClose("mean", [meanOver([rewardAt(maps, 0), rewardAt(maps, 5)]).at(4) ?? 8], [mean(both)], {
-      absolute: 1e-12,
-    });
     assert.is(difference({ prompts: 24, at: () => null }, rewardAt(maps, 0)).at(NONE), null);
   });
   test("refuses to pair maps of different prompts", () =>

@@ -8,7 +8,6 @@ import {
 } from "../../../landscape/statistics/distributions.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
 import {
-  fisherMean,
   kendall,
   mean,
   partialPearson,
@@ -33,7 +32,6 @@ interface Fixture {
     partialPearson: number | null;
     partialSpearman: number | null;
   }[];
-  fisher: { correlations: number[]; mean: number; weights: number[]; weightedMean: number }[];
   quantiles: { values: number[]; levels: number[]; quantiles: number[] }[];
   spreads: {
     values: number[];
@@ -66,12 +64,6 @@ describe("landscape/statistics/statistics", (test) => {
       compare("partialPearson", partialPearson(x, y, z), entry.partialPearson);
       compare("partialSpearman", partialSpearman(x, y, z), entry.partialSpearman);
     });
-  test("fisher means", () => {
-    for (const { correlations, weights, mean, weightedMean } of fixture.fisher) {
-      known("fisher: mean", [fisherMean(correlations)], [mean]);
-      known("fisher: weighted mean", [fisherMean(correlations, weights)], [weightedMean]);
-    }
-  });
   test("quantiles", () => {
     for (const { values, levels, quantiles } of fixture.quantiles)
       assertKnown(

@@ -59,7 +59,7 @@ describe("landscape/statistics/summary", (test) => {
     const expected = pearson(meanMap(maps.kl), meanMap(maps.reward)) ?? Number.NaN;
     assertClose("r", [summary.r.value ?? 9], [expected], { absolute: 1e-12 });
     assert.ok((summary.rInfinity.high ?? 1) < -0.5 && (summary.smoothNull?.low ?? -1) > (summary.r.value ?? 0));
-    assert.ok(summary.determined.isDetermined && (summary.determined.promptsNeeded ?? 99) < 64);
+    assert.ok(summary.determined.rInfinity.isDetermined && (summary.determined.rInfinity.rollouts.needed ?? 99) < 64);
     assert.ok(summary.peak?.includesCentre && (summary.parity.even ?? 0) > 0.8);
     assert.equal(summary.advantages, { groups: 32, nonZero: 24 });
     assert.is(summary.coverage?.simulations, 200);
@@ -123,7 +123,8 @@ describe("landscape/statistics/summary", (test) => {
     const flat = summarise(zero, none.reference, { grid: even, seed: 1 });
     assert.equal([flat.r.value, flat.rInfinity.value, flat.coverage, flat.smoothNull], [null, null, null, null]);
     assert.equal(flat.floor, { share: 1, isFlagged: true });
-    assert.equal([flat.determined.isDetermined, flat.determined.promptsNeeded], [false, null]);
+    const { isDetermined, rollouts } = flat.determined.rInfinity;
+    assert.equal([isDetermined, rollouts], [false, { used: 8, needed: null, isLowerBound: true }]);
   });
   test("the partial correlations take the squared distance that they are given", () => {
     const { cells, reference } = study("mixture");

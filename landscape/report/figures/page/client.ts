@@ -1,8 +1,8 @@
 // The script of the report. It runs in the reader's browser, from the text of this one function, so nothing outside it may
-// be used; types are erased. All numbers and drawings come ready from the page's JSON (page-data.ts); here is only what
-// follows a hand: choosing a checkpoint, a slice, a quantity, a cell. Text is set as text, never as markup.
+// be used; types are erased. All drawings are in the page as figures, all numbers in its JSON (page-data.ts); here is only
+// what follows a hand: choosing a checkpoint, a slice, a quantity, a cell. Text is set as text, never as markup.
 import type { Quantity } from "../figure-data.ts";
-import type { PageConversations, PageData, PageIsoline, PageMap, PageScale } from "./page-data.ts";
+import type { PageConversations, PageData, PageMap } from "./page-data.ts";
 
 export function reportClient(): void {
   const find = <E extends Element>(selector: string): E => {
@@ -26,8 +26,8 @@ export function reportClient(): void {
   };
 
   const slider = find<HTMLInputElement>("#step");
-  const chart = find<SVGSVGElement>("#map");
-  const scatter = find<SVGSVGElement>("#scatter");
+  const chart = find<HTMLElement>("#map");
+  const scatter = find<HTMLElement>("#scatter");
 
   const mapAt = (step: number, slice: number): PageMap | undefined =>
     data.maps.find((map) => map.step === step && map.slice === slice);
@@ -52,20 +52,11 @@ export function reportClient(): void {
     const text = value.toPrecision(3);
     return minus(text.includes("e") ? value.toExponential(2) : text);
   };
-  const withError = (value: string, error: number | null, write: (value: number) => string) =>
-    error === null ? value : `${value} ± ${write(error)}`;
+  const withReach = (value: string, reach: number | null, write: (value: number) => string) =>
+    reach === null ? value : `${value} ± ${write(reach)}`;
   const fixed = (value: number) => minus(value.toFixed(3));
   const coordinate = (value: number) => signed(String(Number(value.toPrecision(4))));
 
-  // ---- drawing
-
-  type Attributes = Record<string, string | number>;
-  const svg = (name: string, attributes: Attributes, text?: string): SVGElement => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, String(value));
-    if (text !== undefined) made.textContent = text;
-    return made;
-  };
   const html = (name: string, className: string, ...children: (Node | string)[]): HTMLElement => {
     const made = document.createElement(name);
     made.className = className;
@@ -73,151 +64,58 @@ export function reportClient(): void {
     return made;
   };
 
-  const { side } = data;
-  const left = 46;
-  const top = 8;
-  const colourOf = (quantity: Quantity, { domain: [low, high] }: PageScale, value: number) => {
-    const table = data.colours[quantity];
-    const entry = Math.round(((value - low) / (high - low)) * (table.length - 1));
-    return table[Math.min(table.length - 1, Math.max(0, entry))];
-  };
-  const valueAt = (map: PageMap, k: number, quantity: Quantity): number => {
+  const differenceAt = (map: PageMap, k: number): number => {
     const origin = map.origin < 0 ? null : map.points.objective[map.origin];
-    if (quantity === "reward") return map.points.reward[k];
-    if (quantity === "kl") return map.points.klToken[k];
     return (map.points.objective[k] ?? Number.NaN) - (origin ?? Number.NaN);
   };
 
-  function drawMap(map: PageMap): void {
-    const { quantity } = state;
-    const scale = state.hasOwnColours ? map.scales[quantity] : data.scales[quantity];
-    const cell = side / map.n;
-    const parts: SVGElement[] = [svg("rect", { x: left, y: top, width: side, height: side, class: "unmeasured" })];
-    map.points.reward.forEach((_, k) => {
-      const value = valueAt(map, k, quantity);
-      const x = left + map.points.i[k] * cell;
-      const y = top + (map.n - 1 - map.points.j[k]) * cell;
-      const fill = Number.isNaN(value) ? "none" : colourOf(quantity, scale, value);
-      // Slightly larger than its place, so that no seam shows between squares.
-      parts.push(svg("rect", { x, y, width: cell + 0.4, height: cell + 0.4, fill, class: "cell", "data-k": k }));
-    });
-    const lines = map.isolines[quantity === "objective" ? "objective" : "kl"];
-    const overlay = svg("g", { transform: `translate(${left} ${top})`, class: `isolines ${quantity}` });
-    overlay.append(...lines.flatMap(isoline));
-    const middle = side / 2;
-    overlay.append(
-      svg("circle", { cx: middle, cy: middle, r: 5, class: "checkpoint-edge" }),
-      svg("circle", { cx: middle, cy: middle, r: 5, class: "checkpoint" }),
-    );
-    parts.push(overlay, svg("rect", { class: "chosen" }), svg("rect", { class: "hovered" }));
-    parts.push(...mapAxes(map), ...colourBar(quantity, scale));
-    chart.replaceChildren(...parts);
+  // ---- one figure is shown, with a highlight
+
+  /** Shows the figures of `wanted` in a part of the page and hides its others. */
+  function show(part: HTMLElement, wanted: string): void {
+    for (const figure of part.querySelectorAll<HTMLElement>("figure")) figure.hidden = !figure.matches(wanted);
   }
 
-  const isoline = ({ d, isBelowZero, text, x, y, angle }: PageIsoline): SVGElement[] => [
-    svg("path", { d, class: "edge" }),
-    svg("path", { d, class: isBelowZero ? "line below" : "line" }),
-    svg("text", { x, y: y + 4, transform: `rotate(${angle} ${x} ${y})`, class: "level" }, text),
-  ];
-
-  function mapAxes(map: PageMap): SVGElement[] {
-    const half = side / map.n / 2;
-    return [-1, 0, 1]
-      .flatMap((sign) => {
-        const x = left + side / 2 + sign * (side / 2 - half);
-        const y = top + side / 2 - sign * (side / 2 - half);
-        const text = minus(String(Number((sign * map.radius).toPrecision(4))));
-        const bottom = top + side;
-        return [
-          svg("path", { d: `M${x} ${bottom}v5M${left} ${y}h-5`, class: "tick" }),
-          svg("text", { x, y: bottom + 18, class: "middle" }, sign === 0 ? "0" : text),
-          svg("text", { x: left - 8, y: y + 4, class: "end" }, sign === 0 ? "0" : text),
-        ];
-      })
-      .concat(
-        svg("text", { x: left + side * 0.75, y: top + side + 18, class: "middle symbol" }, "α"),
-        svg("text", { x: left - 12, y: top + side * 0.25, class: "end symbol" }, "β"),
-      );
+  /** The outline of this name in the figure that is shown; made where it is not there yet. */
+  function outline(part: HTMLElement, shape: string, name: string): Element | null {
+    const drawing = part.querySelector("figure:not([hidden]) svg");
+    const there = drawing?.querySelector(`${shape}.${name}`) ?? null;
+    if (drawing === null || there !== null) return there;
+    const made = document.createElementNS("http://www.w3.org/2000/svg", shape);
+    made.setAttribute("class", name);
+    drawing.append(made);
+    return made;
   }
 
-  function colourBar(quantity: Quantity, { domain: [low, high], ticks }: PageScale): SVGElement[] {
-    const y = top + side + 36;
-    const bands = 100;
-    const table = data.colours[quantity];
-    const at = (value: number) => left + ((value - low) / (high - low)) * side;
-    const parts = Array.from({ length: bands }, (_, k) => {
-      const fill = table[Math.round((k / (bands - 1)) * (table.length - 1))];
-      return svg("rect", { x: left + (k * side) / bands, y, width: side / bands + 0.5, height: 9, fill });
-    });
-    for (const { value, text } of ticks)
-      parts.push(
-        svg("path", { d: `M${at(value)} ${y + 9}v4`, class: "tick" }),
-        svg("text", { x: at(value), y: y + 26, class: "middle" }, text),
-      );
-    return parts;
+  function place(element: Element, attributes: Record<string, number>): void {
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
   }
 
-  function drawScatter(map: PageMap): void {
-    const box = { left: 46, top: 10, width: 344, height: 200 };
-    const { reward, kl } = data.axes;
-    const x = (value: number) => box.left + 8 + Math.sqrt(value / kl.domain[1]) * (box.width - 14);
-    const y = (value: number) =>
-      box.top + 6 + (1 - (value - reward.domain[0]) / (reward.domain[1] - reward.domain[0])) * (box.height - 12);
-    const bottom = box.top + box.height;
-    const parts: SVGElement[] = [
-      svg("path", { d: `M${box.left} ${box.top}V${bottom}H${box.left + box.width}`, class: "tick" }),
-    ];
-    for (const tick of kl.ticks)
-      parts.push(
-        svg("path", { d: `M${x(tick.value)} ${bottom}v4`, class: "tick" }),
-        svg("text", { x: x(tick.value), y: bottom + 17, class: "middle" }, tick.text),
-      );
-    for (const tick of reward.ticks)
-      parts.push(
-        svg("path", { d: `M${box.left} ${y(tick.value)}h-4`, class: "tick" }),
-        svg("text", { x: box.left - 8, y: y(tick.value) + 4, class: "end" }, tick.text),
-      );
-    const table = data.colours.reward;
-    const order = map.points.ring.map((_, k) => k).sort((a, b) => map.points.ring[b] - map.points.ring[a]);
-    const radius = map.n > 11 ? 2.6 : 4;
-    for (const k of order) {
-      const fill = table[Math.round((1 - Math.min(1, map.points.ring[k] / Math.SQRT2)) * (table.length - 1))];
-      parts.push(
-        svg("circle", {
-          cx: x(map.points.klToken[k]),
-          cy: y(map.points.reward[k]),
-          r: radius,
-          fill,
-          class: "dot",
-          "data-k": k,
-        }),
-      );
-    }
-    parts.push(svg("circle", { r: radius + 3, class: "chosen" }), svg("circle", { r: radius + 3, class: "hovered" }));
-    scatter.replaceChildren(...parts);
-  }
+  const lengthOf = (element: Element, key: string) => Number(element.getAttribute(key) ?? 0);
 
   /** Outlines the chosen and the hovered point in both drawings, and writes the numbers of the one that is looked at. */
   function mark(): void {
     const map = current();
-    const cell = side / map.n;
+    const area = chart.querySelector("figure:not([hidden]) .map-area");
     for (const [name, k] of [
       ["chosen", chosen(map)],
       ["hovered", state.hovered],
     ] as const) {
-      const square = chart.querySelector(`rect.${name}`);
-      const ring = scatter.querySelector(`circle.${name}`);
-      const dot = scatter.querySelector(`circle.dot[data-k="${k}"]`);
-      for (const outline of [square, ring]) outline?.toggleAttribute("hidden", k < 0);
-      if (k < 0 || dot === null) continue;
-      const place = {
-        x: left + map.points.i[k] * cell,
-        y: top + (map.n - 1 - map.points.j[k]) * cell,
-        width: cell,
-        height: cell,
-      };
-      for (const [key, value] of Object.entries(place)) square?.setAttribute(key, String(value));
-      for (const key of ["cx", "cy"]) ring?.setAttribute(key, dot.getAttribute(key) ?? "0");
+      const square = outline(chart, "rect", name);
+      const ring = outline(scatter, "circle", name);
+      for (const element of [square, ring]) element?.toggleAttribute("hidden", k < 0);
+      if (k < 0) continue;
+      const [i, j] = [map.points.i[k], map.points.j[k]];
+      const dot = scatter.querySelector(`figure:not([hidden]) circle[data-cell="${i},${j}"]`);
+      if (area !== null && square !== null) {
+        const width = lengthOf(area, "width") / map.n;
+        const height = lengthOf(area, "height") / map.n;
+        const x = lengthOf(area, "x") + i * width;
+        const y = lengthOf(area, "y") + (map.n - 1 - j) * height;
+        place(square, { x, y, width, height });
+      }
+      if (dot !== null && ring !== null)
+        place(ring, { cx: lengthOf(dot, "cx"), cy: lengthOf(dot, "cy"), r: lengthOf(dot, "r") + 2 });
     }
     readOut(map, state.hovered >= 0 ? state.hovered : chosen(map));
   }
@@ -227,13 +125,13 @@ export function reportClient(): void {
     const set = (id: string, text: string) => {
       find(`#${id}`).textContent = text;
     };
-    const difference = valueAt(map, k, "objective");
+    const difference = differenceAt(map, k);
     set(
       "at",
       k === origin ? "the checkpoint" : `α = ${coordinate(points.alpha[k])}, β = ${coordinate(points.beta[k])}`,
     );
-    set("reward", withError(fixed(points.reward[k]), points.rewardError[k], fixed));
-    set("kl", withError(significant(points.klToken[k]), points.klTokenError[k], significant));
+    set("reward", withReach(fixed(points.reward[k]), points.rewardReach[k], fixed));
+    set("kl", significant(points.klToken[k]));
     set("objective", Number.isNaN(difference) ? "not measured" : signed(significant(difference).replace("−", "-")));
     const gain = origin < 0 ? Number.NaN : points.reward[k] - points.reward[origin];
     set("gain", Number.isNaN(gain) || k === origin ? "" : `${signed(gain.toFixed(3))} against the checkpoint`);
@@ -305,12 +203,13 @@ export function reportClient(): void {
     if (what === "map") {
       state.hovered = -1;
       if (state.quantity === "objective" && !map.hasObjective) state.quantity = "reward";
-      drawMap(map);
-      drawScatter(map);
+      const index = String(data.maps.indexOf(map));
+      const colours = state.hasOwnColours ? "own" : "shared";
+      show(chart, `[data-map="${index}"][data-quantity="${state.quantity}"][data-colours="${colours}"]`);
+      show(scatter, `[data-map="${index}"]`);
       slider.value = String(data.steps.indexOf(state.step));
       slider.setAttribute("aria-valuetext", `step ${state.step}`);
       find("#step-number").textContent = String(state.step);
-      find("#map-mark").textContent = map.mark ?? "";
       for (const radio of document.querySelectorAll<HTMLInputElement>("input[name=quantity]")) {
         radio.checked = radio.value === state.quantity;
         if (radio.value === "objective") radio.disabled = !map.hasObjective;
@@ -319,13 +218,10 @@ export function reportClient(): void {
       if (picker !== null) picker.value = String(map.slice);
       for (const target of document.querySelectorAll(".step-target"))
         target.classList.toggle("on", target.getAttribute("data-step") === String(state.step));
-      const index = String(data.maps.indexOf(map));
       for (const row of document.querySelectorAll("#summary tr[data-map]"))
         row.classList.toggle("on", row.getAttribute("data-map") === index);
       for (const part of document.querySelectorAll<HTMLElement>("[data-estimates]"))
         part.hidden = part.dataset["estimates"] !== index;
-      for (const part of document.querySelectorAll<HTMLElement>("[data-caption]"))
-        part.hidden = part.dataset["caption"] !== state.quantity;
     }
     if (what !== "hover") {
       showConversations(map);
@@ -353,8 +249,10 @@ export function reportClient(): void {
   }
 
   const hoveredIn = (event: Event): number => {
-    const k = event.target instanceof Element ? event.target.getAttribute("data-k") : null;
-    return k === null ? -1 : Number(k);
+    const cell = event.target instanceof Element ? event.target.getAttribute("data-cell") : null;
+    if (cell === null) return -1;
+    const [i, j] = cell.split(",").map(Number);
+    return pointAt(current(), i, j);
   };
   const choose = (k: number) => {
     const { i, j } = current().points;
@@ -424,6 +322,9 @@ export function reportClient(): void {
     update("map");
   });
 
+  // Hidden in the page, since they do nothing without this script.
+  find<HTMLElement>("#controls").hidden = false;
+  find<HTMLElement>("#reading").hidden = false;
   readHash();
   update("map");
 }

@@ -1,0 +1,31 @@
+// HTML from templates, escaped: what is interpolated is text unless it is markup already.
+import { escapeText, type Label, type Markup } from "./figures/svg.ts";
+
+export type Part = Markup | string | number | null | readonly Part[];
+
+/** HTML from a template. Text is escaped; lists are written one after another; null is left out. */
+export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Markup {
+  return { markup: strings.map((string, k) => (k === 0 ? "" : written(parts[k - 1])) + string).join("") };
+}
+
+function written(part: Part): string {
+  if (part === null) return "";
+  if (typeof part === "string" || typeof part === "number") return escapeText(String(part));
+  return "markup" in part ? part.markup : part.map(written).join("");
+}
+
+/** A label of a figure as HTML: variables in italics, indices lowered. */
+export function labelHtml(label: Label): Markup {
+  if (typeof label === "string") return html`${label}`;
+  return html`${label.map((part) => {
+    if (typeof part === "string") return part;
+    return "sub" in part ? html`<sub>${part.sub}</sub>` : html`<i>${part.italic}</i>`;
+  })}`;
+}
+
+/** JSON that no HTML parser can mistake: with "<" gone there is neither an end tag nor a comment in it. */
+export function jsonScript(id: string, value: unknown): Markup {
+  const json = JSON.stringify(value).replaceAll("<", "\\u003c");
+  return html`<script type="application/json" id="${id}">${{ markup: json }}</script>
+`;
+}

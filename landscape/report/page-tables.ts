@@ -1,0 +1,152 @@
+// The tables of the report: every map's numbers, trends, definitions, settings.
+import type { CorrelationTrend } from "../statistics/over-checkpoints.ts";
+import type { Determination } from "../statistics/signal.ts";
+import { CORRELATION_LABELS, type CorrelationName } from "./figures/correlation.ts";
+import { type DrawnEstimate, distinct, type LandscapeMap, type SliceMean, type Study } from "./figures/figure-data.ts";
+import type { Markup } from "./figures/svg.ts";
+import { html, labelHtml, type Part } from "./html.ts";
+import { fixed, TERMS, undeterminedText } from "./wording.ts";
+
+const CORRELATIONS: readonly CorrelationName[] = ["r", "rInfinity", "withinRing"];
+
+/** "−0.88 [−1.01, −0.75]", or that it is undetermined and what it would need. */
+export function estimateHtml(estimate: DrawnEstimate, determination?: Determination): Markup {
+  if (estimate === null) return html`<span class="undetermined">${undeterminedText(determination)}</span>`;
+  const { value, low, high } = estimate;
+  if (low === null || high === null) return html`${fixed(value, 2)}`;
+  return html`${fixed(value, 2)} <span class="range">[${fixed(low, 2)}, ${fixed(high, 2)}]</span>`;
+}
+
+/** One row per map, and one per checkpoint for the mean over its slices where there are five or more. */
+export function mapTable(study: Study): Markup {
+  const { maps, sliceMeans = [] } = study;
+  const further = [...new Set(maps.flatMap((map) => (map.summary.further ?? []).map(({ name }) => name)))];
+  const hasSlices = distinct(maps.map((map) => map.slice)).length > 1;
+  const names: Part[] = [
+    "checkpoint",
+    ...(hasSlices ? ["slice"] : []),
+    html`<i>R</i>(0, 0)`,
+    ...CORRELATIONS.map((name) => labelHtml(CORRELATION_LABELS[name].symbol)),
+    "reward 0",
+    ...further,
+  ];
+  const meanNote =
+    sliceMeans.length === 0
+      ? null
+      : " Rows “mean”: over the slices of a checkpoint, 95% interval by Student’s t over slices.";
+  return html`<section aria-labelledby="maps">
+<h2 id="maps">Every map</h2>
+<div class="scroll" tabindex="0" role="region" aria-labelledby="maps">
+<table id="summary">
+<thead><tr>${names.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
+<tbody>
+${maps.map((map, k) => mapRow(map, k, hasSlices, further))}
+${sliceMeans.map((mean) => meanRow(mean, further.length))}
+</tbody>
+</table>
+</div>
+<p class="caption">In brackets: ${study.intervalName ?? "interval over prompts"}. ±: half the width of the 95% interval over prompts. <i>R</i>(0, 0): mean reward at the checkpoint. Reward 0: ${TERMS.floor}. Groups with advantages: ${TERMS.advantages}. KL at mid-edges and corners: ${TERMS.landmarks}.${meanNote}</p>
+</section>`;
+}
+
+function mapRow(map: LandscapeMap, k: number, hasSlices: boolean, further: readonly string[]): Markup {
+  const { summary } = map;
+  const share = summary.floorShare;
+  const extra = further.map((name) => summary.further?.find((column) => column.name === name)?.value ?? null);
+  const cells: Part[] = [
+    ...(hasSlices ? [map.slice] : []),
+    originReward(map),
+    ...CORRELATIONS.map((name) => estimateHtml(summary[name])),
+    typeof share === "number" ? `${fixed(100 * share, 1)}%` : null,
+    ...extra.map((value) => (typeof value === "number" ? significant(value) : value)),
+  ];
+  const mark = map.mark === undefined ? null : html` <span class="range">${map.mark}</span>`;
+  return html`<tr data-map="${k}">
+<th scope="row"><button type="button" data-go="${k}">step ${map.step}</button>${mark}</th>
+${cells.map((cell) => html`<td>${cell}</td>`)}
+</tr>
+`;
+}
+
+function originReward({ summary: { originReward: value, originRewardReach: reach = null } }: LandscapeMap): Markup {
+  if (Number.isNaN(value)) return html`not measured`;
+  return html`${fixed(value, 3)}${reach === null ? null : html` <span class="range">± ${fixed(reach, 3)}</span>`}`;
+}
+
+function meanRow(mean: SliceMean, further: number): Markup {
+  const known = (estimate: DrawnEstimate) =>
+    estimate === null ? html`<span class="undetermined">fewer than five slices known</span>` : estimateHtml(estimate);
+  return html`<tr class="mean">
+<th scope="row">step ${mean.step}</th><td>mean</td><td></td>
+${CORRELATIONS.map((name) => html`<td>${known(mean[name])}</td>`)}
+${Array.from({ length: further + 1 }, () => html`<td></td>`)}
+</tr>
+`;
+}
+
+/** Slopes of the correlations over the checkpoints, per ten steps; null without a slice of several checkpoints. */
+export function trendTable({ trends = [] }: Study): Markup | null {
+  if (trends.length === 0) return null;
+  const perTen = ({ value, low, high }: CorrelationTrend["r"]): DrawnEstimate =>
+    value === null
+      ? null
+      : { value: 10 * value, low: low === null ? null : 10 * low, high: high === null ? null : 10 * high };
+  return html`<section aria-labelledby="trends">
+<h2 id="trends">Trend over the checkpoints, per 10 steps</h2>
+<table>
+<thead><tr><th scope="col">slice</th><th scope="col">steps</th><th scope="col"><i>r</i></th><th scope="col"><i>r</i><sub>∞</sub></th></tr></thead>
+<tbody>
+${trends.map(
+  ({ slice, steps, r, rInfinity }) => html`<tr>
+<th scope="row">${slice}</th><td>${steps.join(", ")}</td><td>${estimateHtml(perTen(r))}</td><td>${estimateHtml(perTen(rInfinity))}</td>
+</tr>
+`,
+)}
+</tbody>
+</table>
+<p class="caption">Slope of a straight line through the checkpoints. In brackets: nominal 95% jackknife interval, each prompt deleted from all checkpoints at once.</p>
+</section>`;
+}
+
+export function definitions(): Markup {
+  const entry = (name: Part, meaning: Part): Markup => html`<dt>${name}</dt><dd>${meaning}</dd>
+`;
+  const kl =
+    " exact over the vocabulary, per token of completions sampled from the checkpoint. It is 0 at the checkpoint by construction and grows with distance; that reward is high there too is the finding, not the construction.";
+  return html`<section aria-labelledby="reading-guide">
+<h2 id="reading-guide">How to read this</h2>
+<dl class="definitions">
+${entry(labelHtml(CORRELATION_LABELS.r.symbol), `${capital(TERMS.r)}.`)}
+${entry(labelHtml(CORRELATION_LABELS.rInfinity.symbol), `${capital(TERMS.rInfinity)}.`)}
+${entry(labelHtml(CORRELATION_LABELS.withinRing.symbol), `${capital(TERMS.withinRing)}.`)}
+${entry("Undetermined", `${capital(TERMS.undetermined)}.`)}
+${entry("KL", html`KL(π<sub>θ</sub> ‖ π<sub>θ(α,β)</sub>),${kl}`)}
+${entry(html`<i>J</i>`, "The clipped GRPO objective on completions sampled from the checkpoint, normalised over the tokens of each group.")}
+${entry("Intervals", "Neighbouring cells share prompts and noise and are no independent facts, so no p-value is given; prompts are what is resampled.")}
+</dl>
+</section>`;
+}
+
+const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+
+export function settingsTable({ settings }: Study): Markup | null {
+  if (settings.length === 0) return null;
+  const rows = settings.map(
+    ({ key, value }) => html`<tr><th scope="row">${key}</th><td>${String(value)}</td></tr>
+`,
+  );
+  return html`<section aria-labelledby="with">
+<h2 id="with">Settings</h2>
+<div class="scroll" tabindex="0" role="region" aria-labelledby="with">
+<table id="settings">
+<thead><tr><th scope="col">setting</th><th scope="col">value</th></tr></thead>
+<tbody>
+${rows}
+</tbody>
+</table>
+</div>
+</section>`;
+}
+
+const significant = (value: number): string =>
+  Number.isNaN(value) ? "" : String(Number(value.toPrecision(3))).replace("-", "−");
