@@ -1,13 +1,13 @@
-// A folder that appears under its name only when it is whole: filled beside its place, then renamed. A kill leaves the old
-// state and at most hidden leavings, which the next write of that name, or `settleFolders`, clears away. Two processes must
-// not write one name at a time: a run folder is locked for that.
+// A folder that appears under its name only when it is whole: it is filled beside its place, then renamed. After a kill the
+// old folder is still there, perhaps with hidden remains of the new one beside it; the next write of that name, or
+// `settleFolders`, removes them. Two processes must not write the same name at the same time: a run folder is locked.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { ensureFolder, explained, killPoint, syncFolder } from "../engine/host/index.ts";
 
 /**
- * Calls `fill` on an empty folder beside `path`, then gives it the name `path`. `fill` brings its files to disk itself. A
- * folder already there is replaced; between the two renames that takes, it stands whole as `.NAME.replaced`.
+ * Calls `fill` on an empty folder beside `path`, then renames it to `path`. `fill` must flush its files to the disk itself. A
+ * folder of that name is replaced by two renames; between them it is kept whole as `.NAME.replaced`.
  * @throws FileError when the folder cannot be made or renamed; what was there stays then, also when `fill` throws
  */
 export async function writeFolderAtomically(path: string, fill: (folder: string) => Promise<void>): Promise<void> {
@@ -46,7 +46,7 @@ function exchange(path: string, partial: string, replaced: string, remove: (fold
   }
 }
 
-/** Clears what a kill left among the folders in `parent`: half of a new one goes, an old one without successor comes back. */
+/** Repairs the folders in `parent` after a kill: removes half-written new ones, brings back an old one that has no successor. */
 export function settleFolders(parent: string): void {
   if (!existsSync(parent)) return;
   explained(parent, () => {

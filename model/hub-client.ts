@@ -1,10 +1,10 @@
-// Requests to a Hugging Face hub: where it is, who asks, and what to do when it does not answer at once.
+// Requests to a Hugging Face hub: its address, the token, retries.
 //
-// @huggingface/hub describes models and lists files through `HubClient.fetch`; files come through `HubClient.request`. Both
-// go by one policy. A broken or silent connection and the answers 408, 429 and 5xx pass: they are tried again, after the time
-// that the server names or one that doubles, and given up after few tries. Other refusals do not pass: each says what mends
-// it. The token goes to the endpoint's own origin and is in no message; where the endpoint redirects to another host, the
-// request goes on without it (the fetch standard: Authorization is dropped across origins).
+// @huggingface/hub asks for models and lists of files through `HubClient.fetch`; files come through `HubClient.request`. Both
+// follow one policy. A broken or silent connection and the answers 408, 429 and 5xx are transient: the request is repeated
+// after the time that the server names, or after a delay that doubles, five times at most. Any other refusal is final, and its
+// message says how to mend it. The token is sent to the endpoint's own origin only and is in no message: when the endpoint
+// redirects to another host, the fetch standard drops Authorization.
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -23,12 +23,12 @@ export interface ClientOptions {
   stallMs?: number;
 }
 
-/** The hub could not be asked: no connection, or it was busy or broken at each try. Its answer may be another one later. */
+/** The hub gave no answer: no connection, or it was busy or broken at each try. It may answer later. */
 export class HubUnreachableError extends CheckpointError {
   override name = "HubUnreachableError";
 }
 
-/** A failure that may be over when the same is asked again. */
+/** A failure that may not occur again if the request is repeated. */
 export class TransientError extends Error {
   override name = "TransientError";
   readonly waitMs: number | null;
@@ -229,7 +229,7 @@ function retryAfterMs(text: string | null): number | null {
   return Number.isFinite(ms) ? Math.max(0, ms) : null;
 }
 
-/** Node's fetch throws a TypeError with a cause when a connection fails or breaks; other errors do not pass. */
+/** Node's fetch throws a TypeError with a cause when a connection fails or breaks; other errors are not transient. */
 function asTransient(thrown: unknown): TransientError | null {
   if (thrown instanceof TransientError) return thrown;
   if (!(thrown instanceof TypeError) || thrown.cause === undefined) return null;

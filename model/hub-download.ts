@@ -1,9 +1,10 @@
 // One file of a hub's repository into the cache's `blobs`, under the name of its hash.
 //
-// @huggingface/hub 2.17.5 does not serve here: its downloadFileToCacheDir begins anew after a break, compares no hash, and
-// two processes write one file. So the bytes come by plain HTTP: into `<etag>.incomplete`, as huggingface_hub for Python
-// calls it; what is there, of whichever program, is gone on with (Range); and only when the hash is right does the file get
-// its name. The hash tells what a length cannot: a part of another file, or one that two programs wrote at once.
+// downloadFileToCacheDir of @huggingface/hub 2.17.5 is not enough: it starts from the beginning after a break, compares no
+// hash, and lets two processes write one file. So the file is fetched by plain HTTP into `<etag>.incomplete`, the name that
+// huggingface_hub for Python uses too. If that file exists, whichever program wrote it, the download resumes after its last
+// byte (Range). The file gets its name only if the hash is right: a length alone cannot show that a part belongs to another
+// file, or that two programs wrote it at once.
 import { createHash, type Hash } from "node:crypto";
 import { renameSync, rmSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";

@@ -1,5 +1,5 @@
-// A random model of any Qwen2 configuration, the same from the same seed on every machine: matrices normal with standard
-// deviation fan_in^−½, embeddings normal with a deviation of their own (0.02 unless said), biases 0, norms 1.
+// A random model of any Qwen2 configuration; a seed gives the same model on every machine. Matrices are normal with standard
+// deviation fan_in^−½, embeddings normal with a standard deviation of their own (default 0.02), biases 0, norm gains 1.
 //
 //   node model/initialise.ts --config qwen2.5-0.5b --out DIR [--seed N] [--dtype bf16] [--files-from DIR]
 //
