@@ -1,6 +1,7 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
 import { backendSettings, defineSettings, integer, integers, number, text, type Values } from "../engine/host/index.ts";
 import {
+  answerToOtherNames,
   batchSettings,
   environmentApplies,
   environmentProblems,
@@ -117,7 +118,7 @@ export const studySettings = defineSettings(
     ...environmentProblems(environment),
   ],
   {
-    names: { renamed: formerEnvironmentKeys },
+    names: { renamed: formerEnvironmentKeys, answer: answerToOtherNames },
     applies: (key, { environment }) => environmentApplies(key, environment),
   },
 );

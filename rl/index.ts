@@ -55,6 +55,7 @@ export {
 } from "./learn.ts";
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
+export { answerToOtherNames } from "./other-names.ts";
 export { expectTrainingMemory } from "./plan.ts";
 export { dialoguesOf, type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
 export { learningRate, type Schedule } from "./schedule.ts";
