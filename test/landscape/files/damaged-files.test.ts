@@ -167,7 +167,7 @@ describe("landscape/files/damaged-files", (test) => {
     const drawn = await report(folder);
     assert.match(drawn.told, `${path}: line 9 is damaged (the line was cut). Only the 8 lines before it were read.`);
     assert.match(drawn.told, "Not whole: Step 2, slice 0: 8 of 9 cells are measured.");
-    assert.match(drawn.output, "Not whole: step 2, slice 0 has 8 of 9 cells.");
+    assert.match(drawn.output, "Not whole: Step 2, slice 0: 8 of 9 cells are measured.");
     assert.match(readFileSync(join(folder, "report.html"), "utf8"), "8 of 9 cells");
     const { grid } = JSON.parse(readFileSync(slice(folder).summary, "utf8"));
     assert.equal([grid.cells, grid.total, grid.isComplete], [8, 9, false]);
