@@ -64,7 +64,9 @@ function readRun(folder: string): ComparedRun {
       const objectives = maps.cells.map(
         (_, cell) => maps.objective.reduce((sum, map) => sum + map[cell], 0) / maps.objective.length,
       );
-      swept.push({ step, slice, maps, summary, objectiveSpread: Math.max(...objectives) - Math.min(...objectives) });
+      const highest = objectives.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY);
+      const lowest = objectives.reduce((least, value) => Math.min(least, value), Number.POSITIVE_INFINITY);
+      swept.push({ step, slice, maps, summary, objectiveSpread: highest - lowest });
     }
   return { name: basename(folder), settings, evaluations, swept };
 }
@@ -157,7 +159,7 @@ function coverageTable(runs: readonly ComparedRun[]): string {
 /** How r and r∞ change from the first swept step on: the same Gaussians, prompts and noise, so paired over prompts. */
 function changeTable(runs: readonly ComparedRun[]): string {
   const rows = runs.flatMap(({ name, swept }) => {
-    const first = Math.min(...swept.map(({ step }) => step));
+    const first = swept.reduce((least, { step }) => Math.min(least, step), Number.POSITIVE_INFINITY);
     return swept
       .filter(({ step }) => step !== first)
       .map(({ step, slice, maps }) => {

@@ -147,12 +147,12 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
 
 /** Slots for `rows` dialogues at once: their own tokens and every distinct prompt among as many neighbours. */
 function cacheSlots({ backend, config }: Model, dialogues: readonly Dialogue[], rows: number): number {
-  const longestOwn = Math.max(...dialogues.map((d) => d.expectedTokens)) + 1;
+  const longestOwn = dialogues.reduce((most, { expectedTokens }) => Math.max(most, expectedTokens), 0) + 1;
   const prompts = new Map(dialogues.map((d) => [prefixKeyOf(d), d.prompt.length]));
   const prefixes = [...prompts.values()].sort((a, b) => b - a).slice(0, rows);
   // One dialogue alone may be twice as long as expected.
   const needed = Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
-  return needed + slotsLostAtCuts(KvCache.slotsPerSegment(backend, config), needed, Math.max(longestOwn, ...prefixes));
+  return needed + slotsLostAtCuts(KvCache.slotsPerSegment(backend, config), needed, Math.max(longestOwn, prefixes[0]));
 }
 
 /** No run crosses a segment, so each segment but the last may end in a gap that is too short for the next one. */

@@ -225,6 +225,24 @@ describe("model/generate", (test) => {
       throw new Error(`expected ${expected} passes and tokens, got ${[passes, computed]}`);
   });
 
+  test("as many dialogues as one likes: more than a call takes arguments", async () => {
+    const { backend } = (await testBackends())[0];
+    const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const stop = new AbortController();
+    const dialogues: Dialogue[] = Array.from({ length: 200_000 }, (_, rollout) => ({
+      point: 0,
+      prompt: [1 + (rollout % 50), 2],
+      noise: { rollout, prompt: 7 },
+      expectedTokens: 3,
+      answered: () => null,
+    }));
+    let passes = 0;
+    const own = { ...settings, maxRows: 4, signal: stop.signal, onPass: () => void (++passes && stop.abort()) };
+    await throwsMessage(() => generate({ backend, config, weights }, dialogues, own), "aborted");
+    weights.free();
+    if (passes !== 1) throw new Error(`expected one pass, got ${passes}`);
+  });
+
   test("nothing is left behind", async () => {
     for (const { name, backend } of await testBackends()) {
       const before = backend.statistics().liveBuffers;

@@ -103,7 +103,7 @@ export function reportClient(): void {
     });
     const lines = map.isolines[quantity === "objective" ? "objective" : "kl"];
     const overlay = svg("g", { transform: `translate(${left} ${top})`, class: `isolines ${quantity}` });
-    overlay.append(...lines.flatMap(isoline));
+    for (const line of lines.flatMap(isoline)) overlay.append(line);
     const middle = side / 2;
     overlay.append(
       svg("circle", { cx: middle, cy: middle, r: 5, class: "checkpoint-edge" }),
@@ -111,7 +111,8 @@ export function reportClient(): void {
     );
     parts.push(overlay, svg("rect", { class: "chosen" }), svg("rect", { class: "hovered" }));
     parts.push(...mapAxes(map), ...colourBar(quantity, scale));
-    chart.replaceChildren(...parts);
+    chart.replaceChildren();
+    for (const part of parts) chart.append(part);
   }
 
   const isoline = ({ d, isBelowZero, text, x, y, angle }: PageIsoline): SVGElement[] => [
@@ -194,7 +195,8 @@ export function reportClient(): void {
       );
     }
     parts.push(svg("circle", { r: radius + 3, class: "chosen" }), svg("circle", { r: radius + 3, class: "hovered" }));
-    scatter.replaceChildren(...parts);
+    scatter.replaceChildren();
+    for (const part of parts) scatter.append(part);
   }
 
   /** Outlines the chosen and the hovered point in both drawings, and writes the numbers of the one that is looked at. */
