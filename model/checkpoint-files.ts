@@ -7,7 +7,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
-import { asError, CheckpointError, writeAtomic } from "../engine/host/index.ts";
+import { asError, CheckpointError, withoutByteOrderMark, writeAtomic } from "../engine/host/index.ts";
 import { ShapeError, sizeOf, storedBytes } from "../engine/index.ts";
 import { writeFolderAtomically } from "./atomic-folder.ts";
 import {
@@ -161,7 +161,7 @@ const record = z.record(z.string(), z.unknown());
 /** The JSON of a file of a model folder. @throws CheckpointError when it cannot be read or is no JSON */
 export async function readJson(path: string): Promise<unknown> {
   try {
-    return JSON.parse(await readFile(path, "utf8"));
+    return JSON.parse(withoutByteOrderMark(await readFile(path, "utf8")));
   } catch (error) {
     throw new CheckpointError(`${path}: expected a JSON file: ${asError(error).message}`, { cause: error });
   }

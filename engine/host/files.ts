@@ -171,9 +171,19 @@ export function removeTemporary(folder: string): string[] {
   return left;
 }
 
-/** The text of a file in UTF-8. @throws FileError */
+/** The text of a file in UTF-8, without a byte order mark. @throws FileError */
 export function readText(path: string): string {
-  return explained(path, () => readFileSync(path, "utf8"));
+  return withoutByteOrderMark(explained(path, () => readFileSync(path, "utf8")));
+}
+
+/** Some editors put U+FEFF before the text of a file. It is no part of it, and no JSON may begin with it. */
+export function withoutByteOrderMark(text: string): string {
+  return text.startsWith("\ufeff") ? text.slice(1) : text;
+}
+
+/** The lines of a text, which end at LF or CRLF and nowhere else: U+2028 and U+2029 may stand within JSON. */
+export function linesOf(text: string): string[] {
+  return text.split("\n").map((line) => (line.endsWith("\r") ? line.slice(0, -1) : line));
 }
 
 /**
