@@ -26,6 +26,7 @@ export { embedding } from "./ops/embedding/embedding.ts";
 export { gatherRows } from "./ops/gather/gather.ts";
 export { head } from "./ops/head/head.ts";
 export { klAndScore } from "./ops/head/kl-divergence.ts";
+export { lowestTemperature } from "./ops/head/logits.ts";
 export { type SurrogateSettings, surrogate } from "./ops/loss/surrogate.ts";
 export { weightedSum } from "./ops/loss/weighted-sum.ts";
 export { linear } from "./ops/matmul/linear.ts";

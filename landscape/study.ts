@@ -16,8 +16,11 @@ import { type Chat, loadChat, loadModel, loadTokenizer, locateModel, openConfig 
 import {
   checkpointFolder,
   type Environment,
+  type Episode,
+  EpisodeList,
   expectPrecision,
   expectSound,
+  expectTemplate,
   expectTrainingMemory,
   isKept,
   openEnvironment,
@@ -86,6 +89,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       signal,
       timings: new Timings(folder, backend),
     };
+    if (!isFinished) expectTemplate(part.chat, firstEpisodes(part), settings.environment.turn2Template);
     claimFolder(folder, settings, origin);
     // The plan that the run began with, whatever was measured today.
     preferTiles(backend, readProvenance(folder).products.tiles);
@@ -106,6 +110,17 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     release();
     backend?.destroy();
   }
+}
+
+/** Episodes of each kind that the study rolls out, to see how many turns they take. */
+function firstEpisodes({ environment, settings: { train, evaluate, landscape } }: Part): Episode[] {
+  const { reference, rollouts } = landscape;
+  const ofSeed = (seed: number, count: number): Episode[] => new EpisodeList(environment, seed).slice(0, count);
+  return [
+    ...ofSeed(train.episodeSeed, train.promptsPerStep),
+    ...ofSeed(evaluate.episodeSeed, evaluate.episodes),
+    ...ofSeed(landscape.episodeSeed, Math.max(reference.prompts, rollouts.prompts)),
+  ];
 }
 
 /** The first line of every run: what computes, and what would be faster. */

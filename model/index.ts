@@ -12,6 +12,7 @@ export {
   type WeightDtype,
   writeCheckpoint,
 } from "./checkpoint-files.ts";
+export { temperatureProblems } from "./commands/sampling-settings.ts";
 export { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";

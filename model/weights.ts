@@ -1,7 +1,9 @@
 // A checkpoint's weights on a device: the parameters of the model in one arena, read from a Hugging Face folder and written
 // to one.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { type Backend, ParameterArena, type Tensor } from "../engine/index.ts";
-import { type Checkpoint, openCheckpoint, openConfig, writeCheckpoint } from "./checkpoint-files.ts";
+import { type Checkpoint, openCheckpoint, openConfig, readJson, writeCheckpoint } from "./checkpoint-files.ts";
 import { isLinearWeight, parameterShapes, type Qwen2Config } from "./config.ts";
 
 export interface WeightOptions {
@@ -80,14 +82,34 @@ export async function loadModel(backend: Backend, folder: string, options: Weigh
   }
 }
 
-/** Writes the weights as a Hugging Face folder in f32, with all other files of the folder they came from. Atomic. */
-export async function saveWeights(weights: ParameterArena, folder: string, filesFrom: string): Promise<void> {
-  const { configJson } = await openConfig(filesFrom);
+/**
+ * Writes the weights as a Hugging Face folder in f32, with all other files of the folder they came from. Atomic.
+ * @param endTokenIds  tokens that end an answer: what `generation_config.json` will name. If the model's own files name the
+ *   same ones, that file is copied as it is (or stays absent).
+ */
+export async function saveWeights(
+  weights: ParameterArena,
+  folder: string,
+  filesFrom: string,
+  endTokenIds?: readonly number[],
+): Promise<void> {
+  const { config, configJson } = await openConfig(filesFrom);
   const values = await weights.read();
+  const isNamed = endTokenIds === undefined || endTokenIds.every((id) => config.eosTokenIds.includes(id));
   await writeCheckpoint(folder, {
     configJson: { ...configJson },
     tensors: [...values].map(([name, data]) => ({ name, data })),
     dtype: "f32",
     filesFrom,
+    ...(isNamed ? {} : { generationConfigJson: await generationConfigWith(filesFrom, endTokenIds) }),
   });
+}
+
+async function generationConfigWith(
+  folder: string,
+  endTokenIds: readonly number[],
+): Promise<Readonly<Record<string, unknown>>> {
+  const path = join(folder, "generation_config.json");
+  const before = existsSync(path) ? await readJson(path) : {};
+  return { ...Object.fromEntries(Object.entries(before ?? {})), eos_token_id: [...endTokenIds] };
 }

@@ -31,7 +31,14 @@ export { type Example, type PolicyExample, policyStep, supervisedStep, type Trai
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { expectTrainingMemory } from "./plan.ts";
-export { dialoguesOf, type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
+export {
+  dialoguesOf,
+  expectTemplate,
+  type Rollout,
+  type RolloutRequest,
+  type RolloutSettings,
+  rollOut,
+} from "./rollout.ts";
 export { learningRate, type Schedule } from "./schedule.ts";
 export {
   batchSettings,

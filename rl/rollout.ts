@@ -88,17 +88,41 @@ export async function rollOut(
   return runs.map((run) => run.result());
 }
 
-/** The conversations to be had, for `generate`. */
+/**
+ * The conversations to be had, for `generate`.
+ * @throws CheckpointError when the chat template cannot put their turns together
+ */
 export function dialoguesOf(
   chat: Chat,
   requests: readonly RolloutRequest[],
   settings: ConversationSettings,
 ): RolloutRun[] {
+  // Found during a rollout, it would count as a failure of the environment, and cost the reward.
+  expectTemplate(
+    chat,
+    requests.map(({ episode }) => episode),
+    settings.turn2Template,
+  );
   return requests.map((request) => new RolloutRun(request, chat, settings));
 }
 
-/** The chat's end token ends an answer, and so does what the model folder names. */
-function stopIdsOf(model: Model, chat: Chat): number[] {
+/**
+ * Refuses a chat template that cannot put the turns of these episodes together.
+ * @throws CheckpointError that says what is wrong with the template
+ */
+export function expectTemplate(
+  chat: Chat,
+  episodes: readonly Pick<Episode, "turns">[],
+  turn2Template: RolloutSettings["turn2Template"],
+): void {
+  chat.expectTurns(
+    episodes.reduce((most, { turns }) => Math.max(most, turns), 1),
+    { turn2Template },
+  );
+}
+
+/** What ends an answer: the chat's end token, and the tokens that the model folder names. */
+export function stopIdsOf(model: Pick<Model, "config">, chat: Chat): number[] {
   return [...new Set([chat.endTokenId, ...model.config.eosTokenIds])];
 }
 

@@ -34,11 +34,12 @@ import {
 import { loadState, saveState } from "./checkpoint.ts";
 import { openEnvironment } from "./environments/open.ts";
 import { workedDialogue } from "./environments/worked-dialogues.ts";
-import { evaluate } from "./evaluate.ts";
+import { evaluate, evaluatedRollouts } from "./evaluate.ts";
 import { type Example, supervisedStep } from "./learn.ts";
 import { expectPrecision, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { openMetrics } from "./metrics-file.ts";
 import { expectSupervisedMemory } from "./plan.ts";
+import { expectTemplate, stopIdsOf } from "./rollout.ts";
 import { learningRate, type Schedule } from "./schedule.ts";
 import { environmentSettings, precisionSetting } from "./settings.ts";
 
@@ -133,6 +134,11 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   const { config } = await openConfig(folder);
   const chat = await loadChat(folder, await loadTokenizer(folder));
   const environment = await openEnvironment(values.environment);
+  expectTemplate(
+    chat,
+    evaluatedRollouts(environment, settings).map(({ episode }) => episode),
+    values.environment.turn2Template,
+  );
   const { precision } = settings;
   const batchOf = (step: number): Example[] => {
     const dialogues = Array.from({ length: settings.dialogues }, (_, i) =>
@@ -218,7 +224,7 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   }
   phase.done();
   log.close();
-  await saveWeights(weights, join(out, "checkpoint"), folder);
+  await saveWeights(weights, join(out, "checkpoint"), folder, stopIdsOf(model, chat));
   progress.line(`Checkpoint: ${join(out, "checkpoint")}`);
   unlock();
 }

@@ -4,14 +4,14 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { CheckpointError, integer, integers, number, type Values } from "../../engine/host/index.ts";
-import { noWarping, type Warping } from "../../engine/index.ts";
+import { lowestTemperature, noWarping, type Warping } from "../../engine/index.ts";
 import { readJson } from "../checkpoint-files.ts";
 
 export const samplingSettings = {
   temperature: number({
     default: 1,
     min: 0,
-    meaning: "the logits are divided by this; 0: the likeliest token (greedy)",
+    meaning: `the logits are divided by this, at least ${lowestTemperature}; 0: the likeliest token (greedy)`,
   }),
   "top-k": integer({
     default: noWarping.topK,
@@ -34,6 +34,13 @@ export const samplingSettings = {
   "stop-tokens": integers({ default: [], min: 0, meaning: "ids that end a completion, besides the model's own" }),
 } as const;
 
+/** What is wrong with a sampling temperature, as a settings' check says it. */
+export function temperatureProblems(key: string, temperature: number): string[] {
+  return temperature === 0 || temperature >= lowestTemperature
+    ? []
+    : [`${key}: expected 0 (greedy) or a number from ${lowestTemperature} on, got ${temperature}`];
+}
+
 export interface Sampling {
   readonly temperature: number;
   readonly warping: Warping;
@@ -53,7 +60,12 @@ export function samplingOf(values: Values<typeof samplingSettings>): Sampling {
 
 const fileSchema = z.object({
   do_sample: z.boolean().nullish(),
-  temperature: z.number().nonnegative().nullish(),
+  temperature: z
+    .number()
+    .refine((temperature) => temperatureProblems("", temperature).length === 0, {
+      error: ({ input }) => `expected 0 (greedy) or a number from ${lowestTemperature} on, got ${String(input)}`,
+    })
+    .nullish(),
   top_k: z.number().int().nonnegative().nullish(),
   top_p: z.number().positive().max(1).nullish(),
   repetition_penalty: z.number().positive().nullish(),

@@ -70,9 +70,16 @@ function intervals(total: number, most: number): Interval[] {
   return pieces;
 }
 
+/**
+ * The smallest temperature above 0 that logits are divided by. Far below it (from 3e-38 on) the quotients overflow f32; at it,
+ * a token whose logit is 0.001 lower than the largest is already e¹⁰⁰ times less likely, so greedy says the same.
+ */
+export const lowestTemperature = 1e-5;
+
+/** @throws Error when the temperature is not a finite number of at least `lowestTemperature` */
 export function expectTemperature(what: string, temperature: number): void {
-  if (!(temperature > 0 && temperature < Number.POSITIVE_INFINITY))
-    throw new Error(`${what}: temperature: expected a number above 0, got ${temperature}.`);
+  if (!(temperature >= lowestTemperature && temperature < Number.POSITIVE_INFINITY))
+    throw new Error(`${what}: temperature: expected a number from ${lowestTemperature} on, got ${temperature}.`);
 }
 
 /** Width of a chunk's tensor: whole panels, so that every row can be read in fours. */
