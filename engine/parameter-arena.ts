@@ -12,7 +12,7 @@ import { bytesPerElement, type DType, type NumberArray } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
 import { packHalfPanels, writeHalf } from "./ops/matmul/half.ts";
 import { packPanels, panelShape } from "./ops/matmul/matmul.ts";
-import type { HalfCopies, Parameter } from "./parameters.ts";
+import type { HalfCopies, Parameter, Weights } from "./parameters.ts";
 import { run } from "./run.ts";
 import { keep } from "./scope.ts";
 import { empty, type Shape, Storage, segmentRows, sizeOf, Tensor } from "./tensor.ts";
@@ -21,6 +21,8 @@ export interface ArenaEntry {
   readonly shape: Shape;
   /** Whether this matrix [out, in] owns a copy in panels, the layout that the forward product reads. */
   readonly forwardCopy: boolean;
+  /** Whether `linear` is the only op that reads it, so that a copy of it may do without rows. Default false. */
+  readonly isLinear?: boolean;
   /** Whether it owns two copies in f16 instead, the layouts of all products: for linear layers only. Default false. */
   readonly halfCopies?: boolean;
 }
@@ -79,9 +81,10 @@ interface Arena {
   readonly tensors: ReadonlyMap<string, Tensor>;
 }
 
-export class ParameterArena {
+export class ParameterArena implements Weights {
   readonly backend: Backend;
   readonly dtype: "f32" | "f64";
+  readonly isPerturbed = false;
   /** In the order given. */
   readonly names: readonly string[];
   /**
@@ -89,6 +92,7 @@ export class ParameterArena {
    * that micro-batches add up.
    */
   readonly gradients: GradientStore;
+  readonly #entries: ReadonlyMap<string, ArenaEntry>;
   readonly #memory: ArenaMemory;
   readonly #arenas = new Map<ArenaPart, Arena>();
   readonly #parameters = new Map<string, Parameter & { kind: "tensor" }>();
@@ -109,6 +113,7 @@ export class ParameterArena {
         throw new ShapeError(
           `ParameterArena: ${name}: only a matrix [out, in] has a copy for the forward product, this is [${shape}]`,
         );
+    this.#entries = entries;
     this.#memory = arenaMemory(backend, entries, options);
     const layout = layOut(backend.limits, entries, dtype);
     for (const part of partsOf(options)) this.#arenas.set(part, makeArena(backend, part, layout, entries, dtype));
@@ -149,6 +154,11 @@ export class ParameterArena {
   /** Always the same tensor; it requires a gradient where the arena has room for one. */
   value(name: string): Tensor {
     return this.#tensor("values", name);
+  }
+
+  /** Whether `linear` is the only op that reads the parameter. */
+  isLinear(name: string): boolean {
+    return this.#entries.get(name)?.isLinear ?? false;
   }
 
   gradient(name: string): Tensor {

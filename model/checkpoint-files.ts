@@ -10,13 +10,9 @@ import { z } from "zod";
 import { asError, CheckpointError, withoutByteOrderMark, writeAtomic } from "../engine/host/index.ts";
 import { ShapeError, sizeOf, storedBytes } from "../engine/index.ts";
 import { writeFolderAtomically } from "./atomic-folder.ts";
-import {
-  type GenerationConfig,
-  parameterShapes,
-  parseConfig,
-  parseGenerationConfig,
-  type Qwen2Config,
-} from "./config.ts";
+import { type GenerationConfig, parseGenerationConfig } from "./config.ts";
+import { openLanguageModel } from "./families.ts";
+import { type LanguageModel, parameterShapes } from "./language-model.ts";
 import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from "./safetensors.ts";
 
 /** A weight as plain numbers: [out, in] for a matrix, whatever the file stored widened to f32. */
@@ -47,7 +43,7 @@ export const tokenizerFiles: readonly string[] = [
 /** An open model folder whose files were found to hold exactly the parameters that its config.json implies. */
 export class Checkpoint {
   readonly folder: string;
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   /** config.json as it stands, to be written again with the trained weights. */
   readonly configJson: Readonly<Record<string, unknown>>;
   readonly generationConfig: GenerationConfig | null;
@@ -103,7 +99,7 @@ interface Place {
 }
 
 interface FolderSettings {
-  config: Qwen2Config;
+  config: LanguageModel;
   configJson: Record<string, unknown>;
   generationConfig: GenerationConfig | null;
 }
@@ -147,7 +143,7 @@ async function filesOf(folder: string): Promise<Set<string>> {
 async function readSettings(folder: string, names: ReadonlySet<string>): Promise<FolderSettings> {
   const configPath = join(folder, "config.json");
   const configJson = await readJson(configPath);
-  const config = parseConfig(configJson, configPath);
+  const config = openLanguageModel(configJson, configPath);
   const generationPath = join(folder, generationFile);
   const generationConfig = names.has(generationFile)
     ? parseGenerationConfig(await readJson(generationPath), generationPath)
@@ -208,7 +204,7 @@ export async function isWhole(folder: string, weights: boolean): Promise<boolean
   );
 }
 
-function placeWeights(folder: string, config: Qwen2Config, files: readonly SafetensorsFile[]): Map<string, Place> {
+function placeWeights(folder: string, config: LanguageModel, files: readonly SafetensorsFile[]): Map<string, Place> {
   const shapes = parameterShapes(config);
   const places = new Map<string, Place>();
   const found = new Set<string>();
@@ -236,7 +232,7 @@ function placeWeights(folder: string, config: Qwen2Config, files: readonly Safet
 }
 
 // A head that is the embedding, and the rotary frequencies that old checkpoints saved: transformers drops both.
-function isIgnored(name: string, config: Qwen2Config): boolean {
+function isIgnored(name: string, config: LanguageModel): boolean {
   return (config.tieWordEmbeddings && name === "lm_head.weight") || name.endsWith(".rotary_emb.inv_freq");
 }
 
@@ -285,7 +281,8 @@ const torchDtypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as cons
  */
 export async function writeCheckpoint(folder: string, content: CheckpointToWrite): Promise<void> {
   const { configJson, dtype = "f32", shardBytes = Number.POSITIVE_INFINITY, filesFrom, generationConfigJson } = content;
-  const shapes = parameterShapes(parseConfig(configJson, `${folder}: config.json`));
+  const model = openLanguageModel(configJson, `${folder}: config.json`);
+  const shapes = parameterShapes(model);
   const tensors = matchTensors(folder, shapes, [...content.tensors]).map((tensor) => ({ ...tensor, dtype }));
   await writeFolderAtomically(folder, async (partial) => {
     if (filesFrom !== undefined)
@@ -293,7 +290,7 @@ export async function writeCheckpoint(folder: string, content: CheckpointToWrite
         if (tokenizerFiles.includes(name) || name === generationFile)
           writeAtomic(join(partial, name), await readFile(join(filesFrom, name)));
     if (generationConfigJson !== undefined) writeAtomic(join(partial, generationFile), jsonText(generationConfigJson));
-    writeAtomic(join(partial, "config.json"), jsonText(describeWritten(configJson, dtype)));
+    writeAtomic(join(partial, "config.json"), jsonText(describeWritten(configJson, model.architecture, dtype)));
     const shards = cutIntoShards(tensors, shardBytes);
     for (const [i, shard] of shards.entries())
       await writeSafetensors(join(partial, shardName(i, shards.length)), shard);
@@ -366,10 +363,14 @@ function matchTensors(
 }
 
 // transformers 5 loads weights in the dtype that config.json names, so it must be the one written. The spelling stays.
-function describeWritten(configJson: Readonly<Record<string, unknown>>, dtype: WrittenDtype): object {
+function describeWritten(
+  configJson: Readonly<Record<string, unknown>>,
+  architecture: string,
+  dtype: WrittenDtype,
+): object {
   const fields = ["dtype", "torch_dtype"].filter((field) => field in configJson);
   const named = (fields.length > 0 ? fields : ["torch_dtype"]).map((field) => [field, torchDtypes[dtype]]);
-  return { ...configJson, architectures: ["Qwen2ForCausalLM"], ...Object.fromEntries(named) };
+  return { ...configJson, architectures: [architecture], ...Object.fromEntries(named) };
 }
 
 function jsonText(json: object): string {

@@ -13,7 +13,6 @@ import {
   noSample,
   type RowGroup,
   readTensors,
-  rotaryTables,
   sampleTokens,
   scopeAsync,
   seenWords,
@@ -22,13 +21,12 @@ import {
   type Weights,
 } from "../engine/index.ts";
 import type { Batch } from "./batch.ts";
-import type { Qwen2Config } from "./config.ts";
 import { type CacheRun, KvCache } from "./kv-cache.ts";
-import { forward, headWeight } from "./qwen2.ts";
+import { headWeight, type LanguageModel } from "./language-model.ts";
 
 export interface Model {
   readonly backend: Backend;
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   readonly weights: Weights;
 }
 
@@ -285,20 +283,17 @@ async function sampleAfter(
 ): Promise<{ ids: ArrayLike<number>; logProbs: ArrayLike<number>; entropies: ArrayLike<number> }> {
   const T = tokens.ids.length;
   const R = tokens.sampledRows.length;
-  const rows = weights.get("model.norm.weight").kind === "slots" ? tokens.groups : null;
-  const { cos, sin } = rotaryTables(tokens.positions, config.headDim, config.ropeTheta);
-  const half = config.headDim / 2;
+  const rows = weights.isPerturbed ? tokens.groups : null;
   const host = Uint32Array.from(tokens.ids);
   const batch: Batch = {
     ids: { tensor: fromArray(backend, host, [T], "u32", "ids"), host },
-    cos: fromArray(backend, cos, [T, half], "f32", "cos"),
-    sin: fromArray(backend, sin, [T, half], "f32", "sin"),
+    positions: Uint32Array.from(tokens.positions),
     spans: fromArray(backend, tokens.spans, [T, 4], "u32", "spans"),
     querySpans: null,
     rows,
   };
   const slots = fromArray(backend, tokens.slots, [T], "u32", "slots");
-  const hidden = forward(config, weights, batch, { keys: cache.keys, values: cache.values, slots }); // [T, C]
+  const hidden = config.forward(weights, batch, { keys: cache.keys, values: cache.values, slots }); // [T, C]
   const last = gatherRows(hidden, tokens.sampledAt); // [R, C]
   const sampledGroups: RowGroup[] = [];
   const table = new Uint32Array(R * 4);

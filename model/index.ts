@@ -13,11 +13,23 @@ export {
   writeCheckpoint,
 } from "./checkpoint-files.ts";
 export { temperatureProblems } from "./commands/sampling-settings.ts";
-export { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
+export { parseConfig, type Qwen2Config } from "./config.ts";
+export { openLanguageModel, registerModelFamily } from "./families.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
-export { initialise } from "./initialise.ts";
 export { KvCache } from "./kv-cache.ts";
+export {
+  type ForwardOptions,
+  headWeight,
+  type LanguageModel,
+  type LayerCaches,
+  type ModelFacts,
+  type ModelFamily,
+  type ParameterDescription,
+  type ParameterRole,
+  parameterShapes,
+  runLayers,
+} from "./language-model.ts";
 export {
   describePlan,
   emptyModel,
@@ -30,7 +42,8 @@ export {
   rehearseScoring,
   type Way,
 } from "./plan.ts";
-export { forward, headWeight } from "./qwen2.ts";
+export { type Qwen2Model, qwen2Model } from "./qwen2.ts";
+export { initialise } from "./random-weights.ts";
 export { openSafetensors, writeSafetensors } from "./safetensors.ts";
 export {
   answerStates,

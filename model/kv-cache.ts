@@ -4,7 +4,7 @@
 // Both are given out in runs of neighbouring slots, first fit. No run crosses a segment of the storage, so that one
 // dispatch sees all keys of a run in order.
 import { type Backend, empty, keep, type Tensor } from "../engine/index.ts";
-import type { Qwen2Config } from "./config.ts";
+import type { ModelFacts } from "./language-model.ts";
 
 const bytesPerNumber = 4;
 
@@ -18,6 +18,9 @@ interface Prefix extends CacheRun {
   users: number;
 }
 
+/** What the size of a cache depends on. */
+type CachedShape = Pick<ModelFacts, "numHiddenLayers" | "numKeyValueHeads" | "headDim">;
+
 export class KvCache {
   readonly keys: readonly Tensor[];
   readonly values: readonly Tensor[];
@@ -30,7 +33,7 @@ export class KvCache {
   /**
    * @param slots  tokens that the cache holds in all
    */
-  constructor(backend: Backend, config: Qwen2Config, slots: number) {
+  constructor(backend: Backend, config: CachedShape, slots: number) {
     const shape = [slots, config.numKeyValueHeads, config.headDim];
     const storage = (name: string): Tensor[] =>
       Array.from({ length: config.numHiddenLayers }, (_, layer) =>
@@ -51,7 +54,7 @@ export class KvCache {
   }
 
   /** Slots in a segment of the storage, where it is cut. */
-  static slotsPerSegment({ limits }: Pick<Backend, "limits">, { numKeyValueHeads, headDim }: Qwen2Config): number {
+  static slotsPerSegment({ limits }: Pick<Backend, "limits">, { numKeyValueHeads, headDim }: CachedShape): number {
     const fitting = Math.floor(limits.maxBufferBytes / (numKeyValueHeads * headDim * bytesPerNumber));
     return Math.floor(fitting / 32) * 32; // a cut is at a multiple of 256 bytes
   }

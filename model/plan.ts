@@ -6,8 +6,8 @@
 import { freemem } from "node:os";
 import { formatBytes } from "../engine/host/index.ts";
 import { type Backend, OutOfMemoryError, PlanningBackend, spareLabel } from "../engine/index.ts";
-import type { Qwen2Config } from "./config.ts";
 import { type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
+import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
 import { makeWeights, piecesAtOnceBytes } from "./weights.ts";
 
@@ -66,7 +66,7 @@ export async function planMemory(
 }
 
 /** A model without content, to rehearse with. */
-export function emptyModel(backend: Backend, config: Qwen2Config): Model {
+export function emptyModel(backend: Backend, config: LanguageModel): Model {
   return { backend, config, weights: makeWeights(backend, config) };
 }
 

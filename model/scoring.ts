@@ -5,7 +5,7 @@
 import { fromArray, gatherRows, head, type RowGroup, readTensors, scopeAsync, type Tensor } from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
 import type { Model } from "./generation.ts";
-import { type ForwardOptions, forward, headWeight } from "./qwen2.ts";
+import { type ForwardOptions, headWeight } from "./language-model.ts";
 
 export interface Sequence {
   readonly ids: ArrayLike<number>;
@@ -66,16 +66,13 @@ export function answerStates(
     }
     start += sequence.ids.length;
   }
-  const embedding = model.weights.get("model.embed_tokens.weight");
-  const dtype = embedding.kind === "tensor" && embedding.tensor.dtype === "f64" ? "f64" : "f32";
-  const isPerturbed = embedding.kind === "slots";
+  const { isPerturbed } = model.weights;
   const batch = packSequences(
     model.backend,
-    model.config,
     sequences.map(({ ids }) => ids),
-    { rows: isPerturbed ? [{ start: 0, count: total, point }] : null, dtype },
+    isPerturbed ? [{ start: 0, count: total, point }] : null,
   );
-  const hidden = gatherRows(forward(model.config, model.weights, batch, null, options), before); // [T, C] → [N, C]
+  const hidden = gatherRows(model.config.forward(model.weights, batch, null, options), before); // [T, C] → [N, C]
   return {
     hidden,
     targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Backend, ParameterArena, type Tensor } from "../engine/index.ts";
 import { type Checkpoint, openCheckpoint, openConfig, readJson, writeCheckpoint } from "./checkpoint-files.ts";
-import { isLinearWeight, parameterShapes, type Qwen2Config } from "./config.ts";
+import type { LanguageModel } from "./language-model.ts";
 
 export interface WeightOptions {
   /** Make room for gradients and the optimiser's two moments. Default false. */
@@ -15,15 +15,15 @@ export interface WeightOptions {
   precision?: "f32" | "mixed";
 }
 
-/** An arena with the parameters of a configuration, content undefined. */
-export function makeWeights(backend: Backend, config: Qwen2Config, options: WeightOptions = {}): ParameterArena {
+/** An arena with the parameters of a model, all zero. */
+export function makeWeights(backend: Backend, config: LanguageModel, options: WeightOptions = {}): ParameterArena {
   const { trainable = false, dtype = "f32", precision = "f32" } = options;
-  const headIsEmbedding = config.tieWordEmbeddings;
+  const head = config.headName();
   const parameters = new Map(
-    [...parameterShapes(config)].map(([name, shape]) => {
-      const isHead = name === (headIsEmbedding ? "model.embed_tokens.weight" : "lm_head.weight");
-      const isLinear = isLinearWeight(name);
-      return [name, { shape, forwardCopy: isHead || isLinear, halfCopies: isLinear && precision === "mixed" }];
+    [...config.parameters()].map(([name, { shape, role }]) => {
+      const isLinear = role === "linear";
+      const halfCopies = isLinear && precision === "mixed";
+      return [name, { shape, isLinear, forwardCopy: isLinear || name === head, halfCopies }];
     }),
   );
   return new ParameterArena(backend, parameters, { trainable, dtype });
@@ -68,7 +68,7 @@ function writePart(tensor: Tensor, start: number, data: Float32Array): void {
 
 export interface LoadedModel {
   backend: Backend;
-  config: Qwen2Config;
+  config: LanguageModel;
   weights: ParameterArena;
 }
 

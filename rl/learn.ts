@@ -118,14 +118,7 @@ function perToken<E extends Example>(
   label: string,
 ): Tensor {
   const values = examples.flatMap((example) => scoredPositions(example).map((t) => value(example, t)));
-  const dtype = model.weights.get("model.norm.weight");
-  return fromArray(
-    model.backend,
-    values,
-    [values.length],
-    dtype.kind === "tensor" && dtype.tensor.dtype === "f64" ? "f64" : "f32",
-    label,
-  );
+  return fromArray(model.backend, values, [values.length], model.weights.dtype, label);
 }
 
 async function optimise<E extends Example>(

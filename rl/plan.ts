@@ -6,12 +6,12 @@ import {
   type Chat,
   expectMemory,
   halve,
+  type LanguageModel,
   type MemoryPlan,
   makeWeights,
   memoryLimit,
   microBatches,
   planMemory,
-  type Qwen2Config,
   rehearseGeneration,
   type Way,
   type WeightOptions,
@@ -23,7 +23,7 @@ import { dialoguesOf, type RolloutRequest, type RolloutSettings } from "./rollou
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 
 /** A model to train, without content, to rehearse with. */
-function emptyTrainable(backend: Backend, config: Qwen2Config, options: WeightOptions): TrainableModel {
+function emptyTrainable(backend: Backend, config: LanguageModel, options: WeightOptions): TrainableModel {
   return { backend, config, weights: makeWeights(backend, config, { ...options, trainable: true }) };
 }
 
@@ -56,7 +56,7 @@ async function rehearseStep<E extends Example>(
 }
 
 export interface TrainingJob {
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   readonly chat: Chat;
   readonly environment: Environment;
   readonly settings: {
@@ -128,7 +128,7 @@ export function longestExamples(
 
 /** What supervised training works with: a batch to learn from, and how the policy is evaluated. */
 export interface SupervisedJob {
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   readonly chat: Chat;
   readonly examples: readonly Example[];
   readonly environment: Environment;

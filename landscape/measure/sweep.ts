@@ -15,7 +15,7 @@ import {
   writeAtomic,
 } from "../../engine/host/index.ts";
 import type { Backend, ParameterArena } from "../../engine/index.ts";
-import type { Chat, Model, Qwen2Config } from "../../model/index.ts";
+import type { Chat, LanguageModel, Model } from "../../model/index.ts";
 import {
   type Environment,
   type Episode,
@@ -37,7 +37,7 @@ type Settings = Values<(typeof studySettings)["tree"]>;
 
 export interface CheckpointModel extends Model {
   readonly backend: Backend;
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   readonly weights: ParameterArena;
 }
 

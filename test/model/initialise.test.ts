@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { CpuBackend } from "../../engine/index.ts";
 import { openCheckpoint } from "../../model/checkpoint-files.ts";
-import { initialise } from "../../model/initialise.ts";
+import { initialise } from "../../model/random-weights.ts";
 import { makeWeights } from "../../model/weights.ts";
 import { describe, fixturePath } from "../support.ts";
 

@@ -2,8 +2,9 @@
 import * as assert from "uvu/assert";
 import { type Backend, openBackend } from "../../engine/index.ts";
 import { openConfig } from "../../model/checkpoint-files.ts";
-import { parameterShapes, parseConfig } from "../../model/config.ts";
+import { openLanguageModel } from "../../model/families.ts";
 import { type Dialogue, generate, type Model } from "../../model/generation.ts";
+import { parameterShapes } from "../../model/language-model.ts";
 import {
   emptyModel,
   expectMemory,
@@ -145,7 +146,7 @@ describe("model/plan", (test) => {
     assert.equal(Object.keys(known), publishedShapes);
     const { backend } = await openBackend({ backend: "cpu" });
     for (const [name, parameters] of Object.entries(known)) {
-      const shape = parseConfig(publishedConfig(name.toUpperCase()), name);
+      const shape = openLanguageModel(publishedConfig(name.toUpperCase()), name);
       const counted = [...parameterShapes(shape).values()].map((extents) => extents.reduce((a, b) => a * b));
       assert.is(
         counted.reduce((a, b) => a + b),
