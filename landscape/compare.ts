@@ -177,6 +177,7 @@ await runCommand({
   summary: "Rewards and correlations of several runs side by side, as Markdown on standard output.",
   settings: defineSettings({}),
   positional: [{ name: "RUN", meaning: "run folders", required: true, many: true }],
+  examples: [["node landscape/compare.ts runs/tiny-100 runs/tiny-101 > compared.md", "two runs, in a file"]],
   main: async ({ positionals }) => {
     const runs = positionals.map(readRun);
     const parts = [

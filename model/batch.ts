@@ -1,5 +1,5 @@
-// Token batches as the forward pass takes them: tokens of many sequences packed one after another, without padding. Who
-// sees whom is said by spans (the keys of each token), never by a mask matrix.
+// Batches for the forward pass: the tokens of many sequences, packed one after another without padding. Spans say which keys
+// each token sees; there is no mask matrix.
 import { type Backend, type BatchRows, causalSpans, fromArray, type Tensor } from "../engine/index.ts";
 
 export interface TokenIds {

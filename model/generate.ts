@@ -61,7 +61,7 @@ function dialoguesOf(
     const rollout = rollouts.get(name) ?? 0;
     rollouts.set(name, rollout + 1);
     return {
-      point: 0,
+      policy: 0,
       prompt,
       noise: { rollout, prompt: wordsOf(name)[0] },
       expectedTokens,

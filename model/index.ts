@@ -36,11 +36,11 @@ export {
   expectMemory,
   halve,
   type MemoryPlan,
+  type MemorySetting,
   memoryLimit,
   planMemory,
   rehearseGeneration,
   rehearseScoring,
-  type Way,
 } from "./plan.ts";
 export { type Qwen2Model, qwen2Model } from "./qwen2.ts";
 export { initialise } from "./random-weights.ts";

@@ -1,7 +1,7 @@
 // Scoring: log-probability and entropy of given tokens, in packed batches of bounded size.
 //
-// The same kernels in the same order serve scoring, training and the sampler's own log-probabilities, so a sequence gets the
-// same numbers whatever it is batched with.
+// Scoring, training and sampling compute log-probabilities by the same kernels in the same order. So a sequence gets the same
+// numbers in any batch, and the scorer's are the sampler's.
 import { fromArray, gatherRows, head, type RowGroup, readTensors, scopeAsync, type Tensor } from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
 import type { Model } from "./generation.ts";
@@ -48,11 +48,14 @@ export function microBatches<S extends { readonly ids: ArrayLike<number> }>(
   return batches;
 }
 
-/** Final hidden states before each scored token, with those tokens: what the head needs. Call inside a scope. */
+/**
+ * Final hidden states before each scored token, with those tokens: what the head needs. Call inside a scope.
+ * @param policy  which of the policies that the weights hold; 0 with plain weights
+ */
 export function answerStates(
   model: Model,
   sequences: readonly Sequence[],
-  point = 0,
+  policy = 0,
   options: ForwardOptions = {},
 ): { hidden: Tensor; targets: Tensor; rows: readonly RowGroup[] | null; count: number } {
   const total = sequences.reduce((sum, { ids }) => sum + ids.length, 0);
@@ -70,13 +73,13 @@ export function answerStates(
   const batch = packSequences(
     model.backend,
     sequences.map(({ ids }) => ids),
-    isPerturbed ? [{ start: 0, count: total, point }] : null,
+    isPerturbed ? [{ start: 0, count: total, point: policy }] : null,
   );
   const hidden = gatherRows(model.config.forward(model.weights, batch, null, options), before); // [T, C] → [N, C]
   return {
     hidden,
     targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),
-    rows: isPerturbed ? [{ start: 0, count: before.length, point }] : null,
+    rows: isPerturbed ? [{ start: 0, count: before.length, point: policy }] : null,
     count: before.length,
   };
 }

@@ -1,6 +1,5 @@
-// Text to token ids and back, by Hugging Face's own tokenizer for JavaScript; here are the few things around it that a
-// model needs: ids that the tokenizer does not know (Qwen2.5 has more rows than tokens), the empty list, and text that is
-// shown while it is being generated.
+// Text to token ids and back, by Hugging Face's tokenizer for JavaScript. This file adds what a model needs besides: ids that
+// no token has (Qwen2.5 has more rows than tokens), the empty list, and text that is shown while it is generated.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";

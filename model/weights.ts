@@ -1,5 +1,4 @@
-// A checkpoint's weights on a device: the parameters of the model in one arena, read from a Hugging Face folder and written
-// to one.
+// A model's weights on a device: all parameters in one arena, loaded from a Hugging Face folder and saved to one.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Backend, ParameterArena, type Tensor } from "../engine/index.ts";

@@ -8,12 +8,12 @@ import {
   halve,
   type LanguageModel,
   type MemoryPlan,
+  type MemorySetting,
   makeWeights,
   memoryLimit,
   microBatches,
   planMemory,
   rehearseGeneration,
-  type Way,
   type WeightOptions,
 } from "../model/index.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
@@ -69,7 +69,7 @@ export interface TrainingJob {
 
 type Batch = TrainingJob["settings"]["batch"];
 
-const trainingWays: readonly Way<Batch>[] = [
+const trainingMemorySettings: readonly MemorySetting<Batch>[] = [
   {
     lower: (batch) => (batch.recompute ? null : { ...batch, recompute: true }),
     flag: () => "--batch.recompute",
@@ -105,7 +105,7 @@ export async function expectTrainingMemory(backend: Backend, job: TrainingJob): 
         policyStep(model, part, { ...sizes, clipLow: train.clipLow, clipHigh: train.clipHigh }),
       );
     });
-  return expectMemory("Training", job.settings.batch, plan, trainingWays, memoryLimit(backend));
+  return expectMemory("Training", job.settings.batch, plan, trainingMemorySettings, memoryLimit(backend));
 }
 
 /** What a step learns from if every answer is as long as it may be. */
@@ -148,12 +148,12 @@ export async function expectSupervisedMemory(backend: Backend, job: SupervisedJo
       const requests = evaluatedRollouts(job.environment, job.evaluation);
       await rehearseGeneration(model, dialoguesOf(job.chat, requests, job.evaluation), job.evaluation);
     });
-  const ways: readonly Way<SupervisedJob["batch"]>[] = [
+  const memorySettings: readonly MemorySetting<SupervisedJob["batch"]>[] = [
     {
       lower: (batch) => (batch.recompute ? null : { ...batch, recompute: true }),
       flag: () => "--warmStart.recompute",
     },
     halve("--warmStart.microBatchTokens", "microBatchTokens"),
   ];
-  return expectMemory("Training", job.batch, plan, ways, memoryLimit(backend));
+  return expectMemory("Training", job.batch, plan, memorySettings, memoryLimit(backend));
 }

@@ -127,7 +127,7 @@ export function stopIdsOf(model: Pick<Model, "config">, chat: Chat): number[] {
 }
 
 class RolloutRun implements Dialogue {
-  readonly point: number;
+  readonly policy: number;
   readonly prompt: readonly number[];
   readonly noise: { readonly rollout: number; readonly prompt: number };
   readonly expectedTokens: number;
@@ -147,7 +147,7 @@ class RolloutRun implements Dialogue {
     this.#request = request;
     this.#chat = chat;
     this.#settings = settings;
-    this.point = request.point ?? 0;
+    this.policy = request.point ?? 0;
     this.#messages = [{ role: "user", content: request.episode.prompt }];
     this.prompt = chat.promptIds(this.#messages);
     this.noise = { rollout: request.rollout, prompt: wordsOf(request.episode.prompt)[0] };
@@ -200,7 +200,7 @@ class RolloutRun implements Dialogue {
     return {
       episode: episode.index,
       rollout,
-      point: this.point,
+      point: this.policy,
       messages: this.#messages,
       ids: this.#ids,
       mask: this.#mask,

@@ -238,5 +238,12 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
       { name: "SETTINGS.toml", meaning: "the recipe, such as landscape/presets/tiny/warm-start.toml", required: true },
     ],
     settingsFiles: (files) => files,
+    examples: [
+      [
+        "node rl/warm-start.ts landscape/presets/tiny/warm-start.toml",
+        "the tiny model; again: goes on where it stopped",
+      ],
+      ["node rl/warm-start.ts my-recipe.toml --out runs/my-model", "a recipe of your own"],
+    ],
     main: warmStart,
   });

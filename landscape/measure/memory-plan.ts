@@ -83,7 +83,7 @@ export function planSweep(
       await rehearseGeneration(
         perturbed,
         points.flatMap((point) =>
-          freshDialogues.map(({ prompt, noise, expectedTokens }) => ({ point, prompt, noise, expectedTokens })),
+          freshDialogues.map(({ prompt, noise, expectedTokens }) => ({ policy: point, prompt, noise, expectedTokens })),
         ),
         generation,
       );

@@ -10,11 +10,11 @@ import {
   expectMemory,
   halve,
   type MemoryPlan,
+  type MemorySetting,
   memoryLimit,
   planMemory,
   rehearseGeneration,
   rehearseScoring,
-  type Way,
 } from "../../model/plan.ts";
 import { publishedConfig, publishedShapes } from "../../model/published-shapes.ts";
 import { score } from "../../model/scoring.ts";
@@ -28,7 +28,7 @@ const sequences = [40, 63, 17].map((length, s) => ({
   ids: Array.from({ length }, (_, i) => (7 * i + s) % config.vocabSize),
 }));
 const dialogues: Omit<Dialogue, "answered">[] = sequences.flatMap(({ ids }, prompt) =>
-  [0, 1].map((rollout) => ({ point: 0, prompt: ids, noise: { rollout, prompt }, expectedTokens: 12 })),
+  [0, 1].map((rollout) => ({ policy: 0, prompt: ids, noise: { rollout, prompt }, expectedTokens: 12 })),
 );
 const optimiser = {
   ...{ learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
@@ -176,9 +176,9 @@ describe("model/plan", (test) => {
     const limit = { bytes: 1000, what: "there are" };
     const sizes = { rows: 64, tokens: 64 };
     type Sizes = typeof sizes;
-    const ways: Way<Sizes>[] = [halve("--rows", "rows"), halve("--tokens", "tokens")];
+    const memorySettings: MemorySetting<Sizes>[] = [halve("--rows", "rows"), halve("--tokens", "tokens")];
     const refused = (bytes: (sizes: Sizes) => number) => () =>
-      expectMemory("It", sizes, async (one) => planOf(bytes(one)), ways, limit);
+      expectMemory("It", sizes, async (one) => planOf(bytes(one)), memorySettings, limit);
     await throwsMessage(
       refused((one) => 500 + 20 * one.rows + one.tokens),
       "Try --rows 16.",

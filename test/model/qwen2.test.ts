@@ -131,7 +131,7 @@ describe("model/qwen2", (test) => {
         const { config, weights } = await loadModel(backend, fixturePath(known.folder));
         const found = new Map<number, readonly number[]>();
         const dialogues = known.greedy.map(({ prompt, tokens }, i) => ({
-          point: 0,
+          policy: 0,
           prompt,
           noise: { rollout: 0, prompt: i },
           expectedTokens: tokens.length,

@@ -43,7 +43,7 @@ function dialogues(vocabulary: number, said: Map<string, Said>) {
         const own: Said = { ids: [...ids], mask: ids.map(() => 0), logProbs: [] };
         said.set(`point ${point}, prompt ${prompt}, rollout ${rollout}`, own);
         made.push({
-          point,
+          policy: point,
           prompt: ids,
           noise: { rollout, prompt },
           expectedTokens: 4, // fewer than come: rows outgrow their runs
