@@ -12,11 +12,12 @@ export {
 } from "./autograd.ts";
 export type { Backend, BackendStatistics } from "./backends/backend.ts";
 export { CpuBackend } from "./backends/cpu.ts";
-export { PlanningBackend, spareLabel } from "./backends/planning.ts";
+export { PlanningBackend } from "./backends/planning.ts";
 export type { DType, NumberArray } from "./dtype.ts";
 export * from "./dtype-conversion.ts";
 export * from "./errors.ts";
 export { defineKernel } from "./kernel.ts";
+export { type MemoryPurpose, memoryLabel, purposeOf } from "./memory-purpose.ts";
 export { defineOp } from "./op.ts";
 export { type BackendOptions, type OpenedBackend, openBackend } from "./open.ts";
 export { attention, causalSpans } from "./ops/attention/attention.ts";

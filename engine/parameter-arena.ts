@@ -10,6 +10,7 @@ import type { GradientStore } from "./autograd.ts";
 import type { Backend, BackendLimits } from "./backends/backend.ts";
 import { bytesPerElement, type DType, type NumberArray } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
+import { type MemoryPurpose, memoryLabel } from "./memory-purpose.ts";
 import { packHalfPanels, writeHalf } from "./ops/matmul/half.ts";
 import { packPanels, panelShape } from "./ops/matmul/matmul.ts";
 import type { HalfCopies, Parameter, Weights } from "./parameters.ts";
@@ -45,6 +46,12 @@ export interface ArenaMemory {
 }
 
 export type ArenaPart = "values" | "gradients" | "moment1" | "moment2";
+const purposes: Readonly<Record<ArenaPart, MemoryPurpose>> = {
+  values: "weights",
+  gradients: "gradients",
+  moment1: "moments",
+  moment2: "moments",
+};
 /** What a restart needs. */
 const stateParts = ["values", "moment1", "moment2"] as const;
 
@@ -125,7 +132,7 @@ export class ParameterArena implements Weights {
       tensor.requiresGradient = isFollowed;
       nameOf.set(tensor, name);
       const copy = (of: Shape, type: DType, label: string): Tensor =>
-        keep(empty(backend, of, type, `${name}.${label}`));
+        keep(empty(backend, of, type, memoryLabel("compute copies", `${name}.${label}`)));
       const panels = forwardCopy && !halfCopies ? copy(panelShape(shape[0], shape[1]), dtype, "panels") : null;
       const half: HalfCopies | undefined = halfCopies
         ? { rows: copy(shape, "f16", "rows"), panels: copy(panelShape(shape[0], shape[1]), "f16", "panels") }
@@ -336,7 +343,7 @@ function makeArena(
   dtype: "f32" | "f64",
 ): Arena {
   const handles = lengths.map((length) =>
-    backend.allocate(length * bytesPerElement[dtype], dtype, `parameters.${part}`),
+    backend.allocate(length * bytesPerElement[dtype], dtype, memoryLabel(purposes[part], part)),
   );
   // No scope owns it: the arena is freed as one.
   const storage = new Storage(backend, handles);

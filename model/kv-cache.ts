@@ -2,7 +2,7 @@
 // the keys of a prompt that several dialogues share; it is found by its key, and its users are counted.
 //
 // Runs are allocated first fit. No run crosses a segment of the storage, so that one dispatch sees all keys of a run in order.
-import { type Backend, empty, keep, type Tensor } from "../engine/index.ts";
+import { type Backend, empty, keep, memoryLabel, type Tensor } from "../engine/index.ts";
 import type { ModelFacts } from "./language-model.ts";
 
 const bytesPerNumber = 4;
@@ -36,7 +36,7 @@ export class KvCache {
     const shape = [slots, config.numKeyValueHeads, config.headDim];
     const storage = (name: string): Tensor[] =>
       Array.from({ length: config.numHiddenLayers }, (_, layer) =>
-        keep(empty(backend, shape, "f32", `cache.${name}.${layer}`)),
+        keep(empty(backend, shape, "f32", memoryLabel("KV cache", `${name}.${layer}`))),
       );
     this.keys = storage("keys");
     this.values = storage("values");

@@ -5,26 +5,13 @@
 // memory a GPU has; then nothing is refused here. A software driver uses the machine's memory, which is known.
 import { freemem } from "node:os";
 import { formatBytes } from "../engine/host/index.ts";
-import { type Backend, OutOfMemoryError, PlanningBackend, spareLabel } from "../engine/index.ts";
+import { type Backend, type MemoryPurpose, OutOfMemoryError, PlanningBackend, purposeOf } from "../engine/index.ts";
 import { type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
 import { makeWeights, piecesAtOnceBytes } from "./weights.ts";
 
-/** What device memory is for, and the labels of the buffers that are. The first that knows a label has it. */
-const partsByLabel = [
-  ["weights", /^parameters\.values/],
-  ["gradients", /^parameters\.gradients/],
-  ["moments", /^parameters\.moment/],
-  ["perturbed weights", /^slot /],
-  ["compute copies", /^(model\.|lm_head\.)/],
-  ["KV cache", /^cache\./],
-  ["head", /^(logit|picked|head|KL of|sampling|warp)/],
-  ["spare", new RegExp(`^${spareLabel}$`)],
-  ["activations", /./],
-] as const satisfies readonly (readonly [string, RegExp])[];
-
-export type MemoryPart = (typeof partsByLabel)[number][0] | "staging" | "host";
+export type MemoryPart = MemoryPurpose | "staging" | "host";
 
 export interface MemoryPlan {
   /**
@@ -52,7 +39,7 @@ export async function planMemory(
   await rehearsal(planning);
   const parts = new Map<MemoryPart, number>();
   for (const [label, bytes] of planning.bytesAtPeak()) {
-    const part = partsByLabel.find(([, labels]) => labels.test(label))?.[0] ?? "activations";
+    const part = purposeOf(label);
     parts.set(part, (parts.get(part) ?? 0) + bytes);
   }
   parts.set("staging", Math.max(planning.stagingBytes, piecesAtOnceBytes));

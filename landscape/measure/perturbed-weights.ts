@@ -3,6 +3,7 @@
 import {
   empty,
   keep,
+  memoryLabel,
   type Parameter,
   type ParameterArena,
   perturbIntoSlot,
@@ -79,9 +80,15 @@ function allocateSlot(arena: ParameterArena): Map<string, WeightTensors> {
       return [
         name,
         {
-          rows: needsRows ? keep(empty(tensor.backend, tensor.shape, tensor.dtype, `slot ${name}`)) : null,
+          rows: needsRows
+            ? keep(empty(tensor.backend, tensor.shape, tensor.dtype, memoryLabel("perturbed weights", name)))
+            : null,
           panels:
-            panels === null ? null : keep(empty(tensor.backend, panels.shape, tensor.dtype, `slot panels ${name}`)),
+            panels === null
+              ? null
+              : keep(
+                  empty(tensor.backend, panels.shape, tensor.dtype, memoryLabel("perturbed weights", `${name}.panels`)),
+                ),
         },
       ];
     }),

@@ -1,9 +1,11 @@
 // A plan against what was used: the same jobs, planned and run, on backends of their own.
 import * as assert from "uvu/assert";
-import { type Backend, openBackend } from "../../engine/index.ts";
+import { type Backend, empty, openBackend, ParameterArena } from "../../engine/index.ts";
+import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
 import { openConfig } from "../../model/checkpoint-files.ts";
 import { openLanguageModel } from "../../model/families.ts";
 import { type Dialogue, generate, type Model } from "../../model/generation.ts";
+import { KvCache } from "../../model/kv-cache.ts";
 import { parameterShapes } from "../../model/language-model.ts";
 import {
   emptyModel,
@@ -111,6 +113,27 @@ describe("model/plan", (test) => {
       const { peakBytes } = backend.statistics();
       assert.ok(Math.abs(deviceBytes / peakBytes - 1) < 0.1, `${name}: planned ${deviceBytes}, used ${peakBytes}`);
     }
+  });
+
+  test("memory is sorted by its purpose, whatever parameters are called", async () => {
+    const { backend } = await openBackend({ backend: "cpu" });
+    const { parts } = await planMemory(backend, async (planning) => {
+      const entries = new Map([["anything", { shape: [8, 16], forwardCopy: true }]]);
+      const arena = new ParameterArena(planning, entries, { trainable: true });
+      new PerturbedWeights(arena, 1);
+      new KvCache(planning, { numHiddenLayers: 2, numKeyValueHeads: 1, headDim: 4 }, 10);
+      empty(planning, [3], "f32", "head of a family");
+    });
+    const matrix = 4 * 8 * 16;
+    assert.equal(Object.fromEntries([...parts].filter(([part, bytes]) => part !== "staging" && bytes > 0)), {
+      weights: matrix,
+      gradients: matrix,
+      moments: 2 * matrix,
+      "compute copies": matrix,
+      "perturbed weights": 2 * matrix, // rows, as nothing says that only linear layers read it, and panels
+      "KV cache": 2 * 2 * 10 * 4 * 4,
+      activations: 12,
+    });
   });
 
   test("layers that run again save activations", async () => {
