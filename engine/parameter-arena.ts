@@ -10,9 +10,10 @@ import { type GradientStore, noGradient } from "./autograd.ts";
 import type { Backend, BackendLimits } from "./backends/backend.ts";
 import { bytesPerElement, type DType, type NumberArray } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
+import { type MemoryPurpose, memoryLabel } from "./memory-purpose.ts";
 import { packHalfPanels, writeHalf } from "./ops/matmul/half.ts";
 import { packPanels, panelShape } from "./ops/matmul/matmul.ts";
-import type { HalfCopies, Parameter } from "./parameters.ts";
+import type { HalfCopies, Parameter, Weights } from "./parameters.ts";
 import { run } from "./run.ts";
 import { keep } from "./scope.ts";
 import { empty, type Shape, Storage, segmentRows, sizeOf, Tensor } from "./tensor.ts";
@@ -24,6 +25,8 @@ export interface ArenaEntry {
    * it anew at each call. Default false.
    */
   readonly forwardCopy?: boolean;
+  /** Whether `linear` is the only op that reads it, so that a copy of it may do without rows. Default false. */
+  readonly isLinear?: boolean;
   /** Whether it owns two copies in f16 instead, the layouts of all products: for linear layers only. Default false. */
   readonly halfCopies?: boolean;
 }
@@ -46,6 +49,12 @@ export interface ArenaMemory {
 }
 
 export type ArenaPart = "values" | "gradients" | "moment1" | "moment2";
+const purposes: Readonly<Record<ArenaPart, MemoryPurpose>> = {
+  values: "weights",
+  gradients: "gradients",
+  moment1: "moments",
+  moment2: "moments",
+};
 /** What a restart needs. */
 const stateParts = ["values", "moment1", "moment2"] as const;
 
@@ -82,9 +91,10 @@ interface Arena {
   readonly tensors: ReadonlyMap<string, Tensor>;
 }
 
-export class ParameterArena {
+export class ParameterArena implements Weights {
   readonly backend: Backend;
   readonly dtype: "f32" | "f64";
+  readonly isPerturbed = false;
   /** In the order given. */
   readonly names: readonly string[];
   /**
@@ -92,6 +102,7 @@ export class ParameterArena {
    * that micro-batches add up.
    */
   readonly gradients: GradientStore;
+  readonly #entries: ReadonlyMap<string, ArenaEntry>;
   readonly #memory: ArenaMemory;
   readonly #arenas = new Map<ArenaPart, Arena>();
   readonly #parameters = new Map<string, Parameter & { kind: "tensor" }>();
@@ -112,6 +123,7 @@ export class ParameterArena {
         throw new ShapeError(
           `ParameterArena: ${name}: only a matrix [out, in] has a copy for the forward product, this is [${shape}]`,
         );
+    this.#entries = entries;
     this.#memory = arenaMemory(backend, entries, options);
     const layout = layOut(backend.limits, entries, dtype);
     for (const part of partsOf(options)) this.#arenas.set(part, makeArena(backend, part, layout, entries, dtype));
@@ -123,7 +135,7 @@ export class ParameterArena {
       tensor.requiresGradient = isFollowed;
       nameOf.set(tensor, name);
       const copy = (of: Shape, type: DType, label: string): Tensor =>
-        keep(empty(backend, of, type, `${name}.${label}`));
+        keep(empty(backend, of, type, memoryLabel("compute copies", `${name}.${label}`)));
       const panels = forwardCopy && !halfCopies ? copy(panelShape(shape[0], shape[1]), dtype, "panels") : null;
       const half: HalfCopies | undefined = halfCopies
         ? { rows: copy(shape, "f16", "rows"), panels: copy(panelShape(shape[0], shape[1]), "f16", "panels") }
@@ -152,6 +164,11 @@ export class ParameterArena {
   /** Always the same tensor; it requires a gradient where the arena has room for one. */
   value(name: string): Tensor {
     return this.#tensor("values", name);
+  }
+
+  /** Whether `linear` is the only op that reads the parameter. */
+  isLinear(name: string): boolean {
+    return this.#entries.get(name)?.isLinear ?? false;
   }
 
   gradient(name: string): Tensor {
@@ -332,7 +349,7 @@ function makeArena(
   dtype: "f32" | "f64",
 ): Arena {
   const handles = lengths.map((length) =>
-    backend.allocate(length * bytesPerElement[dtype], dtype, `parameters.${part}`),
+    backend.allocate(length * bytesPerElement[dtype], dtype, memoryLabel(purposes[part], part)),
   );
   // No scope owns it: the arena is freed as one.
   const storage = new Storage(backend, handles);

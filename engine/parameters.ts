@@ -47,6 +47,10 @@ export type BatchRows = readonly RowGroup[] | null;
 
 /** Weights by Hugging Face's names. */
 export interface Weights {
+  /** In what all are stored: f32, or f64 on the plain backend, for yardsticks. */
+  readonly dtype: "f32" | "f64";
+  /** Whether they are slots, one for each grid point: ops then need the batch's rows. */
+  readonly isPerturbed: boolean;
   get(name: string): Parameter;
 }
 

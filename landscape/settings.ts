@@ -1,5 +1,6 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
 import { backendSettings, defineSettings, integer, integers, number, text, type Values } from "../engine/host/index.ts";
+import { temperatureProblems } from "../model/index.ts";
 import {
   answerToOtherNames,
   batchSettings,
@@ -105,7 +106,8 @@ export const studySettings = defineSettings(
     landscape: landscapeSettings,
     batch: batchSettings,
   },
-  ({ environment, train, landscape }) => [
+  ({ environment, train, evaluate, landscape }) => [
+    ...temperatureProblems("evaluate.temperature", evaluate.temperature),
     ...landscape.steps
       .filter((step) => !train.checkpoints.includes(step))
       .map(

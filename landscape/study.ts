@@ -7,9 +7,12 @@ import { type Chat, loadChat, loadModel, loadTokenizer, locateModel, openConfig 
 import {
   checkpointFolder,
   type Environment,
+  type Episode,
+  EpisodeList,
   episodeProblems,
   expectPrecision,
   expectSound,
+  expectTemplate,
   expectTrainable,
   expectTrainingMemory,
   isKept,
@@ -90,6 +93,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       signal,
       timings: new Timings(folder, backend),
     };
+    if (!isFinished) expectTemplate(part.chat, firstEpisodes(part), settings.environment.turn2Template);
     // The plan that the run began with, whatever was measured today.
     preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
     await expectMemoryOfAllParts(part);
@@ -128,6 +132,17 @@ function expectDistinctEpisodes(environment: Environment, { evaluate, landscape 
         ]),
   ]);
   if (problems.length > 0) throw settingsError(problems);
+}
+
+/** Episodes of each kind that the study rolls out, to see how many turns they take. */
+function firstEpisodes({ environment, settings: { train, evaluate, landscape } }: Part): Episode[] {
+  const { reference, rollouts } = landscape;
+  const ofSeed = (seed: number, count: number): Episode[] => new EpisodeList(environment, seed).slice(0, count);
+  return [
+    ...ofSeed(train.episodeSeed, train.promptsPerStep),
+    ...ofSeed(evaluate.episodeSeed, evaluate.episodes),
+    ...ofSeed(landscape.episodeSeed, Math.max(reference.prompts, rollouts.prompts)),
+  ];
 }
 
 /** The first line of every run: what computes, and what would be faster. */

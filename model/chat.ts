@@ -2,8 +2,9 @@
 // tokenised again: the sampled ids stay as they are, since the gradient belongs to the tokens that were drawn, and the same
 // text may have other ids. What the template puts between an answer and the next one, the *glue*, is appended to them.
 //
-// The glue is found by rendering the conversation with and without the next turn, so any template works that leaves
-// earlier turns as they were; one that rewrites them (drops earlier thoughts, say) is refused.
+// The glue is found by rendering the conversation with and without the next turn. So over several turns any template works
+// that only appends; one that rewrites earlier turns (drops earlier thoughts, for example) is refused. A conversation of one
+// turn needs the end token alone, and works with either.
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -47,6 +48,7 @@ export class Chat {
   readonly #template: ChatTemplate;
   readonly #specialTokens: Readonly<Record<string, string>>;
   readonly #where: string;
+  #endTokenId: number | null = null;
 
   constructor(tokenizer: Tokenizer, template: ChatTemplate, specialTokens: Record<string, string>, where: string) {
     this.tokenizer = tokenizer;
@@ -78,9 +80,24 @@ export class Chat {
     return this.tokenizer.encode(this.render(messages, { addGenerationPrompt: true }));
   }
 
-  /** The token with which the template ends an assistant's turn (`<|im_end|>`). */
+  /**
+   * The token with which the template ends an assistant's turn (`<|im_end|>`).
+   * @throws CheckpointError when the template ends it with no special token
+   */
   get endTokenId(): number {
-    return this.#closing([{ role: "user", content: placeholder }], [])[0];
+    this.#endTokenId ??= this.#findEndToken();
+    return this.#endTokenId;
+  }
+
+  /**
+   * Checks the template against the conversations that are planned, before anything is loaded or written.
+   * @param turns answers of the longest conversation
+   * @throws CheckpointError when an answer has no end token, or the template cannot append a further turn to it
+   */
+  expectTurns(turns: number, options: GlueOptions = {}): void {
+    const ask: Message = { role: "user", content: placeholder };
+    if (turns > 1) this.glue([ask], [this.endTokenId], [ask], options);
+    else this.#findEndToken();
   }
 
   /**
@@ -97,8 +114,8 @@ export class Chat {
     next: readonly Message[],
     { turn2Template = "standard", unfinished = "close" }: GlueOptions = {},
   ): number[] {
-    const standard = this.#closing(earlier, next);
-    const ids = turn2Template === "standard" ? standard : [standard[0], ...this.promptIds(next)];
+    const ids =
+      turn2Template === "standard" ? this.#closing(earlier, next) : [this.endTokenId, ...this.promptIds(next)];
     return sampled.at(-1) === ids[0] || unfinished === "open" ? ids.slice(1) : ids;
   }
 
@@ -111,8 +128,10 @@ export class Chat {
     const ids: number[] = [];
     const mask: number[] = [];
     const append = (more: readonly number[], bit: 0 | 1) => {
-      ids.push(...more);
-      for (let i = 0; i < more.length; i++) mask.push(bit);
+      for (const id of more) {
+        ids.push(id);
+        mask.push(bit);
+      }
     };
     let since = 0; // the first message that is not yet among the ids
     messages.forEach(({ role, content }, i) => {
@@ -128,24 +147,50 @@ export class Chat {
     return { ids, mask };
   }
 
+  // Without the opening of a next answer: some templates open a thought there that they leave out of a finished answer.
+  #findEndToken(): number {
+    const answer: Message = { role: "assistant", content: placeholder };
+    const whole = this.render([{ role: "user", content: "?" }, answer], { addGenerationPrompt: false });
+    const at = whole.lastIndexOf(placeholder);
+    if (at < 0)
+      throw new CheckpointError(
+        `${this.#where}: expected the chat template to write an assistant's message as it is given; it leaves it out.`,
+      );
+    return this.#expectEndToken(whole.slice(at + placeholder.length))[0];
+  }
+
   // Ids from the end token of an answer on, to the opening of the next one.
   #closing(earlier: readonly Message[], next: readonly Message[]): number[] {
-    const before = this.render(earlier, { addGenerationPrompt: true }) + placeholder;
+    const opened = this.render(earlier, { addGenerationPrompt: true });
+    const before = opened + placeholder;
     const answer: Message = { role: "assistant", content: placeholder };
     const whole = this.render([...earlier, answer, ...next], { addGenerationPrompt: true });
     if (!whole.startsWith(before))
       throw new CheckpointError(
-        `${this.#where}: the chat template changes earlier turns when one is added, so sampled tokens cannot be kept ` +
-          "over several turns. Use one-turn episodes, or a template that only appends.",
+        `${this.#where}: expected the chat template to append a turn to an answer; ${difference(opened, whole)}, so the ` +
+          "sampled tokens cannot be kept over several turns. Use one-turn episodes or a template that only appends.",
       );
-    const ids = this.tokenizer.encode(whole.slice(before.length));
-    if (!this.tokenizer.specialIds.has(ids[0]))
-      throw new CheckpointError(
-        `${this.#where}: expected the chat template to end an answer with a special token, ` +
-          `got ${JSON.stringify(whole.slice(before.length, before.length + 20))}.`,
-      );
-    return ids;
+    return this.#expectEndToken(whole.slice(before.length));
   }
+
+  #expectEndToken(text: string): number[] {
+    const ids = this.tokenizer.encode(text);
+    if (this.tokenizer.specialIds.has(ids[0])) return ids;
+    throw new CheckpointError(
+      `${this.#where}: expected the chat template to end an answer with a special token, ` +
+        `got ${text === "" ? "nothing" : JSON.stringify(text.slice(0, 20))}.`,
+    );
+  }
+}
+
+/** How a conversation with a further turn departs from the prompt that its first answer was given to, in words. */
+function difference(opened: string, whole: string): string {
+  let same = 0;
+  while (same < opened.length && opened[same] === whole[same]) same++;
+  const [prompt, later] = [opened, whole].map((text) => JSON.stringify(text.slice(same, same + 30)));
+  return same === opened.length
+    ? "it changes the answer itself"
+    : `the prompt goes on with ${prompt} where the longer conversation has ${later}`;
 }
 
 const token = z.union([z.string(), z.object({ content: z.string() }).transform(({ content }) => content)]).nullish();
@@ -181,8 +226,10 @@ export async function loadChat(folder: string, tokenizer: Tokenizer): Promise<Ch
       `${configPath}: expected a chat_template, there is none. Is this a base model? Take its Instruct version.`,
     );
   const specialTokens = Object.entries(tokens).flatMap(([name, text]) => (text == null ? [] : [[name, text]]));
+  // Jinja in Python reads CRLF and CR as LF before it parses; the package here does not.
+  const lines = source.replace(/\r\n?/g, "\n");
   try {
-    return new Chat(tokenizer, new Template(source), Object.fromEntries(specialTokens), where);
+    return new Chat(tokenizer, new Template(lines), Object.fromEntries(specialTokens), where);
   } catch (error) {
     throw new CheckpointError(`${where}: the chat template cannot be compiled: ${asError(error).message}`, {
       cause: error,

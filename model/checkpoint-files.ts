@@ -9,14 +9,9 @@ import { basename, join } from "node:path";
 import { z } from "zod";
 import { asError, CheckpointError, readText } from "../engine/host/index.ts";
 import { ShapeError } from "../engine/index.ts";
-import {
-  type GenerationConfig,
-  type Json,
-  parameterShapes,
-  parseConfig,
-  parseGenerationConfig,
-  type Qwen2Config,
-} from "./config.ts";
+import { type GenerationConfig, type Json, parseGenerationConfig } from "./config.ts";
+import { openLanguageModel } from "./families.ts";
+import { type LanguageModel, parameterShapes } from "./language-model.ts";
 import { isLlama, qwen2OfLlama } from "./llama.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 import {
@@ -58,7 +53,7 @@ export const tokenizerFiles: readonly string[] = [
 /** An open model folder whose files were found to hold exactly the parameters that its config.json implies. */
 export class Checkpoint {
   readonly folder: string;
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   /** config.json of what was loaded, to be written again with the trained weights. */
   readonly configJson: Json;
   readonly generationConfig: GenerationConfig | null;
@@ -115,7 +110,7 @@ export class Checkpoint {
 
 /** What the small files of a model folder say. */
 interface FolderSettings {
-  config: Qwen2Config;
+  config: LanguageModel;
   configJson: Json;
   generationConfig: GenerationConfig | null;
   /** The files hold no biases: they are zero. */
@@ -206,7 +201,7 @@ function inNumericOrder(a: string, b: string): number {
 
 async function readSettings(folder: string, names: ReadonlySet<string>): Promise<FolderSettings> {
   const { configJson, lacksBiases, notes } = readConfigFile(join(folder, configFile));
-  const config = parseConfig(configJson, join(folder, configFile));
+  const config = openLanguageModel(configJson, join(folder, configFile));
   const generationPath = join(folder, generationFile);
   const generationConfig = names.has(generationFile)
     ? parseGenerationConfig(readModelJson(generationPath), generationPath)
@@ -300,8 +295,13 @@ export function isModelFile(name: string): boolean {
   return [configFile, generationFile, ...tokenizerFiles].includes(name) || /^model.*\.safetensors$/.test(name);
 }
 
-const embedding = "model.embed_tokens.weight";
-const head = "lm_head.weight";
+/** Names of a model's embedding and head, where these are two tensors. */
+function endsOf(config: LanguageModel): { embedding: string; head: string } {
+  return {
+    embedding: { ...config, tieWordEmbeddings: true }.headName(),
+    head: { ...config, tieWordEmbeddings: false }.headName(),
+  };
+}
 
 /** The sources of all parameters by name; of a tied model, the head too if the file has one. */
 function findWeights(
@@ -309,6 +309,7 @@ function findWeights(
   { config, lacksBiases }: FolderSettings,
   files: readonly SafetensorsFile[],
 ): Map<string, WeightSource> {
+  const { embedding, head } = endsOf(config);
   const shapes = parameterShapes({ ...config, tieWordEmbeddings: false });
   const sources = new Map<string, WeightSource>();
   const found = new Set<string>();
@@ -351,6 +352,7 @@ async function settleHead(
   sources: Map<string, WeightSource>,
 ): Promise<FolderSettings> {
   if (!settings.config.tieWordEmbeddings) return settings;
+  const { embedding, head } = endsOf(settings.config);
   const atInput = sources.get(embedding);
   const atOutput = sources.get(head);
   if (atInput !== undefined && atOutput !== undefined && !(await holdSameNumbers(atInput, atOutput)))

@@ -1,40 +1,32 @@
-// Text from a model:
+// Generates text from a model:
 //
-//   node model/generate.ts --model DIR (--prompt TEXT | --chat FILE | --tokens FILE) [--samples K] [--temperature T] [--json] …
+//   node model/generate.ts --model DIR (--prompt TEXT | --chat FILE | --tokens FILE | --jsonl FILE) [--samples K] [--json] …
 //
-// --prompt is raw text; --chat a JSON file [{"role", "content"}, …], put through the model's chat template; --tokens a JSON
-// file [[ids…],…], a prompt a row. With --json, standard output is one line
-//   {"completions": [{"prompt": index, "tokens": […], "text": "…", "logProbs": […], "finish": "stop" | "length"}, …],
-//    "tokensPerSecond": number}
-// prompt by prompt, each with its samples. tokens include the end token where finish is "stop", text shows no special tokens;
-// logProbs are of log-softmax(logits / T), T = 1 when greedy, before penalty, top-k and top-p. tokensPerSecond counts
-// generated tokens over the time of generation, prompts included, the loading of the model not.
+// --prompt is a text as it stands. --chat is a conversation, which is put through the model's chat template and answered; the
+// answer ends at the model's end tokens or at the one with which the template ends a turn. --tokens and --jsonl hold several
+// prompts. docs/formats.md describes these files, and the one line that --json prints.
 //
-// The noise of a token depends on the seed, the prompt's ids, which of its samples it is and the place in the completion: not
-// on the batch, nor on the order of the prompts. A prompt that stands twice goes on counting its samples.
-import { existsSync } from "node:fs";
-import { join } from "node:path";
+// The sampling noise of a token depends on the seed, the prompt's ids, the sample's number and the position in the completion.
+// It does not depend on the batch or on the order of prompts. If a prompt appears twice, its sample numbers continue.
 import { boolean, defineSettings, integer, runCommand, SettingsError, text } from "../engine/host/index.ts";
 import { tokenKey, wordsOf } from "../engine/index.ts";
-import { loadChat } from "./chat.ts";
 import { openConfig } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems, openModel } from "./commands/command.ts";
-import { readChatFile, readTokenFile } from "./commands/prompts.ts";
-import { samplingOf, samplingOfFile, samplingSettings } from "./commands/sampling-settings.ts";
+import { idsOfInputs, inputFileSettings, inputProblems, readInputs } from "./commands/prompts.ts";
+import { samplingOf, samplingOfFile, samplingSettings, temperatureProblems } from "./commands/sampling-settings.ts";
 import { type Answer, type Dialogue, generate } from "./generation.ts";
 import { locateModel } from "./hub.ts";
 import { emptyModel, expectMemory, halve, memoryLimit, planMemory, rehearseGeneration } from "./plan.ts";
-import { loadTokenizer, type TextStream, type Tokenizer } from "./tokenizer.ts";
+import type { TextStream, Tokenizer } from "./tokenizer.ts";
 
 const settings = defineSettings(
   {
     ...modelCommandSettings,
     prompt: text({ default: "", meaning: "a prompt, as it stands" }),
-    chat: text({ default: "", meaning: 'a conversation: a JSON file [{"role": "user", "content": "…"}]' }),
-    tokens: text({ default: "", meaning: "prompts as token ids: a JSON file [[ids…],…]" }),
+    ...inputFileSettings,
     samples: integer({ default: 1, min: 1, unit: "completions", meaning: "completions of each prompt" }),
     "max-new-tokens": integer({ default: 128, min: 1, unit: "tokens", meaning: "longest completion" }),
-    "ignore-eos": boolean({ default: false, meaning: "end at no token, go on to max-new-tokens" }),
+    "ignore-eos": boolean({ default: false, meaning: "end at no token, continue to max-new-tokens" }),
     "generation-config": boolean({
       default: false,
       meaning: "take the sampling values of the model's generation_config.json where no flag gives them",
@@ -43,15 +35,11 @@ const settings = defineSettings(
     "batch-rows": integer({ default: 64, min: 1, unit: "completions", meaning: "completions generated at once" }),
     json: boolean({ default: false, meaning: "print one line of JSON" }),
   },
-  (values) => {
-    const inputs = (["prompt", "chat", "tokens"] as const).filter((key) => values[key] !== "");
-    if (inputs.length === 1) return modelProblems(values.model);
-    const got = inputs.length === 0 ? "none" : inputs.map((key) => `--${key}`).join(" and ");
-    return [
-      ...modelProblems(values.model),
-      `expected one of --prompt TEXT, --chat FILE and --tokens FILE, got ${got}: what to go on from`,
-    ];
-  },
+  ({ model, temperature, prompt, chat, tokens, jsonl }) => [
+    ...modelProblems(model),
+    ...temperatureProblems("temperature", temperature),
+    ...inputProblems({ prompt, chat, tokens, jsonl }, "what to continue"),
+  ],
 );
 
 interface Completion {
@@ -60,29 +48,8 @@ interface Completion {
   answer: Answer | null;
 }
 
-/** Token ids of the prompts, at least one each. */
-async function readPrompts(
-  folder: string,
-  { prompt, chat, tokens }: { prompt: string; chat: string; tokens: string },
-  vocabulary: number,
-  tokenizer: Tokenizer | null,
-): Promise<number[][]> {
-  if (tokens !== "") return readTokenFile(tokens, vocabulary);
-  if (tokenizer === null) throw new Error("a prompt of text needs a tokenizer");
-  const ids =
-    chat !== "" ? (await loadChat(folder, tokenizer)).promptIds(readChatFile(chat)) : tokenizer.encodePrompt(prompt);
-  if (ids.length === 0)
-    throw new SettingsError(`prompt: expected a text with at least one token, ${JSON.stringify(prompt)} has none.`);
-  const unknown = ids.find((id) => id >= vocabulary);
-  if (unknown !== undefined)
-    throw new SettingsError(
-      `model: its tokenizer gives id ${unknown}, its config.json has vocab_size ${vocabulary}. Are both from one model?`,
-    );
-  return [ids];
-}
-
 function dialoguesOf(
-  prompts: readonly number[][],
+  prompts: readonly (readonly number[])[],
   completions: readonly Completion[],
   expectedTokens: number,
   shown: Screen | null,
@@ -94,7 +61,7 @@ function dialoguesOf(
     const rollout = rollouts.get(name) ?? 0;
     rollouts.set(name, rollout + 1);
     return {
-      point: 0,
+      policy: 0,
       prompt,
       noise: { rollout, prompt: wordsOf(name)[0] },
       expectedTokens,
@@ -170,14 +137,19 @@ await runCommand({
     ['node model/generate.ts --model DIR --prompt "Once upon a time"', "shows the text as it comes"],
     ["node model/generate.ts --model DIR --chat chat.json --temperature 0", "the likeliest answer"],
     ["node model/generate.ts --model DIR --tokens ids.json --samples 8 --json", "token ids and log-probabilities"],
+    ["node model/generate.ts --model DIR --jsonl prompts.jsonl --json", "many prompts, one on each line"],
   ],
   main: async ({ values, given, progress, signal }) => {
     const { folder } = await locateModel(values.model, { progress, signal });
     const { config } = await openConfig(folder);
-    // A model without a tokenizer can still go on from ids; there is no text then.
-    const needsTokenizer = values.tokens === "" || existsSync(join(folder, "tokenizer.json"));
-    const tokenizer = needsTokenizer ? await loadTokenizer(folder) : null;
-    const prompts = await readPrompts(folder, values, config.vocabSize, tokenizer);
+    const inputs = readInputs(values, values.prompt, "prompt");
+    const {
+      ids: prompts,
+      tokenizer,
+      chat,
+    } = await idsOfInputs(inputs, folder, { vocabulary: config.vocabSize, opensAnswer: true });
+    // Training ends an answer at the template's end token, so generating does too; base models name another one.
+    const stopIds = [...config.eosTokenIds, ...(chat === null ? [] : [chat.endTokenId]), ...values["stop-tokens"]];
     for (const id of values["stop-tokens"])
       if (id >= config.vocabSize)
         throw new SettingsError(
@@ -218,7 +190,7 @@ await runCommand({
       maxNewTokens,
       ...sampling,
       noiseKey: tokenKey(values.seed, "generate", 0),
-      stopIds: values["ignore-eos"] ? [] : [...config.eosTokenIds, ...values["stop-tokens"]],
+      stopIds: values["ignore-eos"] ? [] : [...new Set(stopIds)],
       maxRows: values["batch-rows"],
       maxTokens: values["pass-tokens"],
       signal,

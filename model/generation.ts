@@ -1,9 +1,11 @@
-// Batched generation over several turns. Each pass of the model takes whatever tokens are waiting: of a new dialogue its
-// prompt, of one in mid-answer the token just sampled, of one whose turn ended the next user turn. Dialogues that finish
-// leave the batch and waiting ones enter; by the reduction contract that changes no bit of what any of them says.
+// Batched generation over several turns, by continuous batching: rows enter the batch and leave it between any two passes.
+// Each pass of the model takes whatever tokens are waiting: the prompt of a new dialogue, the token just sampled of one in the
+// middle of an answer, the next user turn of one whose turn ended. A dialogue that finishes frees its part of the cache, and a
+// waiting one takes its place. The order of every sum is fixed (the engine's reduction contract), so the neighbours of a
+// dialogue change no bit of what it says.
 //
-// A prompt that several dialogues share (at one grid point) is computed once and kept once. Its last token is computed by
-// each dialogue for itself, so that one which joins later finds logits to begin with.
+// Prefix sharing: a prompt that several dialogues of one policy share is computed once and cached once. Each of them computes
+// its last token for itself, so one that joins later also has logits to begin with.
 import {
   type Backend,
   fromArray,
@@ -13,7 +15,6 @@ import {
   noSample,
   type RowGroup,
   readTensors,
-  rotaryTables,
   sampleTokens,
   scopeAsync,
   seenWords,
@@ -23,13 +24,12 @@ import {
   type Weights,
 } from "../engine/index.ts";
 import type { Batch } from "./batch.ts";
-import type { Qwen2Config } from "./config.ts";
 import { type CacheRun, KvCache } from "./kv-cache.ts";
-import { forward, headWeight } from "./qwen2.ts";
+import { headWeight, type LanguageModel } from "./language-model.ts";
 
 export interface Model {
   readonly backend: Backend;
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   readonly weights: Weights;
 }
 
@@ -48,8 +48,8 @@ export interface Answer {
 }
 
 export interface Dialogue {
-  /** The grid point whose weights speak; 0 with plain weights. */
-  readonly point: number;
+  /** Which of the policies that the weights hold answers (`RowGroup.point`); 0 with plain weights. */
+  readonly policy: number;
   /** Tokens up to the first answer. */
   readonly prompt: ArrayLike<number>;
   /** Two words of the noise counter: which rollout, and which prompt (docs/definitions.md, "Random numbers"). */
@@ -120,25 +120,25 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
     const active: Row[] = [];
     const leave = (row: Row): void => {
       active.splice(active.indexOf(row), 1);
-      cache.give(row.own);
-      cache.leavePrefix(row.prefixKey);
+      cache.release(row.own);
+      cache.releasePrefix(row.prefixKey);
     };
     while (waiting.length > 0 || active.length > 0) {
       settings.signal?.throwIfAborted();
-      // Rows that outgrew their run and find no longer one give way, and come back when others have left.
-      for (const row of active.filter((one) => !hasRoom(cache, one))) {
+      // A row that outgrew its run and finds no longer one is preempted: it waits until others have left, and is computed again.
+      for (const row of active.filter((one) => !ensureRoom(cache, one))) {
         leave(row);
         waiting.push(row);
       }
       for (let next = waiting.at(-1); active.length < rows && next !== undefined; next = waiting.at(-1)) {
-        if (!place(cache, next)) break;
+        if (!admit(cache, next)) break;
         active.push(next);
         waiting.pop();
       }
       if (active.length === 0) throw new Error(`generate: no dialogue fits the cache of ${cache.slots} slots`);
-      // Rows of one grid point stand together, so that each point's weights meet one run of rows. The sort is stable: a row
-      // that computes a prefix stays before those that share it.
-      active.sort((one, other) => one.dialogue.point - other.dialogue.point);
+      // Rows of one policy stand together, so that each policy's weights meet one run of rows. The sort is stable: a row that
+      // computes a prefix stays before those that share it.
+      active.sort((one, other) => one.dialogue.policy - other.dialogue.policy);
       for (const row of await pass(model, cache, active, settings)) leave(row);
     }
   } finally {
@@ -148,12 +148,12 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
 
 /** Slots for `rows` dialogues at once: their own tokens and every distinct prompt among as many neighbours. */
 function cacheSlots({ backend, config }: Model, dialogues: readonly Dialogue[], rows: number): number {
-  const longestOwn = Math.max(...dialogues.map((d) => d.expectedTokens)) + 1;
+  const longestOwn = dialogues.reduce((most, { expectedTokens }) => Math.max(most, expectedTokens), 0) + 1;
   const prompts = new Map(dialogues.map((d) => [prefixKeyOf(d), d.prompt.length]));
   const prefixes = [...prompts.values()].sort((a, b) => b - a).slice(0, rows);
   // One dialogue alone may be twice as long as expected.
   const needed = Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
-  return needed + slotsLostAtCuts(KvCache.slotsPerSegment(backend, config), needed, Math.max(longestOwn, ...prefixes));
+  return needed + slotsLostAtCuts(KvCache.slotsPerSegment(backend, config), needed, Math.max(longestOwn, prefixes[0]));
 }
 
 /** No run crosses a segment, so each segment but the last may end in a gap that is too short for the next one. */
@@ -163,7 +163,7 @@ function slotsLostAtCuts(perSegment: number, needed: number, longest: number): n
 }
 
 function prefixKeyOf(dialogue: Dialogue): string {
-  return `${dialogue.point}:${Array.from(dialogue.prompt).join()}`;
+  return `${dialogue.policy}:${Array.from(dialogue.prompt).join()}`;
 }
 
 /** @param seenVocabulary  how many ids the row keeps account of; null: of none */
@@ -185,14 +185,14 @@ function beginRow(dialogue: Dialogue, seenVocabulary: number | null): Row {
   };
 }
 
-/** Finds room in the cache for a row that has none. Nothing of it is computed there yet. */
-function place(cache: KvCache, row: Row): boolean {
+/** Allocates a row's part of the cache; false where there is no room. Nothing of the row is computed there yet. */
+function admit(cache: KvCache, row: Row): boolean {
   const { prompt, expectedTokens } = row.dialogue;
   const shared = cache.sharePrefix(row.prefixKey, prompt.length - 1);
   if (shared === null) return false;
-  const own = takeRun(cache, row.tokens.length, Math.max(expectedTokens + 1, row.tokens.length));
+  const own = allocateRun(cache, row.tokens.length, Math.max(expectedTokens + 1, row.tokens.length));
   if (own === null) {
-    cache.leavePrefix(row.prefixKey);
+    cache.releasePrefix(row.prefixKey);
     return false;
   }
   row.prefix = shared.run;
@@ -202,17 +202,17 @@ function place(cache: KvCache, row: Row): boolean {
   return true;
 }
 
-/** A run of the slots wished for, or of fewer that will do: of twice those needed, lest a row be computed again at every token. */
-function takeRun(cache: KvCache, needed: number, wished: number): CacheRun | null {
-  return cache.take(wished) ?? cache.take(Math.min(2 * needed, wished)) ?? cache.take(needed);
+/** A run of the slots wished for, or of fewer: at least of those needed, and of twice those if it can be, so that the row does not outgrow it at once. */
+function allocateRun(cache: KvCache, needed: number, wished: number): CacheRun | null {
+  return cache.allocate(wished) ?? cache.allocate(Math.min(2 * needed, wished)) ?? cache.allocate(needed);
 }
 
-/** Whether a row's tokens fit its run; one that has outgrown it gets a longer one, and is computed again there. */
-function hasRoom(cache: KvCache, row: Row): boolean {
+/** Whether a row's tokens fit its run. A row that has outgrown it gets a longer one if there is one, and is computed again there. */
+function ensureRoom(cache: KvCache, row: Row): boolean {
   if (row.tokens.length <= row.own.length) return true;
-  const longer = takeRun(cache, row.tokens.length, row.tokens.length + row.dialogue.expectedTokens);
+  const longer = allocateRun(cache, row.tokens.length, row.tokens.length + row.dialogue.expectedTokens);
   if (longer === null) return false;
-  cache.give(row.own);
+  cache.release(row.own);
   row.own = longer;
   row.computed = 0;
   return true;
@@ -229,7 +229,7 @@ class PassTokens {
   readonly sampledAt: number[] = [];
 
   /** Tokens first … first + count − 1 of a run that begins after `prefix`. */
-  push(point: number, ids: ArrayLike<number>, first: number, prefix: CacheRun, own: CacheRun): void {
+  push(policy: number, ids: ArrayLike<number>, first: number, prefix: CacheRun, own: CacheRun): void {
     for (let i = first; i < ids.length; i++) {
       const position = prefix.length + i;
       this.ids.push(ids[i]);
@@ -237,28 +237,28 @@ class PassTokens {
       this.slots.push(own.start + i);
       this.spans.push(prefix.start, prefix.length, own.start, position + 1);
     }
-    extendGroups(this.groups, point, ids.length - first);
+    extendGroups(this.groups, policy, ids.length - first);
   }
 }
 
-function extendGroups(groups: RowGroup[], point: number, count: number): void {
+function extendGroups(groups: RowGroup[], policy: number, count: number): void {
   const last = groups.at(-1);
-  if (last !== undefined && last.point === point) groups[groups.length - 1] = { ...last, count: last.count + count };
-  else groups.push({ start: last === undefined ? 0 : last.start + last.count, count, point });
+  if (last !== undefined && last.point === policy) groups[groups.length - 1] = { ...last, count: last.count + count };
+  else groups.push({ start: last === undefined ? 0 : last.start + last.count, count, point: policy });
 }
 
-/** One forward pass over waiting tokens, and a sampled token for each row that has no more of them. Gives the finished rows. */
+/** One forward pass over waiting tokens, and a sampled token for each row that was computed. Returns the finished rows. */
 async function pass(model: Model, cache: KvCache, active: readonly Row[], settings: GenerateSettings): Promise<Row[]> {
   const tokens = new PassTokens();
   for (const row of active) {
     const count = row.tokens.length - row.computed + (row.pendingPrefix?.length ?? 0);
     if (tokens.ids.length > 0 && tokens.ids.length + count > settings.maxTokens) break;
-    const { point } = row.dialogue;
+    const { policy } = row.dialogue;
     if (row.pendingPrefix !== null) {
-      tokens.push(point, row.pendingPrefix, 0, nowhere, row.prefix);
+      tokens.push(policy, row.pendingPrefix, 0, nowhere, row.prefix);
       row.pendingPrefix = null;
     }
-    tokens.push(point, row.tokens, row.computed, row.prefix, row.own);
+    tokens.push(policy, row.tokens, row.computed, row.prefix, row.own);
     row.computed = row.tokens.length;
     tokens.sampledRows.push(row);
     tokens.sampledAt.push(tokens.ids.length - 1);
@@ -272,7 +272,7 @@ async function pass(model: Model, cache: KvCache, active: readonly Row[], settin
       throw new NumericalError(
         "generate: the model's logits are not numbers: its weights hold NaN or infinite values.",
       );
-    if (take(row, sampled.ids[i], sampled.logProbs[i], sampled.entropies[i], settings)) finished.push(row);
+    if (appendSample(row, sampled.ids[i], sampled.logProbs[i], sampled.entropies[i], settings)) finished.push(row);
   });
   settings.onPass?.({ tokens: tokens.ids.length, sampled: tokens.sampledRows.length, finished: finished.length });
   return finished;
@@ -286,25 +286,22 @@ async function sampleAfter(
 ): Promise<{ ids: ArrayLike<number>; logProbs: ArrayLike<number>; entropies: ArrayLike<number> }> {
   const T = tokens.ids.length;
   const R = tokens.sampledRows.length;
-  const rows = weights.get("model.norm.weight").kind === "slots" ? tokens.groups : null;
-  const { cos, sin } = rotaryTables(tokens.positions, config.headDim, config.ropeTheta);
-  const half = config.headDim / 2;
+  const rows = weights.isPerturbed ? tokens.groups : null;
   const host = Uint32Array.from(tokens.ids);
   const batch: Batch = {
     ids: { tensor: fromArray(backend, host, [T], "u32", "ids"), host },
-    cos: fromArray(backend, cos, [T, half], "f32", "cos"),
-    sin: fromArray(backend, sin, [T, half], "f32", "sin"),
+    positions: Uint32Array.from(tokens.positions),
     spans: fromArray(backend, tokens.spans, [T, 4], "u32", "spans"),
     querySpans: null,
     rows,
   };
   const slots = fromArray(backend, tokens.slots, [T], "u32", "slots");
-  const hidden = forward(config, weights, batch, { keys: cache.keys, values: cache.values, slots }); // [T, C]
+  const hidden = config.forward(weights, batch, { keys: cache.keys, values: cache.values, slots }); // [T, C]
   const last = gatherRows(hidden, tokens.sampledAt); // [R, C]
   const sampledGroups: RowGroup[] = [];
   const table = new Uint32Array(R * 4);
   tokens.sampledRows.forEach(({ dialogue, turn, answer }, i) => {
-    extendGroups(sampledGroups, dialogue.point, 1);
+    extendGroups(sampledGroups, dialogue.policy, 1);
     table.set(tokenCounterRow({ position: answer.ids.length, turn, ...dialogue.noise }), 4 * i);
   });
   const sampled = sampleTokens(last, headWeight(config, weights), rows === null ? null : sampledGroups, {
@@ -329,7 +326,7 @@ function seenTable(backend: Backend, rows: readonly Row[]): Tensor | null {
 }
 
 /** Adds a sampled token to a row. True when its dialogue is over. */
-function take(row: Row, id: number, logProb: number, entropy: number, settings: GenerateSettings): boolean {
+function appendSample(row: Row, id: number, logProb: number, entropy: number, settings: GenerateSettings): boolean {
   const { answer } = row;
   answer.ids.push(id);
   answer.logProbs.push(logProb);

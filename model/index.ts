@@ -3,24 +3,38 @@ export { settleFolders, writeFolderAtomically } from "./atomic-folder.ts";
 export { type Batch, packSequences } from "./batch.ts";
 export { Chat, type GlueOptions, loadChat, type Message } from "./chat.ts";
 export { Checkpoint, isModelFile, modelFiles, openCheckpoint, openConfig, tokenizerFiles } from "./checkpoint-files.ts";
-export { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
+export { temperatureProblems } from "./commands/sampling-settings.ts";
+export { parseConfig, type Qwen2Config } from "./config.ts";
+export { openLanguageModel, registerModelFamily } from "./families.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
-export { initialise } from "./initialise.ts";
 export { KvCache } from "./kv-cache.ts";
+export {
+  type ForwardOptions,
+  headWeight,
+  type LanguageModel,
+  type LayerCaches,
+  type ModelFacts,
+  type ModelFamily,
+  type ParameterDescription,
+  type ParameterRole,
+  parameterShapes,
+  runLayers,
+} from "./language-model.ts";
 export {
   describePlan,
   emptyModel,
   expectMemory,
   halve,
   type MemoryPlan,
+  type MemorySetting,
   memoryLimit,
   planMemory,
   rehearseGeneration,
   rehearseScoring,
-  type Way,
 } from "./plan.ts";
-export { forward, headWeight } from "./qwen2.ts";
+export { type Qwen2Model, qwen2Model } from "./qwen2.ts";
+export { initialise } from "./random-weights.ts";
 export { openSafetensors, writeSafetensors } from "./safetensors.ts";
 export {
   answerStates,

@@ -1,10 +1,9 @@
-// The key/value cache. A row of the cache is (prefix, own): a start and a length each, in slots of the layers' storage.
-// A prefix holds the keys of a prompt that several rows share; it is found by its key and counted.
+// The key/value cache. A dialogue has two runs of slots in the layers' storage: a prefix, and its own tokens. A prefix holds
+// the keys of a prompt that several dialogues share; it is found by its key, and its users are counted.
 //
-// Both are given out in runs of neighbouring slots, first fit. No run crosses a segment of the storage, so that one
-// dispatch sees all keys of a run in order.
-import { type Backend, empty, keep, type Tensor } from "../engine/index.ts";
-import type { Qwen2Config } from "./config.ts";
+// Runs are allocated first fit. No run crosses a segment of the storage, so that one dispatch sees all keys of a run in order.
+import { type Backend, empty, keep, memoryLabel, type Tensor } from "../engine/index.ts";
+import type { ModelFacts } from "./language-model.ts";
 
 const bytesPerNumber = 4;
 
@@ -18,6 +17,9 @@ interface Prefix extends CacheRun {
   users: number;
 }
 
+/** What the size of a cache depends on. */
+type CachedShape = Pick<ModelFacts, "numHiddenLayers" | "numKeyValueHeads" | "headDim">;
+
 export class KvCache {
   readonly keys: readonly Tensor[];
   readonly values: readonly Tensor[];
@@ -30,11 +32,11 @@ export class KvCache {
   /**
    * @param slots  tokens that the cache holds in all
    */
-  constructor(backend: Backend, config: Qwen2Config, slots: number) {
+  constructor(backend: Backend, config: CachedShape, slots: number) {
     const shape = [slots, config.numKeyValueHeads, config.headDim];
     const storage = (name: string): Tensor[] =>
       Array.from({ length: config.numHiddenLayers }, (_, layer) =>
-        keep(empty(backend, shape, "f32", `cache.${name}.${layer}`)),
+        keep(empty(backend, shape, "f32", memoryLabel("KV cache", `${name}.${layer}`))),
       );
     this.keys = storage("keys");
     this.values = storage("values");
@@ -51,13 +53,13 @@ export class KvCache {
   }
 
   /** Slots in a segment of the storage, where it is cut. */
-  static slotsPerSegment({ limits }: Pick<Backend, "limits">, { numKeyValueHeads, headDim }: Qwen2Config): number {
+  static slotsPerSegment({ limits }: Pick<Backend, "limits">, { numKeyValueHeads, headDim }: CachedShape): number {
     const fitting = Math.floor(limits.maxBufferBytes / (numKeyValueHeads * headDim * bytesPerNumber));
     return Math.floor(fitting / 32) * 32; // a cut is at a multiple of 256 bytes
   }
 
-  /** Takes a run of slots; null when no gap is long enough. */
-  take(length: number): CacheRun | null {
+  /** Allocates a run of slots; null when no gap is long enough. */
+  allocate(length: number): CacheRun | null {
     const index = this.#free.findIndex((gap) => gap.length >= length);
     if (index < 0) return null;
     const gap = this.#free[index];
@@ -66,7 +68,8 @@ export class KvCache {
     return { start: gap.start, length };
   }
 
-  give(run: CacheRun): void {
+  /** Makes a run free for others. */
+  release(run: CacheRun): void {
     if (run.length === 0) return;
     let index = this.#free.findIndex((gap) => gap.start > run.start);
     if (index < 0) index = this.#free.length;
@@ -86,7 +89,7 @@ export class KvCache {
   }
 
   /**
-   * The prefix under `key`, with one more user; taken anew (`isNew`: its keys are still to be computed) where there is none.
+   * The prefix under `key`, with one more user. Where there is none it is allocated (`isNew`: its keys must still be computed);
    * null when no gap is long enough.
    */
   sharePrefix(key: string, length: number): { run: CacheRun; isNew: boolean } | null {
@@ -95,25 +98,26 @@ export class KvCache {
       found.users++;
       return { run: found, isNew: false };
     }
-    const run = this.take(length);
+    const run = this.allocate(length);
     if (run === null) return null;
     this.#prefixes.set(key, { ...run, key, users: 1 });
     return { run, isNew: true };
   }
 
-  /** Takes one user off a prefix; the last one frees it. */
-  leavePrefix(key: string): void {
+  /** One user less of a prefix. With the last one its run is released. */
+  releasePrefix(key: string): void {
     const found = this.#prefixes.get(key);
     if (found === undefined) throw new Error(`KvCache: no prefix "${key}"`);
     if (--found.users > 0) return;
     this.#prefixes.delete(key);
-    this.give(found);
+    this.release(found);
   }
 
   get freeSlots(): number {
     return this.#free.reduce((sum, gap) => sum + gap.length, 0);
   }
 
+  /** Frees the storage of all layers. */
   free(): void {
     for (const tensor of [...this.keys, ...this.values]) tensor.free();
   }

@@ -1,30 +1,17 @@
-// How much memory a job takes, by part, before it starts. The job itself is rehearsed on a planning backend, which allocates
-// nothing (engine/backends/planning.ts): so a plan follows the code wherever that goes, and no formula can fall behind it.
+// How much memory a job needs, by part, before it starts. The job itself is rehearsed on a planning backend, which allocates
+// nothing (engine/backends/planning.ts), so the plan always agrees with the code.
 //
-// What does not fit is refused, with the numbers and the setting that would make it fit. WebGPU does not say how much memory
-// a GPU has; a software driver's is the machine's, and that is known.
+// A job that does not fit is refused, with the numbers and a setting that would make it fit. WebGPU does not report how much
+// memory a GPU has; then nothing is refused here. A software driver uses the machine's memory, which is known.
 import { freemem } from "node:os";
 import { formatBytes } from "../engine/host/index.ts";
-import { type Backend, OutOfMemoryError, PlanningBackend, spareLabel } from "../engine/index.ts";
-import type { Qwen2Config } from "./config.ts";
+import { type Backend, type MemoryPurpose, OutOfMemoryError, PlanningBackend, purposeOf } from "../engine/index.ts";
 import { type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
+import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
 import { makeWeights, piecesAtOnceBytes } from "./weights.ts";
 
-/** What device memory is for, and the labels of the buffers that are. The first that knows a label has it. */
-const partsByLabel = [
-  ["weights", /^parameters\.values/],
-  ["gradients", /^parameters\.gradients/],
-  ["moments", /^parameters\.moment/],
-  ["perturbed weights", /^slot /],
-  ["compute copies", /^(model\.|lm_head\.)/],
-  ["KV cache", /^cache\./],
-  ["head", /^(logit|picked|head|KL of|sampling|warp)/],
-  ["spare", new RegExp(`^${spareLabel}$`)],
-  ["activations", /./],
-] as const satisfies readonly (readonly [string, RegExp])[];
-
-export type MemoryPart = (typeof partsByLabel)[number][0] | "staging" | "host";
+export type MemoryPart = MemoryPurpose | "staging" | "host";
 
 export interface MemoryPlan {
   /**
@@ -52,7 +39,7 @@ export async function planMemory(
   await rehearsal(planning);
   const parts = new Map<MemoryPart, number>();
   for (const [label, bytes] of planning.bytesAtPeak()) {
-    const part = partsByLabel.find(([, labels]) => labels.test(label))?.[0] ?? "activations";
+    const part = purposeOf(label);
     parts.set(part, (parts.get(part) ?? 0) + bytes);
   }
   parts.set("staging", Math.max(planning.stagingBytes, piecesAtOnceBytes));
@@ -66,7 +53,7 @@ export async function planMemory(
 }
 
 /** A model without content, to rehearse with. */
-export function emptyModel(backend: Backend, config: Qwen2Config): Model {
+export function emptyModel(backend: Backend, config: LanguageModel): Model {
   return { backend, config, weights: makeWeights(backend, config) };
 }
 
@@ -82,8 +69,8 @@ export async function rehearseGeneration(
       model,
       // The longest first, so that the largest passes are among those rehearsed.
       dialogues
-        .map(({ point, prompt, noise, expectedTokens }) => ({
-          ...{ point, prompt, noise, expectedTokens },
+        .map(({ policy, prompt, noise, expectedTokens }) => ({
+          ...{ policy, prompt, noise, expectedTokens },
           answered: () => null,
         }))
         .sort((one, other) => other.prompt.length - one.prompt.length),
@@ -118,8 +105,8 @@ export async function rehearseScoring(
   for (const part of sizes.values()) await score(model, part, settings);
 }
 
-/** A way to make a job smaller. */
-export interface Way<S> {
+/** A setting that a job's memory depends on, and that can be lowered to make the job fit. */
+export interface MemorySetting<S> {
   /** The next step down; null where there is none. */
   lower(settings: S): S | null;
   /** The setting as it is typed: "--batch-rows 16". */
@@ -127,7 +114,7 @@ export interface Way<S> {
 }
 
 /** Halves one of the settings' numbers, down to 1. */
-export function halve<K extends string, S extends Readonly<Record<K, number>>>(flag: string, key: K): Way<S> {
+export function halve<K extends string, S extends Readonly<Record<K, number>>>(flag: string, key: K): MemorySetting<S> {
   return {
     lower: (settings) => (settings[key] > 1 ? { ...settings, [key]: Math.floor(settings[key] / 2) } : null),
     flag: (settings) => `${flag} ${settings[key]}`,
@@ -150,7 +137,7 @@ export function memoryLimit({ memory }: Pick<Backend, "memory">): MemoryLimit | 
  * Refuses a job that cannot fit; of one that can, compiles the kernels, unless it is only to be known whether it fits.
  * @param what   the job, for the message: "generating"
  * @param plan   the job's memory under given settings
- * @param ways   what makes it smaller, those first that cost least
+ * @param memorySettings  what can be lowered, those first that cost least
  * @returns      the plan, where it fits or nobody knows
  * @throws OutOfMemoryError with the numbers by part, and the settings that would make it fit
  */
@@ -158,7 +145,7 @@ export async function expectMemory<S>(
   what: string,
   settings: S,
   plan: (settings: S) => Promise<MemoryPlan>,
-  ways: readonly Way<S>[],
+  memorySettings: readonly MemorySetting<S>[],
   limit: MemoryLimit | null,
   compiles = true,
 ): Promise<MemoryPlan> {
@@ -168,7 +155,7 @@ export async function expectMemory<S>(
     if (compiles) await found.prepare();
     return found;
   }
-  const advice = await firstThatFits(settings, ways, async (one) => fits(await plan(one)));
+  const advice = await firstThatFits(settings, memorySettings, async (one) => fits(await plan(one)));
   throw new OutOfMemoryError(
     `${what} needs ${describePlan(found)}; ${limit.what} ${formatBytes(limit.bytes)}. ` +
       (advice === null
@@ -177,29 +164,29 @@ export async function expectMemory<S>(
   );
 }
 
-/** Each way alone, then all of them one after another, as far as they go. */
+/** Each setting lowered alone, then all of them one after another, as far as they go. */
 async function firstThatFits<S>(
   settings: S,
-  ways: readonly Way<S>[],
+  memorySettings: readonly MemorySetting<S>[],
   fits: (settings: S) => Promise<boolean>,
 ): Promise<string | null> {
-  const lowered = async (from: S, way: Way<S>): Promise<{ to: S; fits: boolean }> => {
+  const lowered = async (from: S, setting: MemorySetting<S>): Promise<{ to: S; fits: boolean }> => {
     let to = from;
-    for (let next = way.lower(to); next !== null; next = way.lower(to)) {
+    for (let next = setting.lower(to); next !== null; next = setting.lower(to)) {
       to = next;
       if (await fits(to)) return { to, fits: true };
     }
     return { to, fits: false };
   };
-  for (const way of ways) {
-    const alone = await lowered(settings, way);
-    if (alone.fits) return way.flag(alone.to);
+  for (const setting of memorySettings) {
+    const alone = await lowered(settings, setting);
+    if (alone.fits) return setting.flag(alone.to);
   }
   let to = settings;
-  const used: Way<S>[] = [];
-  for (const way of ways) {
-    used.push(way);
-    const further = await lowered(to, way);
+  const used: MemorySetting<S>[] = [];
+  for (const setting of memorySettings) {
+    used.push(setting);
+    const further = await lowered(to, setting);
     to = further.to;
     if (further.fits) return used.map((one) => one.flag(to)).join(" ");
   }

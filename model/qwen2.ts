@@ -1,5 +1,5 @@
 // The Qwen2.5 transformer: from token ids to the hidden states after the last norm. Weights are an argument, looked up by
-// Hugging Face's names; the language-model head is applied by whoever knows which positions matter (scoring.ts, generation.ts).
+// Hugging Face's names. The head is applied by the callers, who know which positions matter (scoring.ts, generation.ts).
 //
 // Layer:  x ← x + o_proj(attention(rope(q), rope(k), v)),   q, k, v = projections of rmsNorm(x), with biases
 //         x ← x + down_proj(silu(gate_proj(h)) · up_proj(h)),   h = rmsNorm(x)
@@ -8,65 +8,95 @@ import {
   appendToCache,
   attention,
   embedding,
-  isRecording,
+  fromArray,
   linear,
   type Parameter,
-  recompute,
   reshape,
   rmsNorm,
   rope,
-  scope,
+  rotaryTables,
   swiglu,
   type Tensor,
   type Weights,
 } from "../engine/index.ts";
 import type { Batch } from "./batch.ts";
-import type { Qwen2Config } from "./config.ts";
+import { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
+import {
+  type ForwardOptions,
+  type LanguageModel,
+  type LayerCaches,
+  type ModelFamily,
+  type ParameterRole,
+  runLayers,
+} from "./language-model.ts";
+import { withPublishedKeys } from "./published-shapes.ts";
 
-/** Keys and values of earlier tokens, and where this batch's go. */
-export interface LayerCaches {
-  /** Of each layer the cache's storage [S, K, D]. */
-  readonly keys: readonly Tensor[];
-  readonly values: readonly Tensor[];
-  /** Where each token of the batch is kept. */
-  readonly slots: Tensor; // [T] u32
+/** A Qwen2 model: its configuration, and what every model has. */
+export type Qwen2Model = Qwen2Config & LanguageModel;
+
+export const qwen2: ModelFamily = {
+  modelType: "qwen2",
+  open: (configJson, where) => qwen2Model(parseConfig(configJson, where)),
+  complete: withPublishedKeys,
+};
+
+export function qwen2Model(config: Qwen2Config): Qwen2Model {
+  return {
+    ...config,
+    modelType: qwen2.modelType,
+    architecture: "Qwen2ForCausalLM",
+    parameters() {
+      const shapes = parameterShapes(this);
+      return new Map([...shapes].map(([name, shape]) => [name, { shape, role: roleOf(name) }]));
+    },
+    headName() {
+      return this.tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+    },
+    forward(weights, batch, cache, options) {
+      return forward(this, weights, batch, cache, options);
+    },
+  };
 }
 
-export interface ForwardOptions {
-  /** Keep only each layer's input for the backward pass and run the layer again there: a third more work, a fraction of the memory. */
-  recomputeLayers?: boolean;
+function roleOf(name: string): ParameterRole {
+  if (isLinearWeight(name)) return "linear";
+  if (name.endsWith(".bias")) return "bias";
+  return name.endsWith("norm.weight") ? "norm" : "embedding";
 }
 
-/** The weight that turns hidden states into logits: the embedding itself where the two are tied. */
-export function headWeight(config: Qwen2Config, weights: Weights): Parameter {
-  return weights.get(config.tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight");
-}
-
-/**
- * Hidden states after the final norm.
- * @param cache  null: every token attends within the batch itself, along its span
- * @returns      [T, C]
- */
-export function forward(
+function forward(
   config: Qwen2Config,
   weights: Weights,
   batch: Batch,
-  cache: LayerCaches | null = null,
+  cache: LayerCaches | null,
   options: ForwardOptions = {},
 ): Tensor {
-  let x = embedding(batch.ids, weights.get("model.embed_tokens.weight"), batch.rows); // [T, C]
-  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    const body = (input: Tensor): Tensor => decoderLayer(config, weights, layer, input, batch, cache);
-    if (isRecording()) {
-      x = options.recomputeLayers ? recompute(`layer ${layer}`, x, body) : body(x);
-      continue;
-    }
-    // Nobody will go back: a layer's tensors go with it, and what it was given goes too.
-    const input = x;
-    x = scope(() => body(input));
-    input.free();
-  }
+  const angles = rotaryAngles(config, batch, weights.dtype);
+  const embedded = embedding(batch.ids, weights.get("model.embed_tokens.weight"), batch.rows); // [T, C]
+  const x = runLayers(
+    config.numHiddenLayers,
+    embedded,
+    (layer, input) => decoderLayer(config, weights, layer, input, batch, angles, cache),
+    options,
+  );
   return rmsNorm(x, weights.get("model.norm.weight"), config.rmsNormEps, batch.rows);
+}
+
+/** The rotary angles of each token's position. */
+interface RotaryAngles {
+  readonly cos: Tensor; // [T, D/2]
+  readonly sin: Tensor; // [T, D/2]
+}
+
+function rotaryAngles(
+  { headDim, ropeTheta }: Qwen2Config,
+  { ids, positions }: Batch,
+  dtype: "f32" | "f64",
+): RotaryAngles {
+  const { backend } = ids.tensor;
+  const { cos, sin } = rotaryTables(positions, headDim, ropeTheta);
+  const shape = [positions.length, headDim / 2];
+  return { cos: fromArray(backend, cos, shape, dtype, "cos"), sin: fromArray(backend, sin, shape, dtype, "sin") };
 }
 
 function decoderLayer(
@@ -75,10 +105,11 @@ function decoderLayer(
   layer: number,
   x: Tensor,
   batch: Batch,
+  { cos, sin }: RotaryAngles,
   cache: LayerCaches | null,
 ): Tensor {
   const { numAttentionHeads: H, numKeyValueHeads: K, headDim: D, rmsNormEps } = config;
-  const { rows, cos, sin, spans, querySpans } = batch;
+  const { rows, spans, querySpans } = batch;
   const T = x.rows;
   const weight = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.weight`);
   const bias = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.bias`);

@@ -1,15 +1,14 @@
-// Log-probabilities and entropies of given sequences:
+// Log-probability and entropy of each token of given sequences:
 //
-//   node model/score.ts --model DIR --tokens FILE [--json]
+//   node model/score.ts --model DIR (--text TEXT | --chat FILE | --tokens FILE | --jsonl FILE) [--json]
 //
-// FILE holds [[ids…],…]. With --json, standard output is one line
-//   {"sequences": [{"logProbs": [T − 1 numbers], "entropy": [T numbers]}, …], "meanNll": number}
-// logProbs[t] = log p(ids[t + 1] | ids[..t]), entropy[t] that of the distribution after ids[..t], both in nats; meanNll is the
-// mean of −logProbs over all predicted tokens of all sequences, null where there is none (each sequence is one token).
+// --text is a text as it stands, --chat a finished conversation, which is put through the model's chat template; --tokens and
+// --jsonl hold several sequences. docs/formats.md describes these files, and the one line that --json prints.
 import { boolean, defineSettings, number, runCommand, text } from "../engine/host/index.ts";
+import { lowestTemperature } from "../engine/index.ts";
 import { openConfig } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems, openModel } from "./commands/command.ts";
-import { readTokenFile } from "./commands/prompts.ts";
+import { idsOfInputs, inputFileSettings, inputProblems, readInputs } from "./commands/prompts.ts";
 import { locateModel } from "./hub.ts";
 import { emptyModel, expectMemory, halve, memoryLimit, planMemory, rehearseScoring } from "./plan.ts";
 import { extended, scoreWhole } from "./scoring.ts";
@@ -17,13 +16,14 @@ import { extended, scoreWhole } from "./scoring.ts";
 const settings = defineSettings(
   {
     ...modelCommandSettings,
-    tokens: text({ default: "", meaning: "the sequences: a JSON file [[ids…],…]" }),
-    temperature: number({ default: 1, above: 0, meaning: "the logits are divided by this first" }),
+    text: text({ default: "", meaning: "a text, as it stands" }),
+    ...inputFileSettings,
+    temperature: number({ default: 1, min: lowestTemperature, meaning: "the logits are divided by this first" }),
     json: boolean({ default: false, meaning: "print one line of JSON" }),
   },
-  (values) => [
-    ...modelProblems(values.model),
-    ...(values.tokens === "" ? ["tokens is missing (--tokens FILE): a JSON file [[ids…],…]"] : []),
+  ({ model, text, chat, tokens, jsonl }) => [
+    ...modelProblems(model),
+    ...inputProblems({ text, chat, tokens, jsonl }, "what to score"),
   ],
 );
 
@@ -32,14 +32,17 @@ await runCommand({
   summary: "Log-probability and entropy of each token of given sequences.",
   settings,
   examples: [
+    ['node model/score.ts --model DIR --text "Once upon a time"', "mean −log p and perplexity of a text"],
+    ["node model/score.ts --model DIR --chat chat.json --json", "every number of a conversation"],
     ["node model/score.ts --model DIR --tokens ids.json", "mean −log p and perplexity of each sequence"],
-    ["node model/score.ts --model DIR --tokens ids.json --json", "every number"],
+    ["node model/score.ts --model DIR --jsonl texts.jsonl --json", "many texts, one on each line"],
     ["node model/score.ts --model DIR --tokens ids.json --dry-run", "how much memory that takes"],
   ],
   main: async ({ values, progress, signal }) => {
     const { folder } = await locateModel(values.model, { progress, signal });
     const { config } = await openConfig(folder);
-    const sequences = readTokenFile(values.tokens, config.vocabSize);
+    const inputs = readInputs(values, values.text, "text");
+    const { ids: sequences } = await idsOfInputs(inputs, folder, { vocabulary: config.vocabSize, opensAnswer: false });
     const { temperature, "pass-tokens": passTokens } = values;
     const model = await openModel(folder, values, progress, (backend) =>
       expectMemory(
@@ -65,7 +68,11 @@ await runCommand({
     phase.done();
     const meanNll = meanOf(scores.map(({ logProbs }) => logProbs));
     if (values.json) {
-      const found = scores.map(({ logProbs, entropy }) => ({ logProbs: [...logProbs], entropy: [...entropy] }));
+      const found = scores.map(({ logProbs, entropy }, i) => ({
+        tokens: sequences[i],
+        logProbs: [...logProbs],
+        entropy: [...entropy],
+      }));
       process.stdout.write(`${JSON.stringify({ sequences: found, meanNll })}\n`);
       return;
     }

@@ -1,11 +1,11 @@
 // Scoring: log-probability and entropy of given tokens, in packed batches of bounded size.
 //
-// The same kernels in the same order serve scoring, training and the sampler's own log-probabilities, so a sequence gets the
-// same numbers whatever it is batched with.
+// Scoring, training and sampling compute log-probabilities by the same kernels in the same order. So a sequence gets the same
+// numbers in any batch, and the scorer's are the sampler's.
 import { fromArray, gatherRows, head, type RowGroup, readTensors, scopeAsync, type Tensor } from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
 import type { Model } from "./generation.ts";
-import { type ForwardOptions, forward, headWeight } from "./qwen2.ts";
+import { type ForwardOptions, headWeight } from "./language-model.ts";
 
 export interface Sequence {
   readonly ids: ArrayLike<number>;
@@ -48,11 +48,14 @@ export function microBatches<S extends { readonly ids: ArrayLike<number> }>(
   return batches;
 }
 
-/** Final hidden states before each scored token, with those tokens: what the head needs. Call inside a scope. */
+/**
+ * Final hidden states before each scored token, with those tokens: what the head needs. Call inside a scope.
+ * @param policy  which of the policies that the weights hold; 0 with plain weights
+ */
 export function answerStates(
   model: Model,
   sequences: readonly Sequence[],
-  point = 0,
+  policy = 0,
   options: ForwardOptions = {},
 ): { hidden: Tensor; targets: Tensor; rows: readonly RowGroup[] | null; count: number } {
   const total = sequences.reduce((sum, { ids }) => sum + ids.length, 0);
@@ -66,20 +69,17 @@ export function answerStates(
     }
     start += sequence.ids.length;
   }
-  const embedding = model.weights.get("model.embed_tokens.weight");
-  const dtype = embedding.kind === "tensor" && embedding.tensor.dtype === "f64" ? "f64" : "f32";
-  const isPerturbed = embedding.kind === "slots";
+  const { isPerturbed } = model.weights;
   const batch = packSequences(
     model.backend,
-    model.config,
     sequences.map(({ ids }) => ids),
-    { rows: isPerturbed ? [{ start: 0, count: total, point }] : null, dtype },
+    isPerturbed ? [{ start: 0, count: total, point: policy }] : null,
   );
-  const hidden = gatherRows(forward(model.config, model.weights, batch, null, options), before); // [T, C] → [N, C]
+  const hidden = gatherRows(model.config.forward(model.weights, batch, null, options), before); // [T, C] → [N, C]
   return {
     hidden,
     targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),
-    rows: isPerturbed ? [{ start: 0, count: before.length, point }] : null,
+    rows: isPerturbed ? [{ start: 0, count: before.length, point: policy }] : null,
     count: before.length,
   };
 }

@@ -108,9 +108,16 @@ export class Tokenizer {
   }
 }
 
+/** Up to so many waiting ids are decoded again with each new one: no character has more bytes, so none waits longer. */
+const shortWait = 8;
+
 /**
  * Text while it is generated: a character is given out when all its bytes are there, so nobody sees half of one. All that
  * was given out, joined, is what `decode` makes of all ids.
+ *
+ * While the text ends in half a character its ids wait, and are decoded again with the next one. A long wait holds bytes that
+ * are no text; then that is done only when the new id ends a character by itself, or when the wait has doubled. So decoding
+ * takes time in proportion to the number of ids, whatever they are.
  */
 export class TextStream {
   readonly #tokenizer: Tokenizer;
@@ -118,15 +125,19 @@ export class TextStream {
   // Ids since the last complete character, and how much of their text was given out.
   #waiting: number[] = [];
   #given = 0;
+  // How many ids wait when they are decoded next, whatever they end in.
+  #next = 0;
 
   constructor(tokenizer: Tokenizer, options: DecodeOptions) {
     this.#tokenizer = tokenizer;
     this.#options = options;
   }
 
-  /** What can be shown after these ids too; "" within a character. */
-  push(...ids: number[]): string {
-    this.#waiting.push(...ids);
+  /** What can be shown after this id too; "" within a character. */
+  push(id: number): string {
+    this.#waiting.push(id);
+    if (this.#waiting.length > shortWait && this.#waiting.length < this.#next && !this.#endsCharacter(id)) return "";
+    this.#next = 2 * this.#waiting.length;
     const text = this.#tokenizer.decode(this.#waiting, this.#options);
     // U+FFFD at the end: bytes that the next token may complete. Elsewhere it is final.
     const complete = text.replace(/\ufffd+$/, "");
@@ -143,9 +154,15 @@ export class TextStream {
     return shown;
   }
 
+  #endsCharacter(id: number): boolean {
+    const own = this.#tokenizer.decode([id], this.#options);
+    return own !== "" && !own.endsWith("\ufffd");
+  }
+
   #clear(): void {
     this.#waiting = [];
     this.#given = 0;
+    this.#next = 0;
   }
 }
 

@@ -1,8 +1,9 @@
-// A checkpoint's weights on a device: the parameters of the model in one arena, read from a Hugging Face folder and written
-// to one.
+// A model's weights on a device: all parameters in one arena, loaded from a Hugging Face folder and saved to one.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { type Backend, ParameterArena, type Tensor } from "../engine/index.ts";
-import { type Checkpoint, openCheckpoint, openConfig } from "./checkpoint-files.ts";
-import { isLinearWeight, parameterShapes, type Qwen2Config } from "./config.ts";
+import { type Checkpoint, openCheckpoint, openConfig, readModelJson } from "./checkpoint-files.ts";
+import type { LanguageModel } from "./language-model.ts";
 import { writeCheckpoint } from "./write-checkpoint.ts";
 
 export interface WeightOptions {
@@ -16,15 +17,15 @@ export interface WeightOptions {
   precision?: "f32" | "mixed";
 }
 
-/** An arena with the parameters of a configuration, content undefined. */
-export function makeWeights(backend: Backend, config: Qwen2Config, options: WeightOptions = {}): ParameterArena {
+/** An arena with the parameters of a model, all zero. */
+export function makeWeights(backend: Backend, config: LanguageModel, options: WeightOptions = {}): ParameterArena {
   const { trainable = false, dtype = "f32", precision = "f32" } = options;
-  const headIsEmbedding = config.tieWordEmbeddings;
+  const head = config.headName();
   const parameters = new Map(
-    [...parameterShapes(config)].map(([name, shape]) => {
-      const isHead = name === (headIsEmbedding ? "model.embed_tokens.weight" : "lm_head.weight");
-      const isLinear = isLinearWeight(name);
-      return [name, { shape, forwardCopy: isHead || isLinear, halfCopies: isLinear && precision === "mixed" }];
+    [...config.parameters()].map(([name, { shape, role }]) => {
+      const isLinear = role === "linear";
+      const halfCopies = isLinear && precision === "mixed";
+      return [name, { shape, isLinear, forwardCopy: isLinear || name === head, halfCopies }];
     }),
   );
   return new ParameterArena(backend, parameters, { trainable, dtype });
@@ -69,7 +70,7 @@ function writePart(tensor: Tensor, start: number, data: Float32Array): void {
 
 export interface LoadedModel {
   backend: Backend;
-  config: Qwen2Config;
+  config: LanguageModel;
   weights: ParameterArena;
 }
 
@@ -85,14 +86,34 @@ export async function loadModel(backend: Backend, folder: string, options: Weigh
   }
 }
 
-/** Writes the weights as a Hugging Face folder in f32, with all other files of the folder they came from. Atomic. */
-export async function saveWeights(weights: ParameterArena, folder: string, filesFrom: string): Promise<void> {
-  const { configJson } = await openConfig(filesFrom);
+/**
+ * Writes the weights as a Hugging Face folder in f32, with all other files of the folder they came from. Atomic.
+ * @param endTokenIds  tokens that end an answer: what `generation_config.json` will name. If the model's own files name the
+ *   same ones, that file is copied as it is (or stays absent).
+ */
+export async function saveWeights(
+  weights: ParameterArena,
+  folder: string,
+  filesFrom: string,
+  endTokenIds?: readonly number[],
+): Promise<void> {
+  const { config, configJson } = await openConfig(filesFrom);
   const values = await weights.read();
+  const isNamed = endTokenIds === undefined || endTokenIds.every((id) => config.eosTokenIds.includes(id));
   await writeCheckpoint(folder, {
     configJson: { ...configJson },
     tensors: [...values].map(([name, data]) => ({ name, data })),
     dtype: "f32",
     filesFrom,
+    ...(isNamed ? {} : { generationConfigJson: await generationConfigWith(filesFrom, endTokenIds) }),
   });
+}
+
+async function generationConfigWith(
+  folder: string,
+  endTokenIds: readonly number[],
+): Promise<Readonly<Record<string, unknown>>> {
+  const path = join(folder, "generation_config.json");
+  const before = existsSync(path) ? readModelJson(path) : {};
+  return { ...Object.fromEntries(Object.entries(before ?? {})), eos_token_id: [...endTokenIds] };
 }

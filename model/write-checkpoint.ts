@@ -7,8 +7,9 @@ import { writeAtomic } from "../engine/host/index.ts";
 import { ShapeError, sizeOf, storedBytes } from "../engine/index.ts";
 import { writeFolderAtomically } from "./atomic-folder.ts";
 import { generationFile, indexFile, tokenizerFiles, weightsFile } from "./checkpoint-files.ts";
-import { type Json, parameterShapes, parseConfig } from "./config.ts";
-import { withPublishedKeys } from "./published-shapes.ts";
+import type { Json } from "./config.ts";
+import { completeConfig, openLanguageModel } from "./families.ts";
+import { parameterShapes } from "./language-model.ts";
 import { type TensorToWrite, writeSafetensors } from "./safetensors.ts";
 
 export interface NamedTensor {
@@ -55,8 +56,9 @@ export async function writeCheckpoint(folder: string, content: CheckpointToWrite
     generationConfigJson,
   } = content;
   const where = `${folder}: config.json`;
-  const written = describeWritten(withPublishedKeys(configJson, where), dtype);
-  const shapes = parameterShapes(parseConfig(configJson, where));
+  const model = openLanguageModel(configJson, where);
+  const written = describeWritten(completeConfig(configJson, where), model.architecture, dtype);
+  const shapes = parameterShapes(model);
   const tensors = matchTensors(folder, shapes, [...content.tensors]).map((tensor) => ({ ...tensor, dtype }));
   await writeFolderAtomically(folder, async (partial) => {
     for (const kind of [tokenizerFiles, [generationFile]])
@@ -145,11 +147,11 @@ function matchTensors(
 
 // transformers loads weights in the dtype that config.json names, so it must be the one written: version 5 reads `dtype`,
 // version 4 `torch_dtype`.
-function describeWritten(configJson: Json, dtype: WrittenDtype): object {
+function describeWritten(configJson: Json, architecture: string, dtype: WrittenDtype): object {
   const named = ["dtype", "torch_dtype"]
     .filter((field) => field in configJson)
     .map((field) => [field, torchDtypes[dtype]]);
-  return { ...configJson, architectures: ["Qwen2ForCausalLM"], ...Object.fromEntries(named) };
+  return { ...configJson, architectures: [architecture], ...Object.fromEntries(named) };
 }
 
 function jsonText(json: object): string {

@@ -57,7 +57,14 @@ export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { answerToOtherNames } from "./other-names.ts";
 export { expectTrainingMemory } from "./plan.ts";
-export { dialoguesOf, type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
+export {
+  dialoguesOf,
+  expectTemplate,
+  type Rollout,
+  type RolloutRequest,
+  type RolloutSettings,
+  rollOut,
+} from "./rollout.ts";
 export { learningRate, type Schedule } from "./schedule.ts";
 export {
   batchSettings,

@@ -27,15 +27,20 @@ function sumsOf(checkpoint: string): string {
     .join("");
 }
 
-/** Writes the checkpoint of a step, then its sums. @param modelFolder  where tokenizer and configuration come from */
+/**
+ * Writes the checkpoint of a step, then its sums.
+ * @param modelFolder  where tokenizer and configuration come from
+ * @param endTokenIds  what ended an answer in training, so that other programs stop there too
+ */
 export async function keepCheckpoint(
   folder: string,
   step: number,
   weights: ParameterArena,
   modelFolder: string,
+  endTokenIds: readonly number[],
 ): Promise<void> {
   const checkpoint = checkpointFolder(folder, step);
-  await saveWeights(weights, checkpoint, modelFolder);
+  await saveWeights(weights, checkpoint, modelFolder, endTokenIds);
   writeAtomic(sumsPath(folder, step), sumsOf(checkpoint));
 }
 

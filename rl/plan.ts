@@ -6,15 +6,15 @@ import {
   type Chat,
   expectMemory,
   halve,
+  type LanguageModel,
   type MemoryPlan,
+  type MemorySetting,
   makeWeights,
   memoryLimit,
   microBatches,
   planMemory,
-  type Qwen2Config,
   rehearseGeneration,
   rehearseScoring,
-  type Way,
   type WeightOptions,
 } from "../model/index.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
@@ -31,7 +31,7 @@ import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollout
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 
 /** A model to train, without content, to rehearse with. */
-function emptyTrainable(backend: Backend, config: Qwen2Config, options: WeightOptions): TrainableModel {
+function emptyTrainable(backend: Backend, config: LanguageModel, options: WeightOptions): TrainableModel {
   return { backend, config, weights: makeWeights(backend, config, { ...options, trainable: true }) };
 }
 
@@ -64,7 +64,7 @@ async function rehearseStep<E extends Example>(
 }
 
 export interface TrainingJob {
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   readonly chat: Chat;
   readonly environment: Environment;
   readonly settings: {
@@ -77,7 +77,7 @@ export interface TrainingJob {
 
 type Batch = TrainingJob["settings"]["batch"];
 
-const trainingWays: readonly Way<Batch>[] = [
+const trainingMemorySettings: readonly MemorySetting<Batch>[] = [
   {
     lower: (batch) => (batch.recompute ? null : { ...batch, recompute: true }),
     flag: () => "--batch.recompute",
@@ -117,7 +117,7 @@ export async function expectTrainingMemory(backend: Backend, job: TrainingJob): 
         policyStep(model, part, { ...sizes, loss: policyLossOf(train) }),
       );
     });
-  return expectMemory("Training", job.settings.batch, plan, trainingWays, memoryLimit(backend));
+  return expectMemory("Training", job.settings.batch, plan, trainingMemorySettings, memoryLimit(backend));
 }
 
 /** What a step learns from if every answer is as long as it may be. */
@@ -142,7 +142,7 @@ export function longestExamples(
 
 /** What supervised training works with: a batch to learn from, and how the policy is evaluated. */
 export interface SupervisedJob {
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   readonly chat: Chat;
   readonly examples: readonly Example[];
   readonly environment: Environment;
@@ -162,12 +162,12 @@ export async function expectSupervisedMemory(backend: Backend, job: SupervisedJo
       const requests = evaluatedRollouts(job.environment, job.evaluation);
       await rehearseGeneration(model, dialoguesOf(job.chat, requests, job.evaluation), job.evaluation);
     });
-  const ways: readonly Way<SupervisedJob["batch"]>[] = [
+  const memorySettings: readonly MemorySetting<SupervisedJob["batch"]>[] = [
     {
       lower: (batch) => (batch.recompute ? null : { ...batch, recompute: true }),
       flag: () => "--warmStart.recompute",
     },
     halve("--warmStart.microBatchTokens", "microBatchTokens"),
   ];
-  return expectMemory("Training", job.batch, plan, ways, memoryLimit(backend));
+  return expectMemory("Training", job.batch, plan, memorySettings, memoryLimit(backend));
 }

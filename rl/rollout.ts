@@ -99,12 +99,21 @@ export async function rollOut(
   return runs.map((run) => run.result());
 }
 
-/** The conversations to be had, for `generate`. */
+/**
+ * The conversations to be had, for `generate`.
+ * @throws CheckpointError when the chat template cannot put their turns together
+ */
 export function dialoguesOf(
   chat: Chat,
   requests: readonly RolloutRequest[],
   settings: ConversationSettings,
 ): RolloutRun[] {
+  // Found during a rollout, it would count as a failure of the environment, and cost the reward.
+  expectTemplate(
+    chat,
+    requests.map(({ episode }) => episode),
+    settings.turn2Template,
+  );
   return requests.map((request) => new RolloutRun(request, chat, settings));
 }
 
@@ -137,13 +146,28 @@ export function trainingRollouts(
   });
 }
 
-/** The chat's end token ends an answer, and so does what the model folder names. */
-function stopIdsOf(model: Model, chat: Chat): number[] {
+/**
+ * Refuses a chat template that cannot put the turns of these episodes together.
+ * @throws CheckpointError that says what is wrong with the template
+ */
+export function expectTemplate(
+  chat: Chat,
+  episodes: readonly Pick<Episode, "turns">[],
+  turn2Template: RolloutSettings["turn2Template"],
+): void {
+  chat.expectTurns(
+    episodes.reduce((most, { turns }) => Math.max(most, turns), 1),
+    { turn2Template },
+  );
+}
+
+/** What ends an answer: the chat's end token, and the tokens that the model folder names. */
+export function stopIdsOf(model: Pick<Model, "config">, chat: Chat): number[] {
   return [...new Set([chat.endTokenId, ...model.config.eosTokenIds])];
 }
 
 class RolloutRun implements Dialogue {
-  readonly point: number;
+  readonly policy: number;
   readonly prompt: readonly number[];
   readonly noise: { readonly rollout: number; readonly prompt: number };
   readonly expectedTokens: number;
@@ -164,7 +188,7 @@ class RolloutRun implements Dialogue {
     this.#request = request;
     this.#chat = chat;
     this.#settings = settings;
-    this.point = request.point ?? 0;
+    this.policy = request.point ?? 0;
     this.#messages = [{ role: "user", content: request.episode.prompt }];
     this.prompt = chat.promptIds(this.#messages);
     this.noise = { rollout: noiseRollout(request), prompt: wordsOf(request.episode.prompt)[0] };
@@ -233,7 +257,7 @@ class RolloutRun implements Dialogue {
     return {
       episode: episode.index,
       rollout,
-      point: this.point,
+      point: this.policy,
       messages: this.#messages,
       ids: this.#ids,
       mask: this.#mask,

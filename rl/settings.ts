@@ -8,10 +8,9 @@ export { environmentSettings } from "./environments/registry.ts";
 
 /** A longer list goes on from what a run has: what it adds must come after all that was there. */
 function addsLater(before: readonly number[], after: readonly number[]): boolean {
-  return (
-    before.every((step) => after.includes(step)) &&
-    after.every((step) => before.includes(step) || step > Math.max(...before))
-  );
+  const [had, has] = [new Set(before), new Set(after)];
+  const last = before.reduce((most, step) => Math.max(most, step), Number.NEGATIVE_INFINITY);
+  return before.every((step) => has.has(step)) && after.every((step) => had.has(step) || step > last);
 }
 
 export const modelSettings = {

@@ -31,7 +31,7 @@ import { checkpointFolder, isKept, keepCheckpoint, stepName } from "./kept-check
 import { policyLossOf, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
-import { type Rollout, type RolloutSettings, rollOut, trainingRollouts } from "./rollout.ts";
+import { type Rollout, type RolloutSettings, rollOut, stopIdsOf, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { countedTokens, stepMetrics } from "./step-metrics.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
@@ -133,7 +133,7 @@ export async function train(context: TrainingContext): Promise<void> {
       if (step % settings.evaluate.every === 0 || step === steps)
         Object.assign(record, await evaluationRecord(context, step));
       if (settings.train.checkpoints.includes(step))
-        await keepCheckpoint(folder, step, model.weights, context.modelFolder);
+        await keepCheckpoint(folder, step, model.weights, context.modelFolder, stopIdsOf(model, context.chat));
       metrics.append({ step, ...record });
       draw(tensorBoard, { step, ...record });
       done = step;
@@ -153,7 +153,8 @@ export async function train(context: TrainingContext): Promise<void> {
 }
 
 /** Writes the checkpoint of `step`, the step of the current weights, if it is wanted. Those of earlier steps must exist. */
-async function completeCheckpoints({ model, settings, folder, modelFolder }: TrainingContext, step: number) {
+async function completeCheckpoints(context: TrainingContext, step: number): Promise<void> {
+  const { model, settings, folder, modelFolder } = context;
   const missing = settings.train.checkpoints.filter((kept) => kept <= step && !isKept(folder, kept));
   const lost = missing.find((kept) => kept < step);
   if (lost !== undefined)
@@ -162,7 +163,8 @@ async function completeCheckpoints({ model, settings, folder, modelFolder }: Tra
         `from a copy; or delete ${join(folder, "state")}, and the same command trains again from the start, to the same ` +
         "weights, and keeps it.",
     );
-  if (missing.length > 0) await keepCheckpoint(folder, step, model.weights, modelFolder);
+  if (missing.length > 0)
+    await keepCheckpoint(folder, step, model.weights, modelFolder, stopIdsOf(model, context.chat));
 }
 
 function draw(tensorBoard: TensorBoardWriter, { step, ...record }: MetricsRecord): void {

@@ -41,11 +41,12 @@ import {
   openEnvironment,
 } from "./environments/registry.ts";
 import { workedDialogue } from "./environments/worked-dialogues.ts";
-import { evaluate } from "./evaluate.ts";
+import { evaluate, evaluatedRollouts } from "./evaluate.ts";
 import { type Example, supervisedStep } from "./learn.ts";
 import { expectPrecision, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { openMetrics } from "./metrics-file.ts";
 import { expectSupervisedMemory } from "./plan.ts";
+import { expectTemplate, stopIdsOf } from "./rollout.ts";
 import { learningRate, type Schedule } from "./schedule.ts";
 import { environmentSettings, precisionSetting } from "./settings.ts";
 
@@ -155,6 +156,11 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   const { folder } = await locateModel(from.path, { progress, signal, weights: from.start === "weights" });
   const { config } = await openConfig(folder);
   const chat = await loadChat(folder, await loadTokenizer(folder));
+  expectTemplate(
+    chat,
+    evaluatedRollouts(environment, settings).map(({ episode }) => episode),
+    values.environment.turn2Template,
+  );
   const { precision } = settings;
   const batchOf = (step: number): Example[] => {
     const dialogues = Array.from({ length: settings.dialogues }, (_, i) =>
@@ -240,7 +246,7 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   }
   phase.done();
   log.close();
-  await saveWeights(weights, join(out, "checkpoint"), folder);
+  await saveWeights(weights, join(out, "checkpoint"), folder, stopIdsOf(model, chat));
   progress.line(`Checkpoint: ${join(out, "checkpoint")}`);
   unlock();
 }
@@ -254,5 +260,12 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
       { name: "SETTINGS.toml", meaning: "the recipe, such as landscape/presets/tiny/warm-start.toml", required: true },
     ],
     settingsFiles: (files) => files,
+    examples: [
+      [
+        "node rl/warm-start.ts landscape/presets/tiny/warm-start.toml",
+        "the tiny model; again: goes on where it stopped",
+      ],
+      ["node rl/warm-start.ts my-recipe.toml --out runs/my-model", "a recipe of your own"],
+    ],
     main: warmStart,
   });

@@ -55,6 +55,8 @@ describe("test/readme", (test) => {
       "node a.ts b.ts",
       "npx node a.ts",
       "npx tsc",
+      "node foothold/a.ts",
+      "node --import ./mine.ts a.ts",
     ])
       assert.equal(missingOf(command, folder), null, command);
     assert.equal(missingOf("npm test", folder), 'package.json has no script "test"');

@@ -39,7 +39,8 @@ export function missingOf(command: string, root: string): string | null {
     readFileSync(join(root, "package.json"), "utf8"),
   );
   const [tool, ...words] = command.split(/\s+/);
-  const named = words.filter((word) => !word.startsWith("-"));
+  // `--import FILE` names a file of the reader's own.
+  const named = words.filter((word, i) => !word.startsWith("-") && words[i - 1] !== "--import");
   if (tool === "npm") {
     const verb = named[0];
     const script = ["run", "run-script"].includes(verb)
@@ -50,7 +51,9 @@ export function missingOf(command: string, root: string): string | null {
     return script === undefined || script in scripts ? null : `package.json has no script "${script}"`;
   }
   const file = tool === "npx" ? (named[0] === "node" ? named[1] : undefined) : named[0];
-  return file === undefined || existsSync(join(root, file)) ? null : `there is no ${file}`;
+  // Seen from the folder that the reader's clone lies in.
+  const inClone = file?.replace(/^foothold\//, "");
+  return inClone === undefined || existsSync(join(root, inClone)) ? null : `there is no ${file}`;
 }
 
 /** Headings as the anchors that GitHub makes of them. */

@@ -8,19 +8,19 @@ import type { Backend } from "../../engine/backends/backend.ts";
 import { CpuBackend } from "../../engine/backends/cpu.ts";
 import { scope, scopeAsync } from "../../engine/scope.ts";
 import { fromArray, sizeOf, type Tensor } from "../../engine/tensor.ts";
-import { forward, makeWeights, packSequences, parameterShapes, type Qwen2Config } from "../../model/index.ts";
+import { makeWeights, packSequences, parameterShapes, type Qwen2Model, qwen2Model } from "../../model/index.ts";
 import type { BenchCase, BenchWork } from "../harness.ts";
 import { unit } from "../operands.ts";
 
 const seededTokens = 16;
 
 interface Size {
-  config: Qwen2Config;
+  config: Qwen2Model;
   lengths: readonly number[];
 }
 
 const common = { numHiddenLayers: 1, maxPositionEmbeddings: 4096, rmsNormEps: 1e-6, tieWordEmbeddings: true } as const;
-const half: Qwen2Config = {
+const half = qwen2Model({
   ...common,
   vocabSize: 512,
   hiddenSize: 896,
@@ -30,8 +30,8 @@ const half: Qwen2Config = {
   headDim: 64,
   ropeTheta: 1e6,
   eosTokenIds: [],
-};
-const tiny: Qwen2Config = {
+});
+const tiny = qwen2Model({
   ...common,
   vocabSize: 371,
   hiddenSize: 64,
@@ -41,13 +41,13 @@ const tiny: Qwen2Config = {
   headDim: 16,
   ropeTheta: 1e4,
   eosTokenIds: [],
-};
+});
 
 function sequences({ config, lengths }: Size): Uint32Array[] {
   return lengths.map((length) => Uint32Array.from({ length }, (_, t) => (t * 37) % config.vocabSize));
 }
 
-function weightsOf(backend: Backend, config: Qwen2Config, dtype: "f32" | "f64") {
+function weightsOf(backend: Backend, config: Qwen2Model, dtype: "f32" | "f64") {
   const weights = makeWeights(backend, config, { trainable: true, dtype });
   let seed = 1;
   for (const [name, shape] of parameterShapes(config)) {
@@ -67,12 +67,12 @@ const upstream = (count: number, nonZero: number): Float32Array =>
   Float32Array.from({ length: count }, (_, i) => (i < nonZero ? 2 * unit(i, 99) - 1 : 0));
 
 /** Output of the first tokens of the first sequence, and gradients of all weights, by plain loops in float64. */
-async function exact(config: Qwen2Config, ids: Uint32Array): Promise<Map<string, ArrayLike<number>>> {
+async function exact(config: Qwen2Model, ids: Uint32Array): Promise<Map<string, ArrayLike<number>>> {
   const backend = new CpuBackend();
   return scopeAsync(async () => {
     const weights = weightsOf(backend, config, "f64");
-    const batch = packSequences(backend, config, [ids], { dtype: "f64" });
-    const recording = record(() => forward(config, weights, batch));
+    const batch = packSequences(backend, [ids]);
+    const recording = record(() => config.forward(weights, batch, null));
     const dy = fromArray(
       backend,
       upstream(recording.result.size, recording.result.size),
@@ -99,13 +99,13 @@ function setUp(backend: Backend, size: Size, withGradients: boolean): BenchWork 
   const { config } = size;
   const weights = weightsOf(backend, config, "f32");
   const ids = sequences(size);
-  const batch = packSequences(backend, config, ids);
+  const batch = packSequences(backend, ids);
   const tokens = batch.ids.tensor.rows;
   const dy = fromArray(backend, upstream(tokens * config.hiddenSize, seededTokens * config.hiddenSize), [
     tokens,
     config.hiddenSize,
   ]);
-  const call = (): Tensor => forward(config, weights, batch);
+  const call = (): Tensor => config.forward(weights, batch, null);
   const run = (): void =>
     scope(() => {
       if (!withGradients) return void call();

@@ -1,7 +1,7 @@
 // How much a whole model has to do at least: floating-point operations of a forward pass (a multiply-add is two) and the bytes
 // of weights that a decode step reads. Norms, rotary embedding, softmax and the activation are not counted: they are no work
 // for the kernels whose rate is the ceiling.
-import { isLinearWeight, parameterShapes, type Qwen2Config } from "../../model/config.ts";
+import type { LanguageModel } from "../../model/language-model.ts";
 
 const embeddingName = "model.embed_tokens.weight";
 const size = (shape: readonly number[]): number => shape.reduce((product, extent) => product * extent, 1);
@@ -13,10 +13,10 @@ const size = (shape: readonly number[]): number => shape.reduce((product, extent
  * @param earlier   tokens of the sequence before them
  * @param headRows  how many tokens go through the head
  */
-export function forwardFlops(config: Qwen2Config, tokens: number, earlier: number, headRows: number): number {
+export function forwardFlops(config: LanguageModel, tokens: number, earlier: number, headRows: number): number {
   let matrices = 0;
-  for (const [name, shape] of parameterShapes(config))
-    if (isLinearWeight(name) && name !== "lm_head.weight") matrices += size(shape);
+  for (const [name, { shape, role }] of config.parameters())
+    if (role === "linear" && name !== config.headName()) matrices += size(shape);
   const lookedAt = tokens * earlier + (tokens * (tokens + 1)) / 2;
   const { numHiddenLayers, numAttentionHeads, headDim, vocabSize, hiddenSize } = config;
   const attention = 4 * numHiddenLayers * numAttentionHeads * headDim * lookedAt;
@@ -24,14 +24,14 @@ export function forwardFlops(config: Qwen2Config, tokens: number, earlier: numbe
 }
 
 /** Forward and backward, whose products are two for each one of the forward pass; every token but the last is scored. */
-export function trainingFlops(config: Qwen2Config, tokens: number): number {
+export function trainingFlops(config: LanguageModel, tokens: number): number {
   return 3 * forwardFlops(config, tokens, 0, tokens - 1);
 }
 
 /** What a decode step reads of f32 weights, however many rows share it: all of them, an embedding that is not the head by row. */
-export function decodeWeightBytes(config: Qwen2Config): number {
+export function decodeWeightBytes(config: LanguageModel): number {
   let elements = 0;
-  for (const [name, shape] of parameterShapes(config))
+  for (const [name, { shape }] of config.parameters())
     if (name !== embeddingName || config.tieWordEmbeddings) elements += size(shape);
   return 4 * elements;
 }

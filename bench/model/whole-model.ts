@@ -126,7 +126,7 @@ async function decode(model: LoadedModel, prompt: readonly number[], rows: numbe
   const rest: Timed = { seconds: 0, processorSeconds: 0 };
   let passes = 0;
   const dialogues = Array.from({ length: rows }, (_, rollout) => ({
-    point: 0,
+    policy: 0,
     prompt,
     noise: { rollout, prompt: 0 },
     expectedTokens: steps + 1,

@@ -2,7 +2,7 @@
 // past the first 16 tokens, so that (attention being causal) the exact gradients are those of these 16 tokens alone, which
 // plain loops compute in a second. Kernels take the same time for zeros.
 import { CpuBackend, fromArray, GradientMap, record, scopeAsync, type Tensor } from "../../engine/index.ts";
-import { forward, makeWeights, packSequences, parameterShapes } from "../../model/index.ts";
+import { makeWeights, packSequences, parameterShapes } from "../../model/index.ts";
 import { expectClose, layerConfig, numbers, type Results, type Task } from "./tasks.ts";
 
 type LayerTask = Task & { kind: "layer" };
@@ -62,9 +62,9 @@ async function exact(ids: Uint32Array, dy: Float32Array | null): Promise<Record<
     weights.refreshCopies();
     const leaves = new Map<string, Tensor>(compared.map((name) => [name, weights.value(name)]));
     if (dy !== null) for (const leaf of leaves.values()) leaf.requiresGradient = true;
-    const batch = packSequences(backend, layerConfig, [ids], { dtype: "f64" });
-    if (dy === null) return { y: await forward(layerConfig, weights, batch).read() };
-    const recording = record(() => forward(layerConfig, weights, batch));
+    const batch = packSequences(backend, [ids]);
+    if (dy === null) return { y: await layerConfig.forward(weights, batch, null).read() };
+    const recording = record(() => layerConfig.forward(weights, batch, null));
     const gradients = new GradientMap(leaves.values());
     const seed = fromArray(backend, dy, recording.result.shape, "f64");
     recording.backward(new Map([[recording.result, seed]]), gradients);

@@ -1,7 +1,7 @@
 // What foothold and its peers all do: the same sizes, the same numbers, and the same check of what comes out. A contestant
 // may lay a weight out as suits it best; results are compared in one layout. Checks compute in float64 by plain loops, or,
 // for the whole layer, by foothold's plain backend in float64, which shares no kernel with the WebGPU one.
-import type { Qwen2Config } from "../../model/index.ts";
+import { qwen2Model } from "../../model/index.ts";
 import { unit } from "../operands.ts";
 
 export type Task =
@@ -13,7 +13,7 @@ export type Task =
 export const heads = { H: 14, K: 2, D: 64 } as const;
 
 /** One layer of Qwen2.5-0.5B between an embedding of few ids and the final norm. */
-export const layerConfig: Qwen2Config = {
+export const layerConfig = qwen2Model({
   vocabSize: 512,
   hiddenSize: 896,
   intermediateSize: 4864,
@@ -26,7 +26,7 @@ export const layerConfig: Qwen2Config = {
   rmsNormEps: 1e-6,
   tieWordEmbeddings: true,
   eosTokenIds: [],
-};
+});
 
 export const tasks: readonly Task[] = [
   ...(

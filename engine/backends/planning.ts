@@ -5,11 +5,12 @@
 // is read back is 1: a valid token, and a norm that is finite.
 
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
+import { memoryLabel } from "../memory-purpose.ts";
 import type { Backend, BackendLimits, BackendStatistics, BufferHandle, KernelForm } from "./backend.ts";
 import { capacityFor, keepFreeBytes } from "./webgpu/pool.ts";
 
 /** The label under which a peak lists what the pool holds ready. */
-export const spareLabel = "released, kept for reuse";
+const spareLabel = memoryLabel("spare", "released, kept for reuse");
 
 export class PlanningBackend implements Backend {
   readonly kind: Backend["kind"];

@@ -201,6 +201,11 @@ export function withoutByteOrderMark(text: string): string {
   return text.startsWith("\ufeff") ? text.slice(1) : text;
 }
 
+/** The lines of a text, which end at LF or CRLF and nowhere else: U+2028 and U+2029 may stand within JSON. */
+export function linesOf(text: string): string[] {
+  return text.split("\n").map((line) => (line.endsWith("\r") ? line.slice(0, -1) : line));
+}
+
 /**
  * A JSON file, checked.
  * @throws FileError that names the file and every place in it that does not fit

@@ -136,7 +136,7 @@ export class Journal<T extends object> {
     const bytes = Buffer.from(lines.join(""));
     killPoint("journal", () => this.#write(bytes.subarray(0, bytes.length >> 1)));
     this.#write(bytes);
-    this.#ends.push(...ends);
+    for (const one of ends) this.#ends.push(one);
   }
 
   /** Keeps the first `count` records only, and the others in NAME.damaged. */

@@ -87,7 +87,7 @@ export function readFlags(settings: Settings, switches: readonly string[], argv:
   for (let i = 0; i < argv.length; i++) {
     const argument = argv[i];
     if (argument === "--") {
-      line.positionals.push(...argv.slice(i + 1));
+      for (const rest of argv.slice(i + 1)) line.positionals.push(rest);
       break;
     }
     const flag = /^--([^=]+)(?:=(.*))?$/s.exec(argument);

@@ -246,7 +246,7 @@ export function resolveSettings<D extends SettingsTree>(settings: Settings<D>, s
   }
   // The one place where checked values get their declared type: each has passed the schema of its setting.
   const values = nest(settings.tree, flat) as Values<D>;
-  if (problems.length === 0) problems.push(...settings.check(values));
+  if (problems.length === 0) for (const problem of settings.check(values)) problems.push(problem);
   if (problems.length > 0) throw settingsError(problems);
   return values;
 }

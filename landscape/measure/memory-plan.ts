@@ -5,11 +5,11 @@ import {
   type Chat,
   expectMemory,
   halve,
+  type LanguageModel,
   type MemoryPlan,
   makeWeights,
   memoryLimit,
   planMemory,
-  type Qwen2Config,
   rehearseGeneration,
 } from "../../model/index.ts";
 import { dialoguesOf, type Environment, EpisodeList, type Rollout } from "../../rl/index.ts";
@@ -20,7 +20,7 @@ import { PerturbedWeights } from "./perturbed-weights.ts";
 import { scorePoint, scoreReference } from "./reference.ts";
 
 export interface SweepJob {
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   readonly chat: Chat;
   readonly environment: Environment;
   readonly settings: StudySettings;
@@ -84,7 +84,7 @@ export function planSweep(
       await rehearseGeneration(
         perturbed,
         points.flatMap((point) =>
-          freshDialogues.map(({ prompt, noise, expectedTokens }) => ({ point, prompt, noise, expectedTokens })),
+          freshDialogues.map(({ prompt, noise, expectedTokens }) => ({ policy: point, prompt, noise, expectedTokens })),
         ),
         generation,
       );

@@ -3,6 +3,7 @@
 import {
   empty,
   keep,
+  memoryLabel,
   type Parameter,
   type ParameterArena,
   perturbIntoSlot,
@@ -10,17 +11,19 @@ import {
   type WeightTensors,
   wordsOf,
 } from "../../engine/index.ts";
-import { isLinearWeight } from "../../model/index.ts";
 import type { GridCell } from "../grid.ts";
 import type { Slice } from "./directions.ts";
 
 export class PerturbedWeights implements Weights {
+  readonly dtype: "f32" | "f64";
+  readonly isPerturbed = true;
   readonly #arena: ParameterArena;
   readonly #parameters = new Map<string, Parameter>();
   readonly #slots: ReadonlyMap<string, WeightTensors>[] = [];
 
   /** @param slots  grid points held at once */
   constructor(arena: ParameterArena, slots: number) {
+    this.dtype = arena.dtype;
     this.#arena = arena;
     for (let slot = 0; slot < slots; slot++) this.#slots.push(allocateSlot(arena));
   }
@@ -73,13 +76,19 @@ function allocateSlot(arena: ParameterArena): Map<string, WeightTensors> {
       const parameter = arena.get(name);
       if (parameter.kind !== "tensor") throw new Error("PerturbedWeights: the arena holds plain tensors");
       const { tensor, panels } = parameter;
-      const needsRows = panels === null || !isLinearWeight(name);
+      const needsRows = panels === null || !arena.isLinear(name);
       return [
         name,
         {
-          rows: needsRows ? keep(empty(tensor.backend, tensor.shape, tensor.dtype, `slot ${name}`)) : null,
+          rows: needsRows
+            ? keep(empty(tensor.backend, tensor.shape, tensor.dtype, memoryLabel("perturbed weights", name)))
+            : null,
           panels:
-            panels === null ? null : keep(empty(tensor.backend, panels.shape, tensor.dtype, `slot panels ${name}`)),
+            panels === null
+              ? null
+              : keep(
+                  empty(tensor.backend, panels.shape, tensor.dtype, memoryLabel("perturbed weights", `${name}.panels`)),
+                ),
         },
       ];
     }),

@@ -4,7 +4,7 @@
 // conversations under way, and a kill the last seconds of them. The sweep that continues ends with the same bytes.
 import { killPoint, type OnDamage, type Phase, type Values, writeAtomic } from "../../engine/host/index.ts";
 import type { Backend, ParameterArena } from "../../engine/index.ts";
-import type { Chat, Model, Qwen2Config } from "../../model/index.ts";
+import type { Chat, LanguageModel, Model } from "../../model/index.ts";
 import {
   type Environment,
   type Episode,
@@ -27,7 +27,7 @@ type Settings = Values<(typeof studySettings)["tree"]>;
 
 export interface CheckpointModel extends Model {
   readonly backend: Backend;
-  readonly config: Qwen2Config;
+  readonly config: LanguageModel;
   readonly weights: ParameterArena;
 }
 

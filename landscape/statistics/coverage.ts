@@ -282,7 +282,7 @@ function rewardSampler(
   noise: Noise,
   random: SimulationRandom,
 ): () => Float64Array {
-  const points = 1 + Math.max(...cells.map((cell) => Math.max(cell.i, cell.j)));
+  const points = cells.reduce((most, { i, j }) => Math.max(most, i + 1, j + 1), 0);
   const places = cells.map((cell) => cell.i * points + cell.j);
   const sample = fieldSampler(points, noise.length, random);
   const [constant, smooth, white] = [noise.constant, noise.smooth, noise.white].map(Math.sqrt);

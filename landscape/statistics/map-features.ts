@@ -59,7 +59,7 @@ export interface Peak {
 export function peakOf({ cells, reward }: PromptMaps): Peak | null {
   if (cells.length === 0 || reward.length === 0) return null;
   const average = meanMap(reward);
-  const best = average.indexOf(Math.max(...average));
+  const best = average.reduce((at, value, cell) => (value > average[at] ? cell : at), 0);
   const reach = reward.length > 1 ? studentQuantile(1 - 0.05 / Math.max(1, cells.length - 1), reward.length - 1) : 0;
   const region = cells.filter((_, cell) => {
     const { mean: gap, standardError } = spread(reward.map((map) => map[best] - map[cell]));

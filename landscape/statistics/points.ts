@@ -101,7 +101,7 @@ export function pointOf(cell: CellRecord, reference: ReferenceSet): Point {
     truncated: meanOfMeans(rollouts.truncated),
     format_failed: meanOfMeans(rollouts.formatFailed),
   };
-  const fewest = Math.min(...rollouts.reward.map((of) => of.length));
+  const fewest = rollouts.reward.reduce((least, of) => Math.min(least, of.length), Number.POSITIVE_INFINITY);
   for (const threshold of SUCCESS_THRESHOLDS)
     for (let k = 1; k <= fewest; k *= 2)
       point[`pass_at_${k}_reward_${threshold}`] = mean(rollouts.reward.map((of) => passAtK(of, threshold, k) ?? 0));

@@ -38,8 +38,15 @@ export function lagMeans(cells: readonly GridCell[], f: (a: number, b: number) =
 }
 
 function extentOf(cells: readonly GridCell[]): number {
-  const span = (values: number[]) => Math.max(...values) - Math.min(...values);
-  return cells.length === 0 ? 0 : Math.max(span(cells.map((cell) => cell.i)), span(cells.map((cell) => cell.j)));
+  const span = (place: (cell: GridCell) => number): number =>
+    cells.reduce((most, cell) => Math.max(most, place(cell)), Number.NEGATIVE_INFINITY) -
+    cells.reduce((least, cell) => Math.min(least, place(cell)), Number.POSITIVE_INFINITY);
+  return cells.length === 0
+    ? 0
+    : Math.max(
+        span(({ i }) => i),
+        span(({ j }) => j),
+      );
 }
 
 export interface SmoothFit {
@@ -154,7 +161,7 @@ export function smoothNull(
   const white = Math.max(0, -fit.base - fit.amplitude);
   const smoothShare = white + fit.amplitude > 0 ? fit.amplitude / (white + fit.amplitude) : 0;
   const random = simulationRandom(seed, 1);
-  const points = 1 + Math.max(...cells.map((cell) => Math.max(cell.i, cell.j)));
+  const points = cells.reduce((most, { i, j }) => Math.max(most, i + 1, j + 1), 0);
   const sample = fieldSampler(points, fit.length, random);
   const values = Float64Array.from({ length: draws }, () => {
     const smooth = sample();

@@ -1,4 +1,4 @@
-// What the commands of this floor have in common: where the model is, what computes, and opening both.
+// What generate and score have in common: the settings for model and adapter, and opening both.
 import { backendSettings, boolean, integer, type Progress, text } from "../../engine/host/index.ts";
 import { type Backend, openBackend } from "../../engine/index.ts";
 import { describePlan, type MemoryPlan } from "../plan.ts";
@@ -14,14 +14,14 @@ export const modelCommandSettings = {
     default: 4096,
     min: 1,
     unit: "tokens",
-    meaning: "tokens in one pass of the model; what is longer goes alone",
+    meaning: "maximum tokens per forward pass; a longer sequence runs by itself",
   }),
-  "dry-run": boolean({ default: false, meaning: "say how much memory it takes, by part, and stop" }),
+  "dry-run": boolean({ default: false, meaning: "print how much memory is needed, by part, and stop" }),
 } as const;
 
 /**
- * Loads the model of a command, and says what it computes on; what the command cannot do in the memory there is, is refused
- * before that.
+ * Loads the model of a command, and prints which adapter computes. A command that needs more memory than there is is refused
+ * first.
  * @param plan  the command's memory on the backend; throws where it does not fit
  * @returns     null where the plan was all that was asked for: it has been printed
  */

@@ -1,38 +1,45 @@
-// How the generate command draws its tokens: what the command line says, and with --generation-config what the model's
-// generation_config.json says where the command line is silent.
+// How the generate command samples: by the flags of the command line, and with --generation-config by the model's
+// generation_config.json where no flag is given.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { CheckpointError, integer, integers, number, type Values } from "../../engine/host/index.ts";
-import { noWarping, type Warping } from "../../engine/index.ts";
+import { lowestTemperature, noWarping, type Warping } from "../../engine/index.ts";
 import { readModelJson } from "../checkpoint-files.ts";
 
 export const samplingSettings = {
   temperature: number({
     default: 1,
     min: 0,
-    meaning: "the logits are divided by this; 0: the likeliest token (greedy)",
+    meaning: `the logits are divided by this, at least ${lowestTemperature}; 0: the likeliest token (greedy)`,
   }),
   "top-k": integer({
     default: noWarping.topK,
     min: 0,
     unit: "tokens",
-    meaning: "draw among the likeliest only; 0: among all",
+    meaning: "sample from this many of the likeliest tokens; 0: from all",
   }),
   "top-p": number({
     default: noWarping.topP,
     above: 0,
     max: 1,
-    meaning: "draw among the likeliest that together have this probability; 1: among all",
+    meaning: "sample from the likeliest tokens that together have this probability; 1: from all",
   }),
   "repetition-penalty": number({
     default: noWarping.repetitionPenalty,
     above: 0,
-    meaning: "logits of tokens that occurred already are divided by this (multiplied where negative); 1: none",
+    meaning: "logits of tokens that occurred already are divided by this (multiplied if negative); 1: none",
   }),
-  seed: integer({ default: 1, min: 0, meaning: "names the noise: the same seed gives the same tokens" }),
+  seed: integer({ default: 1, min: 0, meaning: "random seed of the sampling: the same seed gives the same tokens" }),
   "stop-tokens": integers({ default: [], min: 0, meaning: "ids that end a completion, besides the model's own" }),
 } as const;
+
+/** What is wrong with a sampling temperature, as a settings' check says it. */
+export function temperatureProblems(key: string, temperature: number): string[] {
+  return temperature === 0 || temperature >= lowestTemperature
+    ? []
+    : [`${key}: expected 0 (greedy) or a number from ${lowestTemperature} on, got ${temperature}`];
+}
 
 export interface Sampling {
   readonly temperature: number;
@@ -53,7 +60,12 @@ export function samplingOf(values: Values<typeof samplingSettings>): Sampling {
 
 const fileSchema = z.object({
   do_sample: z.boolean().nullish(),
-  temperature: z.number().nonnegative().nullish(),
+  temperature: z
+    .number()
+    .refine((temperature) => temperatureProblems("", temperature).length === 0, {
+      error: ({ input }) => `expected 0 (greedy) or a number from ${lowestTemperature} on, got ${String(input)}`,
+    })
+    .nullish(),
   top_k: z.number().int().nonnegative().nullish(),
   top_p: z.number().positive().max(1).nullish(),
   repetition_penalty: z.number().positive().nullish(),

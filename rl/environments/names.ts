@@ -1,13 +1,11 @@
 // Where Alphabet-sort's names come from: rows, each a list of full names, of which an episode takes the first few.
 // A file of the user's is read once and its order kept, whatever the seed, as the original task does with its data set;
 // the built-in generator needs no file and no network, and makes as many rows as are asked for.
-import { createReadStream } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { extname } from "node:path";
-import { createInterface } from "node:readline";
 import * as zlib from "node:zlib";
 import { asyncBufferFromFile, type Compressors, parquetReadObjects } from "hyparquet";
-import { asError, FileError, SettingsError } from "../../engine/host/index.ts";
+import { asError, FileError, linesOf, SettingsError, withoutByteOrderMark } from "../../engine/host/index.ts";
 import type { Draws } from "./environment.ts";
 import { labelledRandom } from "./python/random.ts";
 
@@ -99,7 +97,7 @@ const readers = new Map<string, Reader>([
   [
     ".json",
     async (path) => {
-      const parsed: unknown = JSON.parse(await readFile(path, "utf8"));
+      const parsed: unknown = JSON.parse(withoutByteOrderMark(await readFile(path, "utf8")));
       if (!Array.isArray(parsed)) throw new FileError(`${path}: expected a list of rows, got ${nameOfType(parsed)}.`);
       return numbered(parsed);
     },
@@ -108,16 +106,14 @@ const readers = new Map<string, Reader>([
     ".jsonl",
     async (path) => {
       const rows: { where: string; value: unknown }[] = [];
-      let number = 0;
-      for await (const line of createInterface({ input: createReadStream(path, "utf8") })) {
-        number++;
-        if (line.trim() === "") continue;
+      linesOf(withoutByteOrderMark(await readFile(path, "utf8"))).forEach((line, i) => {
+        if (line.trim() === "") return;
         try {
-          rows.push({ where: `line ${number}`, value: JSON.parse(line) });
+          rows.push({ where: `line ${i + 1}`, value: JSON.parse(line) });
         } catch (caught) {
-          throw new FileError(`${path}: line ${number} is not JSON: ${asError(caught).message}`, { cause: caught });
+          throw new FileError(`${path}: line ${i + 1} is not JSON: ${asError(caught).message}`, { cause: caught });
         }
-      }
+      });
       return rows;
     },
   ],

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { decodeWeightBytes, forwardFlops, trainingFlops } from "../../bench/model/model-work.ts";
-import { openConfig, type Qwen2Config } from "../../model/index.ts";
+import { openConfig, parseConfig, type Qwen2Config } from "../../model/index.ts";
 import { describe, fixturePath } from "../support.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -40,7 +40,8 @@ function countFlops(config: Qwen2Config, tokens: number, earlier: number, headRo
 describe("bench/model", (test) => {
   for (const name of ["qwen2-tiny", "qwen2-untied-odd"])
     test(`${name}: operations of prefill, decode and training, and bytes of weights`, async () => {
-      const { config } = await openConfig(fixturePath(name));
+      const { config, configJson } = await openConfig(fixturePath(name));
+      const sizes = parseConfig(configJson, name);
       for (const [tokens, earlier, headRows] of [
         [1, 0, 1],
         [5, 0, 1],
@@ -49,10 +50,10 @@ describe("bench/model", (test) => {
       ] as const)
         assert.is(
           forwardFlops(config, tokens, earlier, headRows),
-          countFlops(config, tokens, earlier, headRows),
+          countFlops(sizes, tokens, earlier, headRows),
           `${tokens} tokens after ${earlier}`,
         );
-      assert.is(trainingFlops(config, 9), 3 * countFlops(config, 9, 0, 8));
+      assert.is(trainingFlops(config, 9), 3 * countFlops(sizes, 9, 0, 8));
       const index = readFileSync(fixturePath(`${name}/model.safetensors`));
       const header = JSON.parse(index.subarray(8, 8 + Number(index.readBigUInt64LE(0))).toString()) as Record<
         string,

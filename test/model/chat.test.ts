@@ -161,6 +161,69 @@ describe("model/chat", (test) => {
     assert.is(render(await withTemplate(several)), "plain");
   });
 
+  test("CRLF and CR in a template are LF, wherever it comes from", async () => {
+    const configJson: { chat_template: string } = JSON.parse(
+      readFileSync(join(qwenFolder, "tokenizer_config.json"), "utf8"),
+    );
+    const original = configJson.chat_template;
+    assert.ok(original.includes("\n"));
+    const greeting: Message[] = [{ role: "user", content: "Hi" }];
+    const expected = qwen.promptIds(greeting);
+    assert.equal([expected.length, expected.at(-1)], [30, 198]); // transformers 5.24 gives these with CRLF too
+    for (const end of ["\r\n", "\r"]) {
+      const template = original.replaceAll("\n", end);
+      for (const [config, jinja] of [
+        [template, undefined],
+        [[{ name: "default", template }], undefined],
+        [undefined, template],
+      ] as const) {
+        const folder = mkdtempSync(join(scratch, "lines-"));
+        cpSync(join(qwenFolder, "tokenizer.json"), join(folder, "tokenizer.json"));
+        writeFileSync(join(folder, "tokenizer_config.json"), JSON.stringify({ ...configJson, chat_template: config }));
+        if (jinja !== undefined) writeFileSync(join(folder, "chat_template.jinja"), jinja);
+        assert.equal((await loadChat(folder, qwen.tokenizer)).promptIds(greeting), expected);
+      }
+    }
+  });
+
+  // As QwQ (the answer's thought stays) and DeepSeek-R1-Distill-Qwen (it goes) write it.
+  for (const [name, content] of [
+    ["QwQ", "m.content"],
+    ["R1-Distill", "m.content.split('</think>')[-1]"],
+  ])
+    test(`a generation prompt that opens a thought, as ${name}: one turn works, two are refused`, async () => {
+      const chat = await withTemplate(
+        `{% for m in messages %}<|im_start|>{{ m.role }}\n{{ ${content} }}<|im_end|>\n{% endfor %}` +
+          "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
+      );
+      const end = chat.tokenizer.idOf("<|im_end|>") ?? -1;
+      assert.is(chat.endTokenId, end);
+      chat.expectTurns(1);
+      const { ids, mask } = chat.dialogue([...ask, { role: "assistant", content: "AdaChen" }]);
+      assert.is(chat.tokenizer.decode(ids.filter((_, i) => mask[i] === 1)), "AdaChen<|im_end|>");
+      assert.ok(chat.tokenizer.decode(chat.promptIds(ask)).endsWith("<|im_start|>assistant\n<think>\n"));
+      for (const body of [() => chat.expectTurns(2), () => chat.glue(ask, [end], next)])
+        assert.instance(
+          await throwsMessage(body, "tokenizer_config.json", '"<think>\\n"', "over several turns", "one-turn episodes"),
+          CheckpointError,
+        );
+      // Rendered as a conversation of its own, the next turn needs nothing of the earlier ones.
+      const options = { turn2Template: "upstream" } as const;
+      chat.expectTurns(2, options);
+      assert.equal(chat.glue(ask, [end], next, options), chat.promptIds(next));
+    });
+
+  test("a template that leaves answers out, or ends them with plain text, is refused for one turn too", async () => {
+    const silent = await withTemplate(
+      "{% for m in messages if m.role == 'user' %}{{ m.content }}<|im_end|>{% endfor %}",
+    );
+    await throwsMessage(() => silent.expectTurns(1), "it leaves it out");
+    const plain = await withTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}");
+    await throwsMessage(() => plain.expectTurns(1), "special token", '"');
+    const bare = await withTemplate("{% for m in messages %}{{ m.content }}{% endfor %}");
+    await throwsMessage(() => bare.expectTurns(1), "special token, got nothing");
+  });
+
   test("refuses a template that is missing, broken, or changes earlier turns", async () => {
     const refuses = async (body: () => unknown, ...texts: string[]) =>
       assert.instance(await throwsMessage(body, ...texts), CheckpointError);
@@ -170,7 +233,7 @@ describe("model/chat", (test) => {
     const raising = await withTemplate("{{ raise_exception('no system messages') }}");
     await refuses(() => raising.promptIds(ask), "roles user", "no system messages");
     const last = await withTemplate("{{ messages[-1].content }}<|im_end|>");
-    await refuses(() => last.glue(ask, [1], next), "changes earlier turns");
+    await refuses(() => last.glue(ask, [1], next), "append a turn to an answer", "over several turns");
     const bare = await withTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}");
     await refuses(() => bare.glue(ask, [1], next), "special token");
   });

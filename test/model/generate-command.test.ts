@@ -26,7 +26,7 @@ interface Generated {
   tokensPerSecond: number;
 }
 interface Scored {
-  sequences: { logProbs: number[]; entropy: number[] }[];
+  sequences: { tokens: number[]; logProbs: number[]; entropy: number[] }[];
   meanNll: number | null;
 }
 
@@ -180,6 +180,82 @@ describe("model/generate-command", (test) => {
     }
   });
 
+  test("generate: a chat ends at the template's end token, whatever the model's files name", () => {
+    const folder = join(place, "names-another-end");
+    cpSync(fixturePath("tiny-warm-start"), folder, { recursive: true });
+    // As in a base model: <|endoftext|>, while the template ends turns with <|im_end|>.
+    const [endOfText, endOfTurn] = [256, 258];
+    writeFileSync(join(folder, "generation_config.json"), JSON.stringify({ eos_token_id: endOfText }));
+    const messages = [
+      { role: "user", content: "Sort these names in alphabetical order by FIRST name: BenIto AdaChen" },
+    ];
+    const words = ["--max-new-tokens", "40", "--temperature", "0"];
+    const ask = (...more: string[]): Completion =>
+      json<Generated>("model/generate.ts", "--model", folder, ...words, ...more).completions[0];
+    const answer = ask("--chat", write(messages));
+    assert.is(answer.finish, "stop");
+    assert.is(answer.tokens.indexOf(endOfTurn), answer.tokens.length - 1);
+    assert.equal(ask("--jsonl", write(JSON.stringify({ messages }))).tokens, answer.tokens);
+    // Raw text is no chat: only the model's own end tokens end it.
+    assert.ok(ask("--chat", write(messages), "--ignore-eos").tokens.length === 40);
+  });
+
+  test("score: texts and conversations are the ids that they stand for; one file of lines holds them all", async () => {
+    const folder = fixturePath("tiny-warm-start");
+    const chat = await loadChat(folder, await loadTokenizer(folder));
+    const messages = [
+      { role: "user", content: "Sort these names" },
+      { role: "assistant", content: "Ada Chen" },
+    ] as const;
+    const text = "Sort these";
+    const chatIds = chat.tokenizer.encode(chat.render(messages, { addGenerationPrompt: false }));
+    const textIds = chat.tokenizer.encode(text);
+    const score = (...words: string[]): Scored => json<Scored>("model/score.ts", "--model", folder, ...words);
+    const expected = score("--tokens", write([chatIds, textIds, [5, 6, 7]]));
+    assert.equal(
+      expected.sequences.map(({ tokens }) => tokens),
+      [chatIds, textIds, [5, 6, 7]],
+    );
+    assert.equal(score("--chat", write(messages)).sequences, expected.sequences.slice(0, 1));
+    assert.equal(score("--text", text).sequences, expected.sequences.slice(1, 2));
+    const lines = [{ messages }, { text }, { tokens: [5, 6, 7] }].map((line) => JSON.stringify(line));
+    for (const file of [lines.join("\n"), `\ufeff${lines.join("\r\n")}\r\n`])
+      assert.equal(score("--jsonl", write(file)), expected);
+    const bare = write(`${JSON.stringify(chatIds)}\n\n${JSON.stringify(textIds)}\n`);
+    assert.equal(score("--jsonl", bare).sequences, expected.sequences.slice(0, 2));
+  });
+
+  test("a byte order mark before the JSON is no part of it", () => {
+    const folder = join(place, "with-marks");
+    cpSync(fixturePath("tiny-warm-start"), folder, { recursive: true });
+    const words = ["--max-new-tokens", "3", "--temperature", "0"];
+    const [ids, chat] = ["[[5, 6, 7]]", '[{"role": "user", "content": "Sort these names"}]'];
+    const run = (...given: string[]): Completion[] =>
+      json<Generated>("model/generate.ts", "--model", folder, ...words, ...given).completions;
+    const expected = [run("--tokens", write(ids)), run("--chat", write(chat))];
+    for (const file of ["config.json", "generation_config.json", "tokenizer_config.json"])
+      writeFileSync(join(folder, file), `\ufeff${readFileSync(join(folder, file), "utf8")}`);
+    assert.equal([run("--tokens", write(`\ufeff${ids}`)), run("--chat", write(`\ufeff${chat}`))], expected);
+  });
+
+  test("docs/formats.md names every field of both commands' JSON", () => {
+    const documented = readFileSync(join(root, "docs/formats.md"), "utf8").split(
+      "## What `generate` and `score` read",
+    )[1];
+    const fieldsOf = (value: unknown): string[] =>
+      typeof value !== "object" || value === null
+        ? []
+        : Array.isArray(value)
+          ? value.slice(0, 1).flatMap(fieldsOf)
+          : Object.entries(value).flatMap(([key, own]) => [key, ...fieldsOf(own)]);
+    const found = [
+      ...fieldsOf(generate("tiny-warm-start", "--tokens", write([[5, 6]]), "--max-new-tokens", "2")),
+      ...fieldsOf(json("model/score.ts", "--model", fixturePath("tiny-warm-start"), "--tokens", write([[5, 6]]))),
+    ];
+    assert.ok(found.length >= 11, found.join());
+    for (const field of found) assert.ok(documented?.includes(`\`${field}\``), `${field} is not documented`);
+  });
+
   test("generate: generation_config.json's sampling only when asked for, and flags win over it", () => {
     const folder = join(place, "with-sampling");
     cpSync(fixturePath("qwen2-tiny"), folder, { recursive: true });
@@ -202,6 +278,10 @@ describe("model/generate-command", (test) => {
     assert.not.equal(tokensOf(), asFile);
     const own = ["--temperature", "1", "--top-k", "0", "--top-p", "1", "--repetition-penalty", "1"];
     assert.equal(tokensOf("--generation-config", ...own), tokensOf());
+    writeFileSync(join(folder, "generation_config.json"), JSON.stringify({ ...config, temperature: 1e-39 }));
+    const tooLow = run("model/generate.ts", "--model", folder, "--tokens", prompts, "--generation-config");
+    assert.is(tooLow.status, 2);
+    assert.match(tooLow.stderr, /generation_config\.json: .*expected 0 \(greedy\) or a number from 0\.00001 on/s);
     writeFileSync(join(folder, "generation_config.json"), JSON.stringify({ ...config, do_sample: false }));
     assert.equal(tokensOf("--generation-config"), tokensOf("--temperature", "0", "--repetition-penalty", "1.3"));
   });
@@ -210,10 +290,36 @@ describe("model/generate-command", (test) => {
     const model = ["--model", fixturePath("qwen2-tiny")];
     const tokens = ["--tokens", prompts];
     const cases: [string[], string[]][] = [
-      [["model/generate.ts", ...model], ["expected one of --prompt TEXT, --chat FILE and --tokens FILE, got none"]],
+      [
+        ["model/generate.ts", ...model],
+        ["expected one of --prompt TEXT, --chat FILE, --tokens FILE and --jsonl FILE, got none"],
+      ],
       [["model/generate.ts", ...model, ...tokens, "--prompt", "x"], ["got --prompt and --tokens"]],
       [["model/generate.ts", ...tokens], ["model is missing"]],
-      [["model/score.ts", ...model], ["tokens is missing"]],
+      [
+        ["model/score.ts", ...model],
+        ["expected one of --text TEXT, --chat FILE, --tokens FILE and --jsonl FILE, got none"],
+      ],
+      [
+        ["model/generate.ts", ...model, ...tokens, "--temperature", "1e-39"],
+        ["expected 0 (greedy) or a number from 0.00001"],
+      ],
+      [
+        ["model/score.ts", ...model, ...tokens, "--temperature", "1e-39"],
+        ["temperature: expected a number", "0.00001"],
+      ],
+      [["landscape/run.ts", "tiny", "--evaluate.temperature", "1e-39"], ["evaluate.temperature: expected 0 (greedy)"]],
+      [
+        ["model/score.ts", ...model, "--jsonl", write('[1, 2]\n{"ids": [1]}\n')],
+        ["line 2: expected", '"messages"'],
+      ],
+      [
+        ["model/score.ts", ...model, "--jsonl", write("[1, 2\n")],
+        ["line 1: expected", "as JSON"],
+      ],
+      [["model/score.ts", ...model, "--jsonl", write("\n")], ["expected at least one line of JSON, got none"]],
+      [["model/score.ts", ...model, "--jsonl", write("[1]\n\n[9999999]")], ["line 3, place 0: expected an id below"]],
+      [["model/score.ts", ...model, "--jsonl", write('{"text": "x"}')], ["tokenizer.json: not found"]],
       [
         ["model/generate.ts", "--model", join(place, "nowhere"), ...tokens],
         ["nowhere", "model folder"],
@@ -229,7 +335,10 @@ describe("model/generate-command", (test) => {
         ["max-new-tokens: expected an integer, at least 1"],
       ],
       [["model/generate.ts", ...model, ...tokens, "--stop-tokens", "1000000"], ["stop-tokens: expected ids below"]],
-      [["model/generate.ts", ...model, "--chat", write([{ role: "robot", content: "" }])], ["tokenizer.json"]],
+      [
+        ["model/generate.ts", ...model, "--chat", write([{ role: "user", content: "" }])],
+        ["tokenizer.json: not found"],
+      ],
       [
         ["model/score.ts", ...model, "--tokens", join(place, "nothing.json")],
         ["nothing.json", "no such file"],

@@ -36,7 +36,7 @@ function makeDialogues(count: number, vocabulary: number, said: Map<number, Said
     const own: Said = { ids: [], logProbs: [], turns: [], all: [...prompt], mask: prompt.map(() => 0) };
     said.set(k, own);
     return {
-      point: 0,
+      policy: 0,
       prompt,
       noise: { rollout: k, prompt: 7 },
       expectedTokens: 30,
@@ -153,7 +153,7 @@ describe("model/generate", (test) => {
     const run = async (rollouts: number[]): Promise<string[]> => {
       const said: string[] = [];
       const dialogues = rollouts.map((rollout, i) => ({
-        point: 0,
+        policy: 0,
         prompt,
         noise: { rollout, prompt: 1 },
         expectedTokens: 9,
@@ -206,7 +206,7 @@ describe("model/generate", (test) => {
     const [prompt, answer, rows] = [[3, 5, 8, 13].map((id) => id % config.vocabSize), 6, 8];
     let [passes, computed] = [0, 0];
     const dialogues: Dialogue[] = Array.from({ length: rows }, (_, rollout) => ({
-      point: 0,
+      policy: 0,
       prompt,
       noise: { rollout, prompt: 7 },
       expectedTokens: Math.floor(0.6 * perSegment), // one fits a segment, two do not
@@ -225,6 +225,24 @@ describe("model/generate", (test) => {
       throw new Error(`expected ${expected} passes and tokens, got ${[passes, computed]}`);
   });
 
+  test("as many dialogues as one likes: more than a call takes arguments", async () => {
+    const { backend } = (await testBackends())[0];
+    const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const stop = new AbortController();
+    const dialogues: Dialogue[] = Array.from({ length: 200_000 }, (_, rollout) => ({
+      policy: 0,
+      prompt: [1 + (rollout % 50), 2],
+      noise: { rollout, prompt: 7 },
+      expectedTokens: 3,
+      answered: () => null,
+    }));
+    let passes = 0;
+    const own = { ...settings, maxRows: 4, signal: stop.signal, onPass: () => void (++passes && stop.abort()) };
+    await throwsMessage(() => generate({ backend, config, weights }, dialogues, own), "aborted");
+    weights.free();
+    if (passes !== 1) throw new Error(`expected one pass, got ${passes}`);
+  });
+
   test("nothing is left behind", async () => {
     for (const { name, backend } of await testBackends()) {
       const before = backend.statistics().liveBuffers;
@@ -236,27 +254,27 @@ describe("model/generate", (test) => {
     }
   });
 
-  test("cache runs: taken, given back, merged, never across a segment", async () => {
+  test("cache runs: allocated, released, merged, never across a segment", async () => {
     const { backend } = (await testBackends())[2];
     const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
     weights.free();
     const { numKeyValueHeads: K, headDim: D } = config;
     const [inSegment] = segmentRows(backend, [2 ** 20, K, D], "f32", "cache");
     const cache = new KvCache(backend, config, 3 * inSegment);
-    const runs = Array.from({ length: 3 }, () => cache.take(inSegment));
-    if (runs.some((run) => run === null) || cache.take(1) !== null)
+    const runs = Array.from({ length: 3 }, () => cache.allocate(inSegment));
+    if (runs.some((run) => run === null) || cache.allocate(1) !== null)
       throw new Error("three runs should fill three segments");
-    for (const run of runs) if (run !== null) cache.give(run);
+    for (const run of runs) if (run !== null) cache.release(run);
     if (cache.freeSlots !== 3 * inSegment) throw new Error("slots were lost");
-    if (cache.take(inSegment + 1) !== null) throw new Error("a run crossed a segment");
+    if (cache.allocate(inSegment + 1) !== null) throw new Error("a run crossed a segment");
     const first = cache.sharePrefix("p", 5);
     const again = cache.sharePrefix("p", 5);
     if (!first?.isNew || again?.isNew || first.run.start !== again?.run.start)
       throw new Error("a prefix should be shared");
-    cache.leavePrefix("p");
-    cache.leavePrefix("p");
+    cache.releasePrefix("p");
+    cache.releasePrefix("p");
     if (cache.freeSlots !== 3 * inSegment) throw new Error("the prefix was not freed");
-    await throwsMessage(() => cache.leavePrefix("p"), "no prefix");
+    await throwsMessage(() => cache.releasePrefix("p"), "no prefix");
     cache.free();
   });
 });

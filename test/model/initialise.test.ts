@@ -7,8 +7,8 @@ import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { CpuBackend } from "../../engine/index.ts";
 import { openCheckpoint } from "../../model/checkpoint-files.ts";
-import { initialise } from "../../model/initialise.ts";
 import { publishedConfig, publishedShapes, withPublishedKeys } from "../../model/published-shapes.ts";
+import { initialise } from "../../model/random-weights.ts";
 import { makeWeights } from "../../model/weights.ts";
 import { describe, fixturePath } from "../support.ts";
 

@@ -1,19 +1,22 @@
 // A plan against what was used: the same jobs, planned and run, on backends of their own.
 import * as assert from "uvu/assert";
-import { type Backend, openBackend } from "../../engine/index.ts";
+import { type Backend, empty, openBackend, ParameterArena } from "../../engine/index.ts";
+import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
 import { openConfig } from "../../model/checkpoint-files.ts";
-import { parameterShapes, parseConfig } from "../../model/config.ts";
+import { openLanguageModel } from "../../model/families.ts";
 import { type Dialogue, generate, type Model } from "../../model/generation.ts";
+import { KvCache } from "../../model/kv-cache.ts";
+import { parameterShapes } from "../../model/language-model.ts";
 import {
   emptyModel,
   expectMemory,
   halve,
   type MemoryPlan,
+  type MemorySetting,
   memoryLimit,
   planMemory,
   rehearseGeneration,
   rehearseScoring,
-  type Way,
 } from "../../model/plan.ts";
 import { publishedConfig, publishedShapes } from "../../model/published-shapes.ts";
 import { score } from "../../model/scoring.ts";
@@ -27,7 +30,7 @@ const sequences = [40, 63, 17].map((length, s) => ({
   ids: Array.from({ length }, (_, i) => (7 * i + s) % config.vocabSize),
 }));
 const dialogues: Omit<Dialogue, "answered">[] = sequences.flatMap(({ ids }, prompt) =>
-  [0, 1].map((rollout) => ({ point: 0, prompt: ids, noise: { rollout, prompt }, expectedTokens: 12 })),
+  [0, 1].map((rollout) => ({ policy: 0, prompt: ids, noise: { rollout, prompt }, expectedTokens: 12 })),
 );
 const optimiser = {
   ...{ learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
@@ -112,6 +115,27 @@ describe("model/plan", (test) => {
     }
   });
 
+  test("memory is sorted by its purpose, whatever parameters are called", async () => {
+    const { backend } = await openBackend({ backend: "cpu" });
+    const { parts } = await planMemory(backend, async (planning) => {
+      const entries = new Map([["anything", { shape: [8, 16], forwardCopy: true }]]);
+      const arena = new ParameterArena(planning, entries, { trainable: true });
+      new PerturbedWeights(arena, 1);
+      new KvCache(planning, { numHiddenLayers: 2, numKeyValueHeads: 1, headDim: 4 }, 10);
+      empty(planning, [3], "f32", "head of a family");
+    });
+    const matrix = 4 * 8 * 16;
+    assert.equal(Object.fromEntries([...parts].filter(([part, bytes]) => part !== "staging" && bytes > 0)), {
+      weights: matrix,
+      gradients: matrix,
+      moments: 2 * matrix,
+      "compute copies": matrix,
+      "perturbed weights": 2 * matrix, // rows, as nothing says that only linear layers read it, and panels
+      "KV cache": 2 * 2 * 10 * 4 * 4,
+      activations: 12,
+    });
+  });
+
   test("layers that run again save activations", async () => {
     const { backend } = await openBackend({ backend: "cpu" });
     const of = async (name: string): Promise<number> =>
@@ -145,7 +169,7 @@ describe("model/plan", (test) => {
     assert.equal(Object.keys(known), publishedShapes);
     const { backend } = await openBackend({ backend: "cpu" });
     for (const [name, parameters] of Object.entries(known)) {
-      const shape = parseConfig(publishedConfig(name.toUpperCase()), name);
+      const shape = openLanguageModel(publishedConfig(name.toUpperCase()), name);
       const counted = [...parameterShapes(shape).values()].map((extents) => extents.reduce((a, b) => a * b));
       assert.is(
         counted.reduce((a, b) => a + b),
@@ -175,9 +199,9 @@ describe("model/plan", (test) => {
     const limit = { bytes: 1000, what: "there are" };
     const sizes = { rows: 64, tokens: 64 };
     type Sizes = typeof sizes;
-    const ways: Way<Sizes>[] = [halve("--rows", "rows"), halve("--tokens", "tokens")];
+    const memorySettings: MemorySetting<Sizes>[] = [halve("--rows", "rows"), halve("--tokens", "tokens")];
     const refused = (bytes: (sizes: Sizes) => number) => () =>
-      expectMemory("It", sizes, async (one) => planOf(bytes(one)), ways, limit);
+      expectMemory("It", sizes, async (one) => planOf(bytes(one)), memorySettings, limit);
     await throwsMessage(
       refused((one) => 500 + 20 * one.rows + one.tokens),
       "Try --rows 16.",

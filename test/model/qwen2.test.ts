@@ -2,7 +2,7 @@
 // every checkpoint of the fixtures, on every backend.
 import type { Backend } from "../../engine/index.ts";
 import { CpuBackend, fromArray, head, keyOf, linear, record, scopeAsync, weightedSum } from "../../engine/index.ts";
-import { answerStates, forward, generate, headWeight, loadModel, packSequences, score } from "../../model/index.ts";
+import { answerStates, generate, headWeight, loadModel, packSequences, score } from "../../model/index.ts";
 import { testBackends } from "../backends.ts";
 import { readSafetensorsFixture } from "../fixture-tensors.ts";
 import { assertKnown, describe, fixturePath, readFixture, type Tolerance } from "../support.ts";
@@ -68,8 +68,13 @@ describe("model/qwen2", (test) => {
         const model = { backend, config, weights };
         const sequences = known.sequences.map(({ ids }) => ids);
         await scopeAsync(async () => {
-          const batch = packSequences(backend, config, sequences, { dtype: bounds.dtype });
-          const logits = await linear(forward(config, weights, batch), headWeight(config, weights), null, null).read();
+          const batch = packSequences(backend, sequences);
+          const logits = await linear(
+            config.forward(weights, batch, null),
+            headWeight(config, weights),
+            null,
+            null,
+          ).read();
           let start = 0;
           sequences.forEach((ids, i) => {
             const expected = tensors.get(`logits.${i}`)?.values ?? [];
@@ -116,7 +121,7 @@ describe("model/qwen2", (test) => {
         const { config, weights } = await loadModel(backend, fixturePath(known.folder));
         const found = new Map<number, readonly number[]>();
         const dialogues = known.greedy.map(({ prompt, tokens }, i) => ({
-          point: 0,
+          policy: 0,
           prompt,
           noise: { rollout: 0, prompt: i },
           expectedTokens: tokens.length,

@@ -7,7 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
-import { loadTokenizer, parameterShapes, parseConfig, type Tokenizer, writeCheckpoint } from "../../model/index.ts";
+import {
+  loadTokenizer,
+  openLanguageModel,
+  parameterShapes,
+  type Tokenizer,
+  writeCheckpoint,
+} from "../../model/index.ts";
 import { describe, fixturePath } from "../support.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -48,7 +54,7 @@ async function writeParrot(folder: string, source: string, loop: readonly number
     (Math.imul(row * hidden + column + 1, 2654435761) ^ Math.imul(row + 7, 40503 * (column + 3))) & 0x10000 ? 1 : -1;
   const follows = new Map([[start, loop[0]], ...loop.map((id, i) => [id, loop[(i + 1) % loop.length]] as const)]);
   const before = new Map([...follows].map(([id, next]) => [next, id]));
-  const tensors = [...parameterShapes(parseConfig(configJson, "config.json"))].map(([name, shape]) => {
+  const tensors = [...parameterShapes(openLanguageModel(configJson, "config.json"))].map(([name, shape]) => {
     const data = new Float32Array(shape.reduce((product, extent) => product * extent, 1));
     if (name.endsWith("norm.weight")) data.fill(1);
     if (name.endsWith("embed_tokens.weight"))

@@ -91,6 +91,38 @@ describe("model/tokenizer", (test) => {
     assert.is(streamed(tiny, [first, second]).at(-1), "\ufffd");
   });
 
+  test("streaming takes work in proportion to the ids, also where no character ever ends", () => {
+    const count = 8000;
+    // Each alone is U+FFFD: a first byte of three, a byte that continues one; and four that make an emoji, one by one.
+    const [first, second] = ["æ", "Ĺ"].map((byte) => tiny.idOf(byte) ?? -1);
+    const cases = {
+      "first bytes": Array.from({ length: count }, () => first),
+      "continuing bytes": Array.from({ length: count }, () => second),
+      alternating: Array.from({ length: count }, (_, i) => (i % 2 === 0 ? first : second)),
+      "with text now and then": Array.from({ length: count }, (_, i) =>
+        i % 100 === 99 ? (tiny.idOf("x") ?? -1) : first,
+      ),
+    };
+    const decode = tiny.decode.bind(tiny);
+    for (const [name, ids] of Object.entries(cases)) {
+      let decoded = 0;
+      tiny.decode = (some, options) => {
+        const own = [...some];
+        decoded += own.length;
+        return decode(own, options);
+      };
+      let shown: string[];
+      try {
+        shown = streamed(tiny, ids);
+      } finally {
+        tiny.decode = decode;
+      }
+      assert.is(shown.join(""), tiny.decode(ids), name);
+      // Every id alone, at each doubling of the wait, in short waits and at the end.
+      assert.ok(decoded <= 8 * count, `${name}: ${decoded} ids were decoded for ${count}`);
+    }
+  });
+
   test("no ids give no text; ids without a token give none either", () => {
     assert.is(qwen.decode([]), "");
     assert.is(qwen.decode([vectors.specialTokens["<|im_end|>"]], { skipSpecialTokens: true }), "");

@@ -92,7 +92,7 @@ describe("rl/device work", (test) => {
   test("a decode step reads its samples and nothing else, in one submission", async () => {
     const model = await openModel();
     const dialogues: Dialogue[] = batch.map((prompt, rollout) => ({
-      ...{ point: 0, prompt: prompt.slice(0, 3), noise: { rollout, prompt: 1 }, expectedTokens: 12 },
+      ...{ policy: 0, prompt: prompt.slice(0, 3), noise: { rollout, prompt: 1 }, expectedTokens: 12 },
       answered: () => null,
     }));
     let passes = 0;

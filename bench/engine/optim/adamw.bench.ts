@@ -3,7 +3,7 @@
 import type { Backend } from "../../../engine/backends/backend.ts";
 import { adamwStep } from "../../../engine/optim/adamw.ts";
 import { sizeOf } from "../../../engine/tensor.ts";
-import { makeWeights, parameterShapes, type Qwen2Config } from "../../../model/index.ts";
+import { makeWeights, parameterShapes, type Qwen2Config, type Qwen2Model, qwen2Model } from "../../../model/index.ts";
 import type { BenchCase, BenchWork } from "../../harness.ts";
 import { expectSome, unit } from "../../operands.ts";
 
@@ -17,9 +17,9 @@ const settings = {
 } as const;
 const gradientScale = 0.1;
 
-function shared(sizes: Pick<Qwen2Config, "vocabSize" | "hiddenSize" | "intermediateSize" | "headDim">): Qwen2Config {
+function shared(sizes: Pick<Qwen2Config, "vocabSize" | "hiddenSize" | "intermediateSize" | "headDim">): Qwen2Model {
   const isTiny = sizes.hiddenSize === 64;
-  return {
+  return qwen2Model({
     ...sizes,
     numHiddenLayers: isTiny ? 2 : 1,
     numAttentionHeads: isTiny ? 4 : 14,
@@ -29,15 +29,15 @@ function shared(sizes: Pick<Qwen2Config, "vocabSize" | "hiddenSize" | "intermedi
     rmsNormEps: 1e-6,
     tieWordEmbeddings: true,
     eosTokenIds: [],
-  };
+  });
 }
 
-const sizes: Record<string, Qwen2Config> = {
+const sizes: Record<string, Qwen2Model> = {
   "all of tiny": shared({ vocabSize: 371, hiddenSize: 64, intermediateSize: 192, headDim: 16 }),
   "one layer of 0.5B": shared({ vocabSize: 8, hiddenSize: 896, intermediateSize: 4864, headDim: 64 }),
 };
 
-function setUp(backend: Backend, config: Qwen2Config): BenchWork {
+function setUp(backend: Backend, config: Qwen2Model): BenchWork {
   const arena = makeWeights(backend, config, { trainable: true });
   const shapes = [...parameterShapes(config)];
   const value = (tensor: number, i: number): number => Math.fround(2 * unit(i, 2 * tensor) - 1);

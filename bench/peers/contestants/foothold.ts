@@ -3,7 +3,7 @@ import { fromArray, type GradientStore, openBackend, record, scope } from "../..
 import { attention, causalSpans } from "../../../engine/ops/attention/attention.ts";
 import { multiplyForward, packPanels, panelShape } from "../../../engine/ops/matmul/matmul.ts";
 import { empty, type Tensor } from "../../../engine/tensor.ts";
-import { forward, makeWeights, packSequences } from "../../../model/index.ts";
+import { makeWeights, packSequences } from "../../../model/index.ts";
 import type { Contestant, Prepared } from "../contestant.ts";
 import { layerIds, layerUpstream, layerWeights } from "../layer-task.ts";
 import { attentionOperands, heads, layerConfig, matmulOperands, type Results, type Task } from "../tasks.ts";
@@ -81,17 +81,17 @@ export async function contestant(adapter: string, packsEachTime: boolean): Promi
     const weights = makeWeights(backend, layerConfig, { trainable: true });
     for (const [name, values] of layerWeights()) weights.load(name, values);
     weights.refreshCopies();
-    const batch = packSequences(backend, layerConfig, [layerIds(task)]);
+    const batch = packSequences(backend, [layerIds(task)]);
     const dy = tensor(layerUpstream(task), [task.T, layerConfig.hiddenSize]);
     const once = (): void =>
       scope(() => {
-        const recording = record(() => forward(layerConfig, weights, batch));
+        const recording = record(() => layerConfig.forward(weights, batch, null));
         weights.clearGradients();
         recording.backward(new Map([[recording.result, dy]]), weights.gradients);
       });
     return prepared(once, async () => {
       once();
-      const y = forward(layerConfig, weights, batch);
+      const y = layerConfig.forward(weights, batch, null);
       const gradients = await weights.read(weights.names, "gradients");
       return { ...Object.fromEntries(gradients), ...(await read({ y })) };
     });

@@ -1,7 +1,9 @@
 // The language-model head, fused with log-softmax and the choice of one token a row. Logits pass by in chunks (logits.ts);
 // of each row only three numbers stay. The backward pass makes the chunks again and turns each into its gradient in place.
+
 import { shouldRecord } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
+import { memoryLabel } from "../../memory-purpose.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
 import { asParameter, type BatchRows, type Parameter } from "../../parameters.ts";
 import { run } from "../../run.ts";
@@ -132,7 +134,7 @@ function scoreTargets(
       const own = sliceBatchRows(rows, part);
       const ownTargets = targets.sliceRows(part.start, part.count);
       const sums = emptySums(hidden, part.count, vocabulary);
-      const picked = empty(hidden.backend, [part.count], hidden.dtype, "picked logits");
+      const picked = empty(hidden.backend, [part.count], hidden.dtype, memoryLabel("head", "picked logits"));
       for (const columns of plan.columnChunks)
         scope(() => {
           const logits = logitsOf(states, weight, own, columns);

@@ -2,8 +2,10 @@
 //   KL(p ‖ q) = Σ p·(e^d − 1 − d),
 // each term of which is at least 0 and of second order in d: nothing cancels, and where q equals p bit for bit it is exactly
 // 0. Both log-sum-exps come first (P's is given, kept from when P was scored), then a second pass over the logits' chunks.
+
 import { noGradient } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
+import { memoryLabel } from "../../memory-purpose.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
 import type { BatchRows, Parameter } from "../../parameters.ts";
 import { run } from "../../run.ts";
@@ -183,7 +185,7 @@ function compare(p: SideP, q: SideQ, targets: Tensor | null, out: Scores & { kl:
         logitsOf(slice(side.hidden), side.head, sliceBatchRows(side.rows, part), columns);
       const scores = sliceScores(out, part);
       const sums = emptySums(q.hidden, part.count, vocabulary);
-      const picked = empty(backend, [part.count], dtype, "picked logits");
+      const picked = empty(backend, [part.count], dtype, memoryLabel("head", "picked logits"));
       // Where one chunk holds the vocabulary, the second pass finds its logits still there.
       const whole = plan.columnChunks.length === 1 ? logits(q, plan.columnChunks[0]) : null;
       for (const columns of plan.columnChunks)
@@ -196,7 +198,9 @@ function compare(p: SideP, q: SideQ, targets: Tensor | null, out: Scores & { kl:
 
       const kl = slice(out.kl);
       const terms =
-        blocks === 1 ? kl.view([part.count, 1]) : empty(backend, [part.count, blocks], dtype, "KL of blocks");
+        blocks === 1
+          ? kl.view([part.count, 1])
+          : empty(backend, [part.count, blocks], dtype, memoryLabel("head", "KL of blocks"));
       for (const columns of plan.columnChunks)
         scope(() => {
           const logitsP = logits(p, columns);

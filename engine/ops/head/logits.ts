@@ -4,10 +4,12 @@
 // Sums over the vocabulary are taken in blocks of `blockColumns` columns, each reduced by a fixed tree, and the blocks of a row
 // are joined in ascending order. A chunk is a whole number of blocks, so the order of every sum depends on V alone: neither
 // on the number of rows nor on how the work was cut.
+
 import type { Backend } from "../../backends/backend.ts";
 import { bytesPerElement, type DType } from "../../dtype.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
+import { memoryLabel } from "../../memory-purpose.ts";
 import { type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
@@ -70,9 +72,16 @@ function intervals(total: number, most: number): Interval[] {
   return pieces;
 }
 
+/**
+ * The smallest temperature above 0 that logits are divided by. Far below it (from 3e-38 on) the quotients overflow f32; at it,
+ * a token whose logit is 0.001 lower than the largest is already e¹⁰⁰ times less likely, so greedy says the same.
+ */
+export const lowestTemperature = 1e-5;
+
+/** @throws Error when the temperature is not a finite number of at least `lowestTemperature` */
 export function expectTemperature(what: string, temperature: number): void {
-  if (!(temperature > 0 && temperature < Number.POSITIVE_INFINITY))
-    throw new Error(`${what}: temperature: expected a number above 0, got ${temperature}.`);
+  if (!(temperature >= lowestTemperature && temperature < Number.POSITIVE_INFINITY))
+    throw new Error(`${what}: temperature: expected a number from ${lowestTemperature} on, got ${temperature}.`);
 }
 
 /** Width of a chunk's tensor: whole panels, so that every row can be read in fours. */
@@ -102,7 +111,7 @@ export function sliceBatchRows(rows: BatchRows, { start, count }: Interval): Bat
  */
 export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, columns: Interval): Tensor {
   const { backend, dtype } = hidden;
-  const logits = empty(backend, [hidden.rows, paddedWidth(columns.count)], dtype, "logits");
+  const logits = empty(backend, [hidden.rows, paddedWidth(columns.count)], dtype, memoryLabel("head", "logits"));
   forEachGroup("logits", weight, rows, hidden.rows, (own, start, count) => {
     if (count === 0) return;
     scope(() =>
@@ -115,7 +124,12 @@ export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, col
 function panelsOf({ panels, rows: weight }: WeightTensors, { start, count }: Interval): Tensor {
   if (panels !== null) return panels.sliceRows(start / 8, Math.ceil(count / 8));
   if (weight === null) throw new Error("logits: this weight has neither rows nor panels");
-  const packed = empty(weight.backend, panelShape(count, weight.rowSize), weight.dtype, "head panels");
+  const packed = empty(
+    weight.backend,
+    panelShape(count, weight.rowSize),
+    weight.dtype,
+    memoryLabel("head", "head panels"),
+  );
   packPanels(weight.sliceRows(start, count), packed);
   return packed;
 }
@@ -202,7 +216,12 @@ export function columnParams(
 
 /** Of each row the three sums of each block of the vocabulary: {m, Σ e^(z − m), Σ (z − m)·e^(z − m)}, m the block's largest z. */
 export function emptySums(hidden: Tensor, rows: number, vocabulary: number): Tensor {
-  return empty(hidden.backend, [rows, Math.ceil(vocabulary / blockColumns) * 3], hidden.dtype, "logit sums");
+  return empty(
+    hidden.backend,
+    [rows, Math.ceil(vocabulary / blockColumns) * 3],
+    hidden.dtype,
+    memoryLabel("head", "logit sums"),
+  );
 }
 
 /** Takes the sums of a chunk's columns, z = logits / temperature, into `sums` (see emptySums). */

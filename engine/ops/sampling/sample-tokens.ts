@@ -11,6 +11,7 @@ import {
   type ChunkSettings,
   emptyScores,
   emptySums,
+  expectTemperature,
   forEachLogitsChunk,
   pickLogits,
   scorePicked,
@@ -25,7 +26,7 @@ export interface TokenSampling extends ChunkSettings {
   counters: Tensor;
   /** Philox key of the noise. */
   key: readonly [number, number];
-  /** 0: greedy, the largest logit. */
+  /** 0: greedy, the largest logit. Otherwise at least `lowestTemperature`. */
   temperature: number;
   /** Penalty and cuts, with the ids of each row's text so far, [R, seenWords(V)] u32 (null: no penalty). Default: none. */
   warping?: Warping & { readonly seen: Tensor | null };
@@ -64,8 +65,7 @@ export function sampleTokens(
     [hidden.rows, 4],
     "Each row of hidden has a counter of its own.",
   );
-  if (!(temperature >= 0 && temperature < Number.POSITIVE_INFINITY))
-    throw new Error(`sampleTokens: temperature: expected a number from 0 (greedy) on, got ${temperature}.`);
+  if (temperature !== 0) expectTemperature("sampleTokens (0 is greedy)", temperature);
   const { warping } = settings;
   if (warping !== undefined) expectWarping("sampleTokens", warping);
   const draw = (): SampledTokens => {

@@ -3,8 +3,10 @@
 // are coupled: they say the same where they agree.
 //
 // The maximum is found over vocabulary chunks with the best so far kept for each row, so that [R, V] need not exist.
+
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
+import { memoryLabel } from "../../memory-purpose.ts";
 import { expectShape } from "../../op.ts";
 import { run } from "../../run.ts";
 import { empty, type Tensor } from "../../tensor.ts";
@@ -70,9 +72,9 @@ export interface SamplingSettings {
 export function emptySamples(logits: Tensor): Samples {
   const { backend, rows, dtype } = logits;
   return {
-    score: empty(backend, [rows], dtype, "sampling.score"),
-    picked: empty(backend, [rows], dtype, "sampling.picked"),
-    id: empty(backend, [rows], "u32", "sampling.id"),
+    score: empty(backend, [rows], dtype, memoryLabel("head", "sampling.score")),
+    picked: empty(backend, [rows], dtype, memoryLabel("head", "sampling.picked")),
+    id: empty(backend, [rows], "u32", memoryLabel("head", "sampling.id")),
   };
 }
 

@@ -12,8 +12,10 @@
 // The draw is by the Gumbel-max of sampling.ts, with the same noise, so an id that was drawn without a cut is drawn with it
 // wherever it stays.
 // Sources: Keskar et al. 2019 (penalty), Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p).
+
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
+import { memoryLabel } from "../../memory-purpose.ts";
 import { expectShape } from "../../op.ts";
 import { run } from "../../run.ts";
 import { empty, type Tensor } from "../../tensor.ts";
@@ -111,7 +113,7 @@ export function warpLogits(
     expectShape("warpLogits: seen", seen.shape, [rows, seenWords(columns)], "It has a bit for each id of each row.");
   else if (repetitionPenalty !== 1)
     throw new ShapeError("warpLogits: seen: expected the ids of each row's text, got null. The penalty needs them.");
-  const warped = empty(logits.backend, logits.shape, logits.dtype, "warped logits");
+  const warped = empty(logits.backend, logits.shape, logits.dtype, memoryLabel("head", "warped logits"));
   run(
     scaleKernel,
     { logits, seen: seen ?? logits, warped },

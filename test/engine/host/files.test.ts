@@ -23,6 +23,7 @@ import {
   explainSystemError,
   formatBytes,
   freeDiskBytes,
+  linesOf,
   readJson,
   readText,
   removeTemporary,
@@ -37,6 +38,17 @@ const filesModule = fileURLToPath(new URL("../../../engine/host/files.ts", impor
 
 describe("engine/host/files", (test) => {
   test.after(() => rmSync(temporary, { recursive: true, force: true }));
+
+  test("a byte order mark before a text is no part of it; one within it is", () => {
+    const path = join(temporary, "mark.json");
+    writeFileSync(path, '\ufeff["\ufeff"]');
+    assert.is(readText(path), '["\ufeff"]');
+    assert.equal(readJson(path, z.array(z.string())), ["\ufeff"]);
+  });
+
+  test("lines end at LF and CRLF alone", () => {
+    assert.equal(linesOf("a\u2028b\r\nc\u2029d\r\n\re\u0085"), ["a\u2028b", "c\u2029d", "\re\u0085"]);
+  });
 
   test("writes text, bytes, parts and parts that arrive later, and replaces what was there", async () => {
     const path = join(temporary, "whole");

@@ -14,7 +14,7 @@ import {
 import type { GridCell } from "../../../landscape/grid.ts";
 import { makeSlice, type Slice } from "../../../landscape/measure/directions.ts";
 import { PerturbedWeights } from "../../../landscape/measure/perturbed-weights.ts";
-import { forward, generate, headWeight, loadModel, packSequences, type Qwen2Config } from "../../../model/index.ts";
+import { generate, headWeight, type LanguageModel, loadModel, packSequences } from "../../../model/index.ts";
 import { testBackends } from "../../backends.ts";
 import { assertClose, describe, fixturePath } from "../../support.ts";
 
@@ -43,7 +43,7 @@ function dialogues(vocabulary: number, said: Map<string, Said>) {
         const own: Said = { ids: [...ids], mask: ids.map(() => 0), logProbs: [] };
         said.set(`point ${point}, prompt ${prompt}, rollout ${rollout}`, own);
         made.push({
-          point,
+          policy: point,
           prompt: ids,
           noise: { rollout, prompt },
           expectedTokens: 4, // fewer than come: rows outgrow their runs
@@ -67,7 +67,7 @@ async function materialised(
   checkpoint: string,
   { alpha, beta }: GridCell,
   slice: Slice,
-): Promise<{ config: Qwen2Config; weights: ParameterArena }> {
+): Promise<{ config: LanguageModel; weights: ParameterArena }> {
   const { config, weights } = await loadModel(backend, checkpoint, { dtype: "f64" });
   for (const [name, values] of await weights.read()) {
     const [g, h] = [slice.deltaKey, slice.etaKey].map((key) => directionNormals(key, wordsOf(name), values.length));
@@ -84,12 +84,12 @@ async function materialised(
 /** log p of each masked token, from one forward over all of them. */
 async function logProbsOf(
   backend: Backend,
-  { config, weights }: { config: Qwen2Config; weights: ParameterArena },
+  { config, weights }: { config: LanguageModel; weights: ParameterArena },
   { ids, mask }: Said,
 ): Promise<number[]> {
   const logits = await scopeAsync(async () => {
-    const batch = packSequences(backend, config, [ids], { dtype: "f64" });
-    return linear(forward(config, weights, batch), headWeight(config, weights), null, null).read();
+    const batch = packSequences(backend, [ids]);
+    return linear(config.forward(weights, batch, null), headWeight(config, weights), null, null).read();
   });
   return ids.flatMap((id, t) => {
     if (mask[t] === 0) return [];

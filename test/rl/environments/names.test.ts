@@ -88,6 +88,19 @@ describe("rl/environments/names", (test) => {
     equal([...(await readNameRows(path)).rows(1)], rows);
   });
 
+  test("a line ends at LF or CRLF alone: U+2028 and U+2029 stand within names as JSON allows", async () => {
+    const strange = [["A\u2028B", "C\u2029D"], ["E F"]];
+    for (const end of ["\n", "\r\n"]) {
+      const lines = strange.map((row) => JSON.stringify(row));
+      ok(lines[0].includes("\u2028") && lines[0].includes("\u2029"), "raw, not escaped");
+      equal([...(await readNameRows(write("strange.jsonl", lines.join(end)))).rows(1)], strange);
+    }
+  });
+  test("a byte order mark is no part of the file", async () => {
+    equal([...(await readNameRows(write("mark.jsonl", '\ufeff["A B"]\n'))).rows(1)], [["A B"]]);
+    equal([...(await readNameRows(write("mark.json", '\ufeff[["A B"]]'))).rows(1)], [["A B"]]);
+  });
+
   for (const [what, name, content, ...texts] of [
     ["another ending", "rows.txt", "Ada", ".json, .jsonl, .parquet", '".txt"'],
     ["no list", "object.json", "{}", "object.json: expected a list of rows, got an object"],

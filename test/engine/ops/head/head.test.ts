@@ -227,8 +227,9 @@ describe("engine/ops/head/head", (test) => {
     await throwsMessage(() => shapes([2, 3], [5, 3], [3], { temperature: 1 }), "head: targets: expected [2], got [3]");
     await throwsMessage(
       () => shapes([2, 3], [5, 3], [2], { temperature: 0 }),
-      "temperature: expected a number above 0, got 0",
+      "temperature: expected a number from 0.00001 on, got 0",
     );
+    await throwsMessage(() => shapes([2, 3], [5, 3], [2], { temperature: 1e-39 }), "from 0.00001 on, got 1e-39");
     await throwsMessage(
       () => planChunks(reference, 1, 5, "f32", { columnChunk: 8 }),
       "expected a multiple of 1024, got 8",

@@ -221,7 +221,7 @@ describe("engine/ops/head/kl-divergence", (test) => {
     await throwsMessage(() => check({ headP: [6, 3] }), "klDivergence: headP: expected [5,3], got [6,3]");
     await throwsMessage(() => check({ hiddenP: [3, 3] }), "klDivergence: hiddenP: expected [2,3], got [3,3]");
     await throwsMessage(() => check({ logSumExpP: [1] }), "klDivergence: logSumExpP: expected [2], got [1]");
-    await throwsMessage(() => check({}, -1), "temperature: expected a number above 0, got -1");
+    await throwsMessage(() => check({}, -1), "temperature: expected a number from 0.00001 on, got -1");
   });
 });
 

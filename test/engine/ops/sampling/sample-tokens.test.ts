@@ -1,7 +1,7 @@
 import * as assert from "uvu/assert";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { head } from "../../../../engine/ops/head/head.ts";
-import { blockColumns, type ChunkSettings } from "../../../../engine/ops/head/logits.ts";
+import { blockColumns, type ChunkSettings, lowestTemperature } from "../../../../engine/ops/head/logits.ts";
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { sampleTokens } from "../../../../engine/ops/sampling/sample-tokens.ts";
 import type { BatchRows, Parameter, RowGroup } from "../../../../engine/parameters.ts";
@@ -144,6 +144,24 @@ describe("engine/ops/sampling/sample-tokens", (test) => {
       }
   });
 
+  test("the lowest temperature draws what greedy draws, with finite scores", async () => {
+    for (const { name, backend } of await testBackends())
+      await scopeAsync(async () => {
+        const hidden = fromArray(backend, normals(1, 5 * 16), [5, 16]);
+        const weight: Parameter = {
+          kind: "tensor",
+          tensor: fromArray(backend, normals(2, 50 * 16), [50, 16]),
+          panels: null,
+        };
+        const counters = fromArray(backend, countersOf(5), [5, 4], "u32");
+        const at = (temperature: number) => sampleTokens(hidden, weight, null, { counters, key, temperature });
+        const [lowest, greedy] = [at(lowestTemperature), at(0)];
+        const [ids, expected, logProbs] = await readTensors([lowest.ids, greedy.ids, lowest.logProbs]);
+        assert.equal([...ids], [...expected], name);
+        assert.equal([...logProbs], [0, 0, 0, 0, 0], name);
+      });
+  });
+
   test("refuses what does not go together", async () => {
     const { backend } = (await testBackends())[0];
     await scopeAsync(async () => {
@@ -156,8 +174,16 @@ describe("engine/ops/sampling/sample-tokens", (test) => {
       );
       await throwsMessage(
         () => sampleTokens(hidden, weight, null, { counters: counters, key, temperature: -1 }),
-        "sampleTokens:",
+        "sampleTokens",
       );
+      // The quotients of f32 logits would overflow: garbage ids, or a complaint about NaN weights.
+      const both = fromArray(backend, countersOf(2), [2, 4], "u32");
+      for (const temperature of [1e-39, 1e-30, 9e-6])
+        await throwsMessage(
+          () => sampleTokens(hidden, weight, null, { counters: both, key, temperature }),
+          "0 is greedy",
+          `expected a number from 0.00001 on, got ${temperature}`,
+        );
     });
   });
 });

@@ -1,0 +1,25 @@
+// What device memory is used for. A buffer's label begins with its purpose, so that a memory plan and an error message can
+// say it; a buffer without one holds activations.
+
+export const memoryPurposes = [
+  "weights",
+  "gradients",
+  "moments",
+  "perturbed weights",
+  "compute copies",
+  "KV cache",
+  "head",
+  "spare",
+  "activations",
+] as const;
+export type MemoryPurpose = (typeof memoryPurposes)[number];
+
+/** "KV cache: keys.3" */
+export function memoryLabel(purpose: MemoryPurpose, name: string): string {
+  return `${purpose}: ${name}`;
+}
+
+/** The purpose that `memoryLabel` put into a label; "activations" where there is none. */
+export function purposeOf(label: string): MemoryPurpose {
+  return memoryPurposes.find((purpose) => label.startsWith(`${purpose}: `)) ?? "activations";
+}
