@@ -69,6 +69,13 @@ export class Tokenizer {
 
   #encode(text: string, add_special_tokens: boolean): number[] {
     const { ids } = this.#inner.encode(text, { add_special_tokens });
+    // The package gives `undefined` for an unknown word of a WordLevel vocabulary whose unknown token has no id.
+    const unknown = ids.findIndex((id) => !Number.isInteger(id));
+    if (unknown >= 0)
+      throw new CheckpointError(
+        `${this.#model?.folder ?? "tokenizer"}: the tokenizer gives no id for token ${unknown} of ${JSON.stringify(text.slice(0, 80))}. ` +
+          "Its vocabulary has no entry for that text.",
+      );
     if (this.#model !== null) for (const id of ids) if (id >= this.#model.rows) this.#refuse(id, this.#model);
     return ids;
   }

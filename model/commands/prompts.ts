@@ -117,7 +117,7 @@ export async function idsOfInputs(
   const tokenizer = needsTokenizer || existsSync(join(folder, "tokenizer.json")) ? await loadTokenizer(folder) : null;
   const chat =
     tokenizer !== null && inputs.some((input) => "messages" in input) ? await loadChat(folder, tokenizer) : null;
-  const encode = (text: string): number[] => tokenizer?.encode(text) ?? [];
+  const encode = (text: string): number[] => tokenizer?.encodePrompt(text) ?? [];
   const idsOf = (input: Input): readonly number[] => {
     if ("ids" in input) return input.ids;
     if ("text" in input) return encode(input.text);
