@@ -117,11 +117,11 @@ export async function idsOfInputs(
   const tokenizer = needsTokenizer || existsSync(join(folder, "tokenizer.json")) ? await loadTokenizer(folder) : null;
   const chat =
     tokenizer !== null && inputs.some((input) => "messages" in input) ? await loadChat(folder, tokenizer) : null;
-  const encode = (text: string): number[] => tokenizer?.encodePrompt(text) ?? [];
   const idsOf = (input: Input): readonly number[] => {
     if ("ids" in input) return input.ids;
-    if ("text" in input) return encode(input.text);
-    return encode(chat?.render(input.messages, { addGenerationPrompt: opensAnswer }) ?? "");
+    if ("text" in input) return tokenizer?.encodePrompt(input.text) ?? [];
+    // A chat template writes start tokens itself.
+    return tokenizer?.encode(chat?.render(input.messages, { addGenerationPrompt: opensAnswer }) ?? "") ?? [];
   };
   const all = inputs.map((input) => {
     const own = idsOf(input);
