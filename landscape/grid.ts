@@ -1,4 +1,4 @@
-// The square grid of a slice: where its points lie, in which order they are worked on, and how grids nest.
+// The square grid of a slice: where its points are, and in which order they are measured.
 //
 // Coordinates come from integers, so the centre of an odd grid is exactly 0 and the axis is exactly symmetric. A cell
 // (i, j) has alpha from i and beta from j, both counted from 0 at −radius.
@@ -81,19 +81,8 @@ export function workOrder(grid: Grid): GridCell[] {
   );
 }
 
-/**
- * Where each point of one axis lies on another: entry k is the index of coarse point k among the fine points. Null
- * unless every coordinate is there bit for bit, which is what lets a finer or a wider grid take over cells that are
- * already measured. 2n − 1 points of the same radius always nest; so does twice the radius with 2n − 1 points.
- */
-export function nestedIn(coarse: Grid, fine: Grid): number[] | null {
-  const places = new Map(axis(fine).map((value, k) => [value, k]));
-  const found = axis(coarse).map((value) => places.get(value) ?? -1);
-  return found.includes(-1) ? null : found;
-}
-
 /** The ring of a cell for profiles: its distance to the centre, rounded to whole grid steps. */
-export const ringOf = (cell: GridCell): number => Math.round(Math.sqrt(cell.squaredSteps));
+export const ringIndex = (cell: GridCell): number => Math.round(Math.sqrt(cell.squaredSteps));
 
 /** Cells at the middle of the four edges (none on an even grid) and at the four corners. */
 export function landmarks(grid: Grid, cells: readonly GridCell[]): { midEdges: GridCell[]; corners: GridCell[] } {

@@ -1,7 +1,5 @@
 // Several runs side by side, as Markdown: rewards, correlations of every map with their intervals, and how r changes from the
 // first swept checkpoint on, paired over prompts. Reads run folders; needs no GPU.
-//
-//   node landscape/compare.ts runs/tiny-100 runs/tiny-101 runs/tiny-102
 import { basename } from "node:path";
 import { defineSettings, type OnDamage, runCommand } from "../../engine/host/index.ts";
 import { readSlice } from "../files/cells.ts";
@@ -37,8 +35,8 @@ interface ComparedRun {
   swept: Swept[];
 }
 
-function readRun(folder: string, say: OnDamage): ComparedRun {
-  const settings = readRunSettings(folder);
+async function readRun(folder: string, say: OnDamage): Promise<ComparedRun> {
+  const settings = await readRunSettings(folder);
   const evaluations = readMetrics(metricsPath(folder), say).flatMap((row) => {
     const [reward, standardError] = [row["eval/reward"], row["eval/reward_standard_error"]];
     return typeof reward === "number" && typeof standardError === "number"
@@ -172,14 +170,15 @@ export function compareCommand(): Promise<never> {
     settings: defineSettings({}),
     positional: [{ name: "RUN", meaning: "run folders", required: true, many: true }],
     main: async ({ positionals, progress }) => {
-      process.stdout.write(comparison(positionals, (message) => progress.line(message)));
+      process.stdout.write(await comparison(positionals, (message) => progress.line(message)));
     },
   });
 }
 
 /** The comparison of these run folders as Markdown. @param say  called with what is not whole or cannot be read */
-export function comparison(folders: readonly string[], say: OnDamage): string {
-  const runs = folders.map((folder) => readRun(folder, say));
+export async function comparison(folders: readonly string[], say: OnDamage): Promise<string> {
+  const runs: ComparedRun[] = [];
+  for (const folder of folders) runs.push(await readRun(folder, say));
   const parts = [
     "### Reward on the evaluation episodes\n",
     rewardTable(runs),

@@ -1,14 +1,5 @@
 import * as assert from "uvu/assert";
-import {
-  axis,
-  axisLevels,
-  type Grid,
-  gridCells,
-  landmarks,
-  nestedIn,
-  ringOf,
-  workOrder,
-} from "../../landscape/grid.ts";
+import { axis, axisLevels, type Grid, gridCells, landmarks, ringIndex, workOrder } from "../../landscape/grid.ts";
 import { assertKnown, describe, readFixture, throwsMessage } from "../support.ts";
 
 interface Axes {
@@ -88,27 +79,6 @@ describe("landscape/grid", (test) => {
       if (level(k) === level(k - 1)) assert.ok(order[k].squaredSteps >= order[k - 1].squaredSteps);
       else assert.ok(level(k) > level(k - 1));
   });
-  test("finer and wider grids nest, bit for bit", () => {
-    for (const { points, radius } of fixture.axes.filter((of) => of.points > 1)) {
-      for (const fine of [
-        { points: 2 * points - 1, radius },
-        { points: 2 * points - 1, radius: 2 * radius },
-        { points: 4 * points - 3, radius },
-      ]) {
-        const places = nestedIn({ points, radius }, fine);
-        if (points % 2 === 0 && fine.radius !== radius) continue; // the middles of an even axis fall between points
-        assert.ok(places !== null, `${points} in ${fine.points} within ±${fine.radius}`);
-        assert.equal(
-          places?.map((k) => axis(fine)[k]),
-          axis({ points, radius }),
-        );
-      }
-    }
-  });
-  test("grids whose points differ do not nest", () => {
-    assert.is(nestedIn({ points: 7, radius: 0.05 }, { points: 21, radius: 0.05 }), null);
-    assert.is(nestedIn({ points: 7, radius: 0.05 }, { points: 13, radius: 0.06 }), null);
-  });
   test("landmarks", () => {
     const at = (grid: Grid) => landmarks(grid, gridCells(grid));
     const places = (cells: { i: number; j: number }[]) => cells.map(({ i, j }) => `${i}${j}`);
@@ -118,7 +88,7 @@ describe("landscape/grid", (test) => {
   });
   test("rings round the distance", () =>
     assert.equal(
-      gridCells({ points: 5, radius: 1 }).slice(0, 5).map(ringOf),
+      gridCells({ points: 5, radius: 1 }).slice(0, 5).map(ringIndex),
       [3, 2, 2, 2, 3], // √8, √5, 2, √5, √8
     ));
   test("refuses what is no grid", async () => {
