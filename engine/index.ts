@@ -36,7 +36,7 @@ export { preferredTiles, preferTiles, sumOrder, type TilePlan } from "./ops/matm
 export { tilePlanSchema } from "./ops/matmul/tune.ts";
 export { norm, normOfDirection } from "./ops/perturbation/frobenius-norm.ts";
 export { writeNormals } from "./ops/perturbation/normals.ts";
-export { perturbFromDirections, perturbIntoSlot } from "./ops/perturbation/perturb.ts";
+export { perturbIntoSlot } from "./ops/perturbation/perturb.ts";
 export { logSoftmax, softmax } from "./ops/reference/softmax.ts";
 export { rmsNorm } from "./ops/rms-norm/rms-norm.ts";
 export { rope, rotaryTables } from "./ops/rope/rope.ts";

@@ -1,4 +1,4 @@
-// The square grid of a slice: where its points lie, and in which order they are worked on.
+// The square grid of a slice: where its points are, and in which order they are measured.
 //
 // Coordinates come from integers, so the centre of an odd grid is exactly 0 and the axis is exactly symmetric. A cell
 // (i, j) has alpha from i and beta from j, both counted from 0 at −radius.

@@ -1,6 +1,6 @@
 // The settings of a run, from its config.toml.
 import { existsSync } from "node:fs";
-import { FileError, readText, readToml, resolveSettings } from "../../engine/host/index.ts";
+import { FileError, readText, readToml, readTomlFile, resolveSettings } from "../../engine/host/index.ts";
 import { loadModuleOf } from "../../rl/index.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import { configPath } from "./layout.ts";
@@ -10,14 +10,23 @@ const sections = ["environment", "train", "evaluate", "landscape"];
 
 /**
  * The settings that a run folder was made with. If they name an environment's module, it is loaded: its settings are among them.
- * @throws FileError when the folder is no run folder, or config.toml was cut short: what is missing would silently be a default
+ * @throws FileError when the folder is no run folder, or config.toml was cut short
  * @throws SettingsError when it has settings that are unknown or out of bounds
  */
 export async function readRunSettings(folder: string): Promise<StudySettings> {
   const path = configPath(folder);
   if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
+  expectWholeSettings(path);
+  await loadModuleOf([readTomlFile(studySettings, path)]);
+  return resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
+}
+
+/**
+ * Refuses a config.toml that was cut short: every setting that is missing would silently be a default.
+ * @throws FileError
+ */
+function expectWholeSettings(path: string): void {
   const text = readText(path);
-  await loadModuleOf([readToml(studySettings, text, path)]);
   const source = readToml(studySettings, text, path);
   const missing = sections.filter((section) => !source.given.some(({ key }) => key.startsWith(`${section}.`)));
   if (missing.length > 0 || !text.endsWith("\n"))
@@ -25,5 +34,4 @@ export async function readRunSettings(folder: string): Promise<StudySettings> {
       `${path}: cut short: ${missing.length > 0 ? `it has no settings in [${missing.join("], [")}]` : "its last line has no end"}. ` +
         "Restore it from a copy.",
     );
-  return resolveSettings(studySettings, [source]);
 }

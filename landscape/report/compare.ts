@@ -1,7 +1,5 @@
 // Several runs side by side, as Markdown: rewards, correlations of every map with their intervals, and how r changes from the
 // first swept checkpoint on, paired over prompts. Reads run folders; needs no GPU.
-//
-//   node landscape/compare.ts runs/tiny-100 runs/tiny-101 runs/tiny-102
 import { basename } from "node:path";
 import { defineSettings, type OnDamage, runCommand } from "../../engine/host/index.ts";
 import { readSlice } from "../files/cells.ts";

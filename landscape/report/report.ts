@@ -1,6 +1,5 @@
-// From the files of a run folder to its figures and report.html. Needs no GPU, and reads nothing that a resume could change.
-//
-//   node landscape/report.ts RUN            draws everything again
+// From the files of a run folder to its statistics, figures and report.html. It needs no GPU, changes nothing that was measured,
+// and reads nothing that a resume could change. What cannot be read is named, in the terminal and on the page.
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";

@@ -126,6 +126,18 @@ describe("landscape/measure/interrupted-sweep", (test) => {
     weights.free();
   });
 
+  test("more rollouts at once than a call takes arguments", () => {
+    const path = join(place, "many.jsonl");
+    const many = new UnderWay(path, Number.POSITIVE_INFINITY, console.error);
+    const measured = { reward: 1, tokens: 1, entropy: 0, isTruncated: false, formatFailed: false, conversation: null };
+    for (let rollout = 0; rollout < 150_000; rollout++) many.add({ i: 0, j: 0, prompt: 0, rollout }, measured);
+    many.write();
+    many.close();
+    const back = new UnderWay(path, 0, console.error);
+    assert.is(back.length, 150_000);
+    back.close();
+  });
+
   test("finished rollouts come back to the same bits; a cut last line is told, damage before it refused", async () => {
     const path = join(place, "under-way.jsonl");
     const told: string[] = [];
