@@ -10,10 +10,11 @@ import { readRunSettings } from "../files/run-settings.ts";
 import { difference, rAtBudget, rInfinity } from "../statistics/estimands.ts";
 import { CORRELATION_CHANGES, type Estimate, jackknife, jackknifeCorrelation } from "../statistics/intervals.ts";
 import { promptMaps } from "../statistics/points.ts";
-import type { PromptMaps } from "../statistics/prompt-maps.ts";
+import { meanMap, type PromptMaps } from "../statistics/prompt-maps.ts";
 import type { PromptNeed } from "../statistics/signal.ts";
 import { summariseFiles } from "../statistics/summarise-slice.ts";
 import type { Summary } from "../statistics/summary.ts";
+import { extentOf } from "./figures/figure-data.ts";
 import { fixed, intervalName, reachOfMean, TERMS } from "./wording.ts";
 
 interface Swept {
@@ -52,10 +53,8 @@ async function readRun(folder: string, say: OnDamage): Promise<ComparedRun> {
       if (files === null) continue;
       const { summary } = summariseFiles(folder, files, settings);
       const maps = promptMaps(files.cells, files.reference, { points, radius });
-      const objectives = maps.cells.map(
-        (_, cell) => maps.objective.reduce((sum, map) => sum + map[cell], 0) / maps.objective.length,
-      );
-      swept.push({ step, slice, maps, summary, objectiveSpread: Math.max(...objectives) - Math.min(...objectives) });
+      const [least, most] = extentOf(meanMap(maps.objective)) ?? [Number.NaN, Number.NaN];
+      swept.push({ step, slice, maps, summary, objectiveSpread: most - least });
     }
   return { name: basename(folder), settings, evaluations, swept };
 }

@@ -30,6 +30,7 @@ import { promptMaps } from "../statistics/points.ts";
 import type { PromptMaps } from "../statistics/prompt-maps.ts";
 import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
 import type { MeasuredSlice } from "../statistics/summary.ts";
+import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
   DrawnEstimate,
@@ -131,7 +132,7 @@ export async function drawRun(
   for (const draw of studyFigures(study).values()) {
     await heed(signal);
     const { name, svg, csv } = draw();
-    const files = { svg, csv, png: renderPng(svg, pixelsOf(180, 200)) };
+    const files = { svg: embedFonts(svg), csv, png: renderPng(svg, pixelsOf(180, 200)) };
     for (const [ending, content] of Object.entries(files)) {
       writeAtomic(join(place, `${name}.${ending}`), content);
       written.add(`${name}.${ending}`);

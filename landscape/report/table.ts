@@ -9,7 +9,9 @@ import {
 import type { MeasuredSlice } from "../statistics/summary.ts";
 import { fixed, gapSentences, intervalName, needText, reachOf, TERMS } from "./wording.ts";
 
-const columns: readonly (readonly [title: string, cell: (slice: MeasuredSlice) => string])[] = [
+type Column = readonly [title: string, cell: (slice: MeasuredSlice) => string];
+
+const COLUMNS: readonly Column[] = [
   ["step", ({ step }) => String(step)],
   ["slice", ({ slice }) => String(slice)],
   ["R(0,0)", ({ summary }) => estimate(summary.originReward)],
@@ -22,14 +24,22 @@ const columns: readonly (readonly [title: string, cell: (slice: MeasuredSlice) =
   ["floor", ({ summary: { floor } }) => `${(100 * floor.share).toFixed(0)}%${floor.isFlagged ? "*" : ""}`],
 ];
 
+/** Shown as soon as one slice is not whole. */
+const CELLS: Column = ["cells", ({ summary: { grid } }) => `${grid.cells} of ${grid.total}`];
+
 /**
  * One row per swept slice, one per checkpoint with five slices or more for their mean, and what the terms mean.
  * @param trends  of over-checkpoints.ts; a line for each
  */
 export function summaryText(slices: readonly MeasuredSlice[], trends: readonly CorrelationTrend[]): string {
   const means = meansOverSlices(slices);
+  const isWhole = slices.every(({ summary }) => summary.grid.isComplete);
+  const columns = isWhole ? COLUMNS : [...COLUMNS, CELLS];
   const header = columns.map(([title]) => title);
-  const rows = [...slices.map((slice) => columns.map(([, cell]) => cell(slice))), ...means.map(meanRow)];
+  const rows = [
+    ...slices.map((slice) => columns.map(([, cell]) => cell(slice))),
+    ...means.map((mean) => meanRow(mean, columns.length)),
+  ];
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)));
   const line = (cells: readonly string[]): string =>
     cells
@@ -55,12 +65,13 @@ export function summaryText(slices: readonly MeasuredSlice[], trends: readonly C
   ].join("\n");
 }
 
-function meanRow({ step, slices, r, rInfinity, withinRing }: MeanOverSlices): string[] {
+function meanRow({ step, slices, r, rInfinity, withinRing }: MeanOverSlices, width: number): string[] {
   const cell = (of: EstimateOverSlices): string =>
     of.low === null
       ? `${of.slices} of ${slices} known`
       : `${estimate(of)}${of.slices < slices ? ` (${of.slices} slices)` : ""}`;
-  return [String(step), "mean", "", cell(r), cell(rInfinity), cell(withinRing), "", "", "", ""];
+  const cells = [String(step), "mean", "", cell(r), cell(rInfinity), cell(withinRing)];
+  return [...cells, ...new Array<string>(width - cells.length).fill("")];
 }
 
 /** What "undetermined" means, and what each undetermined estimate would need. */

@@ -14,7 +14,7 @@
 import type { GridCell } from "../grid.ts";
 import { normalCumulative, normalDensity, normalQuantile, solveIncreasing } from "./distributions.ts";
 import { type Estimand, mapCorrelation, rAtBudget, rInfinity, rWithinRing } from "./estimands.ts";
-import { jackknife, jackknifeCorrelation } from "./intervals.ts";
+import { jackknife, saysSomething } from "./intervals.ts";
 import { centred, centredInRings, dot, meanMap, NONE, type PromptMaps, pairProduct, rounding } from "./prompt-maps.ts";
 import { type SimulationRandom, simulationRandom } from "./random.ts";
 import { fieldSampler, fitSmooth, lagMeans } from "./random-fields.ts";
@@ -25,6 +25,11 @@ export interface IntervalCoverage {
   truth: number | null;
   /** Share of determined studies whose 95% interval held it. */
   coverage: number | null;
+  /**
+   * The same share over all studies that had an interval, those among them that are undetermined because it holds every
+   * correlation, and so the truth. It is not below `coverage`.
+   */
+  coverageOfAll: number | null;
   /** Simulation error of `coverage`. */
   standardError: number | null;
   /** Share of studies in which it was undetermined (intervals.ts). */
@@ -88,8 +93,10 @@ export function simulateCoverage(
       objective: [],
     };
     for (const name of ["r", "rInfinity", "withinRing"] as const) {
-      const { value, low, high } = (name === "r" ? jackknife : jackknifeCorrelation)(estimands[name](drawn));
-      if (value !== null && low !== null && high !== null) intervals[name].push({ value, low, high });
+      const estimate = jackknife(estimands[name](drawn));
+      const { value, low, high } = estimate;
+      const isShown = name === "r" || saysSomething(estimate);
+      if (value !== null && low !== null && high !== null) intervals[name].push({ value, low, high, isShown });
     }
   }
   const result = (name: keyof typeof estimands) =>
@@ -101,6 +108,8 @@ interface SimulatedInterval {
   value: number;
   low: number;
   high: number;
+  /** Determined, by the rule of intervals.ts. */
+  isShown: boolean;
 }
 
 function coverageOf(
@@ -109,15 +118,26 @@ function coverageOf(
   simulations: number,
   takeMean: boolean,
 ): IntervalCoverage {
-  const determined = intervals.length;
+  const shown = intervals.filter(({ isShown }) => isShown);
+  const determined = shown.length;
   const undetermined = 1 - determined / simulations;
-  const truth = takeMean && determined > 0 ? mean(intervals.map(({ value }) => value)) : target;
+  const truth = takeMean && determined > 0 ? mean(shown.map(({ value }) => value)) : target;
   if (truth === null || determined === 0)
-    return { truth, coverage: null, standardError: null, undetermined, intervalName: "interval, coverage unknown" };
-  const coverage = intervals.filter(({ low, high }) => low <= truth && truth <= high).length / determined;
+    return {
+      truth,
+      coverage: null,
+      coverageOfAll: null,
+      standardError: null,
+      undetermined,
+      intervalName: "interval, coverage unknown",
+    };
+  const share = (of: readonly SimulatedInterval[]) =>
+    of.filter(({ low, high }) => low <= truth && truth <= high).length / of.length;
+  const coverage = share(shown);
   return {
     truth,
     coverage,
+    coverageOfAll: share(intervals),
     standardError: Math.sqrt((coverage * (1 - coverage)) / determined),
     undetermined,
     intervalName:

@@ -64,9 +64,12 @@ interface Range {
  */
 export function jackknifeCorrelation(estimand: Estimand, range: Range = CORRELATIONS): Estimate {
   const estimate = jackknife(estimand);
-  const { low, high } = estimate;
-  if (low === null || high === null || (low <= range.least && high >= range.most)) return undetermined;
-  return estimate;
+  return saysSomething(estimate, range) ? estimate : undetermined;
+}
+
+/** Rules 2 and 3: there is an interval, and it leaves out something. */
+export function saysSomething({ low, high }: Estimate, range: Range = CORRELATIONS): boolean {
+  return low !== null && high !== null && (low > range.least || high < range.most);
 }
 
 /**

@@ -32,6 +32,7 @@ export function syntheticSummary(given: SyntheticSummary = {}): Summary {
   const interval = {
     truth: -0.8,
     coverage: given.coverage ?? 0.95,
+    coverageOfAll: given.coverage ?? 0.95,
     standardError: 0.02,
     undetermined: 0,
     intervalName: "",

@@ -181,8 +181,9 @@ function drawMap(
     if (Number.isNaN(value)) return null;
     const [i, j] = [k % map.n, Math.floor(k / map.n)];
     // A square reaches a little under its neighbours to the right and above, which are drawn later: no seam shows.
-    const width = i + 1 < map.n ? cell * 1.1 : cell;
-    const height = j + 1 < map.n ? cell * 1.1 : cell;
+    const isFilled = (x: number, y: number) => x < map.n && y < map.n && !Number.isNaN(values[y * map.n + x]);
+    const width = isFilled(i + 1, j) ? cell * 1.1 : cell;
+    const height = isFilled(i, j + 1) ? cell * 1.1 : cell;
     const y = frame.top + (map.n - j) * cell - height;
     return element("rect", {
       x: frame.left + i * cell,

@@ -86,6 +86,15 @@ describe("landscape/statistics/coverage", (test) => {
     assert.is(simulateCoverage({ ...maps, reward: maps.reward.map((of) => of.map(() => 1)) }, { seed: 1 }), null);
     assert.is(simulateCoverage({ ...maps, reward: maps.reward.slice(0, 2) }, { seed: 1 }), null);
   });
+  test("withholding intervals that hold every correlation does not raise the coverage of those that are shown", () => {
+    const found = simulateCoverage(drawMaps(world({ prompts: 8, referencePrompts: 8, signal: 0.4 })), { seed: 1 });
+    for (const interval of [found?.rInfinity, found?.withinRing]) {
+      assert.ok(interval !== undefined && interval.coverage !== null && interval.coverageOfAll !== null);
+      assert.ok((interval?.coverageOfAll ?? 0) >= (interval?.coverage ?? 1), JSON.stringify(interval));
+      assert.ok((interval?.undetermined ?? 0) > 0);
+    }
+    assert.is(found?.r.coverageOfAll, found?.r.coverage, "r has no such rule");
+  });
   test("seeded", () => {
     const maps = drawMaps(world());
     const run = (seed: number) => simulateCoverage(maps, { seed, simulations: 20 });

@@ -1,0 +1,224 @@
+// Fonts inside SVG files, so that a browser sets a figure alike on every machine: of each face only the glyphs that the
+// figure uses, as a WOFF (zlib, which Node has). Kerning is left out. Source Sans 3 is licensed under the SIL Open Font
+// License, which allows parts of a font to be embedded in documents (fonts/LICENSE.md).
+import { readFileSync } from "node:fs";
+import { deflateSync } from "node:zlib";
+
+const FACES = [
+  { style: "normal", file: "SourceSans3-Regular.ttf" },
+  { style: "italic", file: "SourceSans3-It.ttf" },
+] as const;
+
+/** The drawing with the faces of its text embedded; a drawing without text is returned as it is. */
+export function embedFonts(svg: string): string {
+  const used = charactersOf(svg);
+  const rules = FACES.flatMap(({ style, file }) => {
+    const characters = used[style];
+    if (characters.size === 0) return [];
+    const font = subsetFont(readFileSync(new URL(`./fonts/${file}`, import.meta.url)), characters);
+    const source = `url(data:font/woff;base64,${Buffer.from(woffOf(font)).toString("base64")}) format("woff")`;
+    return [`@font-face{font-family:"Source Sans 3";font-style:${style};src:${source}}`];
+  });
+  return rules.length === 0 ? svg : svg.replace(/<svg [^>]*>/, (root) => `${root}<style>${rules.join("")}</style>`);
+}
+
+const ENTITIES: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"', "#39": "'" };
+
+/** The characters that an SVG of svg.ts sets upright and in italics. */
+function charactersOf(svg: string): Record<"normal" | "italic", Set<string>> {
+  const used = { normal: new Set<string>(), italic: new Set<string>() };
+  for (const [, content] of svg.matchAll(/<text[^>]*>(.*?)<\/text>/gs)) {
+    let style: "normal" | "italic" = "normal";
+    for (const [part] of content.matchAll(/<[^>]*>|[^<]+/g)) {
+      if (part.startsWith("<")) style = part.includes('font-style="italic"') ? "italic" : "normal";
+      else for (const c of part.replace(/&([^;]+);/g, (whole, name) => ENTITIES[name] ?? whole)) used[style].add(c);
+    }
+  }
+  return used;
+}
+
+/** Tables of a font by their tag. */
+type Tables = Map<string, Buffer>;
+
+/** Tables that a browser needs; left out are kerning and substitution, hinting, and others of use to editors only. */
+const KEPT = ["OS/2", "cmap", "glyf", "head", "hhea", "hmtx", "loca", "maxp", "name", "post"] as const;
+
+/**
+ * A TrueType font with the glyphs of these characters only; those it does not have are passed over. Glyphs keep their
+ * numbers: the others are empty, which compresses to nothing.
+ * Source: OpenType specification 1.9, chapters cmap, glyf, loca, hmtx.
+ */
+export function subsetFont(font: Uint8Array, characters: ReadonlySet<string>): Buffer {
+  const tables = readTables(Buffer.from(font));
+  const table = (tag: string): Buffer => {
+    const found = tables.get(tag);
+    if (found === undefined) throw new Error(`font: expected a TrueType font with a table ${tag}`);
+    return found;
+  };
+  const map = characterMap(table("cmap"));
+  const codes = [...characters].flatMap((character) => {
+    const code = character.codePointAt(0) ?? 0;
+    const glyph = map(code);
+    return glyph === 0 ? [] : [{ code, glyph }];
+  });
+  const isLong = table("head").readInt16BE(50) === 1;
+  const count = table("maxp").readUInt16BE(4);
+  const start = (glyph: number): number =>
+    isLong ? table("loca").readUInt32BE(4 * glyph) : 2 * table("loca").readUInt16BE(2 * glyph);
+  const outline = (glyph: number): Buffer => table("glyf").subarray(start(glyph), start(glyph + 1));
+
+  const kept = new Set([0, ...codes.map(({ glyph }) => glyph)]);
+  for (const glyph of kept) for (const part of partsOf(outline(glyph))) kept.add(part);
+  const loca = Buffer.alloc(4 * (count + 1));
+  const outlines: Buffer[] = [];
+  let length = 0;
+  for (let glyph = 0; glyph < count; glyph++) {
+    loca.writeUInt32BE(length, 4 * glyph);
+    if (!kept.has(glyph)) continue;
+    const padded = padded4(outline(glyph));
+    outlines.push(padded);
+    length += padded.length;
+  }
+  loca.writeUInt32BE(length, 4 * count);
+  const head = Buffer.from(table("head"));
+  head.writeInt16BE(1, 50); // long offsets in loca
+  const post = Buffer.from(table("post").subarray(0, 32));
+  post.writeUInt32BE(0x00030000, 0); // no glyph names
+  const widths = Buffer.from(table("hmtx"));
+  const measured = table("hhea").readUInt16BE(34);
+  for (let glyph = 0; glyph < measured; glyph++) if (!kept.has(glyph)) widths.fill(0, 4 * glyph, 4 * glyph + 4);
+  const changed: Tables = new Map([
+    ["cmap", writeCharacterMap(codes)],
+    ["glyf", Buffer.concat(outlines)],
+    ["head", head],
+    ["hmtx", widths],
+    ["loca", loca],
+    ["post", post],
+  ]);
+  return writeFont(new Map(KEPT.map((tag) => [tag, changed.get(tag) ?? table(tag)])));
+}
+
+function readTables(font: Buffer): Tables {
+  return new Map(
+    Array.from({ length: font.readUInt16BE(4) }, (_, k) => {
+      const at = 12 + 16 * k;
+      const offset = font.readUInt32BE(at + 8);
+      return [font.toString("latin1", at, at + 4), font.subarray(offset, offset + font.readUInt32BE(at + 12))];
+    }),
+  );
+}
+
+/** Glyphs that a composite glyph is made of. */
+function partsOf(outline: Buffer): number[] {
+  if (outline.length === 0 || outline.readInt16BE(0) >= 0) return [];
+  const parts: number[] = [];
+  for (let at = 10, flags = 0x20; (flags & 0x20) !== 0; ) {
+    flags = outline.readUInt16BE(at);
+    parts.push(outline.readUInt16BE(at + 2));
+    const scale = (flags & 0x08) !== 0 ? 2 : (flags & 0x40) !== 0 ? 4 : (flags & 0x80) !== 0 ? 8 : 0;
+    at += 4 + ((flags & 0x01) !== 0 ? 4 : 2) + scale;
+  }
+  return parts;
+}
+
+/** Glyph of a code point, 0 where there is none: subtable format 12, else 4. */
+function characterMap(cmap: Buffer): (code: number) => number {
+  const subtables = Array.from({ length: cmap.readUInt16BE(2) }, (_, k) => cmap.subarray(cmap.readUInt32BE(8 + 8 * k)));
+  const wide = subtables.find((subtable) => subtable.readUInt16BE(0) === 12);
+  if (wide !== undefined)
+    return (code) => {
+      for (let k = 0; k < wide.readUInt32BE(12); k++) {
+        const [first, last, glyph] = [0, 4, 8].map((offset) => wide.readUInt32BE(16 + 12 * k + offset));
+        if (code >= first && code <= last) return glyph + code - first;
+      }
+      return 0;
+    };
+  const narrow = subtables.find((subtable) => subtable.readUInt16BE(0) === 4);
+  if (narrow === undefined) throw new Error("font: expected a character map of format 4 or 12");
+  const doubled = narrow.readUInt16BE(6);
+  return (code) => {
+    for (let k = 0; k < doubled; k += 2) {
+      const [last, first] = [narrow.readUInt16BE(14 + k), narrow.readUInt16BE(16 + doubled + k)];
+      if (code < first || code > last) continue;
+      const delta = narrow.readUInt16BE(16 + 2 * doubled + k);
+      const place = 16 + 3 * doubled + k;
+      const range = narrow.readUInt16BE(place);
+      const glyph = range === 0 ? code : narrow.readUInt16BE(place + range + 2 * (code - first));
+      return glyph === 0 ? 0 : (glyph + delta) & 0xffff;
+    }
+    return 0;
+  };
+}
+
+/** A character map of one subtable, format 12, a group per character. */
+function writeCharacterMap(codes: readonly { code: number; glyph: number }[]): Buffer {
+  const ordered = [...codes].sort((a, b) => a.code - b.code);
+  const cmap = Buffer.alloc(12 + 16 + 12 * ordered.length);
+  cmap.writeUInt16BE(1, 2);
+  cmap.writeUInt16BE(3, 4); // Windows, full Unicode
+  cmap.writeUInt16BE(10, 6);
+  cmap.writeUInt32BE(12, 8);
+  cmap.writeUInt16BE(12, 12);
+  cmap.writeUInt32BE(cmap.length - 12, 16);
+  cmap.writeUInt32BE(ordered.length, 24);
+  ordered.forEach(({ code, glyph }, k) => {
+    [code, code, glyph].forEach((value, at) => {
+      cmap.writeUInt32BE(value, 28 + 12 * k + 4 * at);
+    });
+  });
+  return cmap;
+}
+
+const padded4 = (bytes: Buffer): Buffer => Buffer.concat([bytes, Buffer.alloc(-bytes.length & 3)]);
+
+function checksum(bytes: Buffer): number {
+  let sum = 0;
+  const words = padded4(bytes);
+  for (let at = 0; at < words.length; at += 4) sum = (sum + words.readUInt32BE(at)) >>> 0;
+  return sum;
+}
+
+function writeFont(tables: Tables): Buffer {
+  const count = tables.size;
+  const largest = 2 ** Math.floor(Math.log2(count));
+  const header = Buffer.alloc(12 + 16 * count);
+  header.writeUInt32BE(0x00010000, 0);
+  [count, 16 * largest, Math.log2(largest), 16 * (count - largest)].forEach((value, k) => {
+    header.writeUInt16BE(value, 4 + 2 * k);
+  });
+  let offset = header.length;
+  [...tables].forEach(([tag, bytes], k) => {
+    const at = 12 + 16 * k;
+    header.write(tag, at, "latin1");
+    [checksum(bytes), offset, bytes.length].forEach((value, field) => {
+      header.writeUInt32BE(value, at + 4 + 4 * field);
+    });
+    offset += padded4(bytes).length;
+  });
+  return Buffer.concat([header, ...[...tables.values()].map(padded4)]);
+}
+
+/** The font as a WOFF 1.0 file: the same tables, each compressed. Source: W3C, WOFF File Format 1.0. */
+export function woffOf(font: Buffer): Buffer {
+  const tables = readTables(font);
+  const header = Buffer.alloc(44 + 20 * tables.size);
+  let offset = header.length;
+  const packed = [...tables].map(([tag, bytes], k) => {
+    const deflated = deflateSync(bytes, { level: 9 });
+    const stored = deflated.length < bytes.length ? deflated : bytes;
+    const at = 44 + 20 * k;
+    header.write(tag, at, "latin1");
+    [offset, stored.length, bytes.length, checksum(bytes)].forEach((value, field) => {
+      header.writeUInt32BE(value, at + 4 + 4 * field);
+    });
+    offset += padded4(stored).length;
+    return padded4(stored);
+  });
+  header.write("wOFF", 0, "latin1");
+  header.writeUInt32BE(0x00010000, 4);
+  header.writeUInt32BE(offset, 8);
+  header.writeUInt16BE(tables.size, 12);
+  header.writeUInt32BE(font.length, 16);
+  header.writeUInt16BE(1, 20);
+  return Buffer.concat([header, ...packed]);
+}
