@@ -79,7 +79,7 @@ export async function drawRun(
   const study: Study = {
     name: runName(folder),
     settings: settingRows(folder, settings),
-    notes: notesOf(folder),
+    notes: settings.notes,
     training: trainingRows(folder),
     maps: slices.map((measured) => mapOf(folder, settings, measured)),
     intervalName: intervalName(slices),
@@ -227,19 +227,6 @@ function conversationsOf(place: string): CellConversations[] {
   } finally {
     members.close();
   }
-}
-
-/** What the report of the tiny study must say plainly; of another study nothing is known beforehand. */
-function notesOf(folder: string): string[] {
-  if (!readProvenance(folder).model.isEmbedded) return [];
-  const first = trainingRows(folder).find(({ step }) => step === 0)?.evalReward;
-  return [
-    "The low reward at step 0 is engineered: in the supervised warm start four of five turns left off the tags that the task asks for, so that there is something to learn.",
-    `Reward at step 0 is ${first?.toFixed(2) ?? "about 0.17"} here; the study's model began at 0.01 to 0.02.`,
-    "There is one warm start: every training seed begins from the same weights.",
-    "The recipe (learning rate, steps, sizes) was chosen on other episodes, seeds and noise than those shown.",
-    "A model of 122,624 parameters on a small task is a demonstration of the instrument. It says nothing about large models.",
-  ];
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))
