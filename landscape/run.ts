@@ -9,7 +9,7 @@ import { basename, join } from "node:path";
 import { runCommand } from "../engine/host/index.ts";
 import { loadModuleOf } from "../rl/index.ts";
 import { studySettings } from "./settings.ts";
-import { presetNames, studyFiles } from "./settings-files.ts";
+import { notesThatHold, presetNames, studyFiles } from "./settings-files.ts";
 import { runStudy } from "./study.ts";
 
 await runCommand({
@@ -37,9 +37,12 @@ await runCommand({
     return studyFiles(typeof base === "string" && base !== "" ? [base, ...named] : named);
   },
   prepare: loadModuleOf,
-  main: async ({ values, positionals, progress, signal }) => {
+  main: async ({ values, sources, positionals, progress, signal }) => {
     const study = positionals.at(-1) ?? (values.extends || "tiny");
     const out = values.out === "" ? join("runs", basename(study, ".toml")) : values.out;
-    await runStudy({ ...values, out }, progress, signal);
+    const notes = notesThatHold(sources, values.notes);
+    if (notes.length < values.notes.length)
+      progress.line("The settings' notes are about another model, and are left out of the report (notes).");
+    await runStudy({ ...values, notes, out }, progress, signal);
   },
 });

@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { readTomlFile, SettingsError } from "../engine/host/index.ts";
+import { readTomlFile, SettingsError, type Source } from "../engine/host/index.ts";
 import { studySettings } from "./settings.ts";
 
 const presets = fileURLToPath(new URL("./presets", import.meta.url));
@@ -44,4 +44,13 @@ function settingsFile(name: string, folder: string, what: string): string {
   throw new SettingsError(
     `${what}: expected a settings file or a preset, found neither. Presets: ${presetNames.join(", ")}.`,
   );
+}
+
+/**
+ * The notes that hold for a study: those of a file are about the model that it studies, so they do not outlive another
+ * model.path given after them.
+ */
+export function notesThatHold(sources: readonly Source[], notes: readonly string[]): readonly string[] {
+  const last = (key: string): number => sources.findLastIndex(({ given }) => given.some((one) => one.key === key));
+  return last("model.path") > last("notes") ? [] : notes;
 }

@@ -1,5 +1,14 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
-import { backendSettings, defineSettings, integer, integers, number, text, type Values } from "../engine/host/index.ts";
+import {
+  backendSettings,
+  defineSettings,
+  integer,
+  integers,
+  number,
+  text,
+  texts,
+  type Values,
+} from "../engine/host/index.ts";
 import { temperatureProblems } from "../model/index.ts";
 import {
   answerToOtherNames,
@@ -14,53 +23,57 @@ import {
 } from "../rl/index.ts";
 
 export const landscapeSettings = {
-  seed: integer({ default: 1, min: 0, meaning: "names the directions and the sampling noise of the landscape" }),
+  seed: integer({ default: 1, min: 0, meaning: "random seed for the directions and for sampling in the landscape" }),
   steps: integers({
     default: [0, 150],
     min: 0,
     unit: "steps",
     changes: "extends",
-    meaning: "checkpoints to sweep; each must be among train.checkpoints",
+    meaning: "checkpoints whose landscape is measured; each must be in train.checkpoints",
   }),
   slices: integer({
     default: 1,
     min: 1,
     unit: "slices",
     changes: "extends",
-    meaning: "independent pairs of random directions around each checkpoint",
+    meaning: "slices per checkpoint, each along its own pair of random directions",
   }),
   points: integer({
     default: 21,
     min: 2,
     unit: "points",
-    meaning: "grid points a side; only an odd number puts the checkpoint itself on the grid",
+    meaning: "grid points per side; with an odd number the checkpoint itself is a grid point",
   }),
   radius: number({
     default: 0.05,
     above: 0,
-    meaning: "alpha and beta run from minus this to this, in units of each tensor's norm",
+    meaning: "half width of the grid: alpha and beta run from −radius to +radius, in units of each tensor's norm",
   }),
-  episodeSeed: integer({ default: 12345, min: 0, meaning: "seed of the fixed prompt set" }),
-  maxNewTokens: integer({ default: 512, min: 1, unit: "tokens", meaning: "longest answer of one turn" }),
+  episodeSeed: integer({
+    default: 12345,
+    min: 0,
+    meaning: "random seed for the prompts, which are the same at every grid point",
+  }),
+  maxNewTokens: integer({ default: 512, min: 1, unit: "tokens", meaning: "maximum length of an answer, per turn" }),
   pointsAtOnce: integer({
     default: 8,
     min: 1,
     unit: "points",
     changes: "free",
-    meaning: "grid points whose perturbed weights are held at once",
+    meaning: "maximum grid points whose perturbed weights are in memory together",
   }),
   reference: {
     prompts: integer({
       default: 64,
       min: 2,
       unit: "prompts",
-      meaning: "prompts of the reference completions, on which J and KL are taken",
+      meaning: "prompts for the checkpoint's own completions, on which J and KL are measured",
     }),
     rollouts: integer({
       default: 16,
       min: 2,
       unit: "rollouts",
-      meaning: "reference completions of each prompt; with one every advantage is 0, and J needs advantages",
+      meaning: "completions per prompt for J and KL; with one every advantage is 0, and J needs advantages",
     }),
   },
   rollouts: {
@@ -68,20 +81,20 @@ export const landscapeSettings = {
       default: 64,
       min: 2,
       unit: "prompts",
-      meaning: "prompts on which R is measured, fresh at every grid point",
+      meaning: "prompts for the reward R, which is measured on new completions at every grid point",
     }),
-    rollouts: integer({ default: 16, min: 1, unit: "rollouts", meaning: "rollouts of each prompt" }),
+    rollouts: integer({ default: 16, min: 1, unit: "rollouts", meaning: "completions per prompt for R" }),
   },
   conversations: integer({
     default: 3,
     min: 0,
     unit: "prompts",
-    meaning: "prompts whose conversations are kept at every grid point, to read",
+    meaning: "prompts whose conversations are kept for reading, at every grid point",
   }),
   simulations: integer({
     default: 200,
     min: 0,
-    meaning: "simulated studies for the coverage of the intervals; 0 for none",
+    meaning: "simulated studies that measure how often the intervals cover the true value; 0 for none",
   }),
 } as const;
 
@@ -96,7 +109,14 @@ export const studySettings = defineSettings(
     out: text({
       default: "",
       changes: "free",
-      meaning: "the run folder; empty for runs/ and the name of the settings file",
+      meaning: "run folder; empty for runs/NAME, NAME being that of the settings file",
+    }),
+    notes: texts({
+      default: [],
+      changes: "free",
+      isRecorded: true,
+      meaning:
+        "sentences that the report shows at its head: what a reader must know of this study, and must not conclude",
     }),
     ...backendSettings,
     model: modelSettings,

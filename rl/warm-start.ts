@@ -40,6 +40,7 @@ import {
   formerEnvironmentKeys,
   openEnvironment,
 } from "./environments/registry.ts";
+import { loadModuleOf } from "./environments/user-module.ts";
 import { workedDialogue } from "./environments/worked-dialogues.ts";
 import { evaluate, evaluatedRollouts } from "./evaluate.ts";
 import { type Example, supervisedStep } from "./learn.ts";
@@ -57,67 +58,103 @@ export const warmStartSettings = defineSettings(
     model: {
       path: text({
         default: "",
-        meaning: "a model for configuration and tokenizer: a folder, or ORG/NAME or ORG/NAME@REVISION",
+        meaning:
+          "a model that gives configuration and tokenizer: a folder, or ORG/NAME or ORG/NAME@REVISION of the hub",
       }),
       start: choice({
         default: "random",
         options: ["random", "weights"],
-        meaning: "begin with random weights, or with those in model.path: another round of training",
+        meaning: "starting weights: random, or those of model.path",
       }),
-      seed: integer({ default: 1, min: 0, meaning: "names the random weights to begin with" }),
-      embeddingDeviation: number({ default: 0.02, above: 0, meaning: "standard deviation of random embeddings" }),
+      seed: integer({ default: 1, min: 0, meaning: "random seed for the starting weights" }),
+      embeddingDeviation: number({ default: 0.02, above: 0, meaning: "standard deviation of the random embeddings" }),
     },
     environment: environmentSettings,
     warmStart: {
-      seed: integer({ default: 1, min: 0, meaning: "names the dialogues" }),
+      seed: integer({ default: 1, min: 0, meaning: "random seed for the dialogues" }),
       dropTags: number({
         default: 0,
         min: 0,
         max: 1,
-        meaning: "share of turns whose answer lacks the tags that were asked for",
+        meaning: "share of turns whose answer is written without the required tags",
       }),
-      steps: integer({ default: 1000, min: 1, unit: "steps", meaning: "optimiser steps" }),
-      dialogues: integer({ default: 32, min: 1, unit: "dialogues", meaning: "dialogues of a batch" }),
+      steps: integer({ default: 1000, min: 1, unit: "steps", meaning: "training steps" }),
+      dialogues: integer({ default: 32, min: 1, unit: "dialogues", meaning: "dialogues per batch" }),
       precision: precisionSetting,
-      learningRate: number({ default: 3e-3, above: 0, meaning: "peak of the learning rate" }),
-      warmupSteps: integer({ default: 100, min: 0, unit: "steps", meaning: "steps of linear rise" }),
-      floorShare: number({ default: 0.1, min: 0, max: 1, meaning: "the cosine ends at this share of the peak" }),
-      beta1: number({ default: 0.9, min: 0, below: 1, meaning: "AdamW's decay of the first moment" }),
-      beta2: number({ default: 0.99, min: 0, below: 1, meaning: "AdamW's decay of the second moment" }),
-      weightDecay: number({ default: 0, min: 0, meaning: "AdamW's decay" }),
-      maxGradientNorm: number({ default: 1, above: 0, meaning: "the gradient's global norm is clipped to this" }),
+      learningRate: number({ default: 3e-3, above: 0, meaning: "highest learning rate, reached after warmupSteps" }),
+      warmupSteps: integer({
+        default: 100,
+        min: 0,
+        unit: "steps",
+        meaning: "steps over which the learning rate rises linearly",
+      }),
+      floorShare: number({
+        default: 0.1,
+        min: 0,
+        max: 1,
+        meaning: "last learning rate, as a share of the highest (cosine schedule)",
+      }),
+      beta1: number({
+        default: 0.9,
+        min: 0,
+        below: 1,
+        meaning: "AdamW's beta1: decay rate of the mean of the gradients",
+      }),
+      beta2: number({
+        default: 0.99,
+        min: 0,
+        below: 1,
+        meaning: "AdamW's beta2: decay rate of the mean of the squared gradients",
+      }),
+      weightDecay: number({ default: 0, min: 0, meaning: "AdamW's weight decay" }),
+      maxGradientNorm: number({
+        default: 1,
+        above: 0,
+        meaning: "a gradient with a larger global norm is scaled down to this norm",
+      }),
       microBatchTokens: integer({
         default: 4096,
         min: 1,
         unit: "tokens",
-        meaning: "tokens in one forward and backward pass",
+        meaning: "maximum tokens per forward and backward pass (micro-batch); a longer dialogue runs by itself",
       }),
       recompute: boolean({
         default: false,
         changes: "free",
-        meaning: "run each layer again in the backward pass: a third more work, a fraction of the memory",
+        meaning:
+          "gradient checkpointing: recompute each layer in the backward pass, for a third more work and much less memory",
       }),
       resumeEvery: integer({
         default: 100,
         min: 1,
         unit: "steps",
         changes: "free",
-        meaning: "how often the state is saved",
+        meaning: "steps between two saves of the state that a restart needs",
       }),
-      logEvery: integer({ default: 100, min: 1, unit: "steps", meaning: "how often the mean loss is logged" }),
-      evaluateEvery: integer({ default: 1000, min: 1, unit: "steps", meaning: "how often the reward is measured" }),
+      logEvery: integer({
+        default: 100,
+        min: 1,
+        unit: "steps",
+        meaning: "steps between two log lines, each with the mean loss since the last",
+      }),
+      evaluateEvery: integer({
+        default: 1000,
+        min: 1,
+        unit: "steps",
+        meaning: "steps between two evaluations of the reward",
+      }),
       episodes: integer({
         default: 256,
         min: 1,
         unit: "episodes",
-        meaning: "episodes of an evaluation at temperature 1",
+        meaning: "episodes per evaluation, at temperature 1",
       }),
-      episodeSeed: integer({ default: 4242, min: 0, meaning: "seed of the evaluation's episodes" }),
+      episodeSeed: integer({ default: 4242, min: 0, meaning: "random seed for the evaluation episodes" }),
       maxNewTokens: integer({
         default: 24,
         min: 1,
         unit: "tokens",
-        meaning: "longest answer of one turn in an evaluation",
+        meaning: "maximum length of an answer in an evaluation, per turn",
       }),
     },
   },
@@ -267,5 +304,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
       ],
       ["node rl/warm-start.ts my-recipe.toml --out runs/my-model", "a recipe of your own"],
     ],
+    prepare: loadModuleOf,
     main: warmStart,
   });

@@ -7,17 +7,17 @@ export const backendSettings = {
     default: "auto",
     options: ["auto", "webgpu", "cpu"],
     changes: "free",
-    meaning: "what computes: WebGPU where there is an adapter, or plain TypeScript",
+    meaning: "what computes: webgpu, cpu (plain TypeScript, slow), or auto: WebGPU if there is an adapter",
   }),
   adapter: text({
     default: "auto",
     changes: "free",
-    meaning: "which adapter: auto, hardware, lavapipe, swiftshader, or a part of its name",
+    meaning: "WebGPU adapter: auto, hardware, lavapipe, swiftshader, or part of an adapter's name",
   }),
   tune: choice({
     default: "auto",
     options: ["auto", "on", "off"],
     changes: "free",
-    meaning: "measure which matrix kernels are fastest on this adapter, once, and remember it; auto: on GPUs only",
+    meaning: "measure once which matrix kernels are fastest on this adapter, and remember it; auto: on GPUs only",
   }),
 } as const;

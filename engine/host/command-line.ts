@@ -49,6 +49,8 @@ export interface CommandContext<D extends SettingsTree> {
   values: Values<D>;
   /** Keys of the settings that the command line itself gives. */
   given: ReadonlySet<string>;
+  /** What files and flags give, later ones winning. */
+  sources: readonly Source[];
   positionals: string[];
   progress: Progress;
   /** Aborted by Ctrl-C or kill: save and return (or throw the signal's reason). A second one ends the process at once. */
@@ -130,7 +132,7 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const progress = createProgress({ quiet: given.has("quiet") });
   try {
     const keys = new Set(source.given.map(({ key }) => key));
-    await command.main({ values, given: keys, positionals, progress, signal, verbose: given.has("verbose") });
+    await command.main({ values, given: keys, sources, positionals, progress, signal, verbose: given.has("verbose") });
   } finally {
     progress.close();
   }

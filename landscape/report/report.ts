@@ -119,7 +119,7 @@ export async function drawRun(
     settings: settingRows(folder, settings),
     task: taskSentence(settings.environment.name) ?? undefined,
     gaps,
-    notes: notesOf(folder, training),
+    notes: settings.notes,
     training,
     maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index])),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
@@ -239,19 +239,6 @@ function mapOf(
     },
     conversations,
   };
-}
-
-/** What the report of the tiny study must say plainly; of another study nothing is known beforehand. */
-function notesOf(folder: string, training: readonly TrainingRow[]): string[] {
-  if (!readProvenance(folder).model.isEmbedded) return [];
-  const first = training.find(({ step }) => step === 0)?.evalReward;
-  return [
-    "The low reward at step 0 is engineered: in the supervised warm start four of five turns left off the tags that the task asks for, so that there is something to learn.",
-    `Reward at step 0 is ${first?.toFixed(2) ?? "about 0.17"} here; the study's model began at 0.01 to 0.02.`,
-    "There is one warm start: every training seed begins from the same weights.",
-    "The recipe (learning rate, steps, sizes) was chosen on other episodes, seeds and noise than those shown.",
-    "A model of 122,624 parameters on a small task is a demonstration of the instrument. It says nothing about large models.",
-  ];
 }
 
 /**

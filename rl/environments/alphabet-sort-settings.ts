@@ -6,19 +6,19 @@ import { environmentFile } from "./environment-file.ts";
 import { generatedNames, readNameRows } from "./names.ts";
 
 const settings = {
-  minTurns: integer({ default: 2, min: 1, max: 8, unit: "turns", meaning: "fewest turns of an episode" }),
-  maxTurns: integer({ default: 2, min: 1, max: 8, unit: "turns", meaning: "most turns of an episode" }),
+  minTurns: integer({ default: 2, min: 1, max: 8, unit: "turns", meaning: "minimum turns per episode" }),
+  maxTurns: integer({ default: 2, min: 1, max: 8, unit: "turns", meaning: "maximum turns per episode" }),
   minNamesPerTurn: integer({
     default: alphabetSortDefaults.minNamesPerTurn,
     min: 1,
     unit: "names",
-    meaning: "fewest names that a turn adds",
+    meaning: "minimum names that a turn adds",
   }),
   maxNamesPerTurn: integer({
     default: alphabetSortDefaults.maxNamesPerTurn,
     min: 1,
     unit: "names",
-    meaning: "most names that a turn adds",
+    meaning: "maximum names that a turn adds",
   }),
   similarityPower: number({
     default: alphabetSortDefaults.similarityPower,

@@ -21,7 +21,7 @@ import { loadedModule } from "./user-module.ts";
 export const environmentSettings = {
   name: text({
     default: alphabetSortKind.name,
-    meaning: "the task: alphabet-sort, or the name under which a module of your own registers one",
+    meaning: "the task: alphabet-sort, or the name of one that environment.module registers",
   }),
   module: text({
     default: "",
@@ -34,13 +34,13 @@ export const environmentSettings = {
     default: "",
     changes: "free",
     isRecorded: true,
-    meaning: "SHA-256 of that file; another one is refused; empty for any",
+    meaning: "SHA-256 of environment.module; a file with another one is refused; empty for any",
   }),
   turn2Template: choice({
     default: "standard",
     options: ["standard", "upstream"],
     meaning:
-      "how the user's later turns are templated: standard, as part of the whole conversation; upstream, each alone, as the study's code did",
+      "chat template of the user's later turns: standard, applied to the whole conversation; upstream, to the turn alone, as the study's code did",
   }),
 } as const;
 

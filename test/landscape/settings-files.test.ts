@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import { equal, is } from "uvu/assert";
 import { defaultSettings, readTomlFile, resolveSettings } from "../../engine/host/index.ts";
 import { studySettings } from "../../landscape/settings.ts";
-import { studyFiles } from "../../landscape/settings-files.ts";
+import { notesThatHold, studyFiles } from "../../landscape/settings-files.ts";
 import { describe, throwsMessage } from "../support.ts";
 
 describe("landscape/settings-files", (test) => {
@@ -63,6 +63,24 @@ describe("landscape/settings-files", (test) => {
     await throwsMessage(
       () => studyFiles([join(place, "one.toml")]),
       "extends itself: one.toml extends two.toml extends one.toml",
+    );
+  });
+
+  test("a preset's notes are of its own model: another model.path after them leaves them out", () => {
+    const read = (...studies: string[]) => studyFiles(studies).map((path) => readTomlFile(studySettings, path));
+    const notes = values("tiny").notes;
+    is(notes.length, 4);
+    equal(notesThatHold(read("tiny"), notes), notes);
+    const other = file("other.toml", 'extends = "tiny"\nmodel.path = "elsewhere"\n');
+    equal(notesThatHold(read(other), values(other).notes), []);
+    const own = file("noted.toml", 'extends = "tiny"\nnotes = ["mine"]\nmodel.path = "elsewhere"\n');
+    equal(notesThatHold(read(own), values(own).notes), ["mine"]);
+    equal(
+      notesThatHold(
+        [...read(own), { given: [{ key: "model.path", value: "x", where: "--model.path x" }], problems: [] }],
+        ["mine"],
+      ),
+      [],
     );
   });
 });
