@@ -1,7 +1,7 @@
 """Token ids of small tokenizers, as PyPI's tokenizers and transformers give them.
 
     python -m venv venv && venv/bin/pip install tokenizers==0.23.3 transformers==5.24.0
-    venv/bin/python tokenizers.py > tokenizers.json
+    venv/bin/python tokenizers.py > tokenizers.json && node_modules/.bin/biome format --write tokenizers.json
 
 The vocabulary is SmolLM2's in little: its 17 special tokens, its bytes in its order (without 0xC0 and 0xC1, which UTF-8 does not
 have), so that single bytes have SmolLM2's ids; then merges that were learnt on the texts of the test without any
