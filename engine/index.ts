@@ -42,7 +42,7 @@ export { rmsNorm } from "./ops/rms-norm/rms-norm.ts";
 export { rope, rotaryTables } from "./ops/rope/rope.ts";
 export { sampleTokens } from "./ops/sampling/sample-tokens.ts";
 export { noSample } from "./ops/sampling/sampling.ts";
-export { markSeen, noWarping, seenWords, type Warping } from "./ops/sampling/warp.ts";
+export { largestPenalty, markSeen, noWarping, seenWords, type Warping } from "./ops/sampling/warp.ts";
 export { swiglu } from "./ops/swiglu/swiglu.ts";
 export { type AdamwSettings, adamwStep } from "./optim/adamw.ts";
 export { type ArenaMemory, arenaMemory, ParameterArena } from "./parameter-arena.ts";

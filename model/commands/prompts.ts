@@ -37,7 +37,11 @@ export const inputFileSettings = {
   }),
 } as const;
 
-/** What is wrong with the choice of inputs, as a settings' check says it. @param text  the flag of the command's own text */
+/**
+ * What is wrong with the choice of inputs, as a settings' check says it.
+ * @param given    the input flags of the command and their values, "" if not given
+ * @param purpose  what the input is for: "what to score"
+ */
 export function inputProblems(given: Readonly<Record<string, string>>, purpose: string): string[] {
   const used = Object.keys(given).filter((key) => given[key] !== "");
   if (used.length === 1) return [];
@@ -49,6 +53,8 @@ export function inputProblems(given: Readonly<Record<string, string>>, purpose: 
 
 /**
  * Reads the inputs that the command line names.
+ * @param own   the command's own text, used if no file is given
+ * @param flag  the setting that it was given by, for messages
  * @throws FileError when a file is not of the expected form
  */
 export function readInputs(given: { chat: string; tokens: string; jsonl: string }, own: string, flag: string): Input[] {

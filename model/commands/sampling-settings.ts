@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { CheckpointError, integer, integers, number, type Values } from "../../engine/host/index.ts";
-import { lowestTemperature, noWarping, type Warping } from "../../engine/index.ts";
+import { largestPenalty, lowestTemperature, noWarping, type Warping } from "../../engine/index.ts";
 import { readModelJson } from "../checkpoint-files.ts";
 
 export const samplingSettings = {
@@ -27,7 +27,8 @@ export const samplingSettings = {
   }),
   "repetition-penalty": number({
     default: noWarping.repetitionPenalty,
-    above: 0,
+    min: 1 / largestPenalty,
+    max: largestPenalty,
     meaning: "logits of tokens that occurred already are divided by this (multiplied if negative); 1: none",
   }),
   seed: integer({ default: 1, min: 0, meaning: "random seed of the sampling: the same seed gives the same tokens" }),
@@ -68,7 +69,11 @@ const fileSchema = z.object({
     .nullish(),
   top_k: z.number().int().nonnegative().nullish(),
   top_p: z.number().positive().max(1).nullish(),
-  repetition_penalty: z.number().positive().nullish(),
+  repetition_penalty: z
+    .number()
+    .min(1 / largestPenalty)
+    .max(largestPenalty)
+    .nullish(),
 });
 
 /**

@@ -27,9 +27,12 @@ export interface Warping {
   readonly topK: number;
   /** Probability that the largest together hold, above 0; 1: all. */
   readonly topP: number;
-  /** ρ, above 0; 1: none. */
+  /** ρ, from 1 / largestPenalty to largestPenalty; 1: none. */
   readonly repetitionPenalty: number;
 }
+
+/** Beyond it, and below its inverse, penalised f32 logits could overflow. */
+export const largestPenalty = 1e9;
 
 export const noWarping: Warping = { topK: 0, topP: 1, repetitionPenalty: 1 };
 
@@ -89,8 +92,11 @@ export function expectWarping(what: string, { topK, topP, repetitionPenalty }: W
     throw new Error(`${what}: topK: expected an integer from 0 (off) on, got ${topK}.`);
   if (!(topP > 0 && topP <= 1))
     throw new Error(`${what}: topP: expected a number above 0, at most 1 (off), got ${topP}.`);
-  if (!(repetitionPenalty > 0 && repetitionPenalty < Number.POSITIVE_INFINITY))
-    throw new Error(`${what}: repetitionPenalty: expected a number above 0, 1 for none, got ${repetitionPenalty}.`);
+  if (!(repetitionPenalty >= 1 / largestPenalty && repetitionPenalty <= largestPenalty))
+    throw new Error(
+      `${what}: repetitionPenalty: expected a number from ${1 / largestPenalty} to ${largestPenalty}, 1 for none, ` +
+        `got ${repetitionPenalty}.`,
+    );
 }
 
 /**

@@ -254,6 +254,7 @@ describe("engine/ops/sampling/warp", (test) => {
         [{ topP: 0 }, "topP"],
         [{ topP: 1.1 }, "topP"],
         [{ repetitionPenalty: 0 }, "repetitionPenalty"],
+        [{ repetitionPenalty: 1e-39 }, "repetitionPenalty"],
       ] as const) {
         const full = { ...noWarping, ...warping, seen: null };
         const draw = () =>
