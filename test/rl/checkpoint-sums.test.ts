@@ -8,7 +8,7 @@ import { RunFolderError, sha256File } from "../../engine/host/index.ts";
 import { checkpointFolder, expectSound, stepName } from "../../rl/kept-checkpoints.ts";
 import { describe, throwsMessage } from "../support.ts";
 
-describe("rl/kept-checkpoints", (test) => {
+describe("rl/checkpoint-sums", (test) => {
   const folder = mkdtempSync(join(tmpdir(), "foothold-kept-"));
   test.after(() => rmSync(folder, { recursive: true }));
   const checkpoint = checkpointFolder(folder, 3);
