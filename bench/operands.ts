@@ -1,6 +1,6 @@
 // What benchmark cases are made of: operands whose elements are a formula of their place, so that a check computes a few
 // elements anew without reading anything back; comparison of some elements; and a backward pass that can be run again.
-import { backward, type GradientStore, record } from "../engine/autograd.ts";
+import { type GradientStore, record } from "../engine/autograd.ts";
 import type { Backend } from "../engine/backends/backend.ts";
 import { scope, scopeAsync } from "../engine/scope.ts";
 import { empty, fromArray, type Shape, sizeOf, type Tensor } from "../engine/tensor.ts";
@@ -88,7 +88,7 @@ export function backwardWork<Name extends string>(
   );
   const store: GradientStore = { target: (leaf) => targets.get(leaf), has: () => false, mark: () => {} };
   const seeds = new Map([[recording.result, upstream]]);
-  return { run: () => backward(recording, seeds, store), check: () => check(gradients) };
+  return { run: () => recording.backward(seeds, store), check: () => check(gradients) };
 }
 
 /**

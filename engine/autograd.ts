@@ -4,17 +4,23 @@
 // The tape alone can know which: the tied embedding reaches the loss twice, so does the residual stream, and with
 // micro-batches a weight's gradient exists already. So every kernel that writes a gradient takes that from a flag.
 import { accumulateKernel, fillKernel } from "./accumulate.ts";
+import { ShapeError } from "./errors.ts";
 import { type GradientTarget, run } from "./run.ts";
 import { keep, scope } from "./scope.ts";
-import { empty, type Tensor } from "./tensor.ts";
+import { empty, fromArray, onView, Tensor } from "./tensor.ts";
 
 export interface Node {
   name: string;
   inputs: Readonly<Record<string, Tensor>>;
   outputs: Readonly<Record<string, Tensor>>;
+  /** What the op keeps for its vjp and gives to the caller too. No gradient passes through it: an upstream one is an error. */
+  saved?: Readonly<Record<string, Tensor>>;
   backward: (upstream: Record<string, Tensor>, targets: Record<string, GradientTarget>) => void;
-  /** For views: the gradient of the output, reshaped, is the gradient of the input, mostly without work. */
-  isView?: boolean;
+  /**
+   * For views (input x, output y): the row of x at which y begins, null where y holds all of x under another shape. Such a
+   * node has no work of its own in the backward pass: dy, under the shape of x, is dx or some rows of it.
+   */
+  viewFrom?: number | null;
 }
 
 let tape: Node[] | null = null;
@@ -24,9 +30,21 @@ export function shouldRecord(inputs: readonly Tensor[]): boolean {
 }
 
 export function recordNode(node: Node): void {
-  for (const output of Object.values(node.outputs)) output.requiresGradient = true;
+  for (const output of [...Object.values(node.outputs), ...Object.values(node.saved ?? {})])
+    output.requiresGradient = true;
   tape?.push(node);
 }
+
+onView((x, y, from) => {
+  if (shouldRecord([x]))
+    recordNode({
+      name: from === null ? "view" : "sliceRows",
+      inputs: { x },
+      outputs: { y },
+      viewFrom: from,
+      backward: () => {},
+    });
+});
 
 /** Whether a tape listens, so that what ops make is kept for a backward pass. */
 export function isRecording(): boolean {
@@ -44,12 +62,9 @@ export function noGradient<T>(body: () => T): T {
   }
 }
 
-/** The same elements under another shape, followed by the tape. */
+/** `x.view(shape)`: the same elements under another shape, without a copy. */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
-  const y = x.view(shape);
-  if (shouldRecord([x]))
-    recordNode({ name: "reshape", inputs: { x }, outputs: { y }, isView: true, backward: () => {} });
-  return y;
+  return x.view(shape);
 }
 
 /**
@@ -62,17 +77,18 @@ export interface GradientStore {
   mark(leaf: Tensor): void;
 }
 
-/** Gradients in tensors made on demand. */
+/** Gradients in tensors made on demand. No scope owns them: `free` frees them all. */
 export class GradientMap implements GradientStore {
-  readonly #wanted: ReadonlySet<Tensor>;
+  readonly #wanted: ReadonlySet<Tensor> | null;
   readonly #found = new Map<Tensor, Tensor>();
   readonly #marked = new Set<Tensor>();
 
-  constructor(leaves: Iterable<Tensor>) {
-    this.#wanted = new Set(leaves);
+  /** @param leaves  those whose gradients are wanted. Default: all that are met */
+  constructor(leaves?: Iterable<Tensor>) {
+    this.#wanted = leaves === undefined ? null : new Set(leaves);
   }
   target(leaf: Tensor): Tensor | undefined {
-    if (!this.#wanted.has(leaf)) return undefined;
+    if (this.#wanted !== null && !this.#wanted.has(leaf)) return undefined;
     const found = this.#found.get(leaf) ?? keep(empty(leaf.backend, leaf.shape, leaf.dtype, "gradient"));
     this.#found.set(leaf, found);
     return found;
@@ -92,50 +108,152 @@ export class GradientMap implements GradientStore {
   }
 }
 
+/** Upstream gradients, by output of the recording. */
+export type Seeds = ReadonlyMap<Tensor, Tensor>;
+
 /** The tape of one forward pass. */
 export class Recording<T> {
   readonly result: T;
   readonly #nodes: readonly Node[];
+  /** Every output that a gradient passes through, and every saved tensor, with what to call it in a message. */
+  readonly #made = new Map<Tensor, string>();
+  readonly #saved = new Map<Tensor, string>();
 
   constructor(result: T, nodes: readonly Node[]) {
     this.result = result;
     this.#nodes = nodes;
+    for (const { name, outputs, saved = {} } of nodes) {
+      for (const [key, output] of Object.entries(outputs)) this.#made.set(output, `"${key}" of ${name}`);
+      for (const [key, tensor] of Object.entries(saved)) this.#saved.set(tensor, `"${key}" of ${name}`);
+    }
+  }
+
+  /** Whether an op of this recording made the tensor from one that requires a gradient. */
+  made(tensor: Tensor): boolean {
+    return this.#made.has(tensor);
   }
 
   /**
-   * Adds d(Σ output · seed)/d(leaf) into `store` for every leaf that it wants. Seeds are the upstream gradients of outputs,
-   * each of its output's shape. Works once for each call: the tape is left as it is.
+   * Gradients of the result, a tensor of one number, for every leaf that it depends on. The caller frees them (`free`).
+   * @throws ShapeError when the result is not one number
    */
-  backward(seeds: ReadonlyMap<Tensor, Tensor>, store: GradientStore): void {
+  backward(): GradientMap;
+  /** Adds the gradients of the result, a tensor of one number, into `store` for every leaf that it wants. */
+  backward<S extends GradientStore>(store: S): S;
+  /**
+   * Adds d(Σ output · seed)/d(leaf) into `store` for every leaf that it wants. The tape is left as it is: a second call adds
+   * the same once more.
+   * @param seeds  upstream gradients of outputs, each of its output's shape
+   * @returns      `store`
+   * @throws Error when the recording did not make an output that has a seed, or when a gradient arrives at a tensor that an op
+   *         only saves for its vjp (`ratio` of surrogate, for one)
+   * @throws ShapeError when a seed has another shape than its output
+   */
+  backward<S extends GradientStore>(seeds: Seeds, store: S): S;
+  backward(first: Seeds | GradientStore = new GradientMap(), second?: GradientStore): GradientStore {
+    if (second !== undefined && !("target" in first)) {
+      this.#walk(first, second);
+      return second;
+    }
+    if (!("target" in first))
+      throw new Error("backward: seeds, but no store. Say where gradients go: backward(seeds, store).");
+    scope(() => {
+      const result = this.#scalarResult();
+      this.#walk(new Map([[result, fromArray(result.backend, [1], result.shape, result.dtype, "seed")]]), first);
+    });
+    return first;
+  }
+
+  #scalarResult(): Tensor {
+    const { result } = this;
+    if (!(result instanceof Tensor))
+      throw new ShapeError("backward: the recording's result is not a tensor. Give seeds: backward(seeds, store).");
+    if (result.size !== 1)
+      throw new ShapeError(
+        `backward: the recording's result is [${result.shape}]. Without seeds it must be one number, such as a loss [1]. ` +
+          "Give seeds: backward(seeds, store).",
+      );
+    return result;
+  }
+
+  #walk(seeds: Seeds, store: GradientStore): void {
+    for (const [output, seed] of seeds) this.#expectSeed(output, seed);
     // Gradients of everything between leaves and outputs. Those made here are freed as soon as their node is done.
     const gradients = new Map<Tensor, Gradient>();
     for (const [output, seed] of seeds) gradients.set(output, { tensor: seed, owned: false });
-    const made = new Set<Tensor>();
-    for (const node of this.#nodes) for (const output of Object.values(node.outputs)) made.add(output);
-
-    for (let i = this.#nodes.length - 1; i >= 0; i--) {
-      const node = this.#nodes[i];
-      const outputs = Object.entries(node.outputs);
-      if (!outputs.some(([, output]) => gradients.has(output))) continue;
-      scope(() => {
-        if (node.isView) passView(node, gradients, made, store);
-        else {
-          const upstream = Object.fromEntries(
-            outputs.map(([name, output]) => [name, gradients.get(output)?.tensor ?? zerosLike(output)]),
-          );
-          const { targets, repeats } = targetsOf(node, gradients, made, store);
-          node.backward(upstream, targets);
-          for (const { from, into } of repeats) pass(from, { tensor: into, add: true });
-        }
+    const outer = currentPass;
+    currentPass = { gradients, made: this.#made, saved: this.#saved, store };
+    const pass = currentPass;
+    try {
+      // Should a tape listen, what computes gradients is not itself recorded.
+      noGradient(() => {
+        for (let i = this.#nodes.length - 1; i >= 0; i--) walkNode(this.#nodes[i], pass);
       });
-      for (const [, output] of outputs) {
-        const gradient = gradients.get(output);
-        gradients.delete(output);
-        if (gradient?.owned) gradient.tensor.free();
-      }
+    } finally {
+      currentPass = outer;
+      for (const { tensor, owned } of gradients.values()) if (owned) tensor.free();
     }
-    for (const { tensor, owned } of gradients.values()) if (owned) tensor.free();
   }
+
+  #expectSeed(output: Tensor, seed: Tensor): void {
+    const name = this.#made.get(output);
+    if (name === undefined) {
+      const saved = this.#saved.get(output);
+      throw new Error(
+        saved === undefined
+          ? `backward: a seed is for a tensor [${output.shape}] that this recording did not make. It was made outside ` +
+              "`record` or under `noGradient`, or it depends on no tensor that requires a gradient."
+          : `backward: a seed is for ${saved}. ${noPassage}`,
+      );
+    }
+    if (seed.shape.length !== output.shape.length || seed.shape.some((n, i) => n !== output.shape[i]))
+      throw new ShapeError(`backward: seed of ${name}: expected [${output.shape}], got [${seed.shape}].`);
+  }
+}
+
+const noPassage = "The op only saves it for its own backward pass: no gradient passes through it.";
+
+/** A backward pass under way. */
+interface Pass {
+  readonly gradients: Map<Tensor, Gradient>;
+  readonly made: ReadonlyMap<Tensor, string>;
+  readonly saved: ReadonlyMap<Tensor, string>;
+  readonly store: GradientStore;
+}
+
+/** Recomputed parts look up the pass around them here. */
+let currentPass: Pass | null = null;
+
+function walkNode(node: Node, walk: Pass): void {
+  const { gradients } = walk;
+  const outputs = Object.entries(node.outputs);
+  if (!outputs.some(([, output]) => gradients.has(output))) return;
+  scope(() => {
+    if (node.viewFrom !== undefined) passView(node, node.viewFrom, walk);
+    else {
+      const upstream = Object.fromEntries(
+        outputs.map(([name, output]) => [name, gradients.get(output)?.tensor ?? zerosLike(output)]),
+      );
+      const { targets, repeats } = targetsOf(node, walk);
+      node.backward(upstream, targets);
+      for (const { from, into } of repeats) pass(from, { tensor: into, add: true });
+    }
+  });
+  for (const [, output] of outputs) {
+    const gradient = gradients.get(output);
+    gradients.delete(output);
+    if (gradient?.owned) gradient.tensor.free();
+  }
+}
+
+/** Where the gradient of a tensor goes that the recording did not make. */
+function leafTarget(leaf: Tensor, { saved, store }: Pass): Tensor | undefined {
+  const name = saved.get(leaf);
+  if (name !== undefined)
+    throw new Error(
+      `backward: a gradient arrived at ${name}. ${noPassage} To take it as a constant, use it under noGradient.`,
+    );
+  return store.target(leaf);
 }
 
 interface Gradient {
@@ -149,10 +267,9 @@ interface Gradient {
  */
 function targetsOf(
   node: Node,
-  gradients: Map<Tensor, Gradient>,
-  made: ReadonlySet<Tensor>,
-  store: GradientStore,
+  walk: Pass,
 ): { targets: Record<string, GradientTarget>; repeats: { from: Tensor; into: Tensor }[] } {
+  const { gradients, made, store } = walk;
   const targets: Record<string, GradientTarget> = {};
   const repeats: { from: Tensor; into: Tensor }[] = [];
   const first = new Map<Tensor, Tensor>();
@@ -174,7 +291,7 @@ function targetsOf(
       if (present === undefined) gradients.set(input, { tensor, owned: true });
       targets[name] = { tensor, add: present !== undefined };
     } else {
-      const tensor = store.target(input);
+      const tensor = leafTarget(input, walk);
       if (tensor === undefined) continue;
       targets[name] = { tensor, add: store.has(input) };
       store.mark(input);
@@ -199,27 +316,34 @@ function owned(present: Gradient, gradients: Map<Tensor, Gradient>, of: Tensor):
   return copy;
 }
 
-function passView(node: Node, gradients: Map<Tensor, Gradient>, made: ReadonlySet<Tensor>, store: GradientStore): void {
+/** Hands the gradient of a view's output on to its input. */
+function passView(node: Node, from: number | null, walk: Pass): void {
+  const { gradients, made, store } = walk;
   const { x } = node.inputs;
   const { y } = node.outputs;
   const upstream = gradients.get(y);
   if (upstream === undefined) return;
+  /** Into the part of a whole gradient of x that y looks at. The rest of one that was not begun is zero. */
+  const passInto = (whole: Tensor, add: boolean): void => {
+    if (from !== null && y.rows !== x.rows && !add) fillWithZero(whole);
+    pass(upstream.tensor, { tensor: from === null ? whole : whole.sliceRows(from, y.rows), add });
+  };
   if (made.has(x)) {
     const present = gradients.get(x);
-    if (present !== undefined) pass(upstream.tensor, { tensor: owned(present, gradients, x), add: true });
-    else if (isCutBetweenRows(upstream.tensor, x)) {
+    if (present !== undefined) passInto(owned(present, gradients, x), true);
+    else if (y.size === x.size && isCutBetweenRows(upstream.tensor, x)) {
       gradients.set(x, { tensor: upstream.tensor.view(x.shape), owned: upstream.owned });
       gradients.delete(y);
     } else {
-      const copy = keep(empty(x.backend, x.shape, x.dtype, "gradient"));
-      pass(upstream.tensor, { tensor: copy, add: false });
-      gradients.set(x, { tensor: copy, owned: true });
+      const whole = keep(empty(x.backend, x.shape, x.dtype, "gradient"));
+      passInto(whole, false);
+      gradients.set(x, { tensor: whole, owned: true });
     }
     return;
   }
-  const target = store.target(x);
+  const target = leafTarget(x, walk);
   if (target === undefined) return;
-  pass(upstream.tensor, { tensor: target, add: store.has(x) });
+  passInto(target, store.has(x));
   store.mark(x);
 }
 
@@ -230,8 +354,12 @@ function isCutBetweenRows({ segments, rowSize }: Tensor, x: Tensor): boolean {
 
 function zerosLike(tensor: Tensor): Tensor {
   const zeros = empty(tensor.backend, tensor.shape, tensor.dtype, "zeros");
-  run(fillKernel, { y: zeros }, { rowSize: zeros.rowSize, value: 0 });
+  fillWithZero(zeros);
   return zeros;
+}
+
+function fillWithZero(tensor: Tensor): void {
+  run(fillKernel, { y: tensor }, { rowSize: tensor.rowSize, value: 0 });
 }
 
 /** Runs `body` and records what it does to tensors that require a gradient. */
@@ -250,59 +378,62 @@ export function record<T>(body: () => T): Recording<T> {
  * Gradient checkpointing: runs `body(x)` now without keeping what it makes inside, and once more in the backward pass (without
  * a tape there is none). `body` must give the same result both times. Parameters inside are leaves and receive their gradients as usual.
  * @returns y, the one output
+ * @throws Error when `body` returns x itself, or a view of it: there would be nothing to compute again
  */
 export function recompute(name: string, x: Tensor, body: (x: Tensor) => Tensor): Tensor {
   if (tape === null) return scope(() => body(x));
   const y = noGradient(() => scope(() => body(x)));
+  if (y.storage === x.storage)
+    throw new Error(
+      `recompute: ${name}: expected a new tensor, got its input, or a view of it. Call the body without recompute.`,
+    );
   recordNode({
     name,
     inputs: { x },
     outputs: { y },
     backward: (upstream, targets) => {
       const again = record(() => body(x));
-      const store = currentStore;
-      if (store === null) throw new Error("recompute: no backward pass is under way");
-      const through = new PassThrough(store, x, targets["x"]);
-      again.backward(new Map([[again.result, upstream["y"]]]), through);
+      const target: GradientTarget | undefined = targets["x"];
+      if (currentPass === null) throw new Error(`recompute: ${name}: no backward pass is under way`);
+      const through = new PassThrough(name, currentPass, x, target);
+      if (again.made(again.result)) again.backward(new Map([[again.result, upstream["y"]]]), through);
+      // Where the result does not depend on x.
+      if (target !== undefined && !through.has(x)) fillWithZero(target.tensor);
     },
   });
   return y;
 }
 
-let currentStore: GradientStore | null = null;
-
-/** `recording.backward` in which recomputed parts find the store of the pass around them. */
-export function backward<T>(recording: Recording<T>, seeds: ReadonlyMap<Tensor, Tensor>, store: GradientStore): void {
-  const outer = currentStore;
-  currentStore = store;
-  try {
-    recording.backward(seeds, store);
-  } finally {
-    currentStore = outer;
-  }
-}
-
 /** Sends the gradient of a recomputed part's input to the target that the outer tape chose; all else to the outer store. */
 class PassThrough implements GradientStore {
-  readonly #outer: GradientStore;
+  readonly #name: string;
+  readonly #outer: Pass;
   readonly #input: Tensor;
   readonly #target: GradientTarget | undefined;
   #written: boolean;
 
-  constructor(outer: GradientStore, input: Tensor, target: GradientTarget | undefined) {
+  constructor(name: string, outer: Pass, input: Tensor, target: GradientTarget | undefined) {
+    this.#name = name;
     this.#outer = outer;
     this.#input = input;
     this.#target = target;
     this.#written = target?.add ?? false;
   }
   target(leaf: Tensor): Tensor | undefined {
-    return leaf === this.#input ? this.#target?.tensor : this.#outer.target(leaf);
+    if (leaf === this.#input) return this.#target?.tensor;
+    const made = this.#outer.made.get(leaf);
+    if (made !== undefined)
+      throw new Error(
+        `recompute: ${this.#name}: the body uses ${made}, which was made outside of it. Its gradient would be lost: ` +
+          "compute it inside the body, or call the body without recompute.",
+      );
+    return leafTarget(leaf, this.#outer);
   }
   has(leaf: Tensor): boolean {
-    return leaf === this.#input ? this.#written : this.#outer.has(leaf);
+    return leaf === this.#input ? this.#written : this.#outer.store.has(leaf);
   }
   mark(leaf: Tensor): void {
     if (leaf === this.#input) this.#written = true;
-    else this.#outer.mark(leaf);
+    else this.#outer.store.mark(leaf);
   }
 }

@@ -1,14 +1,15 @@
 // The engine's public face: all that the floors above may use.
 
 export {
-  backward,
   GradientMap,
   type GradientStore,
   isRecording,
   noGradient,
+  type Recording,
   recompute,
   record,
   reshape,
+  type Seeds,
 } from "./autograd.ts";
 export type { Backend, BackendStatistics } from "./backends/backend.ts";
 export { CpuBackend } from "./backends/cpu.ts";

@@ -1,6 +1,6 @@
 // An op is a differentiable function of tensors: shape rule, forward and vector–Jacobian product in one place. Calling one
 // checks shapes, allocates the outputs, runs the kernels and, when the tape listens, records what the backward pass needs.
-import { type Node, recordNode, shouldRecord } from "./autograd.ts";
+import { type Node, noGradient, recordNode, shouldRecord } from "./autograd.ts";
 import { type DType, isFloat } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
 import { type GradientTarget, type Run, run } from "./run.ts";
@@ -15,6 +15,8 @@ export interface OpDefinition<I extends string, O extends string, S extends stri
   constants?: readonly I[];
   /** Checks the inputs' shapes and gives those of outputs and saved tensors. */
   shapes: (inputs: { [K in I]: Shape }, settings: Settings) => { [K in O | S]: Shape };
+  /** Names of the saved tensors. No gradient passes through them, and the tape refuses one that would have to. */
+  saved?: readonly S[];
   /** dtype of outputs and saved tensors where it is not that of the first floating-point input. */
   dtypes?: Partial<Record<O | S, DType>>;
   forward: (run: Run, inputs: { [K in I]: Tensor }, outputs: { [K in O | S]: Tensor }, settings: Settings) => void;
@@ -36,8 +38,11 @@ export interface Op<I extends string, O extends string, S extends string, Settin
   readonly definition: OpDefinition<I, O, S, Settings>;
 }
 
+/** An op that saves tensors must name them. */
+type NamesSaved<S extends string> = [S] extends [never] ? unknown : { saved: readonly S[] };
+
 export function defineOp<I extends string, O extends string, S extends string = never, Settings = Record<never, never>>(
-  definition: OpDefinition<I, O, S, Settings>,
+  definition: OpDefinition<I, O, S, Settings> & NamesSaved<S>,
 ): Op<I, O, S, Settings> {
   const call = (given: { [K in I]: Tensor | null }, settings: Settings): { [K in O | S]: Tensor } => {
     const inputs = Object.fromEntries(Object.entries(given).filter(([, tensor]) => tensor !== null)) as {
@@ -53,7 +58,8 @@ export function defineOp<I extends string, O extends string, S extends string = 
     const outputs = mapValues(shapes, (shape: Shape, name) =>
       empty(first.backend, shape, definition.dtypes?.[name] ?? dtype, `${definition.name}.${name}`),
     );
-    definition.forward(run, inputs, outputs, settings);
+    // Views that the forward pass takes of its tensors are its own business: the tape sees the op as a whole.
+    noGradient(() => definition.forward(run, inputs, outputs, settings));
     const { vjp } = definition;
     const constants: readonly string[] = definition.constants ?? [];
     const followed: Record<string, Tensor> = Object.fromEntries(
@@ -63,7 +69,7 @@ export function defineOp<I extends string, O extends string, S extends string = 
       const node: Node = {
         name: definition.name,
         inputs: followed,
-        outputs,
+        ...partition(outputs, definition.saved ?? []),
         backward: (upstream, targets) =>
           vjp(
             run,
@@ -78,6 +84,18 @@ export function defineOp<I extends string, O extends string, S extends string = 
     return outputs;
   };
   return Object.assign(call, { definition });
+}
+
+/** Outputs that gradients pass through, and those that are only saved. */
+function partition(
+  all: Readonly<Record<string, Tensor>>,
+  saved: readonly string[],
+): { outputs: Record<string, Tensor>; saved: Record<string, Tensor> } {
+  const entries = Object.entries(all);
+  return {
+    outputs: Object.fromEntries(entries.filter(([name]) => !saved.includes(name))),
+    saved: Object.fromEntries(entries.filter(([name]) => saved.includes(name))),
+  };
 }
 
 function mapValues<K extends string, T, U>(record: { [P in K]: T }, map: (value: T, key: K) => U): { [P in K]: U } {

@@ -6,7 +6,7 @@
 // are placed like tensors of their own. What lies between tensors is zero in every arena and stays so.
 
 import { fillKernel } from "./accumulate.ts";
-import type { GradientStore } from "./autograd.ts";
+import { type GradientStore, noGradient } from "./autograd.ts";
 import type { Backend, BackendLimits } from "./backends/backend.ts";
 import { bytesPerElement, type DType, type NumberArray } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
@@ -235,14 +235,17 @@ export class ParameterArena {
 
   /** Brings the copies for the forward product up to date with what was loaded. */
   refreshCopies(): void {
-    for (const name of this.#staleCopies) {
-      const { tensor, panels, half } = this.#parameters.get(name) ?? {};
-      if (tensor !== undefined && panels) packPanels(tensor, panels);
-      if (tensor !== undefined && half) {
-        writeHalf(tensor, half.rows);
-        packHalfPanels(tensor, half.panels);
+    // A forward pass may be the first to ask for a copy: making it is no part of what the tape follows.
+    noGradient(() => {
+      for (const name of this.#staleCopies) {
+        const { tensor, panels, half } = this.#parameters.get(name) ?? {};
+        if (tensor !== undefined && panels) packPanels(tensor, panels);
+        if (tensor !== undefined && half) {
+          writeHalf(tensor, half.rows);
+          packHalfPanels(tensor, half.panels);
+        }
       }
-    }
+    });
     this.#staleCopies.clear();
   }
 

@@ -32,15 +32,22 @@ export class Storage {
   }
 }
 
-let nextId = 1;
+/** Hears of each view when it is made: of all elements under another shape (`from` null), or of rows from `from` on. */
+type ViewListener = (x: Tensor, y: Tensor, from: number | null) => void;
+
+let viewListener: ViewListener = () => {};
+
+/** For the tape, which follows views and is no part of what a tensor is. */
+export function onView(listener: ViewListener): void {
+  viewListener = listener;
+}
 
 export class Tensor {
-  readonly id = nextId++;
   readonly backend: Backend;
   readonly shape: Shape;
   readonly dtype: DType;
   readonly segments: readonly Segment[];
-  /** What owns the memory; null for a view into memory that somebody else owns. */
+  /** What owns the memory. A view shares that of the tensor it was made from, and is freed with it. */
   readonly storage: Storage;
   /** Whether the tape follows it: parameters, and what ops made from them. */
   requiresGradient = false;
@@ -67,7 +74,10 @@ export class Tensor {
     return sizeOf(this.shape.slice(1));
   }
 
-  /** The same elements under another shape. The first axis may be split or merged where no segment is cut inside a row. */
+  /**
+   * The same elements under another shape, without a copy. Inside `record` the gradient passes through.
+   * @throws ShapeError when the number of elements differs, or a segment would be cut inside a row of the new shape
+   */
   view(shape: Shape): Tensor {
     if (sizeOf(shape) !== this.size)
       throw new ShapeError(
@@ -78,10 +88,15 @@ export class Tensor {
     const segments = this.segments.map((s) => ({ ...s, rows: to === 0 ? (shape[0] ?? 1) : (s.rows * from) / to }));
     if (segments.some((s) => !Number.isInteger(s.rows)))
       throw new ShapeError(`view: a segment of [${this.shape}] would be cut inside a row of [${shape}]`);
-    return new Tensor(this.backend, shape, this.dtype, segments, this.storage);
+    const y = new Tensor(this.backend, shape, this.dtype, segments, this.storage);
+    viewListener(this, y, null);
+    return y;
   }
 
-  /** Rows start … start + count − 1, without a copy. */
+  /**
+   * Rows start … start + count − 1, without a copy. Inside `record` the gradient passes through; it is zero for other rows.
+   * @throws ShapeError when there are no such rows
+   */
   sliceRows(start: number, count: number): Tensor {
     if (start < 0 || count < 0 || start + count > this.rows)
       throw new ShapeError(`sliceRows: rows ${start}…${start + count} of [${this.shape}]`);
@@ -94,7 +109,9 @@ export class Tensor {
       first += s.rows;
     }
     if (segments.length === 0) segments.push({ ...this.segments[0], rows: 0 });
-    return new Tensor(this.backend, [count, ...this.shape.slice(1)], this.dtype, segments, this.storage);
+    const y = new Tensor(this.backend, [count, ...this.shape.slice(1)], this.dtype, segments, this.storage);
+    viewListener(this, y, start);
+    return y;
   }
 
   /** Replaces all elements. */

@@ -3,7 +3,6 @@
 import {
   type AdamwSettings,
   adamwStep,
-  backward,
   fromArray,
   head,
   NumericalError,
@@ -148,7 +147,7 @@ async function optimise<E extends Example>(
         });
         const { loss } = recording.result;
         const seed = fromArray(backend, [scale], loss.shape, loss.dtype, "loss scale");
-        backward(recording, new Map([[loss, seed]]), arena.gradients);
+        recording.backward(new Map([[loss, seed]]), arena.gradients);
         return recording.result;
       });
       pieces.push(found);

@@ -3,7 +3,7 @@
 //
 // The check is causal attention's gift: output and gradients of the first 16 tokens depend on nothing after them, so plain
 // loops in float64 compute them in a second. For it the upstream gradient is zero past these tokens.
-import { backward, record } from "../../engine/autograd.ts";
+import { record } from "../../engine/autograd.ts";
 import type { Backend } from "../../engine/backends/backend.ts";
 import { CpuBackend } from "../../engine/backends/cpu.ts";
 import { scope, scopeAsync } from "../../engine/scope.ts";
@@ -79,7 +79,7 @@ async function exact(config: Qwen2Config, ids: Uint32Array): Promise<Map<string,
       recording.result.shape,
       "f64",
     );
-    backward(recording, new Map([[recording.result, dy]]), weights.gradients);
+    recording.backward(new Map([[recording.result, dy]]), weights.gradients);
     const found = new Map<string, ArrayLike<number>>([["y", await recording.result.read()]]);
     for (const name of weights.names) found.set(name, await weights.gradient(name).read());
     weights.free();
@@ -111,7 +111,7 @@ function setUp(backend: Backend, size: Size, withGradients: boolean): BenchWork 
       if (!withGradients) return void call();
       const recording = record(call);
       weights.clearGradients();
-      backward(recording, new Map([[recording.result, dy]]), weights.gradients);
+      recording.backward(new Map([[recording.result, dy]]), weights.gradients);
     });
   const check = (): Promise<void> =>
     scopeAsync(async () => {

@@ -1,7 +1,7 @@
 // The layer that is compared: its numbers, and its check. Outputs are compared at all tokens; the upstream gradient is zero
 // past the first 16 tokens, so that (attention being causal) the exact gradients are those of these 16 tokens alone, which
 // plain loops compute in a second. Kernels take the same time for zeros.
-import { backward, CpuBackend, fromArray, GradientMap, record, scopeAsync, type Tensor } from "../../engine/index.ts";
+import { CpuBackend, fromArray, GradientMap, record, scopeAsync, type Tensor } from "../../engine/index.ts";
 import { forward, makeWeights, packSequences, parameterShapes } from "../../model/index.ts";
 import { expectClose, layerConfig, numbers, type Results, type Task } from "./tasks.ts";
 
@@ -67,7 +67,7 @@ async function exact(ids: Uint32Array, dy: Float32Array | null): Promise<Record<
     const recording = record(() => forward(layerConfig, weights, batch));
     const gradients = new GradientMap(leaves.values());
     const seed = fromArray(backend, dy, recording.result.shape, "f64");
-    backward(recording, new Map([[recording.result, seed]]), gradients);
+    recording.backward(new Map([[recording.result, seed]]), gradients);
     const found: Record<string, ArrayLike<number>> = {};
     for (const [name, leaf] of leaves) found[name] = (await gradients.get(leaf)?.read()) ?? [];
     return found;

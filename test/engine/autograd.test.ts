@@ -2,19 +2,12 @@
 // here are simple ones, whose own gradients are checked beside them.
 import * as assert from "uvu/assert";
 import { accumulateKernel } from "../../engine/accumulate.ts";
-import {
-  backward,
-  GradientMap,
-  type GradientStore,
-  noGradient,
-  recompute,
-  record,
-  reshape,
-} from "../../engine/autograd.ts";
+import { GradientMap, type GradientStore, noGradient, recompute, record, reshape } from "../../engine/autograd.ts";
 import type { Backend } from "../../engine/backends/backend.ts";
 import type { NumberArray } from "../../engine/dtype.ts";
 import { defineOp } from "../../engine/op.ts";
 import { add, scale } from "../../engine/ops/elementwise/elementwise.ts";
+import { weightedSum as weightedSumOp } from "../../engine/ops/loss/weighted-sum.ts";
 import { rmsNormOp } from "../../engine/ops/rms-norm/rms-norm.ts";
 import { swiglu } from "../../engine/ops/swiglu/swiglu.ts";
 import { scope, scopeAsync } from "../../engine/scope.ts";
@@ -30,6 +23,7 @@ const size = sizeOf(shape);
 const twice = (x: Tensor): Tensor => scale({ x }, { factor: 2 }).y;
 const times = (x: Tensor, factor: number): Tensor => scale({ x }, { factor }).y;
 const sum = (a: Tensor, b: Tensor): Tensor => add({ a, b }, {}).y;
+const weightedSum = (x: Tensor, weights: Tensor): Tensor => weightedSumOp({ x, weights }, {}).y;
 const given = (backend: Backend, seed: number, own: Shape = shape): Tensor =>
   fromArray(backend, normals(seed, sizeOf(own)), own);
 const leaf = (backend: Backend, seed: number, own: Shape = shape): Tensor => {
@@ -54,7 +48,7 @@ async function gradients(leaves: readonly Tensor[], body: () => Tensor): Promise
   const seed = given(y.backend, 77, y.shape);
   const store = new GradientMap(leaves);
   const before = y.backend.statistics().liveBuffers;
-  backward(recording, new Map([[y, seed]]), store);
+  recording.backward(new Map([[y, seed]]), store);
   const found = leaves.map((x) => store.get(x));
   const segments = found.reduce((count, d) => count + (d?.segments.length ?? 0), 0);
   assert.is(y.backend.statistics().liveBuffers - before, segments, "buffers that the backward pass left");
@@ -159,7 +153,7 @@ describe("engine/autograd", (test) => {
           const target = fromArray(backend, before, shape);
           const recording = record(() => body(x));
           const seed = fromArray(backend, upstream, recording.result.shape);
-          backward(recording, new Map([[recording.result, seed]]), new FilledStore(new Map([[x, target]]), isBegun));
+          recording.backward(new Map([[recording.result, seed]]), new FilledStore(new Map([[x, target]]), isBegun));
           const expected = upstreamTimes(factor).map((v, i) => v + (isBegun ? before[i] : 0));
           assertClose(`${name}: ${what}, begun: ${isBegun}`, await target.read(), expected, rounding);
         }
@@ -215,7 +209,7 @@ describe("engine/autograd", (test) => {
       const seeds = new Map([y, view, z].map((output, i) => [output, given(backend, 20 + i, output.shape)]));
       const store = new GradientMap([x]);
       for (let passes = 1; passes <= 2; passes++) {
-        backward(recording, seeds, store);
+        recording.backward(seeds, store);
         const [dx, ...kept] = await readTensors([store.get(x) ?? y, ...seeds.values()]);
         const [sy, sv, sz] = [20, 21, 22].map((seed) => normals(seed, size));
         const expected = sy.map((v, i) => passes * 2 * (v + sv[i] + 3 * sz[i]));
@@ -296,8 +290,8 @@ describe("engine/autograd", (test) => {
       for (const seed of [10, 11, 12]) {
         const { recording, seeds } = batch(seed);
         const own = new GradientMap([weight]);
-        backward(recording, seeds, own);
-        backward(recording, seeds, store);
+        recording.backward(seeds, own);
+        recording.backward(seeds, store);
         alone.push((await own.get(weight)?.read()) ?? []);
         own.free();
       }
@@ -367,15 +361,156 @@ describe("engine/autograd", (test) => {
       assert.not.ok(y.requiresGradient);
     }));
 
-  test("a recomputed part needs to know the pass around it", async () => {
+  test("views and rows of a tensor pass gradients on, however they are made", () =>
+    onEach(async (backend, name) => {
+      const values = normals(1, size);
+      const seed = upstream;
+      const from = 33;
+      const count = 70;
+      const row = shape[1];
+      const inside = (i: number): boolean => i >= from * row && i < (from + count) * row;
+      /** d of Σ seed · (rows from … of x, times 3). */
+      const ofRows = values.map((_, i) => (inside(i) ? 3 * seed[i - from * row] : 0));
+      for (const [made, make] of [
+        ["leaf", (x: Tensor) => x],
+        ["made by an op", (x: Tensor) => times(x, 1)],
+        ["a view", (x: Tensor) => x.view([150, 6, 8]).view(shape)],
+      ] as const) {
+        const x = leaf(backend, 1);
+        const [viewed] = await gradients([x], () => make(x).view([size]));
+        const [reshaped] = await gradients([x], () => reshape(make(x), [size]));
+        assertClose(`${name}: ${made}: view`, viewed ?? [], upstream, rounding);
+        sameBits(`${name}: ${made}: reshape is view`, viewed, reshaped ?? new Float32Array());
+        const [dx] = await gradients([x], () => times(make(x).sliceRows(from, count), 3));
+        assertClose(`${name}: ${made}: rows`, dx ?? [], ofRows, rounding);
+        // All rows are the tensor itself.
+        const [all] = await gradients([x], () => make(x).sliceRows(0, 150));
+        assertClose(`${name}: ${made}: all rows`, all ?? [], upstream, rounding);
+        // Rows that overlap, and the tensor beside them.
+        const [both] = await gradients([x], () => {
+          const h = make(x);
+          return sum(sum(h.sliceRows(from, count), h.sliceRows(from + 1, count)), times(h, 2).sliceRows(0, count));
+        });
+        const expected = values.map((_, i) =>
+          [from, from + 1, 0]
+            .map((first) => i - first * row)
+            .reduce((total, at, k) => total + (at >= 0 && at < count * row ? (k === 2 ? 2 : 1) * seed[at] : 0), 0),
+        );
+        assertClose(`${name}: ${made}: overlapping rows`, both ?? [], expected, rounding);
+      }
+      // Inside a recomputed part, onto a leaf that holds something.
+      const x = leaf(backend, 1);
+      const target = fromArray(backend, normals(5, size), shape);
+      const recording = record(() => recompute("part", x, (h) => times(h.sliceRows(from, count), 3)));
+      recording.backward(
+        new Map([[recording.result, given(backend, 77, recording.result.shape)]]),
+        new FilledStore(new Map([[x, target]]), true),
+      );
+      assertClose(
+        `${name}: begun`,
+        await target.read(),
+        normals(5, size).map((v, i) => v + ofRows[i]),
+        rounding,
+      );
+      // Nothing is followed outside of a recording.
+      assert.not.ok(x.view([size]).requiresGradient || x.sliceRows(0, 1).requiresGradient, name);
+      assert.not.ok(record(() => given(backend, 1).sliceRows(0, 1)).result.requiresGradient, name);
+    }));
+
+  test("without seeds, a result of one number has the seed 1", () =>
+    onEach(async (backend, name) => {
+      const [x, weights] = [leaf(backend, 1, [5]), leaf(backend, 2, [5])];
+      const loss = (): Tensor => weightedSum(x, weights);
+      const found = record(loss).backward();
+      assertClose(`${name}: dx`, (await found.get(x)?.read()) ?? [], normals(2, 5), rounding);
+      assertClose(`${name}: dweights`, (await found.get(weights)?.read()) ?? [], normals(1, 5), rounding);
+      found.free();
+      const only = new GradientMap([x]);
+      assert.is(record(loss).backward(only), only);
+      assertClose(`${name}: dx alone`, (await only.get(x)?.read()) ?? [], normals(2, 5), rounding);
+      assert.is(only.get(weights), undefined, name);
+      only.free();
+      await throwsMessage(() => record(() => twice(x)).backward(), "result is [5]", "one number", "seeds");
+      await throwsMessage(() => record(() => [loss()]).backward(), "not a tensor", "seeds");
+    }));
+
+  test("a seed must be of an output that the recording made, and of its shape", async () => {
     const { backend } = (await testBackends())[0];
     await scopeAsync(async () => {
-      const x = leaf(backend, 1);
-      const recording = record(() => recompute("part", x, twice));
+      const [x, other] = [leaf(backend, 1), leaf(backend, 2)];
+      const recording = record(() => ({
+        y: twice(x),
+        cut: noGradient(() => twice(x)),
+        plain: twice(given(backend, 3)),
+        normal: rmsNormOp({ x, weight: leaf(backend, 4, [48]) }, { eps: 1e-6 }),
+      }));
+      const { y, cut, plain, normal } = recording.result;
+      const before = twice(x);
+      const elsewhere = record(() => twice(other)).result;
+      const backward = (output: Tensor, seed = given(backend, 9, output.shape)) =>
+        recording.backward(new Map([[output, seed]]), new GradientMap([x]));
+      for (const output of [cut, plain, before, elsewhere, x, y.view([size])])
+        await throwsMessage(() => backward(output), `[${output.shape}] that this recording did not make`, "noGradient");
+      await throwsMessage(() => backward(normal.inverseRms), '"inverseRms" of rmsNorm', "no gradient passes");
       await throwsMessage(
-        () => recording.backward(new Map([[recording.result, given(backend, 2)]]), new GradientMap([x])),
-        "recompute: no backward pass is under way",
+        () => backward(y, given(backend, 9, [size])),
+        '"y" of scale',
+        "expected [150,48], got [7200]",
+      );
+      await throwsMessage(
+        () => record(() => twice(cut)).backward(new Map([[cut, cut]]), new GradientMap()),
+        "did not make",
       );
     });
   });
+
+  test("what an op only saves takes no gradient, and says so", () =>
+    onEach(async (backend, name) => {
+      const x = leaf(backend, 1);
+      const weight = given(backend, 4, [48]);
+      for (const use of [
+        (r: Tensor) => times(r, 2),
+        (r: Tensor) => r.view([150, 1]),
+        (r: Tensor) => r.sliceRows(3, 4),
+      ]) {
+        const recording = record(() => use(rmsNormOp({ x, weight }, { eps: 1e-6 }).inverseRms));
+        const { result } = recording;
+        for (const store of [new GradientMap(), new GradientMap([x])])
+          await throwsMessage(
+            () => recording.backward(new Map([[result, given(backend, 9, result.shape)]]), store),
+            'arrived at "inverseRms" of rmsNorm',
+            "noGradient",
+          );
+      }
+      // As a constant it may be used.
+      const [dx] = await gradients([x], () => {
+        const { y, inverseRms } = rmsNormOp({ x, weight }, { eps: 1e-6 });
+        noGradient(() => times(inverseRms, 2));
+        return y;
+      });
+      assert.ok(dx, name);
+    }));
+
+  test("a recomputed part has gradients of its own input and of leaves; others are refused, not lost", () =>
+    onEach(async (backend, name) => {
+      const x = leaf(backend, 1);
+      const outside = record(() => {
+        const h = times(x, 3);
+        return recompute("part", twice(x), (input) => sum(input, h));
+      });
+      await throwsMessage(
+        () => outside.backward(new Map([[outside.result, given(backend, 9)]]), new GradientMap([x])),
+        'recompute: part: the body uses "y" of scale',
+        "lost",
+      );
+      for (const body of [(h: Tensor) => h, (h: Tensor) => h.view([size]), (h: Tensor) => h.sliceRows(0, 1)])
+        await throwsMessage(() => record(() => recompute("part", x, body)), "recompute: part", "a view of it");
+      // A result that does not depend on the input: its gradient is zero, not what was in memory.
+      const constant = given(backend, 6);
+      const gain = leaf(backend, 7);
+      for (const body of [() => times(constant, 2), () => times(gain, 2)]) {
+        const [dx] = await gradients([x], () => sum(recompute("part", times(x, 5), body), times(x, 2)));
+        assertClose(name, dx ?? [], upstreamTimes(2), rounding);
+      }
+    }));
 });

@@ -48,8 +48,6 @@ export interface CheckOptions<I extends string, Settings> {
   tolerance: OpTolerance;
   /** Central differences against the vjp, both float64: relative to the gradient's scale. Default 1e-6. */
   differenceTolerance?: number;
-  /** Outputs that have no derivative worth checking (saved tensors). */
-  skipUpstream?: readonly string[];
 }
 
 function realise(spec: InputSpec, seed: number): Given {
@@ -146,9 +144,9 @@ async function checkCase<I extends string, O extends string, S extends string, S
   subject: Subject<I, O, S, Settings>,
   caseName: string,
   tolerance: OpTolerance,
-  { skipUpstream = [], differenceTolerance = 1e-6 }: CheckOptions<I, Settings>,
+  { differenceTolerance = 1e-6 }: CheckOptions<I, Settings>,
 ): Promise<void> {
-  const truth = await truthOf(subject, skipUpstream);
+  const truth = await truthOf(subject);
   if (truth.bySubset.length > 0) await checkDifferences(subject, truth, differenceTolerance);
   for (const { name, backend, dtype } of [
     { name: "plain f64", backend: reference, dtype: "f64" as const },
@@ -169,13 +167,13 @@ async function checkCase<I extends string, O extends string, S extends string, S
 
 async function truthOf<I extends string, O extends string, S extends string, Settings>(
   subject: Subject<I, O, S, Settings>,
-  skipUpstream: readonly string[],
 ): Promise<Truth> {
   const { definition } = subject.op;
+  const saved: readonly string[] = definition.saved ?? [];
   const outputs = await subject.outputs(reference, "f64");
   for (const [output, values] of outputs) refuseNaN(output, values);
   const differentiable = [...outputs.keys()].filter(
-    (output) => !skipUpstream.includes(output) && isFloat(definition.dtypes?.[output as O] ?? "f32"),
+    (output) => !saved.includes(output) && isFloat(definition.dtypes?.[output as O] ?? "f32"),
   );
   const seeds: Seeds = new Map(differentiable.map((o, i) => [o, normals(50 + i, outputs.get(o)?.length ?? 0)]));
   const assigned = new Map(subject.inputs.map((input): [string, Start] => [input, "assigned"]));

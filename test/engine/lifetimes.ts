@@ -5,7 +5,6 @@ import { runInNewContext } from "node:vm";
 import {
   adamwStep,
   type Backend,
-  backward,
   fromArray,
   head,
   linear,
@@ -123,7 +122,7 @@ async function trainStep(arena: ParameterArena, rows: number, step: number): Pro
         return { loss: weightedSum({ x: logProbs, weights }, {}).y };
       });
       const { loss } = recording.result;
-      backward(recording, new Map([[loss, fromArray(backend, [1], loss.shape)]]), arena.gradients);
+      recording.backward(new Map([[loss, fromArray(backend, [1], loss.shape)]]), arena.gradients);
       return loss;
     });
     const optimiser = {

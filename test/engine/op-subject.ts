@@ -1,7 +1,7 @@
 // An op with the inputs and settings of one case, as `checkOp` runs it on any backend: outputs, and gradients that begin in
 // every way the tape knows.
 
-import { backward, type GradientStore, type Recording, record } from "../../engine/autograd.ts";
+import { type GradientStore, type Recording, record } from "../../engine/autograd.ts";
 import type { Backend } from "../../engine/backends/backend.ts";
 import { type DType, isFloat, type NumberArray } from "../../engine/dtype.ts";
 import type { Op } from "../../engine/op.ts";
@@ -205,7 +205,7 @@ export function gradientsOf(
         fromArray(output.backend, values, output.shape, output.dtype, "upstream gradient"),
       ]),
     );
-    backward(recording, tensors, store);
+    recording.backward(tensors, store);
     const found = new Map<string, NumberArray>();
     for (const [name, leaf] of leaves) {
       const values = await store.targets.get(leaf)?.read(`d${name}`);

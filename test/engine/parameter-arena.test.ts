@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { backward, record } from "../../engine/autograd.ts";
+import { record } from "../../engine/autograd.ts";
 import type { Backend } from "../../engine/backends/backend.ts";
 import { CpuBackend } from "../../engine/backends/cpu.ts";
 import { add } from "../../engine/ops/elementwise/elementwise.ts";
@@ -221,8 +221,7 @@ describe("engine/parameter-arena", (test) => {
             sum: add({ a: q, b: flat }, {}).y,
           }));
           const one = fromArray(backend, [1]);
-          backward(
-            recording,
+          recording.backward(
             new Map([
               [recording.result.loss, one],
               [recording.result.sum, flat],

@@ -2,7 +2,6 @@
 // and three interleaved grid points in one batch against float64 forwards on materialised weights.
 import type { Backend } from "../../engine/index.ts";
 import {
-  backward,
   CpuBackend,
   directionNormals,
   empty,
@@ -238,7 +237,7 @@ describe("landscape/landscape", (test) => {
           ).loss;
         });
         const one = fromArray(backend, [1], recording.result.shape, dtype);
-        backward(recording, new Map([[recording.result, one]]), weights.gradients);
+        recording.backward(new Map([[recording.result, one]]), weights.gradients);
       });
       const slope = [0, 0];
       for (const [name, gradient] of await weights.read(weights.names, "gradients")) {

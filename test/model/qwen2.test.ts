@@ -1,17 +1,7 @@
 // The whole model against transformers in float64: logits, log-probabilities, entropies, loss, gradients, greedy tokens, of
 // every checkpoint of the fixtures, on every backend.
 import type { Backend } from "../../engine/index.ts";
-import {
-  backward,
-  CpuBackend,
-  fromArray,
-  head,
-  keyOf,
-  linear,
-  record,
-  scopeAsync,
-  weightedSum,
-} from "../../engine/index.ts";
+import { CpuBackend, fromArray, head, keyOf, linear, record, scopeAsync, weightedSum } from "../../engine/index.ts";
 import { answerStates, forward, generate, headWeight, loadModel, packSequences, score } from "../../model/index.ts";
 import { testBackends } from "../backends.ts";
 import { readSafetensorsFixture } from "../fixture-tensors.ts";
@@ -173,7 +163,7 @@ describe("model/qwen2", (test) => {
               return weightedSum({ x: logProbs, weights: each }, {}).y;
             });
             const seed = fromArray(backend, [1], recording.result.shape, bounds.dtype);
-            backward(recording, new Map([[recording.result, seed]]), weights.gradients);
+            recording.backward(new Map([[recording.result, seed]]), weights.gradients);
           });
           for (const [parameter, gradient] of await weights.read(weights.names, "gradients")) {
             const expected = tensors.get(`gradient.${parameter}`)?.values ?? [];

@@ -1,5 +1,5 @@
 // foothold itself: its kernels as a training step runs them, weights of linear layers in panels that are packed beforehand.
-import { backward, fromArray, type GradientStore, openBackend, record, scope } from "../../../engine/index.ts";
+import { fromArray, type GradientStore, openBackend, record, scope } from "../../../engine/index.ts";
 import { attention, causalSpans } from "../../../engine/ops/attention/attention.ts";
 import { multiplyForward, packPanels, panelShape } from "../../../engine/ops/matmul/matmul.ts";
 import { empty, type Tensor } from "../../../engine/tensor.ts";
@@ -67,7 +67,7 @@ export async function contestant(adapter: string, packsEachTime: boolean): Promi
     const once = (): void =>
       scope(() => {
         const recording = record(call);
-        backward(recording, new Map([[recording.result, dy]]), store);
+        recording.backward(new Map([[recording.result, dy]]), store);
       });
     const y = call();
     return prepared(once, async () => {
@@ -87,7 +87,7 @@ export async function contestant(adapter: string, packsEachTime: boolean): Promi
       scope(() => {
         const recording = record(() => forward(layerConfig, weights, batch));
         weights.clearGradients();
-        backward(recording, new Map([[recording.result, dy]]), weights.gradients);
+        recording.backward(new Map([[recording.result, dy]]), weights.gradients);
       });
     return prepared(once, async () => {
       once();

@@ -41,6 +41,7 @@ export const attention = defineOp<
   name: "attention",
   optional: ["querySpans"],
   constants: ["spans", "querySpans"],
+  saved: ["logSumExp"],
   shapes: ({ q, keys, values, spans, querySpans }) => {
     expectRank("attention: q", q, "T, H, D");
     expectRank("attention: keys", keys, "S, K, D");

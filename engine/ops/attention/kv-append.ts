@@ -1,4 +1,5 @@
 // Writes the keys and values of new tokens into a cache. Tokens of many sequences come packed; each says where it goes.
+import { shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { expectRank, expectShape } from "../../op.ts";
@@ -35,6 +36,7 @@ const appendKernel = defineKernel({
  * @param keys    [S, K, D]
  * @param values  [S, K, D], with memory of its own
  * @throws ShapeError when shapes do not go together, or keys and values share their memory
+ * @throws Error inside `record`, when k or v require a gradient
  */
 export function appendToCache(k: Tensor, v: Tensor, slots: Tensor, keys: Tensor, values: Tensor): void {
   expectRank("appendToCache: k", k.shape, "T, K, D");
@@ -46,5 +48,7 @@ export function appendToCache(k: Tensor, v: Tensor, slots: Tensor, keys: Tensor,
   expectShape("appendToCache: values", values.shape, keys.shape, "Each slot holds a key and a value.");
   if (keys.storage === values.storage)
     throw new ShapeError("appendToCache: expected keys and values in tensors of their own, got one.");
+  if (shouldRecord([k, v]))
+    throw new Error("appendToCache: no gradient flows through a cache: run it under noGradient.");
   run(appendKernel, { k, v, slots, keys, values }, { rowSize: K * D });
 }

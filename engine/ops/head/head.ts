@@ -63,6 +63,7 @@ export const headOp = defineOp<
   name: "head",
   optional: ["panels"],
   constants: ["panels", "targets"],
+  saved: ["logSumExp"],
   shapes: (inputs, settings) => {
     checkHead(inputs, settings);
     if (inputs.panels !== undefined)

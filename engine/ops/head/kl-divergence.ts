@@ -103,6 +103,7 @@ export const klDivergence = defineOp<
 >({
   name: "klDivergence",
   constants: ["hiddenP", "headP", "logSumExpP"],
+  saved: ["logSumExpQ"],
   shapes: ({ hiddenP, headP, logSumExpP, hiddenQ, headQ }, { temperature }) => {
     checkBothHeads("klDivergence", { hiddenP, headP, logSumExpP, hiddenQ, headQ }, temperature);
     return { kl: [hiddenQ[0]], logSumExpQ: [hiddenQ[0]] };

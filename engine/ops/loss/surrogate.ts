@@ -80,6 +80,7 @@ export const surrogate = defineOp<
   name: "surrogate",
   optional: ["referenceLogProbs"],
   constants: ["oldLogProbs", "advantages", "weights", "referenceLogProbs"],
+  saved: ["objective", "ratio", "penalty"],
   shapes: ({ logProbs, ...others }, { klCoefficient }) => {
     expectRank("surrogate: logProbs", logProbs, "N");
     for (const [name, shape] of Object.entries(others))

@@ -3,11 +3,12 @@
 // at most 24 · 2⁻²⁴ of itself and the norm by half of that. A direction's norm is taken without ever storing the direction.
 //
 // Squares are f32: an element above 1e19 makes the norm infinite, those below 1e-19 count as 0.
+import { noGradient } from "../../autograd.ts";
 import { type AdapterStyle, type Constants, defineKernel } from "../../kernel.ts";
 import type { WordPair } from "../../random.ts";
 import { run } from "../../run.ts";
 import { scopeAsync } from "../../scope.ts";
-import { empty, readTensors, type Tensor } from "../../tensor.ts";
+import { empty, readTensors, type Segment, type Tensor } from "../../tensor.ts";
 import * as cpu from "./frobenius-norm.cpu.ts";
 import { directionFunctions, streamOf, streamParams } from "./normals.ts";
 
@@ -55,21 +56,19 @@ async function rootOfSum(partials: readonly Tensor[]): Promise<number> {
 }
 
 /**
- * ‖x‖ = √Σ x², over all elements; within 7.2e-7 of itself, the same bits on one adapter and driver.
+ * ‖x‖ = √Σ x², over all elements, on the host and without a gradient; within 7.2e-7 of itself, the same bits on one adapter and driver.
  * @param x  [...] f32
  */
 export function norm(x: Tensor): Promise<number> {
-  return scopeAsync(() => {
-    let first = 0;
-    const partials = x.segments.map(({ rows }) => {
-      const part = x.sliceRows(first, rows);
-      first += rows;
-      const partial = empty(x.backend, [piecesOf(part.size)], x.dtype, "norm.partial");
-      run(tensorSquaresKernel, { x: part, partial }, { count: part.size });
-      return partial;
-    });
-    return rootOfSum(partials);
-  });
+  let first = 0;
+  const sumsOf = ({ rows }: Segment): Tensor => {
+    const part = x.sliceRows(first, rows);
+    first += rows;
+    const partial = empty(x.backend, [piecesOf(part.size)], x.dtype, "norm.partial");
+    run(tensorSquaresKernel, { x: part, partial }, { count: part.size });
+    return partial;
+  };
+  return scopeAsync(() => rootOfSum(noGradient(() => x.segments.map(sumsOf))));
 }
 
 /**

@@ -117,6 +117,7 @@ function normalise(runKernel: Run, x: Tensor, weight: Tensor, y: Tensor, inverse
 /** The op below `rmsNorm`, for plain weights. */
 export const rmsNormOp = defineOp<"x" | "weight", "y", "inverseRms", { eps: number }>({
   name: "rmsNorm",
+  saved: ["inverseRms"],
   shapes: ({ x, weight }) => {
     expectRank("rmsNorm: x", x, "T, C");
     expectShape("rmsNorm: weight", weight, x.slice(-1), "It scales the last axis of x.");

@@ -1,6 +1,7 @@
 // The head as generation uses it: one pass over the logits' chunks draws a token for each row and scores it, with the kernels
 // that `head` scores by. With a penalty or cuts (warp.ts) a row's logits are held whole, as they are and warped: the token is
 // drawn from the warped ones and scored with the others.
+import { noGradient } from "../../autograd.ts";
 import { expectRank, expectShape } from "../../op.ts";
 import type { BatchRows, Parameter } from "../../parameters.ts";
 import { scope } from "../../scope.ts";
@@ -67,7 +68,7 @@ export function sampleTokens(
     throw new Error(`sampleTokens: temperature: expected a number from 0 (greedy) on, got ${temperature}.`);
   const { warping } = settings;
   if (warping !== undefined) expectWarping("sampleTokens", warping);
-  return scope(() => {
+  const draw = (): SampledTokens => {
     const samples = emptySamples(hidden);
     const scores = emptyScores(hidden);
     const scoredAt = temperature === 0 ? 1 : temperature;
@@ -94,5 +95,6 @@ export function sampleTokens(
     );
     scorePicked(sums, samples.picked, scores);
     return { ids: samples.id, logProbs: scores.logProbs, entropy: scores.entropy };
-  });
+  };
+  return noGradient(() => scope(draw));
 }

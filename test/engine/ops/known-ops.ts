@@ -1,5 +1,5 @@
 // Runs the cases of ops.json through an op, forward and backward, on every backend.
-import { backward, GradientMap, record } from "../../../engine/autograd.ts";
+import { GradientMap, record } from "../../../engine/autograd.ts";
 import type { Backend } from "../../../engine/backends/backend.ts";
 import { scopeAsync } from "../../../engine/scope.ts";
 import { fromArray, type Tensor } from "../../../engine/tensor.ts";
@@ -42,7 +42,7 @@ export function checkKnownOps(
           assertKnown("ops.safetensors", `${op}: ${name}`, on, await tensor.read(), known(name), tolerance);
         const store = new GradientMap(Object.values(inputs));
         const seeds = new Map(one.upstream.map((name) => [recording.result[name.slice(1)], load(name)]));
-        backward(recording, seeds, store);
+        recording.backward(seeds, store);
         for (const name of one.gradients) {
           const gradient = store.get(inputs[name.slice(1)]);
           assertKnown("ops.safetensors", `${op}: ${name}`, on, (await gradient?.read()) ?? [], known(name), tolerance);

@@ -1,6 +1,6 @@
 // Attention at the shapes of the embedded tiny model (a training batch of 123 dialogues, decoding 448 rows that share
 // prompts by eights) and of Qwen2.5-0.5B (training at 128 to 512 tokens, decoding 1, 16 and 256 rows).
-import { backward, type GradientStore, record } from "../../../../engine/autograd.ts";
+import { type GradientStore, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
 import { attention, causalSpans } from "../../../../engine/ops/attention/attention.ts";
@@ -45,7 +45,7 @@ function setUp(backend: Backend, isBackward: boolean, { heads: [H, K, D], slots:
   const targets = new Map(leaves.map((leaf) => [leaf, empty(backend, leaf.shape)]));
   const store: GradientStore = { target: (leaf) => targets.get(leaf), has: () => false, mark: () => {} };
   return {
-    run: () => backward(recording, new Map([[recording.result.y, dy]]), store),
+    run: () => recording.backward(new Map([[recording.result.y, dy]]), store),
     check: async () => {
       const expected = await textbook(size.spans, [...leaves, dy], [H, K, D]);
       for (const [i, name] of (["dq", "dKeys", "dValues"] as const).entries()) {

@@ -1,4 +1,4 @@
-import { backward, GradientMap, record } from "../../../../engine/autograd.ts";
+import { GradientMap, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { embedding, embeddingOp } from "../../../../engine/ops/embedding/embedding.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
@@ -60,7 +60,7 @@ describe("engine/ops/embedding/embedding", (test) => {
       const recording = record(() => embeddingOp({ ids, table }, { host }).y);
       const seed = fromArray(backend, normals(2, tokens.length * 20), [tokens.length, 20]);
       const store = new GradientMap([table]);
-      backward(recording, new Map([[recording.result, seed]]), store);
+      recording.backward(new Map([[recording.result, seed]]), store);
       const gradient = (await store.get(table)?.read()) ?? new Float32Array();
       store.free();
       return gradient;

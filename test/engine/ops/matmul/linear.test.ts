@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { backward, GradientMap, record } from "../../../../engine/autograd.ts";
+import { GradientMap, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { DType } from "../../../../engine/dtype.ts";
 import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
@@ -90,7 +90,7 @@ describe("engine/ops/matmul/linear", (test) => {
             ]);
             assert.equal(x.storage.isFreed, parameter.half !== undefined, `${name}: x is freed where its copy serves`);
             const gradients = new GradientMap([x, weight, bias]);
-            backward(recording, new Map(recording.result.map((y) => [y, dy])), gradients);
+            recording.backward(new Map(recording.result.map((y) => [y, dy])), gradients);
             const made = [...recording.result, ...[x, weight, bias].map((leaf) => gradients.get(leaf))];
             found.push(await readTensors(made.filter((tensor) => tensor !== undefined)));
             gradients.free();
@@ -118,7 +118,7 @@ describe("engine/ops/matmul/linear", (test) => {
         assert.ok(x && weight);
         const recording = record(() => linear(x, plain(weight), bias === undefined ? null : plain(bias), null));
         const gradients = new GradientMap(given.values());
-        backward(recording, new Map([[recording.result, load("dy")]]), gradients);
+        recording.backward(new Map([[recording.result, load("dy")]]), gradients);
         const found = new Map<string, Tensor | undefined>([["y", recording.result]]);
         for (const [input, tensor] of given) found.set(`d${input}`, gradients.get(tensor));
         for (const [tensor, values] of found)
