@@ -27,6 +27,11 @@ export type Parameter =
   /** A perturbed copy for each grid point under way. */
   | { readonly kind: "slots"; readonly shape: readonly number[]; readonly slots: ReadonlyMap<number, WeightTensors> };
 
+/** A plain tensor as a parameter, and a parameter as it is: what ops do with the weights they are given. */
+export function asParameter(weight: Tensor | Parameter): Parameter {
+  return "kind" in weight ? weight : { kind: "tensor", tensor: weight, panels: null };
+}
+
 /** Rows start … start + count − 1 of a batch belong to grid point `point`. */
 export interface RowGroup {
   readonly start: number;

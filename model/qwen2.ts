@@ -92,13 +92,13 @@ function decoderLayer(
   if (cache !== null) appendToCache(k, v, cache.slots, cache.keys[layer], cache.values[layer]);
   const keys = cache === null ? k : cache.keys[layer];
   const values = cache === null ? v : cache.values[layer];
-  const mixed = reshape(attention({ q, keys, values, spans, querySpans }, { scale: D ** -0.5 }).y, [T, H * D]);
-  const afterAttention = add({ a: x, b: linear(mixed, weight("self_attn.o_proj"), null, rows) }, {}).y; // [T, C]
+  const mixed = reshape(attention(q, keys, values, spans, querySpans), [T, H * D]);
+  const afterAttention = add(x, linear(mixed, weight("self_attn.o_proj"), null, rows)); // [T, C]
 
   const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, rows); // [T, C]
   const gate = linear(m, weight("mlp.gate_proj"), null, rows); // [T, F]
   const up = linear(m, weight("mlp.up_proj"), null, rows, { isLastReader: true }); // [T, F]
-  const product = swiglu({ gate, up }, {}).y; // [T, F]
+  const product = swiglu(gate, up); // [T, F]
   const down = linear(product, weight("mlp.down_proj"), null, rows, { isLastReader: true }); // [T, F] → [T, C]
-  return add({ a: afterAttention, b: down }, {}).y;
+  return add(afterAttention, down);
 }

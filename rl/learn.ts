@@ -77,7 +77,7 @@ export async function supervisedStep(
 ): Promise<StepOutcome> {
   return optimise(model, examples, settings, (part, scored) => {
     const weights = perToken(model, part, ({ tokenWeight }) => -tokenWeight, "token weights");
-    const loss = weightedSum({ x: scored.logProbs, weights }, {}).y;
+    const loss = weightedSum(scored.logProbs, weights);
     return { loss, logProbs: scored.logProbs, entropy: scored.entropy, ratio: null };
   });
 }
@@ -90,14 +90,10 @@ export async function policyStep(
 ): Promise<StepOutcome> {
   const { clipLow, clipHigh } = settings;
   return optimise(model, examples, settings, (part, scored) => {
-    const inputs = {
-      logProbs: scored.logProbs,
-      oldLogProbs: perToken(model, part, ({ logProbs }, t) => logProbs[t], "old log-probabilities"),
-      advantages: perToken(model, part, ({ advantage }) => advantage, "advantages"),
-      weights: perToken(model, part, ({ tokenWeight }) => tokenWeight, "token weights"),
-      referenceLogProbs: null,
-    };
-    const { loss, ratio } = surrogate(inputs, {
+    const oldLogProbs = perToken(model, part, ({ logProbs }, t) => logProbs[t], "old log-probabilities");
+    const advantages = perToken(model, part, ({ advantage }) => advantage, "advantages");
+    const weights = perToken(model, part, ({ tokenWeight }) => tokenWeight, "token weights");
+    const { loss, ratio } = surrogate(scored.logProbs, oldLogProbs, advantages, weights, null, {
       kind: "clipped",
       clipLow,
       clipHigh,

@@ -7,7 +7,7 @@ import type { Backend } from "../../engine/backends/backend.ts";
 import type { NumberArray } from "../../engine/dtype.ts";
 import { defineOp } from "../../engine/op.ts";
 import { add, scale } from "../../engine/ops/elementwise/elementwise.ts";
-import { weightedSum as weightedSumOp } from "../../engine/ops/loss/weighted-sum.ts";
+import { weightedSum } from "../../engine/ops/loss/weighted-sum.ts";
 import { rmsNormOp } from "../../engine/ops/rms-norm/rms-norm.ts";
 import { swiglu } from "../../engine/ops/swiglu/swiglu.ts";
 import { scope, scopeAsync } from "../../engine/scope.ts";
@@ -20,10 +20,9 @@ import { normals, sameBits } from "./check-op.ts";
 const shape = [150, 48];
 const size = sizeOf(shape);
 
-const twice = (x: Tensor): Tensor => scale({ x }, { factor: 2 }).y;
-const times = (x: Tensor, factor: number): Tensor => scale({ x }, { factor }).y;
-const sum = (a: Tensor, b: Tensor): Tensor => add({ a, b }, {}).y;
-const weightedSum = (x: Tensor, weights: Tensor): Tensor => weightedSumOp({ x, weights }, {}).y;
+const twice = (x: Tensor): Tensor => scale(x, 2);
+const times = (x: Tensor, factor: number): Tensor => scale(x, factor);
+const sum = (a: Tensor, b: Tensor): Tensor => add(a, b);
 const given = (backend: Backend, seed: number, own: Shape = shape): Tensor =>
   fromArray(backend, normals(seed, sizeOf(own)), own);
 const leaf = (backend: Backend, seed: number, own: Shape = shape): Tensor => {
@@ -122,8 +121,8 @@ describe("engine/autograd", (test) => {
       const [double] = await gradients([x], () => sum(x, x));
       sameBits(`${name}: x + x`, double, Float32Array.from(upstreamTimes(2)));
       const other = leaf(backend, 1);
-      const [gate, up] = await gradients([x, other], () => swiglu({ gate: x, up: other }, {}).y);
-      const [both] = await gradients([x], () => swiglu({ gate: x, up: x }, {}).y);
+      const [gate, up] = await gradients([x, other], () => swiglu(x, other));
+      const [both] = await gradients([x], () => swiglu(x, x));
       sameBits(
         `${name}: swiglu(x, x)`,
         both,
@@ -131,7 +130,7 @@ describe("engine/autograd", (test) => {
       );
       const [made] = await gradients([x], () => {
         const h = times(x, 1);
-        return swiglu({ gate: h, up: h }, {}).y;
+        return swiglu(h, h);
       });
       sameBits(`${name}: swiglu(h, h)`, made, both ?? new Float32Array());
     }));
@@ -310,8 +309,8 @@ describe("engine/autograd", (test) => {
         input,
         wrap(input, (h) => {
           const normal = rmsNormOp({ x: h, weight }, { eps: 1e-6 }).y;
-          const wide = reshape(swiglu({ gate: normal, up: h }, {}).y, [150, 6, 8]);
-          return sum(reshape(times(wide, 0.5), shape), swiglu({ gate: h, up: gain }, {}).y);
+          const wide = reshape(swiglu(normal, h), [150, 6, 8]);
+          return sum(reshape(times(wide, 0.5), shape), swiglu(h, gain));
         }),
       );
     return layer(layer(x));

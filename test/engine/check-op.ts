@@ -300,7 +300,7 @@ async function checkUsedTwice<I extends string, O extends string, S extends stri
     const tensors = subject.tensors(backend, dtype);
     const recording = record(() => {
       const y = subject.run(tensors)[doubled];
-      return { second: subject.run(tensors), twofold: add({ a: y, b: y }, {}).y };
+      return { second: subject.run(tensors), twofold: add(y, y) };
     });
     const { second, twofold } = recording.result;
     const upstream = [...seeds].map(([output, values]) => [second[output], values] as const);

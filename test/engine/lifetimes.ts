@@ -116,10 +116,10 @@ async function trainStep(arena: ParameterArena, rows: number, step: number): Pro
       const weights = fromArray(backend, new Float32Array(rows).fill(-1 / rows), [rows], "f32", "weights");
       const recording = record((): { loss: Tensor } => {
         const gate = linear(x, arena.get("gate"), arena.get("gate bias"), null);
-        const y = swiglu({ gate, up: linear(x, arena.get("up"), null, null) }, {}).y; // [rows, hidden]
+        const y = swiglu(gate, linear(x, arena.get("up"))); // [rows, hidden]
         const normed = rmsNorm(y, arena.get("norm"), 1e-6, null);
         const { logProbs } = head(normed, arena.get("head"), targets, { temperature: 1 }, null);
-        return { loss: weightedSum({ x: logProbs, weights }, {}).y };
+        return { loss: weightedSum(logProbs, weights) };
       });
       const { loss } = recording.result;
       recording.backward(new Map([[loss, fromArray(backend, [1], loss.shape)]]), arena.gradients);

@@ -217,8 +217,8 @@ describe("engine/parameter-arena", (test) => {
           const weights = fromArray(backend, normals(seed, 5));
           const flat = fromArray(backend, normals(seed + 1, 67 * 3), [67, 3]);
           const recording = record(() => ({
-            loss: weightedSum({ x: add({ a: p, b: p }, {}).y, weights }, {}).y,
-            sum: add({ a: q, b: flat }, {}).y,
+            loss: weightedSum(add(p, p), weights),
+            sum: add(q, flat),
           }));
           const one = fromArray(backend, [1]);
           recording.backward(

@@ -219,13 +219,11 @@ describe("landscape/landscape", (test) => {
           const { hidden, targets } = answerStates(model, list);
           const { logProbs } = head(hidden, headWeight(config, weights), targets, { temperature: 1 }, null);
           return surrogate(
-            {
-              logProbs,
-              oldLogProbs: vector(list.flatMap(({ logProbs: own, mask }) => own.filter((_, t) => mask[t] === 1))),
-              advantages: vector(perToken((_, i) => known.sequences[i].advantage)),
-              weights: vector(perToken(({ episode }) => 1 / (tokensOf(episode) * groups))),
-              referenceLogProbs: null,
-            },
+            logProbs,
+            vector(list.flatMap(({ logProbs: own, mask }) => own.filter((_, t) => mask[t] === 1))),
+            vector(perToken((_, i) => known.sequences[i].advantage)),
+            vector(perToken(({ episode }) => 1 / (tokensOf(episode) * groups))),
+            null,
             {
               kind: "clipped",
               clipLow: known.clipLow,

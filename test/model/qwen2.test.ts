@@ -160,7 +160,7 @@ describe("model/qwen2", (test) => {
                 [count],
                 bounds.dtype,
               );
-              return weightedSum({ x: logProbs, weights: each }, {}).y;
+              return weightedSum(logProbs, each);
             });
             const seed = fromArray(backend, [1], recording.result.shape, bounds.dtype);
             recording.backward(new Map([[recording.result, seed]]), weights.gradients);

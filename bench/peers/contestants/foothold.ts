@@ -53,7 +53,7 @@ export async function contestant(adapter: string, packsEachTime: boolean): Promi
     const causal = causalSpans([T]);
     const spans = fromArray(backend, causal.spans, [T, 4], "u32");
     const querySpans = fromArray(backend, causal.querySpans, [T, 2], "u32");
-    const call = (): Tensor => attention({ q, keys, values, spans, querySpans }, { scale: D ** -0.5 }).y;
+    const call = (): Tensor => attention(q, keys, values, spans, querySpans);
     if (pass === "forward") {
       const y = call();
       return prepared(

@@ -18,21 +18,8 @@ export interface AttentionSettings {
   scale: number;
 }
 
-/**
- * Grouped-query attention: y[t, h] = Σ_j p_j · values[slot_j, g],  p_j = exp(scale · q[t, h]·keys[slot_j, g] − logSumExp[t, h]),
- * with g = ⌊h / (H/K)⌋. Token t sees its keys 0 ≤ j < length; slot_j = prefixStart + j for j < prefixLength, else
- * ownStart + j − prefixLength. A token that sees none has y = 0 and logSumExp = −∞.
- * @param q           [T, H, D] f32, D even and at most 128
- * @param keys        [S, K, D], K divides H
- * @param values      [S, K, D]
- * @param spans       [T, 4] u32: {prefixStart, prefixLength, ownStart, length}; slots below S
- * @param querySpans  [S, 2] u32: {first, count} of the tokens that see each key, which must be neighbours; null where no
- *                    gradient of keys or values is wanted
- * @returns           y [T, H, D]; logSumExp [T, H], natural, of the scaled scores, kept for the vjp
- * @throws ShapeError when shapes do not go together, D is odd or above 128, or a gradient needs querySpans and has none
- * Source: Dao et al. 2022 (FlashAttention), with the reference of the softmax moved lazily; Ainslie et al. 2023 (grouped queries).
- */
-export const attention = defineOp<
+/** The op below `attention`. It saves logSumExp [T, H], natural, of the scaled scores. */
+export const attentionOp = defineOp<
   "q" | "keys" | "values" | "spans" | "querySpans",
   "y",
   "logSumExp",
@@ -90,6 +77,33 @@ export const attention = defineOp<
       }
     }),
 });
+
+/**
+ * Grouped-query attention: y[t, h] = Σ_j p_j · values[slot_j, g],  p_j = exp(scale · q[t, h]·keys[slot_j, g] − logSumExp[t, h]),
+ * with g = ⌊h / (H/K)⌋. Token t sees its keys 0 ≤ j < length; slot_j = prefixStart + j for j < prefixLength, else
+ * ownStart + j − prefixLength. A token that sees none has y = 0 and logSumExp = −∞.
+ * @param q           [T, H, D] f32, D even and at most 128
+ * @param keys        [S, K, D], K divides H
+ * @param values      [S, K, D]
+ * @param spans       [T, 4] u32: {prefixStart, prefixLength, ownStart, length}; slots below S
+ * @param querySpans  [S, 2] u32: {first, count} of the tokens that see each key, which must be neighbours; null where no
+ *                    gradient of keys or values is wanted
+ * @param settings    scale: D^−½ unless it is given
+ * @returns           [T, H, D]
+ * @throws ShapeError when shapes do not go together, D is odd or above 128, or a gradient needs querySpans and has none
+ * Source: Dao et al. 2022 (FlashAttention), with the reference of the softmax moved lazily; Ainslie et al. 2023 (grouped queries).
+ */
+export function attention(
+  q: Tensor,
+  keys: Tensor,
+  values: Tensor,
+  spans: Tensor,
+  querySpans: Tensor | null,
+  settings: Partial<AttentionSettings> = {},
+): Tensor {
+  const { scale = q.shape[q.shape.length - 1] ** -0.5 } = settings;
+  return attentionOp({ q, keys, values, spans, querySpans }, { scale }).y;
+}
 
 function paramsOf(q: Tensor, keys: Tensor): Heads {
   return { heads: q.shape[1], keyHeads: keys.shape[1], headSize: q.shape[2] };

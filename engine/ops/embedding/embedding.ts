@@ -7,7 +7,7 @@ import { bytesPerElement } from "../../dtype.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank } from "../../op.ts";
-import { type BatchRows, forEachGroup, type Parameter } from "../../parameters.ts";
+import { asParameter, type BatchRows, forEachGroup, type Parameter } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, fromArray, type Tensor } from "../../tensor.ts";
@@ -128,17 +128,34 @@ function runsOf(ids: Uint32Array, order: Uint32Array): Uint32Array {
   return Uint32Array.from(runs);
 }
 
+function onDevice(ids: readonly number[] | Uint32Array, table: Parameter): EmbeddingIds {
+  const bad = ids.findIndex((id) => !Number.isInteger(id) || id < 0);
+  if (bad >= 0)
+    throw new ShapeError(`embedding: ids: position ${bad}: expected a whole number from 0 on, got ${ids[bad]}.`);
+  if (table.kind === "slots")
+    throw new Error("embedding: ids: perturbed tables take ids that are on the device already.");
+  return {
+    tensor: fromArray(table.tensor.backend, ids, [ids.length], "u32", "embedding.ids"),
+    host: Uint32Array.from(ids),
+  };
+}
+
 /**
  * y[t] = table[ids[t]].
- * @param ids    [T] u32
+ * @param ids    [T] u32, on the device and the host; or a list, which is put onto the device
  * @param table  [V, C]; perturbed tables (slots) are forward only
- * @param rows   which grid point each token belongs to; null with a plain table
+ * @param rows   which grid point each token belongs to; null (the default) with a plain table
  * @returns      [T, C]
  * @throws ShapeError when an id that the host knows is no row of the table
  */
-export function embedding(ids: EmbeddingIds, table: Parameter, rows: BatchRows): Tensor {
-  if (table.kind === "tensor") return embeddingOp({ ids: ids.tensor, table: table.tensor }, { host: ids.host }).y;
-  const { tensor, host } = ids;
+export function embedding(
+  ids: EmbeddingIds | readonly number[] | Uint32Array,
+  tableGiven: Tensor | Parameter,
+  rows: BatchRows = null,
+): Tensor {
+  const table = asParameter(tableGiven);
+  const { tensor, host } = "host" in ids ? ids : onDevice(ids, table);
+  if (table.kind === "tensor") return embeddingOp({ ids: tensor, table: table.tensor }, { host }).y;
   if (shouldRecord([tensor])) throw new Error("embedding: perturbed tables have no gradient: run it under noGradient");
   const [vocabulary, width] = table.shape;
   if (host !== null) checkIds(host, tensor.rows, vocabulary);

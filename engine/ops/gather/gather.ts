@@ -50,7 +50,7 @@ const scatterKernel = defineKernel({
 });
 
 /** The op below `gatherRows`. */
-export const gather = defineOp<"x", "y", never, { indices: Uint32Array }>({
+export const gatherRowsOp = defineOp<"x", "y", never, { indices: Uint32Array }>({
   name: "gatherRows",
   shapes: ({ x }, { indices }) => {
     if (x.length === 0) throw new ShapeError("gatherRows: x: expected [T, …], got a scalar.");
@@ -88,5 +88,5 @@ export function gatherRows(x: Tensor, indices: readonly number[] | Uint32Array):
       throw new ShapeError(`gatherRows: index ${index}: expected a row of [${x.shape}], a whole number from 0 on.`);
   if (shouldRecord([x]) && new Set(indices).size !== indices.length)
     throw new Error("gatherRows: an index occurs twice: the gradient is defined for distinct rows only.");
-  return gather({ x }, { indices: Uint32Array.from(indices) }).y;
+  return gatherRowsOp({ x }, { indices: Uint32Array.from(indices) }).y;
 }

@@ -3,7 +3,7 @@
 import { shouldRecord } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
-import type { BatchRows, Parameter } from "../../parameters.ts";
+import { asParameter, type BatchRows, type Parameter } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Shape, type Tensor } from "../../tensor.ts";
@@ -151,17 +151,18 @@ function scoreTargets(
  * @param weight    [V, C], the language-model head or the tied embedding
  * @param targets   [T] u32, below V; another gives a log-probability of NaN
  * @param settings  temperature τ > 0; smaller chunks than the usual ones
- * @param rows      which grid point each row belongs to; null with a plain weight
+ * @param rows      which grid point each row belongs to; null (the default) with a plain weight
  * @returns         logProbs, entropy (nats), logSumExp, each [T]
  * @throws ShapeError when weight is not [V, C] or targets not [T]
  */
 export function head(
   hidden: Tensor,
-  weight: Parameter,
+  weightGiven: Tensor | Parameter,
   targets: Tensor,
   settings: HeadSettings,
-  rows: BatchRows,
+  rows: BatchRows = null,
 ): Scores {
+  const weight = asParameter(weightGiven);
   if (weight.kind === "tensor")
     return headOp({ hidden, weight: weight.tensor, panels: weight.panels, targets }, settings);
   if (shouldRecord([hidden])) throw new Error("head: perturbed weights have no gradient: run it under noGradient");

@@ -95,7 +95,7 @@ export interface KlSettings extends ChunkSettings {
  * @returns           kl [T], nats, never negative
  * @throws ShapeError when the shapes do not go together
  */
-export const klDivergence = defineOp<
+export const klDivergenceOp = defineOp<
   "hiddenP" | "headP" | "logSumExpP" | "hiddenQ" | "headQ",
   "kl",
   "logSumExpQ",

@@ -4,6 +4,7 @@
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
+import type { Tensor } from "../../tensor.ts";
 import * as cpu from "./surrogate.cpu.ts";
 import { tokensPerWorkgroup, weightedSumKernel } from "./weighted-sum.ts";
 
@@ -58,20 +59,8 @@ export interface SurrogateSettings {
   readonly klCoefficient: number;
 }
 
-/**
- * GRPO's loss over tokens: loss = −Σ w·objective + klCoefficient · Σ w·penalty, with ρ = exp(logProbs − oldLogProbs),
- *   clipped            objective = min(ρ·A, clamp(ρ, 1 − clipLow, 1 + clipHigh)·A)
- *   masked importance  objective = ρ·A·logProbs with ρ held constant, 0 for dropped tokens
- *   penalty            e^d − 1 − d with d = referenceLogProbs − logProbs (k3), 0 without reference
- * Gradients are those of PyTorch's minimum and clamp, bounds and ties included. Only logProbs has one. A token of weight 0
- * adds nothing, whatever its numbers are.
- * @param logProbs, oldLogProbs, advantages, weights  [N] f32
- * @param referenceLogProbs  [N], or null where klCoefficient is 0
- * @returns loss [1]; objective, ratio (ρ), penalty [N], which no gradient reaches
- * @throws ShapeError when lengths differ, or a KL coefficient has no reference to go with it
- * Source: Shao et al. 2024 (GRPO), eq. 3 and 4; Schulman 2020 (k3).
- */
-export const surrogate = defineOp<
+/** The op below `surrogate`. */
+export const surrogateOp = defineOp<
   "logProbs" | "oldLogProbs" | "advantages" | "weights" | "referenceLogProbs",
   "loss",
   "objective" | "ratio" | "penalty",
@@ -136,6 +125,38 @@ export const surrogate = defineOp<
       );
   },
 });
+
+export interface Surrogate {
+  readonly loss: Tensor; // [1]
+  /** No gradient passes through these: they say what the loss is made of. */
+  readonly objective: Tensor; // [N]
+  readonly ratio: Tensor; // [N]
+  readonly penalty: Tensor; // [N]
+}
+
+/**
+ * GRPO's loss over tokens: loss = −Σ w·objective + klCoefficient · Σ w·penalty, with ρ = exp(logProbs − oldLogProbs),
+ *   clipped            objective = min(ρ·A, clamp(ρ, 1 − clipLow, 1 + clipHigh)·A)
+ *   masked importance  objective = ρ·A·logProbs with ρ held constant, 0 for dropped tokens
+ *   penalty            e^d − 1 − d with d = referenceLogProbs − logProbs (k3), 0 without reference
+ * Gradients are those of PyTorch's minimum and clamp, bounds and ties included. Only logProbs has one. A token of weight 0
+ * adds nothing, whatever its numbers are.
+ * @param logProbs, oldLogProbs, advantages, weights  [N] f32
+ * @param referenceLogProbs  [N], or null where klCoefficient is 0
+ * @returns loss; objective, ratio (ρ) and penalty, which no gradient reaches
+ * @throws ShapeError when lengths differ, or a KL coefficient has no reference to go with it
+ * Source: Shao et al. 2024 (GRPO), eq. 3 and 4; Schulman 2020 (k3).
+ */
+export function surrogate(
+  logProbs: Tensor,
+  oldLogProbs: Tensor,
+  advantages: Tensor,
+  weights: Tensor,
+  referenceLogProbs: Tensor | null,
+  settings: SurrogateSettings,
+): Surrogate {
+  return surrogateOp({ logProbs, oldLogProbs, advantages, weights, referenceLogProbs }, settings);
+}
 
 function paramsOf(
   { kind, clipLow, clipHigh, ratioLow, ratioHigh }: SurrogateSettings,

@@ -1,7 +1,12 @@
 // A weighted sum of a vector: how per-token quantities become a loss. The weights carry the normalisation, so that a batch
 // may be cut into micro-batches in any way: their losses and gradients add up.
+import { fillKernel } from "../../accumulate.ts";
+import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
+import { run } from "../../run.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import { scale } from "../elementwise/elementwise.ts";
 import * as cpu from "./weighted-sum.cpu.ts";
 
 /** Invocations of a workgroup in kernels that give each token one. */
@@ -37,25 +42,52 @@ const weightedSumBackwardKernel = defineKernel({
   workgroups: ({ rows }) => [Math.ceil(rows / tokensPerWorkgroup)],
 });
 
-/**
- * Weighted sum: y = Σ weights · x. The supervised loss is −Σ w · log p: log-probabilities with weights −w.
- * @param x        [N] f32
- * @param weights  [N] f32; a weight of 0 leaves its term out, even where x is NaN
- * @returns        y [1]
- * @throws ShapeError when weights is not [N]
- */
-export const weightedSum = defineOp<"x" | "weights", "y">({
+/** The op below `weightedSum`. */
+export const weightedSumOp = defineOp<"x" | "weights", "y">({
   name: "weightedSum",
   shapes: ({ x, weights }) => {
     expectRank("weightedSum: x", x, "N");
     expectShape("weightedSum: weights", weights, x, "There is one for each element of x.");
     return { y: [1] };
   },
-  forward: (run, { x, weights }, { y }) =>
-    run(weightedSumKernel, { x, weights, y: { tensor: y, add: false } }, { factor: 1 }),
+  forward: (runKernel, { x, weights }, { y }) =>
+    runKernel(weightedSumKernel, { x, weights, y: { tensor: y, add: false } }, { factor: 1 }),
   // dx = dy · weights, dweights = dy · x
-  vjp: (run, { x, weights }, { y: dy }, d) => {
-    if (d.x) run(weightedSumBackwardKernel, { weights, dy, dx: d.x }, {});
-    if (d.weights) run(weightedSumBackwardKernel, { weights: x, dy, dx: d.weights }, {});
+  vjp: (runKernel, { x, weights }, { y: dy }, d) => {
+    if (d.x) runKernel(weightedSumBackwardKernel, { weights, dy, dx: d.x }, {});
+    if (d.weights) runKernel(weightedSumBackwardKernel, { weights: x, dy, dx: d.weights }, {});
   },
 });
+
+/**
+ * Weighted sum: y = Σ weights · x. The supervised loss is −Σ w · log p: log-probabilities with weights −w.
+ * @param x        [N] f32
+ * @param weights  [N] f32; a weight of 0 leaves its term out, even where x is NaN
+ * @returns        [1]
+ * @throws ShapeError when weights is not [N]
+ */
+export function weightedSum(x: Tensor, weights: Tensor): Tensor {
+  return weightedSumOp({ x, weights }, {}).y;
+}
+
+/**
+ * Sum of all elements: y = Σ x.
+ * @param x  [...] f32
+ * @returns  [1]; 0 without elements
+ */
+export function sum(x: Tensor): Tensor {
+  const ones = empty(x.backend, [x.size], x.dtype, "sum.ones");
+  run(fillKernel, { y: ones }, { rowSize: 1, value: 1 });
+  return weightedSum(x.view([x.size]), ones);
+}
+
+/**
+ * Mean of all elements: y = Σ x / N.
+ * @param x  [...] f32, of N elements
+ * @returns  [1]
+ * @throws ShapeError when there is no element
+ */
+export function mean(x: Tensor): Tensor {
+  if (x.size === 0) throw new ShapeError(`mean: x: expected elements, got [${x.shape}].`);
+  return scale(sum(x), 1 / x.size);
+}

@@ -7,7 +7,7 @@
 import { shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineOp, expectShape } from "../../op.ts";
-import { type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
+import { asParameter, type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Shape, type Tensor } from "../../tensor.ts";
 import { toHalf } from "./half.ts";
@@ -80,18 +80,20 @@ export interface LinearOptions {
  * y = x · Wᵀ + b. Gradients flow into x, W and b of plain weights; perturbed weights (slots) are forward only.
  * @param x       [..., C] f32
  * @param weight  [O, C]
- * @param bias    [O], or null for none
- * @param rows    which grid point each row of x belongs to, all leading axes counted as one; null with plain weights
+ * @param bias    [O]; null (the default) for none
+ * @param rows    which grid point each row of x belongs to, all leading axes counted as one; null (the default) with plain weights
  * @returns       [..., O]
  * @throws ShapeError when weight is not [O, C] or bias not [O]
  */
 export function linear(
   x: Tensor,
-  weight: Parameter,
-  bias: Parameter | null,
-  rows: BatchRows,
+  weightGiven: Tensor | Parameter,
+  biasGiven: Tensor | Parameter | null = null,
+  rows: BatchRows = null,
   options: LinearOptions = {},
 ): Tensor {
+  const weight = asParameter(weightGiven);
+  const bias = biasGiven === null ? null : asParameter(biasGiven);
   if (weight.kind === "tensor" && bias?.kind !== "slots") {
     const given = { x, weight: weight.tensor, bias: bias?.tensor ?? null };
     if (weight.half === undefined) return linearOp({ ...given, panels: weight.panels }, {}).y;

@@ -50,14 +50,24 @@ function defineSoftmax(name: string, isLog: 0 | 1) {
   });
 }
 
+/** The ops below `softmax` and `logSoftmax`. */
+export const softmaxOp = defineSoftmax("softmax", 0);
+export const logSoftmaxOp = defineSoftmax("logSoftmax", 1);
+
 /**
  * Softmax over the last axis: y = e^(x − max) / Σ e^(x − max).
- * @param x  [T, …, V] f32
+ * @param x  [..., V] f32
+ * @returns  [..., V]
  */
-export const softmax = defineSoftmax("softmax", 0);
+export function softmax(x: Tensor): Tensor {
+  return softmaxOp({ x }, {}).y;
+}
 
 /**
  * Log-softmax over the last axis: y = x − max − ln Σ e^(x − max).
- * @param x  [T, …, V] f32
+ * @param x  [..., V] f32
+ * @returns  [..., V]
  */
-export const logSoftmax = defineSoftmax("logSoftmax", 1);
+export function logSoftmax(x: Tensor): Tensor {
+  return logSoftmaxOp({ x }, {}).y;
+}

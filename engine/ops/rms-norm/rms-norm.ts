@@ -6,7 +6,7 @@
 import { shouldRecord } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
-import { type BatchRows, forEachGroup, type Parameter } from "../../parameters.ts";
+import { asParameter, type BatchRows, forEachGroup, type Parameter } from "../../parameters.ts";
 import { type Run, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
@@ -146,12 +146,13 @@ export const rmsNormOp = defineOp<"x" | "weight", "y", "inverseRms", { eps: numb
  * Root-mean-square normalisation over the last axis: y = x · weight / sqrt(mean(x²) + eps).
  * @param x       [T, C] f32
  * @param weight  [C]; perturbed weights (slots) are forward only
- * @param rows    which grid point each row belongs to; null with plain weights
+ * @param rows    which grid point each row belongs to; null (the default) with plain weights
  * @returns       [T, C]
  * @throws ShapeError when weight is not [C]
  * Source: Zhang & Sennrich 2019, eq. 4. Qwen2.5 sets eps = 1e-6.
  */
-export function rmsNorm(x: Tensor, weight: Parameter, eps: number, rows: BatchRows): Tensor {
+export function rmsNorm(x: Tensor, weightGiven: Tensor | Parameter, eps: number, rows: BatchRows = null): Tensor {
+  const weight = asParameter(weightGiven);
   if (weight.kind === "tensor") return rmsNormOp({ x, weight: weight.tensor }, { eps }).y;
   if (shouldRecord([x])) throw new Error("rmsNorm: perturbed weights have no gradient: run it under noGradient");
   expectShape("rmsNorm: weight", weight.shape, x.shape.slice(-1), "It scales the last axis of x.");

@@ -1,6 +1,7 @@
 // SwiGLU, the gated activation of Qwen2.5's MLP.
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectShape } from "../../op.ts";
+import type { Tensor } from "../../tensor.ts";
 import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
 import * as cpu from "./swiglu.cpu.ts";
 
@@ -42,15 +43,8 @@ const swigluBackwardKernel = defineKernel({
   workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 
-/**
- * y = silu(gate) · up,  silu(x) = x / (1 + e^(−x)).
- * @param gate  [T, F] f32
- * @param up    [T, F]
- * @returns     y [T, F]
- * @throws ShapeError when the shapes differ
- * Source: Shazeer 2020.
- */
-export const swiglu = defineOp<"gate" | "up", "y">({
+/** The op below `swiglu`. */
+export const swigluOp = defineOp<"gate" | "up", "y">({
   name: "swiglu",
   shapes: ({ gate, up }) => {
     expectShape("swiglu: up", up, gate, "It is gated element by element.");
@@ -64,3 +58,15 @@ export const swiglu = defineOp<"gate" | "up", "y">({
     if (d.up) run(swigluBackwardKernel, { dy, gate, up, d: d.up }, { rowSize, which: 1 });
   },
 });
+
+/**
+ * y = silu(gate) · up,  silu(x) = x / (1 + e^(−x)).
+ * @param gate  [T, F] f32
+ * @param up    [T, F]
+ * @returns     [T, F]
+ * @throws ShapeError when the shapes differ
+ * Source: Shazeer 2020.
+ */
+export function swiglu(gate: Tensor, up: Tensor): Tensor {
+  return swigluOp({ gate, up }, {}).y;
+}

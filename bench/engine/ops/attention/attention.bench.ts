@@ -3,7 +3,7 @@
 import { type GradientStore, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
-import { attention, causalSpans } from "../../../../engine/ops/attention/attention.ts";
+import { attentionOp, causalSpans } from "../../../../engine/ops/attention/attention.ts";
 import { scope } from "../../../../engine/scope.ts";
 import { empty, fromArray, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
 import type { BenchCase, BenchWork } from "../../../harness.ts";
@@ -31,7 +31,7 @@ function setUp(backend: Backend, isBackward: boolean, { heads: [H, K, D], slots:
   const [q, keys, values] = leaves;
   const spans = fromArray(backend, size.spans, [T, 4], "u32");
   const querySpans = size.querySpans === null ? null : fromArray(backend, size.querySpans, [S, 2], "u32");
-  const forward = () => attention({ q, keys, values, spans, querySpans }, { scale: D ** -0.5 });
+  const forward = () => attentionOp({ q, keys, values, spans, querySpans }, { scale: D ** -0.5 });
   if (!isBackward) {
     const { y } = forward();
     return {

@@ -7,7 +7,7 @@ import { expectSome, forwardWork, operand } from "../../../operands.ts";
 function setUp(backend: Backend, T: number, C: number): BenchWork {
   const [a, b] = [operand(backend, [T, C], 1), operand(backend, [T, C], 2)];
   return forwardWork(
-    () => add({ a: a.tensor, b: b.tensor }, {}).y,
+    () => add(a.tensor, b.tensor),
     (y) => expectSome("y", y, (i) => a.at(i) + b.at(i)),
   );
 }

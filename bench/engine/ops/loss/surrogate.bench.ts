@@ -1,6 +1,6 @@
 // GRPO's loss and its gradient over the tokens of a batch: 128 rollouts of 256 tokens, and a batch of the tiny model.
 import type { Backend } from "../../../../engine/backends/backend.ts";
-import { type SurrogateSettings, surrogate } from "../../../../engine/ops/loss/surrogate.ts";
+import { type SurrogateSettings, surrogateOp } from "../../../../engine/ops/loss/surrogate.ts";
 import { fromArray } from "../../../../engine/tensor.ts";
 import type { BenchCase, BenchWork } from "../../../harness.ts";
 import { backwardWork, expectSome, forwardWork, operand } from "../../../operands.ts";
@@ -26,7 +26,7 @@ function setUp(backend: Backend, N: number, isBackward: boolean): BenchWork {
     weights: weights.tensor,
     referenceLogProbs: null,
   };
-  const call = () => surrogate(inputs, settings).loss;
+  const call = () => surrogateOp(inputs, settings).loss;
   const ratio = (i: number): number => Math.exp(logProbs.at(i) - oldLogProbs.at(i));
   if (!isBackward)
     return forwardWork(call, (loss) => {

@@ -9,7 +9,7 @@ const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 function setUp(backend: Backend, T: number, F: number, isBackward: boolean): BenchWork {
   const gate = operand(backend, [T, F], 1, [-4, 4]);
   const up = operand(backend, [T, F], 2);
-  const call = () => swiglu({ gate: gate.tensor, up: up.tensor }, {}).y;
+  const call = () => swiglu(gate.tensor, up.tensor);
   if (!isBackward)
     return forwardWork(call, (y) => expectSome("y", y, (i) => gate.at(i) * sigmoid(gate.at(i)) * up.at(i)));
   const dy = operand(backend, [T, F], 3);

@@ -21,7 +21,7 @@ await scopeAsync(async () => {
   for (let i = 0; i < 10; i++) multiplyForward(x, panels, null, y);
   backend.phase?.("sums");
   let sum = y;
-  for (let i = 0; i < 3; i++) sum = add({ a: sum, b: x }, {}).y;
+  for (let i = 0; i < 3; i++) sum = add(sum, x);
   console.log((await sum.read())[70]);
 });
 process.exit(0);

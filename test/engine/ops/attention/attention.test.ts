@@ -3,7 +3,7 @@ import { GradientMap, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { DType, NumberArray } from "../../../../engine/dtype.ts";
 import { openBackend } from "../../../../engine/open.ts";
-import { attention, causalSpans } from "../../../../engine/ops/attention/attention.ts";
+import { attentionOp, causalSpans } from "../../../../engine/ops/attention/attention.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { fromArray, readTensors, sizeOf } from "../../../../engine/tensor.ts";
 import { reference, testBackends, webgpuBackend } from "../../../backends.ts";
@@ -66,7 +66,7 @@ async function evaluate(backend: Backend, dtype: DType, given: Given, scale: num
       fromArray(backend, from, [from.length / width, width], "u32", name);
     const spans = table(given.spans, 4, "spans");
     const querySpans = given.querySpans === undefined ? null : table(given.querySpans, 2, "querySpans");
-    const recording = record(() => attention({ q, keys, values, spans, querySpans }, { scale }));
+    const recording = record(() => attentionOp({ q, keys, values, spans, querySpans }, { scale }));
     const { y, logSumExp } = recording.result;
     const store = new GradientMap([q, keys, values]);
     if (given.dy !== undefined) recording.backward(new Map([[y, fromArray(backend, given.dy, y.shape, dtype)]]), store);
@@ -116,7 +116,7 @@ const tolerance = { ofScale: 2e-5, absolute: 2e-6 };
 
 describe("engine/ops/attention/attention", (test) => {
   const rowWithPrefix = (own: number, length: number) => [0, 4, own, length];
-  checkOp(test, attention, {
+  checkOp(test, attentionOp, {
     settings: { scale: half },
     cases: {
       "one number twice": causal([1], [1, 1, 2]),
@@ -404,7 +404,7 @@ describe("engine/ops/attention/attention", (test) => {
 
   test("refuses what does not go together", async () => {
     const shapes = (changed: Record<string, readonly number[]>) =>
-      attention.definition.shapes(
+      attentionOp.definition.shapes(
         { q: [3, 4, 16], keys: [5, 2, 16], values: [5, 2, 16], spans: [3, 4], querySpans: [5, 2], ...changed },
         { scale: half },
       );

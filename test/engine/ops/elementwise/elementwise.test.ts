@@ -1,4 +1,4 @@
-import { add, scale } from "../../../../engine/ops/elementwise/elementwise.ts";
+import { addOp, mulOp, scaleOp, subOp } from "../../../../engine/ops/elementwise/elementwise.ts";
 import { describe, throwsMessage } from "../../../support.ts";
 import { checkOp, type InputSpec } from "../../check-op.ts";
 import { elementCases } from "./element-sizes.ts";
@@ -18,13 +18,26 @@ const inputs: Record<string, InputSpec> = {
 const tolerance = { forward: { relative: 6e-8 }, gradient: { relative: 6e-8 } };
 
 describe("engine/ops/elementwise/elementwise", (test) => {
-  checkOp(test, add, {
+  for (const op of [addOp, subOp])
+    checkOp(test, op, {
+      settings: {},
+      cases: Object.fromEntries(Object.entries(inputs).map(([name, x]) => [name, { a: x, b: x }])),
+      tolerance,
+    });
+  checkOp(test, mulOp, {
     settings: {},
-    cases: Object.fromEntries(Object.entries(inputs).map(([name, x]) => [name, { a: x, b: x }])),
+    cases: Object.fromEntries(
+      // Products of the largest and the smallest numbers would leave the range of f32.
+      Object.entries({
+        ...inputs,
+        "huge numbers": { shape: [5, 13], scale: 1e15 },
+        "tiny numbers": { shape: [5, 13], scale: 1e-15 },
+      }).map(([name, x]) => [name, { a: x, b: x }]),
+    ),
     tolerance,
   });
   for (const factor of [-1.75, 0])
-    checkOp(test, scale, {
+    checkOp(test, scaleOp, {
       settings: { factor },
       cases: Object.fromEntries(
         Object.entries(inputs).map(([name, x]) => [`by ${factor}: ${name}`, { inputs: { x } }]),
@@ -32,6 +45,10 @@ describe("engine/ops/elementwise/elementwise", (test) => {
       tolerance,
     });
 
-  test("add refuses tensors of two shapes", () =>
-    throwsMessage(() => add.definition.shapes({ a: [2, 3], b: [3, 2] }, {}), "add: b: expected [2,3], got [3,2]"));
+  test("tensors of two shapes are refused", async () => {
+    for (const { definition } of [addOp, subOp, mulOp]) {
+      const message = `${definition.name}: b: expected [2,3], got [3,2]`;
+      await throwsMessage(() => definition.shapes({ a: [2, 3], b: [3, 2] }, {}), message);
+    }
+  });
 });

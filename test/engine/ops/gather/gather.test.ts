@@ -1,5 +1,5 @@
 import { record } from "../../../../engine/autograd.ts";
-import { gather, gatherRows } from "../../../../engine/ops/gather/gather.ts";
+import { gatherRows, gatherRowsOp } from "../../../../engine/ops/gather/gather.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { fromArray } from "../../../../engine/tensor.ts";
 import { reference, testBackends } from "../../../backends.ts";
@@ -10,7 +10,7 @@ import { elementCases } from "../elementwise/element-sizes.ts";
 const indices = (...list: number[]) => ({ indices: Uint32Array.from(list) });
 
 describe("engine/ops/gather/gather", (test) => {
-  checkOp(test, gather, {
+  checkOp(test, gatherRowsOp, {
     settings: indices(0),
     cases: {
       "one element": { x: [1, 1] },

@@ -2,7 +2,7 @@ import * as assert from "uvu/assert";
 import { noGradient } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { head } from "../../../../engine/ops/head/head.ts";
-import { klAndScore, klDivergence } from "../../../../engine/ops/head/kl-divergence.ts";
+import { klAndScore, klDivergenceOp } from "../../../../engine/ops/head/kl-divergence.ts";
 import { blockColumns, type ChunkSettings } from "../../../../engine/ops/head/logits.ts";
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import type { Parameter, RowGroup } from "../../../../engine/parameters.ts";
@@ -62,7 +62,7 @@ function inputs(
 }
 
 describe("engine/ops/head/kl-divergence", (test) => {
-  checkOp(test, klDivergence, {
+  checkOp(test, klDivergenceOp, {
     settings: { temperature: 1 },
     cases: {
       "one token to choose from": inputs(2, 3, 1),
@@ -85,7 +85,7 @@ describe("engine/ops/head/kl-divergence", (test) => {
   checkKnownOps(test, "kl", ({ hiddenP, headP, hiddenQ, headQ }, one, backend) => {
     const temperature = Number(one["temperature"]);
     const { logSumExpP } = noGradient(() => scoredP(backend, hiddenP, headP, temperature));
-    return { kl: klDivergence({ hiddenP, headP, logSumExpP, hiddenQ, headQ }, { temperature }).kl };
+    return { kl: klDivergenceOp({ hiddenP, headP, logSumExpP, hiddenQ, headQ }, { temperature }).kl };
   });
 
   test("small divergences keep their digits", async () => {
@@ -151,7 +151,7 @@ describe("engine/ops/head/kl-divergence", (test) => {
           const hiddenP = fromArray(backend, p.hidden, [T, C]);
           const headP = fromArray(backend, p.head, [V, C]);
           const { logSumExpP } = scoredP(backend, hiddenP, headP, 0.7);
-          const { kl } = klDivergence(
+          const { kl } = klDivergenceOp(
             { hiddenP, headP, logSumExpP, hiddenQ: hidden, headQ: weight },
             { temperature: 0.7 },
           );
@@ -216,7 +216,7 @@ describe("engine/ops/head/kl-divergence", (test) => {
   test("refuses what does not go together", async () => {
     const shapes = { hiddenP: [2, 3], headP: [5, 3], logSumExpP: [2], hiddenQ: [2, 4], headQ: [5, 4] };
     const check = (other: Partial<typeof shapes>, temperature = 1) =>
-      klDivergence.definition.shapes({ ...shapes, ...other }, { temperature });
+      klDivergenceOp.definition.shapes({ ...shapes, ...other }, { temperature });
     check({});
     await throwsMessage(() => check({ headP: [6, 3] }), "klDivergence: headP: expected [5,3], got [6,3]");
     await throwsMessage(() => check({ hiddenP: [3, 3] }), "klDivergence: hiddenP: expected [2,3], got [3,3]");

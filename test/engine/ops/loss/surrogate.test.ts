@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { GradientMap, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
-import { type SurrogateSettings, surrogate } from "../../../../engine/ops/loss/surrogate.ts";
+import { type SurrogateSettings, surrogateOp } from "../../../../engine/ops/loss/surrogate.ts";
 import { tokensPerWorkgroup } from "../../../../engine/ops/loss/weighted-sum.ts";
 import {
   type Normalisation,
@@ -96,7 +96,7 @@ function evaluate(
       weights: give(tokens.weights),
       referenceLogProbs: tokens.referenceLogProbs === undefined ? null : give(tokens.referenceLogProbs),
     };
-    const recording = record(() => surrogate(inputs, settings));
+    const recording = record(() => surrogateOp(inputs, settings));
     const { loss, objective, ratio, penalty } = recording.result;
     const gradients = new GradientMap([logProbs]);
     recording.backward(new Map([[loss, give([1])]]), gradients);
@@ -156,7 +156,7 @@ function tokens(
 
 describe("engine/ops/loss/surrogate", (test) => {
   const { referenceLogProbs: _, ...withoutReference } = tokens(61, 0.4);
-  checkOp(test, surrogate, {
+  checkOp(test, surrogateOp, {
     settings: { ...usual, klCoefficient: 0.05 },
     cases: {
       "one token": tokens(1, 0.4),
@@ -451,7 +451,7 @@ describe("engine/ops/loss/surrogate", (test) => {
   });
 
   test("refuses vectors of other lengths and a KL coefficient without reference", async () => {
-    const { shapes } = surrogate.definition;
+    const { shapes } = surrogateOp.definition;
     const n = { logProbs: [5], oldLogProbs: [5], advantages: [5], weights: [5], referenceLogProbs: [5] };
     await throwsMessage(
       () => shapes({ ...n, advantages: [4] }, usual),

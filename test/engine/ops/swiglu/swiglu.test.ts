@@ -1,11 +1,11 @@
-import { swiglu } from "../../../../engine/ops/swiglu/swiglu.ts";
+import { swiglu, swigluOp } from "../../../../engine/ops/swiglu/swiglu.ts";
 import { describe, throwsMessage } from "../../../support.ts";
 import { checkOp } from "../../check-op.ts";
 import { elementCases } from "../elementwise/element-sizes.ts";
 import { checkKnownOps } from "../known-ops.ts";
 
 describe("engine/ops/swiglu/swiglu", (test) => {
-  checkOp(test, swiglu, {
+  checkOp(test, swigluOp, {
     settings: {},
     cases: {
       "one element": { gate: [1, 1], up: [1, 1] },
@@ -22,7 +22,7 @@ describe("engine/ops/swiglu/swiglu", (test) => {
     // exp errs by 3 + 2|x| ULP: at |x| = 4, where its part still counts, 11 · 2⁻²³ = 1.3e-6.
     tolerance: { forward: { ofScale: 1e-6, absolute: 2e-6 }, gradient: { ofScale: 1e-6, absolute: 2e-6 } },
   });
-  checkKnownOps(test, "swiglu", ({ gate, up }) => ({ y: swiglu({ gate, up }, {}).y }));
+  checkKnownOps(test, "swiglu", ({ gate, up }) => ({ y: swiglu(gate, up) }));
   test("refuses another shape", () =>
-    throwsMessage(() => swiglu.definition.shapes({ gate: [2, 3], up: [3, 2] }, {}), "expected [2,3], got [3,2]"));
+    throwsMessage(() => swigluOp.definition.shapes({ gate: [2, 3], up: [3, 2] }, {}), "expected [2,3], got [3,2]"));
 });
