@@ -1,5 +1,5 @@
 // accumulate  y[i] = factor · x[i]  (+ y[i] where addToY)
-// Work        an invocation takes ROUNDS vectors of WIDTH elements (elements.ts).
+// Work        an invocation takes ROUNDS vectors of WIDTH elements (work-split.ts).
 // Constants   Vector: vec4f | f32, of WIDTH numbers.
 // Memory      x read once, y read where added to, written once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> x: array<Vector>;

@@ -362,13 +362,21 @@ function fillWithZero(tensor: Tensor): void {
   run(fillKernel, { y: tensor }, { rowSize: tensor.rowSize, value: 0 });
 }
 
-/** Runs `body` and records what it does to tensors that require a gradient. */
+/**
+ * Runs `body` and records what it does to tensors that require a gradient.
+ * @throws Error when `body` returns a promise: what it does after waiting would not be recorded
+ */
 export function record<T>(body: () => T): Recording<T> {
   const outer = tape;
   const nodes: Node[] = [];
   tape = nodes;
   try {
-    return new Recording(body(), nodes);
+    const result = body();
+    if (result instanceof Promise)
+      throw new Error(
+        "record: the body returned a promise. Only what it does at once is recorded: wait outside of it.",
+      );
+    return new Recording(result, nodes);
   } finally {
     tape = outer;
   }

@@ -60,35 +60,25 @@ export interface KernelDefinition<
   flops?: (params: KernelParams<A, B, P>) => number;
 }
 
+/** What a definition may leave out and `defineKernel` fills in. */
+type Filled = "axes" | "params" | "constants" | "variants" | "uses";
+
 export interface Kernel<
   A extends string = string,
   B extends Readonly<Record<string, Binding<A>>> = Readonly<Record<string, Binding<A>>>,
   P extends Readonly<Record<string, ParamType>> = Readonly<Record<string, ParamType>>,
-> extends KernelDefinition<A, B, P> {
-  readonly axes: Readonly<Record<A, AxisKind>>;
-  readonly params: P;
-  readonly constants: Constants;
-  readonly variants: readonly Constants[];
-  readonly uses: readonly string[];
-}
+> extends Omit<KernelDefinition<A, B, P>, Filled>,
+    Required<Pick<KernelDefinition<A, B, P>, Filled>> {}
 
 /** A kernel whose own types are forgotten: what the backends handle. */
-export interface AnyKernel {
-  readonly name: string;
-  readonly axes: Readonly<Record<string, AxisKind>>;
-  readonly bindings: Readonly<Record<string, Binding>>;
-  readonly params: Readonly<Record<string, ParamType>>;
-  readonly constants: Constants;
-  readonly variants: readonly Constants[];
-  readonly uses: readonly string[];
-  readonly wgsl: URL;
-  readonly cpu: (bindings: Record<string, NumberArray>, params: Record<string, number>, constants: Constants) => void;
-  readonly form?: (cell: Record<string, number>, style: AdapterStyle) => Constants;
-  readonly workgroups: (
+export interface AnyKernel extends Omit<Kernel, "cpu" | "form" | "workgroups" | "flops"> {
+  cpu: (bindings: Record<string, NumberArray>, params: Record<string, number>, constants: Constants) => void;
+  form?: (cell: Record<string, number>, style: AdapterStyle) => Constants;
+  workgroups: (
     params: Record<string, number>,
     constants: Constants,
   ) => readonly [number] | readonly [number, number, number];
-  readonly flops?: (params: Record<string, number>) => number;
+  flops?: (params: Record<string, number>) => number;
 }
 
 const known = new Map<string, AnyKernel>();

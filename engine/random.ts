@@ -89,7 +89,7 @@ export function directionNormals(key: WordPair, nameWords: WordPair, count: numb
   return values;
 }
 
-/** Where a token is drawn: what its noise depends on besides seed, purpose and step, which are in the key's label. */
+/** Where a token is drawn: what its noise depends on besides seed, purpose and step, which are in the key (`tokenKey`). */
 export interface TokenPlace {
   /** In this turn's answer, from 0; below 2²⁴. */
   readonly position: number;
@@ -100,8 +100,20 @@ export interface TokenPlace {
   readonly prompt: number;
 }
 
-/** The row of a sampler's table that says where its token is drawn: three words of the counter, and a fourth without use. */
+/** The Philox key of the tokens that are drawn for one purpose (`train`, `evaluate`, `generate`, …) at one step. */
+export function tokenKey(seed: number, purpose: string, step: number): WordPair {
+  return keyOf(`token|${seed}|${purpose}|${step}`);
+}
+
+/**
+ * The row of a sampler's table that says where its token is drawn: three words of the counter, and a fourth without use.
+ * @throws Error when position or turn is out of its bounds: two places would share their noise
+ */
 export function tokenCounterRow({ position, turn, rollout, prompt }: TokenPlace): WordQuad {
+  if (!(position >= 0 && position < 2 ** 24 && turn >= 0 && turn < 2 ** 8))
+    throw new Error(
+      `tokenCounterRow: expected a position below ${2 ** 24} and a turn below ${2 ** 8}, got position ${position} of turn ${turn}.`,
+    );
   return [(position | (turn << 24)) >>> 0, rollout, prompt, 0];
 }
 

@@ -8,7 +8,6 @@ import {
   type Constants,
   eraseKernel,
   type Kernel,
-  type KernelParams,
   type ParamType,
 } from "./kernel.ts";
 import type { Segment, Tensor } from "./tensor.ts";
@@ -142,5 +141,3 @@ function cutAxis(kernel: AnyKernel, axis: string, placed: readonly Placed[]): { 
   const cuts = [...new Set(on.flatMap((p) => p.starts))].sort((a, b) => a - b);
   return { total, intervals: cuts.slice(1).map((end, i) => ({ start: cuts[i], count: end - cuts[i] })) };
 }
-
-export type { KernelParams };

@@ -1,5 +1,9 @@
 // Who frees device memory. A scope owns every tensor made while it is the innermost one, and frees them when it ends, but
-// for those it was asked to keep, which pass to the scope around it (or, outside all scopes, to the caller).
+// for those in its result, which pass to the scope around it (or, outside all scopes, to the caller).
+//
+// Which scope is innermost belongs to a line of work, not to the process: Node carries it across `await` (AsyncLocalStorage),
+// so scopes of two lines of work that run side by side do not meet. That costs 0.2 µs a scope; a dispatch costs 2 to 3 µs.
+import { AsyncLocalStorage } from "node:async_hooks";
 
 /** What a scope frees. */
 export interface Freeable {
@@ -13,18 +17,37 @@ export interface Owner {
 
 class Scope {
   readonly storages = new Set<Freeable>();
+  readonly #around: Scope | null;
+  #isOpen = true;
+
+  constructor(around: Scope | null) {
+    this.#around = around;
+  }
+
+  /** The innermost scope that is open: work that outlives its own scope belongs to the next one around it. */
+  static innermost(): Scope | null {
+    let found = current.getStore() ?? null;
+    while (found !== null && !found.#isOpen) found = found.#around;
+    return found;
+  }
+
+  /** This scope and all around it. */
+  *chain(): Generator<Scope> {
+    for (let scope: Scope | null = this; scope !== null; scope = scope.#around) yield scope;
+  }
+
+  end(kept: readonly Owner[]): void {
+    this.#isOpen = false;
+    for (const { storage } of kept) if (this.storages.delete(storage)) registerInScope(storage);
+    for (const storage of this.storages) storage.free();
+    this.storages.clear();
+  }
 }
 
-const stack: Scope[] = [];
+const current = new AsyncLocalStorage<Scope>();
 
 export function registerInScope(storage: Freeable): void {
-  stack.at(-1)?.storages.add(storage);
-}
-
-function end(scope: Scope, kept: readonly Owner[]): void {
-  if (stack.pop() !== scope) throw new Error("scope: scopes must end in the order they were opened, innermost first");
-  for (const tensor of kept) if (scope.storages.delete(tensor.storage)) registerInScope(tensor.storage);
-  for (const storage of scope.storages) storage.free();
+  Scope.innermost()?.storages.add(storage);
 }
 
 /** The tensors inside a result: itself, or the members of an array, a map or a plain object, one level deep. */
@@ -36,42 +59,37 @@ function tensorsIn(result: unknown): Owner[] {
   return [...members].filter(isTensor);
 }
 
-/** Runs `body`; frees all it allocated except the tensors in its result. */
+/**
+ * Runs `body`; frees all tensors it made except those in its result: the result itself, or the members of an array, a map or
+ * an object. A body that waits needs `scopeAsync`: here its tensors are freed when it first waits.
+ */
 export function scope<T>(body: () => T): T {
-  const own = new Scope();
-  stack.push(own);
+  const own = new Scope(Scope.innermost());
+  let kept: Owner[] = [];
   try {
-    const result = body();
-    end(own, tensorsIn(result));
+    const result = current.run(own, body);
+    kept = tensorsIn(result);
     return result;
-  } catch (error) {
-    if (stack.includes(own)) {
-      stack.length = stack.indexOf(own) + 1;
-      end(own, []);
-    }
-    throw error;
+  } finally {
+    own.end(kept);
   }
 }
 
-/** `scope` for a body that waits. Nothing else may allocate meanwhile: one line of work at a time. */
+/** `scope` for a body that waits. Several may run side by side: each frees what its own body made. */
 export async function scopeAsync<T>(body: () => Promise<T>): Promise<T> {
-  const own = new Scope();
-  stack.push(own);
+  const own = new Scope(Scope.innermost());
+  let kept: Owner[] = [];
   try {
-    const result = await body();
-    end(own, tensorsIn(result));
+    const result = await current.run(own, body);
+    kept = tensorsIn(result);
     return result;
-  } catch (error) {
-    if (stack.includes(own)) {
-      stack.length = stack.indexOf(own) + 1;
-      end(own, []);
-    }
-    throw error;
+  } finally {
+    own.end(kept);
   }
 }
 
 /** Takes a tensor out of all scopes: the caller frees it. */
 export function keep<T extends Owner>(tensor: T): T {
-  for (const scopeOnStack of stack) scopeOnStack.storages.delete(tensor.storage);
+  for (const scope of Scope.innermost()?.chain() ?? []) scope.storages.delete(tensor.storage);
   return tensor;
 }

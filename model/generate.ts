@@ -15,7 +15,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { boolean, defineSettings, integer, runCommand, SettingsError, text } from "../engine/host/index.ts";
-import { keyOf, wordsOf } from "../engine/index.ts";
+import { tokenKey, wordsOf } from "../engine/index.ts";
 import { loadChat } from "./chat.ts";
 import { openConfig } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems, openModel } from "./commands/command.ts";
@@ -217,7 +217,7 @@ await runCommand({
     await generate(model, dialoguesOf(prompts, completions, maxNewTokens, shown), {
       maxNewTokens,
       ...sampling,
-      noiseKey: keyOf(`token|${values.seed}|generate|0`),
+      noiseKey: tokenKey(values.seed, "generate", 0),
       stopIds: values["ignore-eos"] ? [] : [...config.eosTokenIds, ...values["stop-tokens"]],
       maxRows: values["batch-rows"],
       maxTokens: values["pass-tokens"],

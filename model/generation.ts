@@ -18,6 +18,7 @@ import {
   scopeAsync,
   seenWords,
   type Tensor,
+  tokenCounterRow,
   type Warping,
   type Weights,
 } from "../engine/index.ts";
@@ -304,7 +305,7 @@ async function sampleAfter(
   const table = new Uint32Array(R * 4);
   tokens.sampledRows.forEach(({ dialogue, turn, answer }, i) => {
     extendGroups(sampledGroups, dialogue.point, 1);
-    table.set([answer.ids.length | (turn << 24), dialogue.noise.rollout, dialogue.noise.prompt, 0], 4 * i);
+    table.set(tokenCounterRow({ position: answer.ids.length, turn, ...dialogue.noise }), 4 * i);
   });
   const sampled = sampleTokens(last, headWeight(config, weights), rows === null ? null : sampledGroups, {
     counters: fromArray(backend, table, [R, 4], "u32", "noise counters"),

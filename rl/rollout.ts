@@ -3,7 +3,7 @@
 //
 // An environment that throws costs its rollout only: reward 0, with the cause kept beside it.
 import { asError } from "../engine/host/index.ts";
-import { keyOf, wordsOf } from "../engine/index.ts";
+import { tokenKey, wordsOf } from "../engine/index.ts";
 import {
   type Answer,
   type Chat,
@@ -78,7 +78,7 @@ export async function rollOut(
   await generate(model, runs, {
     maxNewTokens: settings.maxNewTokens,
     temperature: settings.temperature,
-    noiseKey: keyOf(`token|${settings.seed}|${settings.purpose}|${settings.step}`),
+    noiseKey: tokenKey(settings.seed, settings.purpose, settings.step),
     stopIds: stopIdsOf(model, chat),
     maxRows: settings.maxRows,
     maxTokens: settings.maxTokens,

@@ -463,6 +463,15 @@ describe("engine/autograd", (test) => {
     });
   });
 
+  test("a recording does not wait", async () => {
+    const { backend } = (await testBackends())[0];
+    await scopeAsync(async () => {
+      const x = leaf(backend, 1);
+      await throwsMessage(() => record(async () => twice(x)), "record: the body returned a promise", "wait outside");
+      assert.not.ok(twice(x).requiresGradient);
+    });
+  });
+
   test("what an op only saves takes no gradient, and says so", () =>
     onEach(async (backend, name) => {
       const x = leaf(backend, 1);

@@ -7,12 +7,14 @@ import {
   keyOf,
   normals,
   philox,
+  tokenCounterRow,
+  tokenKey,
   tokenWord,
   type WordPair,
   type WordQuad,
   wordsOf,
 } from "../../engine/random.ts";
-import { assertClose, assertKnown, describe, readFixture } from "../support.ts";
+import { assertClose, assertKnown, describe, readFixture, throwsMessage } from "../support.ts";
 import type { PhiloxFixture, RandomFixture } from "./random-fixtures.ts";
 
 describe("engine/random", (test) => {
@@ -77,6 +79,18 @@ describe("engine/random", (test) => {
       assert.equal(tokenWord(id, place, key), word);
       assertKnown("random.json", "tokens: gumbel", "host", [gumbel(word)], [expected], { absolute: 1e-12 }, label);
     }
+  });
+
+  test("tokens: one spelling of key and counter, and no place that shares its noise", async () => {
+    for (const { label, key } of known.tokens) {
+      const [kind, seed, purpose, step] = label.split("|");
+      assert.equal(kind, "token");
+      assert.deepEqual(tokenKey(Number(seed), purpose, Number(step)), key);
+    }
+    const place = { position: 2 ** 24 - 1, turn: 255, rollout: 4, prompt: 5 };
+    assert.deepEqual(tokenCounterRow(place), [2 ** 32 - 1, 4, 5, 0]);
+    for (const other of [{ position: 2 ** 24 }, { turn: 256 }, { position: -1 }, { turn: Number.NaN }])
+      await throwsMessage(() => tokenCounterRow({ ...place, ...other }), "position below 16777216", "turn below 256");
   });
 
   test("no value is infinite, and the two halves of E meet", () => {

@@ -116,15 +116,69 @@ describe("engine/scope", (test) => {
     result.free();
   });
 
-  test("scopes that overlap are refused", async () => {
-    let endFirst: () => void = () => {};
-    let endSecond: () => void = () => {};
-    const first = scopeAsync(() => new Promise<void>((resolve) => (endFirst = resolve)));
-    const second = scopeAsync(() => new Promise<void>((resolve) => (endSecond = resolve)));
-    endFirst();
-    await throwsMessage(() => first, "innermost first");
-    endSecond();
-    await throwsMessage(() => second, "innermost first");
-    leaves("closed all the same", 1, () => [make()]);
+  test("scopes side by side each free what their own body made", async () => {
+    const before = live();
+    const wait = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+    const made: Tensor[][] = [[], []];
+    const ends: string[] = [];
+    /** Makes a tensor before, between and after waits; the second line of work is begun later and ends earlier. */
+    const line = (i: number, waits: number): Promise<Tensor> =>
+      scopeAsync(async () => {
+        for (let n = 0; n < waits; n++) {
+          made[i].push(scope(() => spare(make())));
+          await wait();
+          for (const tensor of made[i]) assert.not.ok(tensor.storage.isFreed, `line ${i}, wait ${n}`);
+        }
+        ends.push(`line ${i}`);
+        return made[i][0];
+      });
+    const outer = await scopeAsync(async () => {
+      const [first, second] = await Promise.all([line(0, 6), line(1, 3)]);
+      assert.equal(ends, ["line 1", "line 0"]);
+      for (const [i, kept] of [first, second].entries())
+        for (const tensor of made[i]) assert.is(tensor.storage.isFreed, tensor !== kept, `line ${i}`);
+      return first;
+    });
+    assert.is(live() - before, 1, "the outer scope frees what its lines passed on to it, but for its own result");
+    outer.free();
+  });
+
+  test("an error in one of two lines of work frees what that one made, and no more", async () => {
+    const before = live();
+    let goOn: () => void = () => {};
+    const waiting = new Promise<void>((resolve) => (goOn = resolve));
+    const sound = scopeAsync(async () => {
+      const x = make();
+      await waiting;
+      assert.not.ok(x.storage.isFreed);
+      return x;
+    });
+    await throwsMessage(
+      () =>
+        scopeAsync(async () => {
+          make();
+          throw new Error("on purpose");
+        }),
+      "on purpose",
+    );
+    goOn();
+    (await sound).free();
+    assert.is(live(), before);
+  });
+
+  test("work that outlives its scope belongs to the scope around it", async () => {
+    const before = live();
+    await scopeAsync(async () => {
+      let late: Promise<Tensor> | undefined;
+      let goOn: () => void = () => {};
+      const waiting = new Promise<void>((resolve) => (goOn = resolve));
+      await scopeAsync(async () => {
+        late = waiting.then(make);
+      });
+      goOn();
+      assert.not.ok((await late)?.storage.isFreed);
+      assert.is(live() - before, 1);
+    });
+    assert.is(live(), before);
   });
 });

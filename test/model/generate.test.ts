@@ -1,6 +1,6 @@
 // Generation: the same bits whatever the batch. A dialogue alone, in batches of 1, 7 and 64, shuffled, with refills, with a
 // shared prompt, after a second prefill: the same tokens and the same log-probabilities, which are also the scorer's.
-import { keyOf, type NumberArray } from "../../engine/index.ts";
+import { type NumberArray, tokenKey } from "../../engine/index.ts";
 import { segmentRows } from "../../engine/tensor.ts";
 import {
   type Dialogue,
@@ -58,7 +58,7 @@ function makeDialogues(count: number, vocabulary: number, said: Map<number, Said
 const settings = {
   maxNewTokens: 9,
   temperature: 1,
-  noiseKey: keyOf("token|1|test|0"),
+  noiseKey: tokenKey(1, "test", 0),
   stopIds: [1, 5, 17, 40, 77],
   maxTokens: 300,
 };

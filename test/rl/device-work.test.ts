@@ -1,7 +1,7 @@
 // How steps use the device: nothing is read before all work is given, many dispatches share a submission, a step that runs
 // again finds its pipelines and bind groups. And a number that is none ends in an error that names step and tensor.
 import * as assert from "uvu/assert";
-import { type Backend, keyOf, NumericalError } from "../../engine/index.ts";
+import { type Backend, NumericalError, tokenKey } from "../../engine/index.ts";
 import { type Dialogue, generate, loadModel } from "../../model/index.ts";
 import { type Example, policyStep, supervisedStep, type TrainableModel } from "../../rl/index.ts";
 import { webgpuBackend } from "../backends.ts";
@@ -90,7 +90,7 @@ describe("rl/device work", (test) => {
     }));
     let passes = 0;
     const settings = {
-      ...{ maxNewTokens: 12, temperature: 1, noiseKey: keyOf("token|1|device|0"), stopIds: [] },
+      ...{ maxNewTokens: 12, temperature: 1, noiseKey: tokenKey(1, "device", 0), stopIds: [] },
       ...{ maxRows: dialogues.length, maxTokens: 1000, onPass: () => passes++ },
     };
     const { calls, submissions } = await traceOf(model.backend, () => generate(model, dialogues, settings));

@@ -3,10 +3,11 @@
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../../dtype.ts";
 import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
+import { formatBytes } from "../../host/files.ts";
 import { type AnyKernel, parameterBlock } from "../../kernel.ts";
 import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch, KernelForm } from "../backend.ts";
 import { blockBytes, Pipelines } from "./pipelines.ts";
-import { BufferPool, bytesInWords, lessMemory, type PooledBuffer } from "./pool.ts";
+import { BufferPool, lessMemory, type PooledBuffer } from "./pool.ts";
 import { isTracing, summaryOf, Trace } from "./timing.ts";
 
 /** Nobody ever wakes it: a wait on it is a sleep. */
@@ -222,7 +223,7 @@ export class WebGpuBackend implements Backend {
     this.flush();
     const arrays = ranges.map(({ length, dtype }) => {
       if (dtype !== "f32" && dtype !== "i32" && dtype !== "u32")
-        throw new DeviceError(`reading ${dtype} tensors from a GPU is not possible; convert to f32 first`);
+        throw new DeviceError(`read: ${dtype} tensors cannot be read from a GPU: expected f32, i32 or u32.`);
       return newArray(dtype, length);
     });
     for (const copies of copiesOf(ranges)) await this.#readPart(ranges, copies, arrays);
@@ -362,7 +363,7 @@ export class WebGpuBackend implements Backend {
       (error) => {
         if (error !== null)
           this.#failure ??= new OutOfMemoryError(
-            `${label}: the adapter has no ${bytesInWords(size)} left beside ${bytesInWords(liveBytes)} in ${liveBuffers} ` +
+            `${label}: the adapter has no ${formatBytes(size)} left beside ${formatBytes(liveBytes)} in ${liveBuffers} ` +
               `buffers (${error.message.split("\n")[0]}). ${lessMemory}`,
           );
       },

@@ -4,6 +4,7 @@
 // behind the work that uses it.
 
 import { OutOfMemoryError } from "../../errors.ts";
+import { formatBytes } from "../../host/files.ts";
 import type { BufferHandle } from "../backend.ts";
 
 export interface PooledBuffer extends BufferHandle {
@@ -94,14 +95,14 @@ export class BufferPool {
   #create(capacity: number, label: string): PooledBuffer {
     if (capacity > this.#maxBufferBytes)
       throw new OutOfMemoryError(
-        `${label}: a buffer of ${bytesInWords(capacity)}, the adapter's largest has ${bytesInWords(this.#maxBufferBytes)}. ` +
+        `${label}: a buffer of ${formatBytes(capacity)}, the adapter's largest has ${formatBytes(this.#maxBufferBytes)}. ` +
           "Choose an adapter with larger buffers (--adapter).",
       );
     const total = this.liveBytes + capacity;
     if (total > this.#totalBytes)
       throw new OutOfMemoryError(
-        `${label}: ${bytesInWords(capacity)} more make ${bytesInWords(total)} in ${this.liveBuffers + 1} buffers, the adapter ` +
-          `has room for ${bytesInWords(this.#totalBytes)}. ${lessMemory}`,
+        `${label}: ${formatBytes(capacity)} more make ${formatBytes(total)} in ${this.liveBuffers + 1} buffers, the adapter ` +
+          `has room for ${formatBytes(this.#totalBytes)}. ${lessMemory}`,
       );
     return { id: this.#next++, bytes: capacity, capacity, lastUse: -1, gpu: this.#createBuffer(label, capacity) };
   }
@@ -120,12 +121,6 @@ function placeOf({ id }: PooledBuffer, list: readonly PooledBuffer[]): number {
 
 /** How to mend what does not fit. */
 export const lessMemory = "Work on less at a time, or take an adapter with more memory (--adapter).";
-
-/** 1536 → "1536 bytes", 3 · 2³⁰ → "3.00 GiB". */
-export function bytesInWords(bytes: number): string {
-  if (bytes < 2 ** 20) return `${bytes} bytes`;
-  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
-}
 
 /**
  * Size classes: powers of two up to 4 MiB, so that batches of all sizes share few buffers (and few bind groups); above that

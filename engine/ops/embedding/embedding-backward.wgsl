@@ -1,5 +1,5 @@
 // embeddingBackward  dTable[v] += Σ over tokens with id v, ascending, of dy
-// Work               an invocation takes ROUNDS vectors of WIDTH columns of distinct ids (elements.ts); no atomics.
+// Work               an invocation takes ROUNDS vectors of WIDTH columns of distinct ids (work-split.ts); no atomics.
 // Constants          Vector: vec4f | f32, of WIDTH numbers.
 // Memory             dy read once; the touched rows of dTable read and written once.
 // Precision          one f32 sum, positions ascending; over segments of dy it goes on from what is stored.

@@ -1,5 +1,5 @@
 // scatterRows  dx[r, :] = dy[places[r], :] where this segment has that row, else 0  (+ dx[r, :] where addToDx)
-// Work         an invocation takes ROUNDS vectors of WIDTH elements of dx (elements.ts).
+// Work         an invocation takes ROUNDS vectors of WIDTH elements of dx (work-split.ts).
 // Constants    Vector: vec4f | f32, of WIDTH numbers.
 // Memory       dx written once, read where added to; each row of dy read once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> dy: array<Vector>;

@@ -5,10 +5,10 @@ import {
   type Backend,
   CpuBackend,
   directionNormals,
-  keyOf,
   linear,
   type ParameterArena,
   scopeAsync,
+  tokenKey,
   wordsOf,
 } from "../../../engine/index.ts";
 import type { GridCell } from "../../../landscape/grid.ts";
@@ -113,7 +113,7 @@ describe("landscape/cached generation", (test) => {
       await generate({ backend, config, weights: slots }, dialogues(config.vocabSize, said), {
         maxNewTokens: 11,
         temperature: 1,
-        noiseKey: keyOf("token|1|test|0"),
+        noiseKey: tokenKey(1, "test", 0),
         stopIds: Array.from({ length: Math.ceil(config.vocabSize / 12) }, (_, i) => i * 12),
         maxTokens: 40,
         maxRows: 7,

@@ -3,7 +3,7 @@
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { emptySamples, sampleChunk } from "../../../../engine/ops/sampling/sampling.ts";
 import { noWarping, warpLogits } from "../../../../engine/ops/sampling/warp.ts";
-import { gumbel, keyOf, tokenWord } from "../../../../engine/random.ts";
+import { gumbel, tokenCounterRow, tokenKey, tokenWord } from "../../../../engine/random.ts";
 import { fromArray } from "../../../../engine/tensor.ts";
 import type { BenchCase, BenchWork } from "../../../harness.ts";
 import { forwardWork, operand } from "../../../operands.ts";
@@ -16,9 +16,9 @@ const checkedRows = 2;
 function draw(backend: Backend, R: number, V: number): BenchWork {
   const logits = operand(backend, [R, V], 1, [0, 8]);
   const place = (row: number) => ({ position: 5, turn: 1, rollout: row, prompt: 77 });
-  const words = Array.from({ length: R }, (_, row) => [5 | (1 << 24), row, 77, 0]);
-  const counters = fromArray(backend, words.flat(), [R, 4], "u32");
-  const key = keyOf("token|1|train|0");
+  const words = Array.from({ length: R }, (_, row) => tokenCounterRow(place(row))).flat();
+  const counters = fromArray(backend, words, [R, 4], "u32");
+  const key = tokenKey(1, "train", 0);
   const samples = emptySamples(logits.tensor);
   return {
     run: () => sampleChunk(logits.tensor, { start: 0, count: V }, counters, samples, { key, temperature }),

@@ -5,14 +5,14 @@ import { blockColumns, type ChunkSettings } from "../../../../engine/ops/head/lo
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { sampleTokens } from "../../../../engine/ops/sampling/sample-tokens.ts";
 import type { BatchRows, Parameter, RowGroup } from "../../../../engine/parameters.ts";
-import { gumbel, keyOf, tokenCounterRow, tokenWord } from "../../../../engine/random.ts";
+import { gumbel, tokenCounterRow, tokenKey, tokenWord } from "../../../../engine/random.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors } from "../../../../engine/tensor.ts";
 import { testBackends } from "../../../backends.ts";
 import { describe, throwsMessage } from "../../../support.ts";
 import { normals, sameBits } from "../../check-op.ts";
 
-const key = keyOf("token|5|train|3");
+const key = tokenKey(5, "train", 3);
 /** Row r is position r of turn r % 3, rollout 7r. */
 const placeOf = (row: number) => ({ position: row, turn: row % 3, rollout: 7 * row, prompt: 0xdeadbeef });
 const countersOf = (R: number, first = 0): number[] =>

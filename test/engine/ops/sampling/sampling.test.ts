@@ -3,7 +3,7 @@ import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
 import { emptyScores, emptySums, scorePicked, sumLogits } from "../../../../engine/ops/head/logits.ts";
 import { emptySamples, noSample, sampleChunk } from "../../../../engine/ops/sampling/sampling.ts";
-import { gumbel, keyOf, tokenCounterRow, tokenWord, type WordPair } from "../../../../engine/random.ts";
+import { gumbel, tokenCounterRow, tokenKey, tokenWord, type WordPair } from "../../../../engine/random.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { fromArray, readTensors } from "../../../../engine/tensor.ts";
 import { reference, testBackends } from "../../../backends.ts";
@@ -21,7 +21,7 @@ interface SamplingFixture {
 }
 
 const { NEGATIVE_INFINITY, POSITIVE_INFINITY, NaN: notANumber } = Number;
-const key = keyOf("token|2|landscape|0");
+const key = tokenKey(2, "landscape", 0);
 const placeOf = (row: number) => ({ position: 3 * row, turn: row % 2, rollout: row, prompt: 0x12345678 });
 
 async function all(): Promise<{ name: string; backend: Backend }[]> {
@@ -290,7 +290,7 @@ describe("engine/ops/sampling/sampling", (test) => {
       { counters: tokenCounterRow({ ...place, turn: place.turn + 1 }) },
       { counters: tokenCounterRow({ ...place, rollout: place.rollout + 1 }) },
       { counters: tokenCounterRow({ ...place, prompt: place.prompt + 1 }) },
-      { counters: tokenCounterRow(place), key: keyOf("token|3|landscape|0") },
+      { counters: tokenCounterRow(place), key: tokenKey(3, "landscape", 0) },
       { counters: tokenCounterRow(place), key: [key[0], key[1] ^ 1] as const },
     ];
     const scores = new Set<number>();

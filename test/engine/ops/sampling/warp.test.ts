@@ -6,7 +6,7 @@ import type { NumberArray } from "../../../../engine/dtype.ts";
 import { sampleTokens } from "../../../../engine/ops/sampling/sample-tokens.ts";
 import { markSeen, noWarping, seenWords, type Warping, warpLogits } from "../../../../engine/ops/sampling/warp.ts";
 import type { Parameter } from "../../../../engine/parameters.ts";
-import { keyOf, tokenCounterRow } from "../../../../engine/random.ts";
+import { keyOf, tokenCounterRow, tokenKey } from "../../../../engine/random.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { fromArray, readTensors } from "../../../../engine/tensor.ts";
 import { reference, testBackends } from "../../../backends.ts";
@@ -197,7 +197,7 @@ describe("engine/ops/sampling/warp", (test) => {
 
   test("drawing: off is bit for bit as without; a cut keeps the noise; scores are those before warping", async () => {
     const [R, C, V] = [40, 6, 371];
-    const key = keyOf("token|5|generate|0");
+    const key = tokenKey(5, "generate", 0);
     for (const { name, backend } of await testBackends())
       await scopeAsync(async () => {
         const hidden = fromArray(backend, normals(1, R * C), [R, C]);
