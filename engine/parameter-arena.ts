@@ -19,8 +19,11 @@ import { empty, type Shape, Storage, segmentRows, sizeOf, Tensor } from "./tenso
 
 export interface ArenaEntry {
   readonly shape: Shape;
-  /** Whether this matrix [out, in] owns a copy in panels, the layout that the forward product reads. */
-  readonly forwardCopy: boolean;
+  /**
+   * Whether this matrix [out, in] owns a copy in panels, the layout that the forward product reads. Without one `linear` makes
+   * it anew at each call. Default false.
+   */
+  readonly forwardCopy?: boolean;
   /** Whether it owns two copies in f16 instead, the layouts of all products: for linear layers only. Default false. */
   readonly halfCopies?: boolean;
 }
@@ -61,7 +64,7 @@ export function arenaMemory(
   const bytes = layOut(backend.limits, entries, dtype).lengths.reduce((sum, n) => sum + n, 0) * bytesPerElement[dtype];
   const parts = partsOf(options);
   let copies = 0;
-  for (const { shape, forwardCopy, halfCopies = false } of entries.values())
+  for (const { shape, forwardCopy = false, halfCopies = false } of entries.values())
     if (halfCopies) copies += (sizeOf(panelShape(shape[0], shape[1])) + sizeOf(shape)) * bytesPerElement.f16;
     else if (forwardCopy) copies += sizeOf(panelShape(shape[0], shape[1])) * bytesPerElement[dtype];
   return {
@@ -104,7 +107,7 @@ export class ParameterArena {
     this.backend = backend;
     this.dtype = dtype;
     this.names = [...entries.keys()];
-    for (const [name, { shape, forwardCopy, halfCopies = false }] of entries)
+    for (const [name, { shape, forwardCopy = false, halfCopies = false }] of entries)
       if ((forwardCopy || halfCopies) && shape.length !== 2)
         throw new ShapeError(
           `ParameterArena: ${name}: only a matrix [out, in] has a copy for the forward product, this is [${shape}]`,
@@ -115,7 +118,7 @@ export class ParameterArena {
 
     const isFollowed = this.#arenas.has("gradients");
     const nameOf = new Map<Tensor, string>();
-    for (const [name, { shape, forwardCopy, halfCopies = false }] of entries) {
+    for (const [name, { shape, forwardCopy = false, halfCopies = false }] of entries) {
       const tensor = this.value(name);
       tensor.requiresGradient = isFollowed;
       nameOf.set(tensor, name);

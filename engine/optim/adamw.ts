@@ -108,6 +108,7 @@ export interface AdamwStep {
  *   m = β1·m + (1 − β1)·g,   v = β2·v + (1 − β2)·g²
  *   p = p·(1 − lr·weightDecay) − lr / (1 − β1^step) · m / (sqrt(v) / sqrt(1 − β2^step) + ε)
  * Copies for the forward product follow.
+ * Defaults: β1 0.9, β2 0.999, ε 1e-8, no weight decay, no clipping.
  * @param step       counts from 1
  * @param losses     [1] each; where one of them is not finite, nothing is changed either
  * @param lossScale  a power of two: the gradients are those of loss · lossScale, and are divided by it first. Default 1
@@ -115,15 +116,20 @@ export interface AdamwStep {
  */
 export function adamwStep(
   arena: ParameterArena,
-  settings: AdamwSettings & { readonly step: number; readonly losses?: readonly Tensor[]; readonly lossScale?: number },
+  settings: Pick<AdamwSettings, "learningRate"> &
+    Partial<AdamwSettings> & {
+      readonly step: number;
+      readonly losses?: readonly Tensor[];
+      readonly lossScale?: number;
+    },
 ): AdamwStep {
   const {
     learningRate,
-    beta1,
-    beta2,
-    epsilon,
-    weightDecay,
-    maxGradientNorm,
+    beta1 = 0.9,
+    beta2 = 0.999,
+    epsilon = 1e-8,
+    weightDecay = 0,
+    maxGradientNorm = Number.POSITIVE_INFINITY,
     step,
     losses = [],
     lossScale = 1,
