@@ -5,7 +5,7 @@
 // micro-batches a weight's gradient exists already. So every kernel that writes a gradient takes that from a flag.
 import { accumulateKernel, fillKernel } from "./accumulate.ts";
 import { ShapeError } from "./errors.ts";
-import { type GradientTarget, run } from "./run.ts";
+import { type GradientTarget, onRun, run } from "./run.ts";
 import { keep, scope } from "./scope.ts";
 import { empty, fromArray, onView, Tensor } from "./tensor.ts";
 
@@ -61,6 +61,16 @@ export function noGradient<T>(body: () => T): T {
     tape = outer;
   }
 }
+
+onRun((kernel, bound) => {
+  if (tape === null) return;
+  for (const { name, tensor } of bound)
+    if (tensor.requiresGradient)
+      throw new Error(
+        `run: kernel ${kernel}: ${name}: [${tensor.shape}] requires a gradient, which would be lost here. Make an op of the ` +
+          "kernel (defineOp), or run it under noGradient.",
+      );
+});
 
 /** `x.view(shape)`: the same elements under another shape, without a copy. */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {

@@ -43,6 +43,18 @@ interface Interval {
   count: number;
 }
 
+let beforeRun: (kernel: string, bound: readonly Placed[]) => void = () => {};
+
+/** For the tape, which follows ops: it refuses kernels that are run past it. */
+export function onRun(listener: (kernel: string, bound: readonly { name: string; tensor: Tensor }[]) => void): void {
+  beforeRun = listener;
+}
+
+/**
+ * Runs a kernel on the tensors that are bound to it, cell by cell.
+ * @throws ShapeError when a binding is missing, was freed, is cut where it must not be, or differs from another on its axis
+ * @throws Error inside `record`, when a tensor is bound that requires a gradient: the tape follows ops (`defineOp`) only
+ */
 export function run<
   A extends string,
   B extends Readonly<Record<string, Binding<A>>>,
@@ -63,6 +75,7 @@ export function run<
       );
     return { name, binding, tensor, starts: segmentStarts(tensor.segments) };
   });
+  beforeRun(kernel.name, placed);
 
   const axes = Object.keys(kernel.axes).map((axis) => ({
     axis,

@@ -10,6 +10,7 @@ import { add, scale } from "../../engine/ops/elementwise/elementwise.ts";
 import { weightedSum } from "../../engine/ops/loss/weighted-sum.ts";
 import { rmsNormOp } from "../../engine/ops/rms-norm/rms-norm.ts";
 import { swiglu } from "../../engine/ops/swiglu/swiglu.ts";
+import { run } from "../../engine/run.ts";
 import { scope, scopeAsync } from "../../engine/scope.ts";
 import { fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../engine/tensor.ts";
 import { testBackends } from "../backends.ts";
@@ -460,6 +461,25 @@ describe("engine/autograd", (test) => {
         () => record(() => twice(cut)).backward(new Map([[cut, cut]]), new GradientMap()),
         "did not make",
       );
+    });
+  });
+
+  test("a kernel that is run past the tape is refused", async () => {
+    const { backend } = (await testBackends())[0];
+    await scopeAsync(async () => {
+      const [x, y] = [leaf(backend, 1), given(backend, 2)];
+      const twofold = (from: Tensor) =>
+        run(accumulateKernel, { x: from, y: { tensor: y, add: false } }, { rowSize: from.rowSize, factor: 2 });
+      await throwsMessage(
+        () => record(() => twofold(x)),
+        "run: kernel accumulate: x: [150,48]",
+        "defineOp",
+        "noGradient",
+      );
+      await throwsMessage(() => record(() => twofold(twice(x))), "run: kernel accumulate: x: [150,48]");
+      record(() => noGradient(() => twofold(x)));
+      record(() => twofold(given(backend, 3)));
+      twofold(x);
     });
   });
 

@@ -4,7 +4,7 @@
 // Mixed precision. A weight that has copies in f16 gets all three products from f16 operands: x, W and dy are rounded to f16,
 // sums, bias, y, dx and dW stay f32, and so does the weight itself, which the optimiser changes. x is rounded once for all
 // layers that read it, and the backward pass needs that copy only.
-import { shouldRecord } from "../../autograd.ts";
+import { noGradient, shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineOp, expectShape } from "../../op.ts";
 import { asParameter, type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
@@ -63,7 +63,7 @@ const halves = new WeakMap<Tensor, Tensor>();
 function halfOf(x: Tensor): Tensor {
   const found = halves.get(x);
   if (found !== undefined && !found.storage.isFreed) return found;
-  const made = toHalf(x);
+  const made = noGradient(() => toHalf(x));
   halves.set(x, made);
   return made;
 }

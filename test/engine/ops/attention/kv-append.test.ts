@@ -1,3 +1,4 @@
+import { noGradient, record } from "../../../../engine/autograd.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
 import { appendToCache } from "../../../../engine/ops/attention/kv-append.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
@@ -66,6 +67,14 @@ describe("engine/ops/attention/kv-append", (test) => {
       await throwsMessage(() => appendToCache(k, k, slots, zeros(5, 1), values), "keys: expected [5,2,8], got [5,1,8]");
       await throwsMessage(() => appendToCache(k, k, slots, keys, zeros(4, 2)), "values: expected [5,2,8], got [4,2,8]");
       await throwsMessage(() => appendToCache(k, k, slots, keys, keys), "tensors of their own");
+      k.requiresGradient = true;
+      await throwsMessage(
+        () => record(() => appendToCache(k, k, slots, keys, values)),
+        "appendToCache: no gradient flows through a cache",
+        "noGradient",
+      );
+      record(() => noGradient(() => appendToCache(k, k, slots, keys, values)));
+      appendToCache(k, k, slots, keys, values);
     });
   });
 });
