@@ -54,6 +54,7 @@ export const trainSettings = {
   rolloutsPerPrompt: integer({
     default: 16,
     min: 2,
+    max: 65_536, // beyond it a group would meet the noise of its prompt's next pass (rl/rollout.ts)
     unit: "rollouts",
     meaning: "completions per prompt; they are the group that an advantage compares with",
   }),

@@ -129,6 +129,8 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const sources = [...readFiles(line), source];
   for (const note of sources.flatMap(({ notes }) => notes ?? [])) process.stderr.write(`${note}\n`);
   const values = resolveSettings(settings, sources);
+  for (const { key, where } of source.given)
+    if (!settings.applies(key, values)) process.stderr.write(`${where}: has no effect with the other settings\n`);
   const progress = createProgress({ quiet: given.has("quiet") });
   try {
     const keys = new Set(source.given.map(({ key }) => key));

@@ -262,11 +262,14 @@ export function withValues<D extends SettingsTree>(
   values: Values<D>,
   others: ReadonlyMap<string, unknown>,
 ): Values<D> {
-  const given = [...settings.byKey.keys()].map((key) => ({
-    key,
-    value: others.has(key) ? others.get(key) : settingValue(values, key),
-    where: "set by the program",
-  }));
+  // A value may be missing where a section was added after the values were made: it then has its default.
+  const given = [...settings.byKey.keys()]
+    .map((key) => ({
+      key,
+      value: others.has(key) ? others.get(key) : settingValue(values, key),
+      where: "set by the program",
+    }))
+    .filter(({ value }) => value !== undefined);
   return resolveSettings(settings, [{ given, problems: [] }]);
 }
 

@@ -94,7 +94,12 @@ export async function openEnvironment(settings: EnvironmentChoice): Promise<Envi
   const problems = environmentProblems(settings);
   const kind = registered.get(settings.name);
   if (problems.length > 0 || kind === undefined) throw settingsError(problems);
-  return kind.open(settings[settings.name]);
+  const environment = await kind.open(settings[settings.name]);
+  if (environment.name !== settings.name)
+    throw settingsError([
+      `environment "${settings.name}": it opens as "${environment.name}". Give both the same name.`,
+    ]);
+  return environment;
 }
 
 /** What is wrong with the chosen environment's settings, as a settings' check says it. */

@@ -37,7 +37,9 @@ describe("landscape/own-environment", (test) => {
   test("the page's command trains on it, and its settings are kept", async () => {
     const [node, program, ...flags] = block("").trim().split(" ");
     assert.equal([node, program], ["node", "landscape/run.ts"]);
-    expectDone(await study([...flags, ...short]));
+    const unused = "--environment.alphabet-sort.minTurns";
+    const stderr = expectDone(await study([...flags, ...short, unused, "1"]));
+    assert.match(stderr, `${unused} 1: has no effect with the other settings\n`);
     const config = readFileSync(join(out, "config.toml"), "utf8");
     assert.match(config, /^module = "my-task.ts"$/m);
     assert.match(config, /^moduleSha256 = "[0-9a-f]{64}"$/m);

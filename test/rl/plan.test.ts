@@ -24,7 +24,7 @@ describe("rl/plan", (test) => {
           "train.rolloutsPerPrompt": 2,
           "train.maxNewTokens": 24,
           "evaluate.episodes": 4,
-          "environment.maxNamesPerTurn": 3,
+          "environment.alphabet-sort.maxNamesPerTurn": 3,
         };
         const settings = resolveSettings(studySettings, [
           { given: Object.entries(given).map(([key, value]) => ({ key, value, where: key })), problems: [] },

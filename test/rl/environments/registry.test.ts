@@ -1,0 +1,83 @@
+// Environments by name: their settings are declared with them, checked, and reach the one that opens.
+import { equal, is, ok } from "uvu/assert";
+import { integer } from "../../../engine/host/index.ts";
+import {
+  environmentApplies,
+  environmentProblems,
+  isWorked,
+  openEnvironment,
+  registerEnvironment,
+} from "../../../rl/index.ts";
+import { environmentSettings } from "../../../rl/settings.ts";
+import { describe, throwsMessage } from "../../support.ts";
+
+const prompts = (count: number, name: string) => ({
+  name,
+  episodes: () =>
+    Array.from({ length: count }, (_, index) => ({
+      index,
+      prompt: String(index),
+      turns: 1,
+      nextUserTurn: () => null,
+      score: () => ({ reward: 1, parts: { turnScores: [1], formatFailed: [false] } }),
+    })),
+});
+
+registerEnvironment({
+  name: "counted",
+  settings: {
+    count: integer({ default: 2, min: 1, meaning: "episodes" }),
+    most: integer({ default: 9, meaning: "limit" }),
+  },
+  check: ({ count, most }) => (count > most ? [`count: ${count} is above most, ${most}`] : []),
+  open: ({ count }) => prompts(count, "counted"),
+});
+registerEnvironment({ name: "misnamed", settings: {}, open: () => prompts(1, "other") });
+
+describe("rl/environments/registry", (test) => {
+  test("an environment opens with its own settings; what is left out has its default", async () => {
+    const count = async (section: object): Promise<number> =>
+      [...(await openEnvironment({ name: "counted", counted: section })).episodes(1)].length;
+    equal([await count({}), await count({ count: 5 })], [2, 5]);
+    is([...(await openEnvironment({ name: "counted" })).episodes(1)].length, 2);
+    ok("counted" in environmentSettings, "its section is among the settings");
+  });
+
+  test("what is wrong with its settings is told under their full names, of the chosen one only", async () => {
+    const wrong = { name: "counted", counted: { count: 10 }, "alphabet-sort": { minTurns: 3, maxTurns: 2 } };
+    equal(environmentProblems(wrong), ["environment.counted.count: 10 is above most, 9"]);
+    equal(environmentProblems({ ...wrong, name: "alphabet-sort" }), [
+      "environment.alphabet-sort.minTurns: 3 is above maxTurns, 2",
+    ]);
+    await throwsMessage(() => openEnvironment(wrong), "environment.counted.count: 10 is above most, 9");
+    await throwsMessage(
+      () => openEnvironment({ name: "nothing" }),
+      "environment.name: expected one of alphabet-sort, counted, misnamed",
+      'got "nothing"',
+    );
+    await throwsMessage(() => openEnvironment({ name: "misnamed" }), 'environment "misnamed": it opens as "other"');
+  });
+
+  test("a name is given once", async () => {
+    for (const name of ["counted", "alphabet-sort", "name", "turn2Template"])
+      await throwsMessage(
+        () => registerEnvironment({ name, settings: {}, open: () => prompts(1, name) }),
+        `environment "${name}": the name is taken`,
+      );
+  });
+
+  test("settings of environments that are not chosen do not apply", () => {
+    const applies = (key: string): boolean => environmentApplies(key, { name: "counted" });
+    equal(
+      ["environment.counted.count", "environment.alphabet-sort.minTurns", "environment.name", "train.steps"].map(
+        applies,
+      ),
+      [true, false, true, true],
+    );
+  });
+
+  test("Alphabet-sort knows its right answers, this one does not", async () => {
+    ok(isWorked(await openEnvironment({ name: "alphabet-sort" })));
+    ok(!isWorked(await openEnvironment({ name: "counted" })));
+  });
+});
