@@ -33,7 +33,7 @@ export { preferredTiles, preferTiles, sumOrder, type TilePlan } from "./ops/matm
 export { tilePlanSchema } from "./ops/matmul/tune.ts";
 export { norm, normOfDirection } from "./ops/perturbation/frobenius-norm.ts";
 export { writeNormals } from "./ops/perturbation/normals.ts";
-export { perturbFromDirections, perturbIntoSlot } from "./ops/perturbation/perturb.ts";
+export { perturbIntoSlot } from "./ops/perturbation/perturb.ts";
 export { rmsNorm } from "./ops/rms-norm/rms-norm.ts";
 export { rope, rotaryTables } from "./ops/rope/rope.ts";
 export { sampleTokens } from "./ops/sampling/sample-tokens.ts";

@@ -1,4 +1,4 @@
-// The square grid of a slice: where its points lie, and in which order they are worked on.
+// The square grid of a slice: where its points are, and in which order they are measured.
 //
 // Coordinates come from integers, so the centre of an odd grid is exactly 0 and the axis is exactly symmetric. A cell
 // (i, j) has alpha from i and beta from j, both counted from 0 at −radius.
@@ -81,8 +81,8 @@ export function workOrder(grid: Grid): GridCell[] {
   );
 }
 
-/** The ring of a cell: its distance to the centre, rounded to whole grid steps. */
-export const wholeStepsOf = (cell: GridCell): number => Math.round(Math.sqrt(cell.squaredSteps));
+/** The ring of a cell for profiles: its distance to the centre, rounded to whole grid steps. */
+export const ringIndex = (cell: GridCell): number => Math.round(Math.sqrt(cell.squaredSteps));
 
 /** Cells at the middle of the four edges (none on an even grid) and at the four corners. */
 export function landmarks(grid: Grid, cells: readonly GridCell[]): { midEdges: GridCell[]; corners: GridCell[] } {

@@ -1,5 +1,5 @@
-// A whole study, from the starting model to the report: train, sweep, summarise, draw. Each part is passed over where its
-// output is there already, so the same command goes on wherever an earlier one stopped.
+// A whole study, from the starting model to the report: train, sweep, summarise, draw. A part whose output exists is skipped, so
+// the same command continues wherever an earlier one stopped.
 import { existsSync } from "node:fs";
 import { expectDiskSpace, formatDuration, killPoint, type Progress } from "../engine/host/index.ts";
 import { type Backend, type OpenedBackend, openBackend, preferTiles } from "../engine/index.ts";
@@ -197,7 +197,7 @@ async function reportPart({ settings, folder, progress, signal, timings }: Part)
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);
     killPoint("report");
-    await drawRun(folder, settings, run, say, signal);
+    await drawRun(folder, settings, run, signal);
     return run;
   });
 }

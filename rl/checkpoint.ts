@@ -6,8 +6,9 @@
 // Not to be taken for a run's checkpoints: those are Hugging Face folders, kept for good (model/weights.ts writes them).
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 import { z } from "zod";
-import { asError, RunFolderError, readJson, sha256File, writeAtomic } from "../engine/host/index.ts";
+import { asError, FileError, RunFolderError, readJson, sha256File, writeAtomic } from "../engine/host/index.ts";
 import type { ParameterArena } from "../engine/index.ts";
 import { openSafetensors, writeFolderAtomically, writeSafetensors } from "../model/index.ts";
 
@@ -22,7 +23,23 @@ const trainerSchema = z.object({
   sha256: z.string(),
   /** The caller's own numbers. */
   own: z.record(z.string(), z.number()),
+  /** CRC-32 of the other fields: a changed step would continue a run wrongly. Folders of earlier versions have none. */
+  crc: z.string().optional(),
 });
+type TrainerFile = z.infer<typeof trainerSchema>;
+
+function crcOf({ schemaVersion, step, sha256, own }: TrainerFile): string {
+  return crc32(JSON.stringify({ schemaVersion, step, sha256, own })).toString(16).padStart(8, "0");
+}
+
+/** @throws FileError when the file is missing or not what was written */
+function readTrainer(slot: string): TrainerFile {
+  const path = join(slot, trainerFile);
+  const trainer = readJson(path, trainerSchema);
+  if (trainer.crc !== undefined && trainer.crc !== crcOf(trainer))
+    throw new FileError(`${path}: its content is not what was written (its checksum differs).`);
+  return trainer;
+}
 
 export interface TrainerState {
   /** Optimiser steps done. */
@@ -46,8 +63,13 @@ export async function saveState(
   await writeFolderAtomically(join(folder, slots[Math.ceil(state.step / every) % 2]), async (slot) => {
     const path = join(slot, tensorsFile);
     await writeSafetensors(path, tensors);
-    const trainer = { schemaVersion: 1, step: state.step, sha256: sha256File(path), own: state.own };
-    writeAtomic(join(slot, trainerFile), `${JSON.stringify(trainer)}\n`);
+    const trainer: TrainerFile = {
+      schemaVersion: 1,
+      step: state.step,
+      sha256: sha256File(path),
+      own: { ...state.own },
+    };
+    writeAtomic(join(slot, trainerFile), `${JSON.stringify({ ...trainer, crc: crcOf(trainer) })}\n`);
   });
 }
 
@@ -55,7 +77,7 @@ export async function saveState(
 export function trainedSteps(folder: string): number | null {
   const steps = slots.flatMap((slot) => {
     try {
-      return [readJson(join(folder, slot, trainerFile), trainerSchema).step];
+      return [readTrainer(join(folder, slot)).step];
     } catch {
       return []; // not there, or damaged, which loadState tells
     }
@@ -80,7 +102,7 @@ export async function loadState(folder: string, arena: ParameterArena): Promise<
     const path = join(folder, slot);
     if (!existsSync(path)) continue;
     try {
-      found.push({ path, ...readJson(join(path, trainerFile), trainerSchema) });
+      found.push({ path, ...readTrainer(path) });
     } catch (error) {
       troubles.push(asError(error).message);
     }

@@ -81,6 +81,15 @@ export async function train(context: TrainingContext): Promise<void> {
   if (resumed !== null && resumed.state.step % settings.evaluate.every !== 0)
     dropFromLast(metricsPath, resumed.state.step, (metric) => metric.startsWith("eval/"));
   const metrics = openMetrics(metricsPath, first - 1);
+  // Metrics reach the disk before the state of their step, so no interrupted run leaves them behind it.
+  if (metrics.lastStep !== first - 1) {
+    metrics.close();
+    throw new RunFolderError(
+      `${metricsPath}: expected records up to step ${first - 1}, of which the saved state is, found them up to step ` +
+        `${metrics.lastStep}. Restore the file from a copy; or delete ${stateFolder}, and the same command trains again from the ` +
+        "start, to the same results.",
+    );
+  }
   const tensorBoard = openTensorBoard(
     join(folder, "tensorboard"),
     Date.now() / 1000,

@@ -1,7 +1,7 @@
 // Files that are whole or not there.
 //
-// A file appears under its name by a rename, after its bytes have reached the disk, so whoever finds it finds all of it,
-// whenever the process died. Mistakes that a person can mend (no space, no permission) become one message with the path.
+// A file gets its name by a rename, after its bytes have reached the disk. So a file that exists is whole, whenever the process
+// died. Errors that a person can mend (no space, no permission) become one message with the path.
 import { createHash, randomUUID } from "node:crypto";
 import {
   closeSync,

@@ -1,8 +1,9 @@
 // One process at a time in a run folder.
 //
-// A lock is a file that names its owner, created exclusively. Its owner may have been killed, so a lock counts only while
-// that very process lives: the process number alone is given out again, hence also when it started, in which boot of the
-// machine, and in which namespace of process numbers (a container's processes cannot be seen from another one).
+// A lock is a file that names its owner and is created exclusively. Its owner may have been killed, so a lock counts only while
+// that process lives. A process number alone is not enough, since numbers are used again: the lock also has the time the process
+// started, the boot of the machine, and the namespace of process numbers (one container cannot see another's processes).
+// Start time, boot and namespace come from Linux's /proc; other systems have the number alone.
 import { closeSync, fsyncSync, openSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";

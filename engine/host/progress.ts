@@ -1,5 +1,5 @@
-// How far the work is: bars on a terminal, plain lines where nobody looks on (a pipe, CI). Always on standard error, so that
-// what a command prints as its result stays clean.
+// How far the work is: bars on a terminal, plain lines on a pipe and in CI. Always on standard error, so that standard output
+// holds only a command's result.
 //
 //   const sweep = progress.phase("sweep", 49, "cells");
 //   sweep.advance(1, "reward 0.31");

@@ -13,7 +13,7 @@ export type MetricsRow = z.infer<typeof row>;
 
 /**
  * Reads a run's metrics and does not touch the file.
- * @param onDamage  called when the last line was cut off, as an interrupted write leaves it
+ * @param onDamage  called when the last line was cut off, as an interrupted write leaves it, or when there is no line
  * @throws FileError when another line is not a record, or steps fall
  */
 export function readMetrics(path: string, onDamage: OnDamage): MetricsRow[] {
@@ -21,6 +21,7 @@ export function readMetrics(path: string, onDamage: OnDamage): MetricsRow[] {
   const cut = lines.pop() ?? "";
   if (cut !== "")
     onDamage(`${path}: its last line was cut (${Buffer.byteLength(cut)} bytes without an end). It is left out.`);
+  if (lines.length === 0) onDamage(`${path}: holds no record.`);
   let last = 0;
   return lines.map((line, index) => {
     const found = parse(line);

@@ -1,6 +1,6 @@
-// Random directions around a checkpoint. Each tensor gets its own Gaussian, named by seed, slice and the tensor, and scaled
-// to the tensor's norm: δ_W = g · ‖W‖ / ‖g‖. Nothing is stored: the numbers come again from their counters wherever they are
-// needed. The tied embedding is one tensor and moves once.
+// Random directions around a checkpoint. Each tensor gets its own Gaussian g, named by seed, slice and tensor, and scaled to the
+// tensor's norm: δ_W = g · ‖W‖ / ‖g‖. The Gaussians are not stored: they are computed again from their counters whenever they
+// are needed. A tied embedding is one tensor, so it is moved once.
 import { createHash } from "node:crypto";
 import { keyOf, norm, normOfDirection, type ParameterArena, philox, wordsOf } from "../../engine/index.ts";
 

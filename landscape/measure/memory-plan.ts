@@ -1,5 +1,5 @@
-// How much memory a sweep takes, before it starts: the reference's scoring, the rollouts of a batch of grid points and the
-// comparison of one of them are rehearsed on a backend that allocates nothing (model/plan.ts).
+// The memory that a sweep needs, known before it starts: scoring the reference, the rollouts of several grid points and the scoring
+// of one point are run on a backend that counts allocations and makes none (model/plan.ts).
 import type { Backend } from "../../engine/index.ts";
 import {
   type Chat,

@@ -1,5 +1,5 @@
-// Perturbed policies held ready in slots: for each grid point under way a copy of the weights θ + αδ + βη, in the forms that
-// the forward pass reads. θ itself is never written.
+// The weights θ + αδ + βη of several grid points at once, one slot per point, in the layouts that the forward pass reads. The
+// checkpoint's own weights θ are never written.
 import {
   empty,
   keep,

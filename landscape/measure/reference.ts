@@ -1,11 +1,11 @@
-// The checkpoint's own completions, and what scoring a perturbed policy on them needs: drawn and scored once, then used at
-// every grid point. J and KL are taken here, so every point is held against the very same tokens.
+// The checkpoint's own completions (the reference). They are sampled and scored once per checkpoint; J and KL of every grid point
+// are then computed on these same tokens.
 import { fromArray, head, klAndScore, readTensors, scopeAsync } from "../../engine/index.ts";
 import { answerStates, headWeight, type Model, microBatches, type Sequence } from "../../model/index.ts";
 import { groupAdvantages, type Rollout } from "../../rl/index.ts";
 import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
 
-/** A run of sequences that is scored together, with θ's final hidden states and scores at its assistant tokens. */
+/** Sequences that are scored in one forward pass, with θ's final hidden states and scores at their assistant tokens. */
 interface ReferencePart {
   sequences: readonly Sequence[];
   hidden: Float32Array; // [N, C]

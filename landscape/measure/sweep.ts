@@ -67,6 +67,20 @@ function rolloutSettings({ settings, signal }: SweepContext): RolloutSettings {
 
 /** Draws the checkpoint's reference completions and scores them. The same for every slice. @param phase  counts them */
 export async function prepareReference(context: SweepContext, phase: Phase): Promise<Reference> {
+  const announceStop = (): void =>
+    context.say(
+      "The sweep stops after the forward pass under way. Kept: all measured grid points. The checkpoint's own completions are " +
+        "drawn again when it continues.",
+    );
+  context.signal.addEventListener("abort", announceStop);
+  try {
+    return await drawReference(context, phase);
+  } finally {
+    context.signal.removeEventListener("abort", announceStop);
+  }
+}
+
+async function drawReference(context: SweepContext, phase: Phase): Promise<Reference> {
   const { prompts, rollouts } = context.settings.landscape.reference;
   const requests = promptSet(context)
     .slice(0, prompts)

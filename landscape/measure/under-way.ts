@@ -68,7 +68,9 @@ export class UnderWay {
     this.#writtenMs = performance.now();
     if (this.#waiting.length === 0) return;
     const journal = this.#journal ?? this.#open();
-    journal.append(...this.#waiting);
+    // A call takes only so many arguments.
+    for (let start = 0; start < this.#waiting.length; start += 1000)
+      journal.append(...this.#waiting.slice(start, start + 1000));
     this.#waiting = [];
   }
 

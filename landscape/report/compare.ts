@@ -1,22 +1,12 @@
 // Several runs side by side, as Markdown: rewards, correlations of every map with their intervals, and how r changes from the
 // first swept checkpoint on, paired over prompts. Reads run folders; needs no GPU.
-//
-//   node landscape/compare.ts runs/tiny-100 runs/tiny-101 runs/tiny-102
-import { existsSync } from "node:fs";
 import { basename } from "node:path";
-import {
-  defineSettings,
-  FileError,
-  type OnDamage,
-  readTomlFile,
-  resolveSettings,
-  runCommand,
-} from "../../engine/host/index.ts";
+import { defineSettings, type OnDamage, runCommand } from "../../engine/host/index.ts";
 import { readSlice } from "../files/cells.ts";
-import { configPath, metricsPath } from "../files/layout.ts";
+import { metricsPath } from "../files/layout.ts";
 import { readMetrics } from "../files/metrics.ts";
 import type { StudySettings } from "../files/run-folder.ts";
-import { studySettings } from "../settings.ts";
+import { readRunSettings } from "../files/run-settings.ts";
 import { difference, rAtBudget, rInfinity } from "../statistics/estimands.ts";
 import { CORRELATION_CHANGES, type Estimate, jackknife, jackknifeCorrelation } from "../statistics/intervals.ts";
 import { promptMaps } from "../statistics/points.ts";
@@ -44,10 +34,8 @@ interface ComparedRun {
   swept: Swept[];
 }
 
-function readRun(folder: string, say: OnDamage): ComparedRun {
-  const config = configPath(folder);
-  if (!existsSync(config)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
-  const settings = resolveSettings(studySettings, [readTomlFile(studySettings, config)]);
+async function readRun(folder: string, say: OnDamage): Promise<ComparedRun> {
+  const settings = await readRunSettings(folder);
   const evaluations = readMetrics(metricsPath(folder), say).flatMap((row) => {
     const [reward, standardError] = [row["eval/reward"], row["eval/reward_standard_error"]];
     return typeof reward === "number" && typeof standardError === "number"
@@ -191,14 +179,15 @@ export function compareCommand(): Promise<never> {
     settings: defineSettings({}),
     positional: [{ name: "RUN", meaning: "run folders", required: true, many: true }],
     main: async ({ positionals, progress }) => {
-      process.stdout.write(comparison(positionals, (message) => progress.line(message)));
+      process.stdout.write(await comparison(positionals, (message) => progress.line(message)));
     },
   });
 }
 
 /** The comparison of these run folders as Markdown. @param say  called with what is not whole or cannot be read */
-export function comparison(folders: readonly string[], say: OnDamage): string {
-  const runs = folders.map((folder) => readRun(folder, say));
+export async function comparison(folders: readonly string[], say: OnDamage): Promise<string> {
+  const runs: ComparedRun[] = [];
+  for (const folder of folders) runs.push(await readRun(folder, say));
   const swept = runs.flatMap((run) => run.swept);
   const parts = [
     "### Reward on the evaluation episodes\n",

@@ -1,26 +1,23 @@
-// From the files of a run folder to its figures and report.html. Needs no GPU, and reads nothing that a resume could change.
-//
-//   node landscape/report.ts RUN            draws everything again
+// From the files of a run folder to its statistics, figures and report.html. It needs no GPU, changes nothing that was measured,
+// and reads nothing that a resume could change. What cannot be read is named, in the terminal and on the page.
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import {
   defineSettings,
   ensureFolder,
-  FileError,
   lockFolder,
   type OnDamage,
-  readTomlFile,
-  resolveSettings,
   runCommand,
   settingValue,
   valueText,
   writeAtomic,
 } from "../../engine/host/index.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
-import { configPath, figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
+import { figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
 import { readMetrics } from "../files/metrics.ts";
 import { readProvenance, runName, type StudySettings } from "../files/run-folder.ts";
+import { readRunSettings } from "../files/run-settings.ts";
 import { studySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
@@ -52,6 +49,7 @@ import { intervalName, reachOf, reachOfMean, taskSentence } from "./wording.ts";
 /** A run's slices with their statistics. */
 export interface SummarisedRun {
   readonly slices: readonly SummarisedSlice[];
+  readonly training: readonly TrainingRow[];
   /** What was said, per slice and cell; a cell whose conversations cannot be read is absent. */
   readonly conversations: readonly (readonly CellConversations[])[];
   /** Of every slice with several whole checkpoints. */
@@ -77,10 +75,14 @@ export async function summariseRun(
   const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
   const { points, radius } = settings.landscape;
   const total = settings.landscape.points ** 2;
+  const training = trainingRows(folder, settings.evaluate.episodes, say);
   const gap = (sentence: string): void => {
     gaps.push(sentence);
     say(`Not whole: ${sentence}`);
   };
+  const wanted = settings.train.steps + 1;
+  if (training.length < wanted)
+    gap(`Training: metrics.jsonl has ${training.length} of ${wanted} steps, step 0 included.`);
   for (const step of settings.landscape.steps)
     for (let slice = 0; slice < settings.landscape.slices; slice++) {
       await heed(signal);
@@ -102,18 +104,16 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, conversations, trends: trendsOf(maps), gaps };
+  return { slices, training, conversations, trends: trendsOf(maps), gaps };
 }
 
 /** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */
 export async function drawRun(
   folder: string,
   settings: StudySettings,
-  { slices, conversations, trends, gaps }: SummarisedRun,
-  onDamage: OnDamage,
+  { slices, training, conversations, trends, gaps }: SummarisedRun,
   signal: AbortSignal,
 ): Promise<void> {
-  const training = trainingRows(folder, settings.evaluate.episodes, onDamage);
   const study: Study = {
     name: runName(folder),
     settings: settingRows(folder, settings),
@@ -259,13 +259,11 @@ function notesOf(folder: string, training: readonly TrainingRow[]): string[] {
  * @returns the table for the terminal
  */
 export async function redraw(folder: string, say: OnDamage, signal: AbortSignal): Promise<string> {
-  const path = configPath(folder);
-  if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
+  const settings = await readRunSettings(folder);
   const release = lockFolder(folder);
   try {
-    const settings = resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
     const run = await summariseRun(folder, settings, say, signal);
-    await drawRun(folder, settings, run, say, signal);
+    await drawRun(folder, settings, run, signal);
     return run.slices.length === 0 ? "" : `${summaryText(run.slices, run.trends)}\n`;
   } finally {
     release();

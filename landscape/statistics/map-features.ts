@@ -1,7 +1,7 @@
 // What a map looks like beyond one correlation: how symmetric it is, where it peaks and how surely, whether its best
 // cells are the ones of lowest KL, how it falls off with distance, and how far the surrogate predicts the reward.
 
-import { type GridCell, wholeStepsOf } from "../grid.ts";
+import { type GridCell, ringIndex } from "../grid.ts";
 import { studentQuantile } from "./distributions.ts";
 import { centred, dot, meanMap, type PromptMaps, pairProduct, parityPart, rounding } from "./prompt-maps.ts";
 import { mean, pearson, spread } from "./statistics.ts";
@@ -136,7 +136,7 @@ export function ringMeans(cells: readonly GridCell[], map: ArrayLike<number>): R
 }
 
 function rings(cells: readonly GridCell[]): { ring: number; members: number[] }[] {
-  const found = Map.groupBy(cells.keys(), (k) => wholeStepsOf(cells[k]));
+  const found = Map.groupBy(cells.keys(), (k) => ringIndex(cells[k]));
   return [...found].sort(([a], [b]) => a - b).map(([ring, members]) => ({ ring, members }));
 }
 

@@ -5,7 +5,6 @@ import {
   backward,
   CpuBackend,
   directionNormals,
-  empty,
   fromArray,
   head,
   keep,
@@ -13,10 +12,10 @@ import {
   linear,
   type Parameter,
   type ParameterArena,
-  perturbFromDirections,
   record,
   scopeAsync,
   surrogate,
+  type Tensor,
   type Weights,
   wordsOf,
 } from "../../engine/index.ts";
@@ -95,18 +94,21 @@ function rollouts(): { list: Rollout[]; perPrompt: number } {
 }
 
 /** Weights θ + αδ + βη of one point, the directions being the fixture's own Gaussians. */
-function perturbedByFile(arena: ParameterArena, alpha: number, beta: number): Weights & { free(): void } {
+async function perturbedByFile(
+  arena: ParameterArena,
+  alpha: number,
+  beta: number,
+): Promise<Weights & { free(): void }> {
   const parameters = new Map<string, Parameter>();
-  const made = arena.names.map((name) => {
+  const made: Tensor[] = [];
+  const move = byFile(alpha, beta);
+  for (const [name, values] of await arena.read()) {
     const weight = arena.value(name);
-    const { weight: length, delta, eta } = known.norms[name];
-    const rows = keep(empty(weight.backend, weight.shape, weight.dtype, name));
-    const load = (kind: string) =>
-      fromArray(weight.backend, gaussians.get(`${kind}.${name}`)?.values ?? [], weight.shape, weight.dtype);
-    perturbFromDirections(weight, load("delta"), load("eta"), rows, (alpha * length) / delta, (beta * length) / eta);
+    const moved = Float32Array.from(values, (_, i) => move(name, values, i));
+    const rows = keep(fromArray(weight.backend, moved, weight.shape, weight.dtype, name));
+    made.push(rows);
     parameters.set(name, { kind: "slots", shape: weight.shape, slots: new Map([[0, { rows, panels: null }]]) });
-    return rows;
-  });
+  }
   const get = (name: string): Parameter => {
     const found = parameters.get(name);
     if (found === undefined) throw new Error(name);
@@ -156,7 +158,7 @@ describe("landscape/landscape", (test) => {
       const model = { backend, config, weights };
       const reference = await scoreReference(model, list, perPrompt, { maxTokens: 60 });
       for (const point of known.points) {
-        const moved = await scopeAsync(async () => perturbedByFile(weights, point.alpha, point.beta));
+        const moved = await scopeAsync(() => perturbedByFile(weights, point.alpha, point.beta));
         const scored = await scorePoint(model, { backend, config, weights: moved }, 0, reference, {
           maxTokens: 60,
           clipLow: known.clipLow,

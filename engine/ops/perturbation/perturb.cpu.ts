@@ -60,10 +60,3 @@ export function perturbPanels(
     for (let row = end; row < Math.ceil(end / 8) * 8; row++)
       for (let column = 0; column < rowSize; column++) slot[place(row, column)] = 0;
 }
-
-export function addDirections(
-  { weight, delta, eta, slot }: { weight: NumberArray; delta: NumberArray; eta: NumberArray; slot: NumberArray },
-  params: Coefficients & { rows: number; rowSize: number },
-): void {
-  for (let i = 0; i < params.rows * params.rowSize; i++) slot[i] = perturbed(weight[i], delta[i], eta[i], params);
-}

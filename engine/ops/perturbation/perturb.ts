@@ -57,22 +57,6 @@ const perturbPanelsKernel = defineKernel({
   },
 });
 
-const addDirectionsKernel = defineKernel({
-  name: "addDirections",
-  axes: { rows: "map" },
-  bindings: {
-    weight: { access: "read", axis: "rows" },
-    delta: { access: "read", axis: "rows" },
-    eta: { access: "read", axis: "rows" },
-    slot: { access: "write", axis: "rows" },
-  },
-  params: { rowSize: "u32", a: "f32", b: "f32" },
-  cpu: cpu.addDirections,
-  wgsl: new URL("./perturb-add.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "perturbed"],
-  workgroups: ({ rows, rowSize }) => [Math.ceil((rows * rowSize) / 64)],
-});
-
 export interface Perturbation {
   readonly deltaKey: WordPair;
   readonly etaKey: WordPair;
@@ -115,23 +99,4 @@ function expectPanels({ shape }: Tensor, panels: Tensor): void {
   const why = `The weight is [${shape}], and a panel holds eight of its rows.`;
   if (shape.length !== 2) throw new ShapeError(`perturbIntoSlot: panels: expected none, got [${panels.shape}]. ${why}`);
   expectShape("perturbIntoSlot: panels", panels.shape, panelShape(shape[0], shape[1]), why);
-}
-
-/**
- * The same with directions that are given as tensors (from a file, a gradient, a difference of checkpoints):
- * slot = (W + a·delta) + b·eta, with the same rounding.
- * @param weight, delta, eta, slot  f32 tensors of one shape
- * @throws ShapeError when the shapes differ
- */
-export function perturbFromDirections(
-  weight: Tensor,
-  delta: Tensor,
-  eta: Tensor,
-  slot: Tensor,
-  a: number,
-  b: number,
-): void {
-  for (const [name, tensor] of Object.entries({ delta, eta, slot }))
-    expectShape(`perturbFromDirections: ${name}`, tensor.shape, weight.shape, "Directions have the weight's shape.");
-  run(addDirectionsKernel, { weight, delta, eta, slot }, { rowSize: weight.rowSize, a, b });
 }

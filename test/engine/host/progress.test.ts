@@ -65,6 +65,27 @@ describe("engine/host/progress", (test) => {
     if (ci !== undefined) process.env["CI"] = ci;
   });
 
+  test("a part of one counts for rate and time left, and only whole ones are shown", () => {
+    const { stream, text, clock } = stage(false);
+    const progress = createProgress({ stream, now: () => clock.ms });
+    const sweep = progress.phase("sweep", 4, "cells", 1);
+    clock.ms += 30_000;
+    sweep.moveTo(1.25, "rollouts 3/12");
+    clock.ms += 30_000;
+    sweep.moveTo(2.9999999999, "scoring");
+    for (let part = 0; part < 10; part++) sweep.advance(0.1);
+    sweep.moveTo(4, "");
+    sweep.done();
+    assert.equal(text().split("\n"), [
+      "sweep: 1/4 cells",
+      // A quarter of a cell in 30 s: 0.5 a minute, 2.75 left.
+      "sweep: 1/4 cells, 30.0 cells/h, 5 min 30 s left, rollouts 3/12",
+      "sweep: 3/4 cells, 2.00 cells/min, 30.0 s left, scoring",
+      "sweep: 4 cells (1 before) in 1 min, 3.00 cells/min",
+      "",
+    ]);
+  });
+
   test("on a pipe: a first line, then one in five seconds with rate and time left, then a summary", () => {
     const { stream, text, clock } = stage(false);
     const progress = createProgress({ stream, now: () => clock.ms });

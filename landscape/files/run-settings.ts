@@ -1,0 +1,35 @@
+// The settings of a run, from its config.toml.
+import { existsSync } from "node:fs";
+import { FileError, readText, readToml, readTomlFile, resolveSettings } from "../../engine/host/index.ts";
+import { studySettings } from "../settings.ts";
+import { configPath } from "./layout.ts";
+import type { StudySettings } from "./run-folder.ts";
+
+/** Sections that every config.toml has; a run writes them in full. */
+const sections = ["environment", "train", "evaluate", "landscape"];
+
+/**
+ * @throws FileError when the folder is no run folder, or config.toml was cut short
+ * @throws SettingsError when it has settings that are unknown or out of bounds
+ */
+export async function readRunSettings(folder: string): Promise<StudySettings> {
+  const path = configPath(folder);
+  if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
+  expectWholeSettings(path);
+  return resolveSettings(studySettings, [readTomlFile(studySettings, path)]);
+}
+
+/**
+ * Refuses a config.toml that was cut short: every setting that is missing would silently be a default.
+ * @throws FileError
+ */
+export function expectWholeSettings(path: string): void {
+  const text = readText(path);
+  const source = readToml(studySettings, text, path);
+  const missing = sections.filter((section) => !source.given.some(({ key }) => key.startsWith(`${section}.`)));
+  if (missing.length > 0 || !text.endsWith("\n"))
+    throw new FileError(
+      `${path}: cut short: ${missing.length > 0 ? `it has no settings in [${missing.join("], [")}]` : "its last line has no end"}. ` +
+        "Restore it from a copy.",
+    );
+}

@@ -1,0 +1,167 @@
+// A sweep that is stopped after any forward pass loses no finished rollout and no scored grid point, says what it keeps, moves
+// its progress meanwhile, and ends with the bytes of an undisturbed one.
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as assert from "uvu/assert";
+import { type Phase, resolveSettings } from "../../../engine/host/index.ts";
+import { slicePaths } from "../../../landscape/files/layout.ts";
+import { prepareReference, type SweepContext, sweep } from "../../../landscape/measure/sweep.ts";
+import { UnderWay } from "../../../landscape/measure/under-way.ts";
+import { studySettings } from "../../../landscape/settings.ts";
+import { loadChat, loadModel, loadTokenizer } from "../../../model/index.ts";
+import { openEnvironment } from "../../../rl/index.ts";
+import { webgpuBackend } from "../../backends.ts";
+import { describe, fixturePath, throwsMessage } from "../../support.ts";
+
+const given = Object.entries({
+  "landscape.points": 3,
+  "landscape.pointsAtOnce": 4,
+  "landscape.maxNewTokens": 4,
+  "landscape.reference.prompts": 2,
+  "landscape.reference.rollouts": 2,
+  "landscape.rollouts.prompts": 3,
+  "landscape.rollouts.rollouts": 2,
+  "landscape.conversations": 2,
+  "batch.rows": 6,
+}).map(([key, value]) => ({ key, value, where: "test" }));
+const settings = resolveSettings(studySettings, [{ given, problems: [] }]);
+
+interface Watched {
+  phase: Phase;
+  values: number[];
+  notes: string[];
+}
+
+/** A phase that calls `seen` with the number of times that it moved. */
+function watched(seen: (moves: number) => void = () => {}): Watched {
+  const values: number[] = [];
+  const notes: string[] = [];
+  const phase: Phase = {
+    advance() {},
+    moveTo(value, note) {
+      values.push(value);
+      notes.push(note ?? "");
+      seen(values.length);
+    },
+    phase: () => phase,
+    done() {},
+  };
+  return { phase, values, notes };
+}
+
+describe("landscape/measure/interrupted-sweep", (test) => {
+  const place = mkdtempSync(join(tmpdir(), "foothold-interrupted-"));
+  test.after(() => rmSync(place, { recursive: true, force: true }));
+
+  test("stopped again and again, between rollouts and between points: the same bytes, and little is computed twice", async () => {
+    const { backend } = await webgpuBackend();
+    const model = fixturePath("tiny-warm-start");
+    const { config, weights } = await loadModel(backend, model);
+    const told: string[] = [];
+    const context = (signal: AbortSignal): SweepContext => ({
+      model: { backend, config, weights },
+      chat,
+      environment,
+      settings,
+      signal,
+      say: (line) => told.push(line),
+    });
+    const chat = await loadChat(model, await loadTokenizer(model));
+    const environment = await openEnvironment(settings.environment);
+    const never = new AbortController().signal;
+    const reference = await prepareReference(context(never), watched().phase);
+
+    const undisturbed = watched();
+    const whole = join(place, "whole");
+    assert.is(await sweep(context(never), 0, whole, reference, undisturbed.phase, 10), 19);
+    assert.equal(told, []);
+    // Progress moves within the first batch of four cells, never back, and ends at the nine.
+    const { values, notes } = undisturbed;
+    assert.ok(values.filter((value) => value < 14).length > 20, "it moves with forward passes");
+    values.forEach((value, k) => {
+      assert.ok(value >= (values[k - 1] ?? 10), `${values[k - 1]} → ${value}`);
+    });
+    assert.is(values.at(-1), 19);
+    assert.ok(notes.some((note) => /^rollouts \d+\/24, \d+ tokens$/.test(note)));
+    assert.ok(notes.includes("scoring point 3 of 4"));
+
+    const folder = join(place, "stopped");
+    const paths = slicePaths(folder);
+    let passes = 0;
+    let stops = 0;
+    let sawRollouts = false;
+    let sawPartOfBatch = false;
+    for (let finished = false; !finished; ) {
+      const controller = new AbortController();
+      const watch = watched((moves) => {
+        passes++;
+        if (moves === 17) controller.abort();
+      });
+      try {
+        await sweep(context(controller.signal), 0, folder, reference, watch.phase, 0);
+        finished = true;
+      } catch (thrown) {
+        if (thrown !== controller.signal.reason) throw thrown;
+        stops++;
+        const cells = readFileSync(paths.cells, "utf8").split("\n").length - 1;
+        const kept = existsSync(paths.underWay) ? readFileSync(paths.underWay, "utf8").split("\n").length - 1 : 0;
+        const said =
+          /^The sweep stops after the forward pass under way.* Kept: (\d+) of 9 grid points of this map and \d+ finished/;
+        const [, saidCells] = told.at(-1)?.match(said) ?? [];
+        // The pass under way may have been the last one of a point, which is then kept too.
+        assert.ok([cells, cells - 1].includes(Number(saidCells)), `${cells} cells: ${told.at(-1)}`);
+        sawRollouts ||= kept > 0;
+        sawPartOfBatch ||= cells % 4 !== 0;
+      }
+      assert.ok(stops < 200, "every attempt gets further");
+    }
+    assert.ok(stops > 3 && sawRollouts && sawPartOfBatch, `${stops} stops, ${sawRollouts}, ${sawPartOfBatch}`);
+    // Only conversations under way are begun again: each stop costs less than the 17 passes before it.
+    assert.ok(passes < values.length * 3, `${passes} passes for ${values.length}`);
+    assert.equal(readdirSync(folder).sort(), readdirSync(whole).sort());
+    assert.not.ok(existsSync(paths.underWay));
+    for (const name of readdirSync(whole))
+      assert.ok(readFileSync(join(folder, name)).equals(readFileSync(join(whole, name))), name);
+    weights.free();
+  });
+
+  test("more rollouts at once than a call takes arguments", () => {
+    const path = join(place, "many.jsonl");
+    const many = new UnderWay(path, Number.POSITIVE_INFINITY, console.error);
+    const measured = { reward: 1, tokens: 1, entropy: 0, isTruncated: false, formatFailed: false, conversation: null };
+    for (let rollout = 0; rollout < 150_000; rollout++) many.add({ i: 0, j: 0, prompt: 0, rollout }, measured);
+    many.write();
+    many.close();
+    const back = new UnderWay(path, 0, console.error);
+    assert.is(back.length, 150_000);
+    back.close();
+  });
+
+  test("finished rollouts come back to the same bits; a cut last line is told, damage before it refused", async () => {
+    const path = join(place, "under-way.jsonl");
+    const told: string[] = [];
+    const open = (): UnderWay => new UnderWay(path, 0, (line) => told.push(line));
+    const measured = { reward: 1 / 3, tokens: 7, entropy: 0.1 + 0.2, isTruncated: false, formatFailed: true };
+    const one = { ...measured, conversation: '{"episode":0,"text":"\u2028"}\n' };
+    const first = open();
+    first.add({ i: 0, j: 1, prompt: 2, rollout: 3 }, one);
+    first.add({ i: 0, j: 1, prompt: 2, rollout: 4 }, { ...measured, conversation: null });
+    first.close();
+    const second = open();
+    assert.equal(second.find({ i: 0, j: 1, prompt: 2, rollout: 3 }), one);
+    assert.is(second.length, 2);
+    assert.is(second.find({ i: 1, j: 0, prompt: 2, rollout: 3 }), undefined);
+    second.close();
+    const bytes = readFileSync(path);
+    writeFileSync(path, bytes.subarray(0, -4));
+    const third = open();
+    assert.is(third.length, 1);
+    assert.match(told[0], `${path}: line 2 is damaged (the line was cut)`);
+    third.clear();
+    assert.not.ok(existsSync(path));
+    bytes[3] ^= 1;
+    writeFileSync(path, bytes);
+    await throwsMessage(open, `${path}: line 1 is damaged`, "Restore it from a copy");
+  });
+});
