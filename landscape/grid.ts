@@ -81,8 +81,8 @@ export function workOrder(grid: Grid): GridCell[] {
   );
 }
 
-/** The ring of a cell: its distance to the centre, rounded to whole grid steps. */
-export const wholeStepsOf = (cell: GridCell): number => Math.round(Math.sqrt(cell.squaredSteps));
+/** The ring of a cell for profiles: its distance to the centre, rounded to whole grid steps. */
+export const ringIndex = (cell: GridCell): number => Math.round(Math.sqrt(cell.squaredSteps));
 
 /** Cells at the middle of the four edges (none on an even grid) and at the four corners. */
 export function landmarks(grid: Grid, cells: readonly GridCell[]): { midEdges: GridCell[]; corners: GridCell[] } {

@@ -1,10 +1,10 @@
 // What a map looks like beyond one correlation: how symmetric it is, where it peaks and how surely, whether its best
 // cells are the ones of lowest KL, how it falls off with distance, and how far the surrogate predicts the reward.
 
-import { type GridCell, wholeStepsOf } from "../grid.ts";
+import { type GridCell, ringIndex } from "../grid.ts";
 import { studentQuantile } from "./distributions.ts";
 import { centred, dot, meanMap, type PromptMaps, pairProduct, parityPart, rounding } from "./prompt-maps.ts";
-import { mean, pearson, spread } from "./statistics.ts";
+import { groupBy, mean, pearson, spread } from "./statistics.ts";
 
 export interface Parity {
   /**
@@ -59,7 +59,7 @@ export interface Peak {
 export function peakOf({ cells, reward }: PromptMaps): Peak | null {
   if (cells.length === 0 || reward.length === 0) return null;
   const average = meanMap(reward);
-  const best = average.reduce((at, value, cell) => (value > average[at] ? cell : at), 0);
+  const best = average.indexOf(Math.max(...average));
   const reach = reward.length > 1 ? studentQuantile(1 - 0.05 / Math.max(1, cells.length - 1), reward.length - 1) : 0;
   const region = cells.filter((_, cell) => {
     const { mean: gap, standardError } = spread(reward.map((map) => map[best] - map[cell]));
@@ -136,8 +136,7 @@ export function ringMeans(cells: readonly GridCell[], map: ArrayLike<number>): R
 }
 
 function rings(cells: readonly GridCell[]): { ring: number; members: number[] }[] {
-  const found = new Map<number, number[]>();
-  for (const [k, cell] of cells.entries()) found.set(wholeStepsOf(cell), [...(found.get(wholeStepsOf(cell)) ?? []), k]);
+  const found = groupBy(cells.keys(), (k) => ringIndex(cells[k]));
   return [...found].sort(([a], [b]) => a - b).map(([ring, members]) => ({ ring, members }));
 }
 

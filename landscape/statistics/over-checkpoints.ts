@@ -7,6 +7,7 @@
 import { rAtBudget, rInfinity, trend } from "./estimands.ts";
 import { acrossSlices, CORRELATION_CHANGES, type Estimate, jackknife, jackknifeCorrelation } from "./intervals.ts";
 import type { PromptMaps } from "./prompt-maps.ts";
+import { groupBy } from "./statistics.ts";
 import type { MeasuredSlice } from "./summary.ts";
 
 /** Fewer slices than this get no mean. */
@@ -27,7 +28,7 @@ export interface MeanOverSlices {
 
 /** A mean for every checkpoint that has five slices or more, by step. Fewer slices are shown singly and have no mean. */
 export function meansOverSlices(measured: readonly MeasuredSlice[]): MeanOverSlices[] {
-  const bySteps = [...Map.groupBy(measured, ({ step }) => step)].sort(([a], [b]) => a - b);
+  const bySteps = [...groupBy(measured, ({ step }) => step)].sort(([a], [b]) => a - b);
   return bySteps
     .filter(([, slices]) => slices.length >= LEAST_SLICES)
     .map(([step, slices]) => {
@@ -58,7 +59,7 @@ export interface CorrelationTrend {
  */
 export function trendsOf(slices: readonly (MeasuredSlice & { maps: PromptMaps })[]): CorrelationTrend[] {
   const whole = slices.filter(({ summary }) => summary.grid.isComplete);
-  return [...Map.groupBy(whole, ({ slice }) => slice)]
+  return [...groupBy(whole, ({ slice }) => slice)]
     .sort(([a], [b]) => a - b)
     .flatMap(([slice, found]): CorrelationTrend[] => {
       const members = [...found].sort((a, b) => a.step - b.step);

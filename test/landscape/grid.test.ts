@@ -1,5 +1,5 @@
 import * as assert from "uvu/assert";
-import { axis, axisLevels, type Grid, gridCells, landmarks, wholeStepsOf, workOrder } from "../../landscape/grid.ts";
+import { axis, axisLevels, type Grid, gridCells, landmarks, ringIndex, workOrder } from "../../landscape/grid.ts";
 import { assertKnown, describe, readFixture, throwsMessage } from "../support.ts";
 
 interface Axes {
@@ -102,7 +102,7 @@ describe("landscape/grid", (test) => {
   });
   test("rings round the distance", () =>
     assert.equal(
-      gridCells({ points: 5, radius: 1 }).slice(0, 5).map(wholeStepsOf),
+      gridCells({ points: 5, radius: 1 }).slice(0, 5).map(ringIndex),
       [3, 2, 2, 2, 3], // √8, √5, 2, √5, √8
     ));
   test("refuses what is no grid", async () => {

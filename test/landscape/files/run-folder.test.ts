@@ -6,14 +6,8 @@ import { join } from "node:path";
 import { equal, is, match } from "uvu/assert";
 import { defaultSettings } from "../../../engine/host/index.ts";
 import { CpuBackend } from "../../../engine/index.ts";
-import {
-  checkModel,
-  checkOrigin,
-  claimFolder,
-  modelDigest,
-  originOf,
-  readRunSettings,
-} from "../../../landscape/files/run-folder.ts";
+import { checkModel, checkOrigin, claimFolder, modelDigest, originOf } from "../../../landscape/files/run-folder.ts";
+import { readRunSettings } from "../../../landscape/files/run-settings.ts";
 import { studySettings } from "../../../landscape/settings.ts";
 import { openEnvironment } from "../../../rl/index.ts";
 import { describe, fixturePath, throwsMessage } from "../../support.ts";
