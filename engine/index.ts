@@ -17,6 +17,7 @@ export { PlanningBackend } from "./backends/planning.ts";
 export type { DType, NumberArray } from "./dtype.ts";
 export * from "./dtype-conversion.ts";
 export * from "./errors.ts";
+export { CheckpointError, FileError, RunFolderError, SettingsError, UserError } from "./host/errors.ts";
 export { type AdapterStyle, type Constants, defineKernel, type Kernel, type KernelDefinition } from "./kernel.ts";
 export { type MemoryPurpose, memoryLabel, purposeOf } from "./memory-purpose.ts";
 export { defineOp, expectRank, expectShape, type Op, type OpDefinition } from "./op.ts";

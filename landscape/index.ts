@@ -1,4 +1,17 @@
-// The landscape floor's public face.
-
-export { studySettings } from "./settings.ts";
+// The landscape floor's public face: a whole study, its parts, and what is read from a run folder.
+export { type CellRecord, type ReferenceSet, readConversations, readSlice, type SliceFiles } from "./files/cells.ts";
+export { figuresFolder, metricsPath, reportPath, type SlicePlace, sliceFolder } from "./files/layout.ts";
+export { type Provenance, readProvenance } from "./files/run-folder.ts";
+export { readRunSettings } from "./files/run-settings.ts";
+export { type Grid, type GridCell, gridCells } from "./grid.ts";
+export { makeSlice } from "./measure/directions.ts";
+export { PerturbedWeights } from "./measure/perturbed-weights.ts";
+export { type CheckpointModel, prepareReference, type SweepContext, sweep } from "./measure/sweep.ts";
+export { drawRun, summariseRun } from "./report/report.ts";
+export { type StudySettings, studySettings } from "./settings.ts";
+export { difference, type Estimand, rAtBudget, rInfinity, rWithinRing, trend } from "./statistics/estimands.ts";
+export { acrossSlices, type Estimate, jackknife, jackknifeCorrelation } from "./statistics/intervals.ts";
+export { promptMaps } from "./statistics/points.ts";
+export type { PromptMaps } from "./statistics/prompt-maps.ts";
+export { type Summary, type SummaryOptions, summarise } from "./statistics/summary.ts";
 export { runStudy } from "./study.ts";
