@@ -361,7 +361,7 @@ describe("landscape/doors", (test) => {
       for (const k of [0, 1]) truncateSync(slot(k), 1000);
       expectRefused(await runStudy(out), "no state can be loaded", slot(0), slot(1), `delete it`);
       writeFileSync(slot(0), sound[0]);
-      assert.match(expectDone(await runStudy(out)), /Going on from step 0, since a later state is damaged: .*slot-1/);
+      assert.match(expectDone(await runStudy(out)), /Resuming from step 0, because a later state is damaged: .*slot-1/);
       expectSame(contents(out), contents(undisturbed));
     });
 
