@@ -62,7 +62,7 @@ export const TERMS = {
     "the interval would hold every correlation from −1 to 1, or the prompts do not separate the map from noise. It is not zero",
   advantages: "reference groups whose rewards differ, so that they have advantages; the others teach nothing",
   floor: "share of all rollouts with reward 0",
-  landmarks: "KL in nats per token, mean over the middles of the four edges and over the four corners of the map",
+  landmarks: "nats per token, mean over the middles of the four edges and over the four corners of the map",
 } as const;
 
 /** What an environment asks for, in one sentence; null for one that is not known here. */
@@ -72,12 +72,11 @@ export function taskSentence(environment: string): string | null {
     : null;
 }
 
-/** Slices with missing cells, in sentences. */
+/** Slices with missing cells, a sentence each. */
 export function gapSentences(slices: readonly MeasuredSlice[]): string[] {
   return slices
     .filter(({ summary }) => !summary.grid.isComplete)
     .map(
-      ({ step, slice, summary: { grid } }) =>
-        `Step ${step}, slice ${slice}: ${grid.cells} of ${grid.total} cells are measured.`,
+      ({ step, slice, summary: { grid } }) => `step ${step}, slice ${slice} has ${grid.cells} of ${grid.total} cells.`,
     );
 }
