@@ -40,7 +40,8 @@ describe("engine/host/files", (test) => {
   test.after(() => rmSync(temporary, { recursive: true, force: true }));
 
   test("a byte order mark before a text is no part of it; one within it is", () => {
-    const path = join(temporary, "mark.json");
+    const path = join(temporary, "with-a-mark", "mark.json");
+    ensureFolder(join(temporary, "with-a-mark"));
     writeFileSync(path, '\ufeff["\ufeff"]');
     assert.is(readText(path), '["\ufeff"]');
     assert.equal(readJson(path, z.array(z.string())), ["\ufeff"]);
@@ -66,7 +67,7 @@ describe("engine/host/files", (test) => {
       })(),
     );
     assert.equal([...readFileSync(path)], [1, 2]);
-    assert.equal(readdirSync(temporary), ["whole"]);
+    assert.equal(readdirSync(temporary).sort(), ["whole", "with-a-mark"]);
   });
 
   test("a source that fails leaves the old file and no other", async () => {
