@@ -178,6 +178,7 @@ export function compareCommand(): Promise<never> {
     summary: "Rewards and correlations of several runs side by side, as Markdown on standard output.",
     settings: defineSettings({}),
     positional: [{ name: "RUN", meaning: "run folders", required: true, many: true }],
+    examples: [["node landscape/compare.ts runs/tiny-100 runs/tiny-101 > compared.md", "two runs, in a file"]],
     main: async ({ positionals, progress }) => {
       process.stdout.write(await comparison(positionals, (message) => progress.line(message)));
     },

@@ -152,7 +152,16 @@ describe("landscape/doors", (test) => {
     test("no adapter at all", async () => {
       const hide = file(
         "hide.mjs",
-        'import module, { syncBuiltinESMExports } from "node:module";\nmodule.findPackageJSON = () => undefined;\nsyncBuiltinESMExports();\n',
+        `import module, { syncBuiltinESMExports } from "node:module";
+const { createRequire } = module;
+module.createRequire = (from) => {
+  const require = createRequire(from);
+  const { paths } = require.resolve;
+  require.resolve.paths = (name) => (name === "@sparticuz/chromium" ? [] : paths(name));
+  return require;
+};
+syncBuiltinESMExports();
+`,
       );
       const hidden = join(place, "no-driver.json");
       const environment = {
