@@ -23,11 +23,13 @@ export function explorer(study: Study): Markup {
   const { maps } = study;
   const shown = firstShown(maps);
   return html`<section aria-label="The landscape">
-<noscript><p class="no-script">This page needs JavaScript to choose checkpoint, quantity and cell. Without it the reward map of step ${maps[shown].step} is shown; the maps of all checkpoints are in the folder “figures” beside this file.</p></noscript>
+<noscript><p class="no-script">${withoutScript(maps[shown].step)}</p></noscript>
 ${controls(maps)}
 <div class="explorer">
 <div>
-<div id="map" tabindex="0" role="application" aria-roledescription="heat map" aria-label="Heat map over alpha and beta. Arrow keys move from cell to cell, Home goes to the checkpoint." aria-describedby="reading">
+<div id="map" tabindex="0" role="application" aria-roledescription="heat map"
+  aria-label="Heat map over alpha and beta. Arrow keys move from cell to cell, Home goes to the checkpoint."
+  aria-describedby="reading">
 ${maps.map((map, k) => mapFigures(maps, map, k, shown))}
 </div>
 </div>
@@ -42,6 +44,10 @@ ${maps.map((map, k) => scatterFigure(maps, map, k, shown))}
 </div>
 </section>`;
 }
+
+const withoutScript = (step: number): string =>
+  `This page needs JavaScript to choose checkpoint, quantity and cell. Without it the reward map of step ${step} is shown; ` +
+  "the maps of all checkpoints are in the folder “figures” beside this file.";
 
 /** The map that is shown at first: the last checkpoint's, in its first slice. */
 function firstShown(maps: readonly LandscapeMap[]): number {

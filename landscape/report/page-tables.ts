@@ -45,7 +45,11 @@ ${sliceMeans.map((mean) => meanRow(mean, further.length))}
 </tbody>
 </table>
 </div>
-<p class="caption">In brackets: ${study.intervalName ?? "interval over prompts"}. ±: half the width of the 95% interval over prompts. <i>R</i>(0, 0): mean reward at the checkpoint. Reward 0: ${TERMS.floor}. Groups with advantages: ${TERMS.advantages}. KL at mid-edges and corners: ${TERMS.landmarks}.${meanNote}</p>
+<p class="caption">In brackets: ${study.intervalName ?? "interval over prompts"}.
+±: half the width of the 95% interval over prompts.
+<i>R</i>(0, 0): mean reward at the checkpoint. Reward 0: ${TERMS.floor}.
+Groups with advantages: ${TERMS.advantages}.
+KL at mid-edges and corners: ${TERMS.landmarks}.${meanNote}</p>
 </section>`;
 }
 
@@ -112,7 +116,8 @@ export function definitions(): Markup {
   const entry = (name: Part, meaning: Part): Markup => html`<dt>${name}</dt><dd>${meaning}</dd>
 `;
   const kl =
-    " exact over the vocabulary, per token of completions sampled from the checkpoint. It is 0 at the checkpoint by construction and grows with distance; that reward is high there too is the finding, not the construction.";
+    " exact over the vocabulary, per token of completions sampled from the checkpoint. It is 0 at the checkpoint by " +
+    "construction and grows with distance; that reward is high there too is the finding, not the construction.";
   return html`<section aria-labelledby="reading-guide">
 <h2 id="reading-guide">How to read this</h2>
 <dl class="definitions">
