@@ -1,8 +1,8 @@
-// Reverse-mode differentiation on a tape. The forward pass writes a list of nodes. `backward` walks it from the end: it hands
-// each node the gradients of its outputs and says, per input, whether to assign a gradient or to add to one.
+// Reverse-mode differentiation on a tape. The forward pass writes a list of nodes. `backward` walks it from the end: it
+// hands each node the gradients of its outputs and says, per input, whether to assign a gradient or to add to one.
 //
-// Only the tape can know which: the tied embedding and the residual stream reach the loss twice, and with micro-batches a
-// weight already has a gradient. So every kernel that writes a gradient reads this from a flag.
+// Only the tape can know which: the tied embedding and the residual stream reach the loss twice, and with micro-batches
+// a weight already has a gradient. So every kernel that writes a gradient reads this from a flag.
 import { accumulateKernel, fillKernel } from "./accumulate.ts";
 import { ShapeError } from "./errors.ts";
 import { type GradientTarget, onRun, run } from "./run.ts";
@@ -13,12 +13,15 @@ export interface Node {
   name: string;
   inputs: Readonly<Record<string, Tensor>>;
   outputs: Readonly<Record<string, Tensor>>;
-  /** Tensors that the op saves for its vjp and also returns. No gradient passes through them: an upstream gradient is an error. */
+  /**
+   * Tensors that the op saves for its vjp and also returns. No gradient passes through them: an upstream gradient is an
+   * error.
+   */
   saved?: Readonly<Record<string, Tensor>>;
   backward: (upstream: Record<string, Tensor>, targets: Record<string, GradientTarget>) => void;
   /**
-   * For views (input x, output y): the row of x at which y begins; null if y holds all of x under another shape. Such a node
-   * needs no kernel in the backward pass: dy, in the shape of x, is dx or some rows of it.
+   * For views (input x, output y): the row of x at which y begins; null if y holds all of x under another shape. Such a
+   * node needs no kernel in the backward pass: dy, in the shape of x, is dx or some rows of it.
    */
   viewFrom?: number | null;
 }
@@ -78,8 +81,8 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
 }
 
 /**
- * Where the gradients of leaves are stored. `has` says whether a sum has begun already (by an earlier micro-batch); the tape
- * marks what it writes.
+ * Where the gradients of leaves are stored. `has` says whether a sum has begun already (by an earlier micro-batch); the
+ * tape marks what it writes.
  */
 export interface GradientStore {
   target(leaf: Tensor): Tensor | undefined;
@@ -151,12 +154,12 @@ export class Recording<T> {
   /** Adds the gradients of the result, a tensor of one number, to `store`, for every leaf that the store wants. */
   backward<S extends GradientStore>(store: S): S;
   /**
-   * Adds d(Σ output · seed)/d(leaf) to `store`, for every leaf that the store wants. The tape is not changed: a second call adds
-   * the same again.
+   * Adds d(Σ output · seed)/d(leaf) to `store`, for every leaf that the store wants. The tape is not changed: a second
+   * call adds the same again.
    * @param seeds  upstream gradients of outputs, each in the shape of its output
    * @returns      `store`
-   * @throws Error if a seed is for a tensor that the recording did not make, or if a gradient arrives at a tensor that an op
-   *         only saves for its vjp (such as `ratio` of surrogate)
+   * @throws Error if a seed is for a tensor that the recording did not make, or if a gradient arrives at a tensor that
+   *         an op only saves for its vjp (such as `ratio` of surrogate)
    * @throws ShapeError if a seed has another shape than its output
    */
   backward<S extends GradientStore>(seeds: Seeds, store: S): S;
@@ -357,7 +360,10 @@ function passView(node: Node, from: number | null, walk: Pass): void {
   store.mark(x);
 }
 
-/** Whether a gradient, whose segments are cut by its own shape, can be viewed in x's shape: not if a cut lies inside a row. */
+/**
+ * Whether a gradient, whose segments are cut by its own shape, can be viewed in x's shape: not if a cut lies inside a
+ * row.
+ */
 function isCutBetweenRows({ segments, rowSize }: Tensor, x: Tensor): boolean {
   return segments.length === 1 || segments.every(({ rows }) => Number.isInteger((rows * rowSize) / x.rowSize));
 }
@@ -393,9 +399,9 @@ export function record<T>(body: () => T): Recording<T> {
 }
 
 /**
- * Gradient checkpointing: runs `body(x)` now without keeping its intermediate tensors, and once more in the backward pass
- * (without a tape there is none). `body` must give the same result both times. Parameters inside are leaves and receive their
- * gradients as usual.
+ * Gradient checkpointing: runs `body(x)` now without keeping its intermediate tensors, and once more in the backward
+ * pass (without a tape there is none). `body` must give the same result both times. Parameters inside are leaves and
+ * receive their gradients as usual.
  * @returns y, the one output
  * @throws Error if `body` returns x itself, or a view of it: there would be nothing to compute again
  */
@@ -423,7 +429,10 @@ export function recompute(name: string, x: Tensor, body: (x: Tensor) => Tensor):
   return y;
 }
 
-/** Sends the gradient of a recomputed part's input to the target that the outer tape chose, and all others to the outer store. */
+/**
+ * Sends the gradient of a recomputed part's input to the target that the outer tape chose, and all others to the outer
+ * store.
+ */
 class PassThrough implements GradientStore {
   readonly #name: string;
   readonly #outer: Pass;

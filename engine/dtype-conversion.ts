@@ -1,9 +1,9 @@
-// Conversion between numbers and their forms in files and 16-bit buffers. Widening (f16, bf16 → f32) is exact. Narrowing rounds
-// to the nearest, ties to even, as the IEEE default and every GPU do. So a checkpoint written from f32 and read again equals
-// what hardware would have stored.
+// Conversion between numbers and their forms in files and 16-bit buffers. Widening (f16, bf16 → f32) is exact.
+// Narrowing rounds to the nearest, ties to even, as the IEEE default and every GPU do. So a checkpoint written from f32
+// and read again equals what hardware would have stored.
 //
-// The arithmetic works on bit patterns: Node 22.18 has neither Float16Array nor Math.f16round, and only integers keep a NaN's
-// payload. Bytes are little-endian, as in safetensors and on every machine that Dawn supports.
+// The arithmetic works on bit patterns: Node 22.18 has neither Float16Array nor Math.f16round, and only integers keep a
+// NaN's payload. Bytes are little-endian, as in safetensors and on every machine that Dawn supports.
 
 export const storedDtypes = [
   "f64",
@@ -123,7 +123,10 @@ export function f16ToF32(bits: number): number {
   return f32OfBits(widenF16(bits));
 }
 
-/** Bits of the f16 nearest to the f32 number `x`, ties to even; from 65520 on infinity. A finer `x` is rounded to f32 first. */
+/**
+ * Bits of the f16 nearest to the f32 number `x`, ties to even; from 65520 on infinity. A finer `x` is rounded to f32
+ * first.
+ */
 export function f32ToF16(x: number): number {
   return narrowToF16(bitsOfF32(x));
 }
@@ -188,8 +191,8 @@ export function decode<D extends StoredDtype>(dtype: D, bytes: Uint8Array): Deco
 }
 
 /**
- * Numbers as stored bytes, the reverse of `decode`: f32 values are narrowed to f16 and bf16, all others keep their bits. The
- * result shares the memory of `values` if nothing has to be converted.
+ * Numbers as stored bytes, the reverse of `decode`: f32 values are narrowed to f16 and bf16, all others keep their
+ * bits. The result shares the memory of `values` if nothing has to be converted.
  */
 export function encode<D extends StoredDtype>(dtype: D, values: DecodedArrays[D]): Uint8Array {
   return encoders[dtype](values);

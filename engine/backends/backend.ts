@@ -10,7 +10,10 @@ export interface BufferHandle {
 
 export interface Dispatch {
   kernel: AnyKernel;
-  /** In the order of the kernel's bindings. `base` counts elements; `length` is the number of elements that this cell has. */
+  /**
+   * In the order of the kernel's bindings. `base` counts elements; `length` is the number of elements that this cell
+   * has.
+   */
   buffers: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[];
   /** Every entry of the parameter block, by name. */
   params: Record<string, number>;
@@ -54,8 +57,9 @@ export interface Backend {
   /** Selects a variant of each kernel for this adapter: software drivers and GPUs need opposite ones. */
   readonly style: AdapterStyle;
   /**
-   * Where its buffers lie. "host": in the memory of this machine; software drivers allocate more of it than there is, so the
-   * backend limits them to what is free. "device": in the memory of a GPU, whose driver refuses what does not fit.
+   * Where its buffers lie. "host": in the memory of this machine; software drivers allocate more of it than there is,
+   * so the backend limits them to what is free. "device": in the memory of a GPU, whose driver refuses what does not
+   * fit.
    */
   readonly memory: "host" | "device";
   readonly limits: BackendLimits;

@@ -1,5 +1,5 @@
-// The plain-TypeScript backend: typed arrays and loops. It defines what every kernel computes; gradient checks run on it in
-// float64. Its buffer limit can be set, so that tests can compare tensors cut into segments with whole ones.
+// The plain-TypeScript backend: typed arrays and loops. It defines what every kernel computes; gradient checks run on
+// it in float64. Its buffer limit can be set, so that tests can compare tensors cut into segments with whole ones.
 
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
 import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch } from "./backend.ts";

@@ -1,8 +1,9 @@
-// A backend that computes nothing, allocates nothing, and counts what another backend would allocate. Work that is run on it
-// tells how much memory it needs, in milliseconds and before anything is allocated, by the same code that later allocates.
+// A backend that computes nothing, allocates nothing, and counts what another backend would allocate. Work that is run
+// on it tells how much memory it needs, in milliseconds and before anything is allocated, by the same code that later
+// allocates.
 //
-// It cuts tensors by the limits of the other backend, and rounds and keeps buffers as the other's pool does. Every value that
-// is read back is 1: a valid token, and a finite norm.
+// It cuts tensors by the limits of the other backend, and rounds and keeps buffers as the other's pool does. Every
+// value that is read back is 1: a valid token, and a finite norm.
 
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
 import { memoryLabel } from "../memory-purpose.ts";

@@ -1,8 +1,9 @@
-// Finds an adapter to compute on: the best GPU of the machine; if there is none, a software driver of the machine; if there is
-// none, the SwiftShader that came with the npm packages. If nothing is found, the caller uses the plain-TypeScript backend.
+// Finds an adapter to compute on: the best GPU of the machine; if there is none, a software driver of the machine; if
+// there is none, the SwiftShader that came with the npm packages. If nothing is found, the caller uses the
+// plain-TypeScript backend.
 //
-// The order is that of speed. A GPU is far faster than the others. lavapipe multiplies matrices about six times as fast as
-// SwiftShader. SwiftShader is no faster than plain loops, but runs the same kernels as a GPU.
+// The order is that of speed. A GPU is far faster than the others. lavapipe multiplies matrices about six times as fast
+// as SwiftShader. SwiftShader is no faster than plain loops, but runs the same kernels as a GPU.
 //
 // Observed behaviour of Dawn (webgpu 0.6.2):
 // - One process can hold several instances on different drivers. A Vulkan loader that found no driver finds one when the next
@@ -19,8 +20,9 @@ import { loadSwiftShader } from "./swiftshader.ts";
 
 export interface AdapterOptions {
   /**
-   * "auto" (default), "hardware", "lavapipe", "swiftshader", "null" (checks shaders, computes nothing), or part of an adapter's
-   * name, in upper or lower case. If absent or "auto", the environment variable FOOTHOLD_ADAPTER decides if it is set.
+   * "auto" (default), "hardware", "lavapipe", "swiftshader", "null" (checks shaders, computes nothing), or part of an
+   * adapter's name, in upper or lower case. If absent or "auto", the environment variable FOOTHOLD_ADAPTER decides if
+   * it is set.
    */
   adapter?: string;
   /** Dawn's toggles to switch on, such as "allow_unsafe_apis". */
@@ -153,8 +155,8 @@ async function ownNames(dawn: Dawn, flags: string[]): Promise<string[]> {
 
 async function openSwiftShader(dawn: Dawn, flags: string[]): Promise<OpenedAdapter> {
   const manifest = loadSwiftShader();
-  // Newer loaders prefer the first variable; older ones know only the second. Both are restored afterwards, so that a child
-  // process finds its own driver.
+  // Newer loaders prefer the first variable; older ones know only the second. Both are restored afterwards, so that a
+  // child process finds its own driver.
   const { gpu, adapter, text } = await withEnvironment({ VK_DRIVER_FILES: manifest, VK_ICD_FILENAMES: manifest }, () =>
     request(dawn, [...flags, "adapter=SwiftShader"]),
   );
@@ -166,9 +168,9 @@ async function openSwiftShader(dawn: Dawn, flags: string[]): Promise<OpenedAdapt
 }
 
 /**
- * Asks the instance with these flags for its best adapter. `text` is what drivers and Dawn printed. If no adapter has the
- * name asked for, it contains the names of all adapters. Dawn looks for adapters inside this call: that is when drivers read
- * variables and print remarks.
+ * Asks the instance with these flags for its best adapter. `text` is what drivers and Dawn printed. If no adapter has
+ * the name asked for, it contains the names of all adapters. Dawn looks for adapters inside this call: that is when
+ * drivers read variables and print remarks.
  */
 async function request(dawn: Dawn, flags: string[]): Promise<{ gpu: GPU; adapter: GPUAdapter | null; text: string }> {
   const key = [...flags, process.env["VK_DRIVER_FILES"], process.env["VK_ICD_FILENAMES"]].join("\n");
@@ -233,7 +235,9 @@ function fasterHint(kind: AdapterKind): string | null {
   }
 }
 
-/** A GPU that the system shows but Vulkan does not: usually a container that was given the device without its driver. */
+/**
+ * A GPU that the system shows but Vulkan does not: usually a container that was given the device without its driver.
+ */
 function driverHint(): string | null {
   if (existsSync("/dev/nvidia0"))
     return (

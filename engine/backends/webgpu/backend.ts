@@ -1,5 +1,6 @@
-// The WebGPU backend on Dawn. Dispatches are collected in one compute pass, and parameter blocks in one host array, which is
-// copied to the device in one write. Both are submitted at `flush`, when the array is full, or when a caller reads.
+// The WebGPU backend on Dawn. Dispatches are collected in one compute pass, and parameter blocks in one host array,
+// which is copied to the device in one write. Both are submitted at `flush`, when the array is full, or when a caller
+// reads.
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../../dtype.ts";
 import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
@@ -23,8 +24,8 @@ const uploadBytes = 256 * 1024;
 const readBytes = 64 * 2 ** 20;
 
 /**
- * SwiftShader states a limit of 1 GiB but cannot allocate a buffer of that size: Dawn adds some bytes to each (measured: 16
- * are too many).
+ * SwiftShader states a limit of 1 GiB but cannot allocate a buffer of that size: Dawn adds some bytes to each
+ * (measured: 16 are too many).
  */
 const driverReserve = 256;
 
@@ -35,9 +36,9 @@ export interface WebGpuOptions {
   /** Lower the buffer limit: tests use it to force every tensor into segments. */
   maxBufferBytes?: number;
   /**
-   * Largest total size of all buffers, bytes. Default on a software driver: the memory that the machine has free now, because
-   * such a driver allocates more and the operating system then kills the process. Default on a GPU: no limit, because its
-   * driver refuses.
+   * Largest total size of all buffers, bytes. Default on a software driver: the memory that the machine has free now,
+   * because such a driver allocates more and the operating system then kills the process. Default on a GPU: no limit,
+   * because its driver refuses.
    */
   totalBytes?: number;
 }
@@ -139,8 +140,8 @@ export class WebGpuBackend implements Backend {
     if (data instanceof Float64Array) throw new DeviceError("write: f64 has no place on a GPU; use the plain backend");
     if (data.length === 0) return;
     const own = buffer as PooledBuffer;
-    // A queue write is executed before any work that is not yet submitted. That matters only if such work uses this buffer:
-    // then the data is written to an upload buffer, and copied from there in the order of that work.
+    // A queue write is executed before any work that is not yet submitted. That matters only if such work uses this
+    // buffer: then the data is written to an upload buffer, and copied from there in the order of that work.
     if (this.#encoder !== null && own.lastUse === this.#submissions) {
       if (this.#uploadCount + data.byteLength <= uploadBytes) {
         this.#uploadBytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#uploadCount);
@@ -310,8 +311,8 @@ export class WebGpuBackend implements Backend {
   }
 
   /**
-   * Waits for the GPU without using a whole core. Dawn on Node polls at every turn of the event loop, as fast as the loop
-   * runs; on a software driver that core is half of the machine. So the thread sleeps briefly between two turns.
+   * Waits for the GPU without using a whole core. Dawn on Node polls at every turn of the event loop, as fast as the
+   * loop runs; on a software driver that core is half of the machine. So the thread sleeps briefly between two turns.
    */
   async #patiently<T>(promise: Promise<T>): Promise<T> {
     if (this.#waiting++ === 0) this.#waitStart = { now: performance.now(), encodeMs: this.#encodeMs };
@@ -432,7 +433,10 @@ interface Copy {
   place: number;
 }
 
-/** Cuts ranges so that each part fits one copy to the host. There is at least one part, since a read waits for earlier work. */
+/**
+ * Cuts ranges so that each part fits one copy to the host. There is at least one part, since a read waits for earlier
+ * work.
+ */
 function copiesOf(ranges: readonly { length: number }[]): Copy[][] {
   const most = readBytes / 4 - 2; // a copy is 8 bytes longer than what it carries, lest it be empty
   const parts: Copy[][] = [[]];

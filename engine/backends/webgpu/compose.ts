@@ -46,9 +46,9 @@ const markedLoop = /\/\* @unroll \*\/ for \(var (\w+) = 0u; \1 < (\w+); \1\+\+\)
 /**
  * Unrolls the loops that are marked, one block per round, in which the index is a constant:
  *   `/* unroll *\/ for (var i = 0u; i < COUNT; i++) { body }` becomes `{ const i = 0u; body } { const i = 1u; body } …`
- * COUNT is one of the kernel's constants or a number; above `mostRounds` the loop stays. Arrays indexed by constants live in
- * registers: SwiftShader, which unrolls nothing itself, runs such a kernel four times as fast. Blocks after the first are put
- * on its last line, so that line numbers stay right. A loop inside may be marked too.
+ * COUNT is one of the kernel's constants or a number; above `mostRounds` the loop stays. Arrays indexed by constants
+ * live in registers: SwiftShader, which unrolls nothing itself, runs such a kernel four times as fast. Blocks after the
+ * first are put on its last line, so that line numbers stay right. A loop inside may be marked too.
  */
 export function unroll(text: string, constants: Constants): string {
   const found = markedLoop.exec(text);

@@ -1,5 +1,5 @@
-// Pipelines and bind groups, each made once: a pipeline per kernel and constants, a bind group per kernel and buffers. Whole
-// buffers are bound and offsets are params, so a step that runs again finds all its bind groups.
+// Pipelines and bind groups, each made once: a pipeline per kernel and constants, a bind group per kernel and buffers.
+// Whole buffers are bound and offsets are params, so a step that runs again finds all its bind groups.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { AnyKernel, Constants } from "../../kernel.ts";
@@ -13,9 +13,9 @@ interface Layout {
 }
 
 /**
- * Largest number of bind groups kept. A software driver uses a memory mapping for each. A process may have 65,530 mappings;
- * beyond that Mesa crashes. Dawn frees a bind group only when its JavaScript object is garbage-collected. So a full cache is
- * emptied, the collector is called, and groups that are still needed are made again.
+ * Largest number of bind groups kept. A software driver uses a memory mapping for each. A process may have 65,530
+ * mappings; beyond that Mesa crashes. Dawn frees a bind group only when its JavaScript object is garbage-collected. So
+ * a full cache is emptied, the collector is called, and groups that are still needed are made again.
  */
 const mostGroups = 4096;
 
@@ -32,8 +32,8 @@ export class Pipelines {
   readonly #onFailure: ((kernel: string, message: string) => void) | null;
 
   /**
-   * @param onFailure  called later with the kernel that failed to compile and the reason; if null, the error goes to the
-   *                   caller's error scope
+   * @param onFailure  called later with the kernel that failed to compile and the reason; if null, the error goes to
+   *                   the caller's error scope
    */
   constructor(
     device: GPUDevice,
@@ -53,7 +53,9 @@ export class Pipelines {
     return this.#groups.size;
   }
 
-  /** Compiles in the device's own threads. Failures are left to `pipeline`, which reports them when the kernel is used. */
+  /**
+   * Compiles in the device's own threads. Failures are left to `pipeline`, which reports them when the kernel is used.
+   */
   async prepare(forms: Iterable<KernelForm>): Promise<void> {
     const made: Promise<void>[] = [];
     for (const { kernel, constants } of forms) {

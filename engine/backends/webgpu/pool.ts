@@ -1,6 +1,7 @@
-// Device buffers, reused. Work runs in the order it was queued. So a released buffer may serve the next allocation at once:
-// everything that reads it was queued before anything that will write it. Free buffers beyond a limit are returned to the
-// driver, but only when the device is idle: a software driver was seen to access a destroyed buffer that earlier work used.
+// Device buffers, reused. Work runs in the order it was queued. So a released buffer may serve the next allocation at
+// once: everything that reads it was queued before anything that will write it. Free buffers beyond a limit are
+// returned to the driver, but only when the device is idle: a software driver was seen to access a destroyed buffer
+// that earlier work used.
 
 import { OutOfMemoryError } from "../../errors.ts";
 import { formatBytes } from "../../host/files.ts";
@@ -22,8 +23,9 @@ export class BufferPool {
   readonly #maxBufferBytes: number;
   readonly #totalBytes: number;
   /**
-   * Free buffers by size; the oldest is last and is reused first. Equal steps therefore get the same buffers in the same order,
-   * and find their bind groups in the cache. (If the newest were reused first, each step would get different ones.)
+   * Free buffers by size; the oldest is last and is reused first. Equal steps therefore get the same buffers in the
+   * same order, and find their bind groups in the cache. (If the newest were reused first, each step would get
+   * different ones.)
    */
   readonly #free = new Map<number, PooledBuffer[]>();
   readonly #onDestroy: (buffer: PooledBuffer) => void;
@@ -75,7 +77,10 @@ export class BufferPool {
     else list.splice(placeOf(buffer, list), 0, buffer);
   }
 
-  /** Destroys free buffers, the largest first, until at most `keep` bytes are free. Call it only when no work is pending. */
+  /**
+   * Destroys free buffers, the largest first, until at most `keep` bytes are free. Call it only when no work is
+   * pending.
+   */
   trim(keep = keepFreeBytes): void {
     if (this.freeBytes <= keep) return;
     for (const capacity of [...this.#free.keys()].sort((a, b) => b - a)) {
@@ -122,8 +127,8 @@ function placeOf({ id }: PooledBuffer, list: readonly PooledBuffer[]): number {
 export const lessMemory = "Work on less at a time, or take an adapter with more memory (--adapter).";
 
 /**
- * Size classes. Up to 4 MiB: powers of two, so that batches of all sizes share few buffers and few bind groups. Above: four
- * classes per power of two, so that at most a fifth of a buffer is unused.
+ * Size classes. Up to 4 MiB: powers of two, so that batches of all sizes share few buffers and few bind groups. Above:
+ * four classes per power of two, so that at most a fifth of a buffer is unused.
  */
 export function capacityFor(bytes: number, most: number): number {
   if (bytes <= smallest) return smallest;

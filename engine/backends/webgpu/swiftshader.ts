@@ -1,7 +1,7 @@
 // SwiftShader, a Vulkan driver that computes on the processor, for machines that have no Vulkan driver.
 //
-// The npm package @sparticuz/chromium carries Chromium's build of it together with a Vulkan loader, as a brotli-packed tar.
-// Three files of it are unpacked once into the cache. Dawn finds the loader because it is already in the process
+// The npm package @sparticuz/chromium carries Chromium's build of it together with a Vulkan loader, as a brotli-packed
+// tar. Three files of it are unpacked once into the cache. Dawn finds the loader because it is already in the process
 // (a library is found by its name, libvulkan.so.1), and the loader finds the driver by an environment variable.
 import {
   closeSync,
@@ -27,7 +27,9 @@ const driver = "libvk_swiftshader.so";
 const loader = "libvulkan.so.1";
 const manifest = "vk_swiftshader_icd.json";
 
-/** glibc's RTLD_NODELETE: Node closes a library that is not a Node addon; without this flag Dawn would then not find it. */
+/**
+ * glibc's RTLD_NODELETE: Node closes a library that is not a Node addon; without this flag Dawn would then not find it.
+ */
 const RTLD_NODELETE = 0x1000;
 
 /** The packed driver's path and version; or, as text, why there is none. */
@@ -45,7 +47,9 @@ export function findSwiftShader(): { archive: string; version: string } | string
   return { archive, version };
 }
 
-/** The package's package.json, in the folders where Node looks for packages of this file; null if it is not installed. */
+/**
+ * The package's package.json, in the folders where Node looks for packages of this file; null if it is not installed.
+ */
 function packageDescription(): string | null {
   const folders = createRequire(import.meta.url).resolve.paths(packageName) ?? [];
   return folders.map((folder) => join(folder, packageName, "package.json")).find((file) => existsSync(file)) ?? null;
@@ -113,8 +117,8 @@ function writeDurably(path: string, bytes: Uint8Array): void {
 }
 
 /**
- * Regular files of a tar archive (ustar or GNU, names up to 100 bytes): headers of 512 bytes, each followed by the file,
- * padded to a multiple of 512.
+ * Regular files of a tar archive (ustar or GNU, names up to 100 bytes): headers of 512 bytes, each followed by the
+ * file, padded to a multiple of 512.
  * @throws AdapterError if the archive ends inside a file
  */
 export function readTar(archive: Uint8Array): Map<string, Uint8Array> {

@@ -1,9 +1,9 @@
-// FOOTHOLD_TRACE=1: where the time goes, by phase and kernel, as tables on standard error when the process ends. Without the
-// variable the cost is one comparison per dispatch.
+// FOOTHOLD_TRACE=1: where the time goes, by phase and kernel, as tables on standard error when the process ends.
+// Without the variable the cost is one comparison per dispatch.
 //
-// The device writes a timestamp at the beginning and at the end of a compute pass, so a traced dispatch has a pass of its own.
-// The cost of passes is not in the kernels' times, but the whole run becomes slower. Bytes are those of the tensors that a
-// dispatch binds, each counted once: the least that the kernel moves if it touches all of them.
+// The device writes a timestamp at the beginning and at the end of a compute pass, so a traced dispatch has a pass of
+// its own. The cost of passes is not in the kernels' times, but the whole run becomes slower. Bytes are those of the
+// tensors that a dispatch binds, each counted once: the least that the kernel moves if it touches all of them.
 
 /** Whether this process traces: FOOTHOLD_TRACE is set and not empty. */
 export function isTracing(): boolean {
@@ -73,7 +73,8 @@ export class Trace {
 
   /**
    * Encodes a copy of the timestamps of all passes since the last call to memory that the host can read.
-   * @returns a function to call once the encoder's commands are submitted: it fetches the timestamps when they are there
+   * @returns a function to call once the encoder's commands are submitted: it fetches the timestamps when they are
+   *          there
    */
   resolve(encoder: GPUCommandEncoder): () => void {
     const begun = this.#begun;
