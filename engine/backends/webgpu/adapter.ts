@@ -6,11 +6,12 @@
 // as SwiftShader. SwiftShader is no faster than plain loops, but runs the same kernels as a GPU.
 //
 // Observed behaviour of Dawn (webgpu 0.6.2):
-// - One process can hold several instances on different drivers. A Vulkan loader that found no driver finds one when the next
-//   instance is made under another VK_DRIVER_FILES. So SwiftShader is loaded only if the machine had no adapter.
+// - One process can hold several instances on different drivers. A Vulkan loader that found no driver finds one when
+//   the next instance is made under another VK_DRIVER_FILES. So SwiftShader is loaded only if the machine had no adapter.
 // - The loader reads its environment variables only while an instance looks for adapters.
-// - If an instance and its devices are garbage-collected together, in any order, the process may crash. So instances are kept
-//   reachable for the life of the process. It still exits when its work is done, and devices are destroyed explicitly.
+// - If an instance and its devices are garbage-collected together, in any order, the process may crash. So instances are
+//   kept reachable for the life of the process. It still exits when its work is done, and devices are destroyed
+//   explicitly.
 import { existsSync } from "node:fs";
 import { AdapterError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
