@@ -155,7 +155,7 @@ function writeSettingsFile<D extends SettingsTree>(command: Command<D>, { positi
     throw settingsError([
       `--write-settings: expected a name for the new file, and at most one study that it extends: ${name} --write-settings my-study.toml`,
     ]);
-  if (existsSync(file)) throw settingsError([`${file}: is there already, and is not replaced. Choose another name.`]);
+  if (existsSync(file)) throw settingsError([`${file}: already exists and is not replaced. Choose another name.`]);
   const canExtend = settings.byKey.has("extends");
   const files = base === undefined ? [] : settingsFiles([base], { given: [], problems: [] });
   const values = resolveSettings(settings, [...files.map((path) => readTomlFile(settings, path)), source]);
@@ -167,7 +167,9 @@ function writeSettingsFile<D extends SettingsTree>(command: Command<D>, { positi
   );
   if (canExtend && base !== undefined) chosen.add("extends");
   writeAtomic(file, settingsTemplate(settings, active, chosen, `${name} ${file}`));
-  process.stdout.write(`${file}: every setting with its meaning and value. Take the # from those that you change.\n`);
+  process.stdout.write(
+    `${file}: every setting with its meaning and value. Remove the # in front of those that you change.\n`,
+  );
 }
 
 /** The path of one settings file relative to another. A name that is no file (a preset) is kept. */
@@ -184,7 +186,7 @@ export function expectNode(version: string): void {
   if (major > oldestNode[0] || (major === oldestNode[0] && minor >= oldestNode[1])) return;
   throw new UserError(
     `Node ${version} is too old: ${oldestNode.join(".")} or newer is needed. Use npm start, or put npx before the command ` +
-      "(npx node …): both take the Node that npm ci installed.",
+      "(npx node …): both use the Node that npm ci installed.",
   );
 }
 
@@ -266,7 +268,7 @@ function helpText<D extends SettingsTree>(command: Command<D>): string {
       ? []
       : [
           "  --write-settings FILE [BASE]",
-          "               Write a file with every setting, commented out, and stop; BASE: what it builds on.",
+          "               Write a file with every setting, commented out, and stop; BASE: the study it extends.",
         ]),
   ].join("\n");
 }

@@ -138,9 +138,7 @@ export function adamwStep(
     lossScale = 1,
   } = settings;
   if (!(epsilon > 0))
-    throw new SettingsError(
-      `adamw: epsilon: expected a number above 0, got ${epsilon}. Where v is 0 it is the divisor.`,
-    );
+    throw new SettingsError(`adamw: epsilon: expected a number above 0, got ${epsilon}. If v is 0, it is the divisor.`);
   arena.completeGradients();
   const outcome = scope(() => {
     const gradients = arena.buffers("gradients");

@@ -104,7 +104,7 @@ export class WebGpuBackend implements Backend {
       usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
     });
     this.#pipelines = new Pipelines(device, this.#uniforms, (kernel, message) => {
-      this.#failure ??= new DeviceError(`${kernel}: the adapter does not take its shader: ${message}`);
+      this.#failure ??= new DeviceError(`${kernel}: the adapter refuses its shader: ${message}`);
     });
     this.#trace = isTracing() ? this.#startTrace() : null;
     const totalBytes =
@@ -120,7 +120,7 @@ export class WebGpuBackend implements Backend {
       const during =
         this.#lastKernels.length === 0 ? "before any work" : `during or after ${namesOf(this.#lastKernels)}`;
       this.#lost = new DeviceError(
-        `the GPU was lost ${during}: ${message} What was saved is whole: give the same command again to go on from there.`,
+        `the GPU was lost ${during}: ${message} Saved files are complete: run the same command again to continue from them.`,
       );
     });
     device.onuncapturederror = (event) => {
@@ -137,7 +137,7 @@ export class WebGpuBackend implements Backend {
   }
 
   write(buffer: BufferHandle, base: number, data: NumberArray): void {
-    if (data instanceof Float64Array) throw new DeviceError("write: f64 has no place on a GPU; use the plain backend");
+    if (data instanceof Float64Array) throw new DeviceError("write: a GPU has no f64; use the plain backend");
     if (data.length === 0) return;
     const own = buffer as PooledBuffer;
     // A queue write is executed before any work that is not yet submitted. That matters only if such work uses this
@@ -406,7 +406,9 @@ export class WebGpuBackend implements Backend {
       return [Math.ceil(x / rows), rows, 1];
     }
     if (Math.max(x, y, z) > this.#maxGroups)
-      throw new DeviceError(`${kernel.name}: ${x}×${y}×${z} workgroups, the adapter takes ${this.#maxGroups} an axis`);
+      throw new DeviceError(
+        `${kernel.name}: ${x}×${y}×${z} workgroups, but the adapter allows ${this.#maxGroups} per axis`,
+      );
     return [x, y, z];
   }
 

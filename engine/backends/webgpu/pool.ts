@@ -99,13 +99,13 @@ export class BufferPool {
   #create(capacity: number, label: string): PooledBuffer {
     if (capacity > this.#maxBufferBytes)
       throw new OutOfMemoryError(
-        `${label}: a buffer of ${formatBytes(capacity)}, the adapter's largest has ${formatBytes(this.#maxBufferBytes)}. ` +
+        `${label}: a buffer of ${formatBytes(capacity)}, but the adapter's largest has ${formatBytes(this.#maxBufferBytes)}. ` +
           "Choose an adapter with larger buffers (--adapter).",
       );
     const total = this.liveBytes + capacity;
     if (total > this.#totalBytes)
       throw new OutOfMemoryError(
-        `${label}: ${formatBytes(capacity)} more make ${formatBytes(total)} in ${this.liveBuffers + 1} buffers, the adapter ` +
+        `${label}: ${formatBytes(capacity)} more would make ${formatBytes(total)} in ${this.liveBuffers + 1} buffers; the adapter ` +
           `has room for ${formatBytes(this.#totalBytes)}. ${lessMemory}`,
       );
     return { id: this.#next++, bytes: capacity, capacity, lastUse: -1, gpu: this.#createBuffer(label, capacity) };
@@ -124,7 +124,7 @@ function placeOf({ id }: PooledBuffer, list: readonly PooledBuffer[]): number {
 }
 
 /** What a user can do if memory does not suffice. */
-export const lessMemory = "Work on less at a time, or take an adapter with more memory (--adapter).";
+export const lessMemory = "Work on less at a time, or choose an adapter with more memory (--adapter).";
 
 /**
  * Size classes. Up to 4 MiB: powers of two, so that batches of all sizes share few buffers and few bind groups. Above:

@@ -48,7 +48,7 @@ export function appendToCache(k: Tensor, v: Tensor, slots: Tensor, keys: Tensor,
   expectShape("appendToCache: keys", keys.shape, [keys.rows, K, D], "Slots have the size of the tokens' keys.");
   expectShape("appendToCache: values", values.shape, keys.shape, "Each slot holds a key and a value.");
   if (keys.storage === values.storage)
-    throw new ShapeError("appendToCache: expected keys and values in tensors of their own, got one.");
+    throw new ShapeError("appendToCache: expected keys and values in separate tensors, got one.");
   if (shouldRecord([k, v]))
     throw new Error("appendToCache: no gradient flows through a cache: run it under noGradient.");
   run(appendKernel, { k, v, slots, keys, values }, { rowSize: K * D });

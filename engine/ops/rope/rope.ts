@@ -38,8 +38,8 @@ export const ropeOp = defineOp<"x" | "cos" | "sin", "y">({
   constants: ["cos", "sin"],
   shapes: ({ x, cos, sin }) => {
     expectRank("rope: x", x, "T, H, D");
-    expectShape("rope: cos", cos, [x[0], x[2] / 2], "One angle a pair and token: [T, D/2].");
-    expectShape("rope: sin", sin, [x[0], x[2] / 2], "One angle a pair and token: [T, D/2].");
+    expectShape("rope: cos", cos, [x[0], x[2] / 2], "One angle per pair and token: [T, D/2].");
+    expectShape("rope: sin", sin, [x[0], x[2] / 2], "One angle per pair and token: [T, D/2].");
     return { y: x };
   },
   forward: (run, { x, cos, sin }, { y }) => rotate(run, x, cos, sin, { tensor: y, add: false }, 1),

@@ -64,12 +64,7 @@ export function sampleTokens(
   const shape = weight.kind === "tensor" ? weight.tensor.shape : weight.shape;
   expectRank("sampleTokens: hidden", hidden.shape, "R, C");
   expectShape("sampleTokens: weight", shape, [shape[0], hidden.shape[1]], "It is [V, C], with the C of hidden.");
-  expectShape(
-    "sampleTokens: counters",
-    counters.shape,
-    [hidden.rows, 4],
-    "Each row of hidden has a counter of its own.",
-  );
+  expectShape("sampleTokens: counters", counters.shape, [hidden.rows, 4], "Each row of hidden has its own counter.");
   if (temperature !== 0) expectTemperature("sampleTokens (0 is greedy)", temperature);
   const { warping } = settings;
   if (warping !== undefined) expectWarping("sampleTokens", warping);

@@ -94,12 +94,7 @@ export function sampleChunk(
   samples: Samples,
   { key, temperature, words }: SamplingSettings,
 ): void {
-  expectShape(
-    "sampleChunk: counters",
-    counters.shape,
-    [logits.rows, 4],
-    "Each row of logits has a counter of its own.",
-  );
+  expectShape("sampleChunk: counters", counters.shape, [logits.rows, 4], "Each row of logits has its own counter.");
   if (columns.start % 4 !== 0 || columns.count > logits.rowSize)
     throw new ShapeError(
       `sampleChunk: columns: expected a start that is a multiple of 4 and at most ${logits.rowSize} of them, got ` +
