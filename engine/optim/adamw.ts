@@ -106,7 +106,7 @@ export interface AdamwStep {
 }
 
 /**
- * One step on all tensors of an arena, with the gradients that it holds (zero where none was written):
+ * One step on all tensors of an arena, with the gradients that it holds (zero if none was written):
  *   g = gradient · min(1, maxGradientNorm / (‖gradient‖ + 1e-6))
  *   m = β1·m + (1 − β1)·g,   v = β2·v + (1 − β2)·g²
  *   p = p·(1 − lr·weightDecay) − lr / (1 − β1^step) · m / (sqrt(v) / sqrt(1 − β2^step) + ε)
@@ -142,7 +142,7 @@ export function adamwStep(
   arena.completeGradients();
   const outcome = scope(() => {
     const gradients = arena.buffers("gradients");
-    const control = empty(arena.backend, [3], arena.dtype, "adamw.control"); // clip factor, norm, 1 where finite
+    const control = empty(arena.backend, [3], arena.dtype, "adamw.control"); // clip factor, norm, 1 if finite
     const { sums, counts } = sumsOfSquares(gradients, arena);
     run(
       clipFactorKernel,

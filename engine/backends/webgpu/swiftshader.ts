@@ -101,7 +101,7 @@ function unpackOnce(archive: string, version: string): string {
     renameSync(partial, folder);
   } catch (thrown) {
     rmSync(partial, { recursive: true, force: true });
-    if (!existsSync(folder)) throw thrown; // else another process was first, and its folder is as good
+    if (!existsSync(folder)) throw thrown; // else another process was first; its folder is equivalent
   }
   return folder;
 }

@@ -5,7 +5,7 @@
 // Work       one invocation per key and key head; it loops over the queries that see the key: no atomics.
 // Constants  Vector: vec4f | vec2f, of WIDTH numbers; VECTORS of them make a head.
 //            CONTINUES: whether dKeys or dValues may already hold sums; if not, loads that compile slowly are left out.
-// Memory     each key reads q and dy of all its queries, from cache where neighbours share them.
+// Memory     each key reads q and dy of all its queries, from cache if neighbours share them.
 // Precision  f32; queries in order, and per query its heads in order. Cells of tokens continue the sums, so cuts change no bit.
 @group(0) @binding(0) var<storage, read> q: array<Vector>;
 @group(0) @binding(1) var<storage, read> keys: array<Vector>;

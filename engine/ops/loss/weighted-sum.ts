@@ -62,7 +62,7 @@ export const weightedSumOp = defineOp<"x" | "weights", "y">({
 /**
  * Weighted sum: y = Σ weights · x. The supervised loss is −Σ w · log p: log-probabilities with weights −w.
  * @param x        [N] f32
- * @param weights  [N] f32; a weight of 0 leaves its term out, even where x is NaN
+ * @param weights  [N] f32; a weight of 0 leaves its term out, even if x is NaN
  * @returns        [1]
  * @throws ShapeError when weights is not [N]
  */

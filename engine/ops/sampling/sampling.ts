@@ -54,7 +54,7 @@ const samplingKernel = defineKernel({
 export interface Samples {
   /** [R], its score: z / τ with the noise. */
   readonly score: Tensor;
-  /** [R], its z / τ (z itself when greedy); NaN where the row has no sample. */
+  /** [R], its z / τ (z itself when greedy); NaN if the row has no sample. */
   readonly picked: Tensor;
   /** [R] u32, `noSample` if the row has none. */
   readonly id: Tensor;

@@ -4,7 +4,7 @@
 //            The search finds t in it digit by digit, four bits at a time from the top: it sums the weights per value (of 16)
 //            of the next digit, over the numbers whose digits so far are those of t.
 // Constants  LANES: power of two.
-// Memory     a row is read ten times, from cache after the first, and written once where it is cut.
+// Memory     a row is read ten times, from cache after the first, and written once if it is cut.
 // Precision  a lane's weights in ascending order of v, then the lanes in ascending order: the same bits on each run of one
 //            adapter, whatever the batch. If the sums of a top-p come within some 1e-6 of p, the next id may go or stay.
 // Chosen     when top-k or top-p is asked for.
