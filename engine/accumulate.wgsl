@@ -1,7 +1,7 @@
-// accumulate  y[i] = factor · x[i]  (+ y[i] where addToY)
-// Work        an invocation takes ROUNDS vectors of WIDTH elements (work-split.ts).
+// accumulate  y[i] = factor · x[i]  (+ y[i] if addToY)
+// Work        an invocation processes ROUNDS vectors of WIDTH elements (work-split.ts).
 // Constants   Vector: vec4f | f32, of WIDTH numbers.
-// Memory      x read once, y read where added to, written once. Bandwidth-bound.
+// Memory      x read once, y read if added to, written once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> x: array<Vector>;
 @group(0) @binding(1) var<storage, read_write> y: array<Vector>;
 

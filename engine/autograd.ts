@@ -1,8 +1,8 @@
-// Reverse-mode differentiation on a tape. The forward pass writes a list of nodes; `backward` walks it from the end, handing
-// each node the gradients of its outputs and telling it, per input, whether to assign a gradient or to add to one.
+// Reverse-mode differentiation on a tape. The forward pass writes a list of nodes. `backward` walks it from the end: it
+// hands each node the gradients of its outputs and says, per input, whether to assign a gradient or to add to one.
 //
-// The tape alone can know which: the tied embedding reaches the loss twice, so does the residual stream, and with
-// micro-batches a weight's gradient exists already. So every kernel that writes a gradient takes that from a flag.
+// Only the tape can know which: the tied embedding and the residual stream reach the loss twice, and with micro-batches
+// a weight already has a gradient. So every kernel that writes a gradient reads this from a flag.
 import { accumulateKernel, fillKernel } from "./accumulate.ts";
 import { ShapeError } from "./errors.ts";
 import { type GradientTarget, onRun, run } from "./run.ts";
@@ -13,12 +13,15 @@ export interface Node {
   name: string;
   inputs: Readonly<Record<string, Tensor>>;
   outputs: Readonly<Record<string, Tensor>>;
-  /** What the op keeps for its vjp and gives to the caller too. No gradient passes through it: an upstream one is an error. */
+  /**
+   * Tensors that the op saves for its vjp and also returns. No gradient passes through them: an upstream gradient is an
+   * error.
+   */
   saved?: Readonly<Record<string, Tensor>>;
   backward: (upstream: Record<string, Tensor>, targets: Record<string, GradientTarget>) => void;
   /**
-   * For views (input x, output y): the row of x at which y begins, null where y holds all of x under another shape. Such a
-   * node has no work of its own in the backward pass: dy, under the shape of x, is dx or some rows of it.
+   * For views (input x, output y): the row of x at which y begins; null if y holds all of x under another shape. Such a
+   * node needs no kernel in the backward pass: dy, in the shape of x, is dx or some rows of it.
    */
   viewFrom?: number | null;
 }
@@ -46,7 +49,7 @@ onView((x, y, from) => {
     });
 });
 
-/** Whether a tape listens, so that what ops make is kept for a backward pass. */
+/** Whether a tape is recording, so that the results of ops are kept for a backward pass. */
 export function isRecording(): boolean {
   return tape !== null;
 }
@@ -78,8 +81,8 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
 }
 
 /**
- * Where the gradients of leaves go. `has` says whether a sum was begun already (by an earlier micro-batch); the tape marks
- * what it writes.
+ * Where the gradients of leaves are stored. `has` says whether a sum has begun already (by an earlier micro-batch); the
+ * tape marks what it writes.
  */
 export interface GradientStore {
   target(leaf: Tensor): Tensor | undefined;
@@ -87,13 +90,13 @@ export interface GradientStore {
   mark(leaf: Tensor): void;
 }
 
-/** Gradients in tensors made on demand. No scope owns them: `free` frees them all. */
+/** Gradients in tensors that are allocated when needed. No scope owns them: `free` frees them all. */
 export class GradientMap implements GradientStore {
   readonly #wanted: ReadonlySet<Tensor> | null;
   readonly #found = new Map<Tensor, Tensor>();
   readonly #marked = new Set<Tensor>();
 
-  /** @param leaves  those whose gradients are wanted. Default: all that are met */
+  /** @param leaves  tensors whose gradients are wanted. Default: all leaves that occur */
   constructor(leaves?: Iterable<Tensor>) {
     this.#wanted = leaves === undefined ? null : new Set(leaves);
   }
@@ -109,7 +112,7 @@ export class GradientMap implements GradientStore {
   mark(leaf: Tensor): void {
     this.#marked.add(leaf);
   }
-  /** The gradient of a leaf; undefined where the loss does not depend on it. */
+  /** The gradient of a leaf; undefined if the loss does not depend on it. */
   get(leaf: Tensor): Tensor | undefined {
     return this.#marked.has(leaf) ? this.#found.get(leaf) : undefined;
   }
@@ -125,7 +128,7 @@ export type Seeds = ReadonlyMap<Tensor, Tensor>;
 export class Recording<T> {
   readonly result: T;
   readonly #nodes: readonly Node[];
-  /** Every output that a gradient passes through, and every saved tensor, with what to call it in a message. */
+  /** Every output that a gradient passes through, and every saved tensor, with its name for messages. */
   readonly #made = new Map<Tensor, string>();
   readonly #saved = new Map<Tensor, string>();
 
@@ -145,19 +148,19 @@ export class Recording<T> {
 
   /**
    * Gradients of the result, a tensor of one number, for every leaf that it depends on. The caller frees them (`free`).
-   * @throws ShapeError when the result is not one number
+   * @throws ShapeError if the result is not one number
    */
   backward(): GradientMap;
-  /** Adds the gradients of the result, a tensor of one number, into `store` for every leaf that it wants. */
+  /** Adds the gradients of the result, a tensor of one number, to `store`, for every leaf that the store wants. */
   backward<S extends GradientStore>(store: S): S;
   /**
-   * Adds d(Σ output · seed)/d(leaf) into `store` for every leaf that it wants. The tape is left as it is: a second call adds
-   * the same once more.
-   * @param seeds  upstream gradients of outputs, each of its output's shape
+   * Adds d(Σ output · seed)/d(leaf) to `store`, for every leaf that the store wants. The tape is not changed: a second
+   * call adds the same again.
+   * @param seeds  upstream gradients of outputs, each in the shape of its output
    * @returns      `store`
-   * @throws Error when the recording did not make an output that has a seed, or when a gradient arrives at a tensor that an op
-   *         only saves for its vjp (`ratio` of surrogate, for one)
-   * @throws ShapeError when a seed has another shape than its output
+   * @throws Error if a seed is for a tensor that the recording did not make, or if a gradient arrives at a tensor that
+   *         an op only saves for its vjp (such as `ratio` of surrogate)
+   * @throws ShapeError if a seed has another shape than its output
    */
   backward<S extends GradientStore>(seeds: Seeds, store: S): S;
   backward(first: Seeds | GradientStore = new GradientMap(), second?: GradientStore): GradientStore {
@@ -188,14 +191,14 @@ export class Recording<T> {
 
   #walk(seeds: Seeds, store: GradientStore): void {
     for (const [output, seed] of seeds) this.#expectSeed(output, seed);
-    // Gradients of everything between leaves and outputs. Those made here are freed as soon as their node is done.
+    // Gradients of all tensors between leaves and outputs. Those made here are freed as soon as their node is done.
     const gradients = new Map<Tensor, Gradient>();
     for (const [output, seed] of seeds) gradients.set(output, { tensor: seed, owned: false });
     const outer = currentPass;
     currentPass = { gradients, made: this.#made, saved: this.#saved, store };
     const pass = currentPass;
     try {
-      // Should a tape listen, what computes gradients is not itself recorded.
+      // If a tape is recording, the computation of gradients is not itself recorded.
       noGradient(() => {
         for (let i = this.#nodes.length - 1; i >= 0; i--) walkNode(this.#nodes[i], pass);
       });
@@ -223,7 +226,7 @@ export class Recording<T> {
 
 const noPassage = "The op only saves it for its own backward pass: no gradient passes through it.";
 
-/** A backward pass under way. */
+/** A backward pass in progress. */
 interface Pass {
   readonly gradients: Map<Tensor, Gradient>;
   readonly made: ReadonlyMap<Tensor, string>;
@@ -231,7 +234,7 @@ interface Pass {
   readonly store: GradientStore;
 }
 
-/** Recomputed parts look up the pass around them here. */
+/** Recomputed parts find the enclosing pass here. */
 let currentPass: Pass | null = null;
 
 function walkNode(node: Node, walk: Pass): void {
@@ -256,7 +259,7 @@ function walkNode(node: Node, walk: Pass): void {
   }
 }
 
-/** Where the gradient of a tensor goes that the recording did not make. */
+/** Where to store the gradient of a tensor that the recording did not make. */
 function leafTarget(leaf: Tensor, { saved, store }: Pass): Tensor | undefined {
   const name = saved.get(leaf);
   if (name !== undefined)
@@ -272,8 +275,8 @@ interface Gradient {
 }
 
 /**
- * The targets of a node's gradients. A tensor that is two of its inputs gets its second gradient in a tensor apart
- * (`repeats`), since one kernel may write both and WebGPU lets no dispatch write one buffer through two bindings.
+ * The targets of a node's gradients. If one tensor is two of its inputs, the second gradient gets a separate tensor
+ * (`repeats`): one kernel may write both, and WebGPU lets no dispatch write one buffer through two bindings.
  */
 function targetsOf(
   node: Node,
@@ -311,13 +314,13 @@ function targetsOf(
   return { targets, repeats };
 }
 
-/** into = from, or into += from: as many elements, under shapes and with cuts of their own. */
+/** into = from, or into += from: the same number of elements, possibly with other shapes and cuts. */
 function pass(from: Tensor, { tensor, add }: GradientTarget): void {
   const flat = [from.size];
   run(accumulateKernel, { x: from.view(flat), y: { tensor: tensor.view(flat), add } }, { rowSize: 1, factor: 1 });
 }
 
-/** A gradient that may be added to: seeds belong to the caller, so they are copied first. */
+/** A gradient that may be added to. Seeds belong to the caller, so they are copied first. */
 function owned(present: Gradient, gradients: Map<Tensor, Gradient>, of: Tensor): Tensor {
   if (present.owned) return present.tensor;
   const copy = keep(empty(of.backend, of.shape, of.dtype, "gradient"));
@@ -326,14 +329,14 @@ function owned(present: Gradient, gradients: Map<Tensor, Gradient>, of: Tensor):
   return copy;
 }
 
-/** Hands the gradient of a view's output on to its input. */
+/** Passes the gradient of a view's output on to its input. */
 function passView(node: Node, from: number | null, walk: Pass): void {
   const { gradients, made, store } = walk;
   const { x } = node.inputs;
   const { y } = node.outputs;
   const upstream = gradients.get(y);
   if (upstream === undefined) return;
-  /** Into the part of a whole gradient of x that y looks at. The rest of one that was not begun is zero. */
+  /** Adds to the part of x's gradient that y views. If that gradient had not begun, the rest of it is zero. */
   const passInto = (whole: Tensor, add: boolean): void => {
     if (from !== null && y.rows !== x.rows && !add) fillWithZero(whole);
     pass(upstream.tensor, { tensor: from === null ? whole : whole.sliceRows(from, y.rows), add });
@@ -357,7 +360,10 @@ function passView(node: Node, from: number | null, walk: Pass): void {
   store.mark(x);
 }
 
-/** Whether a gradient, whose segments are cut by its own shape, can be seen under x's: not where a cut lies inside a row. */
+/**
+ * Whether a gradient, whose segments are cut by its own shape, can be viewed in x's shape: not if a cut lies inside a
+ * row.
+ */
 function isCutBetweenRows({ segments, rowSize }: Tensor, x: Tensor): boolean {
   return segments.length === 1 || segments.every(({ rows }) => Number.isInteger((rows * rowSize) / x.rowSize));
 }
@@ -373,8 +379,8 @@ function fillWithZero(tensor: Tensor): void {
 }
 
 /**
- * Runs `body` and records what it does to tensors that require a gradient.
- * @throws Error when `body` returns a promise: what it does after waiting would not be recorded
+ * Runs `body` and records the ops that it applies to tensors that require a gradient.
+ * @throws Error if `body` returns a promise: anything it does after waiting would not be recorded
  */
 export function record<T>(body: () => T): Recording<T> {
   const outer = tape;
@@ -393,10 +399,11 @@ export function record<T>(body: () => T): Recording<T> {
 }
 
 /**
- * Gradient checkpointing: runs `body(x)` now without keeping what it makes inside, and once more in the backward pass (without
- * a tape there is none). `body` must give the same result both times. Parameters inside are leaves and receive their gradients as usual.
+ * Gradient checkpointing: runs `body(x)` now without keeping its intermediate tensors, and once more in the backward
+ * pass (without a tape there is none). `body` must give the same result both times. Parameters inside are leaves and
+ * receive their gradients as usual.
  * @returns y, the one output
- * @throws Error when `body` returns x itself, or a view of it: there would be nothing to compute again
+ * @throws Error if `body` returns x itself, or a view of it: there would be nothing to compute again
  */
 export function recompute(name: string, x: Tensor, body: (x: Tensor) => Tensor): Tensor {
   if (tape === null) return scope(() => body(x));
@@ -415,14 +422,17 @@ export function recompute(name: string, x: Tensor, body: (x: Tensor) => Tensor):
       if (currentPass === null) throw new Error(`recompute: ${name}: no backward pass is under way`);
       const through = new PassThrough(name, currentPass, x, target);
       if (again.made(again.result)) again.backward(new Map([[again.result, upstream["y"]]]), through);
-      // Where the result does not depend on x.
+      // If the result does not depend on x.
       if (target !== undefined && !through.has(x)) fillWithZero(target.tensor);
     },
   });
   return y;
 }
 
-/** Sends the gradient of a recomputed part's input to the target that the outer tape chose; all else to the outer store. */
+/**
+ * Sends the gradient of a recomputed part's input to the target that the outer tape chose, and all others to the outer
+ * store.
+ */
 class PassThrough implements GradientStore {
   readonly #name: string;
   readonly #outer: Pass;

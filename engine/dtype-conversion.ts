@@ -1,9 +1,9 @@
-// Numbers as files and 16-bit buffers hold them, and back. Widening (f16, bf16 → f32) is exact; narrowing rounds to the
-// nearest, ties to even, as the IEEE default and every GPU do, so a checkpoint written from f32 and read again equals
-// what hardware would have stored.
+// Conversion between numbers and their forms in files and 16-bit buffers. Widening (f16, bf16 → f32) is exact.
+// Narrowing rounds to the nearest, ties to even, as the IEEE default and every GPU do. So a checkpoint written from f32
+// and read again equals what hardware would have stored.
 //
-// The arithmetic is on bit patterns: Node 22.18 has neither Float16Array nor Math.f16round, and only integers keep a
-// NaN's payload. Bytes are little-endian, as in safetensors and on every machine that Dawn runs on.
+// The arithmetic works on bit patterns: Node 22.18 has neither Float16Array nor Math.f16round, and only integers keep a
+// NaN's payload. Bytes are little-endian, as in safetensors and on every machine that Dawn supports.
 
 export const storedDtypes = [
   "f64",
@@ -23,7 +23,7 @@ export const storedDtypes = [
 /** How a number is stored in a file. `bool` is one byte: 0 is false, anything else true. */
 export type StoredDtype = (typeof storedDtypes)[number];
 
-/** The typed array that holds a dtype in memory: 16-bit floats become f32, booleans bytes of 0 and 1. */
+/** The typed array that holds a dtype in memory: 16-bit floats become f32, booleans become bytes of 0 and 1. */
 export interface DecodedArrays {
   f64: Float64Array;
   f32: Float32Array;
@@ -58,7 +58,7 @@ export const storedBytes: Readonly<Record<StoredDtype, number>> = {
   bool: 1,
 };
 
-// One element seen as a float and as its bits.
+// One element, accessible as a float and as its bits.
 const float = new Float32Array(1);
 const word = new Uint32Array(float.buffer);
 
@@ -92,7 +92,7 @@ function narrowToF16(bits: number): number {
     const payload = (magnitude >>> 13) & 0x3ff;
     return sign | 0x7c00 | (payload === 0 ? 0x200 : payload);
   }
-  // 65520 lies midway between the largest f16, 65504, and the next power of two: it and all above go to infinity.
+  // 65520 lies midway between the largest f16, 65504, and the next power of two: from there on numbers become infinite.
   if (magnitude >= 0x477ff000) return sign | 0x7c00;
   if (magnitude >= 0x38800000) {
     // Normal in f16: move the bias, then round off 13 bits. A carry runs into the exponent, as it should.
@@ -111,7 +111,7 @@ function narrowToF16(bits: number): number {
 
 function narrowToBf16(bits: number): number {
   if ((bits & 0x7fffffff) > 0x7f800000) {
-    // Cutting a NaN's payload could leave an infinity: then set its first bit.
+    // Cutting a NaN's payload could give an infinity; then its first bit is set.
     const high = bits >>> 16;
     return (high & 0x7f) === 0 ? high | 0x40 : high;
   }
@@ -123,7 +123,10 @@ export function f16ToF32(bits: number): number {
   return f32OfBits(widenF16(bits));
 }
 
-/** Bits of the f16 nearest to the f32 number `x`, ties to even; from 65520 on infinity. A finer `x` is rounded to f32 first. */
+/**
+ * Bits of the f16 nearest to the f32 number `x`, ties to even; from 65520 on infinity. A finer `x` is rounded to f32
+ * first.
+ */
 export function f32ToF16(x: number): number {
   return narrowToF16(bitsOfF32(x));
 }
@@ -138,7 +141,7 @@ export function f32ToBf16(x: number): number {
   return narrowToBf16(bitsOfF32(x));
 }
 
-// A typed array reads whole words at multiples of their size: bytes that lie elsewhere are copied first.
+// A typed array can only begin at a multiple of its element size: other bytes are copied first.
 type View<A> = new (buffer: ArrayBufferLike, byteOffset: number, length: number) => A;
 function view<A>(array: View<A>, size: number, bytes: Uint8Array): A {
   if (bytes.byteLength % size !== 0)
@@ -179,17 +182,17 @@ const decoders: { [D in StoredDtype]: (bytes: Uint8Array) => DecodedArrays[D] } 
 };
 
 /**
- * Stored bytes as numbers. Where nothing has to be converted and the bytes are aligned, the array shares their memory.
- * @param bytes little-endian, as many as whole elements need
- * @throws RangeError when the length is no multiple of the element's size
+ * Stored bytes as numbers. If nothing has to be converted and the bytes are aligned, the array shares their memory.
+ * @param bytes little-endian, a whole number of elements
+ * @throws RangeError if the length is no multiple of the element's size
  */
 export function decode<D extends StoredDtype>(dtype: D, bytes: Uint8Array): DecodedArrays[D] {
   return decoders[dtype](bytes);
 }
 
 /**
- * Numbers as stored bytes, the reverse of `decode`: f32 values narrow to f16 and bf16, all else keeps its bits. The
- * result shares the memory of `values` where nothing has to be converted.
+ * Numbers as stored bytes, the reverse of `decode`: f32 values are narrowed to f16 and bf16, all others keep their
+ * bits. The result shares the memory of `values` if nothing has to be converted.
  */
 export function encode<D extends StoredDtype>(dtype: D, values: DecodedArrays[D]): Uint8Array {
   return encoders[dtype](values);

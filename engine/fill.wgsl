@@ -1,5 +1,5 @@
 // fill       y[i] = value
-// Work       an invocation takes ROUNDS vectors of WIDTH elements (work-split.ts).
+// Work       an invocation processes ROUNDS vectors of WIDTH elements (work-split.ts).
 // Constants  Vector: vec4f | f32, of WIDTH numbers.
 // Memory     y written once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read_write> y: array<Vector>;

@@ -1,4 +1,4 @@
-// The engine's public face: all that the floors above may use.
+// The engine's public face: everything that the floors above may use.
 
 export {
   GradientMap,

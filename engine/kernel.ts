@@ -1,21 +1,24 @@
-// A kernel is one piece of device work with one meaning and two bodies: `cpu`, plain loops that say what it computes, and
-// `wgsl`, a file that says how it is fast. Its contract (bindings, axes, params) is declared once; the types of the plain
-// body, the WGSL parameter block and the checks all come from it.
+// A kernel is one piece of device work with two bodies: `cpu`, plain loops that define what it computes, and `wgsl`, a
+// file with the fast version. Its contract (bindings, axes, params) is declared once; the types of the plain body, the
+// WGSL parameter block and the checks all follow from it.
 //
-// Axes. A tensor may be stored in several segments, cut along its first axis. A binding that names an axis promises that
-// the first axis of its tensor is that axis, so that the work can be cut at every segment boundary: one dispatch a cell.
-// Over a "map" axis cells are independent. Over a "reduce" axis they run in ascending order and a kernel continues from
-// what the cell before left: see `run` for how the gradient flags and `…Start`/`…Total` tell it. A binding without an axis
-// must be one segment.
+// Axes. A tensor may be stored in several segments, cut along its first axis. A binding that names an axis promises
+// that this is the first axis of its tensor, so that the work can be cut at every segment boundary: one dispatch per
+// cell. Over a "map" axis cells are independent. Over a "reduce" axis they run in ascending order, and the kernel
+// continues from the result of the previous cell; `run` explains how the gradient flags and `…Start`/`…Total` tell it
+// so. A binding without an axis must be one segment.
 import type { NumberArray } from "./dtype.ts";
 
-/** "gradient" is a write that the tape lets assign or add: the param `addTo<Name>` says which. "update" reads and writes. */
+/**
+ * A "gradient" is a write that the tape lets assign or add: the param `addTo<Name>` says which. "update" reads and
+ * writes.
+ */
 export type Access = "read" | "write" | "update" | "gradient";
 export interface Binding<Axis extends string = string> {
   access: Access;
   axis?: Axis;
 }
-/** Software drivers and GPUs want opposite forms of a kernel. */
+/** Software drivers and GPUs need opposite forms of a kernel. */
 export type AdapterStyle = "plain" | "lavapipe" | "swiftshader" | "gpu";
 export type ParamType = "u32" | "i32" | "f32";
 export type AxisKind = "map" | "reduce";
@@ -27,7 +30,9 @@ type AddFlags<B> = {
 };
 /** Where each binding begins in its buffer, elements. */
 type Bases<B> = { [K in keyof B as `${K & string}Base`]: number };
-/** Everything a kernel body can ask of `params`: its own params, its axes' extents, and its gradients' assign-or-add flags. */
+/**
+ * All `params` of a kernel body: its own params, the extents of its axes, and the assign-or-add flags of its gradients.
+ */
 export type KernelParams<A extends string, B, P> = AxisParams<A> & AddFlags<B> & { [K in keyof P]: number };
 
 export interface KernelDefinition<
@@ -39,7 +44,7 @@ export interface KernelDefinition<
   axes?: Readonly<Record<A, AxisKind>>;
   bindings: B;
   params?: P;
-  /** The meaning: plain loops over the cell. Arrays start at the cell's first row. */
+  /** Defines what the kernel computes: plain loops over the cell. Arrays start at the cell's first row. */
   cpu: (bindings: { [K in keyof B]: NumberArray }, params: KernelParams<A, B, P>, constants: Constants) => void;
   /** The file with the fast body. */
   wgsl: URL;
@@ -47,20 +52,29 @@ export interface KernelDefinition<
   uses?: readonly string[];
   /** Constants that specialise a pipeline, with their usual values. */
   constants?: Constants;
-  /** Constants that callers give in place of usual ones, one set for each form of the body: `npm run check` compiles all. */
+  /**
+   * Sets of constants that callers use in place of the usual ones, one per form of the body: `npm run check` compiles
+   * all.
+   */
   variants?: readonly Constants[];
-  /** Constants that each cell asks for by its extents, by where its bindings begin, and for the adapter. */
+  /** Pipeline constants for one dispatch, chosen from its sizes, its buffer offsets and the adapter. */
   form?: (cell: KernelParams<A, B, P> & Bases<B>, style: AdapterStyle) => Constants;
-  /** Workgroups of one cell; a single count past the adapter's limit is folded into two axes (`flatWorkgroup` undoes it). */
+  /**
+   * Workgroups of one cell; if one count exceeds the adapter's limit, it is folded into two axes (`flatWorkgroup`
+   * undoes it).
+   */
   workgroups: (
     params: KernelParams<A, B, P>,
     constants: Constants,
   ) => readonly [number] | readonly [number, number, number];
-  /** Floating-point operations of one cell, for kernels whose arithmetic is worth counting; a multiply-add is two. */
+  /**
+   * Floating-point operations of one cell, for kernels whose arithmetic is worth counting; a multiply-add counts as
+   * two.
+   */
   flops?: (params: KernelParams<A, B, P>) => number;
 }
 
-/** What a definition may leave out and `defineKernel` fills in. */
+/** Fields that a definition may leave out; `defineKernel` fills them in. */
 type Filled = "axes" | "params" | "constants" | "variants" | "uses";
 
 export interface Kernel<
@@ -70,7 +84,7 @@ export interface Kernel<
 > extends Omit<KernelDefinition<A, B, P>, Filled>,
     Required<Pick<KernelDefinition<A, B, P>, Filled>> {}
 
-/** A kernel whose own types are forgotten: what the backends handle. */
+/** A kernel without its own types: the form that backends use. */
 export interface AnyKernel extends Omit<Kernel, "cpu" | "form" | "workgroups" | "flops"> {
   cpu: (bindings: Record<string, NumberArray>, params: Record<string, number>, constants: Constants) => void;
   form?: (cell: Record<string, number>, style: AdapterStyle) => Constants;
@@ -83,7 +97,7 @@ export interface AnyKernel extends Omit<Kernel, "cpu" | "form" | "workgroups" | 
 
 const known = new Map<string, AnyKernel>();
 
-/** Declares a kernel. Names are unique: pipelines, traces and errors go by them. */
+/** Declares a kernel. Names must be unique: pipelines, traces and errors use them. */
 export function defineKernel<
   const A extends string = never,
   const B extends Readonly<Record<string, Binding<A>>> = Readonly<Record<string, Binding<A>>>,
@@ -102,7 +116,9 @@ export function defineKernel<
   return kernel;
 }
 
-/** Forgets a kernel's types. Sound because `run` hands its body exactly the bindings and params that it declares. */
+/**
+ * Drops a kernel's types. This is sound because `run` gives its body exactly the bindings and params that it declares.
+ */
 export function eraseKernel<
   A extends string,
   B extends Readonly<Record<string, Binding<A>>>,

@@ -1,5 +1,5 @@
-// What device memory is used for. A buffer's label begins with its purpose, so that a memory plan and an error message can
-// say it; a buffer without one holds activations.
+// The purpose of device memory. A buffer's label begins with its purpose, so that memory plans and error messages can
+// show it. A buffer without a purpose holds activations.
 
 export const memoryPurposes = [
   "weights",
@@ -19,7 +19,7 @@ export function memoryLabel(purpose: MemoryPurpose, name: string): string {
   return `${purpose}: ${name}`;
 }
 
-/** The purpose that `memoryLabel` put into a label; "activations" where there is none. */
+/** The purpose that `memoryLabel` put into a label; "activations" if there is none. */
 export function purposeOf(label: string): MemoryPurpose {
   return memoryPurposes.find((purpose) => label.startsWith(`${purpose}: `)) ?? "activations";
 }

@@ -1,5 +1,6 @@
-// An op is a differentiable function of tensors: shape rule, forward and vector–Jacobian product in one place. Calling one
-// checks shapes, allocates the outputs, runs the kernels and, when the tape listens, records what the backward pass needs.
+// An op is a differentiable function of tensors: shape rule, forward and vector–Jacobian product in one place. Calling
+// it checks shapes, allocates the outputs, runs the kernels and, while a tape records, records what the backward pass
+// needs.
 import { type Node, noGradient, recordNode, shouldRecord } from "./autograd.ts";
 import { type DType, isFloat } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
@@ -11,18 +12,18 @@ export interface OpDefinition<I extends string, O extends string, S extends stri
   name: string;
   /** Inputs that may be left out. */
   optional?: readonly I[];
-  /** Inputs that are taken as given: no gradient flows into them, whatever made them. */
+  /** Inputs that are treated as constants: no gradient flows into them, whatever made them. */
   constants?: readonly I[];
-  /** Checks the inputs' shapes and gives those of outputs and saved tensors. */
+  /** Checks the inputs' shapes and returns those of outputs and saved tensors. */
   shapes: (inputs: { [K in I]: Shape }, settings: Settings) => { [K in O | S]: Shape };
-  /** Names of the saved tensors. No gradient passes through them, and the tape refuses one that would have to. */
+  /** Names of the saved tensors. No gradient passes through them; the tape refuses a gradient that would have to. */
   saved?: readonly S[];
-  /** dtype of outputs and saved tensors where it is not that of the first floating-point input. */
+  /** dtype of outputs and saved tensors if it is not that of the first floating-point input. */
   dtypes?: Partial<Record<O | S, DType>>;
   forward: (run: Run, inputs: { [K in I]: Tensor }, outputs: { [K in O | S]: Tensor }, settings: Settings) => void;
   /**
-   * Writes the gradients asked for: `d` has a target for each of them and nothing for the rest. `saved` holds the op's
-   * inputs, outputs and saved tensors.
+   * Writes the requested gradients: `d` has a target for each of them and nothing for the others. `saved` holds the
+   * op's inputs, outputs and saved tensors.
    */
   vjp?: (
     run: Run,
@@ -58,7 +59,7 @@ export function defineOp<I extends string, O extends string, S extends string = 
     const outputs = mapValues(shapes, (shape: Shape, name) =>
       empty(first.backend, shape, definition.dtypes?.[name] ?? dtype, `${definition.name}.${name}`),
     );
-    // Views that the forward pass takes of its tensors are its own business: the tape sees the op as a whole.
+    // Views that the forward pass makes of its tensors are internal: the tape sees the op as a whole.
     noGradient(() => definition.forward(run, inputs, outputs, settings));
     const { vjp } = definition;
     const constants: readonly string[] = definition.constants ?? [];
@@ -86,7 +87,7 @@ export function defineOp<I extends string, O extends string, S extends string = 
   return Object.assign(call, { definition });
 }
 
-/** Outputs that gradients pass through, and those that are only saved. */
+/** Outputs that gradients pass through, and outputs that are only saved. */
 function partition(
   all: Readonly<Record<string, Tensor>>,
   saved: readonly string[],
@@ -104,7 +105,7 @@ function mapValues<K extends string, T, U>(record: { [P in K]: T }, map: (value:
   };
 }
 
-/** Throws unless `actual` is `expected`; `why` says what ties the two. */
+/** Throws unless `actual` is `expected`; `why` explains how the two are related. */
 export function expectShape(what: string, actual: Shape, expected: Shape, why: string): void {
   if (actual.length !== expected.length || actual.some((n, i) => n !== expected[i]))
     throw new ShapeError(`${what}: expected [${expected}], got [${actual}]. ${why}`);

@@ -1,4 +1,4 @@
-// Opens a backend: the adapter that openAdapter finds, or the plain-TypeScript backend where there is none.
+// Opens a backend: the adapter that openAdapter finds, or the plain-TypeScript backend if there is none.
 import type { Backend } from "./backends/backend.ts";
 import { CpuBackend } from "./backends/cpu.ts";
 import { type AdapterInfo, type AdapterKind, openAdapter } from "./backends/webgpu/adapter.ts";
@@ -9,16 +9,17 @@ import { captureNativeStderr } from "./host/native-stderr.ts";
 import { tuneTiles } from "./ops/matmul/tune.ts";
 
 export interface BackendOptions {
-  /** "auto": WebGPU where there is an adapter, else plain TypeScript. */
+  /** "auto": WebGPU if there is an adapter, else plain TypeScript. */
   backend?: "auto" | "webgpu" | "cpu";
   /** See openAdapter. */
   adapter?: string;
   /**
-   * Whether products take the tiles that are fastest on this machine, measured once for each adapter and driver (ops/matmul/tune.ts):
-   * on, off, or auto: on a GPU only, since what suits the software drivers is known. It changes no bit of a result. Default off.
+   * Whether products use the tiles that are fastest on this machine, measured once per adapter and driver
+   * (ops/matmul/tune.ts). on, off, or auto: on a GPU only, since the best tiles for software drivers are known. It
+   * changes no bit of a result. Default off.
    */
   tune?: "auto" | "on" | "off";
-  /** Lower the buffer limit, bytes: tests force tensors into segments with it. */
+  /** Lower the buffer limit, bytes: tests use it to force tensors into segments. */
   maxBufferBytes?: number;
 }
 
@@ -26,13 +27,13 @@ export interface OpenedBackend {
   backend: Backend;
   /** null for the plain backend. */
   adapter: AdapterInfo | null;
-  /** Whether it computes with f16 by itself (shader-f16): what mixed precision asks for. */
+  /** Whether the adapter computes with f16 (shader-f16), which mixed precision needs. */
   hasHalf: boolean;
-  /** What would be faster here, and how to get it; null when nothing would. */
+  /** What would be faster here, and how to get it; null if nothing would. */
   fasterHint: string | null;
 }
 
-/** @throws AdapterError when WebGPU, or a named adapter, was asked for and cannot be had */
+/** @throws AdapterError if WebGPU, or a named adapter, was asked for and is not available */
 export async function openBackend(options: BackendOptions = {}): Promise<OpenedBackend> {
   const { backend = "auto", tune = "off", maxBufferBytes } = options;
   const plain = (hint: string): OpenedBackend => ({
@@ -42,7 +43,7 @@ export async function openBackend(options: BackendOptions = {}): Promise<OpenedB
     fasterHint: hint,
   });
   if (backend === "cpu") return plain("Any WebGPU adapter would be faster (--backend auto).");
-  // Dawn rounds timestamps to 65.536 µs, a time in which several kernels run.
+  // By default Dawn rounds timestamps to 65.536 µs, long enough for several kernels to run.
   const disabledToggles = isTracing() ? ["timestamp_quantization"] : [];
   const { opened: found, trouble } = await openAdapter({ adapter: options.adapter, disabledToggles });
   if (found === null) {
@@ -54,7 +55,7 @@ export async function openBackend(options: BackendOptions = {}): Promise<OpenedB
   }
   const { adapter, info } = found;
   const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
-  // Dawn remarks on limits that it lowered; nobody can act on that.
+  // Dawn remarks on limits that it lowered; the user can do nothing about that.
   const { value } = captureNativeStderr(() =>
     adapter.requestDevice({
       label: "foothold",
@@ -82,15 +83,16 @@ function wantedFeatures(): GPUFeatureName[] {
   return isTracing() ? ["subgroups", "timestamp-query"] : ["subgroups"];
 }
 
-/** Least and most invocations of a subgroup; null where kernels cannot use any. */
+/** Least and most invocations of a subgroup; null if kernels cannot use subgroups. */
 function subgroupsOf(adapter: GPUAdapter): { least: number; most: number } | null {
   const { subgroupMinSize, subgroupMaxSize } = adapter.info;
   return adapter.features.has("subgroups") ? { least: subgroupMinSize, most: subgroupMaxSize } : null;
 }
 
 /**
- * Which kernels suit an adapter. On a processor the style follows the driver's vectors, whatever driver it is: the kernels for
- * lavapipe need subgroups of exactly 8 invocations, those for SwiftShader of exactly 4 (lavapipe on ARM has 4, too).
+ * Selects the kernels for an adapter. On a processor the style follows the width of the driver's vectors, whatever
+ * driver it is: the kernels for lavapipe need subgroups of exactly 8 invocations, those for SwiftShader of exactly 4
+ * (so has lavapipe on ARM).
  */
 export function styleOf(kind: AdapterKind, subgroups: { least: number; most: number } | null): Backend["style"] {
   if (kind === "hardware" || subgroups === null || subgroups.least !== subgroups.most) return "gpu";

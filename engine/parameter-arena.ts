@@ -1,9 +1,10 @@
-// All parameters of a model in few buffers: the values and, on request, gradients and the optimiser's two moments, each in
-// an arena of the same layout. What treats every element alike (AdamW, the gradient norm) is then one dispatch a buffer.
+// All parameters of a model in few buffers: the values and, on request, gradients and the optimiser's two moments, each
+// in an arena of the same layout. Elementwise work over all parameters (AdamW, the gradient norm) then needs one
+// dispatch per buffer.
 //
-// Layout. Tensors follow one another in the order given, each from a multiple of 64 elements on, into buffers within the
-// adapter's limit. A tensor that fits in a buffer is never cut; a larger one is cut along its first axis, and its parts
-// are placed like tensors of their own. What lies between tensors is zero in every arena and stays so.
+// Layout. Tensors lie in the given order, each beginning at a multiple of 64 elements, in buffers within the adapter's
+// limit. A tensor that fits in a buffer is never cut; a larger one is cut along its first axis, and its parts are
+// placed like separate tensors. The gaps between tensors are zero in every arena and stay zero.
 
 import { fillKernel } from "./accumulate.ts";
 import { type GradientStore, noGradient } from "./autograd.ts";
@@ -21,22 +22,24 @@ import { empty, type Shape, Storage, segmentRows, sizeOf, Tensor } from "./tenso
 export interface ArenaEntry {
   readonly shape: Shape;
   /**
-   * Whether this matrix [out, in] owns a copy in panels, the layout that the forward product reads. Without one `linear` makes
-   * it anew at each call. Default false.
+   * Whether this matrix [out, in] has a copy in panels, the layout that the forward product reads. Without one,
+   * `linear` makes it again at each call. Default false.
    */
   readonly forwardCopy?: boolean;
-  /** Whether `linear` is the only op that reads it, so that a copy of it may do without rows. Default false. */
+  /** Whether `linear` is the only op that reads it, so that a copy of it needs no rows. Default false. */
   readonly isLinear?: boolean;
-  /** Whether it owns two copies in f16 instead, the layouts of all products: for linear layers only. Default false. */
+  /**
+   * Whether it has two copies in f16 instead, in the layouts of all products: for linear layers only. Default false.
+   */
   readonly halfCopies?: boolean;
 }
 
 export interface ArenaOptions {
-  /** Room for gradients and both moments. Default false. */
+  /** Allocates gradients and both moments. Default false. */
   trainable?: boolean;
-  /** Room for gradients alone. Default: as `trainable`. */
+  /** Allocates gradients alone. Default: as `trainable`. */
   gradients?: boolean;
-  /** f64 on the plain backend, for yardsticks. Default f32. */
+  /** f64 on the plain backend, for references. Default f32. */
   dtype?: "f32" | "f64";
 }
 
@@ -55,15 +58,15 @@ const purposes: Readonly<Record<ArenaPart, MemoryPurpose>> = {
   moment1: "moments",
   moment2: "moments",
 };
-/** What a restart needs. */
+/** The tensors that a restart needs. */
 const stateParts = ["values", "moment1", "moment2"] as const;
 
 /** Tensors start at multiples of this, elements. */
 const alignment = 64;
-/** Reading goes in pieces of at most this, so that a large model needs no staging buffer of its own size. */
+/** Tensors are read in pieces of at most this size, so that a large model needs no staging buffer of its own size. */
 const readPieceBytes = 64 * 2 ** 20;
 
-/** What an arena will take, without making it. */
+/** The memory that an arena will need, without making the arena. */
 export function arenaMemory(
   backend: Pick<Backend, "limits">,
   entries: ReadonlyMap<string, ArenaEntry>,
@@ -98,8 +101,8 @@ export class ParameterArena implements Weights {
   /** In the order given. */
   readonly names: readonly string[];
   /**
-   * Where a backward pass puts the gradients of the values. `has` is true of those written since `clearGradients`, so
-   * that micro-batches add up.
+   * Where a backward pass stores the gradients of the values. `has` is true for gradients written since
+   * `clearGradients`, so that micro-batches add up.
    */
   readonly gradients: GradientStore;
   readonly #entries: ReadonlyMap<string, ArenaEntry>;
@@ -153,7 +156,7 @@ export class ParameterArena implements Weights {
     };
   }
 
-  /** The parameter as ops take it: the value and its copy for the forward product, where it has one, up to date. */
+  /** The parameter as ops take it: the value and, if it has one, its copy for the forward product, up to date. */
   get(name: string): Parameter {
     if (this.#staleCopies.has(name)) this.refreshCopies();
     const found = this.#parameters.get(name);
@@ -161,7 +164,7 @@ export class ParameterArena implements Weights {
     return found;
   }
 
-  /** Always the same tensor; it requires a gradient where the arena has room for one. */
+  /** Always the same tensor; it requires a gradient if the arena has memory for gradients. */
   value(name: string): Tensor {
     return this.#tensor("values", name);
   }
@@ -183,17 +186,17 @@ export class ParameterArena implements Weights {
     return this.#tensor("moment2", name);
   }
 
-  /** The buffers of a part as tensors [elements], in the same order for each part. */
+  /** The buffers of a part as tensors [elements], in the same order for every part. */
   buffers(part: ArenaPart): readonly Tensor[] {
     return this.#arena(part).buffers;
   }
 
-  /** Forgets all gradients: the next backward pass assigns. */
+  /** Discards all gradients: the next backward pass assigns. */
   clearGradients(): void {
     this.#written.clear();
   }
 
-  /** Makes gradients that no backward pass wrote since `clearGradients` zero. */
+  /** Sets gradients that no backward pass wrote since `clearGradients` to zero. */
   completeGradients(): void {
     for (const name of this.names) {
       if (this.#written.has(this.value(name))) continue;
@@ -203,7 +206,7 @@ export class ParameterArena implements Weights {
     }
   }
 
-  /** Replaces a tensor. Copies for the forward product follow at `refreshCopies`. */
+  /** Replaces the values of a tensor. `refreshCopies` then updates its copies for the forward product. */
   load(name: string, values: ArrayLike<number>, part: ArenaPart = "values"): void {
     const tensor = this.#tensor(part, name);
     if (values.length !== tensor.size)
@@ -214,13 +217,13 @@ export class ParameterArena implements Weights {
     if (part === "values" && this.#hasCopies(name)) this.#staleCopies.add(name);
   }
 
-  /** Reads tensors into host memory (all, unless names are given), as f32. */
+  /** Reads tensors into host memory, as f32: the named ones, or all. */
   async read(names: readonly string[] = this.names, part: ArenaPart = "values"): Promise<Map<string, Float32Array>> {
     const tensors = new Map(names.map((name) => [name, this.#tensor(part, name)]));
     return readInPieces(this.backend, tensors);
   }
 
-  /** All that a restart needs: values and, where there are some, moments, as `PART.NAME`. */
+  /** Everything that a restart needs: values and, if there are any, moments, as `PART.NAME`. */
   async readState(): Promise<Map<string, { shape: Shape; data: Float32Array }>> {
     const state = new Map<string, { shape: Shape; data: Float32Array }>();
     for (const part of stateParts.filter((p) => this.#arenas.has(p)))
@@ -230,7 +233,7 @@ export class ParameterArena implements Weights {
   }
 
   /**
-   * Puts back what `readState` gave, copies for the forward product included.
+   * Restores what `readState` returned, copies for the forward product included.
    * @throws ShapeError when a tensor is missing, unknown or of another size; nothing is changed then
    */
   loadState(state: ReadonlyMap<string, ArrayLike<number>>): void {
@@ -253,9 +256,9 @@ export class ParameterArena implements Weights {
     this.refreshCopies();
   }
 
-  /** Brings the copies for the forward product up to date with what was loaded. */
+  /** Updates the copies for the forward product from the loaded values. */
   refreshCopies(): void {
-    // A forward pass may be the first to ask for a copy: making it is no part of what the tape follows.
+    // A forward pass may be the first to need a copy; the tape must not record how it is made.
     noGradient(() => {
       for (const name of this.#staleCopies) {
         const { tensor, panels, half } = this.#parameters.get(name) ?? {};
@@ -269,7 +272,7 @@ export class ParameterArena implements Weights {
     this.#staleCopies.clear();
   }
 
-  /** To be called by what wrote the value buffers as a whole: brings all copies up to date. */
+  /** Call this after writing the value buffers as a whole: it updates all copies. */
   valuesChanged(): void {
     for (const name of this.names) if (this.#hasCopies(name)) this.#staleCopies.add(name);
     this.refreshCopies();
@@ -321,7 +324,7 @@ interface Layout {
 function layOut(limits: BackendLimits, entries: ReadonlyMap<string, ArenaEntry>, dtype: "f32" | "f64"): Layout {
   const align = (elements: number): number => Math.ceil(elements / alignment) * alignment;
   const elementBytes = bytesPerElement[dtype];
-  // Whole alignments only, so that every padded part fits (adapters report limits such as 4 GiB − 4).
+  // A multiple of the alignment, so that every padded part fits (adapters report limits such as 4 GiB − 4).
   const capacity = Math.floor(limits.maxBufferBytes / elementBytes / alignment) * alignment;
   const within = { limits: { ...limits, maxBufferBytes: capacity * elementBytes } };
   const lengths: number[] = [];
@@ -351,7 +354,7 @@ function makeArena(
   const handles = lengths.map((length) =>
     backend.allocate(length * bytesPerElement[dtype], dtype, memoryLabel(purposes[part], part)),
   );
-  // No scope owns it: the arena is freed as one.
+  // No scope owns it: the arena is freed as a whole.
   const storage = new Storage(backend, handles);
   const buffers = handles.map(
     (buffer, i) => new Tensor(backend, [lengths[i]], dtype, [{ buffer, base: 0, rows: lengths[i] }], storage),

@@ -1,16 +1,19 @@
-// What an op that takes weights is given: a plain tensor, or one tensor for each of several perturbed policies of which
-// every row of the batch uses its own. Models pass both through unread, so they never hear of directions.
+// The weights that an op is given: a plain tensor, or one tensor per perturbed policy, of which each row of the batch
+// uses its own. Models pass both through without looking inside, so they need no code for directions.
 import type { Tensor } from "./tensor.ts";
 
 /** One weight matrix in the forms that ops read. */
 export interface WeightTensors {
-  /** Hugging Face's layout, [out, in] (or [V, C], or [C]). Absent where only the forward product will read it. */
+  /** Hugging Face's layout, [out, in] (or [V, C], or [C]). Absent if only the forward product reads it. */
   readonly rows: Tensor | null;
-  /** The forward product's own copy: panels of eight outputs, [⌈out/8⌉, in, 8]. Absent for weights that are no matrix factor. */
+  /**
+   * The forward product's copy: panels of eight outputs, [⌈out/8⌉, in, 8]. Absent for weights that are not a factor of
+   * a product.
+   */
   readonly panels: Tensor | null;
 }
 
-/** A linear layer's weight in f16, in both layouts: its products then take f16 operands. */
+/** A linear layer's weight in f16, in both layouts: its products then use f16 operands. */
 export interface HalfCopies {
   readonly rows: Tensor;
   readonly panels: Tensor;
@@ -21,13 +24,15 @@ export type Parameter =
       readonly kind: "tensor";
       readonly tensor: Tensor;
       readonly panels: Tensor | null;
-      /** With it the weight is a linear layer's alone, and `panels` is null. Default: none. */
+      /** If present, only a linear layer reads the weight, and `panels` is null. Default: none. */
       readonly half?: HalfCopies;
     }
-  /** A perturbed copy for each grid point under way. */
+  /** One perturbed copy per grid point in progress. */
   | { readonly kind: "slots"; readonly shape: readonly number[]; readonly slots: ReadonlyMap<number, WeightTensors> };
 
-/** A plain tensor as a parameter, and a parameter as it is: what ops do with the weights they are given. */
+/**
+ * Turns a plain tensor into a parameter, and returns a parameter as it is: ops call it on the weights they are given.
+ */
 export function asParameter(weight: Tensor | Parameter): Parameter {
   return "kind" in weight ? weight : { kind: "tensor", tensor: weight, panels: null };
 }
@@ -40,23 +45,21 @@ export interface RowGroup {
 }
 
 /**
- * Which grid point each row of a batch belongs to, as runs of rows. It belongs to the batch, never to the weights; null
- * where all rows use plain tensors.
+ * Which grid point each row of a batch belongs to, as runs of rows. It is a property of the batch, never of the
+ * weights; null if all rows use plain tensors.
  */
 export type BatchRows = readonly RowGroup[] | null;
 
 /** Weights by Hugging Face's names. */
 export interface Weights {
-  /** In what all are stored: f32, or f64 on the plain backend, for yardsticks. */
+  /** The dtype of all weights: f32, or f64 on the plain backend, for references. */
   readonly dtype: "f32" | "f64";
-  /** Whether they are slots, one for each grid point: ops then need the batch's rows. */
+  /** Whether they are slots, one per grid point: ops then need the batch's rows. */
   readonly isPerturbed: boolean;
   get(name: string): Parameter;
 }
 
-/**
- * Calls `body` once for each run of rows that shares its weights: once with the whole batch for a plain tensor.
- */
+/** Calls `body` once per run of rows that share their weights; for a plain tensor, once with the whole batch. */
 export function forEachGroup(
   name: string,
   parameter: Parameter,

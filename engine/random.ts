@@ -1,24 +1,27 @@
-// Random numbers as a function of names. Philox is a counter-based generator: the words of any element of any stream can be
-// had without those before it. A stream's key is the hash of a label, its counters say which element or which token; so
-// nothing is stored or replayed, and what a resumed run draws is what the undisturbed one would have drawn.
+// Random numbers as a function of names. Philox is a counter-based generator: the words of any element of any stream
+// can be computed without those before it. A stream's key is the hash of a label; its counters say which element or
+// which token. So nothing is stored or replayed, and a resumed run draws the same numbers as an uninterrupted one.
 //
-// This is the host's side, in float64 and exact words: what the kernels (ops/shared/philox.wgsl, random-values.wgsl)
-// are measured against, and what the plain backend computes with.
+// This is the host's version, with float64 and exact words: the kernels (ops/shared/philox.wgsl, random-values.wgsl)
+// are compared with it, and the plain backend computes with it.
 // Source: Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
 import { createHash } from "node:crypto";
 
 /** Two unsigned 32-bit words: a Philox key, or the half of a counter that names a tensor. */
 export type WordPair = readonly [number, number];
-/** Four unsigned 32-bit words: a counter, or what Philox makes of one. */
+/** Four unsigned 32-bit words: a counter, or the output of Philox for a counter. */
 export type WordQuad = readonly [number, number, number, number];
 
-/** The first eight bytes of SHA-256(text), UTF-8, as two little-endian words: how a tensor or a message enters a counter. */
+/**
+ * The first eight bytes of SHA-256(text), UTF-8, as two little-endian words: the form in which a tensor or a message
+ * enters a counter.
+ */
 export function wordsOf(text: string): WordPair {
   const digest = createHash("sha256").update(text, "utf8").digest();
   return [digest.readUInt32LE(0), digest.readUInt32LE(4)];
 }
 
-/** The Philox key of a stream, `direction|7|0|delta` for one: the words of its label. */
+/** The Philox key of a stream: the words of its label, such as `direction|7|0|delta`. */
 export function keyOf(label: string): WordPair {
   return wordsOf(label);
 }
@@ -39,13 +42,16 @@ export function philox(counter: WordQuad, key: WordPair): WordQuad {
   return [c0, c1, c2, c3];
 }
 
-/** ⌊a · b / 2³²⌋; in halves of a, so that every product fits the 53 bits of a double. */
+/** ⌊a · b / 2³²⌋; computed in halves of a, so that every product fits the 53 bits of a double. */
 function highProduct(a: number, b: number): number {
   const low = (a & 0xffff) * b;
   return Math.floor(((a >>> 16) * b + Math.floor(low / 65536)) / 65536);
 }
 
-/** E(x) = −ln((x + ½)·2⁻³²), an exponential variate. Above 2³¹ from the distance to 2³², which (x + ½) would lose near 1. */
+/**
+ * E(x) = −ln((x + ½)·2⁻³²), an exponential variate. Above 2³¹ it uses the distance to 2³², since (x + ½) loses digits
+ * near 1.
+ */
 export function exponential(word: number): number {
   return word < 2 ** 31 ? -Math.log((word + 0.5) * 2 ** -32) : -Math.log1p(-(2 ** 32 - 1 - word + 0.5) * 2 ** -32);
 }
@@ -89,7 +95,10 @@ export function directionNormals(key: WordPair, nameWords: WordPair, count: numb
   return values;
 }
 
-/** Where a token is drawn: what its noise depends on besides seed, purpose and step, which are in the key (`tokenKey`). */
+/**
+ * The position at which a token is drawn. Seed, purpose and step also determine its noise; they are in the key
+ * (`tokenKey`).
+ */
 export interface TokenPlace {
   /** In this turn's answer, from 0; below 2²⁴. */
   readonly position: number;
@@ -106,8 +115,8 @@ export function tokenKey(seed: number, purpose: string, step: number): WordPair 
 }
 
 /**
- * The row of a sampler's table that says where its token is drawn: three words of the counter, and a fourth without use.
- * @throws Error when position or turn is out of its bounds: two places would share their noise
+ * The row of a sampler's table for a token: three words of its counter, and a fourth that is not used.
+ * @throws Error when position or turn is out of its bounds: two tokens would then share their noise
  */
 export function tokenCounterRow({ position, turn, rollout, prompt }: TokenPlace): WordQuad {
   if (!(position >= 0 && position < 2 ** 24 && turn >= 0 && turn < 2 ** 8))
@@ -117,7 +126,7 @@ export function tokenCounterRow({ position, turn, rollout, prompt }: TokenPlace)
   return [(position | (turn << 24)) >>> 0, rollout, prompt, 0];
 }
 
-/** The word of a vocabulary id at a place: −ln E of it is the id's Gumbel noise. */
+/** The word of a vocabulary id for a token: −ln E of it is the id's Gumbel noise. */
 export function tokenWord(id: number, place: TokenPlace, key: WordPair): number {
   const [positionAndTurn, rollout, prompt] = tokenCounterRow(place);
   return philox([id >>> 2, positionAndTurn, rollout, prompt], key)[id & 3];

@@ -1,5 +1,5 @@
-// The one way to run a kernel: checks bindings against the contract, cuts the work at segment boundaries, and hands the
-// cells to the backend in order.
+// The only way to run a kernel: checks bindings against the contract, cuts the work at segment boundaries, and hands
+// the cells to the backend in order.
 import { ShapeError } from "./errors.ts";
 import {
   type AnyKernel,
@@ -12,14 +12,16 @@ import {
 } from "./kernel.ts";
 import type { Segment, Tensor } from "./tensor.ts";
 
-/** Where a gradient goes, and whether what is there already stays in the sum. */
+/** The tensor that receives a gradient, and whether to add to its content. */
 export interface GradientTarget {
   readonly tensor: Tensor;
   readonly add: boolean;
 }
 
 type Bound<B> = { [K in keyof B]: B[K] extends { access: "gradient" } ? GradientTarget : Tensor };
-/** Params that the caller gives: those the kernel declares. Axis extents and flags come from the bindings. */
+/**
+ * Params that the caller gives: those that the kernel declares. Axis extents and flags are derived from the bindings.
+ */
 type OwnParams<P> = { [K in keyof P]: number };
 
 export interface RunOptions {
@@ -45,15 +47,16 @@ interface Interval {
 
 let beforeRun: (kernel: string, bound: readonly Placed[]) => void = () => {};
 
-/** For the tape, which follows ops: it refuses kernels that are run past it. */
+/** For the tape. The tape records ops, so it refuses a kernel that is run outside of an op. */
 export function onRun(listener: (kernel: string, bound: readonly { name: string; tensor: Tensor }[]) => void): void {
   beforeRun = listener;
 }
 
 /**
  * Runs a kernel on the tensors that are bound to it, cell by cell.
- * @throws ShapeError when a binding is missing, was freed, is cut where it must not be, or differs from another on its axis
- * @throws Error inside `record`, when a tensor is bound that requires a gradient: the tape follows ops (`defineOp`) only
+ * @throws ShapeError when a binding is missing, was freed, is cut although it may not be, or has another extent on its
+ *         axis than the others
+ * @throws Error inside `record`, when a bound tensor requires a gradient: the tape records only ops (`defineOp`)
  */
 export function run<
   A extends string,
@@ -82,7 +85,8 @@ export function run<
     kind: kernel.axes[axis],
     ...cutAxis(kernel, axis, placed),
   }));
-  // Map axes outside, reduce axes inside, so that each output cell sees the parts of its sum one after another.
+  // Map axes are the outer loops, reduce axes the inner ones, so that each output cell gets the parts of its sum one
+  // after another.
   const order = [...axes.filter((a) => a.kind === "map"), ...axes.filter((a) => a.kind === "reduce")];
   const backend = placed[0].tensor.backend;
   const cell = new Map<string, Interval>();
@@ -104,7 +108,7 @@ export function run<
       values[`${axis}Total`] = total;
       if (kind === "reduce" && interval.start > 0) continues = true;
     }
-    // Later cells of a reduction continue the sum that the first one began.
+    // Later cells of a reduction continue the sum of the first cell.
     if (continues) for (const flag of Object.keys(flags)) values[flag] = 1;
     const buffers = placed.map(({ name, binding, tensor, starts }) => {
       const interval = binding.axis === undefined ? undefined : cell.get(binding.axis);
@@ -138,7 +142,7 @@ function segmentOf(starts: readonly number[], row: number): number {
 
 /**
  * The extent of an axis and its intervals between all segment boundaries of the tensors on it. An empty map axis has no
- * interval; an empty reduce axis has one, so that the empty sum is written.
+ * interval. An empty reduce axis has one, so that the empty sum is written.
  */
 function cutAxis(kernel: AnyKernel, axis: string, placed: readonly Placed[]): { total: number; intervals: Interval[] } {
   const on = placed.filter((p) => p.binding.axis === axis);

@@ -1,16 +1,18 @@
-// Who frees device memory. A scope owns every tensor made while it is the innermost one, and frees them when it ends, but
-// for those in its result, which pass to the scope around it (or, outside all scopes, to the caller).
+// Frees device memory. A scope owns every tensor that is made while it is the innermost scope, and frees them when it
+// ends. The tensors in its result are not freed: they pass to the enclosing scope (or, outside all scopes, to the
+// caller).
 //
-// Which scope is innermost belongs to a line of work, not to the process: Node carries it across `await` (AsyncLocalStorage),
-// so scopes of two lines of work that run side by side do not meet. That costs 0.2 µs a scope; a dispatch costs 2 to 3 µs.
+// The innermost scope belongs to an asynchronous context, not to the process: Node carries it across `await`
+// (AsyncLocalStorage), so scopes of concurrent tasks do not interfere. That costs 0.2 µs per scope; a dispatch costs 2
+// to 3 µs.
 import { AsyncLocalStorage } from "node:async_hooks";
 
-/** What a scope frees. */
+/** A storage that a scope frees. */
 export interface Freeable {
   free(): void;
 }
 
-/** Whatever stands on something that a scope frees: a tensor on its storage. */
+/** An object that lies on a storage: a tensor. */
 export interface Owner {
   readonly storage: Freeable;
 }
@@ -24,14 +26,14 @@ class Scope {
     this.#around = around;
   }
 
-  /** The innermost scope that is open: work that outlives its own scope belongs to the next one around it. */
+  /** The innermost open scope: tensors of work that outlives its own scope belong to the next enclosing one. */
   static innermost(): Scope | null {
     let found = current.getStore() ?? null;
     while (found !== null && !found.#isOpen) found = found.#around;
     return found;
   }
 
-  /** This scope and all around it. */
+  /** This scope and all enclosing ones. */
   *chain(): Generator<Scope> {
     for (let scope: Scope | null = this; scope !== null; scope = scope.#around) yield scope;
   }
@@ -50,7 +52,7 @@ export function registerInScope(storage: Freeable): void {
   Scope.innermost()?.storages.add(storage);
 }
 
-/** The tensors inside a result: itself, or the members of an array, a map or a plain object, one level deep. */
+/** The tensors in a result: the result itself, or the members of an array, a map or a plain object, one level deep. */
 function tensorsIn(result: unknown): Owner[] {
   const isTensor = (x: unknown): x is Owner => typeof x === "object" && x !== null && "segments" in x && "storage" in x;
   if (isTensor(result)) return [result];
@@ -60,8 +62,9 @@ function tensorsIn(result: unknown): Owner[] {
 }
 
 /**
- * Runs `body`; frees all tensors it made except those in its result: the result itself, or the members of an array, a map or
- * an object. A body that waits needs `scopeAsync`: here its tensors are freed when it first waits.
+ * Runs `body` and frees all tensors that it made, except those in its result: the result itself, or the members of an
+ * array, a map or an object. A body that waits needs `scopeAsync`: in `scope` its tensors are freed when it first
+ * waits.
  */
 export function scope<T>(body: () => T): T {
   const own = new Scope(Scope.innermost());
@@ -75,7 +78,7 @@ export function scope<T>(body: () => T): T {
   }
 }
 
-/** `scope` for a body that waits. Several may run side by side: each frees what its own body made. */
+/** `scope` for a body that waits. Several may run concurrently: each frees the tensors of its own body. */
 export async function scopeAsync<T>(body: () => Promise<T>): Promise<T> {
   const own = new Scope(Scope.innermost());
   let kept: Owner[] = [];

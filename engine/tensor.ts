@@ -14,7 +14,7 @@ export interface Segment {
   readonly rows: number;
 }
 
-/** What is freed as one: the buffers that an allocation made. */
+/** The buffers of one allocation, which are freed together. */
 export class Storage {
   readonly backend: Backend;
   readonly buffers: readonly BufferHandle[];
@@ -32,12 +32,12 @@ export class Storage {
   }
 }
 
-/** Hears of each view when it is made: of all elements under another shape (`from` null), or of rows from `from` on. */
+/** Called when a view is made: of all elements under another shape (`from` null), or of the rows from `from` on. */
 type ViewListener = (x: Tensor, y: Tensor, from: number | null) => void;
 
 let viewListener: ViewListener = () => {};
 
-/** For the tape, which follows views and is no part of what a tensor is. */
+/** For the tape, which records views. A tensor itself does not depend on the tape. */
 export function onView(listener: ViewListener): void {
   viewListener = listener;
 }
@@ -47,9 +47,9 @@ export class Tensor {
   readonly shape: Shape;
   readonly dtype: DType;
   readonly segments: readonly Segment[];
-  /** What owns the memory. A view shares that of the tensor it was made from, and is freed with it. */
+  /** The owner of the memory. A view shares the storage of the tensor it was made from, and is freed with it. */
   readonly storage: Storage;
-  /** Whether the tape follows it: parameters, and what ops made from them. */
+  /** Whether the tape records what is computed from it: true for parameters, and for results of ops on them. */
   requiresGradient = false;
 
   constructor(backend: Backend, shape: Shape, dtype: DType, segments: readonly Segment[], storage: Storage) {
@@ -94,7 +94,8 @@ export class Tensor {
   }
 
   /**
-   * Rows start … start + count − 1, without a copy. Inside `record` the gradient passes through; it is zero for other rows.
+   * Rows start … start + count − 1, without a copy. Inside `record` the gradient passes through; it is zero for other
+   * rows.
    * @throws ShapeError when there are no such rows
    */
   sliceRows(start: number, count: number): Tensor {
@@ -127,7 +128,7 @@ export class Tensor {
     }
   }
 
-  /** All elements, after the work given so far. */
+  /** All elements, once the work queued so far is done. */
   async read(): Promise<NumberArray> {
     return (await readTensors([this]))[0];
   }
@@ -153,8 +154,8 @@ export function segmentRows(backend: Pick<Backend, "limits">, shape: Shape, dtyp
         "Choose an adapter with larger bindings (--adapter).",
     );
   let most = Math.floor(maxBufferBytes / rowBytes);
-  // A multiple of the alignment keeps every segment's start aligned for vector loads. Where even the smallest such
-  // count is too large, each segment has a buffer of its own, which is aligned anyway.
+  // A multiple of the alignment keeps the start of every segment aligned for vector loads. If even the smallest such
+  // number of rows is too large, each segment gets a buffer of its own, which is aligned anyway.
   for (let n = most; n > 0; n--)
     if ((n * rowBytes) % segmentAlignment === 0) {
       most = n;
@@ -194,7 +195,7 @@ export function fromArray(
   return tensor;
 }
 
-/** Reads several tensors of one backend in one go. */
+/** Reads several tensors of one backend with one wait. */
 export async function readTensors(tensors: readonly Tensor[]): Promise<NumberArray[]> {
   if (tensors.length === 0) return [];
   const ranges = tensors.flatMap((t) =>

@@ -1,5 +1,5 @@
-// The plain-TypeScript backend: typed arrays and loops. It says what every kernel means; gradient checks run on it in
-// float64. Its buffer limit can be set, so that the cutting of tensors into segments is tested against whole ones.
+// The plain-TypeScript backend: typed arrays and loops. It defines what every kernel computes; gradient checks run on
+// it in float64. Its buffer limit can be set, so that tests can compare tensors cut into segments with whole ones.
 
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
 import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch } from "./backend.ts";
@@ -38,7 +38,7 @@ export class CpuBackend implements Backend {
   }
 
   allocate(bytes: number, dtype: DType): BufferHandle {
-    // NaN where floats: a kernel that reads what it did not write is found out.
+    // Float buffers start as NaN, which reveals a kernel that reads elements that were never written.
     const array = newArray(dtype, bytes / bytesPerElement[dtype]);
     if (array instanceof Float32Array || array instanceof Float64Array) array.fill(Number.NaN);
     const buffer = { id: this.#next++, bytes, array };

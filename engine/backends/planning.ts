@@ -1,15 +1,16 @@
-// A backend that computes nothing and allocates nothing, and counts what another one would allocate: any work that is run on
-// it says how much memory it takes, by the very code that takes it, in milliseconds and before a byte is spent.
+// A backend that computes nothing, allocates nothing, and counts what another backend would allocate. Work that is run
+// on it tells how much memory it needs, in milliseconds and before anything is allocated, by the same code that later
+// allocates.
 //
-// It cuts tensors by the other's limits, rounds buffers as its pool does, and keeps released ones as the pool does. Whatever
-// is read back is 1: a valid token, and a norm that is finite.
+// It cuts tensors by the limits of the other backend, and rounds and keeps buffers as the other's pool does. Every
+// value that is read back is 1: a valid token, and a finite norm.
 
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
 import { memoryLabel } from "../memory-purpose.ts";
 import type { Backend, BackendLimits, BackendStatistics, BufferHandle, KernelForm } from "./backend.ts";
 import { capacityFor, keepFreeBytes } from "./webgpu/pool.ts";
 
-/** The label under which a peak lists what the pool holds ready. */
+/** The label under which a peak lists the free buffers of the pool. */
 const spareLabel = memoryLabel("spare", "released, kept for reuse");
 
 export class PlanningBackend implements Backend {
@@ -20,13 +21,13 @@ export class PlanningBackend implements Backend {
   readonly limits: BackendLimits;
   readonly #live = new Map<number, { label: string; bytes: number }>();
   readonly #byLabel = new Map<string, number>();
-  /** How many released buffers of each size the pool holds ready. */
+  /** How many released buffers of each size the pool keeps. */
   readonly #free = new Map<number, number>();
   #next = 1;
   #liveBytes = 0;
   #freeBytes = 0;
   #peakBytes = 0;
-  /** When the most was live: how much, and of what. */
+  /** The moment of peak use: how much memory was live, and for what. */
   #mostLive = 0;
   #isMostLive = false;
   #atMostLive: ReadonlyMap<string, number> = new Map();
@@ -112,18 +113,18 @@ export class PlanningBackend implements Backend {
 
   destroy(): void {}
 
-  /** Bytes of each label when the most was live, and what the pool holds beside that at most. They sum to `peakBytes`. */
+  /** Bytes per label at peak use, plus the most that the pool keeps beside that. They sum to `peakBytes`. */
   bytesAtPeak(): ReadonlyMap<string, number> {
     this.#noteMostLive();
     return new Map([...this.#atMostLive, [spareLabel, this.#peakBytes - this.#mostLive]]);
   }
 
-  /** Every kernel that the work ran, in each of its forms. */
+  /** Every kernel that the work ran, with each set of constants. */
   get forms(): readonly KernelForm[] {
     return [...this.#forms.values()];
   }
 
-  /** Bytes of the largest read: a device copies what is read into memory that the host sees. */
+  /** Bytes of the largest read: a device copies them into memory that the host can see. */
   get stagingBytes(): number {
     return this.#stagingBytes;
   }
@@ -133,7 +134,7 @@ export class PlanningBackend implements Backend {
     this.#byLabel.set(label, (this.#byLabel.get(label) ?? 0) + bytes);
   }
 
-  /** The device rests: the pool gives back what is beyond its limit, the largest first. */
+  /** The device is idle: the pool frees what is beyond its limit, the largest buffers first. */
   #trim(): void {
     for (const [capacity, count] of [...this.#free].sort(([one], [other]) => other - one)) {
       const given = Math.min(count, Math.ceil(Math.max(0, this.#freeBytes - keepFreeBytes) / capacity));
@@ -142,7 +143,7 @@ export class PlanningBackend implements Backend {
     }
   }
 
-  /** Before the first thing goes that was live then. */
+  /** Called before the first release after the peak. */
   #noteMostLive(): void {
     if (this.#isMostLive) this.#atMostLive = new Map([...this.#byLabel].filter(([, bytes]) => bytes > 0));
     this.#isMostLive = false;

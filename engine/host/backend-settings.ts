@@ -1,7 +1,9 @@
 // What computes, as every command lets its user choose it.
 import { choice, text } from "./settings.ts";
 
-/** Free, as are the paths of files: a run folder's provenance.json holds the adapter, and later commands to what it says. */
+/**
+ * Free, as are file paths: a run folder's provenance.json records the adapter, and later commands are compared with it.
+ */
 export const backendSettings = {
   backend: choice({
     default: "auto",

@@ -1,8 +1,8 @@
-// What every command of the project does around its work: flags, --help, errors, signals, exit codes.
+// The frame of every command of the project: flags, --help, errors, signals, exit codes.
 //
 //   0    done
-//   1    a mistake of ours: the stack is shown
-//   2    a mistake of the user: one message that says how to mend it
+//   1    a bug in this program: the stack is shown
+//   2    a mistake of the user: one message that says how to fix it
 //   130  stopped by Ctrl-C or kill, after saving
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
@@ -26,7 +26,7 @@ export interface Positional {
   name: string;
   meaning: string;
   required?: boolean;
-  /** Takes all that follow; only for the last one. */
+  /** Takes all remaining positionals; only the last one may. */
   many?: boolean;
 }
 
@@ -40,7 +40,9 @@ export interface Command<D extends SettingsTree> {
   examples?: readonly (readonly [line: string, meaning: string])[];
   /** The TOML files to read between defaults and flags, given positionals and flags: later ones win. */
   settingsFiles?(positionals: readonly string[], flags: Source): readonly string[];
-  /** Called with what the files and flags give, before it is checked: the place to add settings to the declaration. */
+  /**
+   * Called with the values of files and flags before they are checked: the place to add settings to the declaration.
+   */
   prepare?(sources: readonly Source[]): Promise<void>;
   main(context: CommandContext<D>): Promise<void>;
 }
@@ -49,22 +51,25 @@ export interface CommandContext<D extends SettingsTree> {
   values: Values<D>;
   /** Keys of the settings that the command line itself gives. */
   given: ReadonlySet<string>;
-  /** What files and flags give, later ones winning. */
+  /** The values of files and flags; later ones win. */
   sources: readonly Source[];
   positionals: string[];
   progress: Progress;
-  /** Aborted by Ctrl-C or kill: save and return (or throw the signal's reason). A second one ends the process at once. */
+  /**
+   * Aborted by Ctrl-C or kill: save and return (or throw the signal's reason). A second signal ends the process at
+   * once.
+   */
   signal: AbortSignal;
   verbose: boolean;
 }
 
 const switches = ["help", "version", "verbose", "quiet", "write-settings"] as const;
-/** From 22.18 on Node runs TypeScript as it is. The package holds JavaScript, which Node 20 runs. */
+/** From 22.18 on Node runs TypeScript directly. The package contains JavaScript, which Node 20 runs. */
 const oldestNode = import.meta.url.endsWith(".ts") ? ([22, 18] as const) : ([20, 0] as const);
 
 let renamed: ReadonlyMap<string, string> = new Map();
 
-/** From now on help and messages call commands by these names: "node landscape/run.ts" → "foothold study". */
+/** From this call on, help and messages call commands by these names: "node landscape/run.ts" → "foothold study". */
 export function renameCommands(names: ReadonlyMap<string, string>): void {
   renamed = names;
 }
@@ -75,11 +80,11 @@ function inOwnWords(text: string): string {
   return result;
 }
 
-/** Runs a command with this process's arguments and ends the process: a GPU that was opened would keep it waiting. */
+/** Runs a command with this process's arguments and ends the process: an open GPU would keep it alive. */
 export async function runCommand<D extends SettingsTree>(command: Command<D>): Promise<never> {
   const argv = process.argv.slice(2);
   const verbose = argv.includes("--verbose");
-  // Whoever read the output may have gone (| head): no reason to complain, and for the result none to go on.
+  // The reader of the output may have gone (| head): that is no error, and the result is no longer needed.
   process.stdout.on("error", () => process.exit(0));
   process.stderr.on("error", () => {});
   for (const event of ["uncaughtException", "unhandledRejection"] as const)
@@ -140,7 +145,10 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   }
 }
 
-/** `--write-settings FILE [BASE]`: a file with every setting, commented out; with BASE, its values, and `extends = BASE`. */
+/**
+ * `--write-settings FILE [BASE]`: a file with every setting, commented out; with BASE, its values, and `extends =
+ * BASE`.
+ */
 function writeSettingsFile<D extends SettingsTree>(command: Command<D>, { positionals, source }: CommandLine): void {
   const { settings, settingsFiles, name } = command;
   const [file, base, ...rest] = positionals;
@@ -149,7 +157,7 @@ function writeSettingsFile<D extends SettingsTree>(command: Command<D>, { positi
     throw settingsError([
       `--write-settings: expected a name for the new file, and at most one study that it extends: ${name} --write-settings my-study.toml`,
     ]);
-  if (existsSync(file)) throw settingsError([`${file}: is there already, and is not replaced. Choose another name.`]);
+  if (existsSync(file)) throw settingsError([`${file}: already exists and is not replaced. Choose another name.`]);
   const canExtend = settings.byKey.has("extends");
   const files = base === undefined ? [] : settingsFiles([base], { given: [], problems: [] });
   const values = resolveSettings(settings, [...files.map((path) => readTomlFile(settings, path)), source]);
@@ -161,16 +169,18 @@ function writeSettingsFile<D extends SettingsTree>(command: Command<D>, { positi
   );
   if (canExtend && base !== undefined) chosen.add("extends");
   writeAtomic(file, settingsTemplate(settings, active, chosen, `${name} ${file}`));
-  process.stdout.write(`${file}: every setting with its meaning and value. Take the # from those that you change.\n`);
+  process.stdout.write(
+    `${file}: every setting with its meaning and value. Remove the # in front of those that you change.\n`,
+  );
 }
 
-/** A settings file as another one names it: by the way from there. What is no file (a preset) keeps its name. */
+/** The path of one settings file relative to another. A name that is no file (a preset) is kept. */
 function pathFrom(file: string, base: string): string {
   return existsSync(base) ? relative(dirname(resolve(file)), resolve(base)).replaceAll("\\", "/") : base;
 }
 
 /**
- * Refuses a Node that does not run this project's TypeScript as it is.
+ * Refuses a Node that cannot run this project's TypeScript directly.
  * @throws UserError
  */
 export function expectNode(version: string): void {
@@ -178,7 +188,7 @@ export function expectNode(version: string): void {
   if (major > oldestNode[0] || (major === oldestNode[0] && minor >= oldestNode[1])) return;
   throw new UserError(
     `Node ${version} is too old: ${oldestNode.join(".")} or newer is needed. Use npm start, or put npx before the command ` +
-      "(npx node …): both take the Node that npm ci installed.",
+      "(npx node …): both use the Node that npm ci installed.",
   );
 }
 
@@ -193,7 +203,7 @@ function positionalProblems(expected: readonly Positional[], given: readonly str
   return problems;
 }
 
-/** Prints what was thrown as its kind deserves. @returns the exit code */
+/** Prints what was thrown, in the form for its kind. @returns the exit code */
 function report(thrown: unknown, verbose: boolean): number {
   const known = thrown instanceof UserError ? thrown : explainSystemError(thrown);
   const error = known ?? asError(thrown);
@@ -213,14 +223,14 @@ function stopOnSignals(): { signal: AbortSignal; ignore(): void } {
   const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   const handler = () => {
     if (controller.signal.aborted) process.exit(130);
-    // A terminal has just shown ^C behind whatever stood there.
+    // A terminal has just printed ^C on the current line.
     process.stderr.write(`${process.stderr.isTTY ? "\n" : ""}saving, press again to stop at once\n`);
     controller.abort();
   };
   for (const name of names) process.on(name, handler);
   return {
     signal: controller.signal,
-    // What is done is done: a signal that comes now must not make a success look like a failure.
+    // The work is done: a signal that arrives now must not make a success look like a failure.
     ignore() {
       for (const name of names) process.off(name, handler).on(name, () => {});
     },
@@ -260,7 +270,7 @@ function helpText<D extends SettingsTree>(command: Command<D>): string {
       ? []
       : [
           "  --write-settings FILE [BASE]",
-          "               Write a file with every setting, commented out, and stop; BASE: what it builds on.",
+          "               Write a file with every setting, commented out, and stop; BASE: the study it extends.",
         ]),
   ].join("\n");
 }

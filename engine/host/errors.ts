@@ -1,14 +1,14 @@
-// Errors that a person who runs a command can cause and mend: the command prints the message alone and exits with code 2.
+// Errors that the user of a command can cause and fix: the command prints the message alone and exits with code 2.
 //
-// One class for each case that a caller treats differently. A message says where, what was expected, what was found, and how
-// to mend it. Everything that is no `UserError` is our mistake and shows its stack.
+// One class per case that a caller handles differently. A message says where the error is, what was expected, what was
+// found, and how to fix it. Every error that is no `UserError` is a bug in this program and shows its stack.
 
-/** What a user can cause and mend: the command line prints the message alone and exits with code 2. */
+/** An error that a user can cause and fix: the command line prints the message alone and exits with code 2. */
 export class UserError extends Error {
   override name = "UserError";
 }
 
-/** A setting: unknown key, wrong type, out of bounds, or one that contradicts another. */
+/** A setting is unknown, has the wrong type, is out of bounds, or contradicts another. */
 export class SettingsError extends UserError {
   override name = "SettingsError";
 }
@@ -28,7 +28,7 @@ export class RunFolderError extends UserError {
   override name = "RunFolderError";
 }
 
-/** Turns whatever was thrown into an Error. */
+/** Converts any thrown value into an Error. */
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));
 }

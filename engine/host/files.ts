@@ -1,7 +1,7 @@
-// Files that are whole or not there.
+// Files that are either complete or absent.
 //
-// A file gets its name by a rename, after its bytes have reached the disk. So a file that exists is whole, whenever the process
-// died. Errors that a person can mend (no space, no permission) become one message with the path.
+// A file gets its name by a rename, after its bytes have reached the disk. So a file that exists is complete, whenever
+// the process died. Errors that a user can fix (no space, no permission) become one message with the path.
 import { createHash, randomUUID } from "node:crypto";
 import {
   closeSync,
@@ -22,10 +22,10 @@ import type { z } from "zod";
 import { asError, FileError, UserError } from "./errors.ts";
 import { killPoint } from "./kill-point.ts";
 
-/** What a temporary file is called, so that the next run knows the leavings of one that was killed. */
+/** The name pattern of temporary files, so that the next run recognises those that a killed run left. */
 const temporaryName = /^\..+\.[0-9a-f-]{36}\.foothold-temporary$/;
 
-/** What each error of the system means to a person, and what mends it. */
+/** The meaning of each system error, and how to fix it. */
 const systemErrors: Record<string, string> = {
   ENOSPC: "the disk is full. Free some space, or put the output on another disk (--out)",
   EDQUOT: "your disk quota is used up. Free some space, or put the output elsewhere (--out)",
@@ -45,8 +45,8 @@ const systemErrors: Record<string, string> = {
 };
 
 /**
- * What went wrong as a FileError that names the path and the mend; null when it is no error of the file system.
- * @param path  for errors that do not carry one themselves (a write to an open file)
+ * A file system error as a FileError that names the path and the fix; null if it is no file system error.
+ * @param path  for errors that carry no path (a write to an open file)
  */
 export function explainSystemError(thrown: unknown, path?: string): UserError | null {
   if (thrown instanceof UserError) return thrown;
@@ -66,13 +66,14 @@ export function explained<T>(path: string, body: () => T): T {
   }
 }
 
-/** Makes the folder and those above it where they are missing. */
+/** Makes the folder, and those above it that are missing. */
 export function ensureFolder(folder: string): void {
   explained(folder, () => {
     try {
       mkdirSync(folder, { recursive: true });
     } catch (thrown) {
-      // Node says "not found" of folders that could not be made on a read-only file system; a plain mkdir says why.
+      // Node reports "not found" for a folder that cannot be made on a read-only file system; a plain mkdir gives the
+      // reason.
       let first = resolve(folder);
       while (!existsSync(dirname(first))) first = dirname(first);
       if (!existsSync(first)) mkdirSync(first);
@@ -82,9 +83,9 @@ export function ensureFolder(folder: string): void {
 }
 
 /**
- * Writes a file so that it is there whole or, after a kill or a power cut, as it was before.
- * @param content  parts are written one after the other, for files larger than memory should hold at once
- * @throws FileError when it cannot be written; nothing is left behind then
+ * Writes a file. After a kill or a power cut it is either completely written or as it was before.
+ * @param content  parts are written one after the other, for files that are too large to hold in memory
+ * @throws FileError if it cannot be written; nothing is left behind then
  */
 export function writeAtomic(path: string, content: string | Uint8Array | Iterable<Uint8Array>): void {
   const parts =
@@ -112,7 +113,7 @@ export async function writeAtomicFrom(path: string, parts: AsyncIterable<Uint8Ar
 interface AtomicFile {
   write(part: Uint8Array): void;
   commit(): void;
-  /** Removes what was begun; returns what to throw. */
+  /** Removes the temporary file; returns the error to throw. */
   abandon(thrown: unknown): unknown;
 }
 
@@ -145,14 +146,14 @@ function beginAtomic(path: string): AtomicFile {
   };
 }
 
-/** Writes all bytes: one call of write may take only a part of them. */
+/** Writes all bytes: a single call of write may write only a part of them. */
 export function writeAll(descriptor: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done);
 }
 
 /**
- * Appends bytes that are about to be cut off PATH to PATH.damaged, on the disk when it returns: what was measured is not thrown
- * away by a program, and earlier damage stays.
+ * Appends bytes that are about to be cut off PATH to PATH.damaged; they are on the disk when it returns. So no program
+ * discards measurements, and earlier damaged parts are kept.
  * @returns the path of that file
  */
 export function keepBeside(path: string, bytes: Uint8Array): string {
@@ -170,7 +171,9 @@ export function keepBeside(path: string, bytes: Uint8Array): string {
   return beside;
 }
 
-/** Makes a rename or a new name in this folder last through a power cut. Windows does so by itself and has no such call. */
+/**
+ * Makes a rename or a new name in this folder survive a power cut. Windows does this by itself and has no such call.
+ */
 export function syncFolder(folder: string): void {
   if (process.platform === "win32") return;
   const descriptor = openSync(folder, "r");
@@ -196,19 +199,22 @@ export function readText(path: string): string {
   return withoutByteOrderMark(explained(path, () => readFileSync(path, "utf8")));
 }
 
-/** Some editors put U+FEFF in front of a text to mark it as UTF-8. It is no part of the text, and JSON.parse refuses it. */
+/**
+ * Some editors put U+FEFF in front of a text to mark it as UTF-8. It is not part of the text, and JSON.parse refuses
+ * it.
+ */
 export function withoutByteOrderMark(text: string): string {
   return text.startsWith("\ufeff") ? text.slice(1) : text;
 }
 
-/** The lines of a text, which end at LF or CRLF and nowhere else: U+2028 and U+2029 may stand within JSON. */
+/** The lines of a text. Lines end at LF or CRLF only: U+2028 and U+2029 may occur within JSON. */
 export function linesOf(text: string): string[] {
   return text.split("\n").map((line) => (line.endsWith("\r") ? line.slice(0, -1) : line));
 }
 
 /**
- * A JSON file, checked.
- * @throws FileError that names the file and every place in it that does not fit
+ * A JSON file, checked against a schema.
+ * @throws FileError that names the file and everything in it that does not match
  */
 export function readJson<T>(path: string, schema: z.ZodType<T>): T {
   const text = readText(path);
@@ -228,7 +234,7 @@ export function readJson<T>(path: string, schema: z.ZodType<T>): T {
   );
 }
 
-/** SHA-256 of a file's bytes, in hexadecimal; read in pieces, so of any size. */
+/** SHA-256 of a file's bytes, in hexadecimal; read in pieces, so the file may have any size. */
 export function sha256File(path: string): string {
   return explained(path, () => {
     const hash = createHash("sha256");
@@ -257,8 +263,8 @@ export function freeDiskBytes(folder: string): number {
 }
 
 /**
- * Refuses to begin what the disk cannot hold.
- * @throws FileError with what is needed, what is free, and how much is missing
+ * Refuses to begin a job whose output does not fit on the disk.
+ * @throws FileError with the bytes needed, free and missing
  */
 export function expectDiskSpace(folder: string, neededBytes: number, what: string): void {
   const free = freeDiskBytes(folder);

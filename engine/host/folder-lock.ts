@@ -1,9 +1,10 @@
 // One process at a time in a run folder.
 //
-// A lock is a file that names its owner and is created exclusively. Its owner may have been killed, so a lock counts only while
-// that process lives. A process number alone is not enough, since numbers are used again: the lock also has the time the process
-// started, the boot of the machine, and the namespace of process numbers (one container cannot see another's processes).
-// Start time, boot and namespace come from Linux's /proc; other systems have the number alone.
+// A lock is a file that names its owner and is created exclusively. The owner may have been killed, so a lock is valid
+// only while that process lives. A process number alone does not identify a process, since numbers are reused. So the
+// lock also contains the start time of the process, the boot of the machine, and the namespace of process numbers (one
+// container cannot see the processes of another). These three come from Linux's /proc; other systems have the number
+// alone.
 import { closeSync, fsyncSync, openSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
@@ -16,9 +17,9 @@ const ownerSchema = z.object({ pid: z.int(), start: z.string(), boot: z.string()
 type Owner = z.infer<typeof ownerSchema>;
 
 /**
- * Takes the folder (made if missing) for this process, or takes it over from one that died.
- * @returns gives the folder back; done by itself when the process exits
- * @throws RunFolderError that names the process which has it
+ * Locks the folder (made if missing) for this process, or takes over the lock of a process that died.
+ * @returns a function that unlocks the folder; it runs by itself when the process exits
+ * @throws RunFolderError that names the process which holds the lock
  */
 export function lockFolder(folder: string): () => void {
   ensureFolder(folder);
@@ -41,11 +42,11 @@ function takeOver(path: string, mine: string, folder: string): void {
   const gate = `${path}.takeover`;
   if (!createWith(gate, mine)) {
     refuseIfAlive(gate, folder);
-    rmSync(gate, { force: true }); // left by one that was killed in the middle of this
+    rmSync(gate, { force: true }); // left by a process that was killed at this point
     if (!createWith(gate, mine)) refuseIfAlive(gate, folder);
   }
   try {
-    // It may have been taken over or given back just before; only what is there, and dead, is replaced.
+    // The lock may just have been taken over or released: only a lock that still exists and is dead is replaced.
     while (!createWith(path, mine)) {
       if (!refuseIfAlive(path, folder)) continue;
       writeAtomic(path, mine);
@@ -75,10 +76,10 @@ function createWith(path: string, text: string): boolean {
   });
 }
 
-/** Whether there is a lock at all, of one that died. @throws RunFolderError when its owner lives */
+/** Whether there is a lock of a process that died. @throws RunFolderError if its owner lives */
 function refuseIfAlive(path: string, folder: string): boolean {
   let text = read(path);
-  // Created, not yet filled: its owner is at it this moment, or was killed at it.
+  // Created, not yet filled: its owner is writing it at this moment, or was killed while doing so.
   for (let tries = 0; text === "" && tries < 20; tries++) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
     text = read(path);
@@ -117,7 +118,7 @@ function parse(text: string): Owner | null {
   }
 }
 
-/** Who a process is, as far as the system says: on Linux by /proc, elsewhere by its number only. */
+/** Identifies a process as far as the system allows: on Linux by /proc, elsewhere by its number only. */
 function describe(pid: number): Owner {
   const from = (reader: () => string) => {
     try {
@@ -134,7 +135,7 @@ function describe(pid: number): Owner {
   };
 }
 
-/** Field 22 of /proc/PID/stat, in ticks since boot; empty for a process that has ended and was not yet collected. */
+/** Field 22 of /proc/PID/stat, in ticks since boot; empty for a process that has ended but was not yet reaped. */
 function startOf(stat: string): string {
   // The second field is the command in brackets, which may itself contain blanks and brackets.
   const fields = stat.replace(/^.*\)/s, "").trim().split(" ");

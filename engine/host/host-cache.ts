@@ -1,8 +1,8 @@
-// Where files live that can always be made again: unpacked drivers, tuning results.
+// Location of files that can always be made again: unpacked drivers, tuning results.
 //
-// The order is FOOTHOLD_CACHE, XDG_CACHE_HOME/foothold, ~/.cache/foothold; where that cannot be written (a read-only home,
-// a container without one) a folder of this user's under the system's temporary folder. A cache is never needed for a
-// result to be right, only for it to come sooner, so nothing here fails for want of a home.
+// The order is FOOTHOLD_CACHE, XDG_CACHE_HOME/foothold, ~/.cache/foothold. If that folder cannot be written (a
+// read-only home, a container without one), a folder of this user under the system's temporary folder is used. Results
+// never depend on a cache, they only arrive sooner with one; so nothing here fails because there is no home folder.
 import { accessSync, constants, mkdirSync, statSync } from "node:fs";
 import { homedir, tmpdir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
@@ -11,8 +11,8 @@ import { asError, FileError } from "./errors.ts";
 /**
  * A folder of the cache, made if it is missing.
  * @param parts  names below the cache's root, such as "swiftshader"
- * @throws FileError when FOOTHOLD_CACHE names a folder that cannot be written (a chosen place is never silently replaced),
- *         or when not even the temporary folder can be
+ * @throws FileError if FOOTHOLD_CACHE names a folder that cannot be written (a folder that the user chose is never
+ *         replaced silently), or if not even the temporary folder can be written
  */
 export function cacheFolder(...parts: string[]): string {
   const chosen = process.env["FOOTHOLD_CACHE"];
@@ -24,7 +24,7 @@ export function cacheFolder(...parts: string[]): string {
       `FOOTHOLD_CACHE: expected a folder that can be written, got ${chosen} (${trouble}). Choose another or unset it.`,
     );
   }
-  // The XDG specification has relative paths ignored.
+  // The XDG specification says that relative paths are ignored.
   const xdg = process.env["XDG_CACHE_HOME"];
   const home = join(xdg?.startsWith("/") ? xdg : join(homedir(), ".cache"), "foothold", ...parts);
   const homeTrouble = makeWritable(home);
@@ -48,7 +48,7 @@ function userName(): string {
   }
 }
 
-/** Makes the folder; null when this process may write there, else why not. */
+/** Makes the folder. Returns null if this process may write there, else the reason why not. */
 function makeWritable(folder: string): string | null {
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -59,7 +59,10 @@ function makeWritable(folder: string): string | null {
   }
 }
 
-/** Drivers are loaded from the cache, so in a temporary folder that all users share another's preparation is refused. */
+/**
+ * Drivers are loaded from the cache. So in a temporary folder that all users share, a folder that another user made is
+ * refused.
+ */
 function belongsToAnother(folder: string): string | null {
   const user = process.getuid?.();
   return user === undefined || statSync(folder).uid === user ? null : "it belongs to another user";

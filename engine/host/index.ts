@@ -1,4 +1,5 @@
-// What every command shares when it talks to the machine: a second public face of the engine, since it computes nothing.
+// Everything that commands share for dealing with the machine. It computes nothing, so it is a second public face of
+// the engine.
 export { backendSettings } from "./backend-settings.ts";
 export { type Command, type CommandContext, projectVersion, renameCommands, runCommand } from "./command-line.ts";
 export * from "./errors.ts";

@@ -1,13 +1,15 @@
 // Append-only files that survive a kill and a power cut, and that show any damage.
 //
-// A journal holds one JSON object per line. Each line ends in "crc", the CRC-32 of this line and of all lines before it, so a
-// line that was cut, changed or lost shows at the first line that it touches. What a reader or writer then does:
+// A journal holds one JSON object per line. Each line ends in "crc", the CRC-32 of this line and of all lines before
+// it. So if a line was cut, changed or lost, the first affected line reveals it. There are two cases:
 //
-// - Nothing follows the bad line: an interrupted write leaves this. Reading takes the lines before it. Opening for writing cuts
-//   it off and keeps what was cut in a file beside the journal (NAME.damaged). Both tell the caller, who must pass it on.
-// - Lines follow it: no interrupted write leaves this. The journal is refused and stays as it is.
+// - No whole line follows the bad line: an interrupted write leaves this. Reading returns the lines before it. Opening
+//   for writing cuts it off and keeps the cut part in a file beside the journal (NAME.damaged). Both tell the caller,
+//   who must report it.
+// - Whole lines follow it: no interrupted write leaves this. The journal is refused and not changed.
 //
-// No time and no machine name goes in, so a journal that was continued equals an undisturbed one byte for byte.
+// A journal contains neither a time nor a machine name, so a continued journal equals an uninterrupted one byte for
+// byte.
 import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { crc32 } from "node:zlib";
@@ -16,10 +18,12 @@ import { FileError } from "./errors.ts";
 import { explained, keepBeside, syncFolder, writeAll } from "./files.ts";
 import { killPoint } from "./kill-point.ts";
 
-/** Takes a sentence about damage that was found. Required, so that no caller can pass over it. */
+/** Called with a sentence about damage. It is required, so that no caller can ignore damage. */
 export type OnDamage = (message: string) => void;
 
-/** The damaged end of a journal: its first line (counted from 1), its size in bytes, and what is wrong with that line. */
+/**
+ * The damaged end of a journal: its first line (counted from 1), its size in bytes, and what is wrong with that line.
+ */
 export interface DamagedTail {
   line: number;
   bytes: number;
@@ -28,10 +32,10 @@ export interface DamagedTail {
 
 /**
  * Opens a journal for appending; makes it if it is missing. Cuts off a damaged end and keeps it in NAME.damaged.
- * @param schema    what a record must be, without "crc"
- * @param onDamage  called with what was cut off
- * @throws FileError when the file cannot be opened, when sound lines follow a damaged one, or when a sound line does not fit
- *   the schema (another version wrote it); the file is then as it was
+ * @param schema    the form of a record, without "crc"
+ * @param onDamage  called with a message about the part that was cut off
+ * @throws FileError if the file cannot be opened, if sound lines follow a damaged one, or if a sound line does not fit
+ *         the schema (another version wrote it); the file is not changed then
  */
 export function openJournal<T extends object>(
   path: string,
@@ -63,8 +67,9 @@ export function openJournal<T extends object>(
 }
 
 /**
- * Reads the sound records of a journal and does not touch the file: for reports, and for a run that another process continues.
- * @param onDamage  called when the end is damaged
+ * Reads the sound records of a journal without changing the file: for reports, and for a run that another process
+ * continues.
+ * @param onDamage  called if the end is damaged
  * @throws FileError as `openJournal`
  */
 export function readJournal<T extends object>(
@@ -85,7 +90,7 @@ export function readJournal<T extends object>(
 
 /**
  * How many sound records a journal has, by the checksums alone.
- * @throws FileError when sound lines follow a damaged one
+ * @throws FileError if sound lines follow a damaged one
  */
 export function countRecords(path: string): number {
   return scan(
@@ -94,7 +99,7 @@ export function countRecords(path: string): number {
   ).lines.length;
 }
 
-/** Where a record ends, and the checksum of everything up to there. */
+/** The end of a record, and the checksum of everything up to there. */
 interface End {
   offset: number;
   crc: number;
@@ -119,8 +124,8 @@ export class Journal<T extends object> {
 
   /**
    * Appends records. All of them are on the disk when it returns.
-   * @throws FileError when they cannot be written; the journal is then as it was before
-   * @throws Error for a record that would not read back: a number that is NaN or infinite, a key "crc"
+   * @throws FileError if they cannot be written; the journal is then as it was before
+   * @throws Error for a record that could not be read back: a number that is NaN or infinite, a key "crc"
    */
   append(...records: T[]): void {
     let end = this.#last();
@@ -139,7 +144,7 @@ export class Journal<T extends object> {
     for (const one of ends) this.#ends.push(one);
   }
 
-  /** Keeps the first `count` records only, and the others in NAME.damaged. */
+  /** Keeps only the first `count` records; moves the others to NAME.damaged. */
   cutTo(count: number, onDamage: OnDamage): void {
     if (count >= this.length) return;
     const { offset } = count === 0 ? { offset: 0 } : this.#ends[count - 1];
@@ -150,7 +155,7 @@ export class Journal<T extends object> {
     onDamage(`${this.path}: the last ${records} records were cut off and are kept in ${basename(kept)}.`);
   }
 
-  /** Keeps the first `count` records only; what follows is lost. */
+  /** Keeps only the first `count` records; the others are lost. */
   truncate(count: number): void {
     explained(this.path, () => {
       this.#ends.length = Math.min(this.#ends.length, count);
@@ -182,7 +187,7 @@ function serialise(path: string, record: object): string {
   return json.slice(0, -1);
 }
 
-/** A line: the record's JSON without its closing brace, then the checksum of that text and of those on all lines before. */
+/** A line: the record's JSON without its closing brace, then the checksum of that text and of all lines before it. */
 function seal(body: string, crc: number): string {
   return `${body}${body === "{" ? "" : ","}"crc":"${crc.toString(16).padStart(8, "0")}"}`;
 }
@@ -194,7 +199,7 @@ interface Line extends End {
 
 /**
  * The sound lines of a journal by their checksums, and its damaged end.
- * @throws FileError when a line of the right form follows a damaged one
+ * @throws FileError if a line of the right form follows a damaged one
  */
 function scan(path: string, bytes: Buffer): { lines: Line[]; damaged: DamagedTail | null } {
   const lines: Line[] = [];
@@ -223,7 +228,7 @@ function scan(path: string, bytes: Buffer): { lines: Line[]; damaged: DamagedTai
 
 const lineForm = /^(\{.*?),?"crc":"[0-9a-f]{8}"\}$/s;
 
-/** Whole lines of a journal's form from `start` on, whatever their checksums say. */
+/** Complete lines in the form of a journal from `start` on, whatever their checksums are. */
 function wellFormedLines(bytes: Buffer, start: number): number {
   let count = 0;
   for (let newline = bytes.indexOf(10, start); newline >= 0; newline = bytes.indexOf(10, start)) {
@@ -264,7 +269,7 @@ function parsed<T extends object>(path: string, index: number, json: string, sch
   );
 }
 
-/** Appends to what ends at `offset`; after a failed write nothing of it stays. */
+/** Appends at `offset`, the end of the file; after a failed write nothing of it remains. */
 export function appendDurably(path: string, descriptor: number, offset: number, bytes: Uint8Array): void {
   explained(path, () => {
     try {

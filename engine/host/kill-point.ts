@@ -1,7 +1,7 @@
-// Dying at a chosen place, so that tests can prove that a run survives it.
+// Ends the process at a chosen point, so that tests can prove that a run survives it.
 //
-// FOOTHOLD_KILL_AT=NAME:COUNT makes the COUNT-th call of killPoint("NAME") end the process as kill -9 would: no handler, no
-// finally, no flush. Without the variable a kill point is one comparison.
+// FOOTHOLD_KILL_AT=NAME:COUNT makes the COUNT-th call of killPoint("NAME") end the process as kill -9 would: no
+// handler, no finally, no flush. Without the variable a kill point costs one comparison.
 import { UserError } from "./errors.ts";
 
 let wanted: { name: string; count: number } | null | undefined;
@@ -18,13 +18,13 @@ function parse(text: string | undefined): { name: string; count: number } | null
 }
 
 /**
- * Kills the process when FOOTHOLD_KILL_AT says so.
- * @param leave  run just before dying, to leave behind what a cut in the middle of a write would
+ * Kills the process if FOOTHOLD_KILL_AT says so.
+ * @param leave  called just before the kill, to leave behind what an interrupted write would
  */
 export function killPoint(name: string, leave?: () => void): void {
   if (wanted === undefined) wanted = parse(process.env["FOOTHOLD_KILL_AT"]);
   if (wanted?.name !== name || ++calls !== wanted.count) return;
   leave?.();
   process.kill(process.pid, "SIGKILL");
-  for (;;); // a signal may take a moment to arrive; nothing more must happen meanwhile
+  for (;;); // a signal may take a moment to arrive; nothing may happen until then
 }

@@ -1,8 +1,9 @@
-// Bulky texts beside a journal: one gzip member per record, one after the other, so `zcat` reads the whole file and a reader
-// that knows the sizes reads any one of them. The journal's records carry the sizes.
+// Large texts beside a journal: one gzip member per record, one after the other. `zcat` reads the whole file, and a
+// reader that knows the sizes can read any single member. The journal's records contain the sizes.
 //
-// A member reaches the disk before the journal's line that names its size. So after a kill or a power cut the file may hold one
-// member more than the journal names, never fewer. What a writer cuts off it keeps in NAME.damaged and says so.
+// A member reaches the disk before the journal line that contains its size. So after a kill or a power cut the file may
+// hold one member more than the journal names, never fewer. A writer keeps what it cuts off in NAME.damaged, and says
+// so.
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
@@ -11,11 +12,11 @@ import { explained, keepBeside, syncFolder } from "./files.ts";
 import { appendDurably, type OnDamage } from "./journal.ts";
 import { killPoint } from "./kill-point.ts";
 
-/** A member that was read: its content, or why it cannot be read. */
+/** A member that was read: its content, or the reason why it cannot be read. */
 export type Member = { readonly content: Buffer } | { readonly content: null; readonly problem: string };
 
 /**
- * Reads all members and does not touch the file. A member that is damaged or missing costs no other.
+ * Reads all members without changing the file. A damaged or missing member does not affect the others.
  * @param sizes  the members' sizes in bytes, from the journal
  */
 export function readMembers(path: string, sizes: readonly number[]): Member[] {
@@ -53,11 +54,11 @@ export class MemberFile {
   }
 
   /**
-   * Opens the file for appending, makes it if it is missing, and cuts off what the journal does not name.
+   * Opens the file for appending, makes it if it is missing, and cuts off members that the journal does not name.
    * @param sizes     the members' sizes in bytes, from the journal
-   * @param onDamage  called with what was cut off
-   * @returns `sound`: how many members are there; if that is one less than `sizes.length`, cut the journal to it
-   * @throws FileError when more than the last member is missing; the file is then as it was
+   * @param onDamage  called with a message about the part that was cut off
+   * @returns `sound`: the number of members in the file; if that is one less than `sizes.length`, cut the journal to it
+   * @throws FileError if more than the last member is missing; the file is then as it was
    */
   static open(path: string, sizes: readonly number[], onDamage: OnDamage): { members: MemberFile; sound: number } {
     return explained(path, () => {

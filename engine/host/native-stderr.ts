@@ -1,26 +1,26 @@
-// Catches what native code prints on standard error while it runs.
+// Catches text that native code prints on standard error.
 //
 // Drivers and Dawn write remarks straight to file descriptor 2 ("maxDynamicUniformBuffersPerPipelineLayout artificially
-// reduced …"), below anything that process.stderr could intercept, and offer no switch. For one synchronous call the
-// descriptor is therefore pointed at a temporary file: a closed descriptor's number is the next to be given out. Node has no
-// dup(), so the way back is to open what 2 was once more through /proc/self/fd. That gives the same stream for a terminal, a
-// pipe and a file that is appended to (nohup, 2>>log). It gives another position in any other file and nothing for a
-// socket: these are left alone, and the remarks show there.
+// reduced …"). process.stderr cannot intercept them, and there is no option to turn them off. So for one synchronous
+// call the descriptor is pointed at a temporary file: the number of a closed descriptor is the next to be assigned.
+// Node has no dup(), so the old target is restored by opening it again through /proc/self/fd. That gives the same
+// stream for a terminal, a pipe and a file opened for appending (nohup, 2>>log). It would give another position in any
+// other file, and fail for a socket: these are left alone, and the remarks appear there.
 import { closeSync, constants, fstatSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isatty } from "node:tty";
 
 /**
- * Runs `body` and returns its value with the text that native code printed meanwhile on standard error.
- * The text is empty where it could not be caught. No JavaScript but `body` runs in between, as it is synchronous.
+ * Runs `body` and returns its value, with the text that native code printed on standard error during the call. The text
+ * is empty if it could not be caught. No JavaScript but `body` runs during the call, since it is synchronous.
  */
 export function captureNativeStderr<T>(body: () => T): { value: T; text: string } {
   const folder = canCapture() ? temporaryFolder() : null;
   if (folder === null) return { value: body(), text: "" };
   const file = join(folder, "stderr");
   try {
-    // Opened for reading too: opening a pipe for writing only would wait for a reader that may have gone.
+    // Opened for reading too: opening a pipe only for writing would wait for a reader, which may have gone.
     const original = openOrNull("/proc/self/fd/2", constants.O_RDWR | constants.O_NOCTTY);
     if (original === null) return { value: body(), text: "" };
     try {
@@ -39,7 +39,7 @@ function withDescriptor2<T>(file: string, original: number, body: () => T): T {
   closeSync(2);
   const opened = openOrNull(file, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND);
   if (opened !== 2) {
-    // No room for the file, or another thread took the number: leave things as they were.
+    // There is no space for the file, or another thread took the number: leave things as they were.
     if (opened !== null) closeSync(opened);
     openOrNull(back, reopened);
     return body();
@@ -52,10 +52,10 @@ function withDescriptor2<T>(file: string, original: number, body: () => T): T {
   }
 }
 
-/** On a terminal or pipe O_APPEND says nothing; a file that was appended to is again. */
+/** O_APPEND has no effect on a terminal or pipe; a file that was opened for appending is opened so again. */
 const reopened = constants.O_WRONLY | constants.O_NOCTTY | constants.O_APPEND;
 
-/** Whether what is written to descriptor 2 always goes to the end, whoever else writes to that file. */
+/** Whether writes to descriptor 2 always go to the end, even if other processes write to that file. */
 function isAppendedTo(): boolean {
   const [, flags = "0"] = readFileSync("/proc/self/fdinfo/2", "utf8").match(/^flags:\s*([0-7]+)/m) ?? [];
   return (Number.parseInt(flags, 8) & constants.O_APPEND) !== 0;

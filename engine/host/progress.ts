@@ -1,5 +1,5 @@
-// How far the work is: bars on a terminal, plain lines on a pipe and in CI. Always on standard error, so that standard output
-// holds only a command's result.
+// Progress: bars on a terminal, plain lines on a pipe and in CI. Always on standard error, so that standard output
+// holds only the result of a command.
 //
 //   const sweep = progress.phase("sweep", 49, "cells");
 //   sweep.advance(1, "reward 0.31");
@@ -7,9 +7,12 @@
 import { MultiBar, type SingleBar } from "cli-progress";
 
 export interface Phase {
-  /** Counts `count` more as done (1 where none is said); the note stands behind until the next one. */
+  /** Counts `count` more as done (default 1); the note is shown after the count until the next call. */
   advance(count?: number, note?: string): void;
-  /** Sets how much is done in all. A part of one is allowed: only whole ones are shown, but rate and time left count it. */
+  /**
+   * Sets how much is done in all. Fractions are allowed: only whole items are shown, but rate and time left use the
+   * fraction.
+   */
   moveTo(value: number, note?: string): void;
   /** A phase inside this one, shown below it. @param from  how much an earlier process has done */
   phase(name: string, total: number, unit: string, from?: number): Phase;
@@ -19,9 +22,9 @@ export interface Phase {
 
 export interface Progress {
   phase(name: string, total: number, unit: string, from?: number): Phase;
-  /** A line of text that stays, above the bars. */
+  /** Prints a line of text that stays, above the bars. */
   line(text: string): void;
-  /** Ends what is still shown, as before a message. */
+  /** Ends everything still shown, such as before a message. */
   close(): void;
 }
 
@@ -29,9 +32,9 @@ export interface ProgressOptions {
   /** Shows nothing at all. */
   quiet?: boolean;
   stream?: NodeJS.WritableStream & { isTTY?: boolean };
-  /** Milliseconds on a clock that never goes back. */
+  /** Milliseconds on a monotonic clock. */
   now?: () => number;
-  /** On a pipe, at most one line in this time. */
+  /** On a pipe, at most one line per this many milliseconds. */
   plainIntervalMs?: number;
 }
 
@@ -58,7 +61,7 @@ interface Counted {
 export function createProgress(options: ProgressOptions = {}): Progress {
   const stream = options.stream ?? process.stderr;
   const now = options.now ?? (() => performance.now());
-  // Whoever read standard error may have gone (| head): the work goes on.
+  // The reader of standard error may have gone (| head): the work continues.
   if (stream.listenerCount("error") === 0) stream.on("error", () => {});
   const display = options.quiet
     ? silentDisplay
@@ -75,7 +78,7 @@ export function createProgress(options: ProgressOptions = {}): Progress {
     }
   };
   const begin = (depth: number, name: string, total: number, unit: string, from = 0): Phase => {
-    endFrom(depth); // a phase that was not ended gives way to its successor
+    endFrom(depth); // the next phase ends a phase that was not ended
     const counted: Counted = { name, total, unit, from, depth, startMs: now(), value: from, note: "" };
     active.push(counted);
     display.begin(counted);
@@ -121,7 +124,7 @@ function plainDisplay(stream: NodeJS.WritableStream, now: () => number, interval
       if (phase.depth === 0) write(summaryText(phase, now()));
     },
     line: (text) => {
-      stream.write(`${text}\n`); // no progress: it does not count as one of the spaced lines
+      stream.write(`${text}\n`); // no progress: it does not count as one of the limited lines
     },
   };
 }
@@ -133,11 +136,12 @@ function barDisplay(stream: NodeJS.WritableStream, now: () => number): Display {
   const multi = new MultiBar({
     stream,
     fps: 1000 / redrawMs,
-    // Lines are shortened to the terminal's width; its own wrapping and cursor stay as they are, since a run may be killed.
+    // Lines are cut to the terminal's width. Line wrapping and cursor of the terminal stay as they are, since a run may
+    // be killed.
     linewrap: true,
     hideCursor: false,
     clearOnComplete: true,
-    gracefulExit: false, // signals are the command line's
+    gracefulExit: false, // the command line handles signals
     format: (_options, { progress }, phase: Counted) => {
       const filled = Math.round(progress * 20);
       const bar = "█".repeat(filled) + "░".repeat(20 - filled);
@@ -174,7 +178,7 @@ function countText({ value, total, unit }: Counted): string {
   return `${whole(value)}/${total} ${unit}`;
 }
 
-/** Those that are done altogether; sums of parts may be a rounding below a whole. */
+/** Whole items done; a sum of fractions may be a rounding error below a whole number. */
 function whole(value: number): number {
   return Math.floor(value + 1e-6);
 }
@@ -193,7 +197,7 @@ function stateText(phase: Counted, nowMs: number): string {
   return parts.join(", ");
 }
 
-/** "sweep: 49 cells in 12.3 s, 4.0 cells/s"; what an earlier process did is not part of the rate. */
+/** "sweep: 49 cells in 12.3 s, 4.0 cells/s"; the work of an earlier process is not part of the rate. */
 function summaryText({ name, value, from, total, unit, startMs }: Counted, nowMs: number): string {
   const elapsedMs = nowMs - startMs;
   const done = value - from;
@@ -203,7 +207,9 @@ function summaryText({ name, value, from, total, unit, startMs }: Counted, nowMs
   return `${name}: ${count} ${unit}${earlier} in ${formatDuration(elapsedMs)}, ${formatRate(done, elapsedMs, unit)}`;
 }
 
-/** "4.00 cells/s"; where less than one is done in a second or a minute, by the minute or hour. Three digits that mean something. */
+/**
+ * "4.00 cells/s"; if less than one is done per second or minute, the rate per minute or hour. Three significant digits.
+ */
 export function formatRate(count: number, elapsedMs: number, unit: string): string {
   const perSecond = (count * 1000) / elapsedMs;
   const [rate, time] =

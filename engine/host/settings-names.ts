@@ -1,11 +1,11 @@
-// What to answer to a setting that nobody declared: its new name, what another program's name is here, or the nearest name.
-// A hint must not lead astray, so a near name is offered only where it is most likely a slip of the keyboard.
+// The answer to a setting that is not declared: its new name, the corresponding name for another program's name, or the
+// nearest name. A wrong hint would mislead, so a near name is offered only if it is most likely a typing error.
 
-/** Names that users bring along. */
+/** Names that users know from elsewhere. */
 export interface OtherNames {
-  /** Former keys, and what each is called now. Files may still use them; flags are told the new name. */
+  /** Former keys, and their names now. Files may still use them; for a flag the message gives the new name. */
   readonly renamed?: ReadonlyMap<string, string>;
-  /** What to say to a key that other programs have, or null for one that nobody knows. */
+  /** The answer to a key that other programs have; null for an unknown key. */
   answer?(key: string): string | null;
 }
 
@@ -14,7 +14,7 @@ interface Known {
   readonly names: OtherNames;
 }
 
-/** One sentence for an unknown key in a file. `value` as it is shown to people. */
+/** One sentence about an unknown key in a file. `value` is given as it is shown to people. */
 export function unknownSetting(settings: Known, key: string, value: string, where: string): string {
   const keys = [...settings.byKey.keys()];
   const inside = keys.filter((name) => name.startsWith(`${key}.`));
@@ -43,8 +43,9 @@ const plain = (name: string): string => name.toLowerCase().replaceAll(/[-_]/g, "
 const lastPart = (name: string): string => plain(name.slice(name.lastIndexOf(".") + 1));
 
 /**
- * The names that a mistyped one most likely meant: those fewest edits away, at most 1 where a last part has up to 4 letters
- * and 2 otherwise; else those with the same last part, where no section was typed or one that contains theirs.
+ * The names that a mistyped name most likely meant: those with the fewest edits, at most 1 if the last part has up to 4
+ * letters, else at most 2. If there are none: names with the same last part, provided that no section was typed or one
+ * that contains theirs.
  */
 export function nearestNames(typed: string, names: readonly string[]): string[] {
   const near = names
@@ -60,7 +61,7 @@ export function nearestNames(typed: string, names: readonly string[]): string[] 
   return names.filter((name) => name.startsWith(section) && lastPart(name) === lastPart(typed)).slice(0, 3);
 }
 
-/** Levenshtein: the fewest insertions, deletions and replacements of one letter. */
+/** Levenshtein distance: the fewest insertions, deletions and replacements of one letter. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {

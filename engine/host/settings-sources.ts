@@ -1,4 +1,4 @@
-// Where values come from: TOML files and flags. Nothing is checked here but what a file or command line is made of.
+// Sources of values: TOML files and flags. Only the syntax of a file or command line is checked here.
 import { parse } from "smol-toml";
 import { asError } from "./errors.ts";
 import { readText } from "./files.ts";
@@ -14,7 +14,7 @@ export function readTomlFile(settings: Settings, path: string): Source {
   return readToml(settings, readText(path), path);
 }
 
-/** As `readTomlFile`, for a text; `name` stands in messages. */
+/** As `readTomlFile`, for a text; `name` is used in messages. */
 export function readToml(settings: Settings, text: string, name: string): Source {
   let table: unknown;
   try {
@@ -53,7 +53,10 @@ function isSection(settings: Settings, key: string): boolean {
   return [...settings.byKey.keys()].some((name) => name.startsWith(`${key}.`));
 }
 
-/** The line on which each key or table begins. Keys in quotes or inside inline tables are not found: a file name must do. */
+/**
+ * The line on which each key or table begins. Keys in quotes or inside inline tables are not found: messages name the
+ * file only.
+ */
 function linesOfKeys(text: string): Map<string, number> {
   const lines = new Map<string, number>();
   let section = "";
@@ -76,9 +79,10 @@ export interface CommandLine {
 }
 
 /**
- * Reads `--key value`, `--key=value`, `--switch`, `--no-switch`; what is neither flag nor value is a positional, and after
- * `--` everything is. A list is written with commas: `--statistics.radii 0.01,0.02`.
- * @param switches  flags that are no settings and take no value; the first is also known by its first letter (-h)
+ * Reads `--key value`, `--key=value`, `--switch`, `--no-switch`. Everything else is a positional, as is everything
+ * after `--`. A list is written with commas: `--statistics.radii 0.01,0.02`.
+ * @param switches  flags that are no settings and take no value; the first one also has a short form, its first letter
+ *                  (-h)
  */
 export function readFlags(settings: Settings, switches: readonly string[], argv: readonly string[]): CommandLine {
   const source: Source = { given: [], problems: [] };
@@ -121,7 +125,7 @@ export function readFlags(settings: Settings, switches: readonly string[], argv:
   return line;
 }
 
-/** A flag's text as the value it stands for; a text that stands for none stays one, and the check then refuses it. */
+/** Converts a flag's text to its value. A text that cannot be converted stays a text, and the check then refuses it. */
 function fromText(form: Form, text: string): unknown {
   switch (form) {
     case "integer":

@@ -3,9 +3,9 @@ import { stringify } from "smol-toml";
 import { type Setting, type Settings, type SettingsTree, settingValue, type Values } from "./settings.ts";
 
 /**
- * The canonical TOML of these values: the order of the declaration, each setting with its meaning; reading it gives the
- * values back. Left out are free settings, so that a folder does not depend on them (but for those that say what the study
- * began from), and settings that do not apply.
+ * The canonical TOML of these values, in the order of the declaration, each setting with its meaning. Reading it gives
+ * the same values. It leaves out settings that do not apply, and free settings, so that a folder does not depend on
+ * them (except those that say what the study began from).
  */
 export function writeToml<D extends SettingsTree>(settings: Settings<D>, values: Values<D>): string {
   const blocks: string[] = [];
@@ -21,9 +21,9 @@ export function writeToml<D extends SettingsTree>(settings: Settings<D>, values:
 }
 
 /**
- * A settings file to start from: every setting that applies, with meaning, unit, bounds, default, and its value commented
- * out unless it is one of `chosen`.
- * @param command  what to run with the file, for its head
+ * A settings file to start from: every setting that applies, with meaning, unit, bounds and default. Its value is
+ * commented out unless the setting is one of `chosen`.
+ * @param command  the command to run with the file, for the comment at its top
  */
 export function settingsTemplate<D extends SettingsTree>(
   settings: Settings<D>,
@@ -94,7 +94,7 @@ function defaultText(setting: Setting<unknown>): string {
   return Array.isArray(value) ? value.join(",") : String(value);
 }
 
-/** Settings of each section together; those of none first, as TOML has it. */
+/** The settings of each section together; those without a section first, as TOML requires. */
 function bySection(settings: Settings): Map<string, [string, Setting<unknown>][]> {
   const sections = new Map<string, [string, Setting<unknown>][]>([["", []]]);
   for (const [key, setting] of settings.byKey) {

@@ -1,8 +1,8 @@
-// What a user can set, declared once.
+// Everything that a user can set, declared once.
 //
-// A declaration is a tree of settings; from it come the typed values, the TOML file that is read and the one that is
-// written, the flags, --help, the table in the documentation, and whether a change lets a run folder be continued.
-// Values are layered (defaults, then files, then flags) and checked at the end, all problems in one message.
+// A declaration is a tree of settings. It determines the typed values, the TOML files that are read and written, the
+// flags, --help, the table in the documentation, and whether a run folder can be continued after a change. Values are
+// layered (defaults, then files, then flags) and checked at the end, with all problems in one message.
 //
 //   const settings = defineSettings({ landscape: { points: integer({ default: 7, min: 3, meaning: "…" }) } });
 //   resolveSettings(settings, [readTomlFile("study.toml"), flags]).landscape.points      // number
@@ -11,9 +11,9 @@ import { SettingsError } from "./errors.ts";
 import { type OtherNames, unknownSetting } from "./settings-names.ts";
 
 /**
- * What another value means for a run folder that was begun: `alters` its results; `extends` it, a larger number or a longer
- * list only adding work; `free`, without any effect on results (and so not kept in the folder). A function decides between
- * the first two: true where going from one value to the other only adds work.
+ * What a changed value means for a run folder that was begun. `alters`: its results would differ. `extends`: a larger
+ * number or a longer list only adds work. `free`: there is no effect on results (so the value is not kept in the
+ * folder). A function decides between the first two: true if the change from one value to the other only adds work.
  */
 export type Changes<T> = "alters" | "extends" | "free" | ((before: T, after: T) => boolean);
 
@@ -23,13 +23,13 @@ interface Common<T> {
   default: T;
   /** One line: what it does. */
   meaning: string;
-  /** What it is counted in: "steps", "tokens". */
+  /** The unit that it is counted in: "steps", "tokens". */
   unit?: string;
-  /** "alters" where nothing is said. */
+  /** Default: "alters". */
   changes?: Changes<T>;
   /**
-   * For a free setting: kept in the run folder's config.toml all the same, because the study cannot be repeated without it
-   * (which model, which file). Default: free settings are not kept.
+   * For a free setting: it is kept in the run folder's config.toml all the same, because the study cannot be repeated
+   * without it (which model, which file). Default: free settings are not kept.
    */
   isRecorded?: boolean;
 }
@@ -37,7 +37,7 @@ interface Common<T> {
 interface Bounds {
   min?: number;
   max?: number;
-  /** As min and max, but the bound itself is not allowed. */
+  /** As min and max, but the bound itself is excluded. */
   above?: number;
   below?: number;
 }
@@ -53,7 +53,7 @@ export class Setting<T> {
   readonly expected: string;
   /** Whether a run folder's config.toml has it. */
   readonly isRecorded: boolean;
-  /** What a change can do; where it can extend, `holds` says whether this one does or alters. */
+  /** The possible effect of a change; if it can extend, `holds` tells whether a given change extends or alters. */
   readonly #effect: "alters" | "extends" | "free";
   readonly #extension: { holds(before: T, after: T): boolean };
 
@@ -74,12 +74,12 @@ export class Setting<T> {
     return this.#effect === "free";
   }
 
-  /** Whether it is one that may grow under a run folder. */
+  /** Whether it may grow in a run folder that was begun. */
   get canExtend(): boolean {
     return this.#effect === "extends";
   }
 
-  /** What replacing one value by another, different one does. Both must fit this setting. */
+  /** The effect of replacing one value by a different one. Both must fit this setting. */
   effect(before: T, after: T): "alters" | "extends" | "free" {
     return this.canExtend && !this.#extension.holds(before, after) ? "alters" : this.#effect;
   }
@@ -101,11 +101,13 @@ export type Values<D> = {
 
 export interface Settings<D extends SettingsTree = SettingsTree> {
   readonly tree: D;
-  /** By dotted key, in the order of declaration. Read off the tree each time, since sections may be added to it. */
+  /**
+   * By dotted key, in the order of declaration. Computed from the tree each time, since sections may be added to it.
+   */
   readonly byKey: ReadonlyMap<string, Setting<unknown>>;
   check(values: Values<D>): string[];
   readonly names: OtherNames;
-  /** Whether a setting has any effect beside the others' values; if not, it is neither kept nor compared. */
+  /** Whether a setting has any effect, given the values of the others; if not, it is neither kept nor compared. */
   applies(key: string, values: Values<D>): boolean;
 }
 
@@ -117,16 +119,16 @@ export interface Given {
   where: string;
 }
 
-/** What one file or command line gives: values, and problems met while reading it. */
+/** The content of one file or command line: values, and problems met while reading it. */
 export interface Source {
   given: Given[];
   problems: string[];
-  /** What was understood all the same and should be said. */
+  /** Remarks about input that was understood but should be mentioned. */
   notes?: string[];
 }
 
 /**
- * @param check  problems between settings, each a sentence that names them; called only when each alone is right
+ * @param check  problems between settings, each a sentence that names them; called only if each setting alone is right
  * @param more   names of other programs and former versions; which settings apply (default: all)
  */
 export function defineSettings<const D extends SettingsTree>(
@@ -224,15 +226,15 @@ function listText(what: string, declared: Bounds & Length): string {
   return `${count} ${what}${boundsText(declared)}`;
 }
 
-/** The value of every setting that nobody gave another. */
+/** The default value of every setting. */
 export function defaultSettings<D extends SettingsTree>(settings: Settings<D>): Values<D> {
   return resolveSettings(settings, []);
 }
 
 /**
  * Defaults, overridden by each source in turn.
- * @throws SettingsError that lists every problem: unknown names with the nearest valid one, values of a wrong type or out
- *         of bounds with where they were given, and what `check` finds
+ * @throws SettingsError that lists every problem: unknown names with the nearest valid one; values of a wrong type or
+ *         out of bounds, with where they were given; and the problems that `check` finds
  */
 export function resolveSettings<D extends SettingsTree>(settings: Settings<D>, sources: readonly Source[]): Values<D> {
   const problems = sources.flatMap((source) => source.problems);
@@ -244,7 +246,7 @@ export function resolveSettings<D extends SettingsTree>(settings: Settings<D>, s
     else if (setting.schema.safeParse(value).success) flat.set(key, value);
     else problems.push(`${key}: expected ${setting.expected}, got ${valueText(value)} (${where}): ${setting.meaning}`);
   }
-  // The one place where checked values get their declared type: each has passed the schema of its setting.
+  // The only place where checked values get their declared type: each has passed the schema of its setting.
   const values = nest(settings.tree, flat) as Values<D>;
   if (problems.length === 0) for (const problem of settings.check(values)) problems.push(problem);
   if (problems.length > 0) throw settingsError(problems);
@@ -256,7 +258,7 @@ export function settingsError(problems: readonly string[]): SettingsError {
   return new SettingsError(`${problems.length} settings are wrong:\n${problems.map((p) => `  ${p}`).join("\n")}`);
 }
 
-/** The same values but for some, by dotted key. @throws SettingsError as `resolveSettings` */
+/** The same values except some, given by dotted key. @throws SettingsError as `resolveSettings` */
 export function withValues<D extends SettingsTree>(
   settings: Settings<D>,
   values: Values<D>,
@@ -293,7 +295,7 @@ export interface SettingDifference {
   line: string;
 }
 
-/** Every setting with another value in `after` than in `before`, and what that does to a run folder. */
+/** Every setting whose value in `after` differs from `before`, and the effect of the change on a run folder. */
 export function diffSettings<D extends SettingsTree>(
   settings: Settings<D>,
   before: Values<D>,

@@ -1,12 +1,12 @@
-// AdamW on a whole arena: two dispatches for each of its buffers and one more, whatever the number of tensors, and nothing
-// read back until the step is done.
+// AdamW on a whole arena: two dispatches per buffer and one more, whatever the number of tensors. Nothing is read back
+// before the step is done.
 //
-// Gradients are clipped by their global norm, which is summed on the device. A norm or loss that is NaN or infinite sets a
-// flag beside the clip factor, and the update, which reads it, then writes nothing: the weights stay what they were, and
-// the host can say which tensor it was.
+// Gradients are clipped by their global norm, which is summed on the device. A norm or loss that is NaN or infinite
+// sets a flag beside the clip factor. The update reads the flag and then writes nothing: the weights are not changed,
+// and the host can find out which tensor caused it.
 //
-// Source: Loshchilov & Hutter 2019, algorithm 2, as PyTorch has it: decay first and scaled by the learning rate, ε added
-// after the bias correction. Decay falls on every tensor, norms and biases too.
+// Source: Loshchilov & Hutter 2019, algorithm 2, as in PyTorch: decay comes first and is scaled by the learning rate, ε
+// is added after the bias correction. Decay applies to every tensor, norms and biases too.
 
 import { accumulateKernel } from "../accumulate.ts";
 import type { NumberArray } from "../dtype.ts";
@@ -18,10 +18,13 @@ import { scope } from "../scope.ts";
 import { empty, type Tensor } from "../tensor.ts";
 import * as cpu from "./adamw.cpu.ts";
 
-/** Elements of one partial sum of squares: 8 terms one after another, then a tree of 1024. */
+/** Elements of one partial sum of squares: 8 terms in sequence, then a tree of 1024. */
 const chunk = 8192;
 
-/** How many invocations share the 256 lanes of a sum of squares: barriers between many are dear on software drivers. */
+/**
+ * How many invocations share the 256 lanes of a sum of squares: barriers between many are expensive on software
+ * drivers.
+ */
 const manyInvocations: Constants = { INVOCATIONS: 256, SHARE: 1 };
 const fewInvocations: Constants = { INVOCATIONS: 16, SHARE: 16 };
 
@@ -82,36 +85,36 @@ export interface AdamwSettings {
   /** Above 0. */
   readonly epsilon: number;
   readonly weightDecay: number;
-  /** Longer gradients are scaled down to this length; Infinity leaves them as they are. */
+  /** Gradients whose global norm is larger are scaled down to this norm; Infinity leaves them unchanged. */
   readonly maxGradientNorm: number;
 }
 
 export interface AdamwOutcome {
   /** Norm of all gradients as one vector, before clipping. */
   readonly gradientNorm: number;
-  /** Whether norm and losses were finite numbers. Where not, the step changed nothing. */
+  /** Whether norm and losses were finite. If not, the step changed nothing. */
   readonly finite: boolean;
 }
 
 export interface AdamwStep {
   result(): Promise<AdamwOutcome>;
   /**
-   * The first tensor whose gradient is not finite, or too long for the sum of its squares to be. Null where all are
-   * sound: then it was the loss. To be asked before the gradients are cleared or written again.
+   * The first tensor whose gradient is not finite, or so large that the sum of its squares is not. Null if all are
+   * finite: then it was the loss. Call it before the gradients are cleared or written again.
    */
   nameOfNonFinite(): Promise<string | null>;
 }
 
 /**
- * One step on all tensors of an arena, with the gradients that it holds (zero where none was written):
+ * One step on all tensors of an arena, with the gradients that it holds (zero if none was written):
  *   g = gradient · min(1, maxGradientNorm / (‖gradient‖ + 1e-6))
  *   m = β1·m + (1 − β1)·g,   v = β2·v + (1 − β2)·g²
  *   p = p·(1 − lr·weightDecay) − lr / (1 − β1^step) · m / (sqrt(v) / sqrt(1 − β2^step) + ε)
- * Copies for the forward product follow.
+ * Then the copies for the forward product are updated.
  * Defaults: β1 0.9, β2 0.999, ε 1e-8, no weight decay, no clipping.
  * @param step       counts from 1
- * @param losses     [1] each; where one of them is not finite, nothing is changed either
- * @param lossScale  a power of two: the gradients are those of loss · lossScale, and are divided by it first. Default 1
+ * @param losses     [1] each; if one of them is not finite, nothing is changed either
+ * @param lossScale  a power of two: the gradients are those of loss · lossScale and are divided by it first. Default 1
  * @throws SettingsError when ε is not above 0
  */
 export function adamwStep(
@@ -135,13 +138,11 @@ export function adamwStep(
     lossScale = 1,
   } = settings;
   if (!(epsilon > 0))
-    throw new SettingsError(
-      `adamw: epsilon: expected a number above 0, got ${epsilon}. Where v is 0 it is the divisor.`,
-    );
+    throw new SettingsError(`adamw: epsilon: expected a number above 0, got ${epsilon}. If v is 0, it is the divisor.`);
   arena.completeGradients();
   const outcome = scope(() => {
     const gradients = arena.buffers("gradients");
-    const control = empty(arena.backend, [3], arena.dtype, "adamw.control"); // clip factor, norm, 1 where finite
+    const control = empty(arena.backend, [3], arena.dtype, "adamw.control"); // clip factor, norm, 1 if finite
     const { sums, counts } = sumsOfSquares(gradients, arena);
     run(
       clipFactorKernel,
@@ -149,7 +150,7 @@ export function adamwStep(
       {
         chunks: counts.reduce((sum, n) => sum + n, 0),
         lossCount: losses.length > 0 ? 1 : 0,
-        // Infinity is no number to rely on in a shader.
+        // A shader cannot rely on infinity.
         maxGradientNorm: Math.min(maxGradientNorm, 3e38),
         unscale: 1 / lossScale,
       },
@@ -178,10 +179,10 @@ export function adamwStep(
       );
     });
     arena.valuesChanged();
-    // The copy is on its way when this returns, so the tensor itself may go.
+    // The copy to the host is queued when this returns, so the tensor itself may be freed.
     return control.read();
   });
-  // result() throws what went wrong; without this line, a failure before anybody asks would end the process.
+  // result() throws the error. Without this line, a failure before result() is called would end the process.
   outcome.catch(() => {});
   return {
     result: async () => {
@@ -192,7 +193,7 @@ export function adamwStep(
   };
 }
 
-/** Partial sums of squares of tensors that are each in one piece, one after another, and how many each has. */
+/** Partial sums of squares of tensors that have one segment each, one after another, and how many each tensor has. */
 function sumsOfSquares(
   tensors: readonly Tensor[],
   { backend, dtype }: ParameterArena,
@@ -207,7 +208,7 @@ function sumsOfSquares(
   return { sums, counts };
 }
 
-/** A sum of numbers is finite only where all of them are. */
+/** A sum of numbers is finite only if all of them are. */
 function sumOf(losses: readonly Tensor[]): Tensor | null {
   if (losses.length === 0) return null;
   const y = empty(losses[0].backend, [1], losses[0].dtype, "adamw.loss");

@@ -1,7 +1,7 @@
 // adamw       g = factor · gradient;   m = β1·m + (1 − β1)·g;   v = β2·v + (1 − β2)·g²
-//             p = p·decay − stepSize · m / (sqrt(v) / rootCorrection + ε);   nothing where control says "not finite"
-// Work        one invocation four elements.
-// Memory      four arrays read, three written: 28 bytes an element. Bandwidth-bound.
+//             p = p·decay − stepSize · m / (sqrt(v) / rootCorrection + ε);   nothing if control says "not finite"
+// Work        one invocation per four elements.
+// Memory      four arrays read, three written: 28 bytes per element. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read_write> value: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> moment1: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> moment2: array<vec4f>;

@@ -1,8 +1,8 @@
-// clipFactor  control = [min(1, maxGradientNorm / (norm + 1e-6)) · unscale, norm, 1 where norm and losses are finite, else 0],
+// clipFactor  control = [min(1, maxGradientNorm / (norm + 1e-6)) · unscale, norm, 1 if norm and losses are finite, else 0],
 //             norm = sqrt(Σ sums) · unscale
 // Work        one workgroup.
 // Constants   LANES: power of two, at most 256.
-// Memory      a number a chunk of gradients, and the losses.
+// Memory      one number per chunk of gradients, and the losses.
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read> losses: array<f32>;
 @group(0) @binding(2) var<storage, read_write> control: array<f32>;

@@ -1,7 +1,7 @@
 // sumOfSquares  sums[firstChunk + c] = Σ x[i]² over chunk c of `chunk` elements
-// Work          one workgroup a chunk. The sum is that of LANES lanes, each of which takes every LANES-th group of four; an
-//               invocation takes every INVOCATIONS-th lane, so that software drivers, on which barriers are dear, need few.
-// Constants     LANES: power of two, at most 256, part of the order of the sum. SHARE: lanes of an invocation, LANES / INVOCATIONS.
+// Work          one workgroup per chunk. The sum is that of LANES lanes, each of which takes every LANES-th group of four. An
+//               invocation computes every INVOCATIONS-th lane; software drivers use few, because barriers are expensive there.
+// Constants     LANES: power of two, at most 256, part of the order of the sum. SHARE: lanes per invocation, LANES / INVOCATIONS.
 // Memory        x read once. Bandwidth-bound.
 // Precision     f32: chunk / (4 · LANES) terms one after another in each of four sums, then pairwise; INVOCATIONS change no bit.
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;

@@ -158,7 +158,7 @@ describe("landscape/run", (test) => {
     assert.match(text.replaceAll("\n# ", " "), "A number, above 0. Default: 0.000006. learningRate = 0.0006\n");
     const again = await start(command).ended;
     assert.is(again.status, 2);
-    assert.match(again.stderr, `${path}: is there already`);
+    assert.match(again.stderr, `${path}: already exists`);
     assert.is(readFileSync(path, "utf8"), text);
   });
 });

@@ -1,15 +1,17 @@
-// Finds something to compute on: the best GPU of the machine; else a software driver that the machine has; else the
-// SwiftShader that came with the npm packages; else nothing, and the caller takes the plain-TypeScript backend.
+// Finds an adapter to compute on: the best GPU of the machine; if there is none, a software driver of the machine; if
+// there is none, the SwiftShader that came with the npm packages. If nothing is found, the caller uses the
+// plain-TypeScript backend.
 //
-// The order is that of speed: a GPU is out of reach of the rest, lavapipe multiplies matrices about six times as fast as
-// SwiftShader, which is no faster than plain loops but runs the same kernels as a GPU does.
+// The order is that of speed. A GPU is far faster than the others. lavapipe multiplies matrices about six times as fast
+// as SwiftShader. SwiftShader is no faster than plain loops, but runs the same kernels as a GPU.
 //
-// What Dawn does and does not do, as tried with webgpu 0.6.2:
-// - One process can hold several instances on different drivers; a Vulkan loader that found no driver finds one when the
-//   next instance is made under another VK_DRIVER_FILES. So SwiftShader is loaded only after the machine had nothing.
-// - The loader reads its environment variables while an instance looks for adapters, and later no more.
-// - When the instance and its devices are collected together, in any order, the process may crash. Instances are
-//   therefore kept reachable for the life of the process (it still exits when its work is done; a device is destroyed by hand).
+// Observed behaviour of Dawn (webgpu 0.6.2):
+// - One process can hold several instances on different drivers. A Vulkan loader that found no driver finds one when
+//   the next instance is made under another VK_DRIVER_FILES. So SwiftShader is loaded only if the machine had no adapter.
+// - The loader reads its environment variables only while an instance looks for adapters.
+// - If an instance and its devices are garbage-collected together, in any order, the process may crash. So instances are
+//   kept reachable for the life of the process. It still exits when its work is done, and devices are destroyed
+//   explicitly.
 import { existsSync } from "node:fs";
 import { AdapterError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
@@ -19,8 +21,9 @@ import { loadSwiftShader } from "./swiftshader.ts";
 
 export interface AdapterOptions {
   /**
-   * "auto" (default), "hardware", "lavapipe", "swiftshader", "null" (checks shaders, computes nothing), or a part of an
-   * adapter's name in any case. Where it is absent or "auto", the environment variable FOOTHOLD_ADAPTER decides if set.
+   * "auto" (default), "hardware", "lavapipe", "swiftshader", "null" (checks shaders, computes nothing), or part of an
+   * adapter's name, in upper or lower case. If absent or "auto", the environment variable FOOTHOLD_ADAPTER decides if
+   * it is set.
    */
   adapter?: string;
   /** Dawn's toggles to switch on, such as "allow_unsafe_apis". */
@@ -29,7 +32,7 @@ export interface AdapterOptions {
   disabledToggles?: readonly string[];
 }
 
-/** `software` is a software driver of the machine other than the two named ones, such as Windows' WARP. */
+/** `software` is any other software driver of the machine, such as Windows' WARP. */
 export type AdapterKind = "hardware" | "lavapipe" | "swiftshader" | "software" | "null";
 
 export interface AdapterInfo {
@@ -40,7 +43,7 @@ export interface AdapterInfo {
   driver: string;
   backend: "vulkan" | "metal" | "d3d12" | "null";
   kind: AdapterKind;
-  /** What would be faster on this machine and how to get it; null on hardware. */
+  /** What would be faster on this machine and how to install it; null on hardware. */
   fasterHint: string | null;
 }
 
@@ -50,19 +53,19 @@ export interface OpenedAdapter {
   info: AdapterInfo;
 }
 
-/** Every instance made, by its flags; for the life of the process (see above). */
+/** Every instance made, by its flags; kept for the life of the process (see above). */
 const instances = new Map<string, GPU>();
 
-/** What a search found; if nothing, why, in one line. */
+/** The adapter that a search found; if none, the reason in one line. */
 export interface AdapterSearch {
   opened: OpenedAdapter | null;
   trouble: string;
 }
 
 /**
- * Opens an adapter. May be called again (a new adapter of the same instance where flags and driver are the same).
- * @returns  `opened` is null only when the choice is "auto" and there is none: `trouble` says why
- * @throws AdapterError when a named adapter cannot be had
+ * Opens an adapter. May be called again; with the same flags and driver it returns a new adapter of the same instance.
+ * @returns  `opened` is null only if the choice is "auto" and there is no adapter: `trouble` gives the reason
+ * @throws AdapterError if a named adapter is not available
  */
 export async function openAdapter(options: AdapterOptions = {}): Promise<AdapterSearch> {
   const dawn = await loadDawn();
@@ -137,7 +140,7 @@ async function openOwn(dawn: Dawn, flags: string[]): Promise<AdapterSearch> {
   const { gpu, adapter, text } = await request(dawn, flags);
   if (adapter) return { opened: { gpu, adapter, info: describeAdapter(adapter) }, trouble: "" };
   const remark = text.split("\n").find((line) => /driver|Vulkan|libvulkan/i.test(line));
-  return { opened: null, trouble: `no adapter of the machine's own${remark ? ` (${remark.trim()})` : ""}` };
+  return { opened: null, trouble: `the machine has no adapter${remark ? ` (${remark.trim()})` : ""}` };
 }
 
 async function openNamed(dawn: Dawn, name: string, flags: string[]): Promise<OpenedAdapter | null> {
@@ -145,7 +148,7 @@ async function openNamed(dawn: Dawn, name: string, flags: string[]): Promise<Ope
   return adapter && { gpu, adapter, info: describeAdapter(adapter) };
 }
 
-/** Names of the machine's adapters, best first: Dawn lists them when asked for one that cannot exist. */
+/** Names of the machine's adapters, best first: Dawn lists them if asked for one that cannot exist. */
 async function ownNames(dawn: Dawn, flags: string[]): Promise<string[]> {
   const { text } = await request(dawn, [...flags, "adapter=\u0001"]);
   return [...text.matchAll(/name: '(.*)'$/gm)].map((match) => match[1]);
@@ -153,8 +156,8 @@ async function ownNames(dawn: Dawn, flags: string[]): Promise<string[]> {
 
 async function openSwiftShader(dawn: Dawn, flags: string[]): Promise<OpenedAdapter> {
   const manifest = loadSwiftShader();
-  // Newer loaders prefer the first variable, older ones know the second only. A child process should find its own driver,
-  // so both are put back.
+  // Newer loaders prefer the first variable; older ones know only the second. Both are restored afterwards, so that a
+  // child process finds its own driver.
   const { gpu, adapter, text } = await withEnvironment({ VK_DRIVER_FILES: manifest, VK_ICD_FILENAMES: manifest }, () =>
     request(dawn, [...flags, "adapter=SwiftShader"]),
   );
@@ -166,9 +169,9 @@ async function openSwiftShader(dawn: Dawn, flags: string[]): Promise<OpenedAdapt
 }
 
 /**
- * Asks the instance with these flags for its best adapter. `text` is what drivers and Dawn said, among it the names of the
- * adapters there are when none has the name asked for. Dawn looks for adapters inside the call itself, not later: that is
- * when drivers read variables and print remarks.
+ * Asks the instance with these flags for its best adapter. `text` is what drivers and Dawn printed. If no adapter has
+ * the name asked for, it contains the names of all adapters. Dawn looks for adapters inside this call: that is when
+ * drivers read variables and print remarks.
  */
 async function request(dawn: Dawn, flags: string[]): Promise<{ gpu: GPU; adapter: GPUAdapter | null; text: string }> {
   const key = [...flags, process.env["VK_DRIVER_FILES"], process.env["VK_ICD_FILENAMES"]].join("\n");
@@ -233,7 +236,9 @@ function fasterHint(kind: AdapterKind): string | null {
   }
 }
 
-/** A GPU that the system shows but Vulkan does not: mostly a container that was given the device without its driver. */
+/**
+ * A GPU that the system shows but Vulkan does not: usually a container that was given the device without its driver.
+ */
 function driverHint(): string | null {
   if (existsSync("/dev/nvidia0"))
     return (

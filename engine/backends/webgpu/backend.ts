@@ -1,5 +1,6 @@
-// The WebGPU backend on Dawn. Dispatches collect in one compute pass; parameter blocks collect in one host array and go to
-// the device in one write; both are handed over at `flush`, when the array is full, or when somebody reads.
+// The WebGPU backend on Dawn. Dispatches are collected in one compute pass, and parameter blocks in one host array,
+// which is copied to the device in one write. Both are submitted at `flush`, when the array is full, or when a caller
+// reads.
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../../dtype.ts";
 import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
@@ -10,21 +11,21 @@ import { blockBytes, Pipelines } from "./pipelines.ts";
 import { BufferPool, lessMemory, type PooledBuffer } from "./pool.ts";
 import { isTracing, summaryOf, Trace } from "./timing.ts";
 
-/** Nobody ever wakes it: a wait on it is a sleep. */
+/** Nothing ever wakes it: a wait on it is a sleep. */
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-/** Parameter blocks in flight: a longer queue is handed over in parts. */
+/** Parameter blocks per submission: a longer queue is submitted in parts. */
 const blocksPerSubmission = 2048;
 
-/** Bytes written in the middle of a submission's work; more begins another submission. */
+/** Bytes that the host writes in the middle of one submission's work; more begin another submission. */
 const uploadBytes = 256 * 1024;
 
-/** Bytes that one copy to the host carries; more is read in several. */
+/** Largest size of one copy to the host, bytes; a larger read takes several copies. */
 const readBytes = 64 * 2 ** 20;
 
 /**
- * SwiftShader has no memory for a buffer of the size it gives as its limit, 1 GiB: Dawn adds some bytes to each (measured:
- * 16 are too many).
+ * SwiftShader states a limit of 1 GiB but cannot allocate a buffer of that size: Dawn adds some bytes to each
+ * (measured: 16 are too many).
  */
 const driverReserve = 256;
 
@@ -32,11 +33,12 @@ export interface WebGpuOptions {
   description: string;
   style: Backend["style"];
   memory: Backend["memory"];
-  /** Lower the buffer limit: tests force every tensor into segments with it. */
+  /** Lower the buffer limit: tests use it to force every tensor into segments. */
   maxBufferBytes?: number;
   /**
-   * Bytes of all buffers together at most. Default: on a software driver the memory that the machine has free now, since such
-   * a driver gives more than there is and the system then ends the process; on a GPU none, as its driver refuses.
+   * Largest total size of all buffers, bytes. Default on a software driver: the memory that the machine has free now,
+   * because such a driver allocates more and the operating system then kills the process. Default on a GPU: no limit,
+   * because its driver refuses.
    */
   totalBytes?: number;
 }
@@ -65,21 +67,21 @@ export class WebGpuBackend implements Backend {
   #blockCount = 0;
   #uploadCount = 0;
   #kernels: string[] = [];
-  /** What went wrong first since somebody was told. */
+  /** The first error since the last one was thrown. */
   #failure: DeviceError | OutOfMemoryError | null = null;
   #lost: DeviceError | null = null;
   #isDestroyed = false;
-  /** Kernels of the last submission, for the message of a device that is lost. */
+  /** Kernels of the last submission, for the message about a lost device. */
   #lastKernels: readonly string[] = [];
   #dispatches = 0;
   #flops = 0;
   #submissions = 0;
   #encodeMs = 0;
   #waitMs = 0;
-  /** Reads and waits under way. */
+  /** Reads and waits in progress. */
   #waiting = 0;
   #waitStart = { now: 0, encodeMs: 0 };
-  /** null: nobody asked, or the adapter has no timestamps. */
+  /** null: no trace was asked for, or the adapter has no timestamps. */
   readonly #trace: Trace | null;
 
   constructor(device: GPUDevice, options: WebGpuOptions) {
@@ -102,7 +104,7 @@ export class WebGpuBackend implements Backend {
       usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
     });
     this.#pipelines = new Pipelines(device, this.#uniforms, (kernel, message) => {
-      this.#failure ??= new DeviceError(`${kernel}: the adapter does not take its shader: ${message}`);
+      this.#failure ??= new DeviceError(`${kernel}: the adapter refuses its shader: ${message}`);
     });
     this.#trace = isTracing() ? this.#startTrace() : null;
     const totalBytes =
@@ -118,7 +120,7 @@ export class WebGpuBackend implements Backend {
       const during =
         this.#lastKernels.length === 0 ? "before any work" : `during or after ${namesOf(this.#lastKernels)}`;
       this.#lost = new DeviceError(
-        `the GPU was lost ${during}: ${message} What was saved is whole: give the same command again to go on from there.`,
+        `the GPU was lost ${during}: ${message} Saved files are complete: run the same command again to continue from them.`,
       );
     });
     device.onuncapturederror = (event) => {
@@ -135,11 +137,11 @@ export class WebGpuBackend implements Backend {
   }
 
   write(buffer: BufferHandle, base: number, data: NumberArray): void {
-    if (data instanceof Float64Array) throw new DeviceError("write: f64 has no place on a GPU; use the plain backend");
+    if (data instanceof Float64Array) throw new DeviceError("write: a GPU has no f64; use the plain backend");
     if (data.length === 0) return;
     const own = buffer as PooledBuffer;
-    // A queue write overtakes what is not handed over yet, which matters to work on this buffer alone: there the data goes
-    // through a buffer between, and is copied where it stands in that work.
+    // A queue write is executed before any work that is not yet submitted. That matters only if such work uses this
+    // buffer: then the data is written to an upload buffer, and copied from there in the order of that work.
     if (this.#encoder !== null && own.lastUse === this.#submissions) {
       if (this.#uploadCount + data.byteLength <= uploadBytes) {
         this.#uploadBytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#uploadCount);
@@ -303,14 +305,14 @@ export class WebGpuBackend implements Backend {
   destroy(): void {
     this.flush();
     this.#isDestroyed = true;
-    // Too late to be thrown, as an error may be on its way already, and too bad to be dropped.
+    // Too late to be thrown, since another error may already be thrown; too serious to be dropped. So it is printed.
     if (this.#failure !== null) process.stderr.write(`${this.#failure.name}: ${this.#failure.message}\n`);
     this.device.destroy();
   }
 
   /**
-   * Waits for the GPU without burning a core: Dawn on Node asks for news at every turn of the event loop, as fast as it can
-   * turn. On a software driver that core is half of the machine. So the thread sleeps a little between two turns.
+   * Waits for the GPU without using a whole core. Dawn on Node polls at every turn of the event loop, as fast as the
+   * loop runs; on a software driver that core is half of the machine. So the thread sleeps briefly between two turns.
    */
   async #patiently<T>(promise: Promise<T>): Promise<T> {
     if (this.#waiting++ === 0) this.#waitStart = { now: performance.now(), encodeMs: this.#encodeMs };
@@ -328,14 +330,14 @@ export class WebGpuBackend implements Backend {
       sleepMs = Math.min(sleepMs * 1.5, longestMs);
     }
     if (--this.#waiting === 0) {
-      // Waits that overlap count once, and what was encoded during them is not waiting.
+      // Overlapping waits count once, and time spent encoding during them does not count as waiting.
       const { now, encodeMs } = this.#waitStart;
       this.#waitMs += performance.now() - now - (this.#encodeMs - encodeMs);
     }
     return promise;
   }
 
-  /** All work that was handed over is done; where nothing was begun since, released memory can go. */
+  /** All submitted work is done. If nothing was begun since, released memory can be freed. */
   #settle(): void {
     if (this.#encoder === null && this.#waiting === 0) this.#pool.trim();
   }
@@ -346,7 +348,7 @@ export class WebGpuBackend implements Backend {
     if (failure !== null) throw failure;
   }
 
-  /** Why a wait failed: what the device said of it, which may arrive a little later; else this message. */
+  /** Why a wait failed: the error that the device reported, which may arrive a little later; if none, this message. */
   async #causeOf(message: string): Promise<Error> {
     await new Promise((resolve) => setImmediate(resolve));
     const cause = this.#lost ?? this.#failure ?? new DeviceError(message);
@@ -354,7 +356,7 @@ export class WebGpuBackend implements Backend {
     return cause;
   }
 
-  /** A buffer that the device may refuse: whoever reads next is told which tensor had no room. */
+  /** A buffer that the device may refuse: the next reader gets an error that names the tensor. */
   #createBuffer(label: string, size: number, usage: number): GPUBuffer {
     this.device.pushErrorScope("out-of-memory");
     const buffer = this.device.createBuffer({ label, size, usage });
@@ -404,7 +406,9 @@ export class WebGpuBackend implements Backend {
       return [Math.ceil(x / rows), rows, 1];
     }
     if (Math.max(x, y, z) > this.#maxGroups)
-      throw new DeviceError(`${kernel.name}: ${x}×${y}×${z} workgroups, the adapter takes ${this.#maxGroups} an axis`);
+      throw new DeviceError(
+        `${kernel.name}: ${x}×${y}×${z} workgroups, but the adapter allows ${this.#maxGroups} per axis`,
+      );
     return [x, y, z];
   }
 
@@ -423,7 +427,7 @@ export class WebGpuBackend implements Backend {
   }
 }
 
-/** `length` elements of a range, from its element `start`, at element `place` of what is mapped. */
+/** Copies `length` elements of a range, from its element `start` on, to element `place` of the mapped memory. */
 interface Copy {
   range: number;
   start: number;
@@ -431,7 +435,10 @@ interface Copy {
   place: number;
 }
 
-/** Cuts ranges so that each part fits one copy to the host. One part at least, as a read waits for the work before it. */
+/**
+ * Cuts ranges so that each part fits one copy to the host. There is at least one part, since a read waits for earlier
+ * work.
+ */
 function copiesOf(ranges: readonly { length: number }[]): Copy[][] {
   const most = readBytes / 4 - 2; // a copy is 8 bytes longer than what it carries, lest it be empty
   const parts: Copy[][] = [[]];
@@ -451,7 +458,7 @@ function copiesOf(ranges: readonly { length: number }[]): Copy[][] {
   return parts;
 }
 
-/** The kernels' names, each once; of many the last ones. */
+/** The kernels' names, each once; if there are many, the last ones. */
 function namesOf(kernels: readonly string[]): string {
   const names = [...new Set(kernels)];
   return names.length > 8 ? `… ${names.slice(-8).join(", ")}` : names.join(", ");

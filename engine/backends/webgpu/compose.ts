@@ -1,5 +1,5 @@
-// Puts a kernel's WGSL together: the file as it stands, and below it (so that line numbers stay true) the parameter block,
-// the constants and the shared functions that it uses. Module scope has no order in WGSL.
+// Composes a kernel's WGSL: its file unchanged, and below it (so that line numbers stay right) the parameter block, the
+// constants and the shared functions that it uses. The order of declarations at module scope does not matter in WGSL.
 import { existsSync, readFileSync } from "node:fs";
 import { type AnyKernel, type Constants, parameterBlock } from "../../kernel.ts";
 
@@ -15,19 +15,19 @@ function readText(url: URL): string {
 
 /**
  * The file of a shared function: beside the kernel's own WGSL if it is there, else in engine/ops/shared. So a kernel of
- * another floor, or of another project, brings its functions along.
+ * another floor or project can bring its own functions.
  */
 export function sharedFile(kernel: AnyKernel, name: string): URL {
   const beside = new URL(`./${name}.wgsl`, kernel.wgsl);
   return existsSync(beside) ? beside : new URL(`../../ops/shared/${name}.wgsl`, import.meta.url);
 }
 
-/** The whole WGSL of a kernel under these constants. */
+/** The whole WGSL of a kernel with these constants. */
 export function composeWgsl(kernel: AnyKernel, constants: Constants): string {
   const body = unroll(readText(kernel.wgsl), constants);
   checkBindings(kernel, body);
   const shared = kernel.uses.map((name) => readText(sharedFile(kernel, name)));
-  // Extensions that shared functions need must be enabled before anything else: on the body's own first line.
+  // Extensions that shared functions need must be enabled before anything else: on the first line of the kernel's file.
   const enables = shared.flatMap((text) => text.match(/^enable .*;/gm) ?? []);
   const fields = parameterBlock(kernel).map(({ name, type }) => `  ${name}: ${type},`);
   return [
@@ -39,16 +39,16 @@ export function composeWgsl(kernel: AnyKernel, constants: Constants): string {
   ].join("\n");
 }
 
-/** Longer loops are left to the driver's compiler, whose time grows faster than the text. */
+/** Longer loops are left to the driver's compiler: its time grows faster than the text. */
 const mostRounds = 16;
 const markedLoop = /\/\* @unroll \*\/ for \(var (\w+) = 0u; \1 < (\w+); \1\+\+\) \{/;
 
 /**
- * Writes out the loops that are marked so, one block for each round, in which the index is a constant:
+ * Unrolls the loops that are marked, one block per round, in which the index is a constant:
  *   `/* unroll *\/ for (var i = 0u; i < COUNT; i++) { body }` becomes `{ const i = 0u; body } { const i = 1u; body } …`
- * COUNT is one of the kernel's constants or a number; above `mostRounds` the loop stays. Arrays that are indexed by
- * constants live in registers: SwiftShader, which unrolls nothing itself, runs such a kernel four times as fast. Blocks
- * after the first go onto its last line, so that line numbers stay true. A loop inside may be marked too.
+ * COUNT is one of the kernel's constants or a number; above `mostRounds` the loop stays. Arrays indexed by constants
+ * live in registers: SwiftShader, which unrolls nothing itself, runs such a kernel four times as fast. Blocks after the
+ * first are put on its last line, so that line numbers stay right. A loop inside may be marked too.
  */
 export function unroll(text: string, constants: Constants): string {
   const found = markedLoop.exec(text);
@@ -77,7 +77,7 @@ function declaration(name: string, value: number | boolean | string): string {
   return Number.isInteger(value) ? `const ${name} = ${value}u;` : `const ${name}: f32 = ${value};`;
 }
 
-/** The file declares its storage bindings itself, so that it reads as WGSL; here they are held against the contract. */
+/** The file declares its own storage bindings, so that it reads as WGSL; this compares them with the contract. */
 function checkBindings(kernel: AnyKernel, body: string): void {
   const declared = [
     ...body.matchAll(/@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)\s*:/g),

@@ -1,5 +1,5 @@
-// Pipelines and bind groups, made once for each content: a pipeline for a kernel and its constants, a bind group for a
-// kernel and its buffers. Whole buffers are bound and offsets are params, so a step that runs again finds all its groups.
+// Pipelines and bind groups, each made once: a pipeline per kernel and constants, a bind group per kernel and buffers.
+// Whole buffers are bound and offsets are params, so a step that runs again finds all its bind groups.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { AnyKernel, Constants } from "../../kernel.ts";
@@ -13,13 +13,13 @@ interface Layout {
 }
 
 /**
- * Bind groups kept at most. A software driver takes a memory mapping for each, and a process may have 65,530 of those: past
- * that Mesa crashes. Dawn gives one back only when its JavaScript object is collected, so a full cache is emptied and the
- * collector called; what is still needed is made again.
+ * Largest number of bind groups kept. A software driver uses a memory mapping for each. A process may have 65,530
+ * mappings; beyond that Mesa crashes. Dawn frees a bind group only when its JavaScript object is garbage-collected. So
+ * a full cache is emptied, the collector is called, and groups that are still needed are made again.
  */
 const mostGroups = 4096;
 
-/** Bytes of one parameter block, and what dynamic uniform offsets are multiples of. */
+/** Size of one parameter block, bytes; dynamic uniform offsets are multiples of it. */
 export const blockBytes = 256;
 
 export class Pipelines {
@@ -31,7 +31,10 @@ export class Pipelines {
   readonly #groupsOfBuffer = new Map<number, Set<string>>();
   readonly #onFailure: ((kernel: string, message: string) => void) | null;
 
-  /** @param onFailure  told, some time later, which kernel did not compile and why; without it an error scope of the caller is */
+  /**
+   * @param onFailure  called later with the kernel that failed to compile and the reason; if null, the error goes to
+   *                   the caller's error scope
+   */
   constructor(
     device: GPUDevice,
     uniforms: GPUBuffer,
@@ -50,7 +53,9 @@ export class Pipelines {
     return this.#groups.size;
   }
 
-  /** Compiles in the device's own threads. What does not compile is left to `pipeline`, which reports it where it is used. */
+  /**
+   * Compiles in the device's own threads. Failures are left to `pipeline`, which reports them when the kernel is used.
+   */
   async prepare(forms: Iterable<KernelForm>): Promise<void> {
     const made: Promise<void>[] = [];
     for (const { kernel, constants } of forms) {
@@ -74,7 +79,7 @@ export class Pipelines {
     const found = this.#pipelines.get(key);
     if (found !== undefined) return found;
     const onFailure = this.#onFailure;
-    // A driver that fails on a valid shader gives an error of the other kind.
+    // A driver that fails on a valid shader reports an error of the other kind.
     if (onFailure !== null) for (const kind of ["internal", "validation"] as const) this.#device.pushErrorScope(kind);
     const pipeline = this.#device.createComputePipeline(this.#descriptor(key, kernel, constants));
     if (onFailure !== null)
@@ -119,7 +124,7 @@ export class Pipelines {
     return group;
   }
 
-  /** Forgets the bind groups of a buffer that is about to be destroyed. */
+  /** Drops the bind groups of a buffer that is about to be destroyed. */
   forget(buffer: PooledBuffer): void {
     for (const key of this.#groupsOfBuffer.get(buffer.id) ?? []) this.#groups.delete(key);
     this.#groupsOfBuffer.delete(buffer.id);
@@ -155,7 +160,7 @@ function keyOf({ name }: AnyKernel, constants: Constants): string {
 
 let collector: (() => void) | null = null;
 
-/** Runs V8's collector, which is hidden unless asked for. */
+/** Runs V8's garbage collector, which is not exposed by default. */
 function collectGarbage(): void {
   if (collector === null) {
     setFlagsFromString("--expose-gc");

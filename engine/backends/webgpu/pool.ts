@@ -1,7 +1,7 @@
-// Device buffers, reused. Work runs in the order it was given, so a buffer that was released may serve the next allocation
-// at once: whatever still reads it was queued before whatever will write it. What is free beyond a limit is given back to the
-// driver when the device has come to rest: a software driver was seen to touch the memory of a buffer that had been destroyed
-// behind the work that uses it.
+// Device buffers, reused. Work runs in the order it was queued. So a released buffer may serve the next allocation at
+// once: everything that reads it was queued before anything that will write it. Free buffers beyond a limit are
+// returned to the driver, but only when the device is idle: a software driver was seen to access a destroyed buffer
+// that earlier work used.
 
 import { OutOfMemoryError } from "../../errors.ts";
 import { formatBytes } from "../../host/files.ts";
@@ -10,11 +10,11 @@ import type { BufferHandle } from "../backend.ts";
 export interface PooledBuffer extends BufferHandle {
   readonly gpu: GPUBuffer;
   readonly capacity: number;
-  /** Number of the submission that the last work on it belongs to. */
+  /** Number of the submission that contains the last work on it. */
   lastUse: number;
 }
 
-/** Free buffers beyond this many bytes are destroyed when the device rests. */
+/** Free buffers beyond this many bytes are destroyed when the device is idle. */
 export const keepFreeBytes = 512 * 2 ** 20;
 const smallest = 256;
 
@@ -23,8 +23,9 @@ export class BufferPool {
   readonly #maxBufferBytes: number;
   readonly #totalBytes: number;
   /**
-   * By size, the oldest last, which is the next to be taken: so a step that finds the same buffers free as the step before
-   * takes the same ones in the same places, and meets the bind groups made then. (The last released would be another each time.)
+   * Free buffers by size; the oldest is last and is reused first. Equal steps therefore get the same buffers in the
+   * same order, and find their bind groups in the cache. (If the newest were reused first, each step would get
+   * different ones.)
    */
   readonly #free = new Map<number, PooledBuffer[]>();
   readonly #onDestroy: (buffer: PooledBuffer) => void;
@@ -35,9 +36,9 @@ export class BufferPool {
   freeBytes = 0;
 
   /**
-   * @param createBuffer  asks the device for one
+   * @param createBuffer  asks the device for a buffer
    * @param limits        bytes of the largest buffer and of all together
-   * @param onDestroy     called before a buffer is given back to the driver
+   * @param onDestroy     called before a buffer is returned to the driver
    */
   constructor(
     createBuffer: (label: string, size: number) => GPUBuffer,
@@ -54,7 +55,7 @@ export class BufferPool {
     return this.#live.size;
   }
 
-  /** @throws OutOfMemoryError where the buffer, or all of them together, would be above the limits */
+  /** @throws OutOfMemoryError if the buffer, or all buffers together, would exceed the limits */
   allocate(bytes: number, label: string): PooledBuffer {
     const capacity = capacityFor(bytes, this.#maxBufferBytes);
     const buffer = this.#free.get(capacity)?.pop() ?? this.#create(capacity, label);
@@ -76,7 +77,10 @@ export class BufferPool {
     else list.splice(placeOf(buffer, list), 0, buffer);
   }
 
-  /** Destroys free buffers, the largest first, until no more than `keep` bytes are free. To be called when no work is under way. */
+  /**
+   * Destroys free buffers, the largest first, until at most `keep` bytes are free. Call it only when no work is
+   * pending.
+   */
   trim(keep = keepFreeBytes): void {
     if (this.freeBytes <= keep) return;
     for (const capacity of [...this.#free.keys()].sort((a, b) => b - a)) {
@@ -95,20 +99,20 @@ export class BufferPool {
   #create(capacity: number, label: string): PooledBuffer {
     if (capacity > this.#maxBufferBytes)
       throw new OutOfMemoryError(
-        `${label}: a buffer of ${formatBytes(capacity)}, the adapter's largest has ${formatBytes(this.#maxBufferBytes)}. ` +
+        `${label}: a buffer of ${formatBytes(capacity)}, but the adapter's largest has ${formatBytes(this.#maxBufferBytes)}. ` +
           "Choose an adapter with larger buffers (--adapter).",
       );
     const total = this.liveBytes + capacity;
     if (total > this.#totalBytes)
       throw new OutOfMemoryError(
-        `${label}: ${formatBytes(capacity)} more make ${formatBytes(total)} in ${this.liveBuffers + 1} buffers, the adapter ` +
+        `${label}: ${formatBytes(capacity)} more would make ${formatBytes(total)} in ${this.liveBuffers + 1} buffers; the adapter ` +
           `has room for ${formatBytes(this.#totalBytes)}. ${lessMemory}`,
       );
     return { id: this.#next++, bytes: capacity, capacity, lastUse: -1, gpu: this.#createBuffer(label, capacity) };
   }
 }
 
-/** Where a buffer belongs in a list that descends by id. */
+/** The position of a buffer in a list that descends by id. */
 function placeOf({ id }: PooledBuffer, list: readonly PooledBuffer[]): number {
   let [low, high] = [0, list.length];
   while (low < high) {
@@ -119,12 +123,12 @@ function placeOf({ id }: PooledBuffer, list: readonly PooledBuffer[]): number {
   return low;
 }
 
-/** How to mend what does not fit. */
-export const lessMemory = "Work on less at a time, or take an adapter with more memory (--adapter).";
+/** What a user can do if memory does not suffice. */
+export const lessMemory = "Work on less at a time, or choose an adapter with more memory (--adapter).";
 
 /**
- * Size classes: powers of two up to 4 MiB, so that batches of all sizes share few buffers (and few bind groups); above that
- * four to a power of two, so that at most a fifth is spare.
+ * Size classes. Up to 4 MiB: powers of two, so that batches of all sizes share few buffers and few bind groups. Above:
+ * four classes per power of two, so that at most a fifth of a buffer is unused.
  */
 export function capacityFor(bytes: number, most: number): number {
   if (bytes <= smallest) return smallest;

@@ -1,7 +1,7 @@
-// SwiftShader, a Vulkan driver that computes on the processor, for machines without any Vulkan of their own.
+// SwiftShader, a Vulkan driver that computes on the processor, for machines that have no Vulkan driver.
 //
-// The npm package @sparticuz/chromium carries Chromium's build of it together with a Vulkan loader, as a brotli-packed tar.
-// Three files of it are unpacked once into the cache. Dawn finds the loader because it is already in the process
+// The npm package @sparticuz/chromium carries Chromium's build of it together with a Vulkan loader, as a brotli-packed
+// tar. Three files of it are unpacked once into the cache. Dawn finds the loader because it is already in the process
 // (a library is found by its name, libvulkan.so.1), and the loader finds the driver by an environment variable.
 import {
   closeSync,
@@ -27,10 +27,12 @@ const driver = "libvk_swiftshader.so";
 const loader = "libvulkan.so.1";
 const manifest = "vk_swiftshader_icd.json";
 
-/** glibc's RTLD_NODELETE: Node closes a library that is not a Node addon, and Dawn would then not find it. */
+/**
+ * glibc's RTLD_NODELETE: Node closes a library that is not a Node addon; without this flag Dawn would then not find it.
+ */
 const RTLD_NODELETE = 0x1000;
 
-/** Where the packed driver lies and of which version it is; or, as text, why there is none. */
+/** The packed driver's path and version; or, as text, why there is none. */
 export function findSwiftShader(): { archive: string; version: string } | string {
   if (process.platform !== "linux" || process.arch !== "x64")
     return `the SwiftShader of the npm packages is for Linux on x64, this is ${process.platform} on ${process.arch}`;
@@ -45,7 +47,9 @@ export function findSwiftShader(): { archive: string; version: string } | string
   return { archive, version };
 }
 
-/** The package's package.json, in the folders where Node looks for packages of this file; null where it is not installed. */
+/**
+ * The package's package.json, in the folders where Node looks for packages of this file; null if it is not installed.
+ */
 function packageDescription(): string | null {
   const folders = createRequire(import.meta.url).resolve.paths(packageName) ?? [];
   return folders.map((folder) => join(folder, packageName, "package.json")).find((file) => existsSync(file)) ?? null;
@@ -54,7 +58,7 @@ function packageDescription(): string | null {
 /**
  * Unpacks the driver (once) and loads its Vulkan loader into the process.
  * @returns the path of the driver's manifest, for VK_DRIVER_FILES
- * @throws AdapterError when the package is missing, damaged, or its library cannot be loaded
+ * @throws AdapterError if the package is missing or damaged, or its library cannot be loaded
  */
 export function loadSwiftShader(): string {
   const found = findSwiftShader();
@@ -64,7 +68,7 @@ export function loadSwiftShader(): string {
     const { RTLD_NOW, RTLD_GLOBAL } = constants.dlopen;
     process.dlopen({ exports: {} }, join(folder, loader), RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
   } catch (thrown) {
-    // What Node says of every library that is not a Node addon; by then the library is loaded and stays.
+    // Node says this of every library that is not a Node addon. The library is loaded by then and stays loaded.
     const { message } = asError(thrown);
     if (!message.includes("did not self-register"))
       throw new AdapterError(
@@ -75,7 +79,7 @@ export function loadSwiftShader(): string {
   return join(folder, manifest);
 }
 
-/** A folder appears under its final name only when complete, so that processes starting together cannot meet half of it. */
+/** The folder gets its final name only when complete, so that processes that start together never see half of it. */
 function unpackOnce(archive: string, version: string): string {
   const parent = cacheFolder("swiftshader");
   const folder = join(parent, version);
@@ -97,7 +101,7 @@ function unpackOnce(archive: string, version: string): string {
     renameSync(partial, folder);
   } catch (thrown) {
     rmSync(partial, { recursive: true, force: true });
-    if (!existsSync(folder)) throw thrown; // else another process was first, and its folder is as good
+    if (!existsSync(folder)) throw thrown; // else another process was first; its folder is equivalent
   }
   return folder;
 }
@@ -113,8 +117,9 @@ function writeDurably(path: string, bytes: Uint8Array): void {
 }
 
 /**
- * Regular files of a tar archive (ustar or GNU, names up to 100 bytes): 512-byte headers, each followed by the file padded to 512.
- * @throws AdapterError when the archive ends inside a file
+ * Regular files of a tar archive (ustar or GNU, names up to 100 bytes): headers of 512 bytes, each followed by the
+ * file, padded to a multiple of 512.
+ * @throws AdapterError if the archive ends inside a file
  */
 export function readTar(archive: Uint8Array): Map<string, Uint8Array> {
   const files = new Map<string, Uint8Array>();

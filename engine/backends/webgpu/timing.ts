@@ -1,38 +1,38 @@
-// FOOTHOLD_TRACE=1: where the time goes, by phase and kernel, as tables on standard error when the process ends. Without the
-// variable nothing of this runs but one comparison a dispatch.
+// FOOTHOLD_TRACE=1: where the time goes, by phase and kernel, as tables on standard error when the process ends.
+// Without the variable the cost is one comparison per dispatch.
 //
-// The device writes a timestamp where a compute pass begins and where it ends, so a traced dispatch has a pass of its own:
-// what passes cost is not in the kernels' times, but the whole becomes slower. Bytes are those of the tensors that a dispatch
-// binds, each counted once: what a kernel moves at least, where it touches all of them.
+// The device writes a timestamp at the beginning and at the end of a compute pass, so a traced dispatch has a pass of
+// its own. The cost of passes is not in the kernels' times, but the whole run becomes slower. Bytes are those of the
+// tensors that a dispatch binds, each counted once: the least that the kernel moves if it touches all of them.
 
 /** Whether this process traces: FOOTHOLD_TRACE is set and not empty. */
 export function isTracing(): boolean {
   return Boolean(process.env["FOOTHOLD_TRACE"]);
 }
 
-/** What the dispatches of one kernel in one phase took together. */
+/** Totals over the dispatches of one kernel in one phase. */
 export interface KernelTime {
   kernel: string;
   /** "" before the first phase is named. */
   phase: string;
   count: number;
   milliseconds: number;
-  /** 0: the kernel does not count them. */
+  /** 0: the kernel does not count its operations. */
   flops: number;
   bytes: number;
 }
 
-/** Dispatches in one submission at most: WebGPU's largest query set holds 4,096 timestamps. */
+/** Largest number of dispatches in one submission: WebGPU's largest query set holds 4,096 timestamps. */
 const mostDispatches = 2048;
 
 /** Times each dispatch of a device that has the feature "timestamp-query". */
 export class Trace {
-  /** What the next dispatches belong to. */
+  /** The phase of the next dispatches. */
   phase = "";
   readonly #device: GPUDevice;
   readonly #queries: GPUQuerySet;
   readonly #resolved: GPUBuffer;
-  /** Buffers that the host can read, to be used again. */
+  /** Buffers that the host can read, kept for reuse. */
   readonly #copies: GPUBuffer[] = [];
   readonly #times = new Map<string, KernelTime>();
   readonly #underWay = new Set<Promise<void>>();
@@ -48,7 +48,7 @@ export class Trace {
     });
   }
 
-  /** Whether the submission must be handed over before another pass begins. */
+  /** Whether the current submission must end before another pass begins. */
   get isFull(): boolean {
     return this.#begun.length === mostDispatches;
   }
@@ -72,8 +72,9 @@ export class Trace {
   }
 
   /**
-   * Has the timestamps of all passes since the last call copied to where the host can read them.
-   * @returns what to call once the encoder's commands are submitted: it fetches them when they are there
+   * Encodes a copy of the timestamps of all passes since the last call to memory that the host can read.
+   * @returns a function to call once the encoder's commands are submitted: it fetches the timestamps when they are
+   *          there
    */
   resolve(encoder: GPUCommandEncoder): () => void {
     const begun = this.#begun;
@@ -91,7 +92,7 @@ export class Trace {
     return () => {
       const arrival = copy.mapAsync(GPUMapMode.READ).then(
         () => this.#collect(begun, copy),
-        () => {}, // The device went: whoever reads its work next is told.
+        () => {}, // The device was lost: the next read reports it.
       );
       this.#underWay.add(arrival);
       arrival.finally(() => this.#underWay.delete(arrival));
@@ -125,10 +126,10 @@ export class Trace {
   }
 }
 
-/** Kernels below this share of their phase are summed in one line, where there are several. */
+/** Kernels below this share of their phase share one line if there are several. */
 const speck = 0.001;
 
-/** A table for each phase, the longest first, and in it a line for each kernel, the longest first. */
+/** A table per phase, and in it a line per kernel; the longest first in both. */
 export function summaryOf(times: readonly KernelTime[]): string {
   const phases = [...new Set(times.map(({ phase }) => phase))].map((phase) => {
     const kernels = times.filter((time) => time.phase === phase).sort((a, b) => b.milliseconds - a.milliseconds);

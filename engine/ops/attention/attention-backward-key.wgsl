@@ -2,11 +2,11 @@
 //                       dKeys[s, k, :]   = Σ_t,h scale · p · (dy[t, h, :]·values[s, k, :] − Σ_d dy·y) · q[t, h, :]   (+ dKeys)
 //                       over the tokens t of querySpans[s] and the heads h that read key head k, with
 //                       p = exp(scale · q[t, h, :]·keys[s, k, :] − logSumExp[t, h]); logSumExp and Σ_d dy·y from statistics
-// Work       one invocation a key and key head, which goes through the queries that see it: no atomics.
+// Work       one invocation per key and key head; it loops over the queries that see the key: no atomics.
 // Constants  Vector: vec4f | vec2f, of WIDTH numbers; VECTORS of them make a head.
-//            CONTINUES: whether dKeys or dValues may hold sums already; without, loads that compile slowly are left out.
-// Memory     each key reads q and dy of all its queries, from cache where neighbours share them.
-// Precision  f32; queries in order, their heads within, and cells of tokens continue the sums, so cuts change no bit.
+//            CONTINUES: whether dKeys or dValues may already hold sums; if not, loads that compile slowly are left out.
+// Memory     each key reads q and dy of all its queries, from cache if neighbours share them.
+// Precision  f32; queries in order, and per query its heads in order. Cells of tokens continue the sums, so cuts change no bit.
 @group(0) @binding(0) var<storage, read> q: array<Vector>;
 @group(0) @binding(1) var<storage, read> keys: array<Vector>;
 @group(0) @binding(2) var<storage, read> values: array<Vector>;

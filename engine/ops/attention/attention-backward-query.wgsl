@@ -1,9 +1,9 @@
 // attentionBackwardQuery  dq[t, h, :] = Σ_j scale · p_j · (dy[t, h, :]·values[slot_j, :] − Σ_d dy·y) · keys[slot_j, :]   (+ dq)
 //                         with p_j and slot_j as in attention.wgsl, and Σ_d dy·y from statistics
-// Work       one invocation a token and HEADS of its heads, which read one key head: a key is loaded once for all of them.
+// Work       one invocation per token and HEADS of its heads, all of one key head, so that a key is loaded once for all of them.
 // Constants  Vector: vec4f | vec2f, of WIDTH numbers; VECTORS of them make a head. HEADS: divides H/K.
-//            CONTINUES: whether dq may hold a sum already; without, loads that compile slowly are left out.
-// Memory     as attention.wgsl, and dy; weights p are computed again, never stored.
+//            CONTINUES: whether dq may already hold a sum; if not, loads that compile slowly are left out.
+// Memory     as attention.wgsl, plus dy; the weights p are computed again, never stored.
 // Precision  f32; keys in order, and cells of slots continue the sum that is in dq, so cuts change no bit.
 // Chosen     HEADS as in attention.wgsl.
 @group(0) @binding(0) var<storage, read> q: array<Vector>;

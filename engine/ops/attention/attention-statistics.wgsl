@@ -1,8 +1,8 @@
 // attentionStatistics  statistics[t, h] = (logSumExp[t, h], Σ_d dy[t, h, d]·y[t, h, d])
-// Work                 one invocation a token and head.
+// Work                 one invocation per token and head.
 // Constants            Vector: vec4f | vec2f, of WIDTH numbers; VECTORS of them make a head.
 // Memory               y and dy read once. Bandwidth-bound.
-// Precision            f32, each lane of a Vector sums its own numbers in order.
+// Precision            f32; each lane of a Vector sums its numbers in order.
 @group(0) @binding(0) var<storage, read> y: array<Vector>;
 @group(0) @binding(1) var<storage, read> dy: array<Vector>;
 @group(0) @binding(2) var<storage, read> logSumExp: array<f32>;

@@ -1,9 +1,9 @@
 enable subgroups; diagnostic(off, subgroup_uniformity);
-// attentionTileBackwardKey  what attention-backward-key.wgsl computes, to the same bits.
-// Work       one subgroup of 8 for 8 · ROWS neighbouring keys of one key head, one key to a lane and r, which go together through
-//            the queries that any of them sees: q and dy are loaded piece by piece and broadcast to all keys, twice.
+// attentionTileBackwardKey  the same as attention-backward-key.wgsl, to the same bits.
+// Work       one subgroup of 8 for 8 · ROWS neighbouring keys of one key head, one key per lane and r. Together they loop over the
+//            queries that any of them sees. Pieces of q and dy are loaded once and broadcast twice, each time to all keys.
 // Tokens     a key ignores the queries outside its own range; tokens that no key of the tile sees are skipped.
-// Constants  PIECES, ROWS as in attention-tile.wgsl. CONTINUES: whether dKeys or dValues may hold sums already.
+// Constants  PIECES, ROWS as in attention-tile.wgsl. CONTINUES: whether dKeys or dValues may already hold sums.
 // Chosen     on lavapipe, for heads of a multiple of 8.
 // Measured   see attention-tile-backward-query.wgsl.
 @group(0) @binding(0) var<storage, read> q: array<f32>;

@@ -1,11 +1,11 @@
 enable subgroups; diagnostic(off, subgroup_uniformity);
-// attentionTileBackwardQuery  what attention-backward-query.wgsl computes, to the same bits.
-// Work       as attention-tile.wgsl: one subgroup of 8 for 8 · ROWS queries of one key head; of each key and value it sees the
-//            numbers are loaded once, and those of the key broadcast twice.
-// Constants  PIECES, ROWS as there. CONTINUES: whether dq may hold a sum already.
-// Chosen     on lavapipe, for heads of a multiple of 8.
-// Measured   with attention-tile-backward-key.wgsl, 14 query and 2 key heads of 64, 2 sequences of 128: 7.2 ms, 29 GFLOP/s, where
-//            the plain kernels take 47 ms, and a fifth of their time to compile; node bench/run.ts "attention backward".
+// attentionTileBackwardQuery  the same as attention-backward-query.wgsl, to the same bits.
+// Work       as attention-tile.wgsl: one subgroup of 8 for 8 · ROWS queries of one key head. The numbers of each key and value are
+//            loaded once; those of the key are broadcast twice.
+// Constants  PIECES, ROWS as in attention-tile.wgsl. CONTINUES: whether dq may already hold a sum.
+// Chosen     on lavapipe, if the head size is a multiple of 8.
+// Measured   with attention-tile-backward-key.wgsl, 14 query and 2 key heads of 64, 2 sequences of 128: 7.2 ms, 29 GFLOP/s. The
+//            plain kernels need 47 ms and five times as long to compile; node bench/run.ts "attention backward".
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> keys: array<f32>;
 @group(0) @binding(2) var<storage, read> values: array<f32>;

@@ -1,16 +1,16 @@
 enable subgroups; diagnostic(off, subgroup_uniformity);
-// attentionTile  what attention.wgsl computes, to the same bits: y, logSumExp and the state between cells of slots.
-// Work       one subgroup of 8 a workgroup, for 8 · ROWS queries of one key head: neighbouring (token, head), heads fastest. A
-//            piece of 8 numbers of a key is loaded by the 8 lanes and broadcast number by number, each to 8 · ROWS products:
-//            on lavapipe a load costs about 30 cycles, a broadcast one.
-// Keys       queries whose run of slots begins at one slot go through it together (key-runs.wgsl); each stops at its own
-//            limit, past which it keeps its sums whatever the key holds.
-// Uniformity all subgroup operations are reached by all lanes: loops end by values that are the same in all of them.
-// Constants  PIECES: numbers of a head / 8. ROWS: 2, or 1 for heads above 64; 4 spills and is half as fast.
+// attentionTile  the same as attention.wgsl, to the same bits: y, logSumExp and the state between cells of slots.
+// Work       one subgroup of 8 per workgroup, for 8 · ROWS queries of one key head: neighbouring (token, head), heads fastest.
+//            The 8 lanes load a piece of 8 numbers of a key and broadcast each number to 8 · ROWS products. On lavapipe a load
+//            costs about 30 cycles, a broadcast one.
+// Keys       queries whose run of slots begins at the same slot are processed together (key-runs.wgsl). Each stops at its own
+//            limit; after that it keeps its sums, whatever the key holds.
+// Uniformity all lanes reach all subgroup operations: loop bounds are the same in all lanes.
+// Constants  PIECES: head size / 8. ROWS: 2, or 1 for heads above 64; with 4, registers spill and the kernel is half as fast.
 //            CONTINUES: whether there are several cells of slots.
-// Chosen     on lavapipe, for heads of a multiple of 8; in decoding from 32 on.
-// Measured   14 query and 2 key heads of 64, 2 sequences of 128: 2.5 ms, 24 GFLOP/s, where attention.wgsl takes 17 to 24 ms;
-//            decoding 16 rows at 256 keys 0.75 ms for 5.9. Compiles in a fifth of its time. Mesa 25.0.7, 2 cores (Zen 4);
+// Chosen     on lavapipe, if the head size is a multiple of 8; in decoding from 32 on.
+// Measured   14 query and 2 key heads of 64, 2 sequences of 128: 2.5 ms, 24 GFLOP/s (attention.wgsl: 17 to 24 ms); decoding 16
+//            rows at 256 keys: 0.75 ms (5.9). Compiles in a fifth of the time of attention.wgsl. Mesa 25.0.7, 2 cores (Zen 4);
 //            node bench/run.ts "attention forward" --adapter lavapipe.
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> keys: array<f32>;

@@ -6,7 +6,7 @@ interface Heads {
   headSize: number;
 }
 
-/** Calls `body` for each key that a token sees and that lies in slots from … end − 1, in order. */
+/** Calls `body` for each key that a token sees, in order, if its slot lies in from … end − 1. */
 function forEachSlot(spans: NumberArray, token: number, from: number, end: number, body: (slot: number) => void): void {
   const [prefixStart, prefixLength, ownStart, length] = spans.subarray(4 * token, 4 * token + 4);
   for (let j = 0; j < length; j++) {

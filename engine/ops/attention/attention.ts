@@ -1,10 +1,11 @@
-// Attention of packed tokens over keys that lie in slots. Nobody hands over a mask: each token says which keys it sees as
-// two runs of slots (a prefix that may be shared, and its own), so that one kernel serves training, scoring, prefill and
-// decode. The T × S weights never exist; the backward pass computes them again from logSumExp.
+// Attention of packed tokens over keys that lie in slots. There is no mask: each token names the keys that it sees as
+// two runs of slots (a prefix that may be shared, and its own sequence). So one kernel serves training, scoring,
+// prefill and decoding. The T × S weights are never stored; the backward pass computes them again from logSumExp.
 //
-// Keys are taken one by one in order, by a softmax whose reference moves only when it must (attention.wgsl), so results
-// depend on a token's own numbers alone: not on batch, slots, or where storage is cut, as long as the cuts keep the order
-// (a prefix in a later segment than the tokens after it is summed after them: right, but not to the same bits).
+// Keys are processed one by one in order. The reference of the softmax moves only when necessary (attention.wgsl), so
+// results depend on a token's own numbers alone: not on batch, slots, or the cuts of the storage, as long as the cuts
+// keep the order. (A prefix in a later segment than the tokens after it is summed after them: that is right, but the
+// bits differ.)
 import { ShapeError } from "../../errors.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
 import { scope } from "../../scope.ts";
@@ -86,12 +87,13 @@ export const attentionOp = defineOp<
  * @param keys        [S, K, D], K divides H
  * @param values      [S, K, D]
  * @param spans       [T, 4] u32: {prefixStart, prefixLength, ownStart, length}; slots below S
- * @param querySpans  [S, 2] u32: {first, count} of the tokens that see each key, which must be neighbours; null where no
+ * @param querySpans  [S, 2] u32: {first, count} of the tokens that see each key, which must be neighbours; null if no
  *                    gradient of keys or values is wanted
  * @param settings    scale: D^−½ unless it is given
  * @returns           [T, H, D]
- * @throws ShapeError when shapes do not go together, D is odd or above 128, or a gradient needs querySpans and has none
- * Source: Dao et al. 2022 (FlashAttention), with the reference of the softmax moved lazily; Ainslie et al. 2023 (grouped queries).
+ * @throws ShapeError when shapes do not match, D is odd or above 128, or a gradient needs querySpans and has none
+ * Source: Dao et al. 2022 (FlashAttention), with the reference of the softmax moved lazily; Ainslie et al. 2023
+ * (grouped queries).
  */
 export function attention(
   q: Tensor,
@@ -115,7 +117,7 @@ function isCut(tensor: Tensor): boolean {
 
 /**
  * Spans and query spans of sequences that are packed one after another and attend causally within themselves. The first
- * `cachedLengths[i]` keys of sequence i have no query in the batch (they lie in front of its own keys).
+ * `cachedLengths[i]` keys of sequence i have no query in the batch (they precede its own keys).
  * @param lengths  queries of each sequence
  * @returns spans [T, 4] and querySpans [S, 2], with T = Σ lengths and S = Σ (cached length + length)
  */

@@ -1,17 +1,17 @@
 // attention  y[t, h, :] = Σ_j p_j · values[slot_j, ⌊h·K/H⌋, :],   p_j = exp(s_j − logSumExp[t, h]),
 //            s_j = scale · q[t, h, :]·keys[slot_j, ⌊h·K/H⌋, :],   logSumExp[t, h] = ln Σ_j exp(s_j),   slot_j along spans[t]
-// Work       one invocation a token and HEADS of its heads, which read one key head: a key is loaded once for all of them.
-// Method     online softmax, key by key in order. Weights are exp(s_j − reference); the reference is the first score, and
-//            moves only when a score exceeds it by `room`, so that hardly ever a sum is rescaled. When it moves depends
-//            on this token's scores alone: batch, slots and cuts change no bit.
+// Work       one invocation per token and HEADS of its heads, all of one key head, so that a key is loaded once for all of them.
+// Method     online softmax, key by key in order. Weights are exp(s_j − reference). The reference is the first score; it moves
+//            only when a score exceeds it by `room`, so sums are almost never rescaled. When it moves depends on this token's
+//            scores alone: batch, slots and cuts change no bit.
 // Cells      the state between cells of slots is the unnormalised sum in y, the reference in logSumExp, Σ weights in sums.
 // Constants  Vector: vec4f | vec2f, of WIDTH numbers; VECTORS of them make a head. HEADS: divides H/K.
-//            CONTINUES: whether there are several cells of slots; without, loads that compile slowly are left out.
+//            CONTINUES: whether there are several cells of slots; if not, loads that compile slowly are left out.
 // Memory     q read and y written once; each token reads the keys and values it sees, (H/K)/HEADS times, mostly from cache.
-// Precision  f32. NaN among a token's numbers gives NaN: `lost` keeps what a driver's exp may swallow.
+// Precision  f32. NaN among a token's numbers gives NaN: `lost` keeps a NaN that a driver's exp may drop.
 // Chosen     HEADS: as many heads of a key head as fit 16 vectors on software adapters (loads cost more than products), 1 on GPUs.
 // Measured   tiny model, 123 dialogues of 73 tokens: 18 ms of one core on lavapipe, 98 on SwiftShader (2-core x86-64,
-//            node bench/run.ts attention); with one head an invocation half as fast, without unrolling SwiftShader a quarter.
+//            node bench/run.ts attention). With one head per invocation half as fast; SwiftShader without unrolling a quarter.
 @group(0) @binding(0) var<storage, read> q: array<Vector>;
 @group(0) @binding(1) var<storage, read> keys: array<Vector>;
 @group(0) @binding(2) var<storage, read> values: array<Vector>;

@@ -1,6 +1,7 @@
-// The kernels of attention (attention.ts). Forward, dQ and dK/dV exist twice and give the same bits either way:
-// `attention.wgsl` and its two backward neighbours, an invocation for each query or key, run on every adapter;
-// `attention-tile*.wgsl`, a subgroup of eight lanes for a tile of queries or keys, are several times as fast on lavapipe.
+// The kernels of attention (attention.ts). Forward, dQ and dK/dV exist in two variants that give the same bits.
+// `attention.wgsl` and its two backward neighbours use one invocation per query or key, and run on every adapter.
+// `attention-tile*.wgsl` use a subgroup of eight lanes per tile of queries or keys, and are several times as fast on
+// lavapipe.
 import { type AdapterStyle, type Constants, defineKernel } from "../../kernel.ts";
 import * as cpu from "./attention.cpu.ts";
 
@@ -13,14 +14,14 @@ export interface Heads {
 
 const workgroupSize = 64;
 /**
- * Vectors of q that one invocation of a software adapter holds at most, where it takes several heads: compilers take
- * tens of seconds for more.
+ * Largest number of vectors of q that one invocation of a software adapter holds if it processes several heads: with
+ * more, compilers take tens of seconds.
  */
 const mostVectors = 16;
 
 const headParams = { heads: "u32", keyHeads: "u32", headSize: "u32" } as const;
 
-// What the two variants of a kernel have in common.
+// The parts that the two variants of a kernel share.
 
 const forward = {
   axes: { tokens: "map", slots: "reduce" },
@@ -68,7 +69,7 @@ const backwardKey = {
   cpu: cpu.attentionBackwardKey,
 } as const;
 
-// An invocation for HEADS query heads of a token, or for a key.
+// One invocation per token and HEADS of its query heads, or per key.
 
 const vectorDefaults = { Vector: "vec4f", WIDTH: 4, VECTORS: 4 };
 /** Other head sizes: 64, 128, 14. */
@@ -78,7 +79,7 @@ const vectorVariants: readonly Constants[] = [
   { Vector: "vec2f", WIDTH: 2, VECTORS: 7 },
 ];
 const onceVariants: readonly Constants[] = [{ CONTINUES: false }, ...vectorVariants];
-/** Other groups as well. */
+/** Other numbers of heads per invocation too. */
 const groupVariants: readonly Constants[] = [
   ...onceVariants.map((variant) => ({ ...variant, HEADS: 1 })),
   { VECTORS: 2, HEADS: 7 },
@@ -136,7 +137,7 @@ export const statisticsKernel = defineKernel({
   workgroups: perQuery,
 });
 
-// A subgroup of eight for 8 · ROWS queries of one key head, or as many keys.
+// A subgroup of eight per 8 · ROWS queries of one key head, or per as many keys.
 
 const lanes = 8;
 const tileDefaults = { PIECES: 2, ROWS: 2, CONTINUES: true };
@@ -178,14 +179,17 @@ const keyTileKernel = defineKernel({
 const plainKernels = { forward: forwardKernel, query: queryKernel, key: keyKernel };
 const tileKernels = { forward: forwardTileKernel, query: queryTileKernel, key: keyTileKernel };
 
-/** Heads of at most this size, and the rows of a tile: larger tiles no longer fit the first cache. */
+/** Heads up to this size use two rows per lane: with larger heads, two rows no longer fit the first-level cache. */
 const sizeOfTwoRows = 64;
-/** Where each token has keys of its own, a tile takes them one token after another, which smaller heads do not repay. */
+/**
+ * If each token has its own keys, a tile processes one token after another; smaller heads are then slower than without
+ * a tile.
+ */
 const smallestOwnHead = 32;
 
 /**
  * The variant for an adapter, with the constants of its kernels.
- * @param isCached  tokens look into a cache: hardly two of them see the same keys
+ * @param isCached  tokens read a cache, so hardly any two of them see the same keys
  */
 export function chooseKernels(style: AdapterStyle, heads: Heads, isCached: boolean) {
   const { headSize } = heads;
@@ -198,9 +202,9 @@ export function chooseKernels(style: AdapterStyle, heads: Heads, isCached: boole
 }
 
 /**
- * How a head is loaded, and how many query heads an invocation takes. On software adapters the loads of keys cost more
- * than the products, so it takes all that read one key head, or as many as fit. A GPU wants many invocations with few
- * registers instead.
+ * How a head is loaded, and how many query heads an invocation processes. On software adapters the loads of keys cost
+ * more than the products, so an invocation processes all heads that read one key head, or as many as fit. A GPU needs
+ * many invocations with few registers instead.
  */
 function vectorConstants(
   style: AdapterStyle,

@@ -1,5 +1,5 @@
-// The keys that a tile of 8 × ROWS queries goes through, one query to a lane and r: of each run of slots (key-range) the
-// queries whose part begins at one slot go together, which is all of them, or all of a sequence, or those of one token.
+// The keys of a tile of 8 × ROWS queries, one query per lane and r. In each run of slots (key-range) the queries whose part begins
+// at the same slot are processed together: all of the tile, all of one sequence, or those of one token.
 struct Runs {
   span: array<vec4u, ROWS>,
   begin: array<u32, ROWS>,  // where each query's part of this run begins; `none` once it was gone through
@@ -19,7 +19,7 @@ fn openRun(runs: ptr<function, Runs>, run: u32, begin: u32, end: u32) {
   }
 }
 
-/** Whether there are slots left; the nearest ones, for every query that begins there. The same answer in all lanes. */
+/** Whether there are slots left; if so, the nearest ones, for every query that begins there. The answer is the same in all lanes. */
 fn nextRange(runs: ptr<function, Runs>) -> bool {
   var nearest = none;
   for (var r = 0u; r < ROWS; r++) { nearest = min(nearest, (*runs).begin[r]); }

@@ -1,4 +1,4 @@
-// Writes the keys and values of new tokens into a cache. Tokens of many sequences come packed; each says where it goes.
+// Writes the keys and values of new tokens into a cache. Tokens of many sequences are packed; each has its slot.
 import { shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
@@ -29,13 +29,14 @@ const appendKernel = defineKernel({
 });
 
 /**
- * keys[slots[t]] = k[t], values[slots[t]] = v[t]; all other slots keep what they hold. No gradient flows through a cache.
+ * keys[slots[t]] = k[t], values[slots[t]] = v[t]; all other slots keep what they hold. No gradient flows through a
+ * cache.
  * @param k       [T, K, D] f32
  * @param v       [T, K, D]
- * @param slots   [T] u32, distinct; one that is not below S is skipped
+ * @param slots   [T] u32, distinct; a token whose slot is not below S is skipped
  * @param keys    [S, K, D]
- * @param values  [S, K, D], with memory of its own
- * @throws ShapeError when shapes do not go together, or keys and values share their memory
+ * @param values  [S, K, D], in separate memory
+ * @throws ShapeError when shapes do not match, or keys and values share their memory
  * @throws Error inside `record`, when k or v require a gradient
  */
 export function appendToCache(k: Tensor, v: Tensor, slots: Tensor, keys: Tensor, values: Tensor): void {
@@ -47,7 +48,7 @@ export function appendToCache(k: Tensor, v: Tensor, slots: Tensor, keys: Tensor,
   expectShape("appendToCache: keys", keys.shape, [keys.rows, K, D], "Slots have the size of the tokens' keys.");
   expectShape("appendToCache: values", values.shape, keys.shape, "Each slot holds a key and a value.");
   if (keys.storage === values.storage)
-    throw new ShapeError("appendToCache: expected keys and values in tensors of their own, got one.");
+    throw new ShapeError("appendToCache: expected keys and values in separate tensors, got one.");
   if (shouldRecord([k, v]))
     throw new Error("appendToCache: no gradient flows through a cache: run it under noGradient.");
   run(appendKernel, { k, v, slots, keys, values }, { rowSize: K * D });

@@ -1,5 +1,5 @@
 // appendToCache  keys[slots[t], :] = k[t, :];   values[slots[t], :] = v[t, :]
-// Work           an invocation takes ROUNDS vectors of WIDTH numbers of k and v (work-split.ts). Tokens whose slot lies in another
+// Work           an invocation processes ROUNDS vectors of WIDTH numbers of k and v (work-split.ts). Tokens whose slot lies in another
 //                cell are skipped.
 // Constants      Vector: vec4f | f32, of WIDTH numbers.
 // Memory         k and v read once and written once. Bandwidth-bound.

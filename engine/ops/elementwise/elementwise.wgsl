@@ -1,5 +1,5 @@
 // add        y[i] = a[i] + b[i]
-// Work       an invocation takes ROUNDS vectors of WIDTH elements (work-split.ts).
+// Work       an invocation processes ROUNDS vectors of WIDTH elements (work-split.ts).
 // Constants  Vector: vec4f | f32, of WIDTH numbers.
 // Memory     a and b read once, y written once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> a: array<Vector>;

@@ -1,6 +1,7 @@
-// How elementwise kernels share out their work. An invocation takes ROUNDS vectors of WIDTH neighbours, a workgroup apart: on
-// software drivers a workgroup costs as much as hundreds of elements, and a load of four neighbours as much as one of a
-// single number, so this is six times as fast there as an invocation for each element. GPUs want the invocations.
+// How elementwise kernels split their work. An invocation processes ROUNDS vectors of WIDTH neighbours, one workgroup
+// width apart. On software drivers a workgroup costs as much as hundreds of elements, and a load of four neighbours as
+// much as a load of one number, so this is six times as fast there as one invocation per element. GPUs need many
+// invocations instead.
 import type { AdapterStyle, Constants } from "../../kernel.ts";
 
 const invocations = 64;
@@ -13,8 +14,9 @@ export const elementConstants: Constants = { ...fours, ROUNDS: 16 };
 export const elementVariants: readonly Constants[] = [ones, { ROUNDS: 1 }];
 
 /**
- * For `form`: vectors of four where the cell consists of whole ones, each at a place that divides by four.
- * @param counts  what must divide by four: elements of the cell (of a row, where rows matter), and where bindings begin
+ * For `form`: vectors of four if every cell consists of whole ones that begin at multiples of four.
+ * @param counts  numbers that must be multiples of four: elements of the cell (or of a row, if rows matter) and binding
+ *                offsets
  */
 export function elementForm(style: AdapterStyle, ...counts: readonly number[]): Constants {
   return { ...(counts.every((count) => count % 4 === 0) ? fours : ones), ROUNDS: rounds[style] };

@@ -1,8 +1,8 @@
 // embeddingBackward  dTable[v] += Σ over tokens with id v, ascending, of dy
-// Work               an invocation takes ROUNDS vectors of WIDTH columns of distinct ids (work-split.ts); no atomics.
+// Work               an invocation processes ROUNDS vectors of WIDTH columns of distinct ids (work-split.ts); no atomics.
 // Constants          Vector: vec4f | f32, of WIDTH numbers.
 // Memory             dy read once; the touched rows of dTable read and written once.
-// Precision          one f32 sum, positions ascending; over segments of dy it goes on from what is stored.
+// Precision          one f32 sum, positions ascending; over segments of dy it continues from the stored value.
 @group(0) @binding(0) var<storage, read> dy: array<Vector>;
 @group(0) @binding(1) var<storage, read> runs: array<u32>;
 @group(0) @binding(2) var<storage, read> order: array<u32>;
@@ -18,7 +18,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let row = runs[entry] - params.vocabularyStart; // wraps around below the segment
     if (row >= params.vocabulary) { continue; }
     let place = params.dTableBase / WIDTH + row * width + i % width;
-    // The caller has filled a table that was to be assigned with zeros.
+    // If the table was to be assigned, the caller has filled it with zeros.
     var sum = dTable[place];
     for (var k = runs[entry + 1u]; k < runs[entry + 2u]; k++) {
       let token = order[params.orderBase + k] - params.rowsStart;

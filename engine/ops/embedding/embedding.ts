@@ -1,5 +1,5 @@
-// Embedding lookup, and its gradient without atomics: the host sorts the ids, so that each distinct id's tokens stand
-// together, and one invocation adds them up in order for one column.
+// Embedding lookup, and its gradient without atomics: the host sorts the ids, so that the tokens of each distinct id
+// are neighbours, and one invocation per column adds them up in order.
 
 import { fillKernel } from "../../accumulate.ts";
 import { shouldRecord } from "../../autograd.ts";
@@ -14,7 +14,8 @@ import { empty, fromArray, type Tensor } from "../../tensor.ts";
 import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
 import * as cpu from "./embedding.cpu.ts";
 
-// Over the segments of the table, each dispatch writes the tokens whose ids it holds; together they write every token once.
+// Over the segments of the table, each dispatch writes the tokens whose ids lie in it; together they write every token
+// once.
 const embeddingKernel = defineKernel({
   name: "embedding",
   axes: { rows: "map", vocabulary: "reduce" },
@@ -56,7 +57,7 @@ const embeddingBackwardKernel = defineKernel({
 /** Numbers in an entry of `runs`. */
 const runLength = 3;
 
-/** Token ids, on the device and, where a gradient is wanted, on the host. */
+/** Token ids, on the device and, if a gradient is wanted, also on the host. */
 export interface EmbeddingIds {
   readonly tensor: Tensor; // [T] u32
   readonly host: Uint32Array | null;
@@ -81,8 +82,8 @@ export const embeddingOp = defineOp<"ids" | "table", "y", never, { host: Uint32A
     const { backend, rowSize: width } = table;
     if (!target.add) runKernel(fillKernel, { y: target.tensor }, { rowSize: width, value: 0 });
     if (host.length === 0) return;
-    // At worst every token is a run, and all runs must fit one binding: so many tokens a dispatch. Where an id's tokens are
-    // cut, the sum goes on from what is stored, with the bits of one dispatch.
+    // In the worst case every token is a run, and all runs must fit one binding; that limits the tokens per dispatch.
+    // If the tokens of an id are cut, the sum continues from the stored value and gives the same bits as one dispatch.
     const most = Math.floor(backend.limits.maxBufferBytes / (runLength * bytesPerElement.u32));
     const sorted = sortIds(host);
     scope(() => {
@@ -142,11 +143,11 @@ function onDevice(ids: readonly number[] | Uint32Array, table: Parameter): Embed
 
 /**
  * y[t] = table[ids[t]].
- * @param ids    [T] u32, on the device and the host; or a list, which is put onto the device
+ * @param ids    [T] u32, on the device and the host; or a list, which is copied to the device
  * @param table  [V, C]; perturbed tables (slots) are forward only
  * @param rows   which grid point each token belongs to; null (the default) with a plain table
  * @returns      [T, C]
- * @throws ShapeError when an id that the host knows is no row of the table
+ * @throws ShapeError when an id that the host knows is not a row of the table
  */
 export function embedding(
   ids: EmbeddingIds | readonly number[] | Uint32Array,

@@ -1,5 +1,5 @@
-// embedding  y[t] = table[ids[t]]; tokens whose ids lie in another segment of the table are passed by
-// Work       an invocation takes ROUNDS vectors of WIDTH elements of y (work-split.ts).
+// embedding  y[t] = table[ids[t]]; skips tokens whose ids lie in another segment of the table
+// Work       an invocation processes ROUNDS vectors of WIDTH elements of y (work-split.ts).
 // Constants  Vector: vec4f | f32, of WIDTH numbers.
 // Memory     a row of the table read and written for each token. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> ids: array<u32>;

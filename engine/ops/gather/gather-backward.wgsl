@@ -1,7 +1,7 @@
-// scatterRows  dx[r, :] = dy[places[r], :] where this segment has that row, else 0  (+ dx[r, :] where addToDx)
-// Work         an invocation takes ROUNDS vectors of WIDTH elements of dx (work-split.ts).
+// scatterRows  dx[r, :] = dy[places[r], :] if this segment has that row, else 0  (+ dx[r, :] if addToDx)
+// Work         an invocation processes ROUNDS vectors of WIDTH elements of dx (work-split.ts).
 // Constants    Vector: vec4f | f32, of WIDTH numbers.
-// Memory       dx written once, read where added to; each row of dy read once. Bandwidth-bound.
+// Memory       dx written once, read if added to; each row of dy read once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> dy: array<Vector>;
 @group(0) @binding(1) var<storage, read> places: array<u32>;
 @group(0) @binding(2) var<storage, read_write> dx: array<Vector>;

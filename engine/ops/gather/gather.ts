@@ -1,4 +1,4 @@
-// Rows of a tensor, picked by an index list that the host knows.
+// Rows of a tensor, selected by a list of indices that the host knows.
 
 import { shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
@@ -9,7 +9,7 @@ import { fromArray, type Tensor } from "../../tensor.ts";
 import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
 import * as cpu from "./gather.cpu.ts";
 
-/** "Nowhere" in a list of row numbers. */
+/** Marks a row without a source in a list of row numbers. */
 const absent = 0xffffffff;
 
 // Over the segments of x, each dispatch writes the rows that it holds; together they write every row once.
@@ -63,7 +63,7 @@ export const gatherRowsOp = defineOp<"x", "y", never, { indices: Uint32Array }>(
       const list = fromArray(x.backend, indices, [indices.length], "u32", "gatherRows.indices");
       run(gatherKernel, { x, indices: list, y }, { rowSize: x.rowSize });
     }),
-  // dx[indices[i]] = dy[i], 0 elsewhere. Each row of dx looks up its one row of dy, so nothing is added by two.
+  // dx[indices[i]] = dy[i], 0 elsewhere. Each row of dx looks up its one row of dy, so no element is added twice.
   vjp: (run, { x }, { y }, d, { indices }) => {
     if (!d.x) return;
     const places = new Uint32Array(x.rows).fill(absent);
@@ -78,9 +78,9 @@ export const gatherRowsOp = defineOp<"x", "y", never, { indices: Uint32Array }>(
 /**
  * Rows of a tensor: y[i] = x[indices[i]].
  * @param x        [T, …] f32
- * @param indices  [N] whole numbers below T; distinct where a gradient is wanted
+ * @param indices  [N] whole numbers below T; distinct if a gradient is wanted
  * @returns        [N, …]
- * @throws ShapeError when an index is no row of x
+ * @throws ShapeError when an index is not a row of x
  */
 export function gatherRows(x: Tensor, indices: readonly number[] | Uint32Array): Tensor {
   for (const index of indices)

@@ -1,5 +1,5 @@
 // gatherRows  y[r, :] = x[indices[r], :] for the rows of x in this segment
-// Work        an invocation takes ROUNDS vectors of WIDTH elements of y (work-split.ts).
+// Work        an invocation processes ROUNDS vectors of WIDTH elements of y (work-split.ts).
 // Constants   Vector: vec4f | f32, of WIDTH numbers.
 // Memory      a row read, a row written. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> x: array<Vector>;

@@ -1,6 +1,6 @@
-// headBackward  in place, of each logit, z = logit / temperature, p = e^(z − logSumExp):
+// headBackward  in place, per logit, with z = logit / temperature, p = e^(z − logSumExp):
 //               ((1 at the target − p)·dLogProbs − p·(ln p + entropy)·dEntropy) / temperature
-// Work          one workgroup a row and block of columns; each of LANES invocations takes every LANES-th four of columns.
+// Work          one workgroup per row and block of columns; each of LANES invocations takes every LANES-th four of columns.
 // Constants     LANES.
 // Memory        logits read and written once. Bandwidth-bound but for one exp.
 @group(0) @binding(0) var<storage, read_write> logits: array<vec4f>;

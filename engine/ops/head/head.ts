@@ -1,5 +1,6 @@
-// The language-model head, fused with log-softmax and the choice of one token a row. Logits pass by in chunks (logits.ts);
-// of each row only three numbers stay. The backward pass makes the chunks again and turns each into its gradient in place.
+// The language-model head, fused with log-softmax and the choice of one token per row. Logits are computed in chunks
+// (logits.ts); only three numbers per row are kept. The backward pass computes the chunks again and replaces each by
+// its gradient in place.
 
 import { shouldRecord } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
@@ -116,7 +117,7 @@ function checkHead(
   expectTemperature("head", temperature);
 }
 
-/** Forward only, any weight: fills `scores`. */
+/** Fills `scores`. Forward only; for plain and perturbed weights. */
 function scoreTargets(
   hidden: Tensor,
   weight: Parameter,
@@ -146,13 +147,14 @@ function scoreTargets(
 }
 
 /**
- * Log-probability of one token a row, with the entropy of the distribution that it comes from:
+ * Log-probability of one token per row, with the entropy of the distribution that it comes from:
  * z = hidden·weightᵀ / τ,   logSumExp = ln Σ e^z,   logProbs = z[target] − logSumExp,   entropy = −Σ p ln p,  p = e^(z − logSumExp).
- * Gradients flow from logProbs and entropy into hidden and a plain weight; logSumExp has none. Perturbed weights: forward only.
+ * Gradients flow from logProbs and entropy to hidden and a plain weight; logSumExp has none. Perturbed weights: forward
+ * only.
  * @param hidden    [T, C] f32
  * @param weight    [V, C], the language-model head or the tied embedding
  * @param targets   [T] u32, below V; another gives a log-probability of NaN
- * @param settings  temperature τ > 0; smaller chunks than the usual ones
+ * @param settings  temperature τ > 0; chunk sizes, if smaller than usual
  * @param rows      which grid point each row belongs to; null (the default) with a plain weight
  * @returns         logProbs, entropy (nats), logSumExp, each [T]
  * @throws ShapeError when weight is not [V, C] or targets not [T]

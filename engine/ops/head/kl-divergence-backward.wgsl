@@ -1,7 +1,7 @@
-// klBackward  in place, of each logit of Q:  (q − p)·dKl / temperature,  p = e^(logitsP / temperature − logSumExpP), q likewise
-// Work        one workgroup a row and block of columns; each of LANES invocations takes every LANES-th four of columns.
+// klBackward  in place, per logit of Q:  (q − p)·dKl / temperature,  p = e^(logitsP / temperature − logSumExpP), q likewise
+// Work        one workgroup per row and block of columns; each of LANES invocations takes every LANES-th four of columns.
 // Constants   LANES.
-// Memory      logitsP read, logitsQ read and written once. Two exps an element.
+// Memory      logitsP read, logitsQ read and written once. Two exps per element.
 @group(0) @binding(0) var<storage, read> logitsP: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> logitsQ: array<vec4f>;
 @group(0) @binding(2) var<storage, read> logSumExpP: array<f32>;

@@ -1,6 +1,6 @@
 // klTotal  kl[r] = Σ over blocks of sums[r, :], in ascending order
-// Work     one invocation a row.
-// Memory   4 bytes read a block.
+// Work     one invocation per row.
+// Memory   4 bytes read per block.
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read_write> kl: array<f32>;
 

@@ -2,13 +2,13 @@ import type { NumberArray } from "../../dtype.ts";
 
 interface Columns {
   rows: number;
-  /** Columns that count, in rows of `width`. */
+  /** Columns without the padding, in rows of `width`. */
   columns: number;
   width: number;
   temperature: number;
 }
 
-/** e^d − 1 − d, to float64's accuracy also near 0. */
+/** e^d − 1 − d, accurate to float64 near 0 too. */
 function excess(d: number): number {
   return Math.abs(d) < 1e-4 ? d * d * (1 / 2 + d * (1 / 6 + d / 24)) : Math.expm1(d) - d;
 }
@@ -31,7 +31,7 @@ export function klTerms(
       for (let column = block * blockColumns; column < Math.min((block + 1) * blockColumns, columns); column++) {
         const logP = logitsP[row * width + column] / temperature - logSumExpP[row];
         const logQ = logitsQ[row * width + column] / temperature - logSumExpQ[row];
-        // e^d may overflow where p has underflowed: there p·e^d is q.
+        // e^d may overflow if p has underflowed; then p·e^d is q.
         sum +=
           logQ - logP < 1 ? Math.exp(logP) * excess(logQ - logP) : Math.exp(logQ) - Math.exp(logP) * (1 + logQ - logP);
       }

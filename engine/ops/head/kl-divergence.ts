@@ -1,7 +1,8 @@
 // Kullback–Leibler divergence between two heads, exact over the vocabulary. With d = ln q − ln p,
 //   KL(p ‖ q) = Σ p·(e^d − 1 − d),
-// each term of which is at least 0 and of second order in d: nothing cancels, and where q equals p bit for bit it is exactly
-// 0. Both log-sum-exps come first (P's is given, kept from when P was scored), then a second pass over the logits' chunks.
+// each term of which is at least 0 and of second order in d. So nothing cancels, and the sum is exactly 0 if q equals p
+// bit for bit. Both log-sum-exps come first (P's is given, kept from when P was scored), then a second pass over the
+// logits' chunks.
 
 import { noGradient } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
@@ -87,15 +88,15 @@ export interface KlSettings extends ChunkSettings {
 }
 
 /**
- * KL(p ‖ q) of each row over the whole vocabulary, p = softmax(hiddenP·headPᵀ / τ), q likewise. Gradients flow into hiddenQ
- * and headQ; P is taken as given.
+ * KL(p ‖ q) per row over the whole vocabulary, p = softmax(hiddenP·headPᵀ / τ), q likewise. Gradients flow to hiddenQ
+ * and headQ; P is a constant.
  * @param hiddenP     [T, C] f32
  * @param headP       [V, C]
- * @param logSumExpP  [T], as `head` gives it for hiddenP, headP and this temperature
+ * @param logSumExpP  [T], as `head` returns it for hiddenP, headP and this temperature
  * @param hiddenQ     [T, C']
  * @param headQ       [V, C']
  * @returns           kl [T], nats, never negative
- * @throws ShapeError when the shapes do not go together
+ * @throws ShapeError when the shapes do not match
  */
 export const klDivergenceOp = defineOp<
   "hiddenP" | "headP" | "logSumExpP" | "hiddenQ" | "headQ",
@@ -171,7 +172,7 @@ interface SideP extends SideQ {
   logSumExp: Tensor;
 }
 
-/** Fills Q's scores (log-probabilities where there are targets) and the divergence. */
+/** Fills Q's scores (log-probabilities if there are targets) and the divergence. */
 function compare(p: SideP, q: SideQ, targets: Tensor | null, out: Scores & { kl: Tensor }, settings: KlSettings): void {
   const { backend, dtype } = q.hidden;
   const { temperature } = settings;
@@ -186,7 +187,7 @@ function compare(p: SideP, q: SideQ, targets: Tensor | null, out: Scores & { kl:
       const scores = sliceScores(out, part);
       const sums = emptySums(q.hidden, part.count, vocabulary);
       const picked = empty(backend, [part.count], dtype, memoryLabel("head", "picked logits"));
-      // Where one chunk holds the vocabulary, the second pass finds its logits still there.
+      // If one chunk holds the vocabulary, its logits are still there in the second pass.
       const whole = plan.columnChunks.length === 1 ? logits(q, plan.columnChunks[0]) : null;
       for (const columns of plan.columnChunks)
         scope(() => {
@@ -217,16 +218,16 @@ function compare(p: SideP, q: SideQ, targets: Tensor | null, out: Scores & { kl:
 }
 
 export interface Comparison {
-  /** [T, C], the perturbed policy's states. */
+  /** [T, C], the hidden states of the perturbed policy. */
   hiddenQ: Tensor;
   headQ: Parameter;
   /** Which grid point each row of hiddenQ belongs to; null with a plain head. */
   rows: BatchRows;
-  /** [T, C], the reference's states of the same tokens. */
+  /** [T, C], the hidden states of the reference for the same tokens. */
   hiddenP: Tensor;
   /** A plain weight. */
   headP: Parameter;
-  /** [T], kept from when the reference was scored by `head`. */
+  /** [T], stored when the reference was scored by `head`. */
   logSumExpP: Tensor;
   /** [T] u32 */
   targets: Tensor;
@@ -235,10 +236,10 @@ export interface Comparison {
 }
 
 /**
- * What `head` says of Q, bit for bit, and KL(p ‖ q) of each row. Forward only; Q's logits are computed once where one chunk
- * holds the vocabulary.
+ * The results of `head` for Q, bit for bit, and KL(p ‖ q) per row. Forward only. If one chunk holds the vocabulary, Q's
+ * logits are computed only once.
  * @returns logProbs, entropy, logSumExp of Q and kl, each [T]
- * @throws ShapeError when the shapes do not go together
+ * @throws ShapeError when the shapes do not match
  */
 export function klAndScore(comparison: Comparison, chunks: ChunkSettings = {}): Scores & { kl: Tensor } {
   const { hiddenQ, headQ, rows, hiddenP, headP, logSumExpP, targets, temperature } = comparison;

@@ -1,7 +1,7 @@
 // klTerms    of each block of columns  Σ p·(e^d − 1 − d),  d = ln q − ln p,  ln p = logitsP / temperature − logSumExpP, q likewise
-// Work       one workgroup a row and block; each of LANES invocations takes every LANES-th four of columns, then a tree.
+// Work       one workgroup per row and block; each of LANES invocations takes every LANES-th four of columns, then a tree.
 // Constants  LANES: power of two.
-// Memory     both logits read once; 4 bytes written a block. Two exps an element.
+// Memory     both logits read once; 4 bytes written per block. Two exps per element.
 // Precision  f32; near d = 0 a series, so that a small divergence keeps its digits.
 @group(0) @binding(0) var<storage, read> logitsP: array<vec4f>;
 @group(0) @binding(1) var<storage, read> logitsQ: array<vec4f>;
@@ -21,7 +21,7 @@ fn term(logP: vec4f, logQ: vec4f) -> vec4f {
   series = fma(d, series, vec4f(1.0 / 24.0));
   series = fma(d, series, vec4f(1.0 / 6.0));
   series = fma(d, series, vec4f(0.5));
-  // Elsewhere p·e^d is q: e^d may overflow where p has underflowed. 0 · ∞ counts as 0, and what q lost to underflow as well.
+  // For larger |d|, p·e^d is q: e^d may overflow where p has underflowed. 0 · ∞ counts as 0, as does a q that underflowed.
   let direct = exp(logQ) - select(p * (1.0 + d), vec4f(0.0), p == vec4f(0.0));
   return select(select(direct, vec4f(0.0), direct < vec4f(0.0)), p * (d * d) * series, abs(d) < vec4f(0.6));
 }

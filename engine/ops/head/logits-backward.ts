@@ -1,5 +1,5 @@
-// The backward pass of everything that looks at logits = hidden·weightᵀ in chunks: each chunk's gradient is made, used for
-// both products, and gone before the next one.
+// The backward pass of all ops that read logits = hidden·weightᵀ in chunks: the gradient of each chunk is computed,
+// used for both products, and freed before the next one.
 import type { GradientTarget } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import type { Tensor } from "../../tensor.ts";
@@ -10,8 +10,8 @@ import { type ChunkSettings, type Interval, planChunks } from "./logits.ts";
  * dhidden = dlogits·weight,   dweight = dlogitsᵀ·hidden, chunk by chunk.
  * @param hidden    [T, C]
  * @param weight    [V, C], plain
- * @param d         where the gradients go; none: that product is left out
- * @param dLogits   the gradient of logits [rows, columns]; called inside a scope
+ * @param d         where to store the gradients; if one is absent, its product is left out
+ * @param dLogits   computes the gradient of logits [rows, columns]; called inside a scope
  */
 export function logitsBackward(
   hidden: Tensor,

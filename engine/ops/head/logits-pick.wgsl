@@ -1,6 +1,6 @@
-// pickLogits  picked[r] = logits[r, targets[r]] / temperature where the chunk has that column;  `absent` before any has
-// Work        one invocation a row.
-// Memory      a number a row.
+// pickLogits  picked[r] = logits[r, targets[r]] / temperature if the chunk has that column;  `absent` before any chunk had it
+// Work        one invocation per row.
+// Memory      a number per row.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> targets: array<u32>;
 @group(0) @binding(2) var<storage, read_write> picked: array<f32>;

@@ -1,8 +1,8 @@
 // logitScores  joins a row's blocks {m_b, s_b, w_b}, in ascending order, relative to m = max m_b:
 //              s = Σ e^(m_b − m)·s_b,   w = Σ e^(m_b − m)·(w_b + (m_b − m)·s_b)
 //              logSumExp = m + ln s,   entropy = ln s − w / s,   logProb = (picked − m) − ln s
-// Work         one invocation a row.
-// Memory       12 bytes read a block, 12 written a row.
+// Work         one invocation per row.
+// Memory       12 bytes read per block, 12 written per row.
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read> picked: array<f32>;
 @group(0) @binding(2) var<storage, read_write> logProbs: array<f32>;
@@ -25,7 +25,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     sum += factor * sums[at + 1u];
     weighted += factor * (sums[at + 2u] + shift * sums[at + 1u]);
   }
-  // A NaN logit makes the sum NaN, or infinite where exp(NaN) is. Drivers' log may make a finite number of either.
+  // A NaN logit makes the sum NaN, or infinite if exp(NaN) is infinite. A driver's log may turn either into a finite number.
   let logSum = select(notANumber(), log(sum), isFinite(sum));
   logProbs[params.logProbsBase + row] = (picked[params.pickedBase + row] - largest) - logSum;
   entropy[params.entropyBase + row] = logSum - weighted / sum;

@@ -1,8 +1,8 @@
 // logitSums  of each block of blockColumns columns, z = logits / temperature:  m = max z,  s = Σ e^(z − m),  w = Σ (z − m)·e^(z − m)
-// Work       one workgroup a row and block; each of LANES invocations takes every LANES-th four of columns, relative to the largest
-//            so far; then neighbours are joined pairwise.
+// Work       one workgroup per row and block; each of LANES invocations takes every LANES-th four of columns and keeps its sums
+//            relative to its largest z so far; then neighbouring sums are joined pairwise.
 // Constants  LANES: power of two.
-// Memory     logits read once, 12 bytes written a block. Five exps for four elements.
+// Memory     logits read once, 12 bytes written per block. Five exps for four elements.
 // Precision  f32: fours one after another, then a tree; the order depends on the vocabulary alone.
 @group(0) @binding(0) var<storage, read> logits: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> sums: array<f32>;

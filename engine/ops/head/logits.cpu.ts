@@ -2,7 +2,7 @@ import type { NumberArray } from "../../dtype.ts";
 
 interface ColumnBlocks {
   rows: number;
-  /** Columns that count, in rows of `width`. */
+  /** Columns without the padding, in rows of `width`. */
   columns: number;
   width: number;
   blockColumns: number;

@@ -1,9 +1,9 @@
-// Logits in chunks, and what a softmax needs of them. The whole [T, V] never exists: rows are taken in chunks, the
-// vocabulary in chunks of columns, and one scratch tensor after another passes by.
+// Logits in chunks, and the sums that a softmax needs. The whole [T, V] is never stored: rows are processed in chunks,
+// the vocabulary in chunks of columns, each in a scratch tensor.
 //
-// Sums over the vocabulary are taken in blocks of `blockColumns` columns, each reduced by a fixed tree, and the blocks of a row
-// are joined in ascending order. A chunk is a whole number of blocks, so the order of every sum depends on V alone: neither
-// on the number of rows nor on how the work was cut.
+// Sums over the vocabulary are taken in blocks of `blockColumns` columns. A fixed tree reduces each block, and the
+// blocks of a row are joined in ascending order. A chunk is a whole number of blocks, so the order of every sum depends
+// on V alone: neither on the number of rows nor on how the work was cut.
 
 import type { Backend } from "../../backends/backend.ts";
 import { bytesPerElement, type DType } from "../../dtype.ts";
@@ -17,15 +17,15 @@ import { empty, type Tensor } from "../../tensor.ts";
 import { multiplyForward, packPanels, panelShape } from "../matmul/matmul.ts";
 import * as cpu from "./logits.cpu.ts";
 
-/** Columns that are summed in one tree. Part of the order of the sums. */
+/** Columns that one tree sums. It is part of the order of the sums. */
 export const blockColumns = 1024;
-/** Columns of a chunk at most, and bytes of its scratch tensor. */
+/** Largest number of columns of a chunk, and bytes of its scratch tensor. */
 const mostColumns = 16 * blockColumns;
 const mostBytes = 16 * 2 ** 20;
-/** Rows of a chunk at most: they are an axis of the grid. */
+/** Largest number of rows of a chunk: they are an axis of the grid. */
 const mostRows = 32768;
 
-/** Invocations that share a row's block: as wide as the software drivers' vectors, two subgroups of a GPU. */
+/** Invocations per block of a row: the width of the software drivers' vectors; on a GPU, of two subgroups. */
 const lanes: Readonly<Record<Backend["style"], number>> = { plain: 1, lavapipe: 8, swiftshader: 4, gpu: 64 };
 export const laneConstants = (backend: Backend): { LANES: number } => ({ LANES: lanes[backend.style] });
 export const laneVariants = Object.values(lanes).map((LANES) => ({ LANES }));
@@ -35,7 +35,7 @@ export interface Interval {
   readonly count: number;
 }
 
-/** Smaller chunks than the usual ones. */
+/** Chunk sizes, if smaller than usual. */
 export interface ChunkSettings {
   rowChunk?: number;
   /** A multiple of `blockColumns`. */
@@ -64,7 +64,7 @@ export function planChunks(
   return { rowChunks: intervals(rows, rowChunk), columnChunks };
 }
 
-/** [0, total) in pieces of `most`; one empty piece where there is nothing. */
+/** [0, total) in pieces of `most`; one empty piece if total is 0. */
 function intervals(total: number, most: number): Interval[] {
   const pieces: Interval[] = [];
   for (let start = 0; start < total || pieces.length === 0; start += most)
@@ -73,8 +73,9 @@ function intervals(total: number, most: number): Interval[] {
 }
 
 /**
- * The smallest temperature above 0 that logits are divided by. Far below it (from 3e-38 on) the quotients overflow f32; at it,
- * a token whose logit is 0.001 lower than the largest is already e¹⁰⁰ times less likely, so greedy says the same.
+ * The smallest temperature above 0 that logits are divided by. Far below it (from 3e-38 on) the quotients overflow f32.
+ * At this temperature a token whose logit is 0.001 below the largest is already e¹⁰⁰ times less likely, so greedy gives
+ * the same tokens.
  */
 export const lowestTemperature = 1e-5;
 
@@ -94,7 +95,7 @@ export function vocabularyOf(weight: Parameter): number {
   return weight.kind === "tensor" ? weight.tensor.rows : weight.shape[0];
 }
 
-/** The runs of a batch's rows that fall in an interval, counted from its start. */
+/** The runs of a batch's rows that lie in an interval, counted from its start. */
 export function sliceBatchRows(rows: BatchRows, { start, count }: Interval): BatchRows {
   if (rows === null) return null;
   return rows.flatMap((group) => {
@@ -107,7 +108,7 @@ export function sliceBatchRows(rows: BatchRows, { start, count }: Interval): Bat
 /**
  * Logits of some columns: hidden · weight[columns]ᵀ, not divided by a temperature. A new tensor of the innermost scope.
  * @param hidden  [T, C]
- * @returns       [T, columns.count rounded up to a multiple of 8]; what is beyond the columns means nothing
+ * @returns       [T, columns.count rounded up to a multiple of 8]; the content beyond the columns is undefined
  */
 export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, columns: Interval): Tensor {
   const { backend, dtype } = hidden;
@@ -135,14 +136,17 @@ function panelsOf({ panels, rows: weight }: WeightTensors, { start, count }: Int
 }
 
 export interface LogitsChunk {
-  /** [rows.count, columns.count rounded up to a multiple of 8], not divided by a temperature. Freed when the body returns. */
+  /**
+   * [rows.count, columns.count rounded up to a multiple of 8], not divided by a temperature. Freed when the body
+   * returns.
+   */
   readonly logits: Tensor;
   readonly rows: Interval;
   readonly columns: Interval;
 }
 
 /**
- * Calls `body` with every chunk of hidden · weightᵀ: for each run of rows its columns in ascending order.
+ * Calls `body` with every chunk of hidden · weightᵀ: for each chunk of rows its columns in ascending order.
  * @param hidden  [T, C]
  * @param weight  [V, C]
  * @param rows    which grid point each row belongs to; null with a plain weight
@@ -206,7 +210,7 @@ const logitScoresKernel = defineKernel({
   workgroups: ({ rows }) => [Math.ceil(rows / 64)],
 });
 
-/** What the kernels that go over a chunk's columns in blocks are told of them. */
+/** Params of the kernels that process a chunk's columns in blocks. */
 export function columnParams(
   logits: Tensor,
   { count }: Interval,
@@ -214,7 +218,7 @@ export function columnParams(
   return { columns: count, width: logits.rowSize, blockColumns };
 }
 
-/** Of each row the three sums of each block of the vocabulary: {m, Σ e^(z − m), Σ (z − m)·e^(z − m)}, m the block's largest z. */
+/** Per row, three sums per block of the vocabulary: {m, Σ e^(z − m), Σ (z − m)·e^(z − m)}, m the block's largest z. */
 export function emptySums(hidden: Tensor, rows: number, vocabulary: number): Tensor {
   return empty(
     hidden.backend,
@@ -224,7 +228,7 @@ export function emptySums(hidden: Tensor, rows: number, vocabulary: number): Ten
   );
 }
 
-/** Takes the sums of a chunk's columns, z = logits / temperature, into `sums` (see emptySums). */
+/** Writes the sums of a chunk's columns, z = logits / temperature, into `sums` (see emptySums). */
 export function sumLogits(logits: Tensor, sums: Tensor, columns: Interval, temperature: number): void {
   run(
     logitSumsKernel,
@@ -239,7 +243,10 @@ export function sumLogits(logits: Tensor, sums: Tensor, columns: Interval, tempe
   );
 }
 
-/** picked[r] = logits[r, targets[r]] / temperature, where that column is in this chunk. A target outside the vocabulary gives NaN. */
+/**
+ * picked[r] = logits[r, targets[r]] / temperature, if that column is in this chunk. A target outside the vocabulary
+ * gives NaN.
+ */
 export function pickLogits(
   logits: Tensor,
   targets: Tensor,
@@ -255,7 +262,7 @@ export function pickLogits(
   );
 }
 
-/** What is known of a row once all its columns went by. */
+/** The results per row once all its columns were processed. */
 export interface Scores {
   /** Of the picked column: (z − m) − ln Σ e^(z − m). */
   readonly logProbs: Tensor;
@@ -265,7 +272,7 @@ export interface Scores {
   readonly logSumExp: Tensor;
 }
 
-/** Joins the blocks' sums, and scores the picked logits with them. Everything is [T], but sums. */
+/** Joins the blocks' sums, and scores the picked logits with them. All tensors are [T] except sums. */
 export function scorePicked(sums: Tensor, picked: Tensor, { logProbs, entropy, logSumExp }: Scores): void {
   run(logitScoresKernel, { sums, picked, logProbs, entropy, logSumExp }, { blocks: sums.rowSize / 3 });
 }

@@ -1,5 +1,5 @@
-// e^x − 1 and e^x − 1 − x without the cancellation near 0. Taylor series below ½, where nine terms leave less than 1e-8 of
-// the result; beyond, what is taken off is less than the result or of its size.
+// e^x − 1 and e^x − 1 − x without cancellation near 0. Below ½ a Taylor series, whose nine terms leave an error below 1e-8 of the
+// result. Above, the subtracted part is smaller than the result or of its size.
 fn expMinusOne(x: f32) -> f32 {
   if (abs(x) >= 0.5) { return exp(x) - 1.0; }
   return x + expMinusOneMinusX(x);

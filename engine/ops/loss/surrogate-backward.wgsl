@@ -1,7 +1,7 @@
-// surrogateBackward  dLogProbs = −dLoss · w · (s·ρ·A + klCoefficient·(e^d − 1))  (+ dLogProbs where addToDLogProbs),
-//                    s = d min(ρ·A, clamp(ρ)·A) / d(ρ·A), or where dropOutside: 1 inside [low, high], else 0;
-//                    d = referenceLogProbs − logProbs. A token of weight 0 has gradient 0, whatever its numbers.
-// Work               one invocation a token.
+// surrogateBackward  dLogProbs = −dLoss · w · (s·ρ·A + klCoefficient·(e^d − 1))  (+ dLogProbs if addToDLogProbs),
+//                    s = d min(ρ·A, clamp(ρ)·A) / d(ρ·A), or if dropOutside: 1 inside [low, high], else 0;
+//                    d = referenceLogProbs − logProbs. A token of weight 0 has gradient 0, whatever its numbers are.
+// Work               one invocation per token.
 // Memory             five vectors read, one written. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> logProbs: array<f32>;
 @group(0) @binding(1) var<storage, read> advantages: array<f32>;
@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (params.dropOutside == 0u) {
     let plain = rho * advantage;
     let clipped = clippedRho * advantage;
-    // Of two equal arguments of min each counts half, and the clipped one moves with ρ only inside.
+    // If both arguments of min are equal, each counts half. The clipped one depends on ρ only inside the bounds.
     if (plain < clipped) { share = 1.0; } else if (plain == clipped) { share = 0.5 + 0.5 * inside; }
   }
   // A ratio that overflowed and is clipped has gradient 0; a NaN in ratio or advantage stays NaN.

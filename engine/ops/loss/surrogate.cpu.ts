@@ -77,7 +77,7 @@ export function surrogateBackward(
       if (!dropOutside) {
         const plain = rho * A;
         const clipped = Math.min(Math.max(rho, low), high) * A;
-        // d min/dρ: of two equal arguments each counts half, and the clipped one moves with ρ only inside.
+        // d min/dρ: if both arguments are equal, each counts half; the clipped one depends on ρ only inside the bounds.
         if (plain < clipped) share = 1;
         else if (plain === clipped) share = 0.5 + 0.5 * isInside;
       }

@@ -1,5 +1,5 @@
-// The policy-gradient loss of GRPO, token by token. It knows log-probabilities, advantages and weights as vectors over the
-// tokens of a batch; what a group or a turn is, the caller has put into the weights.
+// The policy-gradient loss of GRPO, token by token. It sees log-probabilities, advantages and weights as vectors over
+// the tokens of a batch. Groups and turns do not appear here: the caller expresses them in the weights.
 
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
@@ -47,9 +47,12 @@ const surrogateBackwardKernel = defineKernel({
 });
 
 export interface SurrogateSettings {
-  /** "clipped": PPO's, as GRPO has it. "masked-importance": prime-rl's, which drops tokens instead of clipping them. */
+  /**
+   * "clipped": PPO's objective, as in GRPO. "masked-importance": that of prime-rl, which drops tokens instead of
+   * clipping.
+   */
   readonly kind: "clipped" | "masked-importance";
-  /** Clipped: ρ counts as at least 1 − clipLow and at most 1 + clipHigh, where that lowers the objective. */
+  /** Clipped: ρ counts as at least 1 − clipLow and at most 1 + clipHigh, if that lowers the objective. */
   readonly clipLow: number;
   readonly clipHigh: number;
   /** Masked importance: tokens with ρ below ratioLow or above ratioHigh are dropped; the bounds themselves stay. */
@@ -88,7 +91,7 @@ export const surrogateOp = defineOp<
   ) => {
     run(
       surrogateKernel,
-      // Nothing reads the stand-in of an absent reference.
+      // No kernel reads the tensor that stands in for an absent reference.
       {
         logProbs,
         oldLogProbs,
@@ -128,7 +131,7 @@ export const surrogateOp = defineOp<
 
 export interface Surrogate {
   readonly loss: Tensor; // [1]
-  /** No gradient passes through these: they say what the loss is made of. */
+  /** The parts of the loss. No gradient passes through these. */
   readonly objective: Tensor; // [N]
   readonly ratio: Tensor; // [N]
   readonly penalty: Tensor; // [N]
@@ -139,12 +142,12 @@ export interface Surrogate {
  *   clipped            objective = min(ρ·A, clamp(ρ, 1 − clipLow, 1 + clipHigh)·A)
  *   masked importance  objective = ρ·A·logProbs with ρ held constant, 0 for dropped tokens
  *   penalty            e^d − 1 − d with d = referenceLogProbs − logProbs (k3), 0 without reference
- * Gradients are those of PyTorch's minimum and clamp, bounds and ties included. Only logProbs has one. A token of weight 0
- * adds nothing, whatever its numbers are.
+ * Gradients are those of PyTorch's minimum and clamp, also at bounds and ties. Only logProbs has one. A token of weight
+ * 0 adds nothing, whatever its numbers are.
  * @param logProbs, oldLogProbs, advantages, weights  [N] f32
- * @param referenceLogProbs  [N], or null where klCoefficient is 0
- * @returns loss; objective, ratio (ρ) and penalty, which no gradient reaches
- * @throws ShapeError when lengths differ, or a KL coefficient has no reference to go with it
+ * @param referenceLogProbs  [N], or null if klCoefficient is 0
+ * @returns loss; objective, ratio (ρ) and penalty, which no gradient passes through
+ * @throws ShapeError when lengths differ, or there is a KL coefficient but no reference
  * Source: Shao et al. 2024 (GRPO), eq. 3 and 4; Schulman 2020 (k3).
  */
 export function surrogate(

@@ -1,10 +1,10 @@
 // surrogate  ratio = exp(logProbs − oldLogProbs) = ρ;
-//            objective = min(ρ·A, clamp(ρ, low, high)·A), or where dropOutside: ρ·A·logProbs, 0 outside [low, high];
+//            objective = min(ρ·A, clamp(ρ, low, high)·A), or if dropOutside: ρ·A·logProbs, 0 outside [low, high];
 //            penalty = e^d − 1 − d with d = referenceLogProbs − logProbs, 0 without reference
-// Work       one invocation a token.
+// Work       one invocation per token.
 // Memory     four vectors read, three written. Bandwidth-bound.
-// Precision  f32. ρ is exactly 1 for equal log-probabilities (WGSL allows exp(0) an error) and NaN where they are (drivers'
-//            exp, min and clamp may swallow a NaN, which must reach the loss).
+// Precision  f32. ρ is exactly 1 if the log-probabilities are equal (WGSL allows exp(0) an error), and NaN if one of them is NaN:
+//            a driver's exp, min and clamp may drop a NaN, which must reach the loss.
 @group(0) @binding(0) var<storage, read> logProbs: array<f32>;
 @group(0) @binding(1) var<storage, read> oldLogProbs: array<f32>;
 @group(0) @binding(2) var<storage, read> advantages: array<f32>;

@@ -1,6 +1,6 @@
-// weightedSumBackward  dx[i] = dy · weights[i]  (+ dx[i] where addToDx)
-// Work                 one invocation an element.
-// Memory               weights read once, dx read where added to, written once. Bandwidth-bound.
+// weightedSumBackward  dx[i] = dy · weights[i]  (+ dx[i] if addToDx)
+// Work                 one invocation per element.
+// Memory               weights read once, dx read if added to, written once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> weights: array<f32>;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>;

@@ -1,6 +1,6 @@
 import type { NumberArray } from "../../dtype.ts";
 
-/** A weight of 0 leaves its term out, whatever it is. */
+/** A term of weight 0 is left out, whatever its value. */
 export function weightedSum(
   { x, weights, y }: { x: NumberArray; weights: NumberArray; y: NumberArray },
   { rows, factor, addToY }: { rows: number; factor: number; addToY: number },

@@ -1,5 +1,5 @@
-// A weighted sum of a vector: how per-token quantities become a loss. The weights carry the normalisation, so that a batch
-// may be cut into micro-batches in any way: their losses and gradients add up.
+// A weighted sum of a vector: it turns per-token quantities into a loss. The weights contain the normalisation, so a
+// batch may be cut into micro-batches in any way: their losses and gradients add up.
 import { fillKernel } from "../../accumulate.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
@@ -9,7 +9,7 @@ import { empty, type Tensor } from "../../tensor.ts";
 import { scale } from "../elementwise/elementwise.ts";
 import * as cpu from "./weighted-sum.cpu.ts";
 
-/** Invocations of a workgroup in kernels that give each token one. */
+/** Invocations per workgroup in kernels with one invocation per token. */
 export const tokensPerWorkgroup = 256;
 
 export const weightedSumKernel = defineKernel({
@@ -62,7 +62,7 @@ export const weightedSumOp = defineOp<"x" | "weights", "y">({
 /**
  * Weighted sum: y = Σ weights · x. The supervised loss is −Σ w · log p: log-probabilities with weights −w.
  * @param x        [N] f32
- * @param weights  [N] f32; a weight of 0 leaves its term out, even where x is NaN
+ * @param weights  [N] f32; a weight of 0 leaves its term out, even if x is NaN
  * @returns        [1]
  * @throws ShapeError when weights is not [N]
  */

@@ -1,10 +1,10 @@
-// weightedSum  y = factor · Σ weights[i] · x[i]  (+ y where addToY); a weight of 0 leaves its term out,
+// weightedSum  y = factor · Σ weights[i] · x[i]  (+ y if addToY); a weight of 0 leaves its term out,
 //              whatever it is, and a NaN weight gives NaN
 // Work         one workgroup; each of LANES invocations takes every LANES-th term.
 // Constants    LANES: power of two, at most 256.
 // Memory       x and weights read once.
-// Precision    f32: rows / LANES terms one after another, then pairwise in a fixed order. Of a vector in several segments
-//              each part's sum is added to those before it.
+// Precision    f32: rows / LANES terms one after another, then pairwise in a fixed order. If the vector has several segments,
+//              the sum of each is added to those before it.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> weights: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;

@@ -1,13 +1,13 @@
 enable subgroups;
-// multiplyTile  a tile for adapters where a load from memory is dear and a subgroup operation cheap: lavapipe, whose
-//               subgroup is one vector of 8 lanes, loads lane by lane (about 30 cycles) and broadcasts in one instruction.
-// Work          one subgroup of 8 a workgroup. Lanes lie along the rows: each sums ROWS rows, 8 apart, × 32 columns. In a
-//               step each lane loads ROWS elements of left and one of each panel of right, and gets the rest by broadcast:
+// multiplyTile  a tile for adapters with expensive loads and cheap subgroup operations. On lavapipe a subgroup is one vector of 8
+//               lanes; it loads lane by lane (about 30 cycles) and broadcasts in one instruction.
+// Work          one subgroup of 8 per workgroup. Lanes lie along the rows: each sums ROWS rows, 8 apart, × 32 columns. Per step
+//               each lane loads ROWS elements of left and one of each panel of right; it gets the rest by broadcast:
 //               ROWS + 4 loads for ROWS · 32 multiply-adds.
-// Constants     ROWS: 4, or 1 for few rows. More than 4 no longer unrolls: 20 times slower.
+// Constants     ROWS: 4, or 1 for few rows. With more than 4 the loop is not unrolled: 20 times slower.
 // Chosen        on lavapipe.
-// Measured      448×64×192: 18–20 GFLOP/s by processor time of 2 busy cores, 11–12 for register tiles of 8 rows × 8 columns
-//               with vec4 loads, which take 0.5 s to compile, this one 0.1 s. Mesa 25.0.7, AMD EPYC (Zen 4);
+// Measured      448×64×192: 18–20 GFLOP/s by processor time of 2 busy cores; compiles in 0.1 s. Register tiles of 8 rows × 8
+//               columns with vec4 loads: 11–12, compile in 0.5 s. Mesa 25.0.7, AMD EPYC (Zen 4);
 //               node bench/run.ts "tiny gate" --adapter lavapipe.
 const PANELS = 4u;
 const TILE_ROWS = 8u * ROWS;
@@ -35,7 +35,7 @@ fn multiplyTile(p: Product, tile: vec2u, lane: u32) {
     for (var r = 0u; r < ROWS; r++) { a[r] = leftOne(leftStart[r] + k * p.leftStep); }
     for (var j = 0u; j < PANELS; j++) { addPanel(&sums, j, a, rightOne(rightStart[j] + k * p.rightStep)); }
   }
-  // One rolled loop: 128 stores in a row would take half a second to compile.
+  // One loop, not unrolled: 128 consecutive stores would take half a second to compile.
   for (var i = 0u; i < ROWS * TILE_COLUMNS; i++) { storeSum(p, row + i % ROWS * 8u, column + i / ROWS, sums[i]); }
 }
 

@@ -1,7 +1,7 @@
-// toHalfFours  half[i] = x[i] in f16, as half.wgsl says it, four elements at a time
+// toHalfFours  half[i] = x[i] in f16, as in half.wgsl, four elements at a time
 // Work         an invocation takes ROUNDS fours, LANES apart.
-// Memory       x read once, half written once: 6 bytes an element. Bandwidth-bound.
-// Chosen       where x and half begin and are cut at multiples of four.
+// Memory       x read once, half written once: 6 bytes per element. Bandwidth-bound.
+// Chosen       if x and half begin and are cut at multiples of four.
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> half: array<vec2u>;
 

@@ -1,5 +1,5 @@
-// f32 numbers as f16, the type that products may take their operands in: half the memory, sums still f32 (matmul.ts).
-// Kernels read and write f16 two to a word, with functions that every WebGPU has.
+// Conversion of f32 numbers to f16, the type that operands of products may have: half the memory, sums still in f32
+// (matmul.ts). Kernels read and write two f16 per word, with functions that every WebGPU implementation has.
 import { defineKernel } from "../../kernel.ts";
 import { expectShape } from "../../op.ts";
 import { run } from "../../run.ts";
@@ -16,7 +16,7 @@ const toHalfKernel = defineKernel({
   cpu: cpu.toHalf,
   wgsl: new URL("./half.wgsl", import.meta.url),
   uses: ["flat-workgroup", "halves"],
-  // One word more, since a cell may begin and end in the middle of one.
+  // One more word, since a cell may begin and end in the middle of a word.
   workgroups: ({ rows, rowSize }) => [rows * rowSize === 0 ? 0 : Math.ceil((rows * rowSize + 2) / 2 / 64)],
 });
 
@@ -35,8 +35,8 @@ const toHalfFoursKernel = defineKernel({
 /**
  * half = x, rounded to nearest; numbers from 65520 on and those that are not finite become infinite.
  * @param x     f32 (or f64 on the plain backend)
- * @param half  f16, of the same shape, written
- * @throws ShapeError when half is of another shape
+ * @param half  f16, of x's shape, written
+ * @throws ShapeError when half has another shape
  */
 export function writeHalf(x: Tensor, half: Tensor): void {
   expectShape("toHalf: half", half.shape, x.shape, "It is a copy of x.");
@@ -53,10 +53,10 @@ export function toHalf(x: Tensor): Tensor {
   return half;
 }
 
-/** Elements that are packed in f32 at a time, on the way to f16. */
+/** Elements that are packed in f32 at a time before they are converted to f16. */
 const packedAtOnce = 2 ** 20;
 
-/** The forward product's copy of a weight (packPanels) in f16, through a small one in f32. */
+/** The forward product's copy of a weight (packPanels) in f16, made through a small buffer in f32. */
 export function packHalfPanels(weight: Tensor, panels: Tensor): void {
   const [outputs, inputs] = weight.shape;
   expectShape("packHalfPanels: panels", panels.shape, panelShape(outputs, inputs), `weight is [${weight.shape}].`);

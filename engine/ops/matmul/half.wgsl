@@ -1,7 +1,7 @@
-// toHalf     half[i] = x[i] in f16, rounded to nearest; ±∞ where that is not finite, NaN included
-// Work       one invocation a word of two elements. Tensors may be cut anywhere, so a word may have a half that is another
-//            cell's: it keeps that.
-// Memory     x read once, half written once: 6 bytes an element. Bandwidth-bound.
+// toHalf     half[i] = x[i] in f16, rounded to nearest; ±∞ if x[i] is not finite, NaN included
+// Work       one invocation per word of two elements. Tensors may be cut anywhere, so one half of a word may belong to another
+//            cell; that half is kept.
+// Memory     x read once, half written once: 6 bytes per element. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> half: array<u32>;
 

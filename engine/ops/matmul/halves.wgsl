@@ -1,6 +1,6 @@
 /**
- * Two numbers as f16 in a word, the first in its low half, rounded to nearest. WGSL leaves open what becomes of numbers past the
- * largest f16, 65504; here they overflow, so that loss scaling finds them, and what is not finite becomes infinite too.
+ * Two numbers as f16 in a word, the first in its low half, rounded to nearest. WGSL does not define the result for numbers past
+ * the largest f16, 65504. Here they overflow, so that loss scaling finds them; numbers that are not finite become infinite too.
  */
 fn halvesOf(pair: vec2f) -> u32 {
   let bits = bitcast<vec2u>(pair);

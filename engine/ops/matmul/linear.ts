@@ -1,9 +1,9 @@
-// The linear layer: y = x · Wᵀ + b. Its three products are in matmul.ts; here they become an op, and take weights that are
-// one tensor or one for each grid point.
+// The linear layer: y = x · Wᵀ + b. Its three products are in matmul.ts. This file makes an op of them, for weights
+// that are one tensor or one per grid point.
 //
-// Mixed precision. A weight that has copies in f16 gets all three products from f16 operands: x, W and dy are rounded to f16,
-// sums, bias, y, dx and dW stay f32, and so does the weight itself, which the optimiser changes. x is rounded once for all
-// layers that read it, and the backward pass needs that copy only.
+// Mixed precision. If a weight has copies in f16, all three products use f16 operands: x, W and dy are rounded to f16.
+// Sums, bias, y, dx and dW stay f32, and so does the weight that the optimiser changes. x is rounded once for all
+// layers that read it; the backward pass needs only that copy.
 import { noGradient, shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineOp, expectShape } from "../../op.ts";
@@ -13,7 +13,10 @@ import { empty, type Shape, type Tensor } from "../../tensor.ts";
 import { toHalf } from "./half.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, packPanels, panelShape, sumRows } from "./matmul.ts";
 
-/** The op below `linear`, for plain weights. `panels` is the weight's forward copy; where it is absent one is made and dropped. */
+/**
+ * The op below `linear`, for plain weights. `panels` is the weight's forward copy; if it is absent, a temporary one is
+ * made.
+ */
 export const linearOp = defineOp<"x" | "weight" | "panels" | "bias", "y">({
   name: "linear",
   optional: ["panels", "bias"],
@@ -34,7 +37,7 @@ export const linearOp = defineOp<"x" | "weight" | "panels" | "bias", "y">({
   },
 });
 
-/** `linearOp` with f16 operands: xHalf, rows and panels are copies of x and weight, in whose place they are read. */
+/** `linearOp` with f16 operands: xHalf, rows and panels are copies of x and weight, and are read in their place. */
 export const mixedLinearOp = defineOp<"x" | "weight" | "xHalf" | "rows" | "panels" | "bias", "y">({
   name: "mixedLinear",
   optional: ["bias"],
@@ -59,7 +62,7 @@ export const mixedLinearOp = defineOp<"x" | "weight" | "xHalf" | "rows" | "panel
 
 const halves = new WeakMap<Tensor, Tensor>();
 
-/** x in f16, once for all that read it while it is there. */
+/** x in f16: one copy for all layers that read x, as long as it is alive. */
 function halfOf(x: Tensor): Tensor {
   const found = halves.get(x);
   if (found !== undefined && !found.storage.isFreed) return found;
@@ -70,18 +73,19 @@ function halfOf(x: Tensor): Tensor {
 
 export interface LinearOptions {
   /**
-   * Nothing but linear layers reads x, in the backward pass neither, and this is the last of them: in mixed precision x itself
-   * is then freed, and its copy kept. Default false.
+   * Set this if only linear layers read x (forward and backward) and this is the last one: in mixed precision x is then
+   * freed, and only its f16 copy is kept. Default false.
    */
   isLastReader?: boolean;
 }
 
 /**
- * y = x · Wᵀ + b. Gradients flow into x, W and b of plain weights; perturbed weights (slots) are forward only.
+ * y = x · Wᵀ + b. Gradients flow to x, W and b of plain weights; perturbed weights (slots) are forward only.
  * @param x       [..., C] f32
  * @param weight  [O, C]
  * @param bias    [O]; null (the default) for none
- * @param rows    which grid point each row of x belongs to, all leading axes counted as one; null (the default) with plain weights
+ * @param rows    which grid point each row of x belongs to (leading axes flattened); null (the default) with plain
+ *                weights
  * @returns       [..., O]
  * @throws ShapeError when weight is not [O, C] or bias not [O]
  */
@@ -112,7 +116,7 @@ export function linear(
   const to = asMatrix(y);
   const weights = groupsOf(weight, rows, from.rows);
   const biases = bias === null ? [] : groupsOf(bias, rows, from.rows);
-  // A plain tensor is one group of all rows and serves those of the other parameter.
+  // A plain tensor is one group of all rows, and goes with every group of the other parameter.
   (weight.kind === "slots" ? weights : biases).forEach(({ start, count }, i) => {
     const own = weights[weight.kind === "slots" ? i : 0].tensors;
     const ownBias = bias === null ? null : biases[bias.kind === "slots" ? i : 0].tensors.rows;

@@ -1,14 +1,14 @@
 // multiplyForward  result[t, o] = bias[o] + Σ_c left[t, c] · right[o / 8, c, o % 8]     x [T, C], panels [⌈O/8⌉, C, 8], y [T, O]
-// Work             one workgroup a tile of rows × outputs; see the tile in `uses`.
+// Work             one workgroup per tile of rows × outputs; see the tile in `uses`.
 // Constants        LANES: invocations of a workgroup, the tile's.
 // Precision        f32, c ascending, one accumulator that starts from the bias.
-// Chosen           always; the tile by the adapter (matmul.ts).
+// Chosen           always; the adapter decides the tile (tiles.ts).
 @group(0) @binding(0) var<storage, read> left: array<Operand>;
 @group(0) @binding(1) var<storage, read> right: array<Operand>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> result: array<Result>;
 
-/** Whether the steps of a row of left lie side by side; else its rows do. */
+/** Whether the steps of a row of left are neighbours in memory; if not, its rows are. */
 const LEFT_ALONG_STEPS = true;
 
 @compute @workgroup_size(LANES)

@@ -1,13 +1,13 @@
 // multiplyInput  result[t, c] (+)= Σ_o left[t, o] · right[o, c]                          dy [T, O], weight [O, C], dx [T, C]
-// Work           one workgroup a tile of rows × inputs; see the tile in `uses`.
+// Work           one workgroup per tile of rows × inputs; see the tile in `uses`.
 // Constants      LANES: invocations of a workgroup, the tile's.
-// Precision      f32, o ascending, one accumulator that starts from what is stored where it adds.
-// Chosen         always; the tile by the adapter (matmul.ts).
+// Precision      f32, o ascending, one accumulator, which starts from the stored value if it adds.
+// Chosen         always; the adapter decides the tile (tiles.ts).
 @group(0) @binding(0) var<storage, read> left: array<Operand>;
 @group(0) @binding(1) var<storage, read> right: array<Operand>;
 @group(0) @binding(2) var<storage, read_write> result: array<Result>;
 
-/** Whether the steps of a row of left lie side by side; else its rows do. */
+/** Whether the steps of a row of left are neighbours in memory; if not, its rows are. */
 const LEFT_ALONG_STEPS = true;
 
 @compute @workgroup_size(LANES)

@@ -1,14 +1,14 @@
 // multiplyWeight  result[o, chunk, c] (+)= Σ_t left[t, c] · right[t, o],  t in the chunk     x [T, C], dy [T, O], dW [O, C]
-// Work            one workgroup a tile of inputs × outputs and a chunk of rows; see the tile in `uses`. The tile's rows are the
+// Work            one workgroup per tile of inputs × outputs and chunk of rows; see the tile in `uses`. The tile's rows are the
 //                 inputs c, its columns the outputs o. Chunks are summed by sumChunks.
 // Constants       LANES: invocations of a workgroup, the tile's.
-// Precision       f32, t ascending in a chunk, one accumulator, continued where an earlier cell began the chunk.
-// Chosen          always; the tile by the adapter (matmul.ts).
+// Precision       f32, t ascending in a chunk, one accumulator; continues if an earlier cell began the chunk.
+// Chosen          always; the adapter decides the tile (tiles.ts).
 @group(0) @binding(0) var<storage, read> left: array<Operand>;
 @group(0) @binding(1) var<storage, read> right: array<Operand>;
 @group(0) @binding(2) var<storage, read_write> result: array<Result>;
 
-/** Whether the steps of a row of left lie side by side; else its rows do. */
+/** Whether the steps of a row of left are neighbours in memory; if not, its rows are. */
 const LEFT_ALONG_STEPS = false;
 
 @compute @workgroup_size(LANES)

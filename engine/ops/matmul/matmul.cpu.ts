@@ -138,7 +138,10 @@ export function sumChunks(
     }
 }
 
-/** panels[o / 8, c, o % 8] = weight[o, c], and 0 past the last output; the part of it that the cell's rows and panels share */
+/**
+ * panels[o / 8, c, o % 8] = weight[o, c], and 0 past the last output; only the part that the cell's rows and panels
+ * share
+ */
 export function packPanels(
   { weight, panels }: { weight: NumberArray; panels: NumberArray },
   cell: {

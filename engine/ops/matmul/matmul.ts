@@ -1,14 +1,15 @@
-// Matrix products with weights in Hugging Face's layout [out, in], as linear layers, the head and their gradients need them:
+// Matrix products with weights in Hugging Face's layout [out, in], for linear layers, the head and their gradients:
 //
-//   forward   y  = x · Wᵀ + b      from a copy of W in panels of eight outputs, whose columns lie side by side
+//   forward   y  = x · Wᵀ + b      from a copy of W in panels of eight outputs, whose columns are neighbours in memory
 //   input     dX = dY · W          from W as it is
 //   weight    dW = dYᵀ · X         rows in fixed chunks, so that small matrices keep all cores busy; chunks summed in order
 //
 // All three are one sum, Σ_k left[i, k] · right[k, j], over strides (ops/matmul/product.wgsl), and share the code that
-// sums a tile of it. Which tile is fast differs between adapters by factors, so each kernel exists once for each tile. The
-// order of a sum does not: one f32 accumulator, k ascending; so tiles may be chosen by shape, and cuts change no bit.
+// sums a tile of it. The speed of a tile differs by factors between adapters, so each kernel exists once per tile. The
+// order of the sum is the same in all of them: one f32 accumulator, k ascending. So shape and adapter may decide the
+// tile, and neither tile nor cuts change a bit.
 //
-// Operands are f32, or both f16 (half.ts); sums, bias and result are f32 always.
+// Operands are both f32 or both f16 (half.ts); sums, bias and result are always f32.
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { expectShape } from "../../op.ts";
@@ -18,7 +19,7 @@ import { empty, type Tensor } from "../../tensor.ts";
 import * as cpu from "./matmul.cpu.ts";
 import { chooseTile, type OperandType, type Tile, type TileName, tileNames, tiles } from "./tiles.ts";
 
-/** What a tile and a type of operands make of a kernel: the shared files it uses, its constants, its extent. */
+/** The parts of a kernel that depend on tile and operand type: shared files, constants, extent. */
 function bodyOf(tile: Tile, operands: OperandType) {
   const { inFours, file, constants, variants } = tile;
   const fours = inFours ? "-fours" : "";
@@ -102,7 +103,7 @@ function weightKernel(tile: Tile, operands: OperandType) {
   });
 }
 
-/** A kernel for each tile that suits the product, in both types of operands. */
+/** One kernel per tile that suits the product, for both types of operands. */
 const forwardKernels = { f32: forTiles(forwardKernel, "f32"), f16: forTiles(forwardKernel, "f16") };
 const inputKernels = { f32: forTiles(inputKernel, "f32"), f16: forTiles(inputKernel, "f16") };
 const weightKernels = {
@@ -159,7 +160,7 @@ const packKernel = defineKernel({
   wgsl: new URL("./pack.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
   workgroups: ({ outputs, outputsStart, outputsTotal, panels, panelsStart, width }) => {
-    // Rows and panels are cut at places of their own, so most pairs of cells have nothing in common.
+    // Rows and panels are cut independently, so most pairs of cells have nothing in common.
     const end = outputsStart + outputs === outputsTotal ? (panelsStart + panels) * 8 : outputsStart + outputs;
     const shares = Math.min(end, (panelsStart + panels) * 8) > Math.max(outputsStart, panelsStart * 8);
     return [shares ? Math.ceil((panels * width * 8) / 64) : 0];
@@ -181,7 +182,10 @@ const packFoursKernel = defineKernel({
   },
 });
 
-/** Whether a weight and its panels begin and are cut at multiples of four numbers, and the weight between panels. */
+/**
+ * Whether a weight and its panels begin and are cut at multiples of four numbers, and the weight is cut only between
+ * panels.
+ */
 function isPackedInFours(weight: Tensor, panels: Tensor): boolean {
   if (weight.rowSize % 4 !== 0) return false;
   if ([weight, panels].some(({ segments }) => segments.some(({ base }) => base % 4 !== 0))) return false;
@@ -206,13 +210,13 @@ export function packPanels(weight: Tensor, panels: Tensor): void {
 }
 
 /**
- * y = x · Wᵀ + b, from the copy in panels. For a range of outputs slice panels by rows. Inside the last panel y may end
- * anywhere: it leaves out the outputs past its width, and where it is wider than W is high it gets the zeros (plus b) that pad W.
+ * y = x · Wᵀ + b, from the copy in panels. For a range of outputs slice panels by rows. y may be narrower or wider than
+ * the last panel: outputs beyond y's width are not written; columns beyond W's rows hold only the bias.
  * @param x       [T, C] f32 or f16
  * @param panels  [P, C, 8], of the type of x
  * @param bias    [O], or null for none
  * @param y       [T, O], written; ⌈O/8⌉ = P
- * @throws ShapeError when the shapes do not go together
+ * @throws ShapeError when the shapes do not match
  */
 export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, y: Tensor): void {
   const [rows, width] = x.shape;
@@ -230,7 +234,7 @@ export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, 
   const { tile, constants } = chooseTile(x.backend, "forward", operands, rows, inFours);
   run(
     kernelOf(forwardKernels[operands], tile),
-    // Without a bias some buffer has to stand in its place.
+    // A binding needs some buffer even if there is no bias.
     { left: x, right: panels, bias: bias ?? panels.sliceRows(0, 0), result: y },
     { width, columns, hasBias: bias === null ? 0 : 1 },
     { constants },
@@ -238,11 +242,11 @@ export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, 
 }
 
 /**
- * dx (+)= dy · W, outputs ascending. Where dy is wider than W is high, its last columns are left out.
+ * dx (+)= dy · W, outputs ascending. Columns of dy beyond the rows of W are ignored.
  * @param dy      [T, O] f32 or f16
  * @param weight  [O, C], of the type of dy
  * @param dx      [T, C]
- * @throws ShapeError when the shapes do not go together
+ * @throws ShapeError when the shapes do not match
  */
 export function multiplyInput(dy: Tensor, weight: Tensor, dx: GradientTarget): void {
   const [outputs, width] = weight.shape;
@@ -264,12 +268,12 @@ export function multiplyInput(dy: Tensor, weight: Tensor, dx: GradientTarget): v
 }
 
 /**
- * dWeight (+)= dyᵀ · x, rows ascending inside chunks whose size depends on the shapes only, then chunks ascending. Where dy
- * is wider than dWeight is high, its last columns are left out.
+ * dWeight (+)= dyᵀ · x, rows ascending inside chunks whose size depends on the shapes only, then chunks ascending.
+ * Columns of dy beyond the rows of dWeight are ignored.
  * @param dy       [T, O] f32 or f16
  * @param x        [T, C], of the type of dy
  * @param dWeight  [O, C]
- * @throws ShapeError when the shapes do not go together
+ * @throws ShapeError when the shapes do not match
  */
 export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): void {
   const [outputs, width] = dWeight.tensor.shape;
@@ -290,7 +294,7 @@ export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): 
 }
 
 /**
- * dBias (+)= Σ_t dy[t], in chunks as `multiplyWeight`.
+ * dBias (+)= Σ_t dy[t], in the same chunks as `multiplyWeight`.
  * @param dy     [T, O] f32
  * @param dBias  [O]
  * @throws ShapeError when dBias is not [O]
@@ -302,7 +306,10 @@ export function sumRows(dy: Tensor, dBias: GradientTarget): void {
   inChunks(dBias, [width], chunks, (partial) => run(sumRowsKernel, { x: dy, partial }, { width, chunkRows, chunks }));
 }
 
-/** Lets `body` write sums of single chunks, [outputs, chunks · width], and sums those into the target; one chunk goes straight. */
+/**
+ * Lets `body` write the sums of single chunks, [outputs, chunks · width], and adds them into the target; a single chunk
+ * is written directly.
+ */
 function inChunks(
   target: GradientTarget,
   [outputs, width = 1]: readonly number[],
@@ -321,12 +328,16 @@ function inChunks(
   });
 }
 
-/** Workgroups that keep a machine busy, rows that make a workgroup worth its start, and elements in a row of partial sums. */
+/**
+ * Workgroups that keep a machine busy, least rows that are worth a workgroup, and elements in a row of partial sums.
+ */
 const enoughWorkgroups = 128;
 const fewestChunkRows = 128;
 const widestPartialRow = 4096;
 
-/** How the rows of a sum into [outputs, width] are cut. Depends on nothing but the shapes: it is part of the result. */
+/**
+ * How the rows of a sum into [outputs, width] are cut. It depends on the shapes only, because it is part of the result.
+ */
 function planChunks(rows: number, outputs: number, width: number): { chunks: number; chunkRows: number } {
   const tiles = Math.max(1, Math.ceil(outputs / 32) * Math.ceil(width / 32));
   const most = Math.max(1, Math.min(Math.floor(enoughWorkgroups / tiles), Math.floor(widestPartialRow / width)));
@@ -334,19 +345,19 @@ function planChunks(rows: number, outputs: number, width: number): { chunks: num
   return { chunks: Math.max(1, Math.ceil(rows / chunkRows)), chunkRows };
 }
 
-/** How many chunks have rows in a cell. */
+/** The number of chunks that have rows in a cell. */
 function chunksTouched(start: number, count: number, chunkRows: number): number {
   return Math.floor((start + Math.max(count, 1) - 1) / chunkRows) - Math.floor(start / chunkRows) + 1;
 }
 
-/** The type of both operands: f64 is the plain backend's, whose kernels are one for all types. */
+/** The type of both operands. f64 exists on the plain backend only, whose kernels are the same for all types. */
 function operandType(what: string, left: Tensor, right: Tensor): OperandType {
   if (left.dtype !== right.dtype)
     throw new ShapeError(`${what}: expected operands of one type, got ${left.dtype} and ${right.dtype}.`);
   return left.dtype === "f16" ? "f16" : "f32";
 }
 
-/** Whether rows of these widths are read in fours, and cells cut along `cut` begin at multiples of four. */
+/** Whether rows of these widths can be read in fours, and cells cut along `cut` begin at multiples of four. */
 function areInFours(widths: readonly number[], tensors: readonly Tensor[], cut: readonly Tensor[] = []): boolean {
   return (
     widths.every((width) => width % 4 === 0) &&

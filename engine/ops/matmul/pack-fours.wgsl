@@ -1,9 +1,9 @@
 // packPanels  panels[o / 8, c, o % 8] = weight[o, c], and 0 past the last output
-// Work        one invocation four neighbouring inputs of a panel's eight outputs: it turns 8 × 4 numbers in registers, so that
-//             it reads and writes in fours.
+// Work        one invocation per four neighbouring inputs of a panel's eight outputs: it transposes 8 × 4 numbers in registers, so
+//             that it reads and writes in fours.
 // Memory      weight read once, panels written once. Bandwidth-bound.
-// Chosen      where rows are whole fours, and no panel is cut.
-// Measured    4864×896 on lavapipe: 8 ms of one core, 54 for pack.wgsl; SwiftShader 37 and 156 ms. node bench/run.ts pack.bench.
+// Chosen      if the row length is a multiple of four, and no panel is cut.
+// Measured    4864×896 on lavapipe: 8 ms of one core (pack.wgsl: 54); SwiftShader 37 ms (156). node bench/run.ts pack.bench.
 @group(0) @binding(0) var<storage, read> weight: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> panels: array<vec4f>;
 

@@ -1,6 +1,6 @@
 // packPanels  panels[o / 8, c, o % 8] = weight[o, c], and 0 past the last output
-// Work        one invocation an element of the cell's panels; it writes where the cell has its row of the weight too.
-// Memory      weight read once, in rows 8 at a time; panels written once. Bandwidth-bound.
+// Work        one invocation per element of the cell's panels; it writes only if the cell also has that row of the weight.
+// Memory      weight read once, 8 rows at a time; panels written once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> weight: array<f32>;
 @group(0) @binding(1) var<storage, read_write> panels: array<f32>;
 

@@ -1,9 +1,9 @@
 // A cell of a matrix product, as the tiles (…-tile.wgsl) see it:
 //   result[i, j] = start(i, j) + Σ_k left[i, k] · right[k, j]
-// with one f32 accumulator, k ascending and explicit fma in every tile, so that tiles give the same bits. Strides say how
-// the operands lie; right comes in panels of eight columns that lie side by side. Each kernel fills in its Product.
-// Operands are read and sums written by functions for their types: one at a time (operands-…, sums), or in fours
-// (…-fours), where everything begins and is cut at multiples of four: one load then costs half as much an element or less.
+// with one f32 accumulator, k ascending and explicit fma in every tile, so that all tiles give the same bits. Strides describe
+// how the operands lie in memory; right comes in panels of eight neighbouring columns. Each kernel fills in its Product.
+// Functions that depend on the types read operands and write sums: one number at a time (operands-…, sums), or in fours
+// (…-fours) if everything begins and is cut at multiples of four. A load in fours costs at most half as much per element.
 struct Product {
   rows: u32,
   columns: u32,
@@ -21,12 +21,12 @@ struct Product {
   startsFromColumns: bool,  // else from columnStart(j), a function of the kernel; else from 0
 }
 
-/** Where row `row` of left begins; past the last row the last one again, whose sums nobody stores. */
+/** Where row `row` of left begins; past the last row the last one again: those sums are not stored. */
 fn leftRowStart(p: Product, row: u32) -> u32 {
   return p.leftBase + min(row, p.rows - 1u) * p.leftRow;
 }
 
-/** Where column `column` of right begins; past the last panel the last one again, whose sums nobody stores. */
+/** Where column `column` of right begins; past the last panel the last one again: those sums are not stored. */
 fn rightColumnStart(p: Product, column: u32) -> u32 {
   return p.rightBase + min(column / 8u, (p.columns - 1u) / 8u) * p.rightPanel + column % 8u;
 }

@@ -1,11 +1,11 @@
 enable subgroups;
-// multiplyTile  a tile for SwiftShader, where every load is checked (an integer division) and taken lane by lane, and what is
-//               computed in a loop stays there: few loads, passed from one of 4 lanes to all by quad operations.
-// Work          one subgroup of 4 a workgroup; each lane sums 4 neighbouring rows × 16 columns. In four steps a lane loads
-//               its 4 × 4 block of left, and of right the 16 columns of the one step that is its own.
+// multiplyTile  a tile for SwiftShader, which checks every load (an integer division), loads lane by lane, and hoists nothing out
+//               of a loop. So there are few loads, and quad operations pass each value from one of 4 lanes to all.
+// Work          one subgroup of 4 per workgroup; each lane sums 4 neighbouring rows × 16 columns. Per four steps a lane loads
+//               its 4 × 4 block of left, and the 16 columns of right for one of the four steps.
 // Chosen        on SwiftShader.
-// Measured      448×64×192: 2.5–3.1 GFLOP/s by processor time of 2 busy cores, 2.3 for register tiles of 8 rows × 8 columns
-//               with vec4 loads, 1.1 for the plain tile. SwiftShader 5.0.0 (Subzero), AMD EPYC (Zen 4);
+// Measured      448×64×192: 2.5–3.1 GFLOP/s by processor time of 2 busy cores; register tiles of 8 rows × 8 columns with vec4
+//               loads 2.3, the plain tile 1.1. SwiftShader 5.0.0 (Subzero), AMD EPYC (Zen 4);
 //               node bench/run.ts "tiny gate" --adapter swiftshader.
 const TILE_ROWS = 16u;
 const TILE_COLUMNS = 16u;
@@ -66,7 +66,7 @@ fn leftBlock(p: Product, start: vec4u, k: u32) -> mat4x4f {
   );
 }
 
-/** Four neighbours, of which those from `count` on count as 0. */
+/** Four neighbours; those from `count` on count as 0. */
 fn left4(at: u32, count: u32) -> vec4f {
   let four = vec4f(leftOne(at), leftOne(at + 1u), leftOne(at + 2u), leftOne(at + 3u));
   return select(vec4f(), four, vec4u(0u, 1u, 2u, 3u) < vec4u(count));

@@ -1,6 +1,6 @@
 // multiplyTile  the plain tile: each of 8 × 8 invocations sums 4 rows × 4 columns in registers.
-// Memory        left and right are read once a row tile and column tile each, neighbours share them by the cache.
-// Chosen        where no other tile fits.
+// Memory        left is read once per column tile, right once per row tile; neighbours share them through the cache.
+// Chosen        if no other tile fits.
 const TILE_ROWS = 32u;
 const TILE_COLUMNS = 32u;
 

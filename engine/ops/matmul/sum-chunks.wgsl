@@ -1,7 +1,7 @@
 // sumChunks  result[o, c] (+)= Σ_chunk partial[o, chunk, c]
-// Work       one invocation an element.
-// Memory     partial read once, result read where added to, written once. Bandwidth-bound.
-// Precision  f32, chunks ascending, from what is stored where it adds.
+// Work       one invocation per element.
+// Memory     partial read once, result read if added to, written once. Bandwidth-bound.
+// Precision  f32, chunks ascending, starting from the stored value if it adds.
 @group(0) @binding(0) var<storage, read> partial: array<f32>;
 @group(0) @binding(1) var<storage, read_write> result: array<f32>;
 

@@ -1,7 +1,7 @@
 // sumRows    partial[o, chunk] (+)= Σ_t x[t, o],  t in the chunk
-// Work       one invocation an output and a chunk of rows; neighbours read neighbouring outputs.
+// Work       one invocation per output and chunk of rows; neighbours read neighbouring outputs.
 // Memory     x read once. Bandwidth-bound.
-// Precision  f32, t ascending in a chunk, continued where an earlier cell began the chunk.
+// Precision  f32, t ascending in a chunk; continues if an earlier cell began the chunk.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> partial: array<f32>;
 

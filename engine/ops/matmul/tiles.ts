@@ -1,13 +1,16 @@
-// The tiles that a matrix product can be cut into, and which one a product takes. All of them sum in the same order (one f32
-// accumulator, k ascending), so that the choice is one of speed alone and changes no bit of a result.
+// The tiles of a matrix product, and the choice between them. All of them sum in the same order (one f32 accumulator, k
+// ascending), so the choice affects speed alone and changes no bit of a result.
 //
-// Which tile is fast differs between adapters by factors: a GPU wants operands in workgroup memory, lavapipe wants few and
-// wide loads, SwiftShader fewer still. What each adapter takes by itself is written here; `preferTiles` puts a plan that was
-// measured on the machine in its place (ops/matmul/tune.ts).
+// The speed of a tile differs by factors between adapters: a GPU needs operands in workgroup memory, lavapipe few and
+// wide loads, SwiftShader still fewer. This file contains the rule for each adapter; `preferTiles` replaces it by a
+// plan that was measured on the machine (ops/matmul/tune.ts).
 import type { Backend } from "../../backends/backend.ts";
 import type { Constants } from "../../kernel.ts";
 
-/** What provenance calls the order of every product's sums; a tile that summed otherwise would be of another. */
+/**
+ * The name of the summation order of every product, for provenance; a tile that summed differently would need another
+ * name.
+ */
 export const sumOrder = "one f32 accumulator, k ascending";
 
 export const tileNames = ["register", "broadcast", "vector", "thin", "quad", "workgroup"] as const;
@@ -15,19 +18,19 @@ export type TileName = (typeof tileNames)[number];
 export type Product = "forward" | "input" | "weight";
 export type OperandType = "f32" | "f16";
 
-/** A tile and the constants that make a form of it. */
+/** A tile with the constants of one of its forms. */
 export interface TileForm {
   readonly tile: TileName;
   readonly constants: Readonly<Record<string, number>>;
 }
 
 export interface Tile {
-  /** What kernel names add. */
+  /** The part of a kernel's name that stands for the tile. */
   readonly name: string;
   readonly file: string;
   /** Operands and result are read and written in fours: everything begins and is cut at multiples of four. */
   readonly inFours: boolean;
-  /** Types of operands that it reads. */
+  /** Types of operands that it can read. */
   readonly operands: readonly OperandType[];
   readonly constants: Constants;
   readonly variants: readonly Constants[];
@@ -103,26 +106,29 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   },
 };
 
-/** Row counts that share a tile: those up to 1, 4, 8, and all above. */
+/** Classes of row counts: products with up to 1, 4 or 8 rows, and all above, use one tile per class. */
 export const rowClasses = [1, 4, 8, Number.POSITIVE_INFINITY] as const;
 
-/** What a plan decides for: a product with so many rows. Where an operand is not in fours, the adapter's own rule decides. */
+/**
+ * The class that a plan decides for: product, operands and rows. If an operand is not in fours, the adapter's rule
+ * decides.
+ */
 export function shapeClass(product: Product, operands: OperandType, rows: number): string {
   const index = rowClasses.findIndex((most) => rows <= most);
   return `${product} ${operands} ${["1 row", "2-4 rows", "5-8 rows", "9 rows or more"][index]}`;
 }
 
-/** A tile for each shape class that it names. */
+/** One tile per shape class that it names. */
 export type TilePlan = Readonly<Record<string, TileForm>>;
 
 const plans = new WeakMap<Backend, TilePlan>();
 
-/** Lets a backend's products take these tiles in place of its own. */
+/** Makes a backend's products use these tiles instead of the adapter's rule. */
 export function preferTiles(backend: Backend, plan: TilePlan): void {
   plans.set(backend, plan);
 }
 
-/** The plan of `preferTiles`; empty where the adapter's own rule decides. */
+/** The plan of `preferTiles`; empty if the adapter's rule decides. */
 export function preferredTiles(backend: Backend): TilePlan {
   return plans.get(backend) ?? {};
 }

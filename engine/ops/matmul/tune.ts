@@ -1,10 +1,12 @@
-// Measures which tile of a matrix product is the fastest on this machine, once for each adapter and driver, and remembers it.
+// Measures which tile of a matrix product is fastest on this machine, once per adapter and driver, and stores the
+// answer.
 //
-// All tiles sum in one order (matmul-tiles.ts), so what is chosen here changes no bit of any result: a plan that is lost,
-// damaged or measured on a busy machine costs time and nothing else. So nothing here fails a run: a file that cannot be
-// read is measured again, and one that cannot be written is done without.
+// All tiles sum in one order (tiles.ts), so the choice changes no bit of any result. A plan that is lost, damaged or
+// measured on a busy machine costs only time. So nothing here fails a run: if the file cannot be read, tiles are
+// measured again; if it cannot be written, the run continues without it.
 //
-// A tile is preferred to the adapter's own rule only where it is clearly faster: a rule is the same every day, a clock is not.
+// A tile replaces the adapter's rule only if it is clearly faster, because measured times vary from day to day and a
+// rule does not.
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
@@ -26,17 +28,20 @@ import {
   tileNames,
 } from "./tiles.ts";
 
-/** Inputs and outputs of the layer that is measured: long enough sums, and a weight that no cache near a core holds. */
+/**
+ * Inputs and outputs of the measured layer: sums are long enough, and the weight is too large for the caches near a
+ * core.
+ */
 const [inputs, outputs] = [512, 1024];
-/** Rows that stand for their class. */
+/** The row count that stands for the largest class. */
 const manyRows = 64;
-/** A tile must take at most this share of the own rule's time. */
+/** A tile must need at most this share of the time of the adapter's rule. */
 const clearlyFaster = 0.9;
-/** One measurement takes this long at least, and the best of so many counts. */
+/** One measurement takes at least this long; the best of several measurements is used. */
 const measurementMs = 2;
 const measurements = 3;
 
-/** A plan in a file: the tuner's own, and a run's provenance. */
+/** A plan in a file: that of the tuner, and in a run's provenance. */
 export const tilePlanSchema = z.record(
   z.string(),
   z.object({ tile: z.enum(tileNames), constants: z.record(z.string(), z.number().int().positive()) }),
@@ -49,7 +54,10 @@ interface ShapeCase {
   readonly candidates: readonly TileForm[];
 }
 
-/** What is worth a try: tiles that no adapter of this style ever ran fast are left out, since compiling one takes a while. */
+/**
+ * The tiles to try. Tiles that were never fast on an adapter of this style are left out, since compiling one takes a
+ * while.
+ */
 function casesOf(style: Backend["style"]): readonly ShapeCase[] {
   const thin = (LANES: number, ROWS: number): TileForm => ({ tile: "thin", constants: { LANES, ROWS } });
   const plain = (tile: "register" | "vector" | "quad" | "workgroup"): TileForm => ({ tile, constants: {} });
@@ -72,7 +80,7 @@ function casesOf(style: Backend["style"]): readonly ShapeCase[] {
   };
   return (["forward", "input", "weight"] as const).flatMap((product) =>
     rowClasses.flatMap((most, i) => {
-      // The tile's rows are a layer's inputs there, of which there are never few.
+      // For the weight's gradient the tile's rows are a layer's inputs, which are never few.
       if (product === "weight" && most !== Number.POSITIVE_INFINITY) return [];
       const candidates = forms[style][i];
       return candidates.length < 2 ? [] : [{ product, rows: Math.min(most, manyRows), candidates }];
@@ -81,9 +89,9 @@ function casesOf(style: Backend["style"]): readonly ShapeCase[] {
 }
 
 /**
- * Lets the backend take the fastest tiles: those of the cache's file for this adapter and driver, measured where there is no
- * sound one.
- * @returns the plan, empty where the adapter's own rule is best throughout
+ * Makes the backend use the fastest tiles: those of the cache's file for this adapter and driver; if there is no sound
+ * file, they are measured.
+ * @returns the plan, empty if the adapter's rule is best for every class
  */
 export async function tuneTiles(backend: Backend): Promise<TilePlan> {
   const path = planPath(backend);
@@ -96,12 +104,12 @@ export async function tuneTiles(backend: Backend): Promise<TilePlan> {
         `${JSON.stringify({ schemaVersion: 1, adapter: backend.description, tiles: plan }, null, 2)}\n`,
       );
     } catch {
-      // Measured again the next time.
+      // It will be measured again next time.
     }
   return plan;
 }
 
-/** Where the plan of this adapter and driver is kept; null where there is no place for it. */
+/** The path of the plan of this adapter and driver; null if there is no folder for it. */
 function planPath({ description, style }: Backend): string | null {
   const name = createHash("sha256").update(`${style} ${description}`).digest("hex").slice(0, 16);
   try {
@@ -111,7 +119,10 @@ function planPath({ description, style }: Backend): string | null {
   }
 }
 
-/** The plan in a file; null where it is missing, damaged, or of another adapter, or names what this version does not try. */
+/**
+ * The plan in a file; null if it is missing, damaged, for another adapter, or names a tile that this version does not
+ * try.
+ */
 function readPlan(path: string | null, backend: Backend): TilePlan | null {
   if (path === null) return null;
   try {
@@ -136,7 +147,7 @@ function isSame(a: TileForm, b: TileForm): boolean {
   );
 }
 
-/** Times every candidate of every shape class. Leaves the backend's own plan as it was. */
+/** Times every candidate of every shape class. Restores the backend's previous plan. */
 export async function measurePlan(backend: Backend): Promise<TilePlan> {
   const before = preferredTiles(backend);
   const plan: Record<string, TileForm> = {};
@@ -178,7 +189,9 @@ async function timeOf(backend: Backend, product: Product, rows: number): Promise
   });
 }
 
-/** What operands hold does not matter, but NaN and subnormal numbers are slow on some processors: all are 1. */
+/**
+ * The values of operands do not matter, but NaN and subnormal numbers are slow on some processors: all values are 1.
+ */
 function workOf(backend: Backend, product: Product, rows: number): () => void {
   const ones = (shape: readonly number[]): Tensor => {
     const tensor = empty(backend, shape);

@@ -1,12 +1,12 @@
 enable subgroups;
-// multiplyTile  the tile for lavapipe, whose subgroup is one vector of 8 lanes. A load goes lane by lane, and four neighbours
-//               cost little more than one: so everything is read and written in fours.
-// Work          one subgroup of 8 a workgroup; each lane sums 4 neighbouring rows × 32 columns. In four steps it loads its
-//               4 × 4 block of left, and of right one four of columns a step; it gets the other columns by broadcast.
-//               Sums lie in the first cache: each is fetched once for four multiply-adds.
-// Chosen        on lavapipe, where operands and result begin and are cut at multiples of four, from 9 rows on.
-// Measured      256×896×4864: 42–48 GFLOP/s of 2 cores in all three products, 28–37 for the broadcast tile. Takes 0.4 s to
-//               compile, that one 0.2 s. Mesa 25.0.7, AMD EPYC (Zen 4); node bench/run.ts "0.5B gate" --adapter lavapipe.
+// multiplyTile  the tile for lavapipe, where a subgroup is one vector of 8 lanes. It loads lane by lane, and four neighbours
+//               cost little more than one number: so everything is read and written in fours.
+// Work          one subgroup of 8 per workgroup; each lane sums 4 neighbouring rows × 32 columns. Per four steps it loads its
+//               4 × 4 block of left, and one four of columns of right per step; it gets the other columns by broadcast.
+//               Sums lie in the first-level cache: each is fetched once per four multiply-adds.
+// Chosen        on lavapipe, if operands and result begin and are cut at multiples of four, from 9 rows on.
+// Measured      256×896×4864: 42–48 GFLOP/s of 2 cores in all three products; broadcast tile 28–37. Compiles in 0.4 s, the
+//               broadcast tile in 0.2 s. Mesa 25.0.7, AMD EPYC (Zen 4); node bench/run.ts "0.5B gate" --adapter lavapipe.
 const TILE_ROWS = 32u;
 const TILE_COLUMNS = 32u;
 alias Sums = array<f32, 4u * TILE_COLUMNS>; // [column][row]
@@ -60,7 +60,7 @@ fn leftSteps(p: Product, start: vec4u, k: u32) -> Steps {
   );
 }
 
-/** Never more than all of them: but a loop whose end the compiler knows is unrolled, which takes it seconds. */
+/** Never more than all of them. But a loop whose end the compiler knows is unrolled, which takes it seconds. */
 fn tileColumns(p: Product, column: u32) -> u32 { return min(TILE_COLUMNS, 4u * (p.columns - column)); }
 
 fn addFour(sums: ptr<function, Sums>, column: u32, a: Steps, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f) {
@@ -77,7 +77,7 @@ fn addColumn(sums: ptr<function, Sums>, column: u32, a: Steps, b0: f32, b1: f32,
   }
 }
 
-// A four of the result lies along a row, or where rows lie side by side down a column.
+// A four of the result lies along a row; if rows are neighbours in memory, along a column.
 
 fn readTile(p: Product, row: u32, column: u32, sums: ptr<function, Sums>) {
   for (var i = 0u; i < tileColumns(p, column); i++) {

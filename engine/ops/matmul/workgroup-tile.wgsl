@@ -1,8 +1,8 @@
-// multiplyTile  the tile for GPUs: both operands pass through workgroup memory, where each element that was loaded once serves 64.
-// Work          one workgroup of 128; each invocation sums 8 rows × 4 columns of a tile of 64 × 64. Blocks of 16 steps are
-//               loaded in fours, neighbours by neighbours, two of left and two of right an invocation.
+// multiplyTile  the tile for GPUs: both operands pass through workgroup memory, where each loaded element is used 64 times.
+// Work          one workgroup of 128; each invocation sums 8 rows × 4 columns of a tile of 64 × 64. Blocks of 16 steps are loaded
+//               in fours: neighbouring invocations load neighbouring fours, two of left and two of right per invocation.
 // Memory        8 KiB of workgroup memory.
-// Chosen        on GPUs, where operands and result begin and are cut at multiples of four, from 5 rows on.
+// Chosen        on GPUs, if operands and result begin and are cut at multiples of four, from 5 rows on.
 const TILE_ROWS = 64u;
 const TILE_COLUMNS = 64u;
 const STEPS = 16u;
@@ -52,7 +52,7 @@ fn leftSteps(row: u32, four: u32) -> vec4f {
   return vec4f(leftTile[at][row % 4u], leftTile[at + 16u][row % 4u], leftTile[at + 32u][row % 4u], leftTile[at + 48u][row % 4u]);
 }
 
-// A four of the result lies along a row, or where rows lie side by side down a column: round r then takes four rows of a column.
+// A four of the result lies along a row; if rows are neighbours in memory, along a column: round r then takes four rows of a column.
 
 fn startOfTile(p: Product, row: u32, column: u32, sums: ptr<function, array<vec4f, 8>>) {
   for (var r = 0u; r < 8u; r++) {

@@ -1,8 +1,9 @@
-// Frobenius norms. A kernel sums squares in pieces of 4,096 elements, the host adds the pieces in float64: sixteen terms in
-// each of an invocation's four sums, two levels to join these and six for the invocations, all positive, so the sum errs by
-// at most 24 · 2⁻²⁴ of itself and the norm by half of that. A direction's norm is taken without ever storing the direction.
+// Frobenius norms. A kernel sums squares in pieces of 4,096 elements; the host adds the pieces in float64. Each of an
+// invocation's four sums has sixteen terms; two levels join these, and six levels join the invocations. All terms are
+// positive, so the sum has a relative error of at most 24 · 2⁻²⁴, and the norm half of that. The norm of a direction is
+// computed without storing the direction.
 //
-// Squares are f32: an element above 1e19 makes the norm infinite, those below 1e-19 count as 0.
+// Squares are f32: an element above 1e19 makes the norm infinite, and elements below 1e-19 count as 0.
 import { noGradient } from "../../autograd.ts";
 import { type AdapterStyle, type Constants, defineKernel } from "../../kernel.ts";
 import type { WordPair } from "../../random.ts";
@@ -13,7 +14,10 @@ import * as cpu from "./frobenius-norm.cpu.ts";
 import { directionFunctions, streamOf, streamParams } from "./normals.ts";
 
 const pieceElements = 4096;
-/** 64 lanes sum a piece. On a GPU each has an invocation; on software drivers barriers are expensive, so 4 invocations share them. */
+/**
+ * 64 lanes sum a piece. On a GPU there is one invocation per lane; on software drivers barriers are expensive, so 4
+ * invocations share them.
+ */
 const manyInvocations: Constants = { INVOCATIONS: 64, SHARE: 1 };
 const fewInvocations: Constants = { INVOCATIONS: 4, SHARE: 16 };
 const lanes = {
@@ -37,7 +41,9 @@ const tensorSquaresKernel = defineKernel({
 export const directionSquaresKernel = defineKernel({
   name: "directionSquares",
   bindings: { partial: { access: "write" } },
-  /** The first quad of elements in 64 bits, a multiple of 2²⁸, and how many elements from there on. */
+  /**
+   * The index of the first quad of elements in 64 bits, a multiple of 2²⁸, and the number of elements from there on.
+   */
   params: { quadLow: "u32", quadHigh: "u32", count: "u32", ...streamParams },
   cpu: cpu.directionSquares,
   wgsl: new URL("./frobenius-norm-direction.wgsl", import.meta.url),
@@ -56,7 +62,8 @@ async function rootOfSum(partials: readonly Tensor[]): Promise<number> {
 }
 
 /**
- * ‖x‖ = √Σ x², over all elements, on the host and without a gradient; within 7.2e-7 of itself, the same bits on one adapter and driver.
+ * ‖x‖ = √Σ x² over all elements, on the host and without a gradient. Relative error at most 7.2e-7; the same bits on
+ * one adapter and driver.
  * @param x  [...] f32
  */
 export function norm(x: Tensor): Promise<number> {
@@ -72,8 +79,8 @@ export function norm(x: Tensor): Promise<number> {
 }
 
 /**
- * ‖g‖ of a direction's Gaussian (`writeNormals`), for a tensor of as many elements as `like` has. It sums the very numbers
- * that the device draws when it perturbs.
+ * ‖g‖ of a direction's Gaussian (`writeNormals`), for a tensor with as many elements as `like`. It sums exactly the
+ * numbers that the device draws when it perturbs.
  * @param like  gives size, backend and dtype; its content is not read
  */
 export function normOfDirection(like: Tensor, key: WordPair, nameWords: WordPair): Promise<number> {

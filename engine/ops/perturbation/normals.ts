@@ -1,5 +1,5 @@
-// Standard normals on the device, as functions of names (engine/random.ts): the Gaussian of a direction, for where it is
-// wanted as a tensor. Perturbing a weight needs no such tensor: perturb.ts draws the same numbers where it uses them.
+// Standard normals on the device, as functions of names (engine/random.ts): the Gaussian of a direction as a tensor.
+// Perturbing a weight needs no such tensor: perturb.ts draws the same numbers while it uses them.
 import { defineKernel } from "../../kernel.ts";
 import type { WordPair } from "../../random.ts";
 import { run } from "../../run.ts";
@@ -13,10 +13,12 @@ export function streamOf(key: WordPair, nameWords: WordPair): cpu.Stream {
   return { key0: key[0], key1: key[1], name0: nameWords[0], name1: nameWords[1] };
 }
 
-/** What a kernel calls to draw from a stream. */
+/** The WGSL files of a kernel that draws from a stream. */
 export const directionFunctions: readonly string[] = ["philox", "random-values", "direction"];
 
-/** Fours of elements, as counters count them, that a cell of `rows` rows touches: its ends may lie within one. */
+/**
+ * The number of counters (fours of elements) that a cell of `rows` rows touches: it may begin and end inside a four.
+ */
 export function quadsTouched(rowsStart: number, rows: number, rowSize: number): number {
   const first = Math.floor((rowsStart * rowSize) / 4);
   return rows * rowSize === 0 ? 0 : Math.ceil(((rowsStart + rows) * rowSize) / 4) - first;
@@ -34,9 +36,9 @@ export const normalsKernel = defineKernel({
 });
 
 /**
- * Fills a tensor with the standard normals of a stream: element e from the words of counter [e >> 2, e >> 34, nameWords]
- * under the key, e counted in the tensor's own layout. Within 4e-6 of float64; the same bits on one adapter and driver,
- * however the tensor is cut.
+ * Fills a tensor with the standard normals of a stream: element e from the words of counter [e >> 2, e >> 34,
+ * nameWords] under the key, e counted in the tensor's own layout. Within 4e-6 of float64; the same bits on one adapter
+ * and driver, however the tensor is cut.
  * @param y  [...] f32, written
  */
 export function writeNormals(y: Tensor, key: WordPair, nameWords: WordPair): void {

@@ -1,5 +1,5 @@
-// normals    y[e] = normal number e of the stream (key, name): four of them from the words of counter [e >> 2, e >> 34, name]
-// Work       one invocation four elements; four that a segment boundary cuts are drawn on both sides.
+// normals    y[e] = normal number e of the stream (key, name): the words of counter [e >> 2, e >> 34, name] give four of them
+// Work       one invocation per four elements; four that a segment boundary cuts are drawn on both sides.
 // Memory     y written once. Arithmetic-bound: ten Philox rounds and two Box–Muller pairs for four elements.
 // Precision  4e-6 of float64.
 @group(0) @binding(0) var<storage, read_write> y: array<f32>;

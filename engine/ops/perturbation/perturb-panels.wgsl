@@ -1,7 +1,7 @@
 // perturbPanels  slot[r / 8, c, r % 8] = (weight[r, c] + a·g_δ) + b·g_η, and 0 past the last row
-// Work           a grid of panels; one invocation four elements. Where a row is whole fours, neighbours take the same columns of
-//                a panel's eight rows, so that they write side by side; else they follow each other along the rows.
-// Memory         weight read once, slot written once. Arithmetic-bound: two Philox calls and four Box–Muller pairs for four.
+// Work           a grid of panels; one invocation per four elements. If the row length is a multiple of four, neighbours take the
+//                same columns of a panel's eight rows, so that they write side by side; if not, they follow each other along a row.
+// Memory         weight read once, slot written once. Arithmetic-bound: two Philox calls and four Box–Muller pairs per four.
 @group(0) @binding(0) var<storage, read> weight: array<f32>;
 @group(0) @binding(1) var<storage, read_write> slot: array<f32>;
 

@@ -1,6 +1,6 @@
 // perturbRows  slot[e] = (weight[e] + a·g_δ[e]) + b·g_η[e], Gaussians drawn again from their counters
-// Work         one invocation four elements; four that a segment boundary cuts are drawn on both sides.
-// Memory       weight read once, slot written once. Arithmetic-bound: two Philox calls and four Box–Muller pairs for four.
+// Work         one invocation per four elements; four that a segment boundary cuts are drawn on both sides.
+// Memory       weight read once, slot written once. Arithmetic-bound: two Philox calls and four Box–Muller pairs per four.
 @group(0) @binding(0) var<storage, read> weight: array<f32>;
 @group(0) @binding(1) var<storage, read_write> slot: array<f32>;
 

@@ -16,7 +16,7 @@ interface Noise extends Coefficients {
   name1: number;
 }
 
-/** (w + a·δ) + b·η; where a coefficient is 0, its step is left out. */
+/** (w + a·δ) + b·η; a step whose coefficient is 0 is left out. */
 function perturbed(w: number, delta: number, eta: number, { a, b }: Coefficients): number {
   const first = a === 0 ? w : w + a * delta;
   return b === 0 ? first : first + b * eta;

@@ -1,8 +1,9 @@
-// Perturbed weights: W(α, β) = W + α·s_δ·g_δ + β·s_η·g_η, in f32 from the stored W, left to right, with the Gaussians drawn
-// again from their counters in the kernel. It writes into a slot, in the layouts that the forward pass reads; W stays.
+// Perturbed weights: W(α, β) = W + α·s_δ·g_δ + β·s_η·g_η, in f32 from the stored W, left to right. The kernel draws the
+// Gaussians again from their counters. It writes into a slot, in the layouts that the forward pass reads; W is not
+// changed.
 //
-// Kernels take a = α·s_δ and b = β·s_η. A coefficient of 0 leaves the weight as it is and draws nothing, so the centre of
-// a grid is the checkpoint bit for bit, −0 included.
+// Kernels take a = α·s_δ and b = β·s_η. A coefficient of 0 leaves the weight as it is and draws nothing, so the centre
+// of a grid is the checkpoint bit for bit, −0 included.
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { expectShape } from "../../op.ts";
@@ -45,10 +46,10 @@ const perturbPanelsKernel = defineKernel({
   cpu: cpu.perturbPanels,
   wgsl: new URL("./perturb-panels.wgsl", import.meta.url),
   uses: [...directionFunctions, "perturbed"],
-  /** Panels on the grid's second axis; further ones go along its third. */
+  /** Largest number of panels on the grid's second axis; further ones use its third axis. */
   constants: { PANELS: 8192 },
   workgroups: ({ rowsStart, rows, panelsStart, panels, rowSize }, { PANELS }) => {
-    // Rows and panels are cut at places of their own; a cell does what the two have in common.
+    // Rows and panels are cut independently; a cell computes what the two have in common.
     const start = Math.max(panelsStart, Math.floor(rowsStart / 8));
     const end = Math.min(panelsStart + panels, Math.ceil((rowsStart + rows) / 8));
     const shared = Math.max(0, end - start);
@@ -90,7 +91,7 @@ export function perturbIntoSlot(weight: Tensor, slot: WeightTensors, perturbatio
   if (rows !== null) {
     expectShape("perturbIntoSlot: rows", rows.shape, weight.shape, "A slot holds a copy of the weight.");
     run(perturbRowsKernel, { weight, slot: rows }, params);
-    // A copy costs less than to draw every number twice.
+    // A copy costs less than drawing every number twice.
     if (panels !== null) packPanels(rows, panels);
   } else if (panels !== null) run(perturbPanelsKernel, { weight, slot: panels }, params);
 }

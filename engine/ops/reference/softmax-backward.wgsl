@@ -1,5 +1,5 @@
 // softmaxBackward  softmax: dx = y · (dy − Σ dy·y);  log-softmax: dx = dy − e^y · Σ dy
-// Work             one invocation a row, columns ascending.
+// Work             one invocation per row, columns ascending.
 // Memory           dy and y are read twice (the second time from cache), dx written once.
 @group(0) @binding(0) var<storage, read> dy: array<f32>;
 @group(0) @binding(1) var<storage, read> y: array<f32>;

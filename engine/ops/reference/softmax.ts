@@ -1,5 +1,5 @@
-// Softmax and its logarithm over the last axis, whole rows at once. The model itself never needs them apart (attention and
-// head have theirs inside); they are the plain forms to check those against.
+// Softmax and its logarithm over the last axis, whole rows at once. The model itself never calls them (attention and
+// head compute their own); these are the plain forms that those are checked against.
 import { defineKernel } from "../../kernel.ts";
 import { defineOp } from "../../op.ts";
 import type { Run } from "../../run.ts";

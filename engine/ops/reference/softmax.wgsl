@@ -1,5 +1,5 @@
-// softmax    y = e^(x − max) / Σ e^(x − max), or its logarithm where isLog
-// Work       one invocation a row, columns ascending.
+// softmax    y = e^(x − max) / Σ e^(x − max), or its logarithm if isLog
+// Work       one invocation per row, columns ascending.
 // Memory     x is read three times (twice from cache), y written once.
 // Precision  one f32 sum of positive terms.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var v = 1u; v < params.width; v++) { largest = max(largest, x[params.xBase + first + v]); }
   var sum = 0.0;
   for (var v = 0u; v < params.width; v++) { sum += exp(x[params.xBase + first + v] - largest); }
-  // A NaN makes the sum NaN, or infinite where exp(NaN) is: the whole row is NaN then, whatever a driver's log makes of it.
+  // A NaN makes the sum NaN, or infinite if exp(NaN) is infinite: the whole row is then NaN, whatever the driver's log returns.
   let isLost = !isFinite(sum);
   let logSum = log(sum);
   for (var v = 0u; v < params.width; v++) {

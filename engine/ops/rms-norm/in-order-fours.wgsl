@@ -1,4 +1,4 @@
-// A sum of products that goes on number by number, in the order of columns: vectors of four, to the bits of in-order.wgsl.
+// A sum of products in the order of columns, number by number: for vectors of four, to the same bits as in-order.wgsl.
 alias Vector = vec4f;
 const WIDTH = 4u;
 fn addProducts(a: Vector, b: Vector, sum: f32) -> f32 {

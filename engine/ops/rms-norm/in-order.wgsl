@@ -1,4 +1,4 @@
-// A sum of products that goes on number by number, in the order of columns: vectors of one number.
+// A sum of products in the order of columns, number by number: for vectors of one number.
 alias Vector = f32;
 const WIDTH = 1u;
 fn addProducts(a: Vector, b: Vector, sum: f32) -> f32 {

@@ -1,5 +1,5 @@
 // rmsNormBackward  dx = r · (dy·w − x · r² · mean(dy·w·x)),  r = inverseRms
-// Work             one workgroup a row; each of LANES invocations takes every LANES-th column.
+// Work             one workgroup per row; each of LANES invocations takes every LANES-th column.
 // Constants        LANES: power of two, at most 256.
 // Memory           dy and x are read twice (the second time from cache), dx written once. Bandwidth-bound.
 // Chosen           on GPUs.

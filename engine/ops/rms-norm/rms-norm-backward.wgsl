@@ -1,7 +1,7 @@
 // rmsNormBackward  dx = r · (dy·w − x · r² · mean(dy·w·x)),  r = inverseRms
-// Work             one invocation a row, columns ascending, WIDTH at a time (in-order.wgsl).
+// Work             one invocation per row, columns ascending, WIDTH at a time (in-order.wgsl).
 // Memory           dy and x are read twice (the second time from cache), dx written once. Bandwidth-bound.
-// Chosen           on software drivers; by fours where rows are whole fours.
+// Chosen           on software drivers; in fours if the row length is a multiple of four.
 @group(0) @binding(0) var<storage, read> dy: array<Vector>;
 @group(0) @binding(1) var<storage, read> x: array<Vector>;
 @group(0) @binding(2) var<storage, read> weight: array<Vector>;

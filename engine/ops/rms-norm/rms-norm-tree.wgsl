@@ -1,7 +1,7 @@
 // rmsNorm    y[r, :] = x[r, :] · weight · inverseRms[r];   inverseRms[r] = 1 / sqrt(mean(x[r, :]²) + eps)
-// Work       one workgroup a row; each of LANES invocations takes every LANES-th column.
+// Work       one workgroup per row; each of LANES invocations takes every LANES-th column.
 // Constants  LANES: power of two, at most 256.
-// Memory     x is read twice (the second time from cache), y written once; 4 bytes a row for inverseRms. Bandwidth-bound.
+// Memory     x is read twice (the second time from cache), y written once; 4 bytes per row for inverseRms. Bandwidth-bound.
 // Precision  f32 sums, tree in fixed order.
 // Chosen     on GPUs.
 @group(0) @binding(0) var<storage, read> x: array<f32>;

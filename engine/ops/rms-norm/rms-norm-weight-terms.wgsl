@@ -1,5 +1,5 @@
 // rmsNormWeightTerms  terms[r, c] = dy[r, c] · x[r, c] · inverseRms[r]
-// Work                an invocation takes ROUNDS vectors of WIDTH elements (work-split.ts).
+// Work                an invocation processes ROUNDS vectors of WIDTH elements (work-split.ts).
 // Constants           Vector: vec4f | f32, of WIDTH numbers.
 // Memory              dy and x read once, terms written once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> dy: array<Vector>;

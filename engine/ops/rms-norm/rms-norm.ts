@@ -1,8 +1,8 @@
 // Root-mean-square normalisation.
 //
-// The sum over a row has one of two orders, fixed for an adapter: on software drivers one invocation takes a whole row,
-// columns ascending (there lanes of one row would only wait for one another), four at a time where rows are whole fours; elsewhere a workgroup takes a row, each of
-// LANES invocations every LANES-th column, then a tree.
+// A row is summed in one of two orders, fixed per adapter. On software drivers one invocation sums the row from left to
+// right, four columns at a time if the width allows, because lanes that share a row would only wait for each other. On
+// GPUs a workgroup sums the row: each of LANES invocations takes every LANES-th column, then a tree reduction.
 import { shouldRecord } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
@@ -14,10 +14,10 @@ import { elementConstants, elementForm, elementVariants, elementWorkgroups } fro
 import { sumRows } from "../matmul/matmul.ts";
 import * as cpu from "./rms-norm.cpu.ts";
 
-/** Rows of a workgroup where an invocation takes a row. */
+/** Rows per workgroup if an invocation sums a whole row. */
 const rowsPerWorkgroup = 64;
 
-/** A kernel that goes along rows number by number, and one that takes four at a time, to the same bits. */
+/** Two kernels with the same bits: one reads a row number by number, the other in fours. */
 function inEitherWidth<K>(define: (ending: "" | "Fours", inOrder: string) => K): { ones: K; fours: K } {
   return { ones: define("", "in-order"), fours: define("Fours", "in-order-fours") };
 }
@@ -101,7 +101,7 @@ const weightTermsKernel = defineKernel({
   workgroups: ({ rows, width }, constants) => elementWorkgroups(rows * width, constants),
 });
 
-/** The kernel for an adapter and for where the rows of these tensors lie. */
+/** The kernel for an adapter and for the alignment of these tensors' rows. */
 function choose<K>(byRow: { ones: K; fours: K }, byTree: K, x: Tensor, ...others: readonly Tensor[]): K {
   const { style } = x.backend;
   if (style !== "lavapipe" && style !== "swiftshader") return byTree;

@@ -1,8 +1,8 @@
 // rmsNorm    y[r, :] = x[r, :] · weight · inverseRms[r];   inverseRms[r] = 1 / sqrt(mean(x[r, :]²) + eps)
-// Work       one invocation a row, columns ascending, WIDTH at a time (in-order.wgsl).
-// Memory     x is read twice (the second time from cache), y written once; 4 bytes a row for inverseRms. Bandwidth-bound.
+// Work       one invocation per row, columns ascending, WIDTH at a time (in-order.wgsl).
+// Memory     x is read twice (the second time from cache), y written once; 4 bytes per row for inverseRms. Bandwidth-bound.
 // Precision  one f32 sum by fma.
-// Chosen     on software drivers; by fours where rows are whole fours.
+// Chosen     on software drivers; in fours if the row length is a multiple of four.
 @group(0) @binding(0) var<storage, read> x: array<Vector>;
 @group(0) @binding(1) var<storage, read> weight: array<Vector>;
 @group(0) @binding(2) var<storage, read_write> y: array<Vector>;

@@ -1,5 +1,5 @@
-// Rotary position embedding, in Hugging Face's halves. Angles are computed on the host in float64: in float32 they would be
-// off by up to 5e-4 at large positions.
+// Rotary position embedding, in Hugging Face's layout of halves. Angles are computed on the host in float64: float32
+// would give errors of up to 5e-4 at large positions.
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
@@ -17,7 +17,7 @@ const ropeKernel = defineKernel({
     sin: { access: "read", axis: "rows" },
     y: { access: "gradient", axis: "rows" },
   },
-  /** `direction` 1 turns forwards, −1 back: the gradient is the inverse rotation. */
+  /** `direction` 1 rotates forwards, −1 back: the gradient is the inverse rotation. */
   params: { heads: "u32", half: "u32", direction: "f32" },
   cpu: cpu.rope,
   wgsl: new URL("./rope.wgsl", import.meta.url),
@@ -38,8 +38,8 @@ export const ropeOp = defineOp<"x" | "cos" | "sin", "y">({
   constants: ["cos", "sin"],
   shapes: ({ x, cos, sin }) => {
     expectRank("rope: x", x, "T, H, D");
-    expectShape("rope: cos", cos, [x[0], x[2] / 2], "One angle a pair and token: [T, D/2].");
-    expectShape("rope: sin", sin, [x[0], x[2] / 2], "One angle a pair and token: [T, D/2].");
+    expectShape("rope: cos", cos, [x[0], x[2] / 2], "One angle per pair and token: [T, D/2].");
+    expectShape("rope: sin", sin, [x[0], x[2] / 2], "One angle per pair and token: [T, D/2].");
     return { y: x };
   },
   forward: (run, { x, cos, sin }, { y }) => rotate(run, x, cos, sin, { tensor: y, add: false }, 1),
@@ -61,14 +61,14 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
   return ropeOp({ x, cos, sin }, {}).y;
 }
 
-/** Tables made so far, by head size and theta: row p is position p. */
+/** Tables made so far, by head size and theta: row p is for position p. */
 const tables = new Map<string, { cos: Float64Array; sin: Float64Array; positions: number }>();
 
 /**
  * Cosines and sines of position · theta^(−2i/D), in float64.
  * @param positions  [T], whole numbers from 0 on
  * @returns          [T · D/2] each
- * @throws ShapeError when a position is none
+ * @throws ShapeError when a position is not a whole number from 0 on
  */
 export function rotaryTables(
   positions: ArrayLike<number>,
@@ -99,7 +99,7 @@ function tableUpTo(positions: number, half: number, theta: number): { cos: Float
   const key = `${half} ${theta}`;
   const found = tables.get(key);
   if (found !== undefined && found.positions >= positions) return found;
-  // Doubling, so that growing answers do not compute it anew at each token.
+  // Doubling the table avoids computing it again at each token of a growing answer.
   const size = Math.max(256, 2 ** Math.ceil(Math.log2(Math.max(positions, 1))));
   const cos = new Float64Array(size * half);
   const sin = new Float64Array(size * half);

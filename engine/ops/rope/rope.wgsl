@@ -1,5 +1,5 @@
-// rope       y[i] = x[i]·cos − x[i+D/2]·sin,  y[i+D/2] = x[i+D/2]·cos + x[i]·sin  (+ y where addToY);  sin · direction
-// Work       an invocation takes ROUNDS vectors of WIDTH pairs (work-split.ts).
+// rope       y[i] = x[i]·cos − x[i+D/2]·sin,  y[i+D/2] = x[i+D/2]·cos + x[i]·sin  (+ y if addToY);  sin · direction
+// Work       an invocation processes ROUNDS vectors of WIDTH pairs (work-split.ts).
 // Constants  Vector: vec4f | f32, of WIDTH numbers.
 // Memory     x read once, y written once, tables from cache. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> x: array<Vector>;

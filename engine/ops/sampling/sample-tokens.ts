@@ -1,6 +1,6 @@
-// The head as generation uses it: one pass over the logits' chunks draws a token for each row and scores it, with the kernels
-// that `head` scores by. With a penalty or cuts (warp.ts) a row's logits are held whole, as they are and warped: the token is
-// drawn from the warped ones and scored with the others.
+// The head for generation: one pass over the logits' chunks draws a token per row and scores it, with the kernels that
+// `head` scores with. With a penalty or cuts (warp.ts) the logits of a row are kept whole, both unchanged and warped:
+// the token is drawn from the warped ones and scored with the unchanged ones.
 import { noGradient } from "../../autograd.ts";
 import { expectRank, expectShape } from "../../op.ts";
 import type { BatchRows, Parameter } from "../../parameters.ts";
@@ -26,23 +26,28 @@ export interface TokenSampling extends ChunkSettings {
   counters: Tensor;
   /** Philox key of the noise. */
   key: readonly [number, number];
-  /** 0: greedy, the largest logit. Otherwise at least `lowestTemperature`. */
+  /** 0: greedy, the largest logit. Above 0 at least `lowestTemperature`. */
   temperature: number;
-  /** Penalty and cuts, with the ids of each row's text so far, [R, seenWords(V)] u32 (null: no penalty). Default: none. */
+  /**
+   * Penalty and cuts, with the ids of each row's text so far, [R, seenWords(V)] u32 (null: no penalty). Default: none.
+   */
   warping?: Warping & { readonly seen: Tensor | null };
 }
 
 export interface SampledTokens {
-  /** [R] u32; 0xffffffff where no logit was a number, with a log-probability that is not finite. */
+  /** [R] u32; 0xffffffff if no token can be drawn, with a log-probability that is not finite. */
   readonly ids: Tensor;
-  /** [R], at the sampling temperature, or at 1 when greedy, before any warping: what `head` gives for these ids, bit for bit. */
+  /**
+   * [R], at the sampling temperature, or at 1 when greedy, before any warping: bit for bit what `head` returns for
+   * these ids.
+   */
   readonly logProbs: Tensor;
   /** [R], nats, likewise. */
   readonly entropy: Tensor;
 }
 
 /**
- * Draws a token for each row by Gumbel-max: id = argmax_v z_v − ln E_v,  z = hidden·weightᵀ / τ,  E_v of the row's own counter
+ * Draws a token per row by Gumbel-max: id = argmax_v z_v − ln E_v,  z = hidden·weightᵀ / τ,  E_v from the row's counter
  * (sampling.ts). With `warping`, z is warped before the noise (warp.ts). Forward only.
  * @param hidden  [R, C] f32, the states before the tokens to be drawn
  * @param weight  [V, C]
@@ -59,12 +64,7 @@ export function sampleTokens(
   const shape = weight.kind === "tensor" ? weight.tensor.shape : weight.shape;
   expectRank("sampleTokens: hidden", hidden.shape, "R, C");
   expectShape("sampleTokens: weight", shape, [shape[0], hidden.shape[1]], "It is [V, C], with the C of hidden.");
-  expectShape(
-    "sampleTokens: counters",
-    counters.shape,
-    [hidden.rows, 4],
-    "Each row of hidden has a counter of its own.",
-  );
+  expectShape("sampleTokens: counters", counters.shape, [hidden.rows, 4], "Each row of hidden has its own counter.");
   if (temperature !== 0) expectTemperature("sampleTokens (0 is greedy)", temperature);
   const { warping } = settings;
   if (warping !== undefined) expectWarping("sampleTokens", warping);
@@ -87,7 +87,7 @@ export function sampleTokens(
         if (!isWarped) return sampleChunk(logits, columns, slice(counters), own, { key, temperature });
         const seen = warping.seen === null ? null : slice(warping.seen);
         const warped = warpLogits(logits, columns.count, temperature, seen, warping);
-        // What was divided by the temperature already is drawn at 1.
+        // Logits that were already divided by the temperature are drawn from at temperature 1.
         sampleChunk(warped, columns, slice(counters), own, { key, temperature: temperature === 0 ? 0 : 1 });
         pickLogits(logits, own.id, own.picked, columns, scoredAt);
       },

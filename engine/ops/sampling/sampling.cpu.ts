@@ -27,7 +27,7 @@ export function sample(
   params: SampleParams,
 ): void {
   const { logits, counters, words, score, picked, id } = bindings;
-  // Scores are compared as they are stored, so that ties stay ties and chunks change nothing.
+  // Scores are compared as they are stored, so that ties remain ties and chunks change nothing.
   const stored = score instanceof Float32Array ? Math.fround : (value: number): number => value;
   const { rows, stride, columns, columnStart, isFirst, temperature, key0, key1 } = params;
   for (let row = 0; row < rows; row++) {
@@ -47,7 +47,7 @@ export function sample(
       const v = columnStart + column;
       const logit = logits[row * stride + column];
       if (Number.isNaN(logit) || logit === Number.POSITIVE_INFINITY) {
-        // Nothing is above it: the row has no sample, whatever follows.
+        // No score is larger: the row has no sample, whatever follows.
         score[row] = Number.POSITIVE_INFINITY;
         picked[row] = params.absent;
         id[row] = 0xffffffff;

@@ -1,8 +1,9 @@
-// Gumbel-max sampling: id = argmax_v z_v / τ − ln E(word of v), which draws v with probability softmax(z / τ). The words are
-// Philox of a counter of the token's own, so a draw does not depend on the batch, and two policies that see the same counter
-// are coupled: they say the same where they agree.
+// Gumbel-max sampling: id = argmax_v z_v / τ − ln E(word of v), which draws v with probability softmax(z / τ). The
+// words are Philox of the token's own counter, so a draw does not depend on the batch. Two policies that use the same
+// counter are coupled: where their distributions agree, they draw the same token.
 //
-// The maximum is found over vocabulary chunks with the best so far kept for each row, so that [R, V] need not exist.
+// The maximum is computed over vocabulary chunks, and the best score so far is stored per row, so [R, V] need not
+// exist.
 
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
@@ -13,7 +14,7 @@ import { empty, type Tensor } from "../../tensor.ts";
 import { laneConstants, laneVariants } from "../head/logits.ts";
 import * as cpu from "./sampling.cpu.ts";
 
-/** The id of a row of which no token can be drawn: a logit is NaN or +∞, or all are −∞. */
+/** The id of a row from which no token can be drawn: a logit is NaN or +∞, or all are −∞. */
 export const noSample = 0xffffffff;
 
 const samplingKernel = defineKernel({
@@ -28,7 +29,7 @@ const samplingKernel = defineKernel({
     id: { access: "update", axis: "rows" },
   },
   params: {
-    /** The chunk holds ids columnStart …, in rows of `stride`. */
+    /** The chunk contains ids columnStart …, in rows of `stride`. */
     stride: "u32",
     columns: "u32",
     columnStart: "u32",
@@ -38,7 +39,7 @@ const samplingKernel = defineKernel({
     key1: "u32",
     hasWords: "u32",
     wordsStride: "u32",
-    /** What `picked` has for a row without a sample. */
+    /** The value of `picked` in a row without a sample. */
     absent: "f32",
   },
   cpu: cpu.sample,
@@ -49,13 +50,13 @@ const samplingKernel = defineKernel({
   workgroups: ({ rows }) => [rows],
 });
 
-/** The best of each row so far. */
+/** The best score of each row so far. */
 export interface Samples {
   /** [R], its score: z / τ with the noise. */
   readonly score: Tensor;
-  /** [R], its z / τ (z itself when greedy); NaN where the row has no sample. */
+  /** [R], its z / τ (z itself when greedy); NaN if the row has no sample. */
   readonly picked: Tensor;
-  /** [R] u32, `noSample` where the row has none. */
+  /** [R] u32, `noSample` if the row has none. */
   readonly id: Tensor;
 }
 
@@ -64,7 +65,7 @@ export interface SamplingSettings {
   readonly key: readonly [number, number];
   /** τ; 0 is greedy: no noise, ties to the lowest id. */
   readonly temperature: number;
-  /** [R, ≥ V] u32: the word of every id, given instead of drawn. For known answers. */
+  /** [R, ≥ V] u32: the word of every id, given instead of drawn. For tests with known answers. */
   readonly words?: Tensor;
 }
 
@@ -79,12 +80,12 @@ export function emptySamples(logits: Tensor): Samples {
 }
 
 /**
- * Takes a chunk of logits into account; chunks come in order of their columns, the one at column 0 first.
- * @param logits    [R, ≥ columns.count] f32, of ids columns.start …; what is beyond the columns does not count
+ * Processes a chunk of logits. Chunks come in the order of their columns; the first begins at column 0.
+ * @param logits    [R, ≥ columns.count] f32, of ids columns.start …; further columns are ignored
  * @param columns   start: a multiple of 4, since four ids share a counter
  * @param counters  [R, 4] u32: {position | turn << 24, rollout, word of the prompt, 0}
  * @param samples   from `emptySamples`, changed
- * @throws ShapeError when shapes do not go together, or a chunk begins inside a four
+ * @throws ShapeError when shapes do not match, or a chunk begins inside a four
  */
 export function sampleChunk(
   logits: Tensor,
@@ -93,12 +94,7 @@ export function sampleChunk(
   samples: Samples,
   { key, temperature, words }: SamplingSettings,
 ): void {
-  expectShape(
-    "sampleChunk: counters",
-    counters.shape,
-    [logits.rows, 4],
-    "Each row of logits has a counter of its own.",
-  );
+  expectShape("sampleChunk: counters", counters.shape, [logits.rows, 4], "Each row of logits has its own counter.");
   if (columns.start % 4 !== 0 || columns.count > logits.rowSize)
     throw new ShapeError(
       `sampleChunk: columns: expected a start that is a multiple of 4 and at most ${logits.rowSize} of them, got ` +

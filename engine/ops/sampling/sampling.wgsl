@@ -1,7 +1,7 @@
 // sample     id = argmax_v logits[v] / τ − ln E(word of v), ties to the lowest v; τ = 0: argmax of the logits
-// Work       one workgroup a row; each of LANES invocations takes every LANES-th four of ids: one Philox call for four.
+// Work       one workgroup per row; each of LANES invocations takes every LANES-th four of ids: one Philox call for four.
 // Constants  LANES: power of two.
-// Memory     logits read once. Arithmetic-bound: two logarithms an id.
+// Memory     logits read once. Arithmetic-bound: two logarithms per id.
 // Precision  Gumbels within 4e-6; a maximum has no order of summation, so chunks and lanes change nothing.
 // Chosen     always.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
@@ -11,7 +11,7 @@
 @group(0) @binding(4) var<storage, read_write> picked: array<f32>;
 @group(0) @binding(5) var<storage, read_write> id: array<u32>;
 
-// WGSL may take it that no number is infinite: these stand for less than any score, and for more.
+// A WGSL compiler may assume that no number is infinite: these stand for less than any score, and for more.
 const lowest = -3.4028234e38;
 const highest = 3.4028234e38;
 const noSample = 0xffffffffu;

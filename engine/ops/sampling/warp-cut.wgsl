@@ -1,12 +1,12 @@
 // warpCut    z[r, v] ← −∞ below the largest t with  Σ { weight(z) : z ≥ t } ≥ reach · Σ weight,  weight = e^(z − max z);
-//            of a count the largest t that at least `reach` of them reach
-// Work       one workgroup a row. The bits of a float, its sign turned over, are a whole number in the order of the floats:
-//            t is found in it digit by digit, four bits at a time from the top, by the weights of the 16 values that the
-//            next digit may have among the numbers that begin as t does.
+//            for a count: the largest t that at least `reach` numbers reach
+// Work       one workgroup per row. The bits of a float, with the sign converted, form an integer in the order of the floats.
+//            The search finds t in it digit by digit, four bits at a time from the top: it sums the weights per value (of 16)
+//            of the next digit, over the numbers whose digits so far are those of t.
 // Constants  LANES: power of two.
-// Memory     a row is read ten times, from cache after the first, and written once where it is cut.
-// Precision  a lane's weights in ascending order of v, then the lanes in theirs: the same bits on each run of one adapter,
-//            whatever the batch. Where the sums of a top-p come within some 1e-6 of p, the next id may go or stay.
+// Memory     a row is read ten times, from cache after the first, and written once if it is cut.
+// Precision  a lane's weights in ascending order of v, then the lanes in ascending order: the same bits on each run of one
+//            adapter, whatever the batch. If the sums of a top-p come within some 1e-6 of p, the next id may go or stay.
 // Chosen     when top-k or top-p is asked for.
 @group(0) @binding(0) var<storage, read_write> warped: array<u32>; // the bits of floats: −∞ is no constant in WGSL
 
@@ -48,7 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
   for (var shift = 28i; shift >= 0i; shift -= 4i) {
     for (var digit = 0u; digit < DIGITS; digit++) { weightOf[lane * DIGITS + digit] = 0.0; }
-    var known = 0u; // the digits above
+    var known = 0u; // the bits of the digits found so far
     var begin = 0u;
     if (shift < 28i) {
       known = 0xffffffffu << u32(shift + 4i);
@@ -80,7 +80,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
           wanted *= total;
         }
       }
-      // From the largest digit down to the one at which the weight is reached, else to the least that has any.
+      // From the largest digit down to the first at which the weight is reached; if none, the least digit that has any weight.
       var found = 0u;
       rest = wanted;
       for (var k = 0u; k < DIGITS; k++) {

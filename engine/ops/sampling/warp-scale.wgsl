@@ -1,6 +1,6 @@
-// warpScale   warped[r, v] = z / temperature,  z = logits[r, v], of ids that row r has seen z / penalty above 0 and z · penalty else
-// Work        one invocation for four neighbouring columns, one row of workgroups a row.
-// Memory      logits read once, warped written once, a bit an id. Bandwidth-bound.
+// warpScale   warped[r, v] = z / temperature,  z = logits[r, v]; if row r has seen v: z / penalty if z > 0, else z · penalty
+// Work        one invocation per four neighbouring columns, one row of workgroups per row.
+// Memory      logits read once, warped written once, a bit per id. Bandwidth-bound.
 // Chosen      when a repetition penalty or a cut is asked for.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> seen: array<u32>;
@@ -20,7 +20,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let logit = logits[params.logitsBase + at];
     let isSeen = ((bits >> k) & 1u) == 1u;
     let penalised = select(logit, select(logit * params.penalty, logit / params.penalty, logit > 0.0), isSeen);
-    // WGSL may take it that no number is infinite or NaN: those go through untouched.
+    // A WGSL compiler may assume that no number is infinite or NaN: such numbers are copied unchanged.
     let isNumber = (bitcast<u32>(logit) & 0x7fffffffu) < 0x7f800000u;
     warped[params.warpedBase + at] = select(logit, penalised / params.temperature, isNumber);
   }

@@ -34,7 +34,7 @@ export function warpCut(
 ): void {
   for (let row = 0; row < rows; row++) {
     const own = warped.subarray(row * width, row * width + columns);
-    // No order with NaN, and no probabilities with +∞: the sampler finds them, and refuses.
+    // NaN has no order, and +∞ gives no probabilities: the sampler detects both and refuses.
     if (own.some((z) => Number.isNaN(z) || z === Number.POSITIVE_INFINITY)) continue;
     const descending = Array.from(own)
       .filter((z) => z !== Number.NEGATIVE_INFINITY)

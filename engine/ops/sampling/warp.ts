@@ -1,16 +1,17 @@
-// Logits bent before a token is drawn, as transformers does it and in its order:
+// Logits processors before sampling, in the order of transformers:
 //
-//   repetition penalty   z ← z / ρ where z > 0, z · ρ where z ≤ 0, of every id that stands in the row's text already (once each)
+//   repetition penalty   z ← z / ρ if z > 0, z · ρ if z ≤ 0, for every id that already occurs in the row's text (once each)
 //   temperature          z ← z / τ
 //   top-k                z ← −∞ unless z is at least the k-th largest
 //   top-p                z ← −∞ unless the probabilities of all larger z sum to less than p
 //
-// Both cuts have one form: every z has a weight (1, or its probability), and what stays is everything from the largest z down
-// to the first at which the weights reach a target (k, or p). So whether an id stays depends on the values alone: equal ones
-// stay or go together, where transformers' top-p splits them by the order of its sort. The largest z always stays.
+// Both cuts have one form: every z has a weight (1, or its probability), and the kept ids are those from the largest z
+// down to the first at which the weights reach a target (k, or p). So whether an id is kept depends on the values
+// alone: equal values are kept or cut together, while transformers' top-p splits them by the order of its sort. The
+// largest z is always kept.
 //
-// The draw is by the Gumbel-max of sampling.ts, with the same noise, so an id that was drawn without a cut is drawn with it
-// wherever it stays.
+// The draw is the Gumbel-max of sampling.ts with the same noise. So if an id is drawn without a cut, it is also drawn
+// with every cut that keeps it.
 // Sources: Keskar et al. 2019 (penalty), Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p).
 
 import { ShapeError } from "../../errors.ts";
@@ -23,15 +24,15 @@ import { laneConstants, laneVariants } from "../head/logits.ts";
 import * as cpu from "./warp.cpu.ts";
 
 export interface Warping {
-  /** How many of the largest logits stay; 0: all. */
+  /** How many of the largest logits are kept; 0: all. */
   readonly topK: number;
-  /** Probability that the largest together hold, above 0; 1: all. */
+  /** Probability that the kept ids together reach, above 0; 1: all are kept. */
   readonly topP: number;
   /** ρ, from 1 / largestPenalty to largestPenalty; 1: none. */
   readonly repetitionPenalty: number;
 }
 
-/** Beyond it, and below its inverse, penalised f32 logits could overflow. */
+/** Largest ρ: beyond it, or below its inverse, penalised f32 logits could overflow. */
 export const largestPenalty = 1e9;
 
 export const noWarping: Warping = { topK: 0, topP: 1, repetitionPenalty: 1 };
@@ -79,7 +80,7 @@ export function markSeen(words: Uint32Array, ids: Iterable<number>): void {
   for (const id of ids) words[id >>> 5] |= 1 << (id & 31);
 }
 
-/** Whether anything is to be done at all: a greedy choice has no use for cuts. */
+/** Whether there is anything to do: cuts do not change a greedy choice. */
 export function warps({ topK, topP, repetitionPenalty }: Warping, temperature: number): boolean {
   return repetitionPenalty !== 1 || (temperature > 0 && (topK > 0 || topP < 1));
 }
@@ -100,10 +101,12 @@ export function expectWarping(what: string, { topK, topP, repetitionPenalty }: W
 }
 
 /**
- * Warped logits, −∞ where an id is cut: a new tensor of the innermost scope. A row that holds NaN or +∞ still does.
- * @param logits       [R, ≥ columns] f32, of all ids of the vocabulary; what is beyond the columns does not count
+ * Warped logits, −∞ if an id is cut: a new tensor of the innermost scope. If a row contains NaN or +∞, so does the
+ * result.
+ * @param logits       [R, ≥ columns] f32, of all ids of the vocabulary; further columns are ignored
  * @param temperature  τ; 0 (greedy): neither divided nor cut
- * @param seen         [R, seenWords(columns)] u32: the ids of each row's text so far; null only without a penalty
+ * @param seen         [R, seenWords(columns)] u32: the ids of each row's text so far; may be null only without a
+ *         penalty
  * @returns            [R, the width of logits], to be sampled at temperature 1, or at 0 when greedy
  * @throws ShapeError when seen has another shape, or is missing
  */

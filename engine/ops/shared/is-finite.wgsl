@@ -1,9 +1,9 @@
-// What a float is, from its bits: a compiler may take comparisons as if there were no NaN and no infinity.
+// Tests a float by its bits: a compiler may treat comparisons as if NaN and infinity did not exist.
 fn isFinite(x: f32) -> bool {
   return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }
 
-/** NaN. WGSL refuses a constant that is none, so the bits lie in a variable. */
+/** NaN. WGSL refuses a constant that is NaN, so the bits lie in a variable. */
 fn notANumber() -> f32 {
   var bits = 0x7fc00000u;
   return bitcast<f32>(bits);

@@ -1,6 +1,6 @@
 // Sum of LANES values (a power of two) by INVOCATIONS invocations, pairwise in the order of treeSum. Each invocation first
 // stores the values of SHARE = LANES / INVOCATIONS lanes in `ofLane`: lanes own, own + INVOCATIONS, …. Barriers are expensive on
-// software drivers, so they use few invocations; how many changes no bit.
+// software drivers, so they use few invocations; the number of invocations changes no bit.
 var<workgroup> ofLane: array<f32, LANES>;
 
 fn sumOfLanes(own: u32) -> f32 {

@@ -1,8 +1,8 @@
-// Philox 4×32-10: four words for each counter under a key. Integers only: the same words on every machine.
+// Philox 4×32-10: four words per counter under a key. Integers only, so the words are the same on every machine.
 // Source: Salmon, Moraes, Dror & Shaw 2011.
 const philoxKeyStep = vec2u(0x9e3779b9u, 0xbb67ae85u);
 
-// The rounds are written out: SwiftShader, which unrolls no loop, takes a third less time for them.
+// The rounds are written out: SwiftShader, which unrolls no loop, needs a third less time for them.
 fn philox(counter: vec4u, key: vec2u) -> vec4u {
   var c = twoRounds(counter, key);
   c = twoRounds(c, key + 2u * philoxKeyStep);

@@ -1,11 +1,10 @@
 // Exponential, Gumbel and normal variates of 32-bit words, within 4e-6 of float64 for every word.
 //
-// Drivers may be off in log, sin and cos by more than that, so these are minimax polynomials, on reduced arguments that are
-// exact or rounded once. WGSL rounds a single + − × of f32 correctly, but a compiler may reassociate several
-// (it turns (x + c) − c into x), so no step relies on the rounding error of a sum. fma may round once or twice; a u32
-// becomes one of its two neighbours in f32; inverseSqrt errs by 2 ULP and sqrt and / by more, so there is none of these two,
-// and a Newton step follows the first. Every product with a sum is written as an fma, so that no compiler chooses in one kernel what it
-// does not in another.
+// A driver's log, sin and cos may have a larger error than that. So these are minimax polynomials, on reduced arguments that are
+// exact or rounded once. WGSL rounds a single + − × of f32 correctly, but a compiler may reassociate several (it turns
+// (x + c) − c into x), so no step relies on the rounding error of a sum. fma may round once or twice. A u32 becomes one of its two
+// neighbours in f32. inverseSqrt has an error of 2 ULP; a Newton step follows it. sqrt and / have larger errors and are not
+// used. Every product with a sum is written as an fma, so that compilers make the same choice in every kernel.
 
 // ln(1 + f) for f in [√½ − 1, √2 − 1]; off by 6e-9 of itself before rounding.
 fn logOnePlus(f: f32, exponent: f32) -> f32 {
@@ -54,7 +53,7 @@ fn normalPair(word: u32, angle: u32) -> vec2f {
   let root = square * inverse;
   let radius = fma(fma(-root, root, square), 0.5 * inverse, root);
 
-  // The nearest quarter turn, and from there at most an eighth of a turn to either side.
+  // The nearest quarter turn; the rest is at most an eighth of a turn to either side.
   let quarter = (angle + 0x20000000u) >> 30u;
   let theta = (f32(bitcast<i32>(angle - (quarter << 30u))) + 0.5) * 1.46291807927e-9; // 2π·2⁻³²
   let z = theta * theta;

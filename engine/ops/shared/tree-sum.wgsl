@@ -1,4 +1,4 @@
-// Sum of one value from each of LANES invocations (a power of two), pairwise in a fixed order; all of them get it.
+// Sum of one value from each of LANES invocations (a power of two), pairwise in a fixed order; all of them get the result.
 var<workgroup> treeSums: array<f32, LANES>;
 
 fn treeSum(lane: u32, value: f32) -> f32 {

@@ -1,5 +1,5 @@
 // swigluBackward  s = sigmoid(gate);  which 0: d = dy · up · s · (1 + gate · (1 − s));  which 1: d = dy · gate · s
-// Work            an invocation takes ROUNDS vectors of WIDTH elements (work-split.ts).
+// Work            an invocation processes ROUNDS vectors of WIDTH elements (work-split.ts).
 // Constants       Vector: vec4f | f32, of WIDTH numbers.
 // Memory          dy, gate and up read once, d written once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> dy: array<Vector>;

@@ -32,7 +32,7 @@ const swigluBackwardKernel = defineKernel({
     up: { access: "read", axis: "rows" },
     d: { access: "gradient", axis: "rows" },
   },
-  /** Which gradient: 0 the gate's, 1 that of `up`. */
+  /** Which gradient: 0 that of `gate`, 1 that of `up`. */
   params: { rowSize: "u32", which: "u32" },
   cpu: cpu.swigluBackward,
   wgsl: new URL("./swiglu-backward.wgsl", import.meta.url),

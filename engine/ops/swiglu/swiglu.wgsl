@@ -1,5 +1,5 @@
 // swiglu     y = gate · sigmoid(gate) · up
-// Work       an invocation takes ROUNDS vectors of WIDTH elements (work-split.ts).
+// Work       an invocation processes ROUNDS vectors of WIDTH elements (work-split.ts).
 // Constants  Vector: vec4f | f32, of WIDTH numbers.
 // Memory     gate and up read once, y written once. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read> gate: array<Vector>;

@@ -85,7 +85,7 @@ describe("engine/backends/webgpu/faults", (test) => {
     const y = empty(backend, [4], "f32", "y");
     fill(y, 1);
     dispatch(broken, y);
-    const error = await throwsMessage(() => y.read(), "brokenShader: the adapter does not take its shader", ":3:");
+    const error = await throwsMessage(() => y.read(), "brokenShader: the adapter refuses its shader", ":3:");
     assert.instance(error, DeviceError);
     fill(y, 2);
     assert.equal([...(await y.read())], [2, 2, 2, 2]);
@@ -124,7 +124,7 @@ describe("engine/backends/webgpu/faults", (test) => {
     const error = await throwsMessage(
       () => backend.allocate(maxBufferBytes + 4, "f32", "the next"),
       "the next: a buffer of ",
-      "iB, the adapter's largest has ",
+      "iB, but the adapter's largest has ",
       "--adapter",
     );
     assert.instance(error, OutOfMemoryError);
@@ -137,7 +137,7 @@ describe("engine/backends/webgpu/faults", (test) => {
     const quarters = [0, 1, 2, 3].map((i) => backend.allocate(2 ** 18, "f32", `quarter ${i}`));
     const error = await throwsMessage(
       () => backend.allocate(4, "f32", "a speck"),
-      "a speck: 256 bytes more make 1.0 MiB in 5 buffers, the adapter has room for 1.0 MiB.",
+      "a speck: 256 bytes more would make 1.0 MiB in 5 buffers; the adapter has room for 1.0 MiB.",
     );
     assert.instance(error, OutOfMemoryError);
     backend.release(quarters[2]);
@@ -206,7 +206,7 @@ describe("engine/backends/webgpu/faults", (test) => {
     backend.device.destroy();
     const name = eraseKernel(fillKernel).name;
     for (const wait of [() => y.read(), () => backend.idle(), () => y.read()]) {
-      const error = await throwsMessage(wait, `the GPU was lost during or after ${name}: `, "go on from there");
+      const error = await throwsMessage(wait, `the GPU was lost during or after ${name}: `, "continue from them");
       assert.instance(error, DeviceError);
     }
     backend.destroy();

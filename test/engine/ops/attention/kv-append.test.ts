@@ -66,7 +66,7 @@ describe("engine/ops/attention/kv-append", (test) => {
       );
       await throwsMessage(() => appendToCache(k, k, slots, zeros(5, 1), values), "keys: expected [5,2,8], got [5,1,8]");
       await throwsMessage(() => appendToCache(k, k, slots, keys, zeros(4, 2)), "values: expected [5,2,8], got [4,2,8]");
-      await throwsMessage(() => appendToCache(k, k, slots, keys, keys), "tensors of their own");
+      await throwsMessage(() => appendToCache(k, k, slots, keys, keys), "separate tensors");
       k.requiresGradient = true;
       await throwsMessage(
         () => record(() => appendToCache(k, k, slots, keys, values)),
