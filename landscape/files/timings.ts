@@ -66,7 +66,7 @@ export class Timings {
   }
 }
 
-/** A last line that a kill cut would spoil the next one: it is taken away. It says only how long something took. */
+/** Removes a last line that a kill cut short, since it would spoil the next one. Only a duration is lost. */
 function dropCutLine(path: string): void {
   if (!existsSync(path)) return;
   const bytes = readFileSync(path);
