@@ -1,5 +1,5 @@
-// One whole layer as a training step runs it, through the model's own code, between an embedding of few ids and the final norm:
-// Qwen2.5-0.5B's with one sequence of 256 tokens, and the embedded tiny model's with a micro-batch.
+// One whole layer as a training step runs it, by the model's own code, between an embedding of few ids and the final
+// norm: Qwen2.5-0.5B's with one sequence of 256 tokens, and the embedded tiny model's with a micro-batch.
 //
 // The check uses that attention is causal: the outputs of the first 16 tokens depend on no later token, and the
 // upstream gradient is zero past them. So plain loops in float64 compute outputs and gradients in a second.

@@ -1,6 +1,6 @@
-// The layer that is compared: its numbers, and its check. Outputs are compared at all tokens; the upstream gradient is zero
-// past the first 16 tokens, so that (attention being causal) the exact gradients are those of these 16 tokens alone, which
-// plain loops compute in a second. Kernels take the same time for zeros.
+// The layer that is compared: its numbers and its check. Outputs are compared at all tokens; the upstream gradient is
+// zero past the first 16 tokens, so that (attention being causal) the exact gradients are those of these 16 tokens
+// alone, which plain loops compute in a second. Kernels take the same time for zeros.
 import { CpuBackend, fromArray, GradientMap, record, scopeAsync, type Tensor } from "../../engine/index.ts";
 import { makeWeights, packSequences, parameterShapes } from "../../model/index.ts";
 import { expectClose, layerConfig, numbers, type Results, type Task } from "./tasks.ts";

@@ -1,5 +1,6 @@
-// Where the time went: timings.jsonl, one line per measured part. Only this file, TensorBoard's and provenance.json hold clock
-// readings. The report holds none, so the report of a resumed run equals that of an undisturbed one.
+// Where the time went: timings.jsonl, one line per measured part. Only this file, TensorBoard's files and
+// provenance.json contain clock readings. The report holds none, so the report of a resumed run equals that of an
+// undisturbed one.
 import { appendFileSync, existsSync, readFileSync, truncateSync } from "node:fs";
 import { explained } from "../../engine/host/index.ts";
 import type { Backend, BackendStatistics } from "../../engine/index.ts";

@@ -69,7 +69,7 @@ export const TERMS = {
     "reference groups whose rewards differ, so that their advantages are not all 0; the other groups contribute nothing to J",
   floor: "share of all rollouts with reward 0",
   landmarks:
-    "KL in nats per token: mean over the midpoints of the four edges, and mean over the four corners of the map",
+    "KL in nats per token, averaged over the midpoints of the four edges, and over the four corners of the map",
 } as const;
 
 /** The task of an environment in one sentence; null for an environment that is not known here. */

@@ -5,12 +5,12 @@
 //  - Truth of R: the quadratic surface through the mean reward map (hill, slope, saddle and mixtures of them),
 //    stretched so that its squared spread is C_RR, the measured map's own without noise.
 //  - Noise of R: a prompt's rewards over the cells are a Gaussian field z through the rewards' own distribution (a
-//    copula), so they stay 0 or 1 where they were, and partial credit stays partial credit. Each cell shifts z so that
+//    copula), so rewards of 0 or 1 stay 0 or 1, and partial credit stays partial credit. Each cell shifts z so that
 //    its mean is the truth. The field has a part constant over the cells (easy and hard prompts, and noise that all
 //    cells share), a smooth part (noise that near cells share) and a white part; their shares and the length are fitted
 //    to the measured covariance between cells.
 //  - KL: whole maps of the reference prompts, drawn with replacement; their mean is the truth.
-// What this leaves out: a link between a prompt's KL and its reward, and truths that are not quadratic.
+// Not modelled: a link between a prompt's KL and its reward, and truths that are not quadratic.
 
 import type { GridCell } from "../grid.ts";
 import { normalCumulative, normalDensity, normalQuantile, solveIncreasing } from "./distributions.ts";

@@ -53,13 +53,13 @@ interface Range {
  * The jackknife estimate of a correlation that is free of rollout noise (r∞, within ring), or undetermined. It is
  * determined when
  *   1. it has a value: C_KK > 0 and C_RR > 0;
- *   2. it keeps a value when any one prompt is deleted, otherwise there is no interval;
+ *   2. it keeps a value when any one prompt is deleted (otherwise there is no interval);
  *   3. the interval excludes at least one number between −1 and 1.
- * Why: r∞ divides by √(C_KK · C_RR). Where noise puts one of the two close to 0, the value and the interval grow without
- * bound. An interval that holds every correlation says nothing about this one, and so does a value that has no interval.
- * Rule 3 has no constant to choose, and meets rule 2 without a gap: the interval of an estimate whose denominator
- * comes close to 0 without one prompt grows until it holds [−1, 1], before the denominator reaches 0.
- * @param range  the values that the estimand can have with ever more prompts; of a change, CORRELATION_CHANGES
+ * Why: r∞ divides by √(C_KK · C_RR). If noise brings one of the two close to 0, the value and the interval grow without
+ * bound. An interval that contains every correlation carries no information, nor does a value without an interval. Rule
+ * 3 has no constant to choose, and leaves no gap to rule 2: if the denominator comes close to 0 when one prompt is
+ * deleted, the interval grows until it contains [−1, 1] before the denominator reaches 0.
+ * @param range  the values that the estimand can have in the limit of many prompts; for a change, CORRELATION_CHANGES
  */
 export function jackknifeCorrelation(estimand: Estimand, range: Range = CORRELATIONS): Estimate {
   const estimate = jackknife(estimand);
@@ -72,8 +72,8 @@ export function saysSomething({ low, high }: Estimate, range: Range = CORRELATIO
 }
 
 /**
- * Across slices (or other independent units): below five determined values each is shown and there is no interval; from
- * five, Student's t on their mean, raw scale.
+ * Mean over slices (or other independent units): with fewer than five determined values there is no interval and each
+ * value is shown; with five or more, Student's t on their mean, raw scale.
  */
 export function acrossSlices(values: readonly (number | null)[], confidence = 0.95): Estimate & { slices: number } {
   const known = values.filter((value) => value !== null);

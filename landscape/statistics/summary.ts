@@ -61,7 +61,7 @@ export interface Summary {
   determined: { rInfinity: Determination; withinRing: Determination };
   /** How far each map's spread, over all cells and within radius classes, stands out of the noise. */
   signals: { reward: Signal; kl: Signal; rewardWithinRing: Signal; klWithinRing: Signal };
-  /** Of the intervals above; null where it could not be simulated. */
+  /** Simulated coverage of the intervals above; null if it could not be simulated. */
   coverage: SimulatedCoverage | null;
   /** The correlation that a field unrelated to KL, as rough as R, would give. */
   smoothNull: SmoothNull | null;

@@ -249,7 +249,7 @@ function runsOf(points: Series["points"]): Drawn[][] {
   return runs.filter((run) => run.length > 0);
 }
 
-/** A dot, or a triangle that points out of the panel where the value lies beyond it. */
+/** A dot, or a triangle that points out of the panel if the value lies beyond it. */
 function marker(x: number, y: number, beyond: number, radius: number, colour: string): Markup {
   if (beyond === 0) return element("circle", { cx: x, cy: y, r: radius, fill: colour });
   const tip = y - beyond * 1.5 * radius;

@@ -121,7 +121,7 @@ function partsOf(outline: Buffer): number[] {
   return parts;
 }
 
-/** Glyph of a code point, 0 where there is none: subtable format 12, else 4. */
+/** Glyph of a code point, 0 if there is none: from subtable format 12, else 4. */
 function characterMap(cmap: Buffer): (code: number) => number {
   const subtables = Array.from({ length: cmap.readUInt16BE(2) }, (_, k) => cmap.subarray(cmap.readUInt32BE(8 + 8 * k)));
   const wide = subtables.find((subtable) => subtable.readUInt16BE(0) === 12);

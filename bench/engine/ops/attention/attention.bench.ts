@@ -135,7 +135,10 @@ const sizes: Record<string, Size> = {
   "decode 0.5B, 256 rows at 256 keys": decoding(half, 256, 200, 56, 16),
 };
 
-/** Products a pair of query and key: q·k and p·v; then again with dy·v and the three gradients, as two kernels need them. */
+/**
+ * Products per pair of query and key. Forward: q·k and p·v. Backward: q·k and dy·v twice, since two kernels need them,
+ * and the three gradients.
+ */
 const products = { forward: 2, backward: 7 } as const;
 
 export const cases: readonly BenchCase[] = Object.entries(sizes).flatMap(([name, size]) =>

@@ -17,7 +17,10 @@ type Size = readonly [T: number, C: number, O: number];
 export const products = ["forward", "input", "weight"] as const;
 type Product = (typeof products)[number];
 
-/** Small whole numbers in no order: their products sum exactly in f32, so every element of a result is checked for equality. */
+/**
+ * Small pseudo-random integers: their products sum exactly in f32, so every element of a result is checked for
+ * equality.
+ */
 function operand(backend: Backend, shape: Shape, seed: number): Tensor {
   return fromArray(
     backend,
