@@ -1,6 +1,7 @@
-// npm run build: compiles the project into dist/, as `npm pack` ships it. Node runs no TypeScript under node_modules, so a package
-// must hold JavaScript. Everything else that a floor reads at run time (WGSL, presets, fonts, styles, the embedded model) is
-// copied to the same place below dist/, so that `new URL("./x.wgsl", import.meta.url)` finds it there as it does here.
+// npm run build: compiles the project into dist/, as `npm pack` ships it. Node does not run TypeScript under
+// node_modules, so a package must contain JavaScript. Everything else that a floor reads at run time (WGSL, presets,
+// fonts, styles, the embedded model) is copied to the same place below dist/, so that `new URL("./x.wgsl",
+// import.meta.url)` works there too.
 import { execFileSync } from "node:child_process";
 import { chmodSync, cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -24,11 +25,12 @@ for (const floor of floors)
     const path = join(file.parentPath, file.name);
     cpSync(path, join(target, path.slice(root.length)));
   }
-// The version, and that these files are modules. Nothing else of it is read.
+// The program reads only the version from it; Node reads that these files are modules.
 const { name, version, type } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 writeFileSync(join(target, "package.json"), `${JSON.stringify({ name, version, type }, null, 2)}\n`);
 
-// The compiler changes paths in JavaScript only. A declaration that names a .ts file sends its reader to a file that is not there.
+// The compiler rewrites import paths in JavaScript only. A declaration that names a .ts file would refer to a file that
+// does not exist.
 for (const file of readdirSync(target, { recursive: true, encoding: "utf8" }))
   if (file.endsWith(".d.ts")) {
     const path = join(target, file);

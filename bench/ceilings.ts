@@ -1,11 +1,11 @@
-// What a kernel could reach at best on this adapter, measured and not read from a data sheet: how fast a buffer is copied and
-// how fast the best of our matrix products multiplies. A case's share is of the ceiling that it comes closer to, since that
-// is the one which holds it back: bytes for a norm, multiplications for a matrix product.
+// The highest rates on this adapter, measured instead of read from a data sheet: the rate at which a buffer is copied,
+// and that of the fastest of our matrix products. A case is compared with the ceiling that it comes closer to, since
+// that one limits it: bytes for a norm, multiplications for a matrix product.
 //
-// The matmul ceiling is that of our own kernels. It says what the rest of a training step could have, not what the machine
-// could do; for that, bench/peers compares with others.
+// The matmul ceiling is that of our own kernels: the rate that the rest of a training step could reach, not the limit
+// of the machine. For that, bench/peers compares with other libraries.
 
-/** Rates that nothing here goes above by much, and the cases that set them. */
+/** Rates that no case here exceeds by much, and the cases that set them. */
 export interface Ceilings {
   copyGigabytesPerSecond: number;
   copyCase: string;
@@ -14,18 +14,18 @@ export interface Ceilings {
 }
 
 export interface Share {
-  /** 1 is the ceiling. A case whose data stay in a cache can pass that of copying. */
+  /** 1 is the ceiling. A case whose data stay in a cache can exceed the ceiling of copying. */
   share: number;
   of: "copy" | "matmul";
 }
 
-/** What `shareOf` needs of a result. */
+/** The fields of a result that `shareOf` needs. */
 export interface Rates {
   gflopsPerSecond: number;
   gigabytesPerSecond: number;
 }
 
-/** The larger of a result's two shares, and of which ceiling it is. */
+/** The larger of a result's two shares, and the name of its ceiling. */
 export function shareOf(result: Rates, ceilings: Ceilings): Share {
   const ofCopy = result.gigabytesPerSecond / ceilings.copyGigabytesPerSecond;
   const ofMatmul = result.gflopsPerSecond / ceilings.matmulGflopsPerSecond;

@@ -1,4 +1,4 @@
-// What a measured number is worth nothing without: the command, the adapter and its driver, the day, the versions.
+// The circumstances of a measurement, without which its numbers are worthless: command, adapter, driver, day, versions.
 import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
 import type { AdapterInfo } from "../engine/backends/webgpu/adapter.ts";
@@ -10,7 +10,7 @@ export interface Circumstances {
   driver: string | null;
   processors: number;
   node: string;
-  /** null outside a git checkout; "+" after the hash where files were changed since. */
+  /** null outside a git checkout; "+" after the hash if files were changed since. */
   commit: string | null;
   date: string;
 }

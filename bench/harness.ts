@@ -1,28 +1,28 @@
-// What a benchmark is here: work that is checked before it is timed, and timed as a queue of dispatches, since that is how
-// the engine runs it. One sample of tinybench hands over the whole queue and waits until the device is idle; what is
-// reported is a sample's time divided by the length of the queue.
+// A benchmark here is work that is checked first and then timed as a queue of dispatches, since the engine also runs it
+// so. One sample of tinybench submits the whole queue and waits until the device is idle; the reported time is the
+// sample's time divided by the length of the queue.
 import { Bench } from "tinybench";
 import type { Backend } from "../engine/backends/backend.ts";
 import { scopeAsync } from "../engine/scope.ts";
 import { type Ceilings, type Share, shareOf } from "./ceilings.ts";
 
 export interface BenchCase {
-  /** Where it occurs: "forward tiny mlp up, 448 rows". */
+  /** Pass, model, part and size: "forward tiny mlp up, 448 rows". */
   name: string;
   /** Floating-point operations of one run; a multiply-add is two. */
   flops: number;
   /** Bytes that one run must move, everything read or written once. */
   bytes: number;
-  /** Takes tens of seconds or gigabytes: runs only when it is named, or with --all. Default false. */
+  /** Needs tens of seconds or gigabytes: runs only when it is named, or with --all. Default false. */
   heavy?: boolean;
-  /** Makes what a run needs, in a scope that the harness ends. */
+  /** Creates the operands of a run, in a scope that the harness ends. */
   setUp(backend: Backend): BenchWork;
 }
 
 export interface BenchWork {
-  /** Hands one run to the backend without waiting. */
+  /** Submits one run to the backend without waiting. */
   run(): void;
-  /** After one run: throws where its result is not right. */
+  /** Called after one run: throws if its result is wrong. */
   check(): Promise<void>;
 }
 
@@ -30,15 +30,21 @@ export interface BenchResult {
   name: string;
   flops: number;
   bytes: number;
-  /** Milliseconds of one run, over the samples: median, half of the samples lie within `deviationMs` of it, and the best. */
+  /**
+   * Milliseconds of one run, over the samples: the median, the deviation (half of the samples are within `deviationMs`
+   * of the median) and the best.
+   */
   medianMs: number;
   deviationMs: number;
   bestMs: number;
-  /** Time of all processors that one run took: on a software driver it tells what others on a busy machine hide. */
+  /**
+   * Time of all processors that one run used. On a software driver it is comparable even if other processes keep the
+   * machine busy.
+   */
   processorMs: number;
   samples: number;
   runsPerSample: number;
-  /** First run, with the compilation of its pipelines. */
+  /** The first run, including the compilation of its pipelines. */
   firstMs: number;
   gflopsPerSecond: number;
   gigabytesPerSecond: number;
@@ -47,14 +53,14 @@ export interface BenchResult {
 export interface BenchOptions {
   /** Time for the samples of one case, milliseconds. */
   timeMs?: number;
-  /** What one sample should take at least. */
+  /** The shortest time that one sample should take. */
   sampleMs?: number;
 }
 
-/** A median of fewer says nothing, and a run may take seconds. */
+/** Fewer samples give no useful median; more would take long, since a run may take seconds. */
 const fewestSamples = 5;
 
-/** @throws what the case's check throws, and what the backend says of its work */
+/** @throws the errors of the case's check and of the backend */
 export async function measure(backend: Backend, one: BenchCase, options: BenchOptions = {}): Promise<BenchResult> {
   const { timeMs = 1000, sampleMs = 50 } = options;
   return scopeAsync(async () => {
@@ -101,7 +107,10 @@ export async function measure(backend: Backend, one: BenchCase, options: BenchOp
   });
 }
 
-/** A line of the table that is printed while benchmarks run; with ceilings, the share of the one that a case comes closer to. */
+/**
+ * A line of the table that is printed while benchmarks run; with ceilings, it has the share of the ceiling that the
+ * case comes closer to.
+ */
 export function resultLine(result: BenchResult, ceilings: Ceilings | null = null): string {
   const { name, medianMs, deviationMs, bestMs, gflopsPerSecond, gigabytesPerSecond, processorMs, firstMs } = result;
   return [
@@ -116,7 +125,7 @@ export function resultLine(result: BenchResult, ceilings: Ceilings | null = null
   ].join("  ");
 }
 
-/** The results as rows in Markdown, one file's after another's. */
+/** The results as a Markdown table, in the order of the files. */
 export function markdownLines(
   results: readonly (BenchResult & { file: string })[],
   ceilings: Ceilings | null,

@@ -1,5 +1,5 @@
-// Runs the cases that set the ceilings: a copy of 64 MiB, which no cache holds, and every product of a linear layer at shapes
-// of both models.
+// Runs the cases that set the ceilings: a copy of 64 MiB, which is larger than any cache, and every product of a linear
+// layer at shapes of both models.
 import type { Backend } from "../engine/backends/backend.ts";
 import { defineKernel } from "../engine/kernel.ts";
 import {
@@ -56,8 +56,8 @@ const sizes = [
 ] as const;
 
 /**
- * @param report  told each result as it comes
- * @throws what a case's check throws
+ * @param report  called with each result as soon as it is measured
+ * @throws the error of a case's check
  */
 export async function measureCeilings(backend: Backend, report: (result: BenchResult) => void): Promise<Ceilings> {
   const timed = async (one: BenchCase): Promise<BenchResult> => {

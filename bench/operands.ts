@@ -1,5 +1,5 @@
-// What benchmark cases are made of: operands whose elements are a formula of their place, so that a check computes a few
-// elements anew without reading anything back; comparison of some elements; and a backward pass that can be run again.
+// The parts of benchmark cases: operands whose elements are a function of their index, so that a check computes some
+// elements again without reading anything back; comparison of some elements; and a backward pass that can be repeated.
 import { type GradientStore, record } from "../engine/autograd.ts";
 import type { Backend } from "../engine/backends/backend.ts";
 import { scope, scopeAsync } from "../engine/scope.ts";
@@ -8,11 +8,11 @@ import type { BenchWork } from "./harness.ts";
 
 export interface Operand {
   tensor: Tensor;
-  /** Its element at a place, as the tensor has it: rounded to f32. */
+  /** Its element at an index, rounded to f32 as in the tensor. */
   at: (place: number) => number;
 }
 
-/** Numbers in [low, high), in no order. */
+/** Pseudo-random numbers in [low, high). */
 export function operand(backend: Backend, shape: Shape, seed: number, [low, high] = [-1, 1]): Operand {
   const at = (place: number): number => Math.fround(low + (high - low) * unit(place, seed));
   return {
@@ -25,7 +25,7 @@ export function operand(backend: Backend, shape: Shape, seed: number, [low, high
   };
 }
 
-/** A number in [0, 1) for each place of each seed; of 24 bits, so f32 holds it. */
+/** A number in [0, 1) for each seed and index. It has 24 bits, so it is exact in f32. */
 export function unit(place: number, seed: number): number {
   let x = Math.imul(place + 1, 2654435761) ^ Math.imul(seed, 2246822519);
   x = Math.imul(x ^ (x >>> 15), 3266489917);
@@ -33,13 +33,13 @@ export function unit(place: number, seed: number): number {
   return (x >>> 8) / 2 ** 24;
 }
 
-/** Elements compared of a result: spread over it, its first and its last among them. */
+/** Indices of the compared elements of a result: spread over it, including the first and the last. */
 const compared = 500;
 
 /**
- * Compares elements of a result with what they should be.
+ * Compares some elements of a result with their expected values.
  * @param tolerance  of the largest expected value among them
- * @param places     how many are compared; fewer where one takes long to compute
+ * @param places     how many are compared; choose fewer if an expected value takes long to compute
  * @throws Error that names the element
  */
 export async function expectSome(
@@ -57,15 +57,15 @@ export async function expectSome(
     if (place < found.length) wanted.push([place, expected(place)]);
   }
   const scale = Math.max(...wanted.map(([, value]) => Math.abs(value)));
-  // Written so that NaN fails.
+  // This form makes NaN fail.
   for (const [place, value] of wanted)
     if (!(Math.abs(found[place] - value) <= tolerance * scale))
       throw new Error(`${what}: element ${place} of [${result.shape}]: expected ${value}, got ${found[place]}`);
 }
 
 /**
- * The backward pass of one op or of a whole layer, again and again on one recording.
- * @param leaves   what gets a gradient
+ * Repeats the backward pass of one op or of a whole layer on one recording.
+ * @param leaves   the tensors that get a gradient
  * @param forward  from the leaves to the result
  * @param upstream the gradient of the result, of its shape
  * @param check    given the gradients, by the names of the leaves
@@ -92,8 +92,8 @@ export function backwardWork<Name extends string>(
 }
 
 /**
- * A forward pass whose result goes at once.
- * @param check  given the result of one run more
+ * A forward pass whose result is freed at once.
+ * @param check  called with the result of one further run
  */
 export function forwardWork(call: () => Tensor, check: (result: Tensor) => Promise<void>): BenchWork {
   return { run: () => scope(() => void call()), check: () => scopeAsync(() => check(call())) };

@@ -2,7 +2,8 @@
 //
 //   node bench/run.ts [TEXT …] [--all] [--json FILE] [--no-ceilings] [--adapter NAME]
 //
-// Without a TEXT all cases run that are not heavy: a few minutes on a software driver. Ceilings are measured first, once.
+// Without a TEXT, all cases that are not heavy run: a few minutes on a software driver. Ceilings are measured once, at
+// the start.
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { SettingsError } from "../engine/host/errors.ts";
@@ -25,7 +26,10 @@ const settings = defineSettings({
   json: text({ default: "", meaning: "also write the results to this file" }),
   markdown: boolean({ default: false, meaning: "print the results as a table in Markdown too, at the end" }),
   all: boolean({ default: false, meaning: "heavy cases too, which otherwise run only when a TEXT names them" }),
-  ceilings: boolean({ default: true, meaning: "measure the ceilings first, and give each case's share of its own" }),
+  ceilings: boolean({
+    default: true,
+    meaning: "measure the ceilings first, and print each case's share of its ceiling",
+  }),
   ...backendSettings,
   timeMs: integer({ default: 1000, min: 1, unit: "ms", meaning: "time for the samples of one case" }),
 });
@@ -53,7 +57,7 @@ async function findCases(wanted: readonly string[], withHeavy: boolean): Promise
 
 await runCommand({
   name: "node bench/run.ts",
-  summary: "Checks kernels on shapes that occur, then times them.",
+  summary: "Checks kernels at the shapes of real models, then times them.",
   settings,
   positional: [{ name: "TEXT", meaning: "only cases whose file or name contains it", many: true }],
   async main({ values, positionals, signal }) {

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # An indirect dispatch of more than 65,535 workgroups runs none of them, and Dawn reports no error.
 #
-# The same count given directly is a validation error that one sees. Given through a buffer it is known only on the
-# GPU: Dawn puts a small check before the dispatch that writes 0 over a count above the limit. The output stays as it
-# was, which for a fresh buffer is zeros.
+# The same count in a direct dispatch gives a visible validation error. In an indirect dispatch the count is known only
+# on the GPU: Dawn inserts a small check before the dispatch, which replaces a count above the limit by 0. The output is
+# unchanged: zeros if the buffer is new.
 #
 # Versions: npm webgpu 0.6.2 (Dawn on Node), on SwiftShader 5.0.0 from npm @sparticuz/chromium 147.0.0.
 # Seen:     indirect 65535: 65535 workgroups ran, error none
 #           indirect 65536:     0 workgroups ran, error none
 #           direct   65536:     0 workgroups ran, error "Dispatch workgroup count X (65536) exceeds ..."
-# Instead:  let the shader that writes the count spread it over x and y, and have the kernel skip the ones too many.
+# Instead:  let the shader that writes the count spread it over x and y, and let the kernel skip surplus workgroups.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.
 set -euo pipefail

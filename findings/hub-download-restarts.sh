@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# npm @huggingface/hub keeps the half of a file that a broken transfer left, and then downloads the file from its first
+# npm @huggingface/hub keeps the part of a file that a broken transfer left, but then downloads the file from its first
 # byte again.
 #
-# The half stays in the cache as `<hash>.incomplete`, which looks like a promise to go on from there. The next call of
-# downloadFileToCacheDir overwrites it and asks the server for the whole. It does not try again by itself either: the
-# call rejects with "terminated". On a shaky line a file of 10 GB may never arrive.
+# The part stays in the cache as `<hash>.incomplete`, so one expects the download to resume there. But the next call of
+# downloadFileToCacheDir overwrites it and requests the whole file. Nor does a call retry: it rejects with "terminated".
+# On an unreliable connection a file of 10 GB may never arrive.
 #
 # Versions: npm @huggingface/hub 2.17.5.
-# Seen, with a small server in the script that breaks the first transfer off at half of the file:
+# Seen, with a small server in the script that breaks off the first transfer at half of the file:
 #           call 1: rejects, 1000000 bytes kept in the cache
 #           call 2: asks for the whole file again (no Range header of "bytes=1000000-")
 # Instead:  fetch large files with a tool that resumes, such as `curl --continue-at -`, and read them from the disk.

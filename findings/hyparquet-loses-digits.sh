@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# hyparquet reads whole numbers of 64 bits exactly, but DECIMAL columns as doubles and time stamps cut to milliseconds:
-# digits vanish silently.
+# hyparquet reads 64-bit integers exactly, but it reads DECIMAL columns as doubles and cuts timestamps to milliseconds:
+# digits are lost silently.
 #
-# Its BigInt for INT64 suggests that nothing is rounded. Yet a decimal of 20 digits, which is stored exactly, comes
-# back as another number, and two events a microsecond apart come back as the same moment (Parquet from pandas or Spark
-# has micro- or nanoseconds).
+# It returns INT64 as BigInt, which suggests that nothing is rounded. Yet a decimal of 20 digits, which the file stores
+# exactly, is read as another number, and two events a microsecond apart get the same timestamp (Parquet from pandas or
+# Spark has micro- or nanoseconds).
 #
 # Versions: npm hyparquet 1.33.0; the file is written by PyPI pyarrow 26.0.1.
 # Seen:     INT64 9007199254740993                             9007199254740993 (exact)
 #           DECIMAL(20, 2) 123456789012345678.91               123456789012345660 (the nearest double ends in 680)
 #           TIMESTAMP 00:00:00.000001 and 00:00:00.000999      00:00:00.000 twice
-# Instead:  have the writer store such columns as whole numbers (cents, microseconds) or as strings.
+# Instead:  let the writer store such columns as integers (cents, microseconds) or as strings.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.
 set -euo pipefail

@@ -3,16 +3,16 @@
 # Jinja.
 #
 # Python's Jinja turns every CRLF of a template into LF before it parses, so the file's line ends do not matter. The
-# JavaScript one keeps the carriage returns, and no longer sees the line end after a `%}` that trim_blocks should
-# remove. The same template file, checked out on Windows, then puts "\r\n" between the turns: other tokens, and a model
-# that sees a format it was not trained on.
+# JavaScript port keeps the carriage returns and so misses the line end after a `%}`, which trim_blocks should remove.
+# The same template file, checked out on Windows, then puts "\r\n" between the turns: the tokens differ, and the model
+# sees a format that it was not trained on.
 #
 # Versions: npm @huggingface/jinja 0.5.11; PyPI jinja2 3.1.6 with trim_blocks and lstrip_blocks, as transformers sets them.
 # Seen, for two messages:
 #           Python, LF and CRLF alike   "<user>hi\n<bot>yes\n"
 #           JavaScript, LF              "<user>hi\n<bot>yes\n"
 #           JavaScript, CRLF            "\r\n<user>hi\r\n\r\n<bot>yes\r\n\r"
-# Instead:  replace "\r\n" by "\n" in the template (not in the messages) before you hand it to @huggingface/jinja.
+# Instead:  replace "\r\n" by "\n" in the template (not in the messages) before you pass it to @huggingface/jinja.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.
 set -euo pipefail

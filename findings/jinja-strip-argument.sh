@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # In npm @huggingface/jinja, strip(), lstrip() and rstrip() ignore their argument and remove all white space.
 #
-# Chat templates take Python's methods: published ones for thinking models cut a message with .split('</think>') and
-# then .lstrip('\n'), to drop line ends but keep the indentation of code. The JavaScript port takes the call, says
-# nothing, and removes the indentation too; and characters other than white space, which were asked for, stay.
+# Chat templates use Python's string methods: published templates of thinking models cut a message with
+# .split('</think>') and then .lstrip('\n'), to drop line ends but keep the indentation of code. The JavaScript port
+# accepts the call silently and removes the indentation too; other characters given as the argument are not removed.
 #
 # Versions: npm @huggingface/jinja 0.5.11; PyPI jinja2 3.1.6.
 # Seen:     '\n\n  code()\n'.lstrip('\n')   Python "  code()\n"   JavaScript "code()\n"
 #           '  a  '.rstrip('\n')            Python "  a  "        JavaScript "  a"
 #           '--a--'.strip('-')              Python "a"            JavaScript "--a--"
-# Instead:  strip in the program, before rendering. With a foreign template, compare one rendered conversation with Python's.
+# Instead:  strip in the program, before rendering. For a template by others, compare one rendered conversation with
+# Python's.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.
 set -euo pipefail

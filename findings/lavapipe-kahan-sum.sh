@@ -2,14 +2,15 @@
 # On Mesa's lavapipe, Kahan's compensated summation in WGSL gives exactly the plain sum: the compensation is compiled
 # away.
 #
-# Kahan keeps what an addition lost as (t - s) - v, where t = s + v. Mesa's compiler may reorder sums in a shader,
-# turns t - s into v, and the rest into 0. No error, no warning, and WGSL has no word that forbids it.
+# Kahan's summation computes the rounding error of an addition as (t - s) - v, with t = s + v. Mesa's compiler may
+# reorder sums in a shader: it turns t - s into v, and the error into 0. There is no error and no warning, and WGSL has
+# no keyword that forbids this.
 #
 # Versions: npm webgpu 0.6.2 (Dawn on Node), on lavapipe of Mesa 25.0.7 (26.1.6 does the same).
 # Seen, for 1 followed by a thousand times 1e-8 (the true sum is 1.00001):
 #           plain 1   Kahan 1   Kahan with its bits taken through xor 1.0000100135803223
-# Instead:  hide the intermediate sum from the compiler: take its bits, xor them with a 0 that comes out of a buffer, and
-#           go on with that. Or sum in pairs (a tree), which needs no compensation.
+# Instead:  hide the intermediate sum from the compiler: take its bits, xor them with a 0 that is read from a buffer, and
+#           continue with the result. Or sum in pairs (a tree), which needs no compensation.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.
 set -euo pipefail

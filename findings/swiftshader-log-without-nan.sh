@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # On SwiftShader, WGSL's log() gives an ordinary number for 0, for a negative number and for NaN.
 #
-# One expects -infinity, NaN and NaN, and a broken loss then shows itself. Here -log(p) of a probability that became 0
-# is an unremarkable 88, log(-2) is log(2), and a NaN that goes in comes out as 89. Training goes on with a wrong
-# number.
+# One expects -infinity, NaN and NaN, so that a broken loss is visible. Here -log(p) of a probability that became 0 is
+# an ordinary 88, log(-2) is log(2), and log(NaN) is 89. Training continues with a wrong number.
 #
 # Versions: npm webgpu 0.6.2 (Dawn on Node), on SwiftShader 5.0.0 from npm @sparticuz/chromium 147.0.0.
 # Seen:     log(0) = -88.03   log(-2) = 0.6931   log(NaN) = 89.13   (log(2) = 0.6931)
-# Instead:  test the argument before log(), or write a logarithm of your own. Do not wait for a NaN to show a mistake.
+# Instead:  test the argument before log(), or write your own logarithm. Do not rely on a NaN to show a mistake.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.
 set -euo pipefail

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# On SwiftShader, WGSL's tanh() of a number above 88.8 is NaN, and that of a tiny number is up to 19% off.
+# On SwiftShader, WGSL's tanh() of a number above 88.8 is NaN, and tanh() of a tiny number is wrong by up to 19%.
 #
-# tanh is bounded, so one expects 1 for every large number and x for every tiny one. The results look like a quotient
-# of exponentials: of a large number both overflow, of a tiny one the difference loses its digits. The usual tanh form
-# of GELU gets such arguments from ordinary activations (an activation of 14 gives tanh(109)).
+# tanh is bounded, so one expects 1 for every large number and x for every tiny one. The results look as if tanh were
+# computed as a quotient of exponentials: for a large number both overflow; for a tiny one their difference loses its
+# digits. The usual tanh form of GELU gets such arguments from ordinary activations (an activation of 14 gives
+# tanh(109)).
 #
-# Versions: npm webgpu 0.6.2 (Dawn on Node), on SwiftShader 5.0.0 from npm @sparticuz/chromium 147.0.0.
-# Seen:     tanh(88) = 1   tanh(100) = NaN   tanh(-100) = NaN   tanh(2e-7) = 2.38e-7
-# Instead:  clamp the argument to -10..10 first (tanh(10) is 1 in f32), and take x itself where it is below 0.001 in size.
+# Versions: npm webgpu 0.6.2 (Dawn on Node), on SwiftShader 5.0.0 from npm @sparticuz/chromium 147.0.0. Seen:
+# tanh(88) = 1   tanh(100) = NaN   tanh(-100) = NaN   tanh(2e-7) = 2.38e-7 Instead:  clamp the argument to -10..10 first
+# (tanh(10) is 1 in f32), and use x itself if its magnitude is below 0.001.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.
 set -euo pipefail

@@ -3,15 +3,15 @@
 # times as long, though it uses 256 bytes of that memory.
 #
 # WebGPU promises that workgroup memory starts as zeros, so Dawn puts code that writes them before the kernel's first
-# line. On a GPU nobody notices. Here those zeros cost more than the kernel, and the tiled matrix product that is best
-# on a GPU can be the worst one.
+# line. On a GPU this is not noticeable. Here the zeros cost more than the kernel, and the tiled matrix product that is
+# fastest on a GPU can be the slowest.
 #
 # Versions: npm webgpu 0.6.2 (Dawn on Node), on SwiftShader 5.0.0 from npm @sparticuz/chromium 147.0.0.
 # Seen on two cores (128 workgroups of 64 invocations; the times vary, the order does not):
 #           256 bytes             compiled in   20 ms, ran in   1.2 ms
 #           16 KiB                compiled in 1216 ms, ran in  56.3 ms
 #           16 KiB without zeros  compiled in    3 ms, ran in   1.4 ms
-# Instead:  declare no more workgroup memory than you use, keep it out of kernels for software drivers, or, where the kernel
+# Instead:  declare no more workgroup memory than you use, keep it out of kernels for software drivers, or, if the kernel
 #           writes before it reads, create the instance with "enable-dawn-features=allow_unsafe_apis,disable_workgroup_init".
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.

@@ -2,9 +2,9 @@
 # TensorBoard has three readers, and they show different points of the same resumed run.
 #
 # A run that was cut off and resumed from a checkpoint has some steps twice, once in each event file. The fast server
-# (in Rust, the default where it is installed) drops the old points as soon as a step goes back. The Python server
-# (--load_fast=false) drops them if both files begin with a SessionLog START event, and else draws the curve back and
-# forth. EventAccumulator, the class that scripts use, wants it in the second file.
+# (in Rust, the default if it is installed) drops the old points as soon as a step decreases. The Python server
+# (--load_fast=false) drops them if both files begin with a SessionLog START event; otherwise it draws the curve back
+# and forth. EventAccumulator, the class that scripts use, requires the event only in the second file.
 #
 # Versions: PyPI tensorboard 2.21.0 (with tensorboard-data-server 0.7.2).
 # Seen, for a first file with steps 0 to 5 and a second with steps 4 to 7:
@@ -12,7 +12,7 @@
 #           no START event   0 1 2 3 4 5 6 7   0 1 2 3 4 5 4 5 6 7   0 1 2 3 4 5 4 5 6 7
 #           in the second    0 1 2 3 4 5 6 7   0 1 2 3 4 5 4 5 6 7   0 1 2 3 4 5 6 7
 #           in both          0 1 2 3 4 5 6 7   0 1 2 3 4 5 6 7       0 1 2 3 4 5 6 7
-# Instead:  begin every event file, the first one too, with a SessionLog START event at the step from which the file goes on.
+# Instead:  begin every event file, the first one too, with a SessionLog START event at the step where the file begins.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.
 set -euo pipefail

@@ -2,14 +2,14 @@
 # npm @huggingface/tokenizers encodes an unknown word of a WordLevel tokenizer as the id `undefined`, not as the
 # unknown token.
 #
-# The file names its unknown token, and Python's library uses it. The JavaScript one has no WordLevel model: it takes
-# the file without a word, looks each word up, and never reads `unk_token`. Put into an Int32Array, `undefined` becomes
-# 0, which is some ordinary token.
+# The file names its unknown token, and Python's library uses it. The JavaScript library has no WordLevel model: it
+# silently accepts the file, looks each word up, and never reads `unk_token`. In an Int32Array, `undefined` becomes 0,
+# which is the id of an ordinary token.
 #
 # Versions: npm @huggingface/tokenizers 0.2.0; PyPI tokenizers 0.23.3.
 # Seen, for "the green cat" with the vocabulary the=0, cat=1, [UNK]=2:
 #           Python [0, 2, 1]   JavaScript [0, undefined, 1]   as Int32Array [0, 0, 1] ("the the cat")
-# Instead:  look at `model.type` before you load (BPE, WordPiece and Unigram have a model), and check that every id is an
+# Instead:  check `model.type` before you load (BPE, WordPiece and Unigram have a model), and check that every id is an
 #           integer.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A WGSL variable declared inside a loop without an initial value keeps the value of the round before.
+# A WGSL variable declared inside a loop without an initial value keeps its value from the previous iteration.
 #
-# WGSL says that `var s: f32;` is zero each time the declaration is reached. Dawn's compiler (Tint) instead turns it into a
-# SPIR-V variable at the top of the function, where an initial value counts once per call, and writes no zero in the loop.
-# So it is the compiler, not one driver. With `= 0.0`, which changes nothing by the language's rules, the result changes.
+# WGSL says that `var s: f32;` is zero each time the declaration is reached. Dawn's compiler (Tint) instead makes it a
+# SPIR-V variable at the top of the function, which is initialised once per call, and writes no zero in the loop. So the
+# cause is the compiler, not one driver. By the language's rules `= 0.0` changes nothing, yet it changes the result.
 #
 # Versions: npm webgpu 0.6.2 (Dawn on Node), on SwiftShader 5.0.0 from npm @sparticuz/chromium 147.0.0.
-# Expected: each of four rounds adds 1 to a new `s`, so 1,1,1,1.
+# Expected: each of four iterations adds 1 to a new `s`, so 1,1,1,1.
 # Seen:     var s: f32;        1,2,3,4
 #           var s: f32 = 0.0;  1,1,1,1
-# Instead:  give every `var` in a loop an initial value; a counter in the outer of two loops is the usual victim.
+# Instead:  give every `var` in a loop an initial value; typically a counter in the outer of two loops is affected.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.
 set -euo pipefail

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # In WGSL on Dawn, `n != n` is false for a NaN, so the usual test for a NaN never finds one.
 #
-# IEEE 754 says that a NaN differs from everything, itself included. Dawn emits the "ordered" form of `!=`, which is
-# false as soon as a NaN takes part. So `n == n` and `n != n` are both false, and `!(n == n)` is not the same as `n !=
-# n`.
+# IEEE 754 says that a NaN differs from everything, including itself. Dawn emits the "ordered" form of `!=`, which is
+# false if an operand is NaN. So `n == n` and `n != n` are both false, and `!(n == n)` is not the same as `n != n`.
 #
 # Versions: npm webgpu 0.6.2 (Dawn on Node), on SwiftShader 5.0.0 from npm @sparticuz/chromium 147.0.0.
 # Seen, for a NaN that the shader reads from a buffer (1 is true):

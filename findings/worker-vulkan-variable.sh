@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# A Vulkan driver chosen in a Node worker by process.env has no effect: Dawn there opens another driver, or none,
-# without a word.
+# Choosing a Vulkan driver by process.env in a Node worker has no effect: Dawn silently opens another driver there, or
+# none.
 #
 # In the main thread `process.env.VK_ICD_FILENAMES = ...` works, because Node writes it to the process's real
-# environment, where the Vulkan loader reads it. In a worker process.env is a copy that only JavaScript sees. The line
-# that worked is moved into a worker and the program computes on another device, at another speed and with other
-# roundings.
+# environment, where the Vulkan loader reads it. In a worker, process.env is a copy that only JavaScript sees. If the
+# same line is moved into a worker, the program computes on another device, at another speed and with different
+# rounding.
 #
 # Versions: npm webgpu 0.6.2 (Dawn on Node), SwiftShader 5.0.0 from npm @sparticuz/chromium 147.0.0.
 # Seen, with the same lines in both places:
 #           main thread: swiftshader-device-subzero-     worker: none (or the machine's own driver, such as llvmpipe)
-# Instead:  set the variable in the shell, or in the main thread before the worker opens its adapter; and look at
+# Instead:  set the variable in the shell, or in the main thread before the worker opens its adapter; and check
 #           `adapter.info` after opening.
 #
 # Exit status: 0 as stated, 1 the behaviour has changed, 2 something needed is missing.

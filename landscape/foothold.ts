@@ -1,23 +1,24 @@
 #!/usr/bin/env node
-// `foothold COMMAND …`: every command of the project under one name, for whoever installed the package.
+// `foothold COMMAND …`: every command of the project under one name, for users who installed the package.
 //
 //   foothold study tiny            is   node landscape/run.ts tiny
 //   foothold generate --model DIR  is   node model/generate.ts --model DIR
 //
-// A command is a file that runs when it is the program that was started. Here that file is made the program, and then loaded.
+// A command's file runs if it is the program that was started. This file therefore names the command's file as the
+// program, and then loads it.
 import { extname } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { nearestNames, projectVersion, renameCommands } from "../engine/host/index.ts";
 
 interface Door {
-  /** Below the project's root, without its ending: .ts in a clone, .js in the package. */
+  /** Path below the project's root, without extension: .ts in a clone, .js in the package. */
   file: string;
   summary: string;
 }
 
 const doors: Readonly<Record<string, Door>> = {
   study: { file: "landscape/run", summary: "train, measure the landscapes, write the report" },
-  report: { file: "landscape/report", summary: "draw figures and report again, from the files of a run" },
+  report: { file: "landscape/report", summary: "draw the figures and the report of a run again, from its files" },
   compare: { file: "landscape/compare", summary: "several runs side by side" },
   generate: { file: "model/generate", summary: "text from a model" },
   score: { file: "model/score", summary: "log-probabilities and entropies of given sequences" },

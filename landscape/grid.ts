@@ -1,11 +1,11 @@
-// The square grid of a slice: where its points are, and in which order they are measured.
+// The square grid of a slice: the coordinates of its points and the order in which they are measured.
 //
-// Coordinates come from integers, so the centre of an odd grid is exactly 0 and the axis is exactly symmetric. A cell
-// (i, j) has alpha from i and beta from j, both counted from 0 at −radius.
+// Coordinates come from integers, so the centre of an odd grid is exactly 0 and the axis is exactly symmetric. In cell
+// (i, j), i gives alpha and j gives beta; both indices start from 0 at −radius.
 import { SettingsError } from "../engine/host/index.ts";
 
 export interface Grid {
-  /** Points a side. */
+  /** Points per side. */
   points: number;
   /** Largest |alpha| and |beta|, in units of the directions. */
   radius: number;
@@ -47,8 +47,8 @@ export function gridCells(grid: Grid): GridCell[] {
 }
 
 /**
- * How late each point of an axis is needed: 0 the middle (both middles of an even axis), 1 the two ends, then the
- * halves, quarters … between points already there.
+ * The refinement level of each point of an axis: 0 for the middle (both middle points of an even axis), 1 for the two
+ * ends, then the halves, quarters … between points of lower levels.
  */
 export function axisLevels(points: number): number[] {
   const levels = new Array<number>(points).fill(0);
@@ -70,8 +70,8 @@ export function axisLevels(points: number): number[] {
 }
 
 /**
- * The order of work: the centre first, then coarse to fine, inner before outer, so that what is there after any cell is
- * already a map. Depends on the grid alone.
+ * The order of measurement: the centre first, then coarse to fine, inner before outer. So the cells measured at any
+ * time already form a map. Depends on the grid alone.
  */
 export function workOrder(grid: Grid): GridCell[] {
   const levels = axisLevels(grid.points);

@@ -3,7 +3,7 @@
 //   npm start                                  the tiny study, on any machine
 //   node landscape/run.ts                      the same
 //   node landscape/run.ts study.toml [--landscape.points 21 …]
-//   node landscape/run.ts tiny changes.toml    the tiny study but for what changes.toml says
+//   node landscape/run.ts tiny changes.toml    the tiny study with the changes in changes.toml
 //   node landscape/run.ts --write-settings study.toml [tiny]
 import { basename, join } from "node:path";
 import { runCommand } from "../engine/host/index.ts";
@@ -24,11 +24,11 @@ await runCommand({
     },
   ],
   examples: [
-    ["node landscape/run.ts", "the tiny study; again: goes on where it stopped"],
+    ["node landscape/run.ts", "the tiny study; a second call continues where the first stopped"],
     ["node landscape/run.ts tiny --landscape.slices 3", "measures two more slices in the same folder"],
     ["node landscape/run.ts tiny --train.seed 101 --out runs/tiny-101", "another training seed"],
     ["node landscape/run.ts my-study.toml", "a study of your own, in runs/my-study"],
-    ["node landscape/run.ts tiny my-changes.toml", "the tiny study but for these settings, in runs/my-changes"],
+    ["node landscape/run.ts tiny my-changes.toml", "the tiny study with these settings changed, in runs/my-changes"],
     ["node landscape/run.ts --write-settings my-study.toml tiny", "a commented file to start from, which extends tiny"],
   ],
   settingsFiles: (studies, flags) => {

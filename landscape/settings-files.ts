@@ -1,5 +1,5 @@
-// Which settings files a study is made of. A preset is named by its name (tiny), a study of one's own by its file; a file may
-// build on another by `extends`, and several may be named one after another: later ones win.
+// Which settings files a study is made of. A preset is named by its name (tiny), your own study by its file. A file may
+// build on another by `extends`, and several may be named; later ones win.
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,7 +15,7 @@ export const presetNames = readdirSync(presets)
 const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 
 /**
- * The files of these studies in the order in which they are to be read, each behind those that it extends.
+ * The files of these studies in reading order: each after those that it extends.
  * @throws SettingsError when one is neither a file nor a preset, or extends itself
  */
 export function studyFiles(studies: readonly string[]): string[] {
@@ -35,7 +35,7 @@ function withBases(file: string, above: readonly string[]): string[] {
   return [...withBases(base, [...above, path]), file];
 }
 
-/** A file, from `folder` on, or a preset. `what` stands in the message. */
+/** The path of a settings file (relative to `folder`) or of a preset. `what` begins the error message. */
 function settingsFile(name: string, folder: string, what: string): string {
   const near = folder === "." ? name : resolve(folder, name);
   if (isFile(near)) return near;
@@ -47,8 +47,8 @@ function settingsFile(name: string, folder: string, what: string): string {
 }
 
 /**
- * The notes that hold for a study: those of a file are about the model that it studies, so they do not outlive another
- * model.path given after them.
+ * The notes that apply to a study. A file's notes are about the model that it studies, so a later model.path drops
+ * them.
  */
 export function notesThatHold(sources: readonly Source[], notes: readonly string[]): readonly string[] {
   const last = (key: string): number => sources.findLastIndex(({ given }) => given.some((one) => one.key === key));

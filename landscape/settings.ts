@@ -60,7 +60,7 @@ export const landscapeSettings = {
     min: 1,
     unit: "points",
     changes: "free",
-    meaning: "maximum grid points whose perturbed weights are in memory together",
+    meaning: "maximum number of grid points whose perturbed weights are in memory at the same time",
   }),
   reference: {
     prompts: integer({
@@ -73,7 +73,7 @@ export const landscapeSettings = {
       default: 16,
       min: 2,
       unit: "rollouts",
-      meaning: "completions per prompt for J and KL; with one every advantage is 0, and J needs advantages",
+      meaning: "completions per prompt for J and KL; J needs at least two, since with one every advantage is 0",
     }),
   },
   rollouts: {
@@ -104,19 +104,19 @@ export const studySettings = defineSettings(
       default: "",
       changes: "free",
       meaning:
-        "a preset or settings file that this one builds on: what it sets holds unless it is set here; empty for none",
+        "a preset or settings file that this one builds on: its settings apply unless they are set here; empty for none",
     }),
     out: text({
       default: "",
       changes: "free",
-      meaning: "run folder; empty for runs/NAME, NAME being that of the settings file",
+      meaning: "run folder; empty for runs/NAME, where NAME is that of the settings file",
     }),
     notes: texts({
       default: [],
       changes: "free",
       isRecorded: true,
       meaning:
-        "sentences that the report shows at its head: what a reader must know of this study, and must not conclude",
+        "sentences that the report shows at its head: what a reader must know about this study, and must not conclude from it",
     }),
     ...backendSettings,
     model: modelSettings,

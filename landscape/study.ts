@@ -55,7 +55,8 @@ interface Part {
 }
 
 /**
- * @throws RunFolderError when the folder is of another study, adapter or model, or in use; it is then as it was
+ * @throws RunFolderError when the folder belongs to another study, adapter or model, or is in use; the folder is then
+ * unchanged
  */
 export async function runStudy(settings: StudySettings, progress: Progress, signal: AbortSignal): Promise<void> {
   const folder = settings.out;
@@ -94,11 +95,11 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       timings: new Timings(folder, backend),
     };
     if (!isFinished) expectTemplate(part.chat, firstEpisodes(part), settings.environment.turn2Template);
-    // The plan that the run began with, whatever was measured today.
+    // The tile plan that the run began with, even if other tiles are faster now.
     preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
     await expectMemoryOfAllParts(part);
     claimFolder(folder, settings, origin);
-    if (isFinished) progress.line("Training and landscape are complete: only the report is made again.");
+    if (isFinished) progress.line("Training and landscape are complete: only the report is written again.");
     await trainPart(part);
     const stateNote = settleState(stateFolder(folder), settings.train.keepState);
     await sweepPart(part);
@@ -112,7 +113,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
   } finally {
     if (signal.aborted) {
       progress.close();
-      progress.line("Stopped. The same command goes on from here.");
+      progress.line("Stopped. The same command continues from here.");
     }
     release();
     backend?.destroy();
@@ -145,7 +146,7 @@ function firstEpisodes({ environment, settings: { train, evaluate, landscape } }
   ];
 }
 
-/** The first line of every run: what computes, and what would be faster. */
+/** The first line of every run: the adapter that computes, and a faster one if there is any. */
 export function adapterLine({ backend, adapter, fasterHint }: OpenedBackend): string {
   const kind = adapter === null ? "no GPU" : adapter.kind;
   return `Adapter: ${backend.description} (${kind})${fasterHint === null ? "" : `\n  ${fasterHint}`}`;
@@ -156,7 +157,8 @@ function isTrained(folder: string, { train: { checkpoints, steps } }: StudySetti
 }
 
 /**
- * Plans whatever is left to do before the first part begins: a sweep that cannot fit is refused before hours of training.
+ * Plans the memory of all remaining work before the first part begins, so a sweep that cannot fit is refused before
+ * hours of training.
  * @throws OutOfMemoryError with the numbers, and the settings that would make it fit
  */
 async function expectMemoryOfAllParts({
@@ -183,7 +185,8 @@ async function trainPart(part: Part): Promise<void> {
   });
   try {
     const missing = settings.train.checkpoints.filter((step) => !isKept(folder, step)).length;
-    // A state is the weights and both moments; a slot is whole beside the one that is replaced.
+    // A training state is the weights and both moments; a new slot is written in full before the one it replaces is
+    // deleted.
     const states = existsSync(stateFolder(folder)) ? 1 : 3;
     expectDiskSpace(folder, (missing + 3 * states) * weights.memory().values, "training");
     await timings.measure("training", () =>
@@ -243,7 +246,7 @@ async function sweepPart(part: Part): Promise<void> {
   phase.done();
 }
 
-/** Slices with cells to measure, and how many each has. */
+/** Slices with cells left to measure, and how many. */
 function slicesToSweep(folder: string, settings: StudySettings): (SlicePlace & { done: number })[] {
   const { steps, slices, points } = settings.landscape;
   return steps

@@ -1,5 +1,6 @@
-// The backends that tests run on: the float64 meaning, the plain backend in f32, and WebGPU on the adapter that
-// FOOTHOLD_ADAPTER names (or the best there is), whole and with tensors forced into segments. Opened once a process.
+// The backends that tests run on: the float64 reference, the plain backend in f32, and WebGPU on the adapter that
+// FOOTHOLD_ADAPTER names (or the best available), with whole buffers and with tensors forced into segments. Opened once
+// per process.
 import type { Backend } from "../engine/backends/backend.ts";
 import { CpuBackend } from "../engine/backends/cpu.ts";
 import { openBackend } from "../engine/open.ts";
@@ -9,7 +10,7 @@ export interface TestBackend {
   backend: Backend;
 }
 
-/** Computes and stores in float64: what every kernel means. */
+/** Computes and stores in float64: the reference for every kernel. */
 export const reference: Backend = new CpuBackend();
 
 let opened: Promise<TestBackend[]> | undefined;

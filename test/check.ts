@@ -1,5 +1,5 @@
-// npm run check: what needs no adapter, in under a minute. Types, lint and format, the floor plan, every form of every kernel
-// compiled on Dawn's null backend, and the tests that open no adapter and start no process.
+// npm run check: the checks that need no adapter, in under a minute. Types, lint and format, the floor plan, every
+// variant of every kernel compiled on Dawn's null backend, and the tests that open no adapter and start no process.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { violations } from "./floor-plan.ts";
@@ -29,7 +29,7 @@ function node(...words: string[]): { status: number | null; text: string } {
   return { status, text: `${stdout}${stderr}`.trim() };
 }
 
-/** A tool that says nothing we count: it passes or fails as one. */
+/** A tool without counts of its own: it counts as one pass or one failure. */
 function tool(...words: string[]): Part {
   const { status, text } = node(...words);
   return status === 0 ? { passed: 1, problems: [] } : { passed: 0, problems: [text], failed: 1 };

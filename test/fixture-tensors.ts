@@ -1,5 +1,5 @@
-// Tensors of the known answers. A reader of its own: `model/` has the checked one, and a test of the engine should not
-// stand on it.
+// Reads the tensors of the fixtures. `model/` has a reader with full checks, but a test of the engine should not depend
+// on `model/`.
 import { readFileSync } from "node:fs";
 import { fixturePath } from "./support.ts";
 

@@ -1,5 +1,5 @@
-// npm run fixtures: runs the tests that stand on known answers and prints, for each file, quantity and backend, the worst
-// error beside what is allowed. Fails when a test fails, and when a known answer is read by no test.
+// npm run fixtures: runs the tests that compare with fixtures (known answers) and prints, per file, quantity and
+// backend, the worst error beside the allowed one. Fails when a test fails, or when no test reads a fixture.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,7 +8,10 @@ import { fixtureFolder, type KnownRecord, knownRecords, usedFixtures } from "./s
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 
-/** Of each quantity on each backend the comparison that came nearest to its tolerance, with the elements of all of them. */
+/**
+ * Per quantity and backend, the comparison that came nearest to its tolerance, with the number of elements of all
+ * comparisons.
+ */
 function worstOfEach(records: readonly KnownRecord[]): KnownRecord[] {
   const found = new Map<string, KnownRecord>();
   for (const record of records) {
@@ -44,7 +47,8 @@ const files = filesUsing(/\b(?:readFixture|readSafetensorsFixture|assertKnown)\b
 const { passed, failed } = await runTestFiles(files);
 printTable(worstOfEach(knownRecords));
 
-// Scripts and notes are no answers. What only slow tests read needs more than this machine may have (real checkpoints).
+// Scripts and notes are not fixtures. Fixtures of slow tests only need files that this machine may lack (real
+// checkpoints).
 const slowTests = findTestFiles(".slow.ts").map((file) => readFileSync(join(here, file), "utf8"));
 const measured = new Set(knownRecords.map(({ file }) => file));
 let unused = 0;
@@ -56,7 +60,7 @@ for (const name of readdirSync(fixtureFolder).sort()) {
     console.log(`${name}: read by slow tests only (npm run test:slow)`);
   else {
     unused++;
-    console.log(`FAIL ${name}: no test reads it. Write one, or take the file away.`);
+    console.log(`FAIL ${name}: no test reads it. Write one, or delete the file.`);
   }
 }
 console.log(`${passed} passed, ${failed + unused} failed`);

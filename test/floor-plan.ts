@@ -1,13 +1,14 @@
-// The floor plan, read off the imports: engine/host ← engine ← model ← rl ← landscape, each entered through its public face
-// only, without cycles. The engine lies around its ground floor and may enter any room of it. `violations` takes any folder, so that the rules themselves are tested on small made-up trees.
+// The floor plan, checked from the imports: engine/host ← engine ← model ← rl ← landscape, each entered through its
+// public face only, without cycles. The engine lies around its ground floor and may enter any room of it. `violations`
+// takes any folder, so that the rules themselves are tested on small made-up trees.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 
 const folders = ["engine", "model", "rl", "landscape"];
 const floors = ["engine/host", ...folders];
-/** Import anything; nothing outside imports them. */
+/** Folders that may import anything; no file outside imports them. */
 const outside = ["bench", "test"];
-/** Where a floor may be entered from another. */
+/** The files through which other floors may import a floor. */
 const faces = new Set(floors.map((floor) => `${floor}/index.ts`));
 
 /** Specifiers of imports and re-exports, of types as well; of dynamic imports, also in types; and of modules named by a URL. */

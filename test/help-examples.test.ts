@@ -1,5 +1,5 @@
-// What the commands' --help shows as examples can be typed as it is printed, in the folder of the program: each example begins
-// with its own command, and its flags are among those that the same help lists.
+// The examples in the commands' --help work as printed, in the program's folder: each example begins with its own
+// command, and the same help lists all its flags.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";

@@ -1,7 +1,8 @@
-// npm run test:package: what a stranger gets who installs the package into an empty folder.
+// npm run test:package: tests what a user gets who installs the package into an empty folder.
 //
-// Packs the project, installs the archive beside Node 20 and a strict TypeScript compiler, compiles a program against each of
-// its public faces with skipLibCheck off, runs that, and runs the `foothold` command. Needs the npm registry.
+// Packs the project, installs the archive beside Node 20 and a strict TypeScript compiler, compiles and runs a program
+// that uses each of its public entry points with skipLibCheck off, and runs the `foothold` command. Needs the npm
+// registry.
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

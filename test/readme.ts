@@ -1,9 +1,9 @@
-// What the documents promise: commands that exist, links that lead somewhere. Works on any folder, so that the rules
-// themselves are tested on made-up ones.
+// Checks that the commands and links in the documents exist. Works on any folder, so that the rules themselves can be
+// tested on made-up folders.
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 
-/** Every .md file of a project, without what is installed or made. */
+/** Every .md file of a project, except installed and generated ones. */
 export function documentsOf(root: string, folder = root): string[] {
   return readdirSync(folder, { withFileTypes: true })
     .filter(({ name }) => !["node_modules", "runs", ".git", ".cache"].includes(name))
@@ -17,7 +17,7 @@ export function documentsOf(root: string, folder = root): string[] {
 
 const fence = /^(```|~~~).*\n([\s\S]*?)^\1/gm;
 
-/** Commands in code blocks and code spans that begin with npm, npx or node, behind settings such as CI=1 or not. */
+/** Commands in code blocks and code spans that begin with npm, npx or node, with or without a prefix such as CI=1. */
 export function commandsOf(text: string): string[] {
   const lines = [...text.matchAll(fence)].flatMap(([, , block]) => block.split(/\n|&&|;/));
   const spans = [...text.replaceAll(fence, "").matchAll(/`([^`\n]+)`/g)].map(([, span]) => span);
@@ -33,13 +33,13 @@ export function commandsOf(text: string): string[] {
     .filter((line) => /^(?:npm|npx|node) \S/.test(line));
 }
 
-/** What such a command names and is not there, or null. */
+/** The missing file or script that such a command names, or null. */
 export function missingOf(command: string, root: string): string | null {
   const { scripts = {} }: { scripts?: Record<string, string> } = JSON.parse(
     readFileSync(join(root, "package.json"), "utf8"),
   );
   const [tool, ...words] = command.split(/\s+/);
-  // `--import FILE` names a file of the reader's own.
+  // `--import FILE` names a file of the user's own.
   const named = words.filter((word, i) => !word.startsWith("-") && words[i - 1] !== "--import");
   if (tool === "npm") {
     const verb = named[0];
@@ -51,12 +51,12 @@ export function missingOf(command: string, root: string): string | null {
     return script === undefined || script in scripts ? null : `package.json has no script "${script}"`;
   }
   const file = tool === "npx" ? (named[0] === "node" ? named[1] : undefined) : named[0];
-  // Seen from the folder that the reader's clone lies in.
+  // Relative to the folder that contains the user's clone.
   const inClone = file?.replace(/^foothold\//, "");
   return inClone === undefined || existsSync(join(root, inClone)) ? null : `there is no ${file}`;
 }
 
-/** Headings as the anchors that GitHub makes of them. */
+/** The anchors that GitHub makes from the headings. */
 function anchorsOf(text: string): Set<string> {
   const found = new Set<string>();
   for (const [, heading] of text.replaceAll(fence, "").matchAll(/^#+\s+(.*?)\s*#*$/gm)) {
@@ -71,7 +71,7 @@ function anchorsOf(text: string): Set<string> {
   return found;
 }
 
-/** Relative links of a document that lead nowhere, one line each. */
+/** Relative links of a document whose target does not exist, one line each. */
 export function brokenLinks(root: string, file: string): string[] {
   const text = readFileSync(join(root, file), "utf8");
   const prose = text.replaceAll(fence, "").replaceAll(/`[^`\n]*`/g, "");

@@ -2,9 +2,9 @@
 //
 //   node test/run.ts [--slow] [--unit] [TEXT …]      only files whose path contains one of the texts
 //
-// --slow takes the files *.slow.ts instead of *.test.ts; --unit only files that open no adapter and start no process.
-// FOOTHOLD_ADAPTER chooses the adapter. A skip that test/skips.json does not expect fails the run, and so does one that it
-// expects in vain.
+// --slow runs the files *.slow.ts instead of *.test.ts; --unit runs only files that open no adapter and start no
+// process. FOOTHOLD_ADAPTER chooses the adapter. The run fails if a test is skipped that test/skips.json does not list,
+// or if a listed one is not skipped.
 import { announceAdapter, findTestFiles, reportSkips, runTestFiles, unitTests } from "./runner.ts";
 import { skipRecords } from "./support.ts";
 
@@ -30,5 +30,5 @@ const kind = flags.includes("--unit") ? "none" : await announceAdapter();
 const { passed, failed } = await runTestFiles(files);
 const problems = reportSkips(kind);
 console.log(`${passed} passed, ${failed + problems} failed, ${skipRecords.length} skipped`);
-// The object that holds the GPU keeps a process alive; everything is done here.
+// The GPU object keeps the process alive, so exit explicitly: all work is done here.
 process.exit(failed + problems === 0 && passed > 0 ? 0 : 1);

@@ -1,5 +1,5 @@
-// That the runner, and a test file run alone, tell the truth by their exit code: tried on files of their own, in processes
-// of their own.
+// Checks the exit codes of the runner and of a test file that is run alone, on temporary test files in separate
+// processes.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";

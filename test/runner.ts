@@ -1,5 +1,5 @@
-// Runs test files in one process: one device, one set of pipelines. Says what the tests compute on, how long each file
-// took, what was slow and what was skipped, and holds the skips against those that test/skips.json expects.
+// Runs test files in one process: one device, one set of pipelines. Prints the adapter, the duration of each file, the
+// slowest tests and every skip, and compares the skips with those that test/skips.json expects.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -19,10 +19,10 @@ export function findTestFiles(ending: string, texts: readonly string[] = []): st
     .sort();
 }
 
-/** What every test stands on: that these mention something says nothing of a test. */
+/** Files that every test imports: a mention in them says nothing about a particular test. */
 const commonFiles = ["test/support.ts", "test/fixture-tensors.ts"];
 
-/** The test files in whose text the pattern occurs, or in that of what they import of test/. */
+/** The test files that contain the pattern, themselves or in a file of test/ that they import. */
 export function filesUsing(pattern: RegExp, files: readonly string[]): string[] {
   const next = new Map<string, string[]>();
   for (const { from, to } of importsOf(root).imports)
@@ -38,7 +38,7 @@ export function unitTests(files: readonly string[]): string[] {
   return files.filter((file) => !others.includes(file));
 }
 
-/** Prints what the tests compute on. @returns the adapter's kind, "none" where there is no adapter */
+/** Prints the adapter of the tests. @returns the adapter's kind, "none" if there is no adapter */
 export async function announceAdapter(): Promise<string> {
   const { opened, trouble } = await openAdapter().catch((thrown: unknown) => ({
     opened: null,
@@ -97,7 +97,7 @@ export async function runTestFiles(files: readonly string[]): Promise<Outcome> {
   return outcome;
 }
 
-/** What uvu takes for a suite without tests. */
+/** The value by which uvu recognises a suite without tests. */
 const nothing = [true, 0, 0, 0];
 
 function slowest<T extends { elapsedMs: number }>(records: readonly T[]): T[] {
@@ -109,12 +109,12 @@ function seconds(elapsedMs: number): string {
 }
 
 /**
- * Skips to expect, as "suite: test": for each kind of adapter those that must occur on it and on no other, and under
- * `machine` those that hang on something else (who runs the tests, what is installed) and may occur anywhere.
+ * Expected skips, as "suite: test". Per kind of adapter: those that must occur on it and on no other. Under `machine`:
+ * those that depend on something else (who runs the tests, what is installed) and may occur anywhere.
  */
 export type ExpectedSkips = Readonly<Record<string, readonly string[]>>;
 
-/** What did not go as expected, one line each. Entries of suites that did not run are left alone. */
+/** Deviations from the expected skips, one line each. Entries of suites that did not run are ignored. */
 export function unexpectedSkips(
   kind: string,
   expected: ExpectedSkips,
@@ -134,7 +134,7 @@ export function unexpectedSkips(
   ];
 }
 
-/** Prints every skip with its reason, and those that were not to be expected. @returns how many of the latter */
+/** Prints every skip with its reason, and every unexpected one. @returns the number of unexpected skips */
 export function reportSkips(kind: string): number {
   if (skipRecords.length > 0) console.log("Skipped:");
   for (const { suite, name, reason } of skipRecords) console.log(`  ${suite}: ${name}: ${reason}`);

@@ -1,4 +1,4 @@
-// That the checks of `npm run check` on shaders can fail, each way. No adapter is needed.
+// Shows that each shader check of `npm run check` can fail. Needs no adapter.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,7 +20,7 @@ describe("test/shaders", (test) => {
   test.after(() => rmSync(folder, { recursive: true, force: true }));
   let files = 0;
 
-  /** A kernel of this text that no code declares. */
+  /** A made-up kernel with this WGSL text. */
   function kernelOf(text: string, own: Partial<AnyKernel> = {}): AnyKernel {
     const path = join(folder, `${files++}.wgsl`);
     writeFileSync(path, text);

@@ -1,4 +1,4 @@
-// Every kernel, with each set of constants that code gives it, compiled on Dawn's null backend: it validates WGSL and
+// Compiles every kernel, with each set of constants in use, on Dawn's null backend. That backend validates WGSL and
 // pipelines at WebGPU's default limits, on any machine, and computes nothing.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -29,13 +29,13 @@ export async function allKernels(): Promise<readonly AnyKernel[]> {
   return knownKernels();
 }
 
-/** The forms of a kernel's body: its usual constants, and those with each set of variants in place of usual ones. */
+/** The sets of constants of a kernel: the usual ones, and the usual ones overridden by each set of variants. */
 export function formsOf(kernel: AnyKernel): Constants[] {
   const forms = [{}, ...kernel.variants].map((variant) => ({ ...kernel.constants, ...variant }));
   return [...new Map(forms.map((constants) => [JSON.stringify(constants), constants])).values()];
 }
 
-/** Compiles every form; warnings count. @returns how many there were, and one line for each problem */
+/** Compiles every variant; a warning counts as a problem. @returns the number of variants, and one line per problem */
 export async function compileKernels(kernels: readonly AnyKernel[]): Promise<{ forms: number; problems: string[] }> {
   const { opened } = await openAdapter({ adapter: "null" });
   if (opened === null) throw new Error("Dawn's null backend could not be opened");
@@ -73,7 +73,7 @@ export async function compileKernels(kernels: readonly AnyKernel[]): Promise<{ f
   return { forms, problems };
 }
 
-/** WGSL files that no kernel uses, as body or for a shared function. */
+/** WGSL files that no kernel uses, neither as its body nor for a shared function. */
 export function unusedShaders(kernels: readonly AnyKernel[]): string[] {
   const used = new Set(
     kernels.flatMap((kernel) =>

@@ -1,4 +1,4 @@
-// What every test file uses: `describe` (which never forgets to call uvu's `run`), skips that print their reason,
+// The helpers of every test file: `describe` (which never forgets to call uvu's `run`), skips that print their reason,
 // the fixture folder, and comparisons that name the worst element. A file that is run alone (`node test/….test.ts`) exits by
 // itself when its tests are done; test/runner.ts runs many files in one process.
 import { readFileSync, realpathSync } from "node:fs";
@@ -10,13 +10,14 @@ declare global {
   var UVU_QUEUE: [string | null, ...(() => Promise<unknown>)[]][];
 }
 
-// Left alone, uvu runs a tick after a suite is declared, in the middle of a file that awaits something between suites, and
-// then waits for whatever keeps the process alive, such as a GPU. It looks at these globals when it loads, so it comes after.
+// By default uvu starts one tick after a suite is declared, even in the middle of a file that awaits something between
+// suites, and then waits for anything that keeps the process alive, such as a GPU. It reads these globals when it
+// loads, so it is imported after them.
 globalThis.UVU_DEFER = 1;
 globalThis.UVU_QUEUE = [];
 const { exec, suite } = await import("uvu");
 
-/** What a suite's `test` can do beyond uvu's: skip with a reason that is printed and counted. */
+/** A suite's `test` adds to uvu's: skipping with a reason that is printed and counted. */
 export interface Test {
   (name: string, body: () => unknown): void;
   skip(name: string, reason: string): void;
@@ -70,7 +71,7 @@ export function describe(name: string, define: (test: Test) => void): void {
           try {
             await body();
           } catch (thrown) {
-            // uvu would let this end the whole run: it counts as a test that failed.
+            // uvu would end the whole run here; instead this counts as one failed test.
             declared++;
             console.error(`\n${name}: after: ${thrown instanceof Error ? thrown.stack : thrown}`);
           }
@@ -82,12 +83,12 @@ export function describe(name: string, define: (test: Test) => void): void {
   inner.run();
 }
 
-/** Suites declared from now on belong to this file, and the process no longer to one file: see test/runner.ts. */
+/** Suites declared from now on belong to this file, and the process runs several files (test/runner.ts). */
 export function beginFile(file: string): void {
   globalThis.UVU_INDEX = globalThis.UVU_QUEUE.push([file]) - 1;
 }
 
-/** Runs all suites declared so far. A test that did not come to its end counts as failed, whatever the cause. */
+/** Runs all suites declared so far. A test that does not finish counts as failed, whatever the cause. */
 export async function runSuites(): Promise<{ passed: number; failed: number }> {
   try {
     await exec();
@@ -99,17 +100,18 @@ export async function runSuites(): Promise<{ passed: number; failed: number }> {
   return { passed, failed: declared - passed };
 }
 
-/** The file is the process's own: its suites run when it has been read to its end, and then the process ends. */
+/** For a file that is run alone: its suites run when the whole file has been evaluated, and then the process ends. */
 function runAlone(): void {
   globalThis.UVU_QUEUE.push([null]);
-  // The module that is being evaluated: this waits for it, top-level awaits and all, and does not run it again.
+  // Importing the module that is being evaluated waits for its end, including top-level awaits, and does not run it
+  // again.
   import(pathToFileURL(realpathSync(process.argv[1])).href).then(
     async () => {
       const { failed } = await runSuites();
       for (const { suite, name, reason } of skipRecords) console.log(`skipped: ${suite}: ${name}: ${reason}`);
       process.exit(failed === 0 ? 0 : 1);
     },
-    // Node reports what the file threw, and ends.
+    // Node reports the error that the file threw, and exits.
     () => {},
   );
 }
@@ -140,7 +142,7 @@ export interface Tolerance {
   ofScale?: number;
 }
 
-/** Worst violation over all elements: share = difference ÷ allowed difference, and where it is (index −1: no elements). */
+/** Worst violation over all elements: share = difference ÷ allowed difference, and its index (−1: no elements). */
 export function worst(
   actual: ArrayLike<number>,
   expected: ArrayLike<number>,
@@ -211,8 +213,8 @@ export const knownRecords: KnownRecord[] = [];
  * `assertClose` against a known answer of the fixtures, recorded for `npm run fixtures`.
  * @param file      the fixture that holds the answer: "training.json"
  * @param quantity  what is compared; one line of the table for all comparisons of one name
- * @param backend   where it was computed: a name of `testBackends`, "plain f64", or "host"
- * @param context   of which case, for the message
+ * @param backend   the backend that computed it: a name of `testBackends`, "plain f64", or "host"
+ * @param context   the case, for the message
  */
 export function assertKnown(
   file: string,

@@ -1,8 +1,8 @@
-// One whole layer as a training step runs it, through the model's own code, between an embedding of few ids and the final norm:
-// Qwen2.5-0.5B's with one sequence of 256 tokens, and the embedded tiny model's with a micro-batch.
+// One whole layer as a training step runs it, by the model's own code, between an embedding of few ids and the final
+// norm: Qwen2.5-0.5B's with one sequence of 256 tokens, and the embedded tiny model's with a micro-batch.
 //
-// The check is causal attention's gift: output and gradients of the first 16 tokens depend on nothing after them, so plain
-// loops in float64 compute them in a second. For it the upstream gradient is zero past these tokens.
+// The check uses that attention is causal: the outputs of the first 16 tokens depend on no later token, and the
+// upstream gradient is zero past them. So plain loops in float64 compute outputs and gradients in a second.
 import { record } from "../../engine/autograd.ts";
 import type { Backend } from "../../engine/backends/backend.ts";
 import { CpuBackend } from "../../engine/backends/cpu.ts";
@@ -143,7 +143,7 @@ export const cases: readonly BenchCase[] = Object.entries(sizes).flatMap(([name,
     return {
       name: `layer ${withGradients ? "forward and backward" : "forward"} ${name}`,
       flops: flopsOf(size, withGradients),
-      // Weights are read by each of three products, and their gradients written.
+      // Each of three products reads the weights; their gradients are written once.
       bytes: 4 * weights * (withGradients ? 3 : 1),
       heavy,
       setUp: (backend: Backend) => setUp(backend, size, withGradients),

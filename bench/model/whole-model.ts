@@ -1,13 +1,14 @@
-// A whole model on one adapter: how long it loads, how fast it takes in a prompt, generates and trains, in how much memory,
-// and what share that is of what the kernels alone reach.
+// Times a whole model on one adapter: loading, prefill, decoding and training, with peak memory, and with the share of
+// the rate that the kernels alone reach.
 //
 //   node bench/model/whole-model.ts --model DIR [--adapter NAME] [--part inference|training] [--json FILE]
 //
-// Inference and training run in processes of their own, so that each has its own peak of memory. The values are checked: all
-// rows of a batch say what one row says, and training lowers the loss; test/tools/torch_whole_model.py does the same work
-// in PyTorch and compares tokens and losses as well.
+// Inference and training run in separate processes, so that each has its own peak of memory. The values are checked:
+// all rows of a batch give the tokens of a single row, and training lowers the loss. test/tools/torch_whole_model.py
+// does the same work in PyTorch and also compares tokens and losses.
 //
-// The rows of a batch go on from one prompt, which is computed and kept once. Their tokens are computed row by row.
+// All rows of a batch continue one prompt, which is computed and stored once. Their new tokens are computed separately
+// per row.
 import { spawnSync } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -52,15 +53,15 @@ const settings = defineSettings(
     }),
     "new-tokens": integer({ default: 16, min: 1, unit: "tokens", meaning: "decode steps that are timed" }),
     rows: integers({ default: [1, 16, 64], min: 1, unit: "rows", meaning: "batches that are decoded" }),
-    repeats: integer({ default: 2, min: 1, meaning: "timed runs of prefill and training, after one that is not" }),
-    ceilings: boolean({ default: true, meaning: "measure first what the kernels reach on this adapter" }),
+    repeats: integer({ default: 2, min: 1, meaning: "timed runs of prefill and training, after one untimed run" }),
+    ceilings: boolean({ default: true, meaning: "first measure the ceilings of the kernels on this adapter" }),
     json: text({ default: "", meaning: "also write the results to this file" }),
   },
   ({ model }) => (model === "" ? ["model is missing (--model DIR)"] : []),
 );
 type Options = Values<typeof settings.tree>;
 
-/** Of one run: how long it took, and the time of all processors, which what else runs on the machine disturbs less. */
+/** One run: its duration, and its time on all processors, which other processes on the machine disturb less. */
 interface Timed {
   seconds: number;
   processorSeconds: number;
@@ -68,13 +69,13 @@ interface Timed {
 
 interface Inference {
   load: Timed;
-  /** Resident, of the process; on a software driver the device's bytes are among them. */
+  /** Resident memory of the process; on a software driver this includes the device's bytes. */
   loadPeakBytes: number;
   peakBytes: number;
   deviceBytes: number;
   prefill: Timed & { tokensPerSecond: number; flops: number };
   decode: (Timed & { rows: number; tokensPerSecond: number; flops: number; weightBytes: number })[];
-  /** What was said at temperature 0. */
+  /** The tokens generated at temperature 0. */
   greedy: number[];
 }
 
@@ -94,7 +95,7 @@ async function timed<T>(body: () => Promise<T>): Promise<Timed & { result: T }> 
   return { result, seconds: (performance.now() - begun) / 1000, processorSeconds: (used.user + used.system) / 1e6 };
 }
 
-/** The run in the middle; the sooner of two. */
+/** The median run; of two, the faster. */
 function median<T extends Timed>(runs: readonly T[]): T {
   return [...runs].sort((a, b) => a.seconds - b.seconds)[Math.floor((runs.length - 1) / 2)];
 }
@@ -103,7 +104,10 @@ function peakBytes(): number {
   return process.resourceUsage().maxRSS * 1024;
 }
 
-/** Token ids in no order, the same for every model of that vocabulary: test/tools/torch_whole_model.py makes them too. */
+/**
+ * Pseudo-random token ids, the same for every model of that vocabulary; test/tools/torch_whole_model.py makes the same
+ * ones.
+ */
 function promptOf(tokens: number, vocabulary: number): number[] {
   return Array.from({ length: tokens }, (_, i) => (i * 7919 + 13) % vocabulary);
 }
@@ -118,7 +122,7 @@ async function loadTimed(backend: Backend, folder: string, trainable: boolean) {
   return { model, load };
 }
 
-/** Rows from one prompt, greedily. The decode steps alone are timed; `first` is the pass that takes in the prompt. */
+/** Decodes rows from one prompt, greedily. Only the decode steps are timed; `first` is the prefill of the prompt. */
 async function decode(model: LoadedModel, prompt: readonly number[], rows: number, steps: number) {
   const said: number[][] = [];
   let [begun, cpu] = [performance.now(), process.cpuUsage()];
@@ -148,7 +152,7 @@ async function decode(model: LoadedModel, prompt: readonly number[], rows: numbe
   });
   const differing = said.find((ids) => ids.join() !== said[0].join());
   if (differing !== undefined || said.length !== rows)
-    throw new Error(`decode: rows of one prompt say different things: ${said[0]} and ${differing}`);
+    throw new Error(`decode: rows of one prompt have different tokens: ${said[0]} and ${differing}`);
   return { first, rest, said: said[0] };
 }
 
@@ -173,7 +177,7 @@ async function measureInference(
     await decode(model, prompt, rows, 1);
     const { rest, said } = await decode(model, prompt, rows, options["new-tokens"]);
     if (greedy.length > 0 && greedy.join() !== said.join())
-      throw new Error(`decode: ${rows} rows say ${said}, fewer of them said ${greedy}`);
+      throw new Error(`decode: ${rows} rows give ${said}, fewer rows gave ${greedy}`);
     greedy = said;
     const middle = options.tokens + options["new-tokens"] / 2;
     found.push({
@@ -184,7 +188,7 @@ async function measureInference(
       flops: rows * forwardFlops(config, 1, middle, 1),
       weightBytes: decodeWeightBytes(config),
     });
-    progress.line(`decode, ${rows} rows: ${(rest.seconds / options["new-tokens"]).toFixed(3)} s a step`);
+    progress.line(`decode, ${rows} rows: ${(rest.seconds / options["new-tokens"]).toFixed(3)} s per step`);
   }
   const { peakBytes: deviceBytes } = backend.statistics();
   const flops = forwardFlops(config, options.tokens, 0, 1);
@@ -235,7 +239,7 @@ async function measureTraining(
 
 type Part = "inference" | "training";
 
-/** One part in a process of its own, which is what the command does when it is asked for one part and no ceilings. */
+/** Runs one part in a separate process: this command, told to run that part without ceilings. */
 function elsewhere<T>(part: Part): T {
   const json = join(tmpdir(), `foothold-whole-model-${process.pid}-${part}.json`);
   try {
@@ -249,8 +253,9 @@ function elsewhere<T>(part: Part): T {
 }
 
 /**
- * What the kernels alone reach. On a software driver by the time of all processors, since a busy machine gives a case now
- * two of them and now half of one; on a GPU, whose time no processor has, by the clock.
+ * The rates that the kernels alone reach. On a software driver they are computed from the time of all processors, since
+ * on a busy machine a case may get two processors or half of one; on a GPU, from wall-clock time, since processors do
+ * not measure a GPU's work.
  */
 interface Ceiling {
   clock: "seconds" | "processorSeconds";
@@ -310,7 +315,8 @@ function* table(inference: Inference | null, training: Training | null, ceiling:
 
 await runCommand({
   name: "node bench/model/whole-model.ts",
-  summary: "Times a whole model: load, prefill, decode, a training step, beside what the kernels reach.",
+  summary:
+    "Times a whole model: load, prefill, decode, a training step, and compares it with the ceilings of the kernels.",
   settings,
   main: async ({ values, progress, signal }) => {
     const { folder } = await locateModel(values.model, { progress, signal });

@@ -1,16 +1,17 @@
-// What stands for a library in a comparison: it prepares a task once and then runs it again and again, alone in a process.
+// A contestant represents one library in a comparison: it prepares a task once and then runs it repeatedly, alone in a
+// process.
 import { openAdapter } from "../../engine/backends/webgpu/adapter.ts";
 import type { Results, Task } from "./tasks.ts";
 
 export interface Prepared {
-  /** Hands over so many runs and waits until the device has done them all. */
+  /** Submits this many runs and waits until the device has finished them all. */
   run(count: number): Promise<void>;
-  /** Of one run, in the layouts of tasks.ts. */
+  /** The results of one run, in the layouts of tasks.ts. */
   results(): Promise<Results>;
 }
 
 export interface Contestant {
-  /** null where the library has no such operation. */
+  /** null if the library has no such operation. */
   prepare(task: Task): Promise<Prepared | null>;
 }
 
@@ -23,8 +24,8 @@ export const contestantNames = ["foothold", "foothold-packing", "jax-js", "tfjs"
 export type ContestantName = (typeof contestantNames)[number];
 
 /**
- * Gives libraries that were written for a browser the adapter that foothold would take: as `navigator.gpu`.
- * @returns the devices that they asked for, each once it was given
+ * Gives libraries that were written for a browser the adapter that foothold would choose, as `navigator.gpu`.
+ * @returns the devices that they requested; each is added when it is created
  */
 export async function offerAdapter(adapter: string): Promise<GPUDevice[]> {
   const { globals } = await import("webgpu");
@@ -50,7 +51,10 @@ export async function offerAdapter(adapter: string): Promise<GPUDevice[]> {
   return devices;
 }
 
-/** Runs `body` between error scopes of these devices: whatever a GPU refused is thrown, so that no time of it is kept. */
+/**
+ * Runs `body` between error scopes of these devices: an operation that the GPU refused throws, so that its time is not
+ * used.
+ */
 export async function strictly<T>(devices: readonly GPUDevice[], body: () => Promise<T>): Promise<T> {
   const filters = ["validation", "out-of-memory", "internal"] as const;
   for (const device of devices) for (const filter of filters) device.pushErrorScope(filter);

@@ -1,11 +1,12 @@
-// Whether the libraries to compare with are there: they are no dependency of foothold, and most who clone it never need them.
+// Checks whether the libraries to compare with are installed: they are not dependencies of foothold, and most users
+// never need them.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { SettingsError } from "../../engine/host/errors.ts";
 
 /**
- * @param folder  that of the comparison's package.json
+ * @param folder  the folder of the comparison's package.json
  * @throws SettingsError that names what is missing and the command that installs it
  */
 export function expectInstalled(folder: string): void {

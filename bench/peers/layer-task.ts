@@ -1,6 +1,6 @@
-// The layer that is compared: its numbers, and its check. Outputs are compared at all tokens; the upstream gradient is zero
-// past the first 16 tokens, so that (attention being causal) the exact gradients are those of these 16 tokens alone, which
-// plain loops compute in a second. Kernels take the same time for zeros.
+// The layer that is compared: its numbers and its check. Outputs are compared at all tokens; the upstream gradient is
+// zero past the first 16 tokens, so that (attention being causal) the exact gradients are those of these 16 tokens
+// alone, which plain loops compute in a second. Kernels take the same time for zeros.
 import { CpuBackend, fromArray, GradientMap, record, scopeAsync, type Tensor } from "../../engine/index.ts";
 import { makeWeights, packSequences, parameterShapes } from "../../model/index.ts";
 import { expectClose, layerConfig, numbers, type Results, type Task } from "./tasks.ts";
@@ -13,7 +13,7 @@ export function layerIds({ T }: LayerTask): Uint32Array {
   return Uint32Array.from({ length: T }, (_, t) => (t * 37) % layerConfig.vocabSize);
 }
 
-/** By Hugging Face's names; matrices [out, in]. Biases and norms are not trivial, so that a wrong one shows. */
+/** By Hugging Face's names; matrices [out, in]. Biases are not 0 and norms not 1, so that a wrong one is noticed. */
 export function layerWeights(): Map<string, Float32Array> {
   const weights = new Map<string, Float32Array>();
   let seed = 10;
@@ -53,7 +53,7 @@ export async function checkLayer(task: LayerTask, results: Results): Promise<voi
   for (const name of compared) expectClose(name, results[name], first[name], 1e-4);
 }
 
-/** Output and, where there is an upstream gradient, gradients, by plain loops in float64. */
+/** Output and, if there is an upstream gradient, the gradients, by plain loops in float64. */
 async function exact(ids: Uint32Array, dy: Float32Array | null): Promise<Record<string, ArrayLike<number>>> {
   const backend = new CpuBackend();
   return scopeAsync(async () => {

@@ -1,12 +1,14 @@
-// Compares foothold's kernels with those of other JavaScript libraries: the same numbers on the same adapter in the same run,
-// turn and turn about. The libraries are no dependency of foothold; they are installed once, beside this file (362 MB):
+// Compares foothold's kernels with those of other JavaScript libraries: the same numbers on the same adapter in the
+// same run, in alternating turns. The libraries are not dependencies of foothold; install them once, beside this file
+// (362 MB):
 //
 //   npm ci --ignore-scripts --prefix bench/peers
 //   node bench/peers/run.ts [TEXT …] [--adapter lavapipe] [--json FILE]        only tasks whose name contains each TEXT
 //
-// Every library runs in a process of its own, does a task once and has its values checked against float64, and then takes its
-// turn in several rounds: ours, a peer, ours, the next peer, so that each peer is compared with the turn of ours before it.
-// A turn lasts --turnMs or one run, whichever is longer. What a GPU refuses is an error, and ends the task for that library.
+// Every library runs in its own process. It does a task once, and its values are checked against float64. Then several
+// rounds follow: foothold, a peer, foothold, the next peer, so that each peer is compared with foothold's turn just
+// before. A turn lasts --turnMs or one run, whichever is longer. An operation that the GPU refuses is an error and ends
+// the task for that library.
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { AdapterError } from "../../engine/errors.ts";
@@ -27,8 +29,8 @@ const settings = defineSettings({
     default: "auto",
     meaning: "which adapter: auto, hardware, lavapipe, swiftshader, or a part of its name",
   }),
-  rounds: integer({ default: 7, min: 1, meaning: "turns that each library takes at a task" }),
-  turnMs: integer({ default: 500, min: 1, unit: "ms", meaning: "what a turn lasts at least" }),
+  rounds: integer({ default: 7, min: 1, meaning: "turns of each library per task" }),
+  turnMs: integer({ default: 500, min: 1, unit: "ms", meaning: "shortest duration of a turn" }),
   ceilings: boolean({ default: true, meaning: "measure the ceilings first, for the shares" }),
 });
 
@@ -68,7 +70,7 @@ interface Racer {
   rounds: Times[];
 }
 
-/** @returns null where the library has no such operation */
+/** @returns null if the library has no such operation */
 async function enter(name: ContestantName, task: Task, adapter: string, turnMs: number): Promise<Racer | null> {
   const worker = new Worker(name);
   try {
@@ -87,7 +89,7 @@ async function enter(name: ContestantName, task: Task, adapter: string, turnMs: 
 
 async function takeTurn({ worker, runsPerTurn, rounds }: Racer): Promise<void> {
   const times = await worker.ask({ run: runsPerTurn });
-  if (times === null) throw new Error(`${worker.name}: it did not take its turn`);
+  if (times === null) throw new Error(`${worker.name}: it gave no times for its turn`);
   rounds.push({ ms: times.ms / runsPerTurn, processorMs: times.processorMs / runsPerTurn });
 }
 
@@ -103,7 +105,7 @@ async function compare(
   const racers: Racer[] = [];
   try {
     for (const name of contestantNames.slice(1)) {
-      // One library's failure is a finding, and no reason to go without the others.
+      // One library's failure is a result; the others still run.
       const racer = await enter(name, task, adapter, turnMs).catch((thrown: Error) => say(`  ${thrown.message}`));
       if (racer) racers.push(racer);
     }
@@ -140,7 +142,7 @@ await runCommand({
     backend.destroy();
     if (ceilings !== null)
       console.log(`ceiling: ${ceilings.matmulGflopsPerSecond.toFixed(1)} GFLOP/s (${ceilings.matmulCase})`);
-    // What "auto" found, by its kind, so that all take the same one.
+    // The kind of the adapter that "auto" chose, so that all libraries use the same one.
     const adapter = info.kind === "lavapipe" || info.kind === "swiftshader" ? info.kind : values.adapter;
     const comparisons: Comparison[] = [];
     for (const [i, line] of tableLines([], ceilings).entries()) if (i < 2) console.log(line);

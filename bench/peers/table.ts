@@ -1,4 +1,4 @@
-// What a comparison found, and the table that says it.
+// The results of a comparison, and their table.
 import { type Ceilings, shareOf } from "../ceilings.ts";
 import type { Times } from "./worker.ts";
 
@@ -9,11 +9,11 @@ export interface Timing {
   medianMs: number;
   bestMs: number;
   firstMs: number;
-  /** Of every round, in order. */
+  /** The times of every round, in order. */
   rounds: readonly Times[];
 }
 
-/** A peer, with what ours took in the turn before each of its own. */
+/** A peer, with the time of foothold's turn just before each turn of the peer. */
 export interface PeerTiming extends Timing {
   oursBeside: readonly Times[];
 }
@@ -39,14 +39,15 @@ export function timingOf(contestant: string, firstMs: number, rounds: readonly T
 }
 
 /**
- * How many times as long a peer takes: the median over rounds of its time through ours. The two of a round were taken one after
- * another, so that what else the machine did in the meantime weighs on both; on a busy machine processor time says more.
+ * How many times as long a peer takes: the median over rounds of its time ÷ foothold's. The two times of a round were
+ * measured one after the other, so other load on the machine affects both; on a busy machine the ratio of processor
+ * time is more reliable.
  */
 export function ratioOf({ rounds, oursBeside }: PeerTiming, of: keyof Times = "ms"): number {
   return median(rounds.map((theirs, i) => theirs[of] / oursBeside[i][of]));
 }
 
-/** Rows in Markdown: one for each library at each task, with what ours took in the same rounds. */
+/** Rows in Markdown: one per library and task, with foothold's time in the same rounds. */
 export function tableLines(comparisons: readonly Comparison[], ceilings: Ceilings | null): string[] {
   const lines = [
     "| task | peer | ours, ms | peer, ms | ratio | ratio of processor time | ours, GFLOP/s | share of matmul ceiling |",

@@ -1,6 +1,7 @@
-// What foothold and its peers all do: the same sizes, the same numbers, and the same check of what comes out. A contestant
-// may lay a weight out as suits it best; results are compared in one layout. Checks compute in float64 by plain loops, or,
-// for the whole layer, by foothold's plain backend in float64, which shares no kernel with the WebGPU one.
+// The tasks of foothold and its peers: the same sizes, the same numbers, and the same check of the results. A
+// contestant may store a weight in the layout that suits it best; results are compared in one layout. Checks compute in
+// float64 by plain loops, or, for the whole layer, by foothold's plain backend in float64, which shares no kernel with
+// the WebGPU one.
 import { qwen2Model } from "../../model/index.ts";
 import { unit } from "../operands.ts";
 
@@ -47,7 +48,7 @@ export const tasks: readonly Task[] = [
   { kind: "layer", name: "layer forward and gradients, 256 tokens", T: 256 },
 ];
 
-/** Floating-point operations: a multiply-add is two. Of attention only pairs that the causal mask leaves count. */
+/** Floating-point operations: a multiply-add is two. Attention counts only the pairs that the causal mask allows. */
 export function flopsOf(task: Task): number {
   const { H, K, D } = heads;
   const pairs = ((task.T * (task.T + 1)) / 2) * H;
@@ -67,7 +68,7 @@ export function flopsOf(task: Task): number {
   }
 }
 
-/** Numbers in [-1, 1) · scale, in no order. */
+/** Pseudo-random numbers in [-1, 1) · scale. */
 export function numbers(count: number, seed: number, scale = 1): Float32Array {
   return Float32Array.from({ length: count }, (_, place) => (2 * unit(place, seed) - 1) * scale);
 }
@@ -101,7 +102,7 @@ export function expectClose(name: string, found: Float32Array, wanted: ArrayLike
       throw new Error(`${name}: element ${i}: expected ${wanted[i]}, got ${found[i]}`);
 }
 
-/** x · weightᵀ at 2,000 places spread over it. */
+/** x · weightᵀ, checked at 2,000 elements spread over it. */
 export function checkMatmul(task: Task & { kind: "matmul" }, { y }: Results): void {
   const { T, C, O } = task;
   const { x, weight } = matmulOperands(task);

@@ -1,17 +1,20 @@
-// A contestant's process: answers messages of run.ts. One process each, because onnxruntime carries a Dawn of its own, and
-// so that no library's memory or threads weigh on another's rounds.
+// A contestant's process: answers messages of run.ts. Each library has its own process, because onnxruntime includes
+// its own copy of Dawn, and so that no library's memory or threads affect another's rounds.
 import { asError } from "../../engine/host/errors.ts";
 import type { ContestantModule, Prepared } from "./contestant.ts";
 import { checkLayer } from "./layer-task.ts";
 import { checkAttention, checkMatmul, type Results, type Task } from "./tasks.ts";
 
 export type Request = { prepare: Task; adapter: string } | { run: number };
-/** Of the first run, or of all runs asked for: time, and the time of all processors in it, which others on a busy machine hide. */
+/**
+ * The first run, or all requested runs: wall-clock time, and time on all processors, which other load on the machine
+ * disturbs less.
+ */
 export interface Times {
   ms: number;
   processorMs: number;
 }
-/** null where the library has no such operation. */
+/** null if the library has no such operation. */
 export type Reply = { times: Times | null } | { error: string };
 
 const { open }: ContestantModule = await import(`./contestants/${process.argv[2]}.ts`);
@@ -54,5 +57,5 @@ process.on("message", (request: Request) => {
     .catch((thrown: unknown): Reply => ({ error: asError(thrown).stack ?? String(thrown) }))
     .then((reply) => process.send?.(reply));
 });
-// run.ts has gone.
+// run.ts has ended.
 process.on("disconnect", () => process.exit(0));

@@ -1,9 +1,10 @@
-// What a sweep measures, as its files hold it: cells.jsonl with one record per grid point, rollouts.jsonl.gz with what was said
-// there, and reference.json. Each schema is written once; types are derived from it.
+// The files of a sweep: cells.jsonl with one record per grid point, rollouts.jsonl.gz with the conversations there, and
+// reference.json. Each schema is written once; types are derived from it.
 //
-// A record keeps sums per (prompt, rollout), so that every average and statistic can be redone from files. Two sets of
-// completions meet in it: fresh rollouts of the perturbed policy (R and its companions) and the checkpoint's own reference
-// completions, scored under the perturbed policy (KL and J). Both sets take the first prompts of one list.
+// A record keeps sums per (prompt, rollout), so that every average and statistic can be computed again from the files.
+// It covers two sets of completions: fresh rollouts of the perturbed policy (R and its companions) and the checkpoint's
+// own reference completions, scored under the perturbed policy (KL and J). Both sets take the first prompts of one
+// list.
 import { existsSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { z } from "zod";
@@ -72,10 +73,10 @@ const conversation = z.object({
   reward: z.number(),
   messages: z.array(z.object({ role: z.string(), content: z.string() })),
 });
-/** One conversation at a grid point, to read. */
+/** One conversation at a grid point, kept for reading. */
 export type Conversation = z.infer<typeof conversation>;
 
-/** How many grid points of a slice are measured, by the checksums alone; 0 when there is nothing to measure them against. */
+/** How many grid points of a slice are measured, judged by the checksums alone; 0 when reference.json is missing. */
 export function countCells(folder: string, place: SlicePlace): number {
   const { cells } = slicePaths(sliceFolder(folder, place));
   return existsSync(cells) && existsSync(referencePath(folder, place.step)) ? countRecords(cells) : 0;
@@ -89,9 +90,9 @@ export interface SliceFiles extends SlicePlace {
 }
 
 /**
- * Reads what was measured of a slice, and touches no file.
- * @returns null when nothing was measured
- * @throws FileError when a file is damaged so that what it says cannot be trusted
+ * Reads the measurements of a slice. Changes no file.
+ * @returns null when the slice has no measurements
+ * @throws FileError when a file is so damaged that its content cannot be trusted
  */
 export function readSlice(folder: string, place: SlicePlace, onDamage: OnDamage): SliceFiles | null {
   const own = sliceFolder(folder, place);
@@ -118,17 +119,17 @@ export function writeReference(folder: string, step: number, set: ReferenceSet):
 }
 
 export interface CellWriter {
-  /** The cells that are there. */
+  /** The cells measured so far. */
   readonly done: readonly JournalledCell[];
-  /** Adds one grid point with its conversations (one JSON object per line); on the disk when it returns. */
+  /** Adds one grid point with its conversations (one JSON object per line). They are on disk when it returns. */
   append(record: CellRecord, conversations: string): void;
   close(): void;
 }
 
 /**
- * Opens the files of a slice to measure what is missing.
+ * Opens the files of a slice for appending the missing cells.
  * @param onDamage  called with what was cut off; those cells are measured again
- * @throws FileError when they are damaged so that cutting would lose more than an interrupted write does
+ * @throws FileError when cutting off the damage would lose more than an interrupted write does
  */
 export function openCells(folder: string, onDamage: OnDamage): CellWriter {
   const paths = slicePaths(folder);
@@ -157,7 +158,7 @@ export function openCells(folder: string, onDamage: OnDamage): CellWriter {
   }
 }
 
-/** What was said at each cell; null for a cell whose conversations cannot be read, which is told. */
+/** The conversations at each cell; null for a cell whose conversations cannot be read, which is reported. */
 export function readConversations(
   { folder, cells }: Pick<SliceFiles, "folder" | "cells">,
   onDamage: OnDamage,

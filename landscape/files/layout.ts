@@ -1,4 +1,5 @@
-// Where each file of a run folder is (docs/formats.md says what it holds). Everything that reads or writes one asks here.
+// Where each file of a run folder is (docs/formats.md says what it holds). All code that reads or writes such a file
+// gets its path here.
 import { join } from "node:path";
 import { stepName } from "../../rl/index.ts";
 
@@ -27,11 +28,11 @@ export function sliceFolder(folder: string, { step, slice }: SlicePlace): string
 
 /** The files of one slice. */
 export interface SlicePaths {
-  /** Which directions. */
+  /** The directions of the slice. */
   readonly directions: string;
   readonly cells: string;
   readonly conversations: string;
-  /** Finished rollouts of grid points that are not finished; gone when they are. */
+  /** Finished rollouts of unfinished grid points; deleted once those points are finished. */
   readonly underWay: string;
   readonly points: string;
   readonly summary: string;

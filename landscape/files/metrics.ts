@@ -1,4 +1,4 @@
-// metrics.jsonl as report and comparison read it (rl/metrics-file.ts writes it).
+// Reads metrics.jsonl for the report and the comparison (rl/metrics-file.ts writes it).
 import { z } from "zod";
 import { FileError, type OnDamage, readText } from "../../engine/host/index.ts";
 
@@ -8,13 +8,13 @@ const row = z.object({
   "eval/reward": z.number().nullish(),
   "eval/reward_standard_error": z.number().nullish(),
 });
-/** The metrics of one step that are drawn; further ones are passed over. */
+/** The metrics of one step that are drawn; other fields are ignored. */
 export type MetricsRow = z.infer<typeof row>;
 
 /**
- * Reads a run's metrics and does not touch the file.
- * @param onDamage  called when the last line was cut off, as an interrupted write leaves it, or when there is no line
- * @throws FileError when another line is not a record, or steps fall
+ * Reads a run's metrics. Does not change the file.
+ * @param onDamage  called when an interrupted write left an incomplete last line, or when there is no line
+ * @throws FileError when another line is not a record, or when the step decreases
  */
 export function readMetrics(path: string, onDamage: OnDamage): MetricsRow[] {
   const lines = readText(path).split("\n");

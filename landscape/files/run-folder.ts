@@ -1,10 +1,11 @@
-// A run folder belongs to one study: its resolved settings are kept in config.toml, and a later command may go on in it only
-// where nothing that shaped its results differs. provenance.json says what made it: adapter, model, program.
+// A run folder belongs to one study: its resolved settings are kept in config.toml, and a later command may continue in
+// it only if every setting that shaped its results is the same. provenance.json records the adapter, the model and the
+// program.
 //
-// Both are looked at before anything is written, so that a command that is refused leaves the folder as it was. What came
-// from elsewhere (the model, an environment's file) is known by its content: config.toml has its SHA-256, beside the path or
-// name by which it was given, and provenance.json has no path at all. So a run folder can be moved, and its config.toml
-// repeats the study or says what is missing.
+// Both are checked before anything is written, so a refused command leaves the folder as it was. Inputs from outside
+// the folder (the model, an environment's file) are identified by their content: config.toml has the SHA-256 beside the
+// path or name that was given, and provenance.json has no path at all. So a run folder can be moved, and its
+// config.toml repeats the study or says what is missing.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
@@ -45,8 +46,8 @@ const provenanceSchema = z.object({
   adapter: z.string(),
   backend: z.string(),
   /**
-   * The model that training began from: the name of its folder, or its name on the hub and the commit there; and the SHA-256
-   * of each of its files.
+   * The model that training began from: the name of its folder, or its name and commit on the hub; and the SHA-256 of
+   * each of its files.
    */
   model: z.object({
     name: z.string(),
@@ -54,11 +55,15 @@ const provenanceSchema = z.object({
     isEmbedded: z.boolean(),
     sha256: sums,
   }),
-  /** Matrix products: the order of their sums, and the tiles that were measured to be the fastest; they change no result. */
+  /**
+   * Matrix products: the order of their sums, and the tiles that were measured as the fastest. Tiles change no result.
+   */
   products: z.object({ order: z.string(), tiles: tilePlanSchema }).default({ order: sumOrder, tiles: {} }),
-  /** The file of Alphabet-sort's names; null where there is none. Also in `files`, which folders of former versions lack. */
+  /**
+   * The file of Alphabet-sort's names; null if there is none. Also in `files`, which folders of earlier versions lack.
+   */
   names: z.object({ name: z.string(), sha256: z.string() }).nullable(),
-  /** The files that the environment was opened from, by the setting that names each. */
+  /** The files that the environment was opened from, keyed by the setting that names each. */
   files: z.record(z.string(), z.object({ name: z.string(), sha256: z.string() })).default({}),
   startedAt: z.string(),
 });
@@ -66,13 +71,14 @@ export type Provenance = z.infer<typeof provenanceSchema>;
 
 const configFile = "config.toml";
 const provenanceFile = "provenance.json";
-/** What a run writes first of all its results; a folder that has them had a config.toml. */
+/** Entries that a run writes after config.toml: a folder with one of them once had a config.toml. */
 const results = ["checkpoints", "figures", "landscape", "metrics.jsonl", provenanceFile, "report.html", "state"];
 
 /**
- * Takes the folder for this process, and clears what a killed one left.
- * @returns the function that lets go of it
- * @throws RunFolderError when another process has it, or when it is no run folder and holds files that a run would replace
+ * Locks the folder for this process and removes what a killed process left behind.
+ * @returns the function that releases the folder
+ * @throws RunFolderError when another process holds it, or when it is not a run folder and has files that a run would
+ * replace
  */
 export function openRunFolder(folder: string): () => void {
   const isNew = !existsSync(folder);
@@ -95,7 +101,7 @@ export function openRunFolder(folder: string): () => void {
 }
 
 /**
- * Holds settings against those the folder was begun with.
+ * Compares settings with those that the folder was begun with.
  * @throws RunFolderError naming every setting that differs in a way that would mix two studies
  */
 export async function checkSettings(folder: string, values: StudySettings): Promise<void> {
@@ -105,11 +111,11 @@ export async function checkSettings(folder: string, values: StudySettings): Prom
   if (altered.length === 0) return;
   throw new RunFolderError(
     `${folder}: this folder holds another study:\n${altered.map(({ line }) => `  ${line}`).join("\n")}\n` +
-      `Take the same settings to go on in it, or another folder: --out ${freeName(folder)}`,
+      `Use the same settings to continue in it, or choose another folder: --out ${freeName(folder)}`,
   );
 }
 
-/** What the results of a run rest on beside its settings. */
+/** What the results of a run depend on, apart from its settings. */
 export type Origin = Pick<Provenance, "adapter" | "model" | "products" | "names" | "files"> & {
   backend: Backend["kind"];
 };
@@ -143,7 +149,7 @@ export async function originOf(backend: Backend, model: LocatedModel, environmen
 
 const namesKey = "environment.alphabet-sort.names";
 
-/** One SHA-256 for a whole model: of its files' names and sums, in the form of sha256sum, by name. */
+/** One SHA-256 for a whole model, over its files' names and checksums in the format of sha256sum, sorted by name. */
 export function modelDigest({ sha256 }: Provenance["model"]): string {
   const lines = Object.entries(sha256)
     .filter(([name]) => isModelFile(name))
@@ -153,8 +159,8 @@ export function modelDigest({ sha256 }: Provenance["model"]): string {
 }
 
 /**
- * Holds the model against the one that settings name by its digest.
- * @throws CheckpointError where it is another
+ * Compares the model with the digest in the settings.
+ * @throws CheckpointError when it is another model
  */
 export function checkModel({ model: { path, sha256 } }: StudySettings, { model }: Origin): void {
   const digest = modelDigest(model);
@@ -162,13 +168,13 @@ export function checkModel({ model: { path, sha256 } }: StudySettings, { model }
   const given = path === "" ? "the model that comes with the program" : `"${path}"`;
   throw new CheckpointError(
     `model.path: ${given} is another model than the settings name: expected SHA-256 ${sha256.slice(0, 12)}… (model.sha256), ` +
-      `got ${digest.slice(0, 12)}…. Give that model (--model.path), or take this one for a study of its own (--model.sha256=).`,
+      `got ${digest.slice(0, 12)}…. Give that model (--model.path), or start a new study with this one (--model.sha256=).`,
   );
 }
 
 /**
- * Holds adapter, model and names against those the folder was begun with.
- * @param isFinished  nothing is left to compute, so that no results can mix: another adapter is then as good
+ * Compares adapter, model and environment files with those that the folder was begun with.
+ * @param isFinished  nothing is left to compute, so no results can mix; then any adapter is allowed
  * @throws RunFolderError: results of two adapters or drivers differ in their last bits
  */
 export function checkOrigin(folder: string, origin: Origin, isFinished: boolean): void {
@@ -176,7 +182,7 @@ export function checkOrigin(folder: string, origin: Origin, isFinished: boolean)
   if (!existsSync(path)) {
     if (existsSync(join(folder, "metrics.jsonl")))
       throw new RunFolderError(
-        `${path}: missing, so nobody can tell on which adapter the results here were made. Restore it from a copy, or ` +
+        `${path}: missing, so the adapter that made the results here is unknown. Restore it from a copy, or ` +
           `start in another folder: --out ${freeName(folder)}`,
       );
     return;
@@ -187,14 +193,14 @@ export function checkOrigin(folder: string, origin: Origin, isFinished: boolean)
   if (before.adapter !== origin.adapter && !isFinished)
     throw other(
       `begun on the adapter "${before.adapter}", this is "${origin.adapter}". Their results differ in the last bits`,
-      "Go on on the same adapter (--adapter)",
+      "Continue on the same adapter (--adapter)",
     );
   if (before.products.order !== origin.products.order && !isFinished)
     throw other(
       `begun when products were summed by "${before.products.order}", this version sums by "${origin.products.order}"`,
-      "Go on with the version that began it",
+      "Continue with the version that began it",
     );
-  // Runs of earlier versions list files that are no part of the model too.
+  // Runs of earlier versions also list files that are not part of the model.
   const isPart = (name: string): boolean => name in origin.model.sha256 || isModelFile(name);
   const files = [...new Set([...Object.keys(before.model.sha256), ...Object.keys(origin.model.sha256)])].filter(isPart);
   const changed = files.filter((name) => before.model.sha256[name] !== origin.model.sha256[name]);
@@ -218,7 +224,7 @@ function fileText(file: Provenance["files"][string] | undefined): string {
   return file === undefined ? "no file" : `the file "${file.name}" (SHA-256 ${file.sha256.slice(0, 12)}…)`;
 }
 
-/** Makes the folder this study's, once both checks have passed. */
+/** Claims the folder for this study, once both checks have passed. */
 export function claimFolder(folder: string, values: StudySettings, origin: Origin): void {
   writeAtomic(join(folder, configFile), writeToml(studySettings, recorded(values, origin)));
   const path = join(folder, provenanceFile);
@@ -234,7 +240,7 @@ export function claimFolder(folder: string, values: StudySettings, origin: Origi
   writeAtomic(path, `${JSON.stringify(provenance, null, 1)}\n`);
 }
 
-/** The settings as config.toml has them: what was given by a path or a name has its commit and digest beside it. */
+/** The settings as config.toml has them: each path or name has the commit and digest of its content beside it. */
 function recorded(values: StudySettings, { model, files }: Origin): StudySettings {
   const found = new Map<string, string>([["model.sha256", modelDigest(model)]]);
   if (model.commit !== null) found.set("model.path", `${model.name}@${model.commit}`);
@@ -251,12 +257,12 @@ export function hasProvenance(folder: string): boolean {
   return existsSync(join(folder, provenanceFile));
 }
 
-/** The name that a run goes by: its folder's. */
+/** The name of a run: that of its folder. */
 export function runName(folder: string): string {
   return basename(resolve(folder));
 }
 
-/** A name near this one that is not taken. */
+/** A similar name that no file or folder has yet. */
 function freeName(folder: string): string {
   const stem = folder.replace(/[\\/]+$/, "");
   let number = 2;
@@ -269,7 +275,7 @@ function projectVersion(): string {
   return z.object({ version: z.string() }).parse(file).version;
 }
 
-/** The revision of this program; null for one that was installed: a repository around it is another's. */
+/** The revision of this program; null if it is installed as a package, since a repository around it is not its own. */
 function gitRevision(): string | null {
   const cwd = new URL(".", import.meta.url);
   if (cwd.pathname.includes("/node_modules/")) return null;

@@ -5,11 +5,12 @@ import { loadModuleOf } from "../../rl/index.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import { configPath } from "./layout.ts";
 
-/** Sections that every config.toml has; a run writes them in full. */
+/** Sections that every complete config.toml has. */
 const sections = ["environment", "train", "evaluate", "landscape"];
 
 /**
- * The settings that a run folder was made with. If they name an environment's module, it is loaded: its settings are among them.
+ * The settings that a run folder was made with. If they name an environment's module, it is loaded, because the
+ * settings include the module's own.
  * @throws FileError when the folder is no run folder, or config.toml was cut short
  * @throws SettingsError when it has settings that are unknown or out of bounds
  */
@@ -22,7 +23,7 @@ export async function readRunSettings(folder: string): Promise<StudySettings> {
 }
 
 /**
- * Refuses a config.toml that was cut short: every setting that is missing would silently be a default.
+ * Refuses a config.toml that was cut short: every missing setting would silently get its default.
  * @throws FileError
  */
 function expectWholeSettings(path: string): void {

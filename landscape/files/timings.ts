@@ -1,5 +1,6 @@
-// Where the time went: timings.jsonl, one line per measured part. Only this file, TensorBoard's and provenance.json hold clock
-// readings. The report holds none, so the report of a resumed run equals that of an undisturbed one.
+// Where the time went: timings.jsonl, one line per measured part. Only this file, TensorBoard's files and
+// provenance.json contain clock readings. The report holds none, so the report of a resumed run equals that of an
+// undisturbed one.
 import { appendFileSync, existsSync, readFileSync, truncateSync } from "node:fs";
 import { explained } from "../../engine/host/index.ts";
 import type { Backend, BackendStatistics } from "../../engine/index.ts";
@@ -66,7 +67,7 @@ export class Timings {
   }
 }
 
-/** A last line that a kill cut would spoil the next one: it is taken away. It says only how long something took. */
+/** Removes a last line that a kill cut short, since it would spoil the next one. Only a duration is lost. */
 function dropCutLine(path: string): void {
   if (!existsSync(path)) return;
   const bytes = readFileSync(path);

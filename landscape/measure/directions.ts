@@ -1,10 +1,10 @@
-// Random directions around a checkpoint. Each tensor gets its own Gaussian g, named by seed, slice and tensor, and scaled to the
-// tensor's norm: δ_W = g · ‖W‖ / ‖g‖. The Gaussians are not stored: they are computed again from their counters whenever they
-// are needed. A tied embedding is one tensor, so it is moved once.
+// Random directions around a checkpoint. Each tensor gets a Gaussian g of its own, generated from seed, slice and
+// tensor name, and scaled to the tensor's norm: δ_W = g · ‖W‖ / ‖g‖. The Gaussians are not stored: they are computed
+// again from their counters whenever they are needed. A tied embedding is one tensor, so it is perturbed once.
 import { createHash } from "node:crypto";
 import { keyOf, norm, normOfDirection, type ParameterArena, philox, wordsOf } from "../../engine/index.ts";
 
-/** Two directions of one slice, as the perturb kernel takes them. */
+/** The two directions of one slice, in the form that the perturb kernel expects. */
 export interface Slice {
   readonly seed: number;
   readonly slice: number;
@@ -16,7 +16,7 @@ export interface Slice {
   readonly digest: string;
 }
 
-/** @param signal  heard between two tensors */
+/** @param signal  checked between two tensors */
 export async function makeSlice(
   arena: ParameterArena,
   seed: number,

@@ -1,5 +1,5 @@
-// The memory that a sweep needs, known before it starts: scoring the reference, the rollouts of several grid points and the scoring
-// of one point are run on a backend that counts allocations and makes none (model/plan.ts).
+// The memory that a sweep needs, computed before it starts. Scoring the reference, the rollouts of several grid points
+// and the scoring of one point run on a planning backend, which counts allocations and makes none (model/plan.ts).
 import type { Backend } from "../../engine/index.ts";
 import {
   type Chat,
@@ -28,7 +28,7 @@ export interface SweepJob {
 
 /**
  * Refuses a sweep that cannot fit.
- * @param compiles  whether the kernels of one that fits are compiled at once; false well before the sweep
+ * @param compiles  whether the kernels are compiled now if the sweep fits; false well before the sweep
  * @throws OutOfMemoryError with the numbers, and the settings that would make it fit
  */
 export async function expectSweepMemory(backend: Backend, job: SweepJob, compiles = true): Promise<MemoryPlan> {
@@ -47,7 +47,7 @@ export async function expectSweepMemory(backend: Backend, job: SweepJob, compile
   );
 }
 
-/** A sweep's memory when so many points are held at once, with so many conversations and tokens in a pass. */
+/** A sweep's memory for these numbers of points held at once, and of conversations and tokens per forward pass. */
 export function planSweep(
   backend: Backend,
   { config, chat, environment, settings }: SweepJob,
@@ -95,7 +95,7 @@ export function planSweep(
   );
 }
 
-/** Conversations of the longest answers, as many as go through the model at once. */
+/** Conversations with answers of the maximum length, as many as one forward pass has. */
 function longestRollouts(
   dialogues: readonly { readonly prompt: readonly number[]; readonly expectedTokens: number }[],
   maxTokens: number,
@@ -128,7 +128,7 @@ function longestRollouts(
   return found;
 }
 
-/** Directions that move nothing: to rehearse with. */
+/** Directions that perturb nothing, for the rehearsal. */
 function unscaled(names: readonly string[]): Slice {
   const scales = new Map(names.map((name) => [name, { delta: 0, eta: 0 }]));
   return { seed: 0, slice: 0, deltaKey: [0, 0], etaKey: [0, 0], scales, digest: "" };

@@ -28,7 +28,7 @@ export class PerturbedWeights implements Weights {
     for (let slot = 0; slot < slots; slot++) this.#slots.push(allocateSlot(arena));
   }
 
-  /** Fills the slots with the weights of these cells; point k of a batch's rows is cells[k]. */
+  /** Fills the slots with the perturbed weights of these cells. In a batch, point k means cells[k]. */
   place(cells: readonly GridCell[], slice: Slice): void {
     if (cells.length > this.#slots.length)
       throw new Error(`PerturbedWeights: ${cells.length} cells for ${this.#slots.length} slots`);
@@ -69,7 +69,10 @@ export class PerturbedWeights implements Weights {
   }
 }
 
-/** A matrix that only the forward product reads needs no copy in Hugging Face's layout; a tied embedding is read both ways. */
+/**
+ * A matrix that only the forward product reads needs no copy in Hugging Face's layout; a tied embedding is read in both
+ * layouts.
+ */
 function allocateSlot(arena: ParameterArena): Map<string, WeightTensors> {
   return new Map(
     arena.names.map((name) => {

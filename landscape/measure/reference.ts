@@ -25,13 +25,13 @@ export interface Reference {
 export interface ScoringSettings {
   /** Per forward pass. */
   maxTokens: number;
-  /** Heard between two forward passes. */
+  /** Checked between two forward passes. */
   signal?: AbortSignal;
   /** Called after each forward pass with how many completions it scored. */
   onPass?: (completions: number) => void;
 }
 
-/** @param rollouts  prompts × rolloutsPerPrompt of them, a prompt's together */
+/** @param rollouts  prompts × rolloutsPerPrompt of them; those of one prompt are adjacent */
 export async function scoreReference(
   model: Model,
   rollouts: readonly Rollout[],
@@ -80,10 +80,10 @@ export async function scoreReference(
 }
 
 /**
- * KL, k1, k3, J and entropy of a perturbed policy on the reference completions: sums over each one's assistant tokens.
+ * KL, k1, k3, J and entropy of a perturbed policy on the reference completions: sums over the assistant tokens of each.
  * With d = log q − log p of the sampled token: k1 = −d, k3 = e^d − 1 − d, ρ = e^d, objective min(ρA, clip(ρ, 1 ∓ clip)A).
  * @param plain      the checkpoint
- * @param perturbed  the same model with perturbed weights, and which of its points to take
+ * @param perturbed  the same model with perturbed weights, and which of its points is scored
  */
 export async function scorePoint(
   plain: Model,
@@ -147,7 +147,7 @@ export async function scorePoint(
   };
 }
 
-/** A list, cut into lists of `size`: rollouts into the prompts they belong to. */
+/** Splits a list into lists of `size`, for example rollouts by prompt. */
 export function cutInto<T>(values: readonly T[], size: number): T[][] {
   return Array.from({ length: values.length / size }, (_, k) => values.slice(k * size, (k + 1) * size));
 }

@@ -1,6 +1,6 @@
-// How far a sweep is, between two grid points as well: a grid point of a large model takes minutes to hours, and its rollouts
-// end together. Every rollout and every scored completion counts as one piece of work of a grid point. A rollout under way
-// counts by its tokens against the mean of the checkpoint's own completions, which are known beforehand.
+// How far a sweep is, within grid points too: a grid point of a large model takes minutes to hours, and its rollouts
+// end together. The work of a grid point is counted in rollouts and scored completions. A rollout under way counts as a
+// fraction: its tokens so far ÷ the mean length of the checkpoint's own completions.
 import { formatDuration, type Phase } from "../../engine/host/index.ts";
 
 export class SweepProgress {
@@ -8,7 +8,7 @@ export class SweepProgress {
   readonly #rolloutsPerCell: number;
   readonly #scoredPerCell: number;
   readonly #meanTokens: number;
-  /** Cells that are done, of all slices. */
+  /** Finished cells of all slices. */
   #done: number;
   #cells = 0;
   #rollouts = { finished: 0, total: 0, tokens: 0, finishedTokens: 0, share: 0 };
@@ -17,7 +17,7 @@ export class SweepProgress {
 
   /**
    * @param phase   counts cells
-   * @param done    cells that are done when it begins
+   * @param done    cells already finished at the start
    */
   constructor(
     phase: Phase,
@@ -31,7 +31,7 @@ export class SweepProgress {
     this.#meanTokens = Math.max(1, sizes.meanTokens);
   }
 
-  /** A batch of cells begins; `kept` of its rollouts an earlier process has finished. */
+  /** A batch of cells begins; an earlier process has already finished `kept` of its rollouts. */
   beginBatch(cells: number, kept: number): void {
     this.#cells = cells;
     this.#rollouts = { finished: kept, total: cells * this.#rolloutsPerCell, tokens: 0, finishedTokens: 0, share: 0 };
@@ -51,14 +51,14 @@ export class SweepProgress {
     const running = state.total - state.finished;
     const of = running === 0 ? 0 : (state.tokens - state.finishedTokens) / (running * this.#meanTokens);
     const share = (state.finished + running * Math.min(Math.max(of, 0), 0.95)) / state.total;
-    state.share = Math.max(state.share, share); // a longer answer than expected takes nothing back
+    state.share = Math.max(state.share, share); // an answer longer than expected does not lower the progress
     this.#show(
       (this.#cells * this.#rolloutsPerCell * state.share) / (this.#rolloutsPerCell + this.#scoredPerCell),
       `rollouts ${state.finished}/${state.total}, ${state.tokens} tokens`,
     );
   }
 
-  /** After a forward pass that scored some completions at cell `index` of the batch, `scored` of them so far. */
+  /** After a forward pass that scored completions at cell `index` of the batch; `scored` of them are scored so far. */
   scoringPass(index: number, scored: number): void {
     this.#clock();
     const perCell = this.#rolloutsPerCell + this.#scoredPerCell;

@@ -1,7 +1,8 @@
-// A sweep measures one slice around one checkpoint: at every grid point R from fresh rollouts, J and KL on the reference
-// completions. Some points at once share one generation loop, then each is scored, and is in cells.jsonl as soon as it is.
-// Rollouts that finish before their point does are kept too (under-way.jsonl), so that stopping a sweep loses only the
-// conversations under way, and a kill the last seconds of them. The sweep that continues ends with the same bytes.
+// A sweep measures one slice around one checkpoint: at every grid point R from fresh rollouts, J and KL on the
+// reference completions. Several points share one generation loop. Then each point is scored and at once written to
+// cells.jsonl. Rollouts that finish before their point does are kept too (under-way.jsonl), so that stopping a sweep
+// loses only the conversations under way, and a kill loses only the last seconds. A resumed sweep ends with the same
+// bytes as an undisturbed one.
 import { killPoint, type OnDamage, type Phase, type Values, writeAtomic } from "../../engine/host/index.ts";
 import type { Backend, ParameterArena } from "../../engine/index.ts";
 import type { Chat, LanguageModel, Model } from "../../model/index.ts";
@@ -36,16 +37,16 @@ export interface SweepContext {
   chat: Chat;
   environment: Environment;
   settings: Settings;
-  /** Heard between two forward passes. */
+  /** Checked between two forward passes. */
   signal: AbortSignal;
-  /** Takes a line for the user: what of a file was cut off, what a stop keeps. */
+  /** Shows the user a line: what was cut off a damaged file, what a stop keeps. */
   say: OnDamage;
-  /** Finished rollouts reach the disk at most so long after they ended, milliseconds. Default 10 s. */
+  /** Longest delay until a finished rollout is on disk, milliseconds. Default 10 s. */
   keepEveryMs?: number;
   onTiming?: (record: { phase: string; seconds: number }) => void;
 }
 
-/** The episodes of the fixed prompt set: both sets of completions take the first ones of one list. */
+/** The episodes of the fixed prompt set: both sets of completions use the first episodes of one list. */
 function promptSet({ environment, settings }: SweepContext): Episode[] {
   const { reference, rollouts, episodeSeed } = settings.landscape;
   return new EpisodeList(environment, episodeSeed).distinct(Math.max(reference.prompts, rollouts.prompts));
@@ -65,12 +66,12 @@ function rolloutSettings({ settings, signal }: SweepContext): RolloutSettings {
   };
 }
 
-/** Draws the checkpoint's reference completions and scores them. The same for every slice. @param phase  counts them */
+/** Samples and scores the checkpoint's reference completions, which all slices share. @param phase  counts them */
 export async function prepareReference(context: SweepContext, phase: Phase): Promise<Reference> {
   const announceStop = (): void =>
     context.say(
       "The sweep stops after the forward pass under way. Kept: all measured grid points. The checkpoint's own completions are " +
-        "drawn again when it continues.",
+        "sampled again when it continues.",
     );
   context.signal.addEventListener("abort", announceStop);
   try {
@@ -101,11 +102,11 @@ async function drawReference(context: SweepContext, phase: Phase): Promise<Refer
 }
 
 /**
- * Measures what is missing of one slice.
+ * Measures the missing cells of one slice.
  * @param folder  the slice's
  * @param phase   counts cells
- * @param before  cells that `phase` has counted so far
- * @returns cells that it has counted now
+ * @param before  cells that `phase` has already counted
+ * @returns cells that `phase` has counted afterwards
  */
 export async function sweep(
   context: SweepContext,
@@ -166,7 +167,9 @@ export async function sweep(
   }
 }
 
-/** Measures some grid points; point k of the perturbed weights is cells[k]. Each is handed over as soon as it is scored. */
+/**
+ * Measures some grid points; point k of the perturbed weights is cells[k]. Each is passed on as soon as it is scored.
+ */
 async function measureBatch(
   context: SweepContext,
   perturbed: Model,
@@ -214,7 +217,10 @@ async function measureBatch(
   onTiming?.({ phase: "scoring", seconds: (performance.now() - middle) / 1000 });
 }
 
-/** The rollouts of some grid points, [point][prompt][rollout]: those that an earlier process finished, and the others fresh. */
+/**
+ * The rollouts of some grid points, [point][prompt][rollout]: those that an earlier process finished are read, the
+ * others are sampled.
+ */
 async function rollOutCells(
   context: SweepContext,
   perturbed: Model,

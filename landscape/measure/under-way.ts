@@ -1,6 +1,6 @@
-// The finished rollouts of grid points that are not finished, so that stopping a sweep loses only conversations that were under
-// way. They are written every few seconds and when the sweep stops, and read again when it goes on. The file is gone once its
-// grid points are in cells.jsonl, so an interrupted run ends with the files of an undisturbed one.
+// Keeps the finished rollouts of unfinished grid points, so that stopping a sweep loses only the conversations under
+// way. They are written every few seconds and when the sweep stops, and read when it continues. The file is deleted
+// once its grid points are in cells.jsonl, so an interrupted run ends with the files of an undisturbed one.
 import { existsSync, rmSync } from "node:fs";
 import { z } from "zod";
 import { explained, type Journal, type OnDamage, openJournal } from "../../engine/host/index.ts";
@@ -13,10 +13,10 @@ const measuredRollout = z.object({
   entropy: z.number(),
   isTruncated: z.boolean(),
   formatFailed: z.boolean(),
-  /** The conversation as one line of JSON; null where it is not kept. */
+  /** The conversation as one line of JSON; null if it is not kept for reading. */
   conversation: z.string().nullable(),
 });
-/** What a sweep keeps of a rollout. */
+/** The measurements of a rollout that a sweep keeps. */
 export type MeasuredRollout = z.infer<typeof measuredRollout>;
 
 const key = z.object({ i: z.int(), j: z.int(), prompt: z.int(), rollout: z.int() });
@@ -39,7 +39,7 @@ export class UnderWay {
 
   /**
    * Reads what an earlier process left.
-   * @param intervalMs  written at most once in this time
+   * @param intervalMs  shortest time between two writes
    */
   constructor(path: string, intervalMs: number, onDamage: OnDamage) {
     this.#path = path;
@@ -63,18 +63,18 @@ export class UnderWay {
     if (performance.now() - this.#writtenMs >= this.#intervalMs) this.write();
   }
 
-  /** Writes what waits. */
+  /** Writes the rollouts that are not yet on disk. */
   write(): void {
     this.#writtenMs = performance.now();
     if (this.#waiting.length === 0) return;
     const journal = this.#journal ?? this.#open();
-    // A call takes only so many arguments.
+    // The number of arguments of one call is limited.
     for (let start = 0; start < this.#waiting.length; start += 1000)
       journal.append(...this.#waiting.slice(start, start + 1000));
     this.#waiting = [];
   }
 
-  /** Forgets all: their grid points are in cells.jsonl. */
+  /** Deletes all rollouts, once their grid points are in cells.jsonl. */
   clear(): void {
     this.#waiting = [];
     this.#found.clear();

@@ -49,7 +49,7 @@ async function readRun(folder: string, say: OnDamage): Promise<ComparedRun> {
       const files = readSlice(folder, { step, slice }, say);
       const measured = files?.cells.length ?? 0;
       if (measured < points ** 2)
-        say(`Not whole: ${folder}, step ${step}, slice ${slice}: ${measured} of ${points ** 2} cells are measured.`);
+        say(`Incomplete: ${folder}, step ${step}, slice ${slice}: ${measured} of ${points ** 2} cells are measured.`);
       if (files === null) continue;
       const { summary } = summariseFiles(folder, files, settings);
       const maps = promptMaps(files.cells, files.reference, { points, radius });
@@ -125,7 +125,7 @@ function mapTable(runs: readonly ComparedRun[]): string {
   );
 }
 
-/** Simulated coverage of each map's intervals: below 90% an interval is not called a 95% one. */
+/** Simulated coverage of each map's intervals: below 90% it is not called a 95% interval. */
 function coverageTable(runs: readonly ComparedRun[]): string {
   const share = (value: number | null | undefined): string =>
     value === null || value === undefined ? "–" : `${(100 * value).toFixed(0)}%`;
@@ -148,7 +148,10 @@ function coverageTable(runs: readonly ComparedRun[]): string {
   );
 }
 
-/** How r and r∞ change from the first swept step on: the same Gaussians, prompts and noise, so paired over prompts. */
+/**
+ * The change of r and r∞ since the first swept step. Gaussians, prompts and noise are the same, so it is paired over
+ * prompts.
+ */
 function changeTable(runs: readonly ComparedRun[]): string {
   const rows = runs.flatMap(({ name, swept }) => {
     const first = Math.min(...swept.map(({ step }) => step));
@@ -185,7 +188,10 @@ export function compareCommand(): Promise<never> {
   });
 }
 
-/** The comparison of these run folders as Markdown. @param say  called with what is not whole or cannot be read */
+/**
+ * The comparison of these run folders as Markdown. @param say  called for each part that is incomplete or cannot be
+ * read
+ */
 export async function comparison(folders: readonly string[], say: OnDamage): Promise<string> {
   const runs: ComparedRun[] = [];
   for (const folder of folders) runs.push(await readRun(folder, say));
@@ -198,7 +204,7 @@ export async function comparison(folders: readonly string[], say: OnDamage): Pro
     mapTable(runs),
     `\nIn brackets: the ${intervalName(swept)}. r: ${TERMS.r}. r∞: ${TERMS.rInfinity}. within ring: ${TERMS.withinRing}. ` +
       `undetermined: ${TERMS.undetermined}. KL: ${TERMS.landmarks}. A ≠ 0: ${TERMS.advantages}. ` +
-      `spread of J: largest less smallest J over the map. floor: ${TERMS.floor}.`,
+      `spread of J: largest minus smallest J over the map. floor: ${TERMS.floor}.`,
     "\n### Changes, paired over prompts\n",
     changeTable(runs),
     "\n### Simulated coverage of the intervals\n",

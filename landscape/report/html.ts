@@ -1,4 +1,4 @@
-// HTML from templates, escaped: what is interpolated is text unless it is markup already.
+// HTML from templates: interpolated values are escaped as text unless they are already markup.
 import { escapeText, type Label, type Markup } from "./figures/svg.ts";
 
 export type Part = Markup | string | number | null | readonly Part[];
@@ -14,7 +14,7 @@ function written(part: Part): string {
   return "markup" in part ? part.markup : part.map(written).join("");
 }
 
-/** A label of a figure as HTML: variables in italics, indices lowered. */
+/** A label of a figure as HTML: variables in italics, indices as subscripts. */
 export function labelHtml(label: Label): Markup {
   if (typeof label === "string") return html`${label}`;
   return html`${label.map((part) => {
@@ -23,7 +23,7 @@ export function labelHtml(label: Label): Markup {
   })}`;
 }
 
-/** JSON that no HTML parser can mistake: with "<" gone there is neither an end tag nor a comment in it. */
+/** JSON that is safe inside HTML: without "<" it can contain neither an end tag nor a comment. */
 export function jsonScript(id: string, value: unknown): Markup {
   const json = JSON.stringify(value).replaceAll("<", "\\u003c");
   return html`<script type="application/json" id="${id}">${{ markup: json }}</script>

@@ -1,5 +1,6 @@
-// The part of the report that follows a hand: every map as a figure, of which one is shown, its scatter plot, the numbers
-// of the cell that is looked at. Without a script the reward map of the last checkpoint stays, and a sentence says so.
+// The interactive part of the report: one of the maps, its scatter plot, and the numbers of the chosen cell. The page
+// holds every map as a figure and shows one. Without a script it shows the reward map of the last checkpoint and says
+// so.
 import { PAGE } from "./figures/colour.ts";
 import { CORRELATION_LABELS, type CorrelationName } from "./figures/correlation.ts";
 import {
@@ -49,7 +50,7 @@ const withoutScript = (step: number): string =>
   `This page needs JavaScript to choose checkpoint, quantity and cell. Without it the reward map of step ${step} is shown; ` +
   "the maps of all checkpoints are in the folder “figures” beside this file.";
 
-/** The map that is shown at first: the last checkpoint's, in its first slice. */
+/** Index of the map shown first: the last checkpoint's, in its first slice. */
 function firstShown(maps: readonly LandscapeMap[]): number {
   const last = maps[maps.length - 1].step;
   return maps.findIndex((map) => map.step === last);
@@ -72,7 +73,7 @@ ${quantityChoice("reward", "Reward", true)}
 ${quantityChoice("kl", "KL", false)}
 ${quantityChoice("objective", "Objective", false)}
 </fieldset>
-<label class="quiet"${maps.length === 1 ? html` hidden` : null}><input type="checkbox" id="own-colours"> colours for this map alone</label>
+<label class="quiet"${maps.length === 1 ? html` hidden` : null}><input type="checkbox" id="own-colours"> colour scale of this map only</label>
 </div>`;
 }
 
@@ -86,7 +87,10 @@ function quantityChoice(value: Quantity, name: string, isChecked: boolean): Mark
   return html`<label><input type="radio" name="quantity" value="${value}"${checked}><span>${name}</span></label>`;
 }
 
-/** The figures of one map: each quantity in the colours of all maps and, where there are several maps, in its own. */
+/**
+ * The figures of one map. Each quantity uses the colour scale of all maps; if there are several maps, a second figure
+ * uses its own scale.
+ */
 function mapFigures(maps: readonly LandscapeMap[], map: LandscapeMap, k: number, shown: number): Markup {
   const quantities = QUANTITIES.filter((quantity) => quantity !== "objective" || hasObjective(map));
   return html`${quantities.flatMap((quantity) =>

@@ -9,7 +9,7 @@ import { fixed, TERMS, undeterminedText } from "./wording.ts";
 
 const CORRELATIONS: readonly CorrelationName[] = ["r", "rInfinity", "withinRing"];
 
-/** "−0.88 [−1.01, −0.75]", or that it is undetermined and what it would need. */
+/** "−0.88 [−1.01, −0.75]", or "undetermined" with the number of prompts that it needs. */
 export function estimateHtml(estimate: DrawnEstimate, determination?: Determination): Markup {
   if (estimate === null) return html`<span class="undetermined">${undeterminedText(determination)}</span>`;
   const { value, low, high } = estimate;
@@ -17,7 +17,7 @@ export function estimateHtml(estimate: DrawnEstimate, determination?: Determinat
   return html`${fixed(value, 2)} <span class="range">[${fixed(low, 2)}, ${fixed(high, 2)}]</span>`;
 }
 
-/** One row per map, and one per checkpoint for the mean over its slices where there are five or more. */
+/** One row per map. A checkpoint with five slices or more also has a row for their mean. */
 export function mapTable(study: Study): Markup {
   const { maps, sliceMeans = [] } = study;
   const further = [...new Set(maps.flatMap((map) => (map.summary.further ?? []).map(({ name }) => name)))];
@@ -117,7 +117,7 @@ export function definitions(): Markup {
 `;
   const kl =
     " exact over the vocabulary, per token of completions sampled from the checkpoint. It is 0 at the checkpoint by " +
-    "construction and grows with distance; that reward is high there too is the finding, not the construction.";
+    "construction and grows with distance. That reward is also high there is a finding, not a construction.";
   return html`<section aria-labelledby="reading-guide">
 <h2 id="reading-guide">How to read this</h2>
 <dl class="definitions">
@@ -127,7 +127,7 @@ ${entry(labelHtml(CORRELATION_LABELS.withinRing.symbol), `${capital(TERMS.within
 ${entry("Undetermined", `${capital(TERMS.undetermined)}.`)}
 ${entry("KL", html`KL(π<sub>θ</sub> ‖ π<sub>θ(α,β)</sub>),${kl}`)}
 ${entry(html`<i>J</i>`, "The clipped GRPO objective on completions sampled from the checkpoint, normalised over the tokens of each group.")}
-${entry("Intervals", "Neighbouring cells share prompts and noise and are no independent facts, so no p-value is given; prompts are what is resampled.")}
+${entry("Intervals", "Neighbouring cells share prompts and noise, so they are not independent and no p-value is given. Intervals are made by resampling prompts.")}
 </dl>
 </section>`;
 }

@@ -1,10 +1,10 @@
-// report.html: the whole study in one file that opens without a network, for looking around and for showing around.
+// report.html: the whole study in one file that opens without a network, to explore and to share.
 //
-// What can be read without a script is written here as plain HTML: notes, curves, tables, definitions, and the map of the
-// last checkpoint. The script shows one of the maps that are all in the page, and moves a highlight. Every interpolated
-// text is escaped by the `html` tag, data travel as JSON in which no "<" is left, and a content security policy lets only
-// this page's own script and styles run, by their hashes: model output may contain anything. No clock and no random
-// number is read, so the same study gives the same bytes.
+// Everything that needs no script is plain HTML: notes, curves, tables, definitions, and the map of the last
+// checkpoint. All maps are in the page; the script chooses which one is shown and moves a highlight. Every interpolated
+// text is escaped by the `html` tag, data are stored as JSON without any "<", and a content security policy lets
+// only this page's own script and styles run, by their hashes: model output may contain anything. No clock and no
+// random number is read, so the same study gives the same bytes.
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { PAGE } from "./figures/colour.ts";
@@ -80,7 +80,7 @@ function masthead(study: Study): Markup {
 <h1>${study.name}</h1>
 ${task === undefined ? null : html`<p class="lede">${task}</p>`}
 ${maps.length === 0 ? null : html`<p class="lede">${whatWasMeasured(study)}</p>`}
-${noteList("gaps", "Not whole", study.gaps ?? [])}
+${noteList("gaps", "Incomplete", study.gaps ?? [])}
 ${noteList("first", "Read first", study.notes)}
 </header>`;
 }
@@ -121,8 +121,8 @@ function curves(study: Study): Markup | null {
 
 function conversations(): Markup {
   return html`<section aria-labelledby="said">
-<h2 id="said">What was said there</h2>
-<div id="conversations"><p class="empty">Conversations are shown with JavaScript on.</p></div>
+<h2 id="said">Conversations at this cell</h2>
+<div id="conversations"><p class="empty">Conversations are shown only with JavaScript.</p></div>
 </section>`;
 }
 
@@ -138,7 +138,7 @@ function fontFaces(): string {
   ].join("\n");
 }
 
-/** A browser hashes what it parsed, in which line ends are "\n" whatever the checkout has. */
+/** A browser hashes the parsed text, whose line ends are "\n" even if the checkout has "\r\n". */
 function unixLines(text: string): string {
   return text.replaceAll("\r\n", "\n");
 }

@@ -1,5 +1,5 @@
-// From the files of a run folder to its statistics, figures and report.html. It needs no GPU, changes nothing that was measured,
-// and reads nothing that a resume could change. What cannot be read is named, in the terminal and on the page.
+// Makes statistics, figures and report.html from the files of a run folder. It needs no GPU, changes no measurement,
+// and reads nothing that a resume could change. Files that cannot be read are named in the terminal and on the page.
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
@@ -50,18 +50,18 @@ import { intervalName, reachOf, reachOfMean, taskSentence } from "./wording.ts";
 export interface SummarisedRun {
   readonly slices: readonly SummarisedSlice[];
   readonly training: readonly TrainingRow[];
-  /** What was said, per slice and cell; a cell whose conversations cannot be read is absent. */
+  /** Conversations per slice and cell; a cell whose conversations cannot be read is absent. */
   readonly conversations: readonly (readonly CellConversations[])[];
-  /** Of every slice with several whole checkpoints. */
+  /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
-  /** What is not whole, in sentences that name no path: the report must not change when the folder moves. */
+  /** Incomplete parts, in sentences without paths: the report must not change when the folder moves. */
   readonly gaps: readonly string[];
 }
 
 /**
- * Reads every slice that has cells, once, and writes its points.csv and summary.json. No measurement is touched.
- * @param say  called with what is not whole or cannot be read
- * @throws FileError when a file is damaged so that what it says cannot be trusted
+ * Reads every slice that has cells, once, and writes its points.csv and summary.json. Changes no measurement.
+ * @param say  called for each part that is incomplete or cannot be read
+ * @throws FileError when a file is so damaged that its content cannot be trusted
  */
 export async function summariseRun(
   folder: string,
@@ -78,7 +78,7 @@ export async function summariseRun(
   const training = trainingRows(folder, settings.evaluate.episodes, say);
   const gap = (sentence: string): void => {
     gaps.push(sentence);
-    say(`Not whole: ${sentence}`);
+    say(`Incomplete: ${sentence}`);
   };
   const wanted = settings.train.steps + 1;
   if (training.length < wanted)
@@ -142,13 +142,16 @@ export async function drawRun(
   writeAtomic(reportPath(folder), renderReport(study));
 }
 
-/** Lets Ctrl-C through: nothing here waits for anything, so signals would be heard only at the end. */
+/** Gives Ctrl-C a chance: the code here never waits, so a signal would otherwise be noticed only at the end. */
 async function heed(signal: AbortSignal): Promise<void> {
   await setImmediate();
   signal.throwIfAborted();
 }
 
-/** Figures are named otherwise when a run has several slices: those of the same subjects that were not drawn now go. */
+/**
+ * Removes outdated figures: a run with several slices names its figures differently, so figures of the same subjects
+ * that were not drawn now are deleted.
+ */
 function removeOutdated(place: string, written: ReadonlySet<string>): void {
   const subject = (file: string): string => file.slice(0, -extname(file).length).replace(/-slice-\d+$/, "");
   const subjects = new Set([...written].map(subject));
@@ -156,7 +159,7 @@ function removeOutdated(place: string, written: ReadonlySet<string>): void {
     if (!written.has(file) && /\.(svg|csv|png)$/.test(file) && subjects.has(subject(file))) rmSync(join(place, file));
 }
 
-/** The settings that shaped the results; what was given as a path goes by its name. */
+/** The settings that shaped the results; a path is shown as the name of its file or folder. */
 function settingRows(folder: string, settings: StudySettings): { key: string; value: string }[] {
   const { model, names } = readProvenance(folder);
   const given = [...studySettings.byKey]
@@ -191,7 +194,7 @@ function drawn({ value, low, high }: Estimate): DrawnEstimate {
   return value === null ? null : { value, low, high };
 }
 
-/** A mean whose determined slices are too few for an interval is not drawn. */
+/** A mean over too few determined slices for an interval is not drawn. */
 function sliceMeanOf({ step, r, rInfinity, withinRing }: MeanOverSlices): SliceMean {
   const known = (estimate: Estimate): DrawnEstimate => (estimate.low === null ? null : drawn(estimate));
   return { step, r: known(r), rInfinity: known(rInfinity), withinRing: known(withinRing) };

@@ -1,4 +1,4 @@
-// The table that a study ends with in the terminal, and the lines under it that say what its terms mean.
+// The table that a study prints at its end, and the lines below it that explain its terms.
 import type { Estimate } from "../statistics/intervals.ts";
 import {
   type CorrelationTrend,
@@ -24,12 +24,12 @@ const COLUMNS: readonly Column[] = [
   ["floor", ({ summary: { floor } }) => `${(100 * floor.share).toFixed(0)}%${floor.isFlagged ? "*" : ""}`],
 ];
 
-/** Shown as soon as one slice is not whole. */
+/** Shown if any slice is incomplete. */
 const CELLS: Column = ["cells", ({ summary: { grid } }) => `${grid.cells} of ${grid.total}`];
 
 /**
- * One row per swept slice, one per checkpoint with five slices or more for their mean, and what the terms mean.
- * @param trends  of over-checkpoints.ts; a line for each
+ * One row per swept slice, one for the mean of each checkpoint with five slices or more, and the meanings of the terms.
+ * @param trends  from over-checkpoints.ts; one line for each
  */
 export function summaryText(slices: readonly MeasuredSlice[], trends: readonly CorrelationTrend[]): string {
   const means = meansOverSlices(slices);
@@ -49,7 +49,7 @@ export function summaryText(slices: readonly MeasuredSlice[], trends: readonly C
   return [
     line(header),
     ...rows.map(line),
-    ...gapSentences(slices).map((sentence) => `Not whole: ${sentence}`),
+    ...gapSentences(slices).map((sentence) => `Incomplete: ${sentence}`),
     `±: half the width of the ${intervalName(slices)}.`,
     `r(KL, R): ${TERMS.r}.`,
     `r∞: ${TERMS.rInfinity}.`,
@@ -60,7 +60,7 @@ export function summaryText(slices: readonly MeasuredSlice[], trends: readonly C
     ...(means.length > 0 ? ["mean: over the slices of a checkpoint; its ± is Student's t over slices."] : []),
     ...trends.map(trendLine),
     ...(slices.some(({ summary }) => summary.floor.isFlagged)
-      ? ["* More than half of all rollouts have reward 0: r then shows where the task fails altogether."]
+      ? ["* More than half of all rollouts have reward 0: r then mainly shows where the task fails completely."]
       : []),
   ].join("\n");
 }
@@ -74,7 +74,7 @@ function meanRow({ step, slices, r, rInfinity, withinRing }: MeanOverSlices, wid
   return [...cells, ...new Array<string>(width - cells.length).fill("")];
 }
 
-/** What "undetermined" means, and what each undetermined estimate would need. */
+/** The meaning of "undetermined", and the number of prompts that each undetermined estimate needs. */
 function undeterminedLines(slices: readonly MeasuredSlice[]): string[] {
   const lines = slices.flatMap(({ step, slice, summary: { determined } }) =>
     (

@@ -1,15 +1,16 @@
-// Does the 95% interval cover in 95 of 100? Simulated with the sweep's own noise structure, since no formula knows it.
+// Does a 95% interval contain the truth in 95 of 100 studies? No formula fits the noise of a sweep, so this is
+// simulated with that noise's own structure.
 //
-// A fitted world whose truth is known, then many studies of the same size drawn from it:
+// A model with a known truth is fitted to the measured maps; then many studies of the same size are drawn from it:
 //  - Truth of R: the quadratic surface through the mean reward map (hill, slope, saddle and mixtures of them),
 //    stretched so that its squared spread is C_RR, the measured map's own without noise.
 //  - Noise of R: a prompt's rewards over the cells are a Gaussian field z through the rewards' own distribution (a
-//    copula), so they stay 0 or 1 where they were, and partial credit stays partial credit. Each cell shifts z so that
+//    copula), so rewards of 0 or 1 stay 0 or 1, and partial credit stays partial credit. Each cell shifts z so that
 //    its mean is the truth. The field has a part constant over the cells (easy and hard prompts, and noise that all
 //    cells share), a smooth part (noise that near cells share) and a white part; their shares and the length are fitted
 //    to the measured covariance between cells.
 //  - KL: whole maps of the reference prompts, drawn with replacement; their mean is the truth.
-// What this leaves out: a link between a prompt's KL and its reward, and truths that are not quadratic.
+// Not modelled: a link between a prompt's KL and its reward, and truths that are not quadratic.
 
 import type { GridCell } from "../grid.ts";
 import { normalCumulative, normalDensity, normalQuantile, solveIncreasing } from "./distributions.ts";
@@ -21,18 +22,21 @@ import { fieldSampler, fitSmooth, lagMeans } from "./random-fields.ts";
 import { mean } from "./statistics.ts";
 
 export interface IntervalCoverage {
-  /** What the interval should hold. For r, whose truth depends on the budget, the mean over the simulated studies. */
+  /**
+   * The value that the interval should contain. For r, whose truth depends on the budget: the mean over the simulated
+   * studies.
+   */
   truth: number | null;
-  /** Share of determined studies whose 95% interval held it. */
+  /** Share of determined studies whose 95% interval contained it. */
   coverage: number | null;
   /**
-   * The same share over all studies that had an interval, those among them that are undetermined because it holds every
-   * correlation, and so the truth. It is not below `coverage`.
+   * The same share over all studies that had an interval. It includes studies that are undetermined because their
+   * interval contains every correlation, and so the truth; hence it is not below `coverage`.
    */
   coverageOfAll: number | null;
   /** Simulation error of `coverage`. */
   standardError: number | null;
-  /** Share of studies in which it was undetermined (intervals.ts). */
+  /** Share of studies in which the estimate was undetermined (intervals.ts). */
   undetermined: number;
   /** "95% interval", or what it must be called instead when coverage is below 90%. */
   intervalName: string;
@@ -54,13 +58,13 @@ interface Rewards {
   thresholds: readonly number[];
 }
 
-/** Below this the interval is not called a 95% one. */
+/** Below this coverage the interval is not called a 95% interval. */
 const LEAST_COVERAGE = 0.9;
 const MOST_LEVELS = 64;
 
 /**
  * Simulated coverage of the jackknife intervals of r, r∞ and within-ring r for maps like these.
- * @returns null where no world can be fitted: C_RR ≤ 0 (r∞ is undetermined, so there is no truth to cover),
+ * @returns null when no model can be fitted: C_RR ≤ 0 (r∞ is undetermined, so there is no truth to cover),
  *          constant rewards, fewer than three prompts in a set, or too few cells
  */
 export function simulateCoverage(
@@ -145,7 +149,7 @@ function coverageOf(
   };
 }
 
-/** The rewards of all cells and prompts as a step function; of many values, neighbours are merged. */
+/** The rewards of all cells and prompts as a step function; if there are many values, neighbours are merged. */
 function rewardDistribution(maps: readonly Float64Array[]): Rewards | null {
   const cells = maps[0].length;
   const all = new Float64Array(maps.length * cells);

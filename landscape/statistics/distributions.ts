@@ -1,7 +1,8 @@
 // Normal and Student distributions, as far as intervals and simulations need them, to about 1e-14.
 
 /**
- * The x of [low, high] at which the increasing function reaches `target`; an end of the bracket when it lies outside.
+ * The x of [low, high] at which the increasing function reaches `target`; an end of the interval when that x lies
+ * outside.
  */
 export function solveIncreasing(f: (x: number) => number, target: number, low: number, high: number): number {
   for (let step = 0; step < 100; step++) {

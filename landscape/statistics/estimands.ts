@@ -1,5 +1,5 @@
 // What is estimated from per-prompt maps (prompt-maps.ts). Two estimands of a slice:
-//   r    the correlation of the two mean maps, as they were measured at this budget: rollout noise pulls it towards 0;
+//   r    the correlation of the two mean maps at this number of prompts and rollouts: rollout noise pulls it towards 0;
 //   r∞   C_KR / √(C_KK · C_RR), C_XY the mean over pairs of *different* prompts i ≠ j of Σ_cells X̃_i · Ỹ_j
 //        (tilde: centred over cells). Noise of different prompts is independent, so it drops out of every C: r∞ is what
 //        r tends to with ever more prompts. It can pass ±1, and has no value where C_RR ≤ 0 (or C_KK): the map's spread
@@ -17,7 +17,7 @@ import {
 } from "./prompt-maps.ts";
 import { mean } from "./statistics.ts";
 
-/** A number that can be taken again without prompt `deleted` (or NONE); null where it is undetermined. */
+/** An estimate that can be computed without prompt `deleted` (or with all: NONE); null if it is undetermined. */
 export interface Estimand {
   /** Distinct prompts that can be deleted. */
   prompts: number;
@@ -46,7 +46,7 @@ export function mapCorrelation(
     at: (deleted) => {
       const ofX = xx[kind](deleted);
       const ofY = yy[kind](deleted);
-      // Written so that NaN (no pair left) is undetermined too.
+      // This form also makes NaN (no pair left) undetermined.
       if (!(ofX > leastX && ofY > leastY)) return null;
       return xy[kind](deleted) / Math.sqrt(ofX * ofY);
     },
@@ -64,8 +64,8 @@ export const rWithinRing = (maps: PromptMaps): Estimand =>
   mapCorrelation(maps.kl, maps.reward, centredInRings(maps.cells), "pairs");
 
 /**
- * Any statistic of the mean KL map and the mean reward map (Spearman, partial correlation …); costs prompts · its own
- * cost.
+ * Any statistic of the mean KL map and the mean reward map (Spearman, partial correlation …); costs prompts · the cost
+ * of the statistic.
  */
 export function ofMeanMaps(
   maps: PromptMaps,
@@ -99,7 +99,7 @@ export function rewardAt(maps: PromptMaps, cell: number): Estimand {
 }
 
 /**
- * Σ_k weights_k · estimand_k, each taken without the same prompt: paired.
+ * Σ_k weights_k · estimand_k, paired: the same prompt is deleted from all of them.
  * @throws SettingsError when the estimands are not of the same prompts
  */
 export function combine(estimands: readonly Estimand[], weights: readonly number[]): Estimand {

@@ -8,7 +8,7 @@ import { NONE } from "./prompt-maps.ts";
 import { spread } from "./statistics.ts";
 
 /**
- * An estimate with its interval; null: undetermined. Values are as they come, so a correlation may pass ±1: clip when
+ * An estimate with its interval; null: undetermined. Values are not clipped, so a correlation may pass ±1: clip when
  * drawing.
  */
 export interface Estimate {
@@ -22,8 +22,7 @@ const undetermined: Estimate = { value: null, low: null, high: null, standardErr
 
 /**
  * Delete-one-prompt jackknife: variance = (n − 1)/n · Σ_p (value without p − their mean)²; the interval is Student's
- * with n − 1 degrees of freedom, on the raw scale. Without an interval where one deletion leaves the value
- * undetermined.
+ * with n − 1 degrees of freedom, on the raw scale. There is no interval if any deletion makes the value undetermined.
  */
 export function jackknife({ prompts, at }: Estimand, confidence = 0.95): Estimate {
   const value = at(NONE);
@@ -54,27 +53,27 @@ interface Range {
  * The jackknife estimate of a correlation that is free of rollout noise (r∞, within ring), or undetermined. It is
  * determined when
  *   1. it has a value: C_KK > 0 and C_RR > 0;
- *   2. it keeps a value when any one prompt is deleted, so that there is an interval;
- *   3. the interval leaves out at least one number between −1 and 1.
- * Why: r∞ divides by √(C_KK · C_RR). Where noise puts one of the two close to 0, the value and the interval grow without
- * bound. An interval that holds every correlation says nothing about this one, and so does a value that has no interval.
- * Rule 3 has no constant to choose, and meets rule 2 without a gap: the interval of an estimate whose denominator
- * comes close to 0 without one prompt grows until it holds [−1, 1], before the denominator reaches 0.
- * @param range  the values that the estimand can have with ever more prompts; of a change, CORRELATION_CHANGES
+ *   2. it keeps a value when any one prompt is deleted (otherwise there is no interval);
+ *   3. the interval excludes at least one number between −1 and 1.
+ * Why: r∞ divides by √(C_KK · C_RR). If noise brings one of the two close to 0, the value and the interval grow without
+ * bound. An interval that contains every correlation carries no information, nor does a value without an interval. Rule
+ * 3 has no constant to choose, and leaves no gap to rule 2: if the denominator comes close to 0 when one prompt is
+ * deleted, the interval grows until it contains [−1, 1] before the denominator reaches 0.
+ * @param range  the values that the estimand can have in the limit of many prompts; for a change, CORRELATION_CHANGES
  */
 export function jackknifeCorrelation(estimand: Estimand, range: Range = CORRELATIONS): Estimate {
   const estimate = jackknife(estimand);
   return saysSomething(estimate, range) ? estimate : undetermined;
 }
 
-/** Rules 2 and 3: there is an interval, and it leaves out something. */
+/** Rules 2 and 3: there is an interval, and it excludes some value of the range. */
 export function saysSomething({ low, high }: Estimate, range: Range = CORRELATIONS): boolean {
   return low !== null && high !== null && (low > range.least || high < range.most);
 }
 
 /**
- * Across slices (or other independent units): below five determined values each is shown and there is no interval; from
- * five, Student's t on their mean, raw scale.
+ * Mean over slices (or other independent units): with fewer than five determined values there is no interval and each
+ * value is shown; with five or more, Student's t on their mean, raw scale.
  */
 export function acrossSlices(values: readonly (number | null)[], confidence = 0.95): Estimate & { slices: number } {
   const known = values.filter((value) => value !== null);

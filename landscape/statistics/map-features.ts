@@ -1,5 +1,5 @@
-// What a map looks like beyond one correlation: how symmetric it is, where it peaks and how surely, whether its best
-// cells are the ones of lowest KL, how it falls off with distance, and how far the surrogate predicts the reward.
+// What a map looks like beyond one correlation: how symmetric it is, where its peak is and how certain that is, whether
+// the best cells are those of lowest KL, how it falls with distance, and how well the surrogate predicts the reward.
 
 import { type GridCell, ringIndex } from "../grid.ts";
 import { studentQuantile } from "./distributions.ts";
@@ -18,7 +18,7 @@ export interface Parity {
   evenFreeOfNoise: number | null;
 }
 
-/** Even and odd shares of a map's variance; cells whose mirror image is not there are left out. */
+/** Even and odd shares of a map's variance; cells whose mirror image is missing are left out. */
 export function parity(cells: readonly GridCell[], maps: readonly Float64Array[]): Parity {
   const indexOf = new Map(cells.map((cell, k) => [`${cell.alpha},${cell.beta}`, k]));
   const mirrored = cells.map((cell) => indexOf.get(`${0 - cell.alpha},${0 - cell.beta}`) ?? -1);
@@ -44,7 +44,7 @@ export function parity(cells: readonly GridCell[], maps: readonly Float64Array[]
 export interface Peak {
   cell: GridCell;
   reward: number;
-  /** Cells that the prompts cannot tell from the best one: it lies among them with at least 95% confidence. */
+  /** Cells that the prompts cannot distinguish from the best one: it is among them with at least 95% confidence. */
   region: GridCell[];
   /** Whether the checkpoint itself is among them. */
   includesCentre: boolean;
@@ -54,7 +54,7 @@ export interface Peak {
  * Where the mean reward is highest. A cell is outside the region when the paired difference to the peak, prompt by
  * prompt, is above t standard errors (for a mean that is the jackknife's), t Student's one-sided 5% ÷ number of other
  * cells: so the region holds the truly best cell with 95% confidence even though the peak was picked as the highest of
- * many. The peak's own reward is the highest of many noisy ones, hence too high: take it again on fresh prompts.
+ * many. The peak's reward is the highest of many noisy ones, hence biased upwards: measure it again on fresh prompts.
  */
 export function peakOf({ cells, reward }: PromptMaps): Peak | null {
   if (cells.length === 0 || reward.length === 0) return null;
@@ -95,9 +95,9 @@ function highest(values: ArrayLike<number>, size: number): Float64Array {
 }
 
 /**
- * Overlap of the top tenth of R with the lowest tenth of KL. Both lie near the centre whatever the policy, so beside it
- * stands the overlap when the rewards are dealt anew among the cells of each radius class: Σ_class (R's cells)·(KL's
- * cells) ÷ cells.
+ * Overlap of the top tenth of R with the lowest tenth of KL. Both lie near the centre whatever the policy, so the
+ * overlap by chance is given beside it, as if the rewards were shuffled among the cells of each radius class: Σ_class
+ * (R's cells)·(KL's cells) ÷ cells.
  */
 export function tenthsOverlap(cells: readonly GridCell[], reward: Float64Array, kl: Float64Array): Overlap {
   const size = Math.max(1, Math.round(cells.length / 10));
@@ -148,14 +148,14 @@ export interface SurrogateFit {
   r: number | null;
   /**
    * Share of Σ (R − R(0,0))² that a line through the origin, R − R(0,0) = b · (J − J(0,0)), explains. Both differences
-   * vanish at the checkpoint, so the line has no intercept. Null where either difference is 0 throughout.
+   * vanish at the checkpoint, so the line has no intercept. Null if either difference is 0 in all cells.
    */
   rSquared: number | null;
 }
 
 /**
- * How far the surrogate on the checkpoint's own completions foretells the reward of fresh rollouts: all cells, then by
- * ring.
+ * How well the surrogate on the checkpoint's own completions predicts the reward of fresh rollouts: over all cells,
+ * then by ring.
  */
 export function surrogateFits(
   cells: readonly GridCell[],

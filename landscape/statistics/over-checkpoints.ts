@@ -1,4 +1,4 @@
-// How the correlations of a study's slices go together: means over the slices of one checkpoint, and trends over the
+// Combines the correlations of a study's slices: means over the slices of one checkpoint, and trends over the
 // checkpoints of one slice.
 //
 // Slices are independent draws of directions, so their mean has an interval by Student's t over slices, from five on.
@@ -13,7 +13,7 @@ import type { MeasuredSlice } from "./summary.ts";
 /** Fewer slices than this get no mean. */
 export const LEAST_SLICES = 5;
 
-/** A mean over slices, and how many of the slices it is made of: those in which the estimate is determined. */
+/** A mean over the slices in which the estimate is determined, and their number. */
 export type EstimateOverSlices = Estimate & { slices: number };
 
 /** Means over the slices of one checkpoint. */

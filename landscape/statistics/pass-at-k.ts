@@ -22,7 +22,7 @@ export function coverAt(rewards: readonly (readonly number[])[], threshold: numb
   return covered.length / rewards.length;
 }
 
-/** Share of rewards that are 0. Above one half a map mostly shows where the task fails altogether, and r is flagged. */
+/** Share of rewards that are 0. Above one half a map mainly shows where the task fails completely, and r is flagged. */
 export function floorShare(rewards: Iterable<readonly (readonly number[])[]>): { share: number; isFlagged: boolean } {
   let zeros = 0;
   let count = 0;

@@ -61,7 +61,7 @@ const COVER_TAUS = [0.25, 0.5, 0.75, 1];
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 const total = (of: ByRollout): number => sum(of.map(sum));
 const meanOfMeans = (of: ByRollout): number => mean(of.map(mean));
-/** What has no tokens gives 0, and is counted among those that are averaged. */
+/** A sequence without tokens gives 0 and counts in the average. */
 const perToken = (amount: number, tokens: number): number => (tokens === 0 ? 0 : amount / tokens);
 const pooled = (amounts: ByRollout, tokens: ByRollout): number => perToken(total(amounts), total(tokens));
 const sequenceMean = (amounts: ByRollout, tokens: ByRollout): number =>
@@ -163,7 +163,8 @@ export function promptMaps(cells: readonly CellRecord[], reference: ReferenceSet
 const byPlace = (a: { i: number; j: number }, b: { i: number; j: number }): number => a.i - b.i || a.j - b.j;
 
 /**
- * points.csv: a header, then a row a cell, ordered by (i, j); numbers are the shortest that read back to the same bits.
+ * points.csv: a header, then one row per cell, ordered by (i, j); numbers are the shortest that read back to the same
+ * bits.
  */
 export function writePoints(points: readonly Point[]): string {
   const rows = [...points].sort(byPlace);
@@ -177,7 +178,7 @@ type SuccessColumn = `pass_at_${string}` | `cover_at_${string}`;
 const isSuccessColumn = (name: string): name is SuccessColumn => /^(pass|cover)_at_/.test(name);
 
 /**
- * Reads what `writePoints` wrote; columns of other names are passed over.
+ * Reads what `writePoints` wrote; columns with other names are ignored.
  * @param where  the file's name, for messages
  * @throws FileError when a column is missing or a field is not a number
  */
@@ -190,7 +191,7 @@ export function readPoints(text: string, where = "points.csv"): Point[] {
     throw new FileError(
       `${where}: expected a column ${missing.map((column) => `"${column}"`).join(", ")}, ` +
         `got ${JSON.stringify(lines[0] ?? "")}. ` +
-        "Delete the file and it is written anew from cells.jsonl.",
+        "Delete the file and it is written again from cells.jsonl.",
     );
   return lines.slice(1).map((line, row) => {
     const fields = line.split(",");
@@ -200,7 +201,7 @@ export function readPoints(text: string, where = "points.csv"): Point[] {
       if (Number.isNaN(value) && !(written === "" && mayBeEmpty))
         throw new FileError(
           `${where}: line ${row + 2}, column "${column}": expected a number, got ${JSON.stringify(written ?? "")}. ` +
-            "Delete the file and it is written anew from cells.jsonl.",
+            "Delete the file and it is written again from cells.jsonl.",
         );
       return value;
     };

@@ -32,7 +32,7 @@ export const centred: Projection = (map) => {
   return map.map((value) => value - centre);
 };
 
-/** x − mean over the cell's radius class: takes out all that depends on the distance to the centre alone. */
+/** x − mean over the cell's radius class: removes everything that depends only on the distance to the centre. */
 export function centredInRings(cells: readonly GridCell[]): Projection {
   const classes = [...new Set(cells.map((cell) => cell.squaredSteps))];
   const classOf = cells.map((cell) => classes.indexOf(cell.squaredSteps));
@@ -65,7 +65,7 @@ export function sumOfMaps(maps: readonly Float64Array[], cells: number): Float64
   return sum;
 }
 
-/** Mean map of a set, which may leave out one prompt. */
+/** Mean map of a set, with or without one prompt. */
 export function meanMap(maps: readonly Float64Array[], deleted = NONE): Float64Array {
   const kept = maps.filter((_, p) => p !== deleted);
   return sumOfMaps(kept, maps[0]?.length ?? 0).map((value) => value / kept.length);

@@ -1,4 +1,4 @@
-// Smooth random fields over a grid, and what correlation with KL one of them would have by chance.
+// Smooth random fields over a grid, and the correlation with KL that such a field has by chance.
 //
 // Neighbouring cells share most of their weights and their noise, so 441 cells are far from 441 independent facts and
 // the textbook p-value of r says nothing. The null here is a Gaussian random field as rough as the measured map but

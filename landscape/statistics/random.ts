@@ -1,6 +1,5 @@
 // Random numbers for simulations inside the statistics: null fields, simulated coverage. Seeded, so that a summary has
-// the same bytes each time. (The study's own noise, which directions and sampled tokens use, is Philox and lives
-// elsewhere.)
+// the same bytes each time. (Directions and sampled tokens use Philox: engine/random.ts.)
 //
 // The generator is sfc32 (Chris Doty-Humphrey, PractRand): three words of chaotic state and a counter, which alone
 // makes the period at least 2³². Normals come from Marsaglia's polar method, two at a time.
@@ -16,7 +15,7 @@ export interface SimulationRandom {
 
 /**
  * @param seed    an integer of at most 53 bits; all of them count
- * @param stream  simulations that draw from one seed take different streams
+ * @param stream  simulations that share a seed use different streams
  */
 export function simulationRandom(seed: number, stream = 0): SimulationRandom {
   let a = seed | 0;
@@ -31,7 +30,7 @@ export function simulationRandom(seed: number, stream = 0): SimulationRandom {
     c = (((c << 21) | (c >>> 11)) + sum) | 0;
     return sum >>> 0;
   };
-  for (let round = 0; round < 15; round++) word(); // near seeds part ways within a dozen rounds
+  for (let round = 0; round < 15; round++) word(); // streams of similar seeds diverge within a dozen rounds
   const uniform = () => (word() + 0.5) * 2 ** -32;
   let spare: number | undefined;
   const normal = () => {

@@ -2,12 +2,14 @@
 import { centred, dot, meanMap, type Projection, pairProduct, rounding } from "./prompt-maps.ts";
 import { mean } from "./statistics.ts";
 
-/** One set of prompts behind an estimate: how many there were, and how many would make its maps stand out of the noise. */
+/**
+ * One set of prompts behind an estimate: how many were used, and how many would make its maps stand out of the noise.
+ */
 export interface PromptNeed {
   used: number;
   /** Null: no number can be given. */
   needed: number | null;
-  /** True where at least `needed` prompts are needed, and perhaps more. */
+  /** True if `needed` is a lower bound: perhaps more prompts are needed. */
   isLowerBound: boolean;
 }
 
@@ -21,8 +23,8 @@ export interface Determination {
 }
 
 /**
- * What an estimate made of these two signals needs. An undetermined estimate needs more prompts than were used: where both
- * signals ask for fewer, one more than were used is the lower bound.
+ * The prompts that an estimate from these two signals needs. An undetermined estimate needs more prompts than were
+ * used: if both signals ask for fewer, the lower bound is one more than were used.
  */
 export function determination(
   isDetermined: boolean,
@@ -52,7 +54,7 @@ export interface Signal {
    * Prompts at which `value` would exceed zero by two standard errors. Null when even its upper end is not above zero.
    */
   promptsNeeded: number | null;
-  /** True where `value` ≤ 0: the number was then reckoned from its upper end, and more may be needed. */
+  /** True if `value` ≤ 0: the number was then computed from its upper end, and more may be needed. */
   isLowerBound: boolean;
 }
 

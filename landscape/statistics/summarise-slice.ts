@@ -15,7 +15,7 @@ export interface SummarisedSlice extends MeasuredSlice {
 /**
  * The statistics of a slice.
  * @param folder  the run folder
- * @throws FileError when cells, reference and settings do not go together
+ * @throws FileError when cells, reference and settings do not match
  */
 export function summariseFiles(folder: string, files: SliceFiles, settings: StudySettings): SummarisedSlice {
   const { step, slice, cells, reference } = files;
@@ -30,7 +30,7 @@ export function summariseFiles(folder: string, files: SliceFiles, settings: Stud
   } catch (thrown) {
     if (!(thrown instanceof ShapeError)) throw thrown;
     throw new FileError(
-      `${slicePaths(files.folder).cells}: does not go with ${referencePath(folder, step)} and the settings in config.toml: ` +
+      `${slicePaths(files.folder).cells}: does not match ${referencePath(folder, step)} and the settings in config.toml: ` +
         `${thrown.message} One of the three was changed. Restore it from a copy.`,
       { cause: thrown },
     );

@@ -1,5 +1,5 @@
-// `summary.json`: every statistic of one slice, from its cells alone, so that it can be made again without a GPU.
-// The same cells, options and seed give the same bytes.
+// `summary.json`: every statistic of one slice, computed from its cells alone, so that it can be computed again without
+// a GPU. The same cells, options and seed give the same bytes.
 import { ShapeError } from "../../engine/index.ts";
 import type { CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, landmarks } from "../grid.ts";
@@ -24,16 +24,16 @@ import { type SmoothNull, smoothNull } from "./random-fields.ts";
 import { type Determination, determination, type Signal, signalOf } from "./signal.ts";
 import { kendall, mean, partialPearson, partialSpearman, spearman } from "./statistics.ts";
 
-/** Goes up when a field changes its meaning or goes away. */
+/** Increases when a field changes its meaning or is removed. */
 export const SUMMARY_SCHEMA_VERSION = 2;
 
 export interface SummaryOptions {
   grid: Grid;
-  /** Of the simulations in here: null fields and coverage. */
+  /** Seed of the simulations here: null fields and coverage. */
   seed: number;
   /** Simulated studies for the coverage; 0 leaves it out. */
   simulations?: number;
-  /** Null fields. */
+  /** Number of null fields. */
   nullDraws?: number;
   /** ‖Δθ‖² of a cell, for the partial correlations; α² + β² unless given (directions of one norm, at right angles). */
   squaredDistance?: (cell: GridCell) => number;
@@ -61,9 +61,9 @@ export interface Summary {
   determined: { rInfinity: Determination; withinRing: Determination };
   /** How far each map's spread, over all cells and within radius classes, stands out of the noise. */
   signals: { reward: Signal; kl: Signal; rewardWithinRing: Signal; klWithinRing: Signal };
-  /** Of the intervals above; null where it could not be simulated. */
+  /** Simulated coverage of the intervals above; null if it could not be simulated. */
   coverage: SimulatedCoverage | null;
-  /** What a field unrelated to KL, as rough as R, would give. */
+  /** The correlation that a field unrelated to KL, as rough as R, would give. */
   smoothNull: SmoothNull | null;
 
   /** R(0, 0) with its interval over prompts. */
@@ -82,10 +82,10 @@ export interface Summary {
   } | null;
   overlap: Overlap;
   /**
-   * Rollouts with reward 0 over all cells; flagged above one half: r then mostly shows where the task fails altogether.
+   * Rollouts with reward 0 over all cells; flagged above one half: r then mainly shows where the task fails completely.
    */
   floor: { share: number; isFlagged: boolean };
-  /** Groups of reference completions whose advantages are not all 0: the ones that J can see. */
+  /** Groups of reference completions whose advantages are not all 0: only these contribute to J. */
   advantages: { groups: number; nonZero: number };
   /** J − J(0,0) against R − R(0,0): first over all cells, then by ring. */
   surrogate: SurrogateFit[] | null;
@@ -106,7 +106,7 @@ export interface MeasuredSlice {
 
 /**
  * All statistics of a slice; cells may be missing.
- * @throws ShapeError when there is no cell, or the cells do not go together (points.ts)
+ * @throws ShapeError when there is no cell, or the cells do not match one another (points.ts)
  */
 export function summarise(cells: readonly CellRecord[], reference: ReferenceSet, options: SummaryOptions): Summary {
   if (cells.length === 0) throw new ShapeError("summary: expected at least one measured cell, got none.");

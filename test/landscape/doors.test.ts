@@ -306,7 +306,7 @@ syncBuiltinESMExports();
     expectSame(contents(out), before);
 
     rmSync(provenance);
-    expectRefused(await runStudy(out), provenance, "nobody can tell on which adapter");
+    expectRefused(await runStudy(out), provenance, "the adapter that made the results here is unknown");
     expectSame(contents(out), contents(undisturbed));
   });
 
@@ -354,7 +354,7 @@ syncBuiltinESMExports();
       const { status, signal, stderr } = await run.ended;
       assert.is(status, 130, `${what} + ${delayMs} ms: exit code 130, got ${status ?? signal}: ${stderr}`);
       assert.match(stderr, "saving, press again to stop at once\n");
-      assert.match(stderr, "Stopped. The same command goes on from here.\n");
+      assert.match(stderr, "Stopped. The same command continues from here.\n");
       assert.not.match(stderr, /Error/);
     };
     const hasText = (path: string, text: string): boolean =>

@@ -4,10 +4,10 @@
     pip install torch==2.15.0 transformers==5.24.0
     python3 test/tools/torch_whole_model.py DIR [--threads N] [--json FILE] [--beside FILE]
 
---beside FILE takes what whole-model.ts wrote with --json for the same model: greedy tokens must be the same up to a near tie and
-losses agree, otherwise the exit code is 1; then it prints both as one table in Markdown. Inference and training run in
-processes of their own, so that each has its own peak of memory. The prompt, the rows, the steps and the optimiser are the
-same as there; each row of a batch has its own copy of the prompt's keys and values, as PyTorch keeps them.
+--beside FILE reads the results that whole-model.ts wrote with --json for the same model and prints both as one Markdown
+table. The exit code is 1 if greedy tokens differ (except at a near tie) or losses differ. Inference and training run in
+separate processes, so that each has its own peak of memory. Prompt, rows, steps and optimiser are those of whole-model.ts.
+Each row of a batch has its own copy of the prompt's keys and values, as usual in PyTorch.
 """
 import argparse
 import json
@@ -22,7 +22,7 @@ from pathlib import Path
 
 LEARNING_RATE, WEIGHT_DECAY, MAX_GRADIENT_NORM = 1e-5, 0.01, 1.0
 LOSS_TOLERANCE = 1e-3  # relative
-TIE = 1e-3  # two logits nearer than this may change places
+TIE = 1e-3  # the order of two logits closer than this may differ
 
 
 def timed(body):
@@ -32,7 +32,7 @@ def timed(body):
 
 
 def median(runs):
-    """The run in the middle; the sooner of two."""
+    """The median run; of two, the faster."""
     return sorted(runs, key=lambda run: run["seconds"])[(len(runs) - 1) // 2]
 
 
@@ -69,7 +69,7 @@ def measure_inference(options):
 
     @torch.no_grad()
     def decode(rows, steps):
-        """Seconds of `steps` decode steps, what was said, and the smallest gap between the two best logits."""
+        """Seconds of `steps` decode steps, the generated tokens, and the smallest gap between the two best logits."""
         out = prefill()
         cache = out.cache
         cache.batch_repeat_interleave(rows)
@@ -128,14 +128,14 @@ PARTS = {"inference": measure_inference, "training": measure_training}
 
 
 def elsewhere(part):
-    """A part in a process of its own."""
+    """Runs one part in a separate process."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         subprocess.run([sys.executable, __file__, *sys.argv[1:], "--part", part, "--json", file.name], check=True)
         return json.loads(Path(file.name).read_text())
 
 
 def compare(ours, theirs):
-    """What differs in value."""
+    """The differences in value, as sentences."""
     faults = []
     if ours["inference"] and theirs["inference"]:
         a, b, gaps = ours["inference"]["greedy"], theirs["inference"]["greedy"], theirs["inference"]["gaps"]
@@ -186,7 +186,7 @@ def main():
     command.add_argument("--tokens", type=int, default=256, help="the prompt, and the sequence of a training step")
     command.add_argument("--new-tokens", type=int, default=16, help="decode steps that are timed")
     command.add_argument("--rows", type=int, nargs="+", default=[1, 16, 64], help="batches that are decoded")
-    command.add_argument("--repeats", type=int, default=2, help="timed runs of prefill and training, after one that is not")
+    command.add_argument("--repeats", type=int, default=2, help="timed runs of prefill and training, after one untimed run")
     command.add_argument("--part", choices=["all", *PARTS], default="all", help="what is measured")
     command.add_argument("--json", type=Path, help="also write the results to this file")
     command.add_argument("--beside", type=Path, help="results of bench/model/whole-model.ts to compare with")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes models through foothold to transformers and back, and compares all that should be equal.
+"""Exports models from foothold to transformers and back, and compares everything that should be equal.
 
     pip install torch==2.15.0 transformers==5.24.0 safetensors==0.8.0
     python3 test/tools/transformers_round_trip.py [--model DIR …] [--adapter lavapipe] [--json FILE]
@@ -9,9 +9,9 @@ Sources are the checkpoints of test/fixtures and the folders given. For each, in
 2. transformers loads it by AutoModelForCausalLM and AutoTokenizer without a warning, nothing missing, surplus or misshaped, in
    the dtype that config.json names.
 3. Every weight equals the source's, cast to the dtype by PyTorch, bit for bit; the tokenizer's files are the source's.
-4. Log-probabilities and entropies of `node model/score.ts` beside those of transformers, both in f32 from the same weights.
-5. What transformers saves again (in one file, or in shards for the sharded one), foothold scores to the same bits.
-Exits with 1 on any difference, and where a log-probability is off by more than --tolerance.
+4. Log-probabilities and entropies of `node model/score.ts` agree with those of transformers, both in f32 from the same weights.
+5. transformers saves the model again (in one file, or in shards for the sharded one); foothold scores that to the same bits.
+Exits with 1 on any difference, or if a log-probability is off by more than --tolerance.
 """
 import argparse
 import json
@@ -45,7 +45,7 @@ def node(*words):
 
 
 class Warnings(logging.Handler):
-    """Whatever transformers, or Python for it, warns of."""
+    """Collects all warnings of transformers and of Python."""
 
     def __init__(self):
         super().__init__(logging.WARNING)
@@ -81,7 +81,7 @@ def equal_bits(a, b):
 
 
 def check_load(source, folder, dtype):
-    """The model as transformers loads it, and what is wrong with that."""
+    """The model as transformers loads it, and the problems of loading it."""
     faults = []
     with Warnings() as warned:
         model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
@@ -137,7 +137,7 @@ def worst(found, expected):
 
 
 def trip(source, dtype, shard_bytes, place, options):
-    """One source in one form. Gives a row of the table."""
+    """One source in one form. Returns a row of the table."""
     folder = place / "exported"
     words = [] if shard_bytes is None else ["--shard-size", f"{shard_bytes}B"]
     node("model/export.ts", "--model", source, "--out", folder, "--dtype", dtype, *words)

@@ -1,5 +1,6 @@
-// One optimiser step over all tensors: those of the embedded tiny model, and those of one layer of Qwen2.5-0.5B (the whole
-// model is 33 times as much, and 8 GB). Gradients are longer than the clip norm, as they are early in training.
+// One optimiser step over all tensors: those of the embedded tiny model, and those of one layer of Qwen2.5-0.5B (the
+// whole model is 33 times as large and needs 8 GB). Gradients are longer than the clip norm, as they are early in
+// training.
 import type { Backend } from "../../../engine/backends/backend.ts";
 import { adamwStep } from "../../../engine/optim/adamw.ts";
 import { sizeOf } from "../../../engine/tensor.ts";
@@ -68,7 +69,7 @@ function setUp(backend: Backend, config: Qwen2Model): BenchWork {
           const v = ((1 - beta2) * g * g) / (1 - beta2);
           return value(tensor, i) * (1 - learningRate * weightDecay) - (learningRate * m) / (Math.sqrt(v) + epsilon);
         });
-      // The largest value is 1 and a step is a thousandth: the moments are compared by themselves.
+      // The largest value is 1 and a step is a thousandth: so the moments are compared separately.
       for (const [tensor, [name]] of shapes.entries())
         await expectSome(`${name}, moment`, arena.moment1(name), (i) => (1 - beta1) * clip * gradient(tensor, i));
     },
@@ -83,7 +84,7 @@ export const cases: readonly BenchCase[] = Object.entries(sizes).map(([name, con
   return {
     name: `adamw ${name}, ${(all / 1e6).toFixed(1)} million parameters`,
     flops: 17 * all,
-    // The gradient twice (its norm comes first), value and moments read and written; then the copies in panels.
+    // The gradient twice (its norm comes first), value and moments read and written; then the panel copies are written.
     bytes: 4 * 8 * all + 4 * 2 * copied,
     setUp: (backend: Backend) => setUp(backend, config),
   };

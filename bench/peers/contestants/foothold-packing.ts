@@ -1,4 +1,4 @@
-// foothold where a matrix product starts from Hugging Face's layout [out, in] each time: packing is part of every run.
+// foothold with every matrix product starting from Hugging Face's layout [out, in]: packing is part of every run.
 import type { Contestant } from "../contestant.ts";
 import { contestant } from "./foothold.ts";
 

@@ -1,4 +1,5 @@
-// foothold itself: its kernels as a training step runs them, weights of linear layers in panels that are packed beforehand.
+// foothold itself: its kernels as a training step runs them, with weights of linear layers in panels that were packed
+// before.
 import { fromArray, type GradientStore, openBackend, record, scope } from "../../../engine/index.ts";
 import { attention, causalSpans } from "../../../engine/ops/attention/attention.ts";
 import { multiplyForward, packPanels, panelShape } from "../../../engine/ops/matmul/matmul.ts";

@@ -1,5 +1,5 @@
-// jax-js on WebGPU, everything under jit. Weights are [in, out], the layout in which its matmul was fastest. Arrays are
-// consumed by what reads them, so each further use takes a `.ref`.
+// jax-js on WebGPU, everything under jit. Weights are [in, out], the layout in which its matmul was fastest. An
+// operation consumes the arrays that it reads, so each further use needs a `.ref`.
 import { blockUntilReady, defaultDevice, init, jit, nn, numpy as np, tree, valueAndGrad } from "@jax-js/jax";
 import { rotaryTables } from "../../../engine/index.ts";
 import { type Contestant, offerAdapter, type Prepared, strictly } from "../contestant.ts";
@@ -50,7 +50,7 @@ function prepare(task: Task): Prepared {
   }
 }
 
-/** jax-js is lazy: what nobody waits for is never computed. So each result is waited for, all of them at once. */
+/** jax-js is lazy: a result that is not awaited is never computed. So all results are awaited, all at once. */
 function repeated<R extends JaxArray | unknown[]>(once: () => R, results: () => Promise<Results>): Prepared {
   return {
     run: async (count) => {
@@ -132,7 +132,7 @@ function layer(task: Task & { kind: "layer" }): Prepared {
   const { T } = task;
   const values = layerWeights();
   const table = values.get("model.embed_tokens.weight") ?? new Float32Array();
-  values.delete("model.embed_tokens.weight"); // looked up on the host: x is the layer's input, and gets a gradient too
+  values.delete("model.embed_tokens.weight"); // looked up on the host: x is the layer's input and also gets a gradient
   const rows = Float32Array.from([...layerIds(task)].flatMap((id) => [...table.subarray(id * C, (id + 1) * C)]));
   const x = array(rows, [T, C]);
   const shapeOf = (name: string, size: number): [outputs: number, inputs: number] => {

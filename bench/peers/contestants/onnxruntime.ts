@@ -1,14 +1,15 @@
-// onnxruntime-node's WebGPU provider, which carries a Dawn of its own: matrix products only. The weight is a constant of the
-// model and stays on the device; x goes there and y comes back in every run, since its Node binding has no other way.
+// onnxruntime-node's WebGPU provider, which includes its own copy of Dawn: matrix products only. The weight is a
+// constant of the model and stays on the device. Every run uploads x and downloads y, since the Node binding offers
+// nothing else.
 import { existsSync } from "node:fs";
 import type { Contestant } from "../contestant.ts";
 import { matmulOperands, transposed } from "../tasks.ts";
 
-/** Where Mesa puts the description of its software driver. */
+/** The path where Mesa installs the description of its software driver. */
 const lavapipeManifest = "/usr/share/vulkan/icd.d/lvp_icd.json";
 
 export async function open(adapter: string): Promise<Contestant> {
-  // Its Dawn does not know the driver that comes with our packages, and would take another one.
+  // Its Dawn does not know the driver that comes with our packages, and would choose another.
   if (adapter === "swiftshader") return { prepare: async () => null };
   if (adapter === "lavapipe") {
     const manifest = [lavapipeManifest, lavapipeManifest.replace(".json", ".x86_64.json")].find(existsSync);
@@ -23,7 +24,7 @@ export async function open(adapter: string): Promise<Contestant> {
       const model = matmulModel(T, C, O, transposed(operands.weight, O, C));
       const session = await InferenceSession.create(model, {
         executionProviders: ["webgpu"],
-        // Rather no answer than one that the processor computed.
+        // Fail instead of falling back to the processor.
         extra: { session: { disable_cpu_ep_fallback: "1" } },
       });
       const x = new Tensor("float32", operands.x, [T, C]);

@@ -1,16 +1,16 @@
-// Writes what the tiny checkpoint is beside its weights: tokenizer.json, tokenizer_config.json, config.json and
+// Writes all files of the tiny checkpoint except its weights: tokenizer.json, tokenizer_config.json, config.json and
 // generation_config.json.
 //
 //   node landscape/presets/tiny/make-tokenizer.ts [FOLDER]      (default: checkpoint/ beside this file)
 //
-// The tokenizer has Qwen2's form, so that transformers, vLLM and this project read it alike: NFC, Qwen's regular
-// expression, bytes. It has no merges; instead the phrases of the task and the parts of names are tokens of their own,
-// which makes an Alphabet-sort episode of two turns about 73 tokens long. Any other text works too, byte by byte.
+// The tokenizer has Qwen2's form, so that transformers, vLLM and this project read it in the same way: NFC, Qwen's
+// regular expression, bytes. It has no merges; instead each phrase of the task and each part of a name is one token, so
+// an Alphabet-sort episode of two turns has about 73 tokens. Any other text works too, byte by byte.
 //
 // Two traps:
-// 1. " // new name!" must not take the newline after it along, or "\n</combined_alphabetical_sorted>" falls to bytes.
-// 2. transformers 5 uses Qwen's regular expression for every model of type qwen2, whatever tokenizer.json says: so it is
-//    the one here, and added tokens, which are cut out before it, do the shortening.
+// 1. " // new name!" must not include the newline after it, or "\n</combined_alphabetical_sorted>" is split into bytes.
+// 2. transformers 5 uses Qwen's regular expression for every model of type qwen2, whatever tokenizer.json says: so it
+//    is used here too, and the phrases are added tokens, which are cut out before the expression applies.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -41,7 +41,7 @@ const phrases = [
 const qwenPattern =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-// Without a default system message, unlike Qwen's own: it would be a third of the prompt.
+// Unlike Qwen's template, it has no default system message, which would be a third of the prompt.
 const chatTemplate =
   "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}" +
   "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";

@@ -1,7 +1,7 @@
 // The parts that figures share: page set-up, axes, panels in rows, colour bar, legend, footnotes.
 //
-// Axes are two thin lines with outward ticks; nothing is framed twice. All lengths are points, and everything scales with
-// the font size, so that a figure made for 84 mm and 7 pt looks like one made for 174 mm and 9 pt.
+// Axes are two thin lines with outward ticks; no panel has a second frame. All lengths are points, and everything
+// scales with the font size, so that a figure made for 84 mm and 7 pt looks like one made for 174 mm and 9 pt.
 import { type ScaleContinuousNumeric, scaleLinear } from "d3-scale";
 import { type ColourScale, PRINT, type Theme } from "./colour.ts";
 import {
@@ -19,9 +19,9 @@ import {
   textWidth,
 } from "./svg.ts";
 
-/** What a caller may choose for any figure. */
+/** Options of every figure. */
 export interface FigureOptions {
-  /** Width of the figure; 84 mm is a column of a two-column page, 174 mm the page. */
+  /** Width of the figure; 84 mm is one column of a two-column page, 174 mm the whole page. */
   widthMm?: number;
   /** Size of tick labels; titles are larger, isoline numbers smaller. */
   fontPt?: number;
@@ -50,7 +50,7 @@ export interface Frame {
 export type Scale = ScaleContinuousNumeric<number, number>;
 
 /**
- * @throws RangeError below 40 mm, or where fewer than 24 letters fit across: no figure can be read there
+ * @throws RangeError below 40 mm, or if fewer than 24 letters fit across: such a figure would be illegible
  */
 export function sheetOf(options: FigureOptions, defaultWidthMm: number): Sheet {
   const { widthMm = defaultWidthMm, fontPt = 7.5, theme = PRINT, isLinked = false } = options;
@@ -93,7 +93,7 @@ export function panelGrid(
   };
 }
 
-/** A horizontal axis under the frame; labels are left out in panels above others. */
+/** A horizontal axis under the frame; panels that have another panel below them get no labels. */
 export function bottomAxis(sheet: Sheet, frame: Frame, scale: Scale, options: AxisOptions): Markup {
   const { em } = sheet;
   const y = frame.top + frame.height;
@@ -128,7 +128,7 @@ export interface AxisOptions {
   isBare?: boolean;
 }
 
-/** A vertical axis at the left of the frame, its label turned. */
+/** A vertical axis at the left of the frame, with its label rotated. */
 export function leftAxis(sheet: Sheet, frame: Frame, scale: Scale, options: AxisOptions): Markup {
   const { em } = sheet;
   const x = frame.left;
@@ -167,7 +167,7 @@ function axisLine(sheet: Sheet, points: readonly (readonly [number, number])[]):
   return element("path", { d: pathData(points), fill: "none", stroke: sheet.theme.ink, "stroke-width": sheet.line });
 }
 
-/** d3 writes U+2212 already; the same for formats of our own. */
+/** A true minus sign (U+2212), as d3 writes it, for our own number formats. */
 export function trueMinus(format: (value: number) => string): (value: number) => string {
   return (value) => format(value).replace("-", "−");
 }
@@ -214,7 +214,7 @@ export function colourBar(sheet: Sheet, frame: Frame, colours: ColourScale, labe
   );
 }
 
-/** The distinct marks of maps, which each figure made from them must say. */
+/** The distinct marks of maps; every figure made from these maps must show them. */
 export function footnotes(
   sheet: Sheet,
   notes: readonly (Label | undefined)[],
@@ -245,7 +245,7 @@ function wrap(note: Label, sheet: Sheet): Label[] {
   return [...lines, line];
 }
 
-/** Room at the left for tick labels of so many letters and a turned label. */
+/** Room at the left for tick labels of this many letters and a rotated label. */
 export function leftMargin(sheet: Sheet, letters: number): number {
   return sheet.em * (0.55 + 0.5 * letters + 1.75);
 }

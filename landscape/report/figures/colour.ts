@@ -1,11 +1,12 @@
-// Colours of figures. Maps use viridis, whose lightness rises evenly: it reads in grey and for the colour-blind. Signed
-// differences use red to blue, white at zero; their isolines are dashed below zero, so that grey print keeps the sign.
+// Colours of figures. Maps use viridis, whose lightness rises evenly: it is readable in grey and for colour-blind
+// readers. Signed differences use red to blue, white at zero; their isolines are dashed below zero, so that grey print
+// keeps the sign.
 import { interpolateRdBu, interpolateViridis } from "d3-scale-chromatic";
 
 export interface ColourScale {
   kind: "sequential" | "diverging";
   domain: readonly [number, number];
-  /** 256 colours, "#rrggbb", evenly over the domain. */
+  /** 256 colours, "#rrggbb", spaced evenly over the domain. */
   table: readonly string[];
 }
 

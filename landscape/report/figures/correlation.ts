@@ -1,8 +1,9 @@
-// How reward and KL go together, checkpoint by checkpoint: r, and r∞ free of rollout noise, against the training step.
+// The correlation of reward and KL per checkpoint: r, and r∞ free of rollout noise, against the training step.
 //
-// Each slice is a line of its own with its intervals; a mean over slices is drawn where one is given
-// (landscape/statistics/over-checkpoints.ts: from five slices on). r∞ can pass ±1: only what is drawn is clipped (a triangle at the edge says
-// so), the CSV has the number. An undetermined estimate is a cross in a strip of its own below the axis, never a zero.
+// Each slice has its own line with intervals; a mean over slices is drawn if one is given
+// (landscape/statistics/over-checkpoints.ts: from five slices on). r∞ can pass ±1: the drawing clips it and marks it by
+// a triangle at the edge, the CSV has the number. An undetermined estimate is a cross in a separate strip below the
+// axis, never a zero.
 import { scaleLinear } from "d3-scale";
 import {
   bottomAxis,
@@ -47,7 +48,7 @@ interface Series {
   isMean: boolean;
 }
 
-/** Where one estimand is drawn. */
+/** The position of one estimand's panel. */
 interface Panel {
   frame: Frame;
   across: Scale;
@@ -58,7 +59,7 @@ interface Panel {
 }
 
 /**
- * r and r∞ against the training step, a panel for each estimand.
+ * r and r∞ against the training step, one panel per estimand.
  * @throws RangeError without a map
  */
 export function correlationFigure(
@@ -158,7 +159,7 @@ function panelFurniture(sheet: Sheet, panel: Panel, estimand: CorrelationName, i
   ]);
 }
 
-/** Steps are whole numbers, so are their ticks. */
+/** Steps are whole numbers, so their ticks are too. */
 function wholeTicks(scale: Scale, most: number): number[] {
   return scale.ticks(Math.max(2, Math.floor(most))).filter(Number.isInteger);
 }
@@ -168,8 +169,8 @@ function drawSeries(sheet: Sheet, panel: Panel, series: Series, order: number, c
   const { across, up, strip } = panel;
   const isHeavy = series.isMean || count === 1;
   const colour = isHeavy ? theme.accent : theme.muted;
-  // Every slice stands at its own step: moved sideways, it would read as another step. Bars that overlap are told apart by
-  // their ends, which are wider from slice to slice.
+  // Every slice is drawn exactly at its step: a point moved sideways would look like another step. Overlapping bars are
+  // distinguished by their end strokes, which are wider for each further slice.
   const x = (step: number) => across(step);
   const cap = isHeavy ? 0 : (0.2 + 0.15 * order) * em;
   const y = (value: number) => up(clip(value));
@@ -239,7 +240,7 @@ function hasEnds(point: Drawn): point is Drawn & { low: number; high: number } {
   return point.low !== null && point.high !== null;
 }
 
-/** Neighbouring steps that are determined: a line does not run across one that is not. */
+/** Runs of neighbouring determined steps: a line does not cross an undetermined step. */
 function runsOf(points: Series["points"]): Drawn[][] {
   const runs: Drawn[][] = [[]];
   for (const { step, estimate } of points)
@@ -248,7 +249,7 @@ function runsOf(points: Series["points"]): Drawn[][] {
   return runs.filter((run) => run.length > 0);
 }
 
-/** A dot, or a triangle that points out of the panel where the value lies beyond it. */
+/** A dot, or a triangle that points out of the panel if the value lies beyond it. */
 function marker(x: number, y: number, beyond: number, radius: number, colour: string): Markup {
   if (beyond === 0) return element("circle", { cx: x, cy: y, r: radius, fill: colour });
   const tip = y - beyond * 1.5 * radius;
@@ -278,7 +279,7 @@ function cross(x: number, y: number, reach: number, width: number, colour: strin
   });
 }
 
-/** Names of the lines at their right ends, pushed apart where they would overlap. */
+/** Names of the lines at their right ends, moved apart if they would overlap. */
 function endLabels(sheet: Sheet, { frame, up, strip }: Panel, series: readonly Series[]): Markup {
   const { em, theme } = sheet;
   const pitch = 0.95 * em;

@@ -1,6 +1,6 @@
-// Fonts inside SVG files, so that a browser sets a figure alike on every machine: of each face only the glyphs that the
-// figure uses, as a WOFF (zlib, which Node has). Kerning is left out. Source Sans 3 is licensed under the SIL Open Font
-// License, which allows parts of a font to be embedded in documents (fonts/LICENSE.md).
+// Embeds fonts in SVG files, so that a browser draws a figure's text alike on every machine. Each face has only the
+// glyphs that the figure uses, as a WOFF (zlib, which Node has). Kerning is left out. Source Sans 3 is licensed under
+// the SIL Open Font License, which allows parts of a font to be embedded in documents (fonts/LICENSE.md).
 import { readFileSync } from "node:fs";
 import { deflateSync } from "node:zlib";
 
@@ -24,7 +24,7 @@ export function embedFonts(svg: string): string {
 
 const ENTITIES: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"', "#39": "'" };
 
-/** The characters that an SVG of svg.ts sets upright and in italics. */
+/** The characters that an SVG made by svg.ts uses upright and in italics. */
 function charactersOf(svg: string): Record<"normal" | "italic", Set<string>> {
   const used = { normal: new Set<string>(), italic: new Set<string>() };
   for (const [, content] of svg.matchAll(/<text[^>]*>(.*?)<\/text>/gs)) {
@@ -40,13 +40,13 @@ function charactersOf(svg: string): Record<"normal" | "italic", Set<string>> {
 /** Tables of a font by their tag. */
 type Tables = Map<string, Buffer>;
 
-/** Tables that a browser needs; left out are kerning and substitution, hinting, and others of use to editors only. */
+/** Tables that a browser needs. Left out: kerning, substitution, hinting, and tables that only editors use. */
 const KEPT = ["OS/2", "cmap", "glyf", "head", "hhea", "hmtx", "loca", "maxp", "name", "post"] as const;
 
 /**
- * A TrueType font with the glyphs of these characters only; those it does not have are passed over. Glyphs keep their
- * numbers: the others are empty, which compresses to nothing.
- * Source: OpenType specification 1.9, chapters cmap, glyf, loca, hmtx.
+ * A TrueType font with the glyphs of these characters only; characters that the font lacks are ignored. Glyphs keep
+ * their numbers: all other glyphs are empty, which compresses to almost nothing. Source: OpenType specification 1.9,
+ * chapters cmap, glyf, loca, hmtx.
  */
 export function subsetFont(font: Uint8Array, characters: ReadonlySet<string>): Buffer {
   const tables = readTables(Buffer.from(font));
@@ -121,7 +121,7 @@ function partsOf(outline: Buffer): number[] {
   return parts;
 }
 
-/** Glyph of a code point, 0 where there is none: subtable format 12, else 4. */
+/** Glyph of a code point, 0 if there is none: from subtable format 12, else 4. */
 function characterMap(cmap: Buffer): (code: number) => number {
   const subtables = Array.from({ length: cmap.readUInt16BE(2) }, (_, k) => cmap.subarray(cmap.readUInt32BE(8 + 8 * k)));
   const wide = subtables.find((subtable) => subtable.readUInt16BE(0) === 12);
@@ -150,7 +150,7 @@ function characterMap(cmap: Buffer): (code: number) => number {
   };
 }
 
-/** A character map of one subtable, format 12, a group per character. */
+/** A character map of one subtable, format 12, with one group per character. */
 function writeCharacterMap(codes: readonly { code: number; glyph: number }[]): Buffer {
   const ordered = [...codes].sort((a, b) => a.code - b.code);
   const cmap = Buffer.alloc(12 + 16 + 12 * ordered.length);

@@ -1,12 +1,12 @@
-// What figures and the report are drawn from: plain objects, as the files of a run folder hold them.
+// The data of figures and report: plain objects with the content of a run folder's files.
 //
-// Nothing here is measured or estimated; a figure shows the numbers that it is given and can list them again as CSV. A
-// missing cell, an absent objective and an undetermined estimate are kept apart from a zero all the way to the paper.
+// This file measures and estimates nothing; a figure shows the numbers that it is given and can list them as CSV. A
+// missing cell, an absent objective and an undetermined estimate stay distinct from a zero up to the printed figure.
 
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
 import type { Determination } from "../../statistics/signal.ts";
 
-/** An estimate as it is drawn: its value and the ends of its interval, null where none was made. */
+/** An estimate as it is drawn: its value and the ends of its interval, null if there is no interval. */
 export interface DrawnInterval {
   value: number;
   low: number | null;
@@ -28,7 +28,7 @@ export interface MapPoint {
   rewardReach?: number | null;
   /** KL(π_θ ‖ π_θ(α,β)) per token, in nats. */
   klToken: number;
-  /** J, normalisation group-token; null where groups are too small to have one. */
+  /** J, normalisation group-token; null if groups are too small to have an objective. */
   objective: number | null;
 }
 
@@ -39,13 +39,13 @@ export interface MapSummary {
   rInfinity: DrawnEstimate;
   /** r∞ after each radius class's mean is subtracted. */
   withinRing: DrawnEstimate;
-  /** NaN while the origin is not measured, or where the grid has none. */
+  /** NaN if the origin is not measured yet, or if the grid has none. */
   originReward: number;
   /** Half the width of its 95% interval over prompts. */
   originRewardReach?: number | null;
   /** Share of rollouts with reward 0, over all cells. */
   floorShare?: number | null;
-  /** What r∞ and within-ring r would need where they are undetermined. */
+  /** The prompts that r∞ and within-ring r need if they are undetermined. */
   determined?: { rInfinity: Determination; withinRing: Determination };
   /** Further columns of the report's table, in order. */
   further?: readonly { name: string; value: number | string | null }[];
@@ -56,7 +56,7 @@ export interface Message {
   content: string;
 }
 
-/** What was said at one grid point: the same prompts in the same order at every point. */
+/** The conversations at one grid point: the same prompts in the same order at every point. */
 export interface CellConversations {
   i: number;
   j: number;
@@ -67,14 +67,14 @@ export interface CellConversations {
 export interface LandscapeMap {
   step: number;
   slice: number;
-  /** Points a side. */
+  /** Points per side. */
   n: number;
   /** The grid spans ±radius on both axes. */
   radius: number;
   /** In any order; a point that has not been measured is absent. */
   points: readonly MapPoint[];
   summary: MapSummary;
-  /** What every figure made from this map must say, such as "cells from two adapters". */
+  /** A remark that every figure made from this map must show, such as "cells from two adapters". */
   mark?: string;
   conversations?: readonly CellConversations[];
 }
@@ -100,7 +100,7 @@ export interface SliceMean {
 export interface Study {
   name: string;
   settings: readonly { key: string; value: string | number | boolean }[];
-  /** What a reader must be told plainly, at the top of the report. */
+  /** What a reader must know first, shown at the top of the report. */
   notes: readonly string[];
   training: readonly TrainingRow[];
   maps: readonly LandscapeMap[];
@@ -108,11 +108,11 @@ export interface Study {
   sliceMeans?: readonly SliceMean[];
   /** What the task is, in a sentence. */
   task?: string;
-  /** What is not whole, in sentences. */
+  /** The incomplete parts, in sentences. */
   gaps?: readonly string[];
   /** Slopes of the correlations over the checkpoints, slice by slice. */
   trends?: readonly CorrelationTrend[];
-  /** What the intervals are; a plain "95% interval" only where simulated coverage allows it. */
+  /** The name of the intervals; "95% interval" only if simulated coverage allows it. */
   intervalName?: string;
 }
 
@@ -129,14 +129,14 @@ export interface Figure {
 }
 
 /**
- * The n × n values of a quantity, alpha along a row and beta by rows: entry j·n + i, NaN where there is no value. The
- * objective is J − J(0,0), NaN everywhere when the origin has none.
+ * The n × n values of a quantity, entry j·n + i: alpha varies along a row, beta from row to row; NaN for a missing
+ * value. The objective is J − J(0,0), NaN everywhere if J is missing at the origin.
  * @throws RangeError for a point outside the grid, given twice, or with a reward or KL that is not a finite number
  */
 export function gridValues(map: LandscapeMap, quantity: Quantity): Float64Array {
   const where = `map at step ${map.step}, slice ${map.slice}`;
   const { n } = map;
-  if (!Number.isInteger(n) || n < 2) throw new RangeError(`${where}: expected at least 2 points a side, got ${n}`);
+  if (!Number.isInteger(n) || n < 2) throw new RangeError(`${where}: expected at least 2 points per side, got ${n}`);
   const origin = quantity === "objective" ? (checkpointPoint(map)?.objective ?? Number.NaN) : 0;
   const values = new Float64Array(n * n).fill(Number.NaN);
   const seen = new Set<number>();
@@ -168,7 +168,7 @@ function quantityOf(point: MapPoint, quantity: Quantity): number {
   }
 }
 
-/** The checkpoint itself, where the grid has it: odd n, and already measured. */
+/** The checkpoint itself, if the grid has it (odd n) and it is already measured. */
 export function checkpointPoint(map: LandscapeMap): MapPoint | undefined {
   return map.points.find((point) => point.alpha === 0 && point.beta === 0);
 }
@@ -208,7 +208,7 @@ export function distinct(values: readonly number[]): number[] {
   return [...new Set(values)].sort((a, b) => a - b);
 }
 
-/** CSV after RFC 4180 with "\n" line ends; numbers in shortest round-trip form, nothing where a value is null. */
+/** CSV after RFC 4180 with "\n" line ends; numbers in shortest round-trip form; an empty field for null. */
 export function csv(
   header: readonly string[],
   rows: readonly (readonly (string | number | null | undefined)[])[],

@@ -1,8 +1,8 @@
 // Maps of one quantity over (α, β): a square for each measured point, isolines on top, the checkpoint marked.
 //
-// Squares are not smoothed: what is seen is what was measured. Reward and KL carry the isolines of KL, so that the reader
-// sees whether reward follows distance; J − J(0,0) carries its own, dashed below zero. One colour scale serves all panels
-// unless asked otherwise, and the levels of the isolines are the same in all of them.
+// Squares are not smoothed: each shows the measured value. Reward and KL carry the isolines of KL, so that the reader
+// sees whether reward follows distance; J − J(0,0) carries its own, dashed below zero. All panels share one colour
+// scale unless the caller asks for separate ones, and the levels of the isolines are the same in all of them.
 import { scaleLinear } from "d3-scale";
 import {
   bottomAxis,
@@ -93,16 +93,16 @@ export function drawnIsolines(
 }
 
 export interface HeatmapOptions extends FigureOptions {
-  /** A colour scale for each panel. */
+  /** One colour scale per panel. */
   hasOwnColours?: boolean;
-  /** Maps whose common colour scale and isoline levels are used; those that are drawn unless given. */
+  /** Maps that determine the common colour scale and isoline levels. Default: the maps that are drawn. */
   over?: readonly LandscapeMap[];
   name?: string;
 }
 
 /**
- * Heat maps of one quantity, a panel for each map, in the order of steps and slices.
- * @throws RangeError without a map, or for the objective where a map has no J at its origin
+ * Heat maps of one quantity, one panel per map, in the order of steps and slices.
+ * @throws RangeError without a map, or for the objective if a map has no J at its origin
  */
 export function heatmapFigure(maps: readonly LandscapeMap[], quantity: Quantity, options: HeatmapOptions = {}): Figure {
   const ordered = inOrder(maps);
@@ -262,7 +262,7 @@ function isolineMarkup(drawn: readonly Isoline[], fontPt: number, kind: ColourSc
   );
 }
 
-/** The checkpoint: a ring, white within dark, that reads on any colour. */
+/** The checkpoint: a white ring inside a dark one, visible on any colour. */
 export function checkpointMark(x: number, y: number, radius: number): Markup {
   return join([
     element("circle", { cx: x, cy: y, r: radius, fill: "none", stroke: "#10131c", "stroke-width": radius * 0.85 }),
@@ -286,7 +286,7 @@ function mapAxes(sheet: Sheet, frame: Frame, map: LandscapeMap, isBareLeft: bool
 
 type Field = number | null | undefined;
 
-/** Where every measured point lies: the columns that each table of maps begins with. */
+/** The coordinates of every measured point: the first columns of every table of maps. */
 const PLACE = ["step", "slice", "i", "j", "alpha", "beta"] as const;
 
 /** A table of maps: every measured point, by step, slice, i, j, with these further columns. */

@@ -1,9 +1,9 @@
-// Isolines of a map: where they run, which levels are drawn, and where each carries its number.
+// Isolines of a map: their lines, the levels that are drawn, and the positions of their numbers.
 //
-// Marching squares (d3-contour) interpolates linearly between neighbours. KL grows with the square of the distance, so its
-// lines are found on √KL, which is nearly straight between neighbours: on 7 × 7 points a line of KL itself would be off by
-// a quarter of a cell near the origin. d3 closes lines around the rim of the grid and around missing cells; such pieces
-// are no isolines and are cut away: what stays lies in squares whose four corners were measured.
+// Marching squares (d3-contour) interpolates linearly between neighbours. KL grows with the square of the distance, so
+// its lines are computed on √KL, which is nearly linear between neighbours: on 7 × 7 points a line of KL itself would
+// be off by a quarter of a cell near the origin. d3 closes lines around the rim of the grid and around missing cells;
+// such pieces are not isolines and are removed: the remaining pieces lie in squares whose four corners were measured.
 import { contours } from "d3-contour";
 import { scaleLinear } from "d3-scale";
 import { textWidth } from "./svg.ts";
@@ -23,7 +23,7 @@ export interface Isoline {
 /**
  * The lines on which a map has the value `level`, in grid units: a sample (i, j) lies at x = i, y = j.
  * @param values     [n·n], entry j·n + i; NaN where there is no value
- * @param transform  increasing function that makes the values straighter between neighbours
+ * @param transform  increasing function that makes the values more nearly linear between neighbours
  */
 export function isolines(
   values: ArrayLike<number>,
@@ -43,7 +43,7 @@ export function isolines(
     return [0, 1].every((dy) => [0, 1].every((dx) => isMeasured(column + dx, row + dy)));
   };
   const threshold = transform(level);
-  // Below everything, so that lines around a missing sample run inside its squares and are recognised there.
+  // Lower than all values, so that lines around a missing sample lie inside its squares and can be recognised.
   const missing = Math.min(threshold, ...straightened.filter(Number.isFinite)) - 1;
   const filled = straightened.map((value) => (Number.isFinite(value) ? value : missing));
   const found = contours().size([n, n]).smooth(true).contour(filled, threshold);
@@ -100,7 +100,7 @@ export function evenLevels(low: number, high: number): number[] {
     .filter((level) => level > low && level < high);
 }
 
-/** A level as it is written on its line: a true minus, a power of ten where the number is long. */
+/** A level as it is written on its line: a true minus, a power of ten if the number is long. */
 export function levelText(level: number): string {
   const [mantissa, exponent] = level.toExponential(3).split("e").map(Number);
   const digits = (exponent: number) =>

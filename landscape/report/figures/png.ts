@@ -11,7 +11,7 @@ const FONT: ResvgRenderOptions["font"] = {
 };
 
 /**
- * The picture, `widthPx` pixels wide and as high as its shape asks.
+ * The picture, `widthPx` pixels wide, with the height that its shape requires.
  * @throws RangeError for a width that is not a whole number from 1 to 20,000
  */
 export function renderPng(svg: string, widthPx: number): Uint8Array {
@@ -20,7 +20,7 @@ export function renderPng(svg: string, widthPx: number): Uint8Array {
   return new Resvg(svg, { font: FONT, fitTo: { mode: "width", value: widthPx } }).render().asPng();
 }
 
-/** Pixels of a width in millimetres at so many dots an inch. */
+/** Pixels of a width in millimetres at this number of dots per inch. */
 export function pixelsOf(widthMm: number, dotsPerInch: number): number {
   return Math.round((widthMm / 25.4) * dotsPerInch);
 }

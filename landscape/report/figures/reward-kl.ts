@@ -1,7 +1,7 @@
-// Reward against KL, one dot a grid point, coloured by its ring (distance from the checkpoint).
+// Reward against KL, one dot per grid point, coloured by its ring (distance from the checkpoint).
 //
-// The axis of KL is drawn by its square root: KL grows with the square of the distance, so rings are spread evenly and the
-// checkpoint sits at zero, where a logarithm could not put it. Where dots of one ring differ in reward as much as rings
+// The KL axis has a square-root scale: KL grows with the square of the distance, so rings are spread evenly, and the
+// checkpoint is at zero, which a logarithmic axis cannot show. If dots of one ring differ in reward as much as rings
 // do, «reward falls with KL» says little more than «reward falls with distance».
 import { type ScalePower, scaleLinear, scaleSqrt } from "d3-scale";
 import {
@@ -30,7 +30,7 @@ import { checkpointMark, mapsCsv } from "./heatmap.ts";
 import { element, join } from "./svg.ts";
 
 /**
- * @param options  `over`: maps whose common axes are used; those that are drawn unless given
+ * @param options  `over`: maps that determine the common axes. Default: the maps that are drawn
  * @throws RangeError without a map
  */
 export function rewardKlFigure(
@@ -60,7 +60,7 @@ export function rewardKlFigure(
     const up = scaleLinear(rewards, [frame.top + frame.height - 0.5 * em, frame.top + 0.5 * em]);
     const origin = checkpointPoint(map);
     const radius = Math.min(0.3 * em, (2.2 * em) / map.n);
-    // Outer rings first: the few inner dots stay in sight.
+    // Outer rings are drawn first, so the few inner dots stay visible.
     const dots = [...map.points].sort((a, b) => distanceInRadii(map, b) - distanceInRadii(map, a));
     return join([
       panelTitle(sheet, frame, hasSlices ? `step ${map.step}, slice ${map.slice}` : `step ${map.step}`),
@@ -95,7 +95,7 @@ export function rewardKlFigure(
       grid.heightPt,
       title,
       [
-        "Colour: distance from the checkpoint, in units of the radius. KL by its square root. Ring: the checkpoint.",
+        "Colour: distance from the checkpoint, in units of the radius. KL on a square-root scale. Ring: the checkpoint.",
         ...ordered.map((map) => map.mark),
       ],
       [...panels, colourBar(sheet, bar, { ...colours, table: colours.table.toReversed() }, "ring")],
@@ -109,7 +109,10 @@ export function rewardKlFigure(
   };
 }
 
-/** Round values of KL that stand apart on an axis of roots: 0, then 1, 2, 5 times powers of ten, thinned from above. */
+/**
+ * Round values of KL that do not overlap on a square-root axis: 0, then 1, 2, 5 times powers of ten, thinned from
+ * above.
+ */
 export function rootTicks(scale: ScalePower<number, number>, most: number): number[] {
   const [low, high] = scale.domain();
   const [left, right] = scale.range();

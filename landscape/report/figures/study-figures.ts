@@ -1,4 +1,4 @@
-// Every figure of a study, by name: what a run writes to its folder of figures, and what `--figure NAME` chooses from.
+// Every figure of a study, by name: the figures that a run writes to its folder of figures.
 import type { FigureOptions } from "./axes.ts";
 import { correlationFigure } from "./correlation.ts";
 import { distinct, type Figure, hasObjective, type Study } from "./figure-data.ts";
@@ -7,8 +7,9 @@ import { rewardKlFigure } from "./reward-kl.ts";
 import { trainingFigure } from "./training.ts";
 
 /**
- * The figures that the study's data allow, each as a function that draws it, in the order of a paper. With several slices
- * the maps of each are a figure of their own, "reward-map-slice-0" and so on. The name is the file's, without extension.
+ * The figures that the study's data allow, each as a function that draws it, in the order of a paper. If there are
+ * several slices, the maps of each have their own figure, "reward-map-slice-0" and so on. The name is the file's,
+ * without extension.
  */
 export function studyFigures(study: Study): Map<string, (options?: FigureOptions) => Figure> {
   const figures = new Map<string, (options?: FigureOptions) => Figure>();
@@ -22,7 +23,7 @@ export function studyFigures(study: Study): Map<string, (options?: FigureOptions
       figures.set(`${stem}${suffix}`, (options = {}) => draw({ ...options, name: `${stem}${suffix}` }));
     if (maps.length > 0) {
       add("reward-map", (options) => heatmapFigure(maps, "reward", options));
-      // Of one map it would be the same drawing.
+      // With one map, this would be the same drawing again.
       if (maps.length > 1)
         add("reward-map-own-colours", (options) => heatmapFigure(maps, "reward", { ...options, hasOwnColours: true }));
       add("kl-map", (options) => heatmapFigure(maps, "kl", options));

@@ -1,8 +1,8 @@
 // SVG as text: elements with escaped attributes and text, numbers with two decimals.
 //
-// Markup is a value of its own kind, so a plain string is always text and gets escaped: model output, file names and
-// notes cannot become elements. Lengths are points (1/72 inch) and numbers are rounded to 0.01, a tenth of a printer's
-// dot, which also keeps the bytes of a figure the same wherever it is drawn.
+// Markup has its own type, so a plain string is always text and gets escaped: model output, file names and notes cannot
+// become elements. Lengths are points (1/72 inch) and numbers are rounded to 0.01, a tenth of a printer's dot. Rounding
+// also makes the bytes of a figure the same on every machine.
 
 /** Finished markup. Only `element` and `join` make it; everything else is text and is escaped. */
 export interface Markup {
@@ -12,10 +12,10 @@ export interface Markup {
 export type Child = Markup | string | null;
 export type Attributes = Readonly<Record<string, string | number | null | undefined>>;
 
-/** A line of text whose variables are set in italics and whose indices are lowered: ["against ", {italic: "r"}, {sub: "∞"}]. */
+/** A line of text with variables in italics and indices as subscripts: ["against ", {italic: "r"}, {sub: "∞"}]. */
 export type Label = string | readonly (string | { readonly italic: string } | { readonly sub: string })[];
 
-/** Points to a millimetre: the user unit of a figure is the point, its size is given in millimetres. */
+/** Points per millimetre: the user unit of a figure is the point; its size is given in millimetres. */
 export const POINTS_PER_MM = 72 / 25.4;
 
 const ENTITIES: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
@@ -28,7 +28,9 @@ export function escapeText(text: string): string {
   return allowed.replace(/[&<>"']/g, (character) => ENTITIES[character]);
 }
 
-/** A number with at most two decimals and no "-0". Throws RangeError on NaN and infinities: a figure has no place for them. */
+/**
+ * A number with at most two decimals and no "-0". Throws RangeError on NaN and infinities, which a figure cannot show.
+ */
 export function decimal(value: number): string {
   if (!Number.isFinite(value)) throw new RangeError(`svg: expected a finite number, got ${value}`);
   return String(Math.round(value * 100) / 100 + 0);
@@ -65,7 +67,7 @@ export function text(label: Label, x: number, y: number, attributes: Attributes 
   return element("text", { x, y, ...attributes }, ...spans(label));
 }
 
-/** The label as tspans; an index is lowered by a quarter of an em and what follows it is raised back. */
+/** The label as tspans; an index is lowered by a quarter of an em, and the text after it is raised again. */
 function spans(label: Label): Child[] {
   if (typeof label === "string") return [label];
   let lowered = false;
@@ -85,7 +87,7 @@ export function plain(label: Label): string {
   return label.map((part) => (typeof part === "string" ? part : "sub" in part ? part.sub : part.italic)).join("");
 }
 
-/** About how wide a text is, in points: Source Sans sets digits at 0.497 em and running text near 0.48. */
+/** The approximate width of a text, in points: Source Sans sets digits at 0.497 em and running text near 0.48. */
 export function textWidth(label: Label, fontPt: number): number {
   return 0.5 * fontPt * plain(label).length;
 }

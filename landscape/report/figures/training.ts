@@ -1,4 +1,4 @@
-// The training curve: mean reward of each step's rollouts, and of the evaluation where there was one.
+// The training curve: mean reward of each step's rollouts, and of the evaluation if there was one.
 import { scaleLinear } from "d3-scale";
 import {
   bottomAxis,

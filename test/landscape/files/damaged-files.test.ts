@@ -88,7 +88,7 @@ describe("landscape/files/damaged-files", (test) => {
     assert.is(drawn.refused, null);
     assert.is(drawn.told, "");
     assert.match(drawn.output, "r(KL, R)");
-    assert.not.match(drawn.output, "Not whole");
+    assert.not.match(drawn.output, "Incomplete");
     const side = await compared(folder);
     assert.equal([side.refused, side.told], [null, ""]);
     assert.equal(sources(folder), before);
@@ -166,8 +166,8 @@ describe("landscape/files/damaged-files", (test) => {
     const before = sources(folder);
     const drawn = await report(folder);
     assert.match(drawn.told, `${path}: line 9 is damaged (the line was cut). Only the 8 lines before it were read.`);
-    assert.match(drawn.told, "Not whole: Step 2, slice 0: 8 of 9 cells are measured.");
-    assert.match(drawn.output, "Not whole: Step 2, slice 0: 8 of 9 cells are measured.");
+    assert.match(drawn.told, "Incomplete: Step 2, slice 0: 8 of 9 cells are measured.");
+    assert.match(drawn.output, "Incomplete: Step 2, slice 0: 8 of 9 cells are measured.");
     assert.match(readFileSync(join(folder, "report.html"), "utf8"), "8 of 9 cells");
     const { grid } = JSON.parse(readFileSync(slice(folder).summary, "utf8"));
     assert.equal([grid.cells, grid.total, grid.isComplete], [8, 9, false]);
@@ -192,10 +192,10 @@ describe("landscape/files/damaged-files", (test) => {
     const folder = join(place, "part", "run");
     writeSyntheticRun(folder, 3);
     const { told } = await report(folder);
-    assert.is(told, "Not whole: Step 2, slice 0: 3 of 9 cells are measured.");
+    assert.is(told, "Incomplete: Step 2, slice 0: 3 of 9 cells are measured.");
     assert.match(readFileSync(join(folder, "report.html"), "utf8"), "3 of 9 cells are measured");
     rmSync(sliceFolder(folder, syntheticPlace), { recursive: true });
-    assert.is((await report(folder)).told, "Not whole: Step 2, slice 0: 0 of 9 cells are measured.");
+    assert.is((await report(folder)).told, "Incomplete: Step 2, slice 0: 0 of 9 cells are measured.");
   });
 
   test("metrics.jsonl that lost whole lines: the report says how many steps it has", async () => {
@@ -203,7 +203,7 @@ describe("landscape/files/damaged-files", (test) => {
     const path = metricsPath(folder);
     const lines = readFileSync(path, "utf8").split("\n");
     writeFileSync(path, `${lines[0]}\n${lines[2]}\n`);
-    assert.is((await report(folder)).told, "Not whole: Training: metrics.jsonl has 2 of 3 steps, step 0 included.");
+    assert.is((await report(folder)).told, "Incomplete: Training: metrics.jsonl has 2 of 3 steps, step 0 included.");
     assert.match(readFileSync(join(folder, "report.html"), "utf8"), "metrics.jsonl has 2 of 3 steps");
   });
 

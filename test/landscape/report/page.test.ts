@@ -149,9 +149,9 @@ describe("landscape/report/page", (test) => {
     const told = renderReport({ ...base, gaps: [gap], task: "Sort <names>." });
     const head = told.slice(told.indexOf("<header"), told.indexOf("</header>"));
     assert.match(head, gap);
-    assert.match(head, "Not whole");
+    assert.match(head, "Incomplete");
     assert.match(head, "Sort &lt;names&gt;.");
-    assert.not.match(renderReport(base), "Not whole");
+    assert.not.match(renderReport(base), "Incomplete");
   });
 
   test("shows means over slices and trends where they are given", () => {

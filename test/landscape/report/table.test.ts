@@ -51,8 +51,8 @@ describe("landscape/report/table", (test) => {
   });
   test("a slice that is not whole says so", () => {
     const text = summaryText([slice(0, 0), slice(5, 0, { isComplete: false })], []);
-    assert.match(text, "Not whole: step 5, slice 0 has 9 of 49 cells.");
-    assert.is(text.match(/Not whole/g)?.length, 1);
+    assert.match(text, "Incomplete: Step 5, slice 0: 9 of 49 cells are measured.");
+    assert.is(text.match(/Incomplete/g)?.length, 1);
     assert.match(text, /floor +cells\n.* 49 of 49\n.* 9 of 49\n/);
     assert.not.match(summaryText([slice(0, 0)], []), "cells\n");
   });

@@ -1,5 +1,5 @@
-// Attention at the shapes of the embedded tiny model (a training batch of 123 dialogues, decoding 448 rows that share
-// prompts by eights) and of Qwen2.5-0.5B (training at 128 to 512 tokens, decoding 1, 16 and 256 rows).
+// Attention at the shapes of the embedded tiny model (a training batch of 123 dialogues, decoding 448 rows of which
+// every eight share a prompt) and of Qwen2.5-0.5B (training at 128 to 512 tokens, decoding 1, 16 and 256 rows).
 import { type GradientStore, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
@@ -8,7 +8,7 @@ import { scope } from "../../../../engine/scope.ts";
 import { empty, fromArray, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
 import type { BenchCase, BenchWork } from "../../../harness.ts";
 
-/** Who sees whom, for heads [H, K, D]. */
+/** Which keys each query sees, for heads [H, K, D]. */
 interface Size {
   heads: readonly [H: number, K: number, D: number];
   slots: number;
@@ -56,7 +56,7 @@ function setUp(backend: Backend, isBackward: boolean, { heads: [H, K, D], slots:
   };
 }
 
-/** y and, where dy is among the operands, the gradients, in float64 as the formulas have them. */
+/** y and, if dy is among the operands, the gradients, in float64 by the formulas. */
 async function textbook(
   spans: Uint32Array,
   operands: readonly Tensor[],
@@ -110,7 +110,7 @@ function training(heads: Size["heads"], lengths: readonly number[]): Size {
   return { heads, slots: querySpans.length / 2, spans, querySpans };
 }
 
-/** Rows that have `own` tokens each after a prompt of `prefix` tokens, which `sharing` neighbours share. */
+/** Rows of `own` tokens each after a prompt of `prefix` tokens, which is shared by `sharing` neighbouring rows. */
 function decoding(heads: Size["heads"], rows: number, prefix: number, own: number, sharing: number): Size {
   const prompts = Math.ceil(rows / sharing) * prefix;
   const spans = Array.from({ length: rows }, (_, row) => [
@@ -135,7 +135,10 @@ const sizes: Record<string, Size> = {
   "decode 0.5B, 256 rows at 256 keys": decoding(half, 256, 200, 56, 16),
 };
 
-/** Products a pair of query and key: q·k and p·v; then again with dy·v and the three gradients, as two kernels need them. */
+/**
+ * Products per pair of query and key. Forward: q·k and p·v. Backward: q·k and dy·v twice, since two kernels need them,
+ * and the three gradients.
+ */
 const products = { forward: 2, backward: 7 } as const;
 
 export const cases: readonly BenchCase[] = Object.entries(sizes).flatMap(([name, size]) =>

@@ -1,5 +1,5 @@
-// Keys and values of new tokens on their way into a cache: of one decode step of Qwen2.5-0.5B (2 heads of 64), of a prompt,
-// and of the tiny model (2 heads of 16).
+// Appending keys and values of new tokens to a cache: for one decode step of Qwen2.5-0.5B (2 heads of 64), for a
+// prompt, and for the tiny model (2 heads of 16).
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { appendToCache } from "../../../../engine/ops/attention/kv-append.ts";
 import { empty, fromArray } from "../../../../engine/tensor.ts";

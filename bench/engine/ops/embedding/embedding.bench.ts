@@ -1,19 +1,20 @@
-// Embedding lookup and its gradient, 896 wide, of a table of 32,768 rows (that of Qwen2.5-0.5B has 151,936 and takes five
-// segments), and of the tiny model. The gradient of a first micro-batch sets the whole table to zero first; ids repeat.
+// Embedding lookup and its gradient, 896 wide, for a table of 32,768 rows (the table of Qwen2.5-0.5B has 151,936 rows
+// and needs five segments), and for the tiny model. The gradient of the first micro-batch sets the whole table to zero
+// first. Ids repeat.
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { embeddingOp } from "../../../../engine/ops/embedding/embedding.ts";
 import { fromArray } from "../../../../engine/tensor.ts";
 import type { BenchCase, BenchWork } from "../../../harness.ts";
 import { backwardWork, expectSome, forwardWork, operand, unit } from "../../../operands.ts";
 
-/** Distinct ids in a batch: text repeats itself. */
+/** Distinct ids in a batch: real text repeats tokens. */
 const distinct = 100;
 
 function setUp(backend: Backend, T: number, V: number, C: number, isBackward: boolean): BenchWork {
   const host = Uint32Array.from({ length: T }, (_, t) =>
     Math.floor(unit(Math.floor(unit(t, 1) * distinct), 2) * (V - 1)),
   );
-  // First and last row are always compared: the last token takes the last row.
+  // First and last row are always compared: the last token looks up the last row.
   host[T - 1] = V - 1;
   const table = operand(backend, [V, C], 3);
   const ids = fromArray(backend, host, [T], "u32");
@@ -29,7 +30,7 @@ function setUp(backend: Backend, T: number, V: number, C: number, isBackward: bo
       return sum;
     };
     await expectSome("dTable", dTable, expected);
-    // Most rows get nothing: those of the batch are compared by themselves.
+    // Most rows get no gradient, so the rows of the batch are compared separately.
     for (const row of new Set(host))
       await expectSome(`dTable[${row}]`, dTable.sliceRows(row, 1), (c) => expected(row * C + c), 2e-5, 8);
   });

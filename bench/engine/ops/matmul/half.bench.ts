@@ -1,5 +1,5 @@
-// Mixed precision: the three products of a linear layer with f16 operands, at shapes of linear.bench.ts, and what it costs to
-// round their operands.
+// Mixed precision: the three products of a linear layer with f16 operands, at shapes of linear.bench.ts, and the cost
+// of rounding their operands.
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
 import { packHalfPanels, toHalf, writeHalf } from "../../../../engine/ops/matmul/half.ts";
@@ -69,7 +69,7 @@ function setUp(product: Product, backend: Backend, [T, C, O]: Size): BenchWork {
   }
 }
 
-/** Rounds x, then shows by a product with the identity what was written. */
+/** Rounds x; a product with the identity then shows the written values. */
 function roundWork(backend: Backend, [T, C]: readonly [number, number]): BenchWork {
   const x = operand(backend, [T, C], 1);
   const half = empty(backend, [T, C], "f16");

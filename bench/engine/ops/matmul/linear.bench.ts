@@ -1,6 +1,6 @@
-// The three products of a linear layer, at the shapes of the embedded tiny model (a training batch of 448 rows, a scoring
-// batch of 4096) and of Qwen2.5-0.5B (256 and 1024 rows of training, 1 to 256 rows of decoding). Forward products read the
-// weight from panels that are packed beforehand, as a parameter keeps them.
+// The three products of a linear layer, at the shapes of the embedded tiny model (a training batch of 448 rows, a
+// scoring batch of 4096) and of Qwen2.5-0.5B (256 and 1024 rows of training, 1 to 256 rows of decoding). Forward
+// products read the weight from panels that were packed before, as a parameter stores them.
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import {
   multiplyForward,
@@ -17,7 +17,10 @@ type Size = readonly [T: number, C: number, O: number];
 export const products = ["forward", "input", "weight"] as const;
 type Product = (typeof products)[number];
 
-/** Small whole numbers in no order: their products sum exactly in f32, so every element of a result is checked for equality. */
+/**
+ * Small pseudo-random integers: their products sum exactly in f32, so every element of a result is checked for
+ * equality.
+ */
 function operand(backend: Backend, shape: Shape, seed: number): Tensor {
   return fromArray(
     backend,
@@ -75,7 +78,7 @@ function setUp(product: Product, backend: Backend, [T, C, O]: Size): BenchWork {
   }
 }
 
-/** Compares up to 20,000 elements, spread over the result and its last ones among them, with their sums. */
+/** Compares up to 20,000 elements with their exact sums. They are spread over the result and include the last ones. */
 async function checkSome(
   result: Tensor,
   count: number,

@@ -1,4 +1,5 @@
-// The copy of a weight for the forward product, at the shapes of Qwen2.5-0.5B's MLP and of a chunk of its vocabulary.
+// Packing the copy of a weight that the forward product reads, at the shapes of Qwen2.5-0.5B's MLP and of a chunk of
+// its vocabulary.
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { empty, fromArray } from "../../../../engine/tensor.ts";
 import type { BenchCase } from "../../../harness.ts";

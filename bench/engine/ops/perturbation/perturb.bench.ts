@@ -1,5 +1,5 @@
-// A perturbed copy of a weight along two directions that are drawn again in the kernel, in both layouts, as a landscape's
-// sweep makes one for each weight and grid point: the MLP's gate of Qwen2.5-0.5B and of the tiny model.
+// A perturbed copy of a weight along two directions that the kernel generates, in both layouts. A landscape's sweep
+// makes one per weight and grid point. Shapes: the MLP's gate of Qwen2.5-0.5B and of the tiny model.
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { perturbIntoSlot } from "../../../../engine/ops/perturbation/perturb.ts";
@@ -47,7 +47,7 @@ const sizes = [
 export const cases: readonly BenchCase[] = sizes.flatMap(({ name, O, C }) =>
   [true, false].map((withRows) => ({
     name: `perturb into ${withRows ? "rows and panels" : "panels"} ${name} ${O}×${C}`,
-    // Two products and sums; what the random numbers take (20 rounds of integers, two polynomials) is not counted.
+    // Two products and sums; the work of the random numbers (20 rounds of integers, two polynomials) is not counted.
     flops: 4 * O * C,
     bytes: 4 * O * C * (withRows ? 4 : 2),
     setUp: (backend: Backend) => setUp(backend, O, C, withRows),

@@ -1,5 +1,5 @@
-// Rotary embedding of the query heads of Qwen2.5-0.5B (14 of 64) and of the tiny model (4 of 16). Its gradient is the same
-// kernel, turned backwards.
+// Rotary embedding of the query heads of Qwen2.5-0.5B (14 of 64) and of the tiny model (4 of 16). Its gradient is the
+// same kernel with the opposite rotation.
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { rope } from "../../../../engine/ops/rope/rope.ts";
 import type { BenchCase, BenchWork } from "../../../harness.ts";

@@ -1,5 +1,5 @@
-// Drawing a token for each of 16 rows from the logits of Qwen2.5's vocabulary (151,936), and of the tiny model's 448 rows from
-// 371: the draw by Gumbel noise, and the cuts before it (top-k 50, top-p 0.9).
+// Drawing a token for each of 16 rows from the logits of Qwen2.5's vocabulary (151,936), and for each of the tiny
+// model's 448 rows from 371: the draw by Gumbel noise, and the filters before it (top-k 50, top-p 0.9).
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { emptySamples, sampleChunk } from "../../../../engine/ops/sampling/sampling.ts";
 import { noWarping, warpLogits } from "../../../../engine/ops/sampling/warp.ts";
@@ -29,7 +29,7 @@ function draw(backend: Backend, R: number, V: number): BenchWork {
           logits.at(row * V + id) / temperature + gumbel(tokenWord(id, place(row), key));
         let best = 0;
         for (let id = 1; id < V; id++) if (score(id) > score(best)) best = id;
-        // Noise is within 4e-6 of float64, scores are sums of f32: a tie of that size may fall either way.
+        // Noise is within 4e-6 of float64, scores are sums of f32: a tie of that size may be decided either way.
         if (!(ids[row] < V && score(ids[row]) >= score(best) - 1e-5))
           throw new Error(`row ${row}: expected id ${best} of score ${score(best)}, got ${ids[row]}`);
       }
@@ -53,7 +53,8 @@ function cut(backend: Backend, R: number, V: number, by: "top-k" | "top-p"): Ben
         while (by === "top-k" ? kept < topK : reached < topP * total) reached += Math.exp(descending[kept++]);
         const least = descending[kept - 1];
         for (let id = 0; id < V; id++) {
-          // Where f32 sums of probabilities reach their target is known to about 1e-5 of a logit's range only.
+          // The logit at which f32 sums of probabilities reach their target is known only to about 1e-5 of the logits'
+          // range.
           if (Math.abs(z[id] - least) < (by === "top-k" ? 1e-6 : 1e-3)) continue;
           const expected = z[id] > least ? z[id] : Number.NEGATIVE_INFINITY;
           const got = found[row * V + id];

@@ -1,6 +1,7 @@
-// The script of the report. It runs in the reader's browser, from the text of this one function, so nothing outside it may
-// be used; types are erased. All drawings are in the page as figures, all numbers in its JSON (page-data.ts); here is only
-// what follows a hand: choosing a checkpoint, a slice, a quantity, a cell. Text is set as text, never as markup.
+// The script of the report. It runs in the reader's browser, from the text of this one function, so it may use nothing
+// outside it; types are erased. All drawings are in the page as figures, all numbers in its JSON (page-data.ts). This
+// script only handles interaction: choosing a checkpoint, a slice, a quantity, a cell. Text is set as text, never as
+// markup.
 import type { Quantity } from "../figure-data.ts";
 import type { PageConversations, PageData, PageMap } from "./page-data.ts";
 
@@ -19,9 +20,9 @@ export function reportClient(): void {
     slice: data.maps[0].slice,
     quantity: "reward" as Quantity,
     hasOwnColours: false,
-    /** Chosen cell, which arrow keys move and whose conversations are shown. */
+    /** The chosen cell: arrow keys move it, and its conversations are shown. */
     cell: { i: Number.NaN, j: Number.NaN },
-    /** Point under the pointer, or −1. */
+    /** Index of the point under the pointer, or −1. */
     hovered: -1,
   };
 
@@ -34,10 +35,10 @@ export function reportClient(): void {
   const pointAt = (map: PageMap, i: number, j: number) =>
     map.points.i.findIndex((value, k) => value === i && map.points.j[k] === j);
 
-  /** The chosen map; where a checkpoint was not measured in the chosen slice, its first slice. */
+  /** The chosen map; if a checkpoint was not measured in the chosen slice, the map of its first slice. */
   const current = (): PageMap =>
     mapAt(state.step, state.slice) ?? data.maps.find((map) => map.step === state.step) ?? data.maps[0];
-  /** The chosen point; the checkpoint where nothing was chosen, or where the chosen cell does not exist. */
+  /** The chosen point; the checkpoint if nothing was chosen or the chosen cell does not exist. */
   const chosen = (map: PageMap) => {
     const k = pointAt(map, state.cell.i, state.cell.j);
     return k >= 0 ? k : Math.max(0, map.origin);
@@ -76,7 +77,7 @@ export function reportClient(): void {
     for (const figure of part.querySelectorAll<HTMLElement>("figure")) figure.hidden = !figure.matches(wanted);
   }
 
-  /** The outline of this name in the figure that is shown; made where it is not there yet. */
+  /** The outline of this name in the visible figure; created if it does not exist yet. */
   function outline(part: HTMLElement, shape: string, name: string): Element | null {
     const drawing = part.querySelector("figure:not([hidden]) svg");
     const there = drawing?.querySelector(`${shape}.${name}`) ?? null;
@@ -93,7 +94,10 @@ export function reportClient(): void {
 
   const lengthOf = (element: Element, key: string) => Number(element.getAttribute(key) ?? 0);
 
-  /** Outlines the chosen and the hovered point in both drawings, and writes the numbers of the one that is looked at. */
+  /**
+   * Outlines the chosen and the hovered point in both drawings, and writes the numbers of the hovered point, or of the
+   * chosen one if none is hovered.
+   */
   function mark(): void {
     const map = current();
     const area = chart.querySelector("figure:not([hidden]) .map-area");
@@ -186,7 +190,7 @@ export function reportClient(): void {
         if (other) article.append(heading("The checkpoint", other.reward, "right"));
         messages.forEach(([role, text], turn) => {
           const [otherRole, otherText] = other?.messages[turn] ?? ["", -1];
-          // What both were told is shown once, across.
+          // The messages that both conversations share are shown once, across both columns.
           const isShared = role !== "assistant" && otherRole === role && otherText === text;
           article.append(block(role, said.texts[text], other === undefined || isShared ? "across" : "left"));
           if (!isShared && otherText >= 0) article.append(block(otherRole, said.texts[otherText], "right"));
@@ -231,7 +235,7 @@ export function reportClient(): void {
       try {
         history.replaceState(null, "", hash);
       } catch {
-        // A page shown inside another may not change its address; all else works.
+        // A page inside a frame may not change its address; everything else works.
       }
     }
     mark();
@@ -322,7 +326,7 @@ export function reportClient(): void {
     update("map");
   });
 
-  // Hidden in the page, since they do nothing without this script.
+  // These are hidden in the page, since they do nothing without this script.
   find<HTMLElement>("#controls").hidden = false;
   find<HTMLElement>("#reading").hidden = false;
   readHash();

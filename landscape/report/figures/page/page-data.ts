@@ -1,11 +1,11 @@
-// What the report carries for its script: the measured numbers exactly as given, in columns. The drawings are in the page as
-// figures, so the script computes nothing but differences to the checkpoint.
+// The data of the report's script: the measured numbers exactly as given, in columns. The drawings are in the page as
+// figures, so the script computes only differences to the checkpoint.
 import { checkpointPoint, distinct, gridValues, hasObjective, inOrder, type LandscapeMap } from "../figure-data.ts";
 
 export interface PageMap {
   step: number;
   slice: number;
-  /** Points a side. */
+  /** Points per side. */
   n: number;
   /** Index of the checkpoint among the points, or −1. */
   origin: number;
@@ -30,7 +30,7 @@ export interface PageData {
   maps: PageMap[];
 }
 
-/** What was said in one map: texts once each, and for every cell "i,j" its conversations by index of the text. */
+/** The conversations of one map: each text once, and for every cell "i,j" its conversations as indices of texts. */
 export interface PageConversations {
   texts: string[];
   cells: Record<string, { reward: number; messages: [role: string, text: number][] }[]>;
