@@ -49,7 +49,10 @@ interface StepSizes {
   readonly recomputeLayers: boolean;
 }
 
-/** The largest pass of a step, forward and backward, and the update. */
+/**
+ * The largest pass of a step, forward and backward, and the update. Kernels have two forms, for token counts that are multiples
+ * of four and for others. Which one a pass needs is not known before its rollouts, so two short passes rehearse both.
+ */
 async function rehearseStep<E extends Example>(
   examples: readonly E[],
   { maxTokens, recomputeLayers }: StepSizes,
@@ -60,7 +63,16 @@ async function rehearseStep<E extends Example>(
 ): Promise<void> {
   const tokens = (part: readonly E[]): number => part.reduce((sum, { ids }) => sum + ids.length, 0);
   const [largest] = microBatches(examples, maxTokens).sort((one, other) => tokens(other) - tokens(one));
-  await step(largest, { maxTokens, recomputeLayers, optimiser: anyOptimiser, step: 1 });
+  const settings = { maxTokens, recomputeLayers, optimiser: anyOptimiser, step: 1 };
+  for (const example of largest.slice(0, 1))
+    for (const less of [0, 1])
+      if (example.ids.length > less + 1) await step([shortened(example, less)], settings);
+  await step(largest, settings);
+}
+
+function shortened<E extends Example>(example: E, tokens: number): E {
+  const end = example.ids.length - tokens;
+  return { ...example, ids: example.ids.slice(0, end), mask: example.mask.slice(0, end) };
 }
 
 export interface TrainingJob {

@@ -25,8 +25,11 @@ const commonFiles = ["test/support.ts", "test/fixture-tensors.ts"];
 /** The test files that contain the pattern, themselves or in a file of test/ that they import. */
 export function filesUsing(pattern: RegExp, files: readonly string[]): string[] {
   const next = new Map<string, string[]>();
-  for (const { from, to } of importsOf(root).imports)
-    if (to.startsWith("test/") && !commonFiles.includes(to)) next.set(from, [...(next.get(from) ?? []), to]);
+  const { files: known, imports } = importsOf(root);
+  // A program in a text may name files of its own.
+  for (const { from, to } of imports)
+    if (known.includes(to) && to.startsWith("test/") && !commonFiles.includes(to))
+      next.set(from, [...(next.get(from) ?? []), to]);
   const uses = (file: string): boolean =>
     pattern.test(readFileSync(join(root, file), "utf8")) || (next.get(file) ?? []).some(uses);
   return files.filter((file) => uses(`test/${file}`));

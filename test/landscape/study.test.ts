@@ -33,7 +33,7 @@ describe("landscape/study", (test) => {
 
   test("one turn runs", async () => {
     const out = join(place, "one");
-    const turns = { "environment.minTurns": "1", "environment.maxTurns": "1" };
+    const turns = { "environment.alphabet-sort.minTurns": "1", "environment.alphabet-sort.maxTurns": "1" };
     const cut = { "train.steps": "1", "train.checkpoints": "0,1", "landscape.steps": "1", "landscape.points": "2" };
     expectDone(await runStudy(out, { ...turns, ...cut, "model.path": model }));
     const kept = readFileSync(join(out, "checkpoints/step-000001/generation_config.json"), "utf8");
