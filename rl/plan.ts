@@ -65,14 +65,18 @@ async function rehearseStep<E extends Example>(
   const [largest] = microBatches(examples, maxTokens).sort((one, other) => tokens(other) - tokens(one));
   const settings = { maxTokens, recomputeLayers, optimiser: anyOptimiser, step: 1 };
   for (const example of largest.slice(0, 1))
-    for (const less of [0, 1])
-      if (example.ids.length > less + 1) await step([shortened(example, less)], settings);
+    for (const less of [0, 1]) if (example.ids.length > less + 1) await step([shortened(example, less)], settings);
   await step(largest, settings);
 }
 
 function shortened<E extends Example>(example: E, tokens: number): E {
   const end = example.ids.length - tokens;
-  return { ...example, ids: example.ids.slice(0, end), mask: example.mask.slice(0, end) };
+  const { ids, mask } = example;
+  return {
+    ...example,
+    ids: Array.from(ids).slice(0, end),
+    mask: mask === undefined ? mask : Array.from(mask).slice(0, end),
+  };
 }
 
 export interface TrainingJob {
