@@ -1,5 +1,6 @@
-// How much memory training takes, before it starts: one step's rollouts, an evaluation and an update are rehearsed on a
-// backend that allocates nothing (model/plan.ts), with the conversations of the first step and the longest answers.
+// Computes how much memory training needs, before it starts: the rollouts of one step, an evaluation and an update are
+// rehearsed on a backend that allocates nothing (model/plan.ts), with the conversations of the first step and answers
+// of maximum length.
 import type { Values } from "../engine/host/index.ts";
 import type { Backend } from "../engine/index.ts";
 import {
@@ -30,7 +31,7 @@ import {
 import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 
-/** A model to train, without content, to rehearse with. */
+/** A trainable model without values, for rehearsals. */
 function emptyTrainable(backend: Backend, config: LanguageModel, options: WeightOptions): TrainableModel {
   return { backend, config, weights: makeWeights(backend, config, { ...options, trainable: true }) };
 }
@@ -49,7 +50,7 @@ interface StepSizes {
   readonly recomputeLayers: boolean;
 }
 
-/** The largest pass of a step, forward and backward, and the update. */
+/** Rehearses the largest pass of a step, forward and backward, and the update. */
 async function rehearseStep<E extends Example>(
   examples: readonly E[],
   { maxTokens, recomputeLayers }: StepSizes,
@@ -120,7 +121,7 @@ export async function expectTrainingMemory(backend: Backend, job: TrainingJob): 
   return expectMemory("Training", job.settings.batch, plan, trainingMemorySettings, memoryLimit(backend));
 }
 
-/** What a step learns from if every answer is as long as it may be. */
+/** The training sequences of a step if every answer has the maximum length. */
 export function longestExamples(
   chat: Chat,
   requests: readonly RolloutRequest[],
@@ -132,7 +133,7 @@ export function longestExamples(
       ids: new Uint32Array(length),
       mask: Array.from({ length }, (_, t) => (t < prompt.length ? 0 : 1)),
       logProbs: new Float32Array(length),
-      // Not 0: a batch without advantages has no backward pass.
+      // Not 0: with advantages of 0 there would be no backward pass.
       advantage: 1,
       tokenWeight: 0,
       referenceLogProbs: new Float32Array(expectedTokens),
@@ -140,7 +141,7 @@ export function longestExamples(
   });
 }
 
-/** What supervised training works with: a batch to learn from, and how the policy is evaluated. */
+/** The inputs of supervised training: a batch of sequences, and the settings of evaluations. */
 export interface SupervisedJob {
   readonly config: LanguageModel;
   readonly chat: Chat;
