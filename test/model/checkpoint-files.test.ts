@@ -98,7 +98,7 @@ describe("model/checkpoint-files", (test) => {
       '"lm_head.weight" [',
       '"model.layers.1.mlp.up_proj.weight" [',
       '"extra" [2] is not a parameter',
-      '"norm.weight" is there twice',
+      '"norm.weight" is stored twice',
       `"model.layers.0.input_layernorm.weight" is [3], config.json gives [${hidden}]`,
       '"model.layers.0.self_attn.q_proj.bias" is stored as i32',
     );
