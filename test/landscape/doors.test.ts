@@ -318,7 +318,11 @@ describe("landscape/doors", (test) => {
     const bytes = readFileSync(weights);
     bytes[bytes.length >> 1] ^= 1;
     writeFileSync(weights, bytes);
-    expectRefused(await runStudy(out, { "landscape.slices": "2" }), `${weights}: changed since it was written`, "Restore it");
+    expectRefused(
+      await runStudy(out, { "landscape.slices": "2" }),
+      `${weights}: changed since it was written`,
+      "Restore it",
+    );
     rmSync(weights);
     expectRefused(await runStudy(out, { "landscape.slices": "2" }), `${weights}: missing`);
   });
