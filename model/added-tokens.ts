@@ -1,12 +1,14 @@
-// The added tokens of a tokenizer: those of tokenizer.json, and those that only the files beside it name. Qwen's older folders
-// have `<|im_start|>` in the `added_tokens_decoder` of tokenizer_config.json; which tokens are special may stand there too.
+// The added tokens of a tokenizer: those of tokenizer.json, and those that only the files beside it name. In Qwen's
+// older folders, `<|im_start|>` is in the `added_tokens_decoder` of tokenizer_config.json. These files can also mark
+// tokens as special.
 //
-// This is what transformers 5.24 does when it opens a tokenizer (tokenization_utils_base.py, `_from_pretrained`;
+// The order of steps is that of transformers 5.24 when it opens a tokenizer (tokenization_utils_base.py,
+// `_from_pretrained`;
 // tokenization_utils_tokenizers.py, `TokenizersBackend.__init__`; `add_tokens` of the Rust library):
-// 1. `added_tokens_decoder`, in the order of its ids; without one, special_tokens_map.json and added_tokens.json instead.
-// 2. Then the special tokens that are named (`eos_token` …), and the additional ones.
-// A token that is there already keeps its id and takes the new flags, but stays special once it was; one that is named becomes
-// special. A new one gets the next free id.
+// 1. `added_tokens_decoder`, in the order of its ids; if there is none, special_tokens_map.json and added_tokens.json.
+// 2. Then the named special tokens (`eos_token` …) and the additional special tokens.
+// A token that exists already keeps its id and gets the new flags, except that a special token stays special. A named
+// token becomes special. A new token gets the next free id.
 import { z } from "zod";
 import { CheckpointError } from "../engine/host/index.ts";
 import type { Json } from "./config.ts";
@@ -21,7 +23,7 @@ export interface AddedToken {
   readonly special: boolean;
 }
 
-/** The files of a tokenizer, as parsed; null for one that is not there. */
+/** The parsed files of a tokenizer; null for a file that does not exist. */
 export interface TokenizerFiles {
   readonly tokenizer: Json;
   readonly config: Json | null;
@@ -37,7 +39,7 @@ const flags = {
   special: z.boolean().default(false),
 };
 const described = z.object({ content: z.string(), ...flags });
-/** A token by its text alone is special. */
+/** A token that is given as plain text is special. */
 const named = z.union([z.string().transform((content) => ({ content, special: true })), described]);
 type Described = Partial<Omit<AddedToken, "id">> & { content: string };
 
@@ -108,7 +110,7 @@ function completed(token: Described, id: number): AddedToken {
   return { id, content, single_word, lstrip, rstrip, special, normalized: token.normalized ?? !special };
 }
 
-/** As the Rust library: after the last added token, or after the vocabulary if that is longer. */
+/** The next free id, as in the Rust library: after the last added token, or after the vocabulary if that ends later. */
 function nextId(tokens: ReadonlyMap<string, AddedToken>, vocabularySize: number): number {
   let next = vocabularySize;
   for (const { id } of tokens.values()) next = Math.max(next, id + 1);

@@ -1,14 +1,17 @@
-// A folder that appears under its name only when it is whole: it is filled beside its place, then renamed. After a kill the
-// old folder is still there, perhaps with hidden remains of the new one beside it; the next write of that name, or
-// `settleFolders`, removes them. Two processes must not write the same name at the same time: a run folder is locked.
+// Writes a folder atomically: it is filled under a hidden name in the same parent folder, then renamed. After a kill
+// the old folder still exists, perhaps with hidden remains of the new one beside it; the next write of that name, or
+// `settleFolders`, removes them. Two processes must not write the same name at the same time, which the lock of a run
+// folder prevents.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { ensureFolder, explained, killPoint, syncFolder } from "../engine/host/index.ts";
 
 /**
- * Calls `fill` on an empty folder beside `path`, then renames it to `path`. `fill` must flush its files to the disk itself. A
- * folder of that name is replaced by two renames; between them it is kept whole as `.NAME.replaced`.
- * @throws FileError when the folder cannot be made or renamed; what was there stays then, also when `fill` throws
+ * Calls `fill` on an empty folder beside `path`, then renames it to `path`. `fill` must flush its files to the disk
+ * itself. An existing folder of that name is replaced by two renames; between them it is kept whole as
+ * `.NAME.replaced`.
+ * @throws FileError when the folder cannot be made or renamed. The existing folder stays then, and also when `fill`
+ *   throws
  */
 export async function writeFolderAtomically(path: string, fill: (folder: string) => Promise<void>): Promise<void> {
   const parent = dirname(resolve(path));
@@ -46,7 +49,10 @@ function exchange(path: string, partial: string, replaced: string, remove: (fold
   }
 }
 
-/** Repairs the folders in `parent` after a kill: removes half-written new ones, brings back an old one that has no successor. */
+/**
+ * Repairs the folders in `parent` after a kill: removes half-written new folders and restores an old one without a
+ * successor.
+ */
 export function settleFolders(parent: string): void {
   if (!existsSync(parent)) return;
   explained(parent, () => {

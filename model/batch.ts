@@ -4,18 +4,20 @@ import { type Backend, type BatchRows, causalSpans, fromArray, type Tensor } fro
 
 export interface TokenIds {
   readonly tensor: Tensor; // [T] u32
-  /** Known to the host too, where a gradient of the embedding is wanted; null for ids that were sampled on the device. */
+  /**
+   * The same ids on the host, needed for the gradient of the embedding; null for ids that were sampled on the device.
+   */
   readonly host: Uint32Array | null;
 }
 
 /** One forward pass's tokens. */
 export interface Batch {
   readonly ids: TokenIds; // [T]
-  /** Each token's place in its sequence, from 0. */
+  /** Each token's position in its sequence, from 0. */
   readonly positions: Uint32Array; // [T]
-  /** Of each token the keys it sees: {prefixStart, prefixLength, ownStart, length}. */
+  /** For each token, the keys that it sees: {prefixStart, prefixLength, ownStart, length}. */
   readonly spans: Tensor; // [T, 4] u32
-  /** Of each key the queries that see it: {first, count}. Needed for gradients only. */
+  /** For each key, the queries that see it: {first, count}. Needed for gradients only. */
   readonly querySpans: Tensor | null; // [T, 2] u32
   /** Which grid point each token belongs to; null with plain weights. */
   readonly rows: BatchRows;

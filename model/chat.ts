@@ -1,10 +1,11 @@
-// Conversations as token ids. A chat template turns messages into one text; but after a turn was sampled, the text is not
-// tokenised again: the sampled ids stay as they are, since the gradient belongs to the tokens that were drawn, and the same
-// text may have other ids. What the template puts between an answer and the next one, the *glue*, is appended to them.
+// Conversations as token ids. A chat template turns messages into one text. After a turn was sampled, the text is not
+// tokenised again: the sampled ids are kept, because the gradient belongs to the tokens that were drawn, and the same
+// text can have other ids. The tokens that the template puts between two answers, the *glue*, are appended to the
+// sampled ids.
 //
-// The glue is found by rendering the conversation with and without the next turn. So over several turns any template works
-// that only appends; one that rewrites earlier turns (drops earlier thoughts, for example) is refused. A conversation of one
-// turn needs the end token alone, and works with either.
+// The glue is the difference between the conversation rendered with and without the next turn. So for several turns the
+// template must only append; a template that rewrites earlier turns (for example, drops earlier thoughts) is refused. A
+// conversation of one turn needs only the end token, so every template works.
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -21,20 +22,20 @@ export interface Message {
 
 export interface GlueOptions {
   /**
-   * `standard` (default): the template of the whole conversation. `upstream`: the end token, then the next messages
-   * rendered as a conversation of their own, so that templates with a default system message put in a second one, and the
-   * newline after the end token is missing.
+   * `standard` (default): the glue of the whole conversation's rendering. `upstream`: the end token, then the next
+   * messages rendered as a separate conversation. Then a template with a default system message inserts a second one,
+   * and the newline after the end token is missing.
    */
   turn2Template?: "standard" | "upstream";
   /**
-   * For an answer that was cut off before its end token. `close` (default): the glue begins with the end token, which is
-   * then the template's and not the assistant's: masked, without gradient. `open`: no end token at all, the next turn
-   * follows the broken answer.
+   * What follows an answer that was cut off before its end token. `close` (default): the glue begins with the end
+   * token. The token then belongs to the template and not to the assistant: it is masked and has no gradient. `open`:
+   * no end token; the next turn follows the cut answer directly.
    */
   unfinished?: "close" | "open";
 }
 
-// Stands for an answer while the glue is looked for: nothing that a template would trim or take for markup.
+// Placeholder for an answer while the glue is computed: a text that no template trims or takes for markup.
 const placeholder = "foothold";
 
 /** A compiled chat template. */
@@ -59,7 +60,7 @@ export class Chat {
 
   /**
    * The conversation as the model's text.
-   * @param addGenerationPrompt end with the opening of an assistant's turn
+   * @param addGenerationPrompt whether the text ends with the opening of an assistant's turn
    * @throws CheckpointError when the template refuses the messages
    */
   render(messages: readonly Message[], { addGenerationPrompt }: { addGenerationPrompt: boolean }): string {
@@ -82,7 +83,7 @@ export class Chat {
 
   /**
    * The token with which the template ends an assistant's turn (`<|im_end|>`).
-   * @throws CheckpointError when the template ends it with no special token
+   * @throws CheckpointError when the template does not end the turn with a special token
    */
   get endTokenId(): number {
     this.#endTokenId ??= this.#findEndToken();
@@ -90,8 +91,8 @@ export class Chat {
   }
 
   /**
-   * Checks the template against the conversations that are planned, before anything is loaded or written.
-   * @param turns answers of the longest conversation
+   * Checks the template against the planned conversations, before anything is loaded or written.
+   * @param turns number of answers in the longest conversation
    * @throws CheckpointError when an answer has no end token, or the template cannot append a further turn to it
    */
   expectTurns(turns: number, options: GlueOptions = {}): void {
@@ -101,12 +102,12 @@ export class Chat {
   }
 
   /**
-   * The ids to append after an answer so that the sequence stands before the assistant's next turn:
-   * prompt ids + sampled ids + glue = what the template makes of the whole conversation (up to how the answer was split
-   * into tokens). All of them are masked: the assistant said none of them.
+   * The ids to append after an answer so that the sequence ends where the assistant's next turn begins:
+   * prompt ids + sampled ids + glue = the template's rendering of the whole conversation (except that the answer may be
+   * split into other tokens). All glue is masked, because the assistant did not say it.
    * @param earlier all messages before the answer
-   * @param sampled the answer's ids, as sampled; with its end token, unless it was cut off
-   * @param next    what follows the answer, usually one user message
+   * @param sampled the answer's ids as sampled, with the end token unless the answer was cut off
+   * @param next    the messages after the answer, usually one user message
    */
   glue(
     earlier: readonly Message[],
@@ -120,7 +121,8 @@ export class Chat {
   }
 
   /**
-   * A finished conversation as a training example, put together as sampling would: prompt, answer with its end token, glue.
+   * A finished conversation as a training example, with the ids that sampling would give: prompt, answer with end
+   * token, glue.
    * @returns ids [T] and mask [T], 1 on the tokens of the assistant's turns, their end tokens included
    */
   dialogue(messages: readonly Message[], options: GlueOptions = {}): { ids: number[]; mask: number[] } {
@@ -147,19 +149,20 @@ export class Chat {
     return { ids, mask };
   }
 
-  // Without the opening of a next answer: some templates open a thought there that they leave out of a finished answer.
+  // Rendered without the opening of a next answer, where some templates open a thought that a finished answer does not
+  // have.
   #findEndToken(): number {
     const answer: Message = { role: "assistant", content: placeholder };
     const whole = this.render([{ role: "user", content: "?" }, answer], { addGenerationPrompt: false });
     const at = whole.lastIndexOf(placeholder);
     if (at < 0)
       throw new CheckpointError(
-        `${this.#where}: expected the chat template to write an assistant's message as it is given; it leaves it out.`,
+        `${this.#where}: expected the chat template to write an assistant's message unchanged; the rendered text lacks it.`,
       );
     return this.#expectEndToken(whole.slice(at + placeholder.length))[0];
   }
 
-  // Ids from the end token of an answer on, to the opening of the next one.
+  // Ids from the end token of an answer to the opening of the next answer.
   #closing(earlier: readonly Message[], next: readonly Message[]): number[] {
     const opened = this.render(earlier, { addGenerationPrompt: true });
     const before = opened + placeholder;
@@ -183,14 +186,14 @@ export class Chat {
   }
 }
 
-/** How a conversation with a further turn departs from the prompt that its first answer was given to, in words. */
+/** Describes how a conversation with one more turn differs from the prompt of its first answer. */
 function difference(opened: string, whole: string): string {
   let same = 0;
   while (same < opened.length && opened[same] === whole[same]) same++;
   const [prompt, later] = [opened, whole].map((text) => JSON.stringify(text.slice(same, same + 30)));
   return same === opened.length
     ? "it changes the answer itself"
-    : `the prompt goes on with ${prompt} where the longer conversation has ${later}`;
+    : `the prompt continues with ${prompt} where the longer conversation has ${later}`;
 }
 
 const token = z.union([z.string(), z.object({ content: z.string() }).transform(({ content }) => content)]).nullish();
@@ -204,9 +207,9 @@ const configSchema = z.object({
 });
 
 /**
- * Reads the chat template of a model folder: chat_template.jinja, else `chat_template` in tokenizer_config.json (of several
- * named ones `default`).
- * @throws CheckpointError when there is none, or it cannot be compiled
+ * Reads the chat template of a model folder: chat_template.jinja, else `chat_template` in tokenizer_config.json (if
+ * that holds several named templates, `default`).
+ * @throws CheckpointError when there is no template, or it cannot be compiled
  */
 export async function loadChat(folder: string, tokenizer: Tokenizer): Promise<Chat> {
   const configPath = join(folder, "tokenizer_config.json");
@@ -223,10 +226,10 @@ export async function loadChat(folder: string, tokenizer: Tokenizer): Promise<Ch
     : [configPath, inConfig ?? null];
   if (source === null)
     throw new CheckpointError(
-      `${configPath}: expected a chat_template, there is none. Is this a base model? Take its Instruct version.`,
+      `${configPath}: expected a chat_template, there is none. Is this a base model? Use its Instruct version.`,
     );
   const specialTokens = Object.entries(tokens).flatMap(([name, text]) => (text == null ? [] : [[name, text]]));
-  // Jinja in Python reads CRLF and CR as LF before it parses; the package here does not.
+  // Python's Jinja turns CRLF and CR into LF before it parses; the package used here does not.
   const lines = source.replace(/\r\n?/g, "\n");
   try {
     return new Chat(tokenizer, new Template(lines), Object.fromEntries(specialTokens), where);

@@ -24,10 +24,10 @@ import {
   zeros,
 } from "./weight-source.ts";
 
-/** A weight as plain numbers: [out, in] for a matrix, whatever the file stored widened to f32. */
+/** A weight as plain numbers: [out, in] for a matrix, widened from the file's dtype to f32. */
 export interface Weight {
   readonly shape: readonly number[];
-  /** What the file holds; `data` is f32 in any case. */
+  /** The dtype in the file; `data` is always f32. */
   readonly dtype: WeightDtype;
   readonly data: Float32Array;
 }
@@ -50,14 +50,14 @@ export const tokenizerFiles: readonly string[] = [
   "merges.txt",
 ];
 
-/** An open model folder whose files were found to hold exactly the parameters that its config.json implies. */
+/** An open model folder whose files hold exactly the parameters that its config.json implies (this was checked). */
 export class Checkpoint {
   readonly folder: string;
   readonly config: LanguageModel;
-  /** config.json of what was loaded, to be written again with the trained weights. */
+  /** config.json of the loaded model, to be written again with the trained weights. */
   readonly configJson: Json;
   readonly generationConfig: GenerationConfig | null;
-  /** What a user should know about how this folder was read, a sentence each. */
+  /** What a user should know about how this folder was read, one sentence per entry. */
   readonly notes: readonly string[];
   /** Every parameter, by Hugging Face's name, in the order of the module tree. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
@@ -108,12 +108,12 @@ export class Checkpoint {
   }
 }
 
-/** What the small files of a model folder say. */
+/** The contents of a model folder's configuration files. */
 interface FolderSettings {
   config: LanguageModel;
   configJson: Json;
   generationConfig: GenerationConfig | null;
-  /** The files hold no biases: they are zero. */
+  /** True if the files hold no biases, which are zero then. */
   lacksBiases: boolean;
   notes: readonly string[];
 }
@@ -121,9 +121,11 @@ interface FolderSettings {
 /**
  * Opens a model folder and checks that its weights are whole. The caller closes it.
  * - Names may lack the `model.` prefix, as the bare Qwen2Model saves them.
- * - Where config.json ties the head to the embedding, either may be stored alone, and equal copies are one tensor. Two that
- *   differ are both kept and the model is untied, as transformers 5 does; `notes` says so.
- * - A Llama is taken as the Qwen2 with zero biases that it is (llama.ts).
+ * - If config.json ties the head to the embedding, the files may hold either of them, or two equal copies, which become
+ *   one
+ *   tensor. If two differing tensors are stored, both are kept and the model is untied, as in transformers 5; `notes`
+ *   says so.
+ * - A Llama is read as a Qwen2 with zero biases (llama.ts).
  * @throws CheckpointError listing every missing, surplus and misshaped tensor
  */
 export async function openCheckpoint(folder: string): Promise<Checkpoint> {
@@ -141,9 +143,9 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
 }
 
 /**
- * Configuration of a model folder: that of its weights where it has them (see `openCheckpoint` on tied heads), else what its
- * config.json declares.
- * @param options  weights: false for what config.json declares, whatever the weights are
+ * Configuration of a model folder. If the folder has weights, they decide whether the head is tied (see
+ * `openCheckpoint`); without weights config.json decides.
+ * @param options  weights: false to use config.json alone, even if there are weights
  * @throws CheckpointError
  */
 export async function openConfig(
@@ -164,7 +166,7 @@ async function filesOf(folder: string): Promise<Set<string>> {
   });
   if (names.includes(adapterConfigFile))
     throw new CheckpointError(
-      `${expected}, this is a LoRA adapter (${adapterConfigFile}). Merge it into its base model first, then take the merged ` +
+      `${expected}, this is a LoRA adapter (${adapterConfigFile}). Merge it into its base model first, then use the merged ` +
         `folder: node model/export.ts --model ${folder} --out MERGED`,
     );
   if (names.includes(configFile)) return new Set(names);
@@ -172,7 +174,7 @@ async function filesOf(folder: string): Promise<Set<string>> {
   throw new CheckpointError(
     inside.length === 0
       ? `${expected}, ${configFile} is missing.`
-      : `${expected}, this one holds several models. Name one of them: ${inside.join(", ")}`,
+      : `${expected}, this folder holds several models. Name one of them: ${inside.join(", ")}`,
   );
 }
 
@@ -187,7 +189,7 @@ function modelsInside(folder: string): string[] {
         .map((entry) => join(path, entry.name))
         .sort(inNumericOrder);
     } catch {
-      return []; // a folder that may not be read has nothing to offer
+      return []; // no permission to read this folder: it suggests no models
     }
   };
   const inside = foldersIn(folder);
@@ -213,8 +215,8 @@ async function readSettings(folder: string, names: ReadonlySet<string>): Promise
 const record = z.record(z.string(), z.unknown());
 
 /**
- * A config.json as a Qwen2's: as it stands, or that of the Qwen2 that a Llama is.
- * @throws CheckpointError when the file cannot be read, or is of a Llama that is no Qwen2
+ * config.json, unchanged unless it describes a Llama: then that of the Qwen2 that computes the same.
+ * @throws CheckpointError when the file cannot be read, or describes a Llama that no Qwen2 equals
  */
 export function readConfigFile(path: string): Pick<FolderSettings, "configJson" | "lacksBiases" | "notes"> {
   const parsed = record.safeParse(readModelJson(path));
@@ -223,7 +225,7 @@ export function readConfigFile(path: string): Pick<FolderSettings, "configJson" 
   return {
     configJson: qwen2OfLlama(parsed.data, path),
     lacksBiases: true,
-    notes: [`${path}: a Llama, read as the Qwen2 with zero biases that it equals. What is written from it is a Qwen2.`],
+    notes: [`${path}: a Llama, read as an equal Qwen2 with zero biases. Models written from it are Qwen2 models.`],
   };
 }
 
@@ -263,9 +265,9 @@ export function shardsOf(indexPath: string): string[] {
   return [...new Set(Object.values(parsed.data.weight_map))].sort();
 }
 
-/** Whether a folder has config.json and, if asked for, all files of the weights; what is in them is not looked at. */
+/** Whether a folder has config.json and, if asked for, all weight files. The contents are not checked. */
 export async function isWhole(folder: string, weights: boolean): Promise<boolean> {
-  // A link to nothing is no file.
+  // A link whose target is gone does not count as a file.
   const names = new Set(existsSync(folder) ? readdirSync(folder).filter((name) => existsSync(join(folder, name))) : []);
   if (!names.has(configFile)) return false;
   return (
@@ -278,9 +280,9 @@ export async function isWhole(folder: string, weights: boolean): Promise<boolean
 }
 
 /**
- * The files that make a model what it is: configuration, weights, tokenizer, in alphabetic order. What else may lie in its
- * folder (a trainer's state, notes) changes nothing that is computed from it.
- * @throws CheckpointError when it is no model folder, or weights are missing
+ * The files that define a model: configuration, weights and tokenizer, in alphabetic order. Other files in the folder
+ * (a trainer's state, notes) do not affect any result.
+ * @throws CheckpointError when the folder is not a model folder, or weights are missing
  */
 export async function modelFiles(folder: string): Promise<string[]> {
   const names = await filesOf(folder);
@@ -290,12 +292,12 @@ export async function modelFiles(folder: string): Promise<string[]> {
   return [...others, ...index, ...weights].sort();
 }
 
-/** Whether a file of this name is part of a model, its folder being unknown. */
+/** Whether a file of this name can be part of a model, whatever its folder holds. */
 export function isModelFile(name: string): boolean {
   return [configFile, generationFile, ...tokenizerFiles].includes(name) || /^model.*\.safetensors$/.test(name);
 }
 
-/** Names of a model's embedding and head, where these are two tensors. */
+/** Names of a model's embedding and head if these are two tensors. */
 function endsOf(config: LanguageModel): { embedding: string; head: string } {
   return {
     embedding: { ...config, tieWordEmbeddings: true }.headName(),
@@ -303,7 +305,7 @@ function endsOf(config: LanguageModel): { embedding: string; head: string } {
   };
 }
 
-/** The sources of all parameters by name; of a tied model, the head too if the file has one. */
+/** The sources of all parameters by name. A tied model's head is among them if a file has one. */
 function findWeights(
   folder: string,
   { config, lacksBiases }: FolderSettings,
@@ -319,13 +321,13 @@ function findWeights(
       const name = shapes.has(stored) ? stored : `model.${stored}`;
       const expected = shapes.get(name);
       const where = `${basename(file.path)}: "${stored}"`;
-      // Old checkpoints saved the rotary frequencies: they follow from config.json, and transformers leaves them out.
+      // Old checkpoints hold the rotary frequencies. They follow from config.json, and transformers ignores them.
       if (stored.endsWith(".rotary_emb.inv_freq")) continue;
       if (expected === undefined || (lacksBiases && name.endsWith(".bias"))) {
-        faults.push(`${where} [${shape}] is no parameter of this model`);
+        faults.push(`${where} [${shape}] is not a parameter of this model`);
         continue;
       }
-      if (found.has(name)) faults.push(`${where} is there twice`);
+      if (found.has(name)) faults.push(`${where} is stored twice`);
       found.add(name);
       if (String(shape) !== String(expected)) faults.push(`${where} is [${shape}], config.json gives [${expected}]`);
       const source = storedTensor(file, stored);
@@ -336,7 +338,7 @@ function findWeights(
     if (found.has(name)) continue;
     const weight = sources.get(name.replace(/\.bias$/, ".weight"));
     if (lacksBiases && name.endsWith(".bias")) sources.set(name, zeros(shape, weight?.dtype ?? "f32"));
-    // A tied model needs one of the two.
+    // A tied model needs the embedding or the head, not both.
     else if (!config.tieWordEmbeddings || (name === embedding ? !found.has(head) : name !== head))
       faults.push(`"${name}" [${shape}] is missing`);
   }
@@ -345,7 +347,10 @@ function findWeights(
   return sources;
 }
 
-/** Makes one tensor of head and embedding if the model is tied; if two different ones are stored, the model is untied. */
+/**
+ * Merges head and embedding into one tensor if the model is tied. If two different tensors are stored, it unties the
+ * model.
+ */
 async function settleHead(
   folder: string,
   settings: FolderSettings,

@@ -1,7 +1,8 @@
-// config.json of Qwen2 and Qwen2.5, checked: what the model code cannot compute is refused here by name, because a setting
-// that is silently ignored gives a model that runs and answers wrongly. A Llama's is turned into one (llama.ts).
+// Checks config.json of Qwen2 and Qwen2.5. Settings that the model code cannot compute are refused by name: if they
+// were silently ignored, the model would run and answer wrongly. A Llama's config.json is first turned into a Qwen2's
+// (llama.ts).
 //
-// Two spellings are in use: published checkpoints have `rope_theta` and `torch_dtype`, transformers 5 writes
+// Two spellings are in use: published checkpoints have `rope_theta` and `torch_dtype`; transformers 5 writes
 // `rope_parameters.rope_theta` and `dtype`. Defaults are those of transformers' Qwen2Config.
 import { z } from "zod";
 import { CheckpointError } from "../engine/host/index.ts";
@@ -23,11 +24,15 @@ export interface Qwen2Config {
   readonly ropeTheta: number;
   readonly rmsNormEps: number;
   readonly tieWordEmbeddings: boolean;
-  /** Tokens that end an answer; generation_config.json's where it names any, as in transformers. */
+  /**
+   * Tokens that end an answer. As in transformers, those of generation_config.json if it names any, else config.json's.
+   */
   readonly eosTokenIds: readonly number[];
 }
 
-/** What this project uses of generation_config.json. Its sampling values are not read: see the settings of a run. */
+/**
+ * The part of generation_config.json that a run uses. Sampling values are not read; they come from the run's settings.
+ */
 export interface GenerationConfig {
   readonly eosTokenIds: readonly number[];
 }
@@ -42,7 +47,7 @@ const tokenIds = z.union([tokenId.transform((id) => [id]), z.array(tokenId)], {
 const only = <T extends string | number | boolean>(value: T, why: string) =>
   z.literal(value, { error: ({ input }) => `expected ${show(value)}, got ${show(input)}: ${why}` }).nullish();
 
-// Every other key is refused, since it may change the angles: factors of a scaling, or one table for each type of layer.
+// Any other key is refused, since it can change the angles: scaling factors, or a table per type of layer.
 const rope = z
   .object({
     rope_theta: z.number().positive().nullish(),
@@ -50,18 +55,17 @@ const rope = z
     type: only("default", "scaled rotary angles are not supported"),
     partial_rotary_factor: only(1, "the whole head is rotated"),
   })
-  .catchall(
-    z.null({ error: ({ input }) => `expected no such key, got ${show(input)}: its meaning is not known here` }),
-  );
+  .catchall(z.null({ error: ({ input }) => `expected no such key, got ${show(input)}: this key is not supported` }));
 
 const fileSchema = z.object({
   model_type: z.literal("qwen2", {
-    error: ({ input }) => `expected "qwen2" or "llama", got ${show(input)}: Qwen2, Qwen2.5 and Llama are known`,
+    error: ({ input }) =>
+      `expected "qwen2" or "llama", got ${show(input)}: only Qwen2, Qwen2.5 and Llama are supported`,
   }),
   architectures: z
     .array(
       z.enum(["Qwen2ForCausalLM", "Qwen2Model"], {
-        error: ({ input }) => `expected Qwen2ForCausalLM, got ${show(input)}: only language models are known`,
+        error: ({ input }) => `expected Qwen2ForCausalLM, got ${show(input)}: only language models are supported`,
       }),
     )
     .nullish(),
@@ -88,7 +92,7 @@ const fileSchema = z.object({
   layer_types: z.array(only("full_attention", "attention reaches back over all tokens")).nullish(),
   quantization_config: z
     .null({
-      error: () => "expected none: quantised weights are not supported, take the checkpoint they were made from",
+      error: () => "expected none: quantised weights are not supported, use the checkpoint they were made from",
     })
     .optional(),
 });
@@ -145,7 +149,7 @@ export function parseConfig(json: unknown, where: string): Qwen2Config {
   };
 }
 
-/** Parses generation_config.json. @throws CheckpointError when the end tokens are no token ids */
+/** Parses generation_config.json. @throws CheckpointError when the end tokens are not token ids */
 export function parseGenerationConfig(json: unknown, where: string): GenerationConfig {
   const file = check(z.object({ eos_token_id: tokenIds.nullish() }), json, where);
   return { eosTokenIds: file.eos_token_id ?? [] };
@@ -175,7 +179,7 @@ function refuse(where: string, faults: readonly string[]): never {
 
 /**
  * Every parameter with its shape, by Hugging Face's names, in the order of the module tree (`named_parameters`).
- * Matrices are [out, in]. `lm_head.weight` is absent where it is the embedding.
+ * Matrices are [out, in]. `lm_head.weight` is absent if the head is tied to the embedding.
  */
 export function parameterShapes(config: Qwen2Config): Map<string, readonly number[]> {
   const { hiddenSize, intermediateSize, headDim, vocabSize } = config;

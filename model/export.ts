@@ -1,10 +1,10 @@
-// Writes a model again as a folder in Hugging Face's layout: in another dtype, in shards, with a LoRA adapter merged into it.
-// It needs no GPU.
+// Rewrites a model as a folder in Hugging Face's layout: in another dtype, in shards, or with a LoRA adapter merged
+// into it. It needs no GPU.
 //
 //   node model/export.ts --model DIR --out DIR [--dtype bf16] [--shard-size 500MB] [--base DIR]
 //
-// It halves the size of a run's checkpoints, which are f32, for transformers or vLLM, and gives whatever those write one form
-// of names and files. Rounding is to the nearest, ties to even; a number beyond f16's range is refused rather than made
+// With bf16 it halves the size of a run's checkpoints, which are f32. Models that other programs wrote get uniform
+// names and files. Rounding is to the nearest, ties to even. A number beyond f16's range is refused rather than made
 // infinite. Memory holds one tensor at a time.
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -27,7 +27,7 @@ import { type WrittenDtype, writeCheckpoint, writtenDtypes } from "./write-check
 
 const units = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
 
-/** "500MB" in bytes, NaN where it is no size. Units as transformers takes them: MB are 10⁶ bytes, MiB 2²⁰. */
+/** "500MB" in bytes; NaN if the text is not a size. Units as in transformers: MB is 10⁶ bytes, MiB 2²⁰. */
 export function bytesOfSize(size: string): number {
   const [, digits, unit] = /^(\d+(?:\.\d+)?) ?([KMG]i?B|B)$/i.exec(size) ?? [];
   const found = Object.entries(units).find(([name]) => name.toLowerCase() === unit?.toLowerCase());
@@ -40,12 +40,12 @@ const settings = defineSettings(
     out: text({ default: "", meaning: "the model folder to write" }),
     base: text({
       default: "",
-      meaning: "where --model is a LoRA adapter: its base model; by default the one that adapter_config.json names",
+      meaning: "if --model is a LoRA adapter: its base model; default: the one that adapter_config.json names",
     }),
     dtype: choice({
       default: "stored",
       options: ["stored", ...writtenDtypes],
-      meaning: "how weights are stored: as they are, or as named; f32 where they are stored in several ways",
+      meaning: "dtype of the written weights; stored: unchanged, or f32 if the model stores weights in several dtypes",
     }),
     "shard-size": text({ default: "5GB", meaning: "largest weight file: a number and B, KB, MB, GB, KiB, MiB or GiB" }),
   },
@@ -58,7 +58,9 @@ const settings = defineSettings(
   ],
 );
 
-/** The dtype that loses nothing: the one in which all weights are stored, otherwise f32 (f64 is rounded to it). */
+/**
+ * The dtype without loss: the one in which all weights are stored, or f32 if there are several (f64 is rounded to f32).
+ */
 function storedDtype(checkpoint: Checkpoint): WrittenDtype {
   const found = new Set([...checkpoint.shapes.keys()].map((name) => checkpoint.dtype(name)));
   return writtenDtypes.find((dtype) => found.size === 1 && found.has(dtype)) ?? "f32";
@@ -66,14 +68,14 @@ function storedDtype(checkpoint: Checkpoint): WrittenDtype {
 
 interface Opened {
   checkpoint: Checkpoint;
-  /** Folders whose tokenizer files and generation_config.json belong to the model, the first that has one being taken. */
+  /** Folders to copy tokenizer files and generation_config.json from; each comes from the first folder that has it. */
   filesFrom: string[];
 }
 
 /** Opens a model, or an adapter merged into its base model. */
 async function openWhole(model: string, base: string, options: LocateOptions): Promise<Opened> {
   if (!isAdapter(model)) {
-    if (base !== "") throw new SettingsError(`base: expected only with a LoRA adapter; ${model} is none.`);
+    if (base !== "") throw new SettingsError(`base: expected only with a LoRA adapter; ${model} is not one.`);
     const { folder } = await locateModel(model, options);
     return { checkpoint: await openCheckpoint(folder), filesFrom: [folder] };
   }
@@ -85,7 +87,7 @@ async function openWhole(model: string, base: string, options: LocateOptions): P
     );
   const { folder } = await locateModel(named, options).catch((error: unknown) => {
     throw error instanceof CheckpointError
-      ? new CheckpointError(`${model}: a LoRA adapter, and its base model cannot be had (--base DIR). ${error.message}`)
+      ? new CheckpointError(`${model}: a LoRA adapter whose base model is not available (--base DIR). ${error.message}`)
       : error;
   });
   const checkpoint = await openCheckpoint(folder);
@@ -100,7 +102,8 @@ async function openWhole(model: string, base: string, options: LocateOptions): P
 if (process.argv[1] === fileURLToPath(import.meta.url))
   await runCommand({
     name: "node model/export.ts",
-    summary: "Writes a model again as a Hugging Face folder: another dtype, shards, a LoRA adapter merged into it.",
+    summary:
+      "Rewrites a model as a Hugging Face folder: in another dtype, in shards, or with a LoRA adapter merged into it.",
     settings,
     examples: [
       ["node model/export.ts --model runs/tiny/checkpoints/step-000020 --dtype bf16 --out DIR", "half the size"],
@@ -110,7 +113,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
     main: async ({ values, progress, signal }) => {
       const { out } = values;
       if (existsSync(out))
-        throw new SettingsError(`out: ${out} is there already. Choose another name, or delete it first.`);
+        throw new SettingsError(`out: ${out} exists already. Choose another name, or delete it first.`);
       const { checkpoint, filesFrom } = await openWhole(values.model, values.base, { progress, signal });
       try {
         for (const note of checkpoint.notes) progress.line(note);

@@ -1,22 +1,23 @@
-// The families of models that config.json can name. Another one is a file like qwen2.ts and a line here, or, from outside the
-// program, a call of `registerModelFamily` before the first model is opened (docs/extending/model-family.md).
+// The registered model families, by the `model_type` in config.json. A new family is a file like qwen2.ts and one line
+// here; from outside the program, it is a call of `registerModelFamily` before the first model is opened
+// (docs/extending/model-family.md).
 import { CheckpointError } from "../engine/host/index.ts";
 import type { LanguageModel, ModelFamily } from "./language-model.ts";
 import { qwen2 } from "./qwen2.ts";
 
 const families = new Map<string, ModelFamily>([[qwen2.modelType, qwen2]]);
 
-/** Makes a family known under its `model_type`. @throws Error when another family has that name */
+/** Registers a family under its `model_type`. @throws Error when another family has that name */
 export function registerModelFamily(family: ModelFamily): void {
   const known = families.get(family.modelType);
   if (known !== undefined && known !== family)
-    throw new Error(
-      `registerModelFamily: there is a family of the name "${family.modelType}" already. Choose another.`,
-    );
+    throw new Error(`registerModelFamily: a family named "${family.modelType}" exists already. Choose another name.`);
   families.set(family.modelType, family);
 }
 
-/** config.json with the keys that other programs expect of its family. @throws CheckpointError as openLanguageModel does */
+/**
+ * config.json with the keys that other programs expect of its family. @throws CheckpointError as `openLanguageModel`
+ */
 export function completeConfig(
   configJson: Readonly<Record<string, unknown>>,
   where: string,
@@ -28,7 +29,7 @@ export function completeConfig(
 /**
  * The model that a config.json describes.
  * @param where  the file's path, for messages
- * @throws CheckpointError when no family of its `model_type` is known, or the family refuses it
+ * @throws CheckpointError when no family is registered for its `model_type`, or the family refuses the file
  */
 export function openLanguageModel(configJson: unknown, where: string): LanguageModel {
   const isObject = typeof configJson === "object" && configJson !== null;
@@ -38,6 +39,6 @@ export function openLanguageModel(configJson: unknown, where: string): LanguageM
   const known = [...families.keys()].map((name) => JSON.stringify(name)).join(" or ");
   throw new CheckpointError(
     `${where}: model_type: expected ${known}, got ${modelType === undefined ? "nothing" : JSON.stringify(modelType)}. ` +
-      "No other kind of model is known.",
+      "No other kind of model is supported.",
   );
 }

@@ -2,9 +2,9 @@
 //
 //   node model/generate.ts --model DIR (--prompt TEXT | --chat FILE | --tokens FILE | --jsonl FILE) [--samples K] [--json] …
 //
-// --prompt is a text as it stands. --chat is a conversation, which is put through the model's chat template and answered; the
-// answer ends at the model's end tokens or at the one with which the template ends a turn. --tokens and --jsonl hold several
-// prompts. docs/formats.md describes these files, and the one line that --json prints.
+// --prompt is a text, used unchanged. --chat is a conversation: the model's chat template turns it into text, and the
+// model answers. The answer ends at the model's end tokens or at the token with which the template ends a turn.
+// --tokens and --jsonl hold several prompts. docs/formats.md describes these files and the line that --json prints.
 //
 // The sampling noise of a token depends on the seed, the prompt's ids, the sample's number and the position in the completion.
 // It does not depend on the batch or on the order of prompts. If a prompt appears twice, its sample numbers continue.
@@ -22,17 +22,17 @@ import type { TextStream, Tokenizer } from "./tokenizer.ts";
 const settings = defineSettings(
   {
     ...modelCommandSettings,
-    prompt: text({ default: "", meaning: "a prompt, as it stands" }),
+    prompt: text({ default: "", meaning: "a prompt, used unchanged" }),
     ...inputFileSettings,
-    samples: integer({ default: 1, min: 1, unit: "completions", meaning: "completions of each prompt" }),
+    samples: integer({ default: 1, min: 1, unit: "completions", meaning: "completions per prompt" }),
     "max-new-tokens": integer({ default: 128, min: 1, unit: "tokens", meaning: "longest completion" }),
-    "ignore-eos": boolean({ default: false, meaning: "end at no token, continue to max-new-tokens" }),
+    "ignore-eos": boolean({ default: false, meaning: "do not stop at end tokens, continue to max-new-tokens" }),
     "generation-config": boolean({
       default: false,
-      meaning: "take the sampling values of the model's generation_config.json where no flag gives them",
+      meaning: "use the sampling values of the model's generation_config.json, unless a flag gives them",
     }),
     ...samplingSettings,
-    "batch-rows": integer({ default: 64, min: 1, unit: "completions", meaning: "completions generated at once" }),
+    "batch-rows": integer({ default: 64, min: 1, unit: "completions", meaning: "completions generated in parallel" }),
     json: boolean({ default: false, meaning: "print one line of JSON" }),
   },
   ({ model, temperature, prompt, chat, tokens, jsonl }) => [
@@ -88,7 +88,9 @@ function described({ prompt, ids, answer }: Completion, tokenizer: Tokenizer | n
   };
 }
 
-/** Completions on standard output in their order: the first that is not finished as it comes, what is behind it waits. */
+/**
+ * Prints completions in their order. The first unfinished one is printed as its text arrives; later ones wait for it.
+ */
 class Screen {
   readonly #streams: readonly TextStream[];
   readonly #waiting: string[];
@@ -134,7 +136,7 @@ await runCommand({
   summary: "Text from a model: continues prompts, or answers in a chat.",
   settings,
   examples: [
-    ['node model/generate.ts --model DIR --prompt "Once upon a time"', "shows the text as it comes"],
+    ['node model/generate.ts --model DIR --prompt "Once upon a time"', "shows the text while it is generated"],
     ["node model/generate.ts --model DIR --chat chat.json --temperature 0", "the likeliest answer"],
     ["node model/generate.ts --model DIR --tokens ids.json --samples 8 --json", "token ids and log-probabilities"],
     ["node model/generate.ts --model DIR --jsonl prompts.jsonl --json", "many prompts, one on each line"],
@@ -148,7 +150,8 @@ await runCommand({
       tokenizer,
       chat,
     } = await idsOfInputs(inputs, folder, { vocabulary: config.vocabSize, opensAnswer: true });
-    // Training ends an answer at the template's end token, so generating does too; base models name another one.
+    // Training ends an answer at the template's end token, so this command does too. Base models name a different end
+    // token.
     const stopIds = [...config.eosTokenIds, ...(chat === null ? [] : [chat.endTokenId]), ...values["stop-tokens"]];
     for (const id of values["stop-tokens"])
       if (id >= config.vocabSize)
@@ -179,7 +182,7 @@ await runCommand({
     const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0) + maxNewTokens;
     if (longest > config.maxPositionEmbeddings)
       progress.line(
-        `Up to ${longest} tokens: more than the ${config.maxPositionEmbeddings} positions that the model was made for.`,
+        `Sequences of up to ${longest} tokens: the model was made for ${config.maxPositionEmbeddings} positions at most.`,
       );
     if (tokenizer === null) progress.line(`${values.model} has no tokenizer.json: ids only, no text.`);
 

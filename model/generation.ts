@@ -1,11 +1,11 @@
-// Batched generation over several turns, by continuous batching: rows enter the batch and leave it between any two passes.
-// Each pass of the model takes whatever tokens are waiting: the prompt of a new dialogue, the token just sampled of one in the
-// middle of an answer, the next user turn of one whose turn ended. A dialogue that finishes frees its part of the cache, and a
-// waiting one takes its place. The order of every sum is fixed (the engine's reduction contract), so the neighbours of a
-// dialogue change no bit of what it says.
+// Batched generation over several turns, by continuous batching: rows enter and leave the batch between any two passes.
+// Each pass of the model computes all waiting tokens: the prompt of a new dialogue, the last sampled token of an
+// unfinished answer, or the next user turn after a finished one. A finished dialogue frees its part of the cache for a
+// waiting dialogue. The order of every sum is fixed (the engine's reduction contract), so a dialogue's tokens do not
+// depend on the other rows, to the bit.
 //
-// Prefix sharing: a prompt that several dialogues of one policy share is computed once and cached once. Each of them computes
-// its last token for itself, so one that joins later also has logits to begin with.
+// Prefix sharing: a prompt that several dialogues of one policy share is computed once and cached once. Each dialogue
+// computes the prompt's last token itself, so a dialogue that joins later also has logits to sample from.
 import {
   type Backend,
   fromArray,
@@ -33,49 +33,52 @@ export interface Model {
   readonly weights: Weights;
 }
 
-/** What was sampled in one turn. */
+/** The sampled tokens of one turn. */
 export interface Answer {
-  /** From 0. */
+  /** The turn's number, from 0. */
   readonly turn: number;
-  /** With the end token where one was sampled. */
+  /** The sampled ids, with the end token if one was sampled. */
   readonly ids: readonly number[];
   /** Log-probability of each id at the sampling temperature (1 when greedy), f32. */
   readonly logProbs: readonly number[];
-  /** Entropy of the distribution each id was drawn from, in nats, f32. */
+  /** Entropy of the distribution that each id was drawn from, in nats, f32. */
   readonly entropies: readonly number[];
-  /** maxNewTokens came before an end token. */
+  /** True if maxNewTokens was reached before an end token. */
   readonly isTruncated: boolean;
 }
 
 export interface Dialogue {
-  /** Which of the policies that the weights hold answers (`RowGroup.point`); 0 with plain weights. */
+  /** Which policy answers, if the weights hold several (`RowGroup.point`); 0 with plain weights. */
   readonly policy: number;
-  /** Tokens up to the first answer. */
+  /** The token ids before the first answer. */
   readonly prompt: ArrayLike<number>;
-  /** Two words of the noise counter: which rollout, and which prompt (docs/definitions.md, "Random numbers"). */
+  /** Two words of the noise counter: the rollout and the prompt (docs/definitions.md, "Random numbers"). */
   readonly noise: { readonly rollout: number; readonly prompt: number };
-  /** Tokens expected after the prompt, all turns: what the cache sets aside. More are possible, at the price of a second prefill. */
+  /**
+   * Expected number of tokens after the prompt, over all turns. The cache reserves as many slots; a longer dialogue
+   * must be computed again in a longer run of slots.
+   */
   readonly expectedTokens: number;
-  /** Takes an answer; gives the tokens to append before the next one, or null when the dialogue is over. */
+  /** Receives an answer. Returns the tokens to append before the next answer, or null when the dialogue is over. */
   answered(answer: Answer): ArrayLike<number> | null;
   /** Called with each token as it is sampled. */
   sampled?(id: number): void;
 }
 
 export interface GenerateSettings {
-  /** Of one answer. */
+  /** Maximum tokens per answer. */
   maxNewTokens: number;
-  /** 0: greedy. */
+  /** Sampling temperature; 0 is greedy. */
   temperature: number;
   /** Repetition penalty (over prompt and all turns), top-k and top-p. Default: none. */
   warping?: Warping;
   /** Philox key of the sampling noise. */
   noiseKey: readonly [number, number];
-  /** Tokens that end an answer; empty to go on to maxNewTokens. */
+  /** Tokens that end an answer; empty to continue to maxNewTokens. */
   stopIds: readonly number[];
-  /** Dialogues in the batch at once. */
+  /** Maximum dialogues in the batch at a time. */
   maxRows: number;
-  /** Tokens in one pass at most (a longer prompt goes alone). */
+  /** Maximum tokens per pass; a longer prompt runs by itself. */
   maxTokens: number;
   signal?: AbortSignal;
   /** Called after each pass. */
@@ -92,15 +95,15 @@ interface Row {
   /** All tokens after the prefix, and how many of them the cache holds. */
   readonly tokens: number[];
   computed: number;
-  /** The prefix's tokens where this row is the one that computes them. */
+  /** The prefix's tokens if this row computes them. */
   pendingPrefix: ArrayLike<number> | null;
   turn: number;
-  /** The ids of its text so far, where the penalty asks for them. */
+  /** The ids of the row's text so far, if the repetition penalty needs them. */
   seen: Uint32Array | null;
   answer: { ids: number[]; logProbs: number[]; entropies: number[] };
 }
 
-/** Runs all dialogues to their end. Answers are handed over as they come, in no promised order. */
+/** Runs all dialogues to their end. Answers are handed over when they are finished, in an unspecified order. */
 export async function generate(model: Model, dialogues: Iterable<Dialogue>, settings: GenerateSettings): Promise<void> {
   const isPenalised = (settings.warping?.repetitionPenalty ?? 1) !== 1;
   const vocabulary = model.config.vocabSize;
@@ -125,7 +128,8 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
     };
     while (waiting.length > 0 || active.length > 0) {
       settings.signal?.throwIfAborted();
-      // A row that outgrew its run and finds no longer one is preempted: it waits until others have left, and is computed again.
+      // A row that outgrew its run is preempted if there is no longer run: it waits for other rows to leave and is
+      // recomputed.
       for (const row of active.filter((one) => !ensureRoom(cache, one))) {
         leave(row);
         waiting.push(row);
@@ -136,8 +140,8 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
         waiting.pop();
       }
       if (active.length === 0) throw new Error(`generate: no dialogue fits the cache of ${cache.slots} slots`);
-      // Rows of one policy stand together, so that each policy's weights meet one run of rows. The sort is stable: a row that
-      // computes a prefix stays before those that share it.
+      // Rows of one policy are contiguous, so that each policy's weights are used by one range of rows. The sort is
+      // stable: the row that computes a prefix stays before the rows that share it.
       active.sort((one, other) => one.dialogue.policy - other.dialogue.policy);
       for (const row of await pass(model, cache, active, settings)) leave(row);
     }
@@ -146,17 +150,20 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
   }
 }
 
-/** Slots for `rows` dialogues at once: their own tokens and every distinct prompt among as many neighbours. */
+/**
+ * Slots for `rows` dialogues at a time: the tokens of each, and every distinct prompt among as many consecutive
+ * dialogues.
+ */
 function cacheSlots({ backend, config }: Model, dialogues: readonly Dialogue[], rows: number): number {
   const longestOwn = dialogues.reduce((most, { expectedTokens }) => Math.max(most, expectedTokens), 0) + 1;
   const prompts = new Map(dialogues.map((d) => [prefixKeyOf(d), d.prompt.length]));
   const prefixes = [...prompts.values()].sort((a, b) => b - a).slice(0, rows);
-  // One dialogue alone may be twice as long as expected.
+  // A single dialogue may become twice as long as expected.
   const needed = Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
   return needed + slotsLostAtCuts(KvCache.slotsPerSegment(backend, config), needed, Math.max(longestOwn, prefixes[0]));
 }
 
-/** No run crosses a segment, so each segment but the last may end in a gap that is too short for the next one. */
+/** No run crosses a segment boundary, so each segment except the last may end in a gap too short for the next run. */
 function slotsLostAtCuts(perSegment: number, needed: number, longest: number): number {
   const used = perSegment - (longest - 1);
   return used <= 0 || needed <= perSegment ? 0 : (Math.ceil(needed / used) - 1) * (longest - 1);
@@ -166,7 +173,7 @@ function prefixKeyOf(dialogue: Dialogue): string {
   return `${dialogue.policy}:${Array.from(dialogue.prompt).join()}`;
 }
 
-/** @param seenVocabulary  how many ids the row keeps account of; null: of none */
+/** @param seenVocabulary  how many ids the row keeps track of; null for none */
 function beginRow(dialogue: Dialogue, seenVocabulary: number | null): Row {
   const { prompt } = dialogue;
   const seen = seenVocabulary === null ? null : new Uint32Array(seenWords(seenVocabulary));
@@ -185,7 +192,7 @@ function beginRow(dialogue: Dialogue, seenVocabulary: number | null): Row {
   };
 }
 
-/** Allocates a row's part of the cache; false where there is no room. Nothing of the row is computed there yet. */
+/** Allocates a row's part of the cache; false if there is no room. None of the row's tokens are computed there yet. */
 function admit(cache: KvCache, row: Row): boolean {
   const { prompt, expectedTokens } = row.dialogue;
   const shared = cache.sharePrefix(row.prefixKey, prompt.length - 1);
@@ -202,12 +209,18 @@ function admit(cache: KvCache, row: Row): boolean {
   return true;
 }
 
-/** A run of the slots wished for, or of fewer: at least of those needed, and of twice those if it can be, so that the row does not outgrow it at once. */
+/**
+ * Allocates a run of the wanted slots. If there is no room, it tries twice the needed slots, so that the row does not
+ * outgrow its run immediately, and then the needed slots.
+ */
 function allocateRun(cache: KvCache, needed: number, wished: number): CacheRun | null {
   return cache.allocate(wished) ?? cache.allocate(Math.min(2 * needed, wished)) ?? cache.allocate(needed);
 }
 
-/** Whether a row's tokens fit its run. A row that has outgrown it gets a longer one if there is one, and is computed again there. */
+/**
+ * Whether a row's tokens fit its run. A row that outgrew its run gets a longer one if possible, and is recomputed
+ * there.
+ */
 function ensureRoom(cache: KvCache, row: Row): boolean {
   if (row.tokens.length <= row.own.length) return true;
   const longer = allocateRun(cache, row.tokens.length, row.tokens.length + row.dialogue.expectedTokens);
@@ -218,7 +231,7 @@ function ensureRoom(cache: KvCache, row: Row): boolean {
   return true;
 }
 
-/** The tokens of one pass, as they are put together. */
+/** The tokens of one pass, while they are collected. */
 class PassTokens {
   readonly ids: number[] = [];
   readonly positions: number[] = [];
@@ -228,7 +241,7 @@ class PassTokens {
   readonly sampledRows: Row[] = [];
   readonly sampledAt: number[] = [];
 
-  /** Tokens first … first + count − 1 of a run that begins after `prefix`. */
+  /** Adds tokens first … first + count − 1 of a run that begins after `prefix`. */
   push(policy: number, ids: ArrayLike<number>, first: number, prefix: CacheRun, own: CacheRun): void {
     for (let i = first; i < ids.length; i++) {
       const position = prefix.length + i;
@@ -314,7 +327,7 @@ async function sampleAfter(
   return { ids, logProbs, entropies };
 }
 
-/** What each row has seen, [R, words]; null where rows keep no account. */
+/** The ids that each row has seen, as bits, [R, words]; null if rows do not keep track of them. */
 function seenTable(backend: Backend, rows: readonly Row[]): Tensor | null {
   const words = rows[0].seen?.length;
   if (words === undefined) return null;
@@ -325,7 +338,7 @@ function seenTable(backend: Backend, rows: readonly Row[]): Tensor | null {
   return fromArray(backend, table, [rows.length, words], "u32", "seen ids");
 }
 
-/** Adds a sampled token to a row. True when its dialogue is over. */
+/** Adds a sampled token to a row. Returns true when the dialogue is over. */
 function appendSample(row: Row, id: number, logProb: number, entropy: number, settings: GenerateSettings): boolean {
   const { answer } = row;
   answer.ids.push(id);

@@ -1,9 +1,11 @@
 // Requests to a Hugging Face hub: its address, the token, retries.
 //
-// @huggingface/hub asks for models and lists of files through `HubClient.fetch`; files come through `HubClient.request`. Both
-// follow one policy. A broken or silent connection and the answers 408, 429 and 5xx are transient: the request is repeated
+// @huggingface/hub requests models and file lists through `HubClient.fetch`; files are downloaded by
+// `HubClient.request`. Both follow one policy. A broken or silent connection and the statuses 408, 429 and 5xx are
+// transient: the request is repeated
 // after the time that the server names, or after a delay that doubles, five times at most. Any other refusal is final, and its
-// message says how to mend it. The token is sent to the endpoint's own origin only and is in no message: when the endpoint
+// message says how to fix it. The token is sent to the endpoint's origin only and never appears in a message: if the
+// endpoint
 // redirects to another host, the fetch standard drops Authorization.
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
@@ -19,11 +21,11 @@ export interface ClientOptions {
   signal?: AbortSignal;
   /** Wait before the second try; it doubles with each one. Default 1000 ms. */
   retryMs?: number;
-  /** A connection that brings nothing for so long is broken. Default 60 000 ms. */
+  /** A connection that delivers nothing for this long counts as broken. Default 60 000 ms. */
   stallMs?: number;
 }
 
-/** The hub gave no answer: no connection, or it was busy or broken at each try. It may answer later. */
+/** The hub gave no answer: there was no connection, or the hub was busy or broken at each try. It may answer later. */
 export class HubUnreachableError extends CheckpointError {
   override name = "HubUnreachableError";
 }
@@ -39,7 +41,7 @@ export class TransientError extends Error {
 }
 
 const tries = 5;
-/** Longest time that a server's Retry-After is waited for. */
+/** Maximum wait that a server's Retry-After can cause. */
 const longestWaitMs = 60_000;
 
 /** The cache's home: HF_HOME, else XDG_CACHE_HOME/huggingface, else ~/.cache/huggingface. */
@@ -48,7 +50,7 @@ export function hubHome(environment: HubEnvironment): string {
   return expanded(environment["HF_HOME"] ?? join(cache, "huggingface"), environment);
 }
 
-/** As Python's expanduser and expandvars: ~ and $NAME or ${NAME}; unknown names stay. */
+/** Expands ~ and $NAME or ${NAME} as Python's expanduser and expandvars do; unknown names stay. */
 export function expanded(path: string, environment: HubEnvironment): string {
   return path
     .replace(/^~(?=[\\/]|$)/, homedir())
@@ -59,7 +61,7 @@ export function isOn(value: string | undefined): boolean {
   return ["1", "ON", "YES", "TRUE"].includes(value?.toUpperCase() ?? "");
 }
 
-/** HF_TOKEN, else what `hf auth login` has left in the cache's home. */
+/** HF_TOKEN, else the token that `hf auth login` stored in the cache's home. */
 function readToken(environment: HubEnvironment): { token: string; from: string } | null {
   for (const from of ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]) {
     const token = environment[from]?.trim();
@@ -95,7 +97,9 @@ export class HubClient {
     this.#name = name;
   }
 
-  /** `fetch` for @huggingface/hub: the whole answer, or an error of ours. The package never sees the token. */
+  /**
+   * `fetch` for @huggingface/hub: the whole response, or one of this file's errors. The package never sees the token.
+   */
   readonly fetch: typeof fetch = (input) => {
     const url = input instanceof Request ? input.url : String(input);
     return this.request(
@@ -106,10 +110,11 @@ export class HubClient {
   };
 
   /**
-   * Asks until it is answered.
-   * @param headers  of the next try
-   * @param use      what to make of an answer (200, 206 or 416); while it reads the body it calls `arrived`, with true where
-   *                 it has come further than ever, so that a long download may break more often than a short one
+   * Repeats a request until it is answered.
+   * @param headers  returns the headers of the next try
+   * @param use      processes the response (200, 206 or 416). While it reads the body it calls `arrived`, with true if
+   *                 it has read further than any earlier try: the count of failures then restarts, so a long download
+   *                 may break often
    * @throws HubUnreachableError after the last try, CheckpointError when the hub refuses, the signal's reason
    */
   async request<T>(
@@ -148,7 +153,7 @@ export class HubClient {
     const signal = AbortSignal.any([stalled.signal, ...(this.#signal === undefined ? [] : [this.#signal])]);
     try {
       const isOwn = new URL(url).origin === this.#origin;
-      // Bytes as they are: what is resumed and hashed must not be a compressed form of the file.
+      // No compression: resuming and hashing need the bytes of the file itself.
       const authorization: Record<string, string> =
         isOwn && this.#token !== null ? { authorization: `Bearer ${this.#token.token}` } : {};
       const response = await fetch(url, {
@@ -160,7 +165,7 @@ export class HubClient {
       throw this.#refusal(response);
     } finally {
       clearTimeout(timer);
-      stalled.abort(silence); // lets go of a body that was not read to its end
+      stalled.abort(silence); // releases a body that was not read to its end
     }
   }
 
@@ -172,11 +177,11 @@ export class HubClient {
       );
     return new HubUnreachableError(
       `${this.#name}: ${this.endpoint} cannot be reached: ${message}, ${failures} times. Check the connection (behind a proxy: ` +
-        "HTTPS_PROXY and NODE_USE_ENV_PROXY=1), or give a folder on disk. The same command goes on where a download broke.",
+        "HTTPS_PROXY and NODE_USE_ENV_PROXY=1), or give a folder on disk. The same command resumes a broken download.",
     );
   }
 
-  /** What an answer other than 2xx means, by the hub's error code where it gives one. */
+  /** The error for a status other than 2xx, by the hub's error code if there is one. */
   #refusal({ status, headers }: Response): Error {
     if (status === 408 || status === 429 || status >= 500)
       return new TransientError(`answered ${status}`, retryAfterMs(headers.get("retry-after")));
@@ -193,14 +198,12 @@ export class HubClient {
       );
     if (status === 401 && this.#token !== null && code !== "RepoNotFound")
       return refuse(
-        `the hub does not accept the token in ${this.#token.from}. Make a new one at ${this.endpoint}/settings/tokens, or take ` +
-          "it away: a public model needs none.",
+        `the hub does not accept the token in ${this.#token.from}. Make a new one at ${this.endpoint}/settings/tokens, or remove ` +
+          "it: a public model needs no token.",
       );
     if (code === "RevisionNotFound")
-      return refuse(
-        `there is no revision ${JSON.stringify(revision ?? "main")}. See ${page}/commits for those there are.`,
-      );
-    if (code === "EntryNotFound") return refuse("a file of the listing is no longer there. Try again.");
+      return refuse(`there is no revision ${JSON.stringify(revision ?? "main")}. ${page}/commits lists the revisions.`);
+    if (code === "EntryNotFound") return refuse("a listed file no longer exists. Try again.");
     if (status === 401 || code === "RepoNotFound")
       return refuse(
         "there is neither a folder of this name here nor a public model on the hub. Check the spelling; for a private model " +
@@ -213,11 +216,11 @@ export class HubClient {
 }
 
 function addressOf(endpoint: string): string {
-  // The value is not repeated where it may hold a password.
+  // The message does not repeat the value, which may hold a password.
   const parsed = URL.canParse(endpoint) ? new URL(endpoint) : null;
   if (parsed === null || !/^https?:$/.test(parsed.protocol) || parsed.username !== "" || parsed.password !== "")
     throw new SettingsError(
-      "HF_ENDPOINT: expected a web address without user and password, such as https://huggingface.co. Mend it or unset it.",
+      "HF_ENDPOINT: expected a web address without user and password, such as https://huggingface.co. Correct it or unset it.",
     );
   return parsed.origin;
 }

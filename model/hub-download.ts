@@ -1,10 +1,10 @@
-// One file of a hub's repository into the cache's `blobs`, under the name of its hash.
+// Downloads one file of a hub repository into the cache's `blobs`, named by its hash.
 //
-// downloadFileToCacheDir of @huggingface/hub 2.17.5 is not enough: it starts from the beginning after a break, compares no
-// hash, and lets two processes write one file. So the file is fetched by plain HTTP into `<etag>.incomplete`, the name that
+// downloadFileToCacheDir of @huggingface/hub 2.17.5 is not enough: it restarts after a break, does not verify the hash,
+// and lets two processes write one file. So the file is fetched by plain HTTP into `<etag>.incomplete`, the name that
 // huggingface_hub for Python uses too. If that file exists, whichever program wrote it, the download resumes after its last
-// byte (Range). The file gets its name only if the hash is right: a length alone cannot show that a part belongs to another
-// file, or that two programs wrote it at once.
+// byte (Range). The file gets its final name only if the hash is right: the length alone cannot show that a part
+// belongs to another file, or that two programs wrote it at the same time.
 import { createHash, type Hash } from "node:crypto";
 import { renameSync, rmSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
@@ -16,12 +16,12 @@ import { type HubClient, TransientError } from "./hub-client.ts";
 export interface RemoteFile {
   readonly path: string;
   readonly bytes: number;
-  /** SHA-256 of the content where it is in large file storage (LFS or Xet), else git's own hash of it. */
+  /** SHA-256 of the content if it is in large file storage (LFS or Xet), else git's hash of it. */
   readonly etag: string;
   readonly isLarge: boolean;
 }
 
-/** Runs `body`; what the disk refuses is told as a matter of the cache, which has its own way to another disk. */
+/** Runs `body`. Disk errors become errors of the cache, whose message says how to move the cache to another disk. */
 export async function inCache<T>(path: string, body: () => T | Promise<T>): Promise<T> {
   try {
     return await body();
@@ -29,7 +29,7 @@ export async function inCache<T>(path: string, body: () => T | Promise<T>): Prom
     const refusal = thrown instanceof FileError ? thrown.cause : thrown;
     if (refusal instanceof Error && "code" in refusal && explainSystemError(refusal) !== null)
       throw new FileError(
-        `${path}: the cache of models cannot be written: ${refusal.message}. Mend it, or set HF_HOME (or HF_HUB_CACHE) to ` +
+        `${path}: the cache of models cannot be written: ${refusal.message}. Fix this, or set HF_HOME (or HF_HUB_CACHE) to ` +
           "another folder.",
         { cause: thrown },
       );
@@ -38,9 +38,9 @@ export async function inCache<T>(path: string, body: () => T | Promise<T>): Prom
 }
 
 /**
- * Downloads a file to `blob`, going on with `blob`.incomplete.
- * @param onBytes  how much of it is there, after each piece
- * @throws CheckpointError when the content is not what the listing says, twice; FileError when the disk refuses
+ * Downloads a file to `blob`, resuming `blob`.incomplete.
+ * @param onBytes  called after each piece with the bytes present so far
+ * @throws CheckpointError when the content twice does not match the listing; FileError on a disk error
  */
 export async function downloadBlob(
   client: HubClient,
@@ -56,7 +56,7 @@ export async function downloadBlob(
     if (round === 2)
       throw new CheckpointError(
         `${file.path}: what came from ${client.endpoint} does not have the hash that the hub lists, ${file.etag}, twice. ` +
-          "Is something in between changing it?",
+          "Does a proxy change the file?",
       );
   }
   await inCache(blob, () => {
@@ -65,7 +65,7 @@ export async function downloadBlob(
   });
 }
 
-/** @returns the hash of the whole file, which is on the disk */
+/** @returns the hash of the whole file, which is then on the disk */
 async function fill(
   client: HubClient,
   file: RemoteFile,
@@ -94,9 +94,9 @@ async function fill(
         async (response, arrived) => {
           const isPart = response.status === 206 && rangeStart(response) === bytes;
           if (bytes > 0 && !isPart) await restart();
-          // A whole file is as good from its start; another part is not.
+          // A server may answer with the whole file from its start, but not with a different part.
           if (!isPart && response.status !== 200)
-            throw new TransientError("sent another part of the file than asked for", 0);
+            throw new TransientError("sent a different part of the file than requested", 0);
           for await (const piece of response.body ?? []) {
             if (bytes + piece.length > file.bytes)
               throw new CheckpointError(

@@ -1,17 +1,18 @@
-// Finds a model: a folder on disk, or one of the Hugging Face hub by its name, ORG/NAME or ORG/NAME@REVISION.
+// Finds a model: a folder on disk, or a model on the Hugging Face hub by its name, ORG/NAME or ORG/NAME@REVISION.
 //
-// What comes from the hub lies in the cache that huggingface_hub for Python uses, in its layout, so that each finds what the
-// other has fetched:
+// Files from the hub are stored in the cache of huggingface_hub for Python, in its layout, so that both programs use
+// the same downloads:
 //
-//   models--ORG--NAME/refs/REVISION          the commit that a branch or tag stood at when it was last asked for
+//   models--ORG--NAME/refs/REVISION          the commit of a branch or tag when it was last requested
 //   models--ORG--NAME/blobs/HASH             contents
 //   models--ORG--NAME/snapshots/COMMIT/FILE  links to contents; copies where the file system has no links
 //
-// A file has its name in `snapshots` only when it is whole, and a ref names a commit only when all of its files are there.
-// One process at a time fetches a model. Python's lock cannot be taken from Node (flock), so should both fetch one file at
-// once, its hash tells (hub-download.ts).
+// A file appears in `snapshots` only when it is whole, and a ref names a commit only when all of its files exist. One
+// process at a time fetches a model. Node cannot take Python's lock (flock); if both programs write one file at the
+// same time, the hash check detects it (hub-download.ts).
 //
-// @huggingface/hub asks for the commit and the list of files. Its snapshotDownload would fetch everything in a repository.
+// @huggingface/hub is used to get the commit and the list of files. Its snapshotDownload would fetch the whole
+//   repository.
 import {
   copyFileSync,
   existsSync,
@@ -50,27 +51,29 @@ import { downloadBlob, inCache, type RemoteFile } from "./hub-download.ts";
 
 export interface LocatedModel {
   readonly folder: string;
-  /** The name of the folder, or ORG/NAME of the hub. */
+  /** The name of the folder, or ORG/NAME on the hub. */
   readonly name: string;
-  /** The hub's commit, by which the same files can be asked for again; null for a folder. */
+  /** The commit on the hub, which identifies the files; null for a folder. */
   readonly commit: string | null;
   readonly source: "folder" | "hub";
 }
 
 export interface LocateOptions extends ClientOptions {
   progress?: Progress;
-  /** Default true; false where only the configuration and the tokenizer matter. */
+  /** Whether weights are fetched. Default true; false if only the configuration and the tokenizer are needed. */
   weights?: boolean;
-  /** False: copies, as on a file system without links. */
+  /** False to copy files instead of linking them, as on a file system without links. */
   links?: boolean;
   /** How long another process may hold the lock of a model without fetching anything. Default 5 minutes. */
   lockPatienceMs?: number;
 }
 
 /**
- * The folder of a model. A folder on disk wins over the hub's model of the same name. For the hub's: asks for the commit and
- * fetches what the cache lacks; where the hub cannot be reached, or HF_HUB_OFFLINE is set, what the cache has must do.
- * @throws CheckpointError when it is neither, or the hub does not give it; FileError when the cache cannot be written
+ * The folder of a model. A folder on disk takes precedence over a hub model of the same name. For a hub model it
+ * requests the commit and fetches the files that the cache lacks. If the hub cannot be reached or HF_HUB_OFFLINE is
+ * set, it uses the cache.
+ * @throws CheckpointError when there is no such folder or hub model, or the hub refuses; FileError when the cache
+ *   cannot be written
  */
 export async function locateModel(pathOrName: string, options: LocateOptions = {}): Promise<LocatedModel> {
   const onDisk = statSync(pathOrName, { throwIfNoEntry: false });
@@ -96,8 +99,8 @@ export async function locateModel(pathOrName: string, options: LocateOptions = {
   if (isOn(environment["HF_HUB_OFFLINE"] || environment["TRANSFORMERS_OFFLINE"])) {
     if (cached !== null) return found(cached);
     throw new CheckpointError(
-      `${pathOrName}: neither a folder here nor whole in the cache of models, ${cache}, and HF_HUB_OFFLINE forbids to fetch ` +
-        "it. Unset HF_HUB_OFFLINE once, or copy the cache from another machine.",
+      `${pathOrName}: neither a folder here nor complete in the cache of models, ${cache}, and HF_HUB_OFFLINE forbids ` +
+        "downloads. Unset HF_HUB_OFFLINE once, or copy the cache from another machine.",
     );
   }
   const client = new HubClient(pathOrName, options);
@@ -108,10 +111,10 @@ export async function locateModel(pathOrName: string, options: LocateOptions = {
   } catch (thrown) {
     if (cached === null || !(thrown instanceof CheckpointError)) throw thrown;
     if (!(thrown instanceof HubUnreachableError))
-      throw new CheckpointError(`${thrown.message} The cache has a copy: HF_HUB_OFFLINE=1 takes it.`, {
+      throw new CheckpointError(`${thrown.message} The cache has a copy: HF_HUB_OFFLINE=1 uses it.`, {
         cause: thrown,
       });
-    progress?.line(`${thrown.message}\nTaking what the cache has of it, commit ${cached}.`);
+    progress?.line(`${thrown.message}\nUsing the copy in the cache, commit ${cached}.`);
     return found(cached);
   }
   const snapshot: Snapshot = { client, name: wanted.name, storage, commit, options };
@@ -125,7 +128,10 @@ interface Wanted {
   revision: string;
 }
 
-/** By Python's rules; null for what cannot be a name. A revision becomes a path in the cache, so it may not leave it. */
+/**
+ * Parses a name by Python's rules; null if it is not one. A revision becomes a path in the cache and must stay inside
+ * it.
+ */
 function parseName(text: string): Wanted | null {
   const [, name, revision = "main"] = /^(\b[\w.-]+\b\/\b[\w.-]+\b)(?:@(.+))?$/.exec(text) ?? [];
   if (name === undefined || name.length > 96 || /--|\.\.|\.git$/.test(name)) return null;
@@ -133,7 +139,7 @@ function parseName(text: string): Wanted | null {
   return { name, revision };
 }
 
-// The package's own getHFHubCachePath knows neither ~ nor $NAME in these.
+// The package's getHFHubCachePath does not expand ~ or $NAME in these variables.
 function cacheOf(environment: HubEnvironment): string {
   const chosen = environment["HF_HUB_CACHE"] ?? environment["HUGGINGFACE_HUB_CACHE"];
   return resolve(expanded(chosen ?? join(hubHome(environment), "hub"), environment));
@@ -157,7 +163,7 @@ const listed = z.object({
 });
 
 async function askHub(client: HubClient, { name, revision }: Wanted): Promise<{ commit: string; files: RemoteFile[] }> {
-  // Loaded here: most commands never ask the hub.
+  // Imported here, because most commands never use the hub.
   const { listFiles, modelInfo } = await import("@huggingface/hub");
   const common = { hubUrl: client.endpoint, fetch: client.fetch };
   const { sha: commit } = await modelInfo({ ...common, name, revision, additionalFields: ["sha"] });
@@ -169,7 +175,7 @@ async function askHub(client: HubClient, { name, revision }: Wanted): Promise<{ 
     const parsed = listed.safeParse(entry);
     if (!parsed.success)
       throw new CheckpointError(
-        `${name}: cannot make sense of how ${client.endpoint} lists ${JSON.stringify(entry.path)}.`,
+        `${name}: the listing of ${JSON.stringify(entry.path)} by ${client.endpoint} is not understood.`,
       );
     const { path, size, oid, lfs } = parsed.data;
     files.push({ path, bytes: lfs?.size ?? size, etag: lfs?.oid ?? oid, isLarge: lfs !== undefined });
@@ -185,7 +191,7 @@ interface Snapshot {
   options: LocateOptions;
 }
 
-/** Fetches what the snapshot lacks of a model: configuration, tokenizer and, if wanted, weights as safetensors. */
+/** Fetches the files that the snapshot lacks: configuration, tokenizer and, if wanted, weights as safetensors. */
 async function fetchSnapshot(snapshot: Snapshot, files: readonly RemoteFile[], weights: boolean): Promise<void> {
   const { client, name, commit } = snapshot;
   const where = `${client.endpoint}/${name}, commit ${commit}`;
@@ -193,7 +199,7 @@ async function fetchSnapshot(snapshot: Snapshot, files: readonly RemoteFile[], w
   const file = (path: string): RemoteFile => {
     const found = byPath.get(path);
     if (found === undefined)
-      throw new CheckpointError(`${where}: expected the file ${path}, there is none. Is it a model?`);
+      throw new CheckpointError(`${where}: expected the file ${path}, there is none. Is this repository a model?`);
     return found;
   };
   if (!byPath.has("config.json") && byPath.has(adapterConfigFile))
@@ -229,7 +235,7 @@ async function fetchFiles(snapshot: Snapshot, files: readonly RemoteFile[]): Pro
       ensureFolder(blobs);
       ensureFolder(folderOf(snapshot));
     });
-    // Asked again: whoever had the lock may have fetched some.
+    // Checked again: the process that had the lock may have fetched some files.
     const todo = lacking().map((file) => ({ ...file, blob: join(blobs, file.etag) }));
     const toFetch = todo.filter(({ blob }) => !existsSync(blob));
     const total = toFetch.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -258,7 +264,10 @@ async function fetchFiles(snapshot: Snapshot, files: readonly RemoteFile[]): Pro
   }
 }
 
-/** Puts a content under its name, as Python does: by a relative link, or else moved there if it is new, or copied. */
+/**
+ * Gives a blob its file name, as Python does: by a relative link. Without links, a new blob is moved, an old one
+ * copied.
+ */
 function place(blob: string, path: string, isNew: boolean, links = true): void {
   rmSync(path, { force: true }); // a link whose content is gone
   if (links)
@@ -266,7 +275,7 @@ function place(blob: string, path: string, isNew: boolean, links = true): void {
       symlinkSync(relative(dirname(path), blob), path);
       return;
     } catch {
-      // a file system, or a user of Windows, that may not have links
+      // this file system, or this Windows user, cannot make links
     }
   if (isNew) {
     renameSync(blob, path);
@@ -288,7 +297,7 @@ function countMegabytes({ name, options: { progress } }: Snapshot, totalBytes: n
     shown = value;
   };
   return {
-    /** @param bytes  of the file under way, beyond what was there before */
+    /** @param bytes  of the current file, beyond those that existed before */
     show: (bytes: number, note: string) => advanceTo(megabytes(done + bytes), note),
     next(bytes: number) {
       done += bytes;
@@ -337,14 +346,14 @@ async function lock({ storage, name, options }: Snapshot): Promise<() => void> {
       if (performance.now() - sinceMs > lockPatienceMs)
         throw new FileError(
           `${join(folder, ".lock")}: another process has this lock and has fetched nothing of ${name} for ` +
-            `${Math.round(lockPatienceMs / 1000)} s. Stop it; if it has ended, delete this file.`,
+            `${Math.round(lockPatienceMs / 1000)} s. Stop that process; if it has ended, delete this file.`,
         );
       await sleep(200, undefined, { signal });
     }
   }
 }
 
-/** A cache that cannot be written serves as well: the ref matters only where the hub cannot be asked. */
+/** Ignores write errors: the ref is needed only when the hub cannot be reached. */
 async function writeRef(path: string, commit: string): Promise<void> {
   try {
     if (existsSync(path) && readFileSync(path, "utf8").trim() === commit) return;

@@ -1,9 +1,9 @@
-// Makes a random model as a folder in Hugging Face's layout, of any configuration of a known family (random-weights.ts says how
-// the weights are drawn):
+// Makes a random model as a folder in Hugging Face's layout, with any configuration of a registered family
+// (random-weights.ts says how the weights are drawn):
 //
 //   node model/initialise.ts --config qwen2.5-0.5b --out DIR [--seed N] [--dtype bf16] [--files-from DIR]
 //
-// The command makes a model folder tensor by tensor: memory holds one at a time.
+// The folder is written tensor by tensor: memory holds one tensor at a time.
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import {
@@ -33,7 +33,7 @@ const settings = defineSettings(
       meaning: `the model's shape: a config.json, a folder that has one, or ${publishedShapes.join(", ")}`,
     }),
     out: text({ default: "", meaning: "the model folder to make" }),
-    seed: integer({ default: 1, min: 0, meaning: "names the numbers: the same seed gives the same model" }),
+    seed: integer({ default: 1, min: 0, meaning: "random seed: the same seed gives the same model" }),
     dtype: choice({ default: "f32", options: ["f32", "bf16", "f16"], meaning: "how weights are stored" }),
     "embedding-deviation": number({
       default: usualEmbeddingDeviation,
@@ -42,7 +42,7 @@ const settings = defineSettings(
     }),
     "files-from": text({
       default: "",
-      meaning: "a model folder whose tokenizer and generation_config.json are copied; without one there is none",
+      meaning: "a model folder whose tokenizer and generation_config.json are copied; empty for neither",
     }),
   },
   ({ config, out }) => [
@@ -80,9 +80,9 @@ await runCommand({
     const { out, seed, dtype } = values;
     const configJson = await readConfig(values.config);
     if (existsSync(out))
-      throw new SettingsError(`out: ${out} is there already. Choose another name, or delete it first.`);
+      throw new SettingsError(`out: ${out} exists already. Choose another name, or delete it first.`);
     const filesFrom = values["files-from"];
-    if (filesFrom !== "") await openConfig(filesFrom, { weights: false }); // says so when it is no model folder
+    if (filesFrom !== "") await openConfig(filesFrom, { weights: false }); // throws if it is not a model folder
     const parameters = [...openLanguageModel(configJson, values.config).parameters()];
     const elements = parameters.reduce((sum, [, { shape }]) => sum + sizeOf(shape), 0);
     expectDiskSpace(out, elements * bytesOf[dtype], "the weights");

@@ -1,7 +1,9 @@
-// The key/value cache. A dialogue has two runs of slots in the layers' storage: a prefix, and its own tokens. A prefix holds
-// the keys of a prompt that several dialogues share; it is found by its key, and its users are counted.
+// The key/value cache. A dialogue has two runs of slots in the layers' storage: a prefix, and the dialogue's other
+// tokens. A prefix holds the keys of a prompt that several dialogues share. It is looked up by a key, and its users are
+// counted.
 //
-// Runs are allocated first fit. No run crosses a segment of the storage, so that one dispatch sees all keys of a run in order.
+// Runs are allocated first fit. No run crosses a segment boundary of the storage, so one dispatch sees all keys of a
+// run in order.
 import { type Backend, empty, keep, memoryLabel, type Tensor } from "../engine/index.ts";
 import type { ModelFacts } from "./language-model.ts";
 
@@ -17,20 +19,20 @@ interface Prefix extends CacheRun {
   users: number;
 }
 
-/** What the size of a cache depends on. */
+/** The facts that determine the size of a cache. */
 type CachedShape = Pick<ModelFacts, "numHiddenLayers" | "numKeyValueHeads" | "headDim">;
 
 export class KvCache {
   readonly keys: readonly Tensor[];
   readonly values: readonly Tensor[];
   readonly slots: number;
-  /** Free runs, by start, with neighbours merged; `segment` boundaries keep runs apart. */
+  /** Free runs, sorted by start. Adjacent runs are merged, but not across a boundary of `segment`. */
   #free: CacheRun[];
   readonly #boundaries: ReadonlySet<number>;
   readonly #prefixes = new Map<string, Prefix>();
 
   /**
-   * @param slots  tokens that the cache holds in all
+   * @param slots  total number of tokens that the cache can hold
    */
   constructor(backend: Backend, config: CachedShape, slots: number) {
     const shape = [slots, config.numKeyValueHeads, config.headDim];
@@ -52,10 +54,10 @@ export class KvCache {
     this.#boundaries = boundaries;
   }
 
-  /** Slots in a segment of the storage, where it is cut. */
+  /** Slots per segment, if the storage is split. */
   static slotsPerSegment({ limits }: Pick<Backend, "limits">, { numKeyValueHeads, headDim }: CachedShape): number {
     const fitting = Math.floor(limits.maxBufferBytes / (numKeyValueHeads * headDim * bytesPerNumber));
-    return Math.floor(fitting / 32) * 32; // a cut is at a multiple of 256 bytes
+    return Math.floor(fitting / 32) * 32; // so that a segment ends at a multiple of 256 bytes
   }
 
   /** Allocates a run of slots; null when no gap is long enough. */
@@ -68,7 +70,7 @@ export class KvCache {
     return { start: gap.start, length };
   }
 
-  /** Makes a run free for others. */
+  /** Frees a run for other dialogues. */
   release(run: CacheRun): void {
     if (run.length === 0) return;
     let index = this.#free.findIndex((gap) => gap.start > run.start);
@@ -89,7 +91,8 @@ export class KvCache {
   }
 
   /**
-   * The prefix under `key`, with one more user. Where there is none it is allocated (`isNew`: its keys must still be computed);
+   * Adds a user to the prefix under `key` and returns it. A new prefix is allocated (`isNew`: its keys must still be
+   * computed);
    * null when no gap is long enough.
    */
   sharePrefix(key: string, length: number): { run: CacheRun; isNew: boolean } | null {
@@ -104,7 +107,7 @@ export class KvCache {
     return { run, isNew: true };
   }
 
-  /** One user less of a prefix. With the last one its run is released. */
+  /** Removes a user from a prefix. After the last user its run is released. */
   releasePrefix(key: string): void {
     const found = this.#prefixes.get(key);
     if (found === undefined) throw new Error(`KvCache: no prefix "${key}"`);

@@ -1,6 +1,6 @@
-// What the rest of the program knows about a model: a few numbers, its parameters, and its forward pass. Generation, scoring,
-// the cache, memory plans, training and sweeps work with any `LanguageModel`. A family of models (qwen2.ts) makes one from a
-// config.json; families.ts knows which family that is. docs/extending/model-family.md adds a family.
+// The interface of a model: a few numbers, its parameters, and its forward pass. Generation, scoring, the cache, memory
+// plans, training and sweeps work with any `LanguageModel`. A model family (qwen2.ts) makes one from config.json;
+// families.ts chooses the family. docs/extending/model-family.md shows how to add one.
 import { isRecording, type Parameter, recompute, scope, type Tensor, type Weights } from "../engine/index.ts";
 import type { Batch } from "./batch.ts";
 
@@ -8,28 +8,29 @@ import type { Batch } from "./batch.ts";
 export interface ModelFacts {
   /** `model_type` in config.json. */
   readonly modelType: string;
-  /** The class that config.json names in `architectures`, for the programs that load a written folder. */
+  /** The class written to `architectures` in config.json, for programs that load the folder. */
   readonly architecture: string;
   readonly vocabSize: number;
   /** Width of the hidden states, C. */
   readonly hiddenSize: number;
   readonly numHiddenLayers: number;
-  /** Heads of the queries. */
+  /** Number of query heads. */
   readonly numAttentionHeads: number;
-  /** Heads of the keys and values that the cache holds, K, and the size of each, D. */
+  /** Number of key and value heads in the cache, K, and the size of each, D. */
   readonly numKeyValueHeads: number;
   readonly headDim: number;
-  /** Positions that the model was made for. */
+  /** The longest sequence that the model was made for, in positions. */
   readonly maxPositionEmbeddings: number;
-  /** Whether the embedding is also the head. */
+  /** Whether the embedding is also used as the head. */
   readonly tieWordEmbeddings: boolean;
   /** Tokens that end an answer. */
   readonly eosTokenIds: readonly number[];
 }
 
 /**
- * What a parameter is: a matrix [out, in] that only `linear` reads; an embedding [rows, C], also one that is the head as well;
- * the scale of a norm; a bias. It decides which copies a parameter has, and what it begins with in a random model.
+ * The role of a parameter: `linear`, a matrix [out, in] that only `linear` reads; `embedding`, [rows, C], also if it is
+ * used as the head; `norm`, the scale of a norm; `bias`. The role decides which copies of a parameter exist on the
+ * device, and the initial values in a random model.
  */
 export type ParameterRole = "linear" | "embedding" | "norm" | "bias";
 
@@ -39,8 +40,8 @@ export interface ParameterDescription {
 }
 
 /**
- * A model without weights. Its methods read the facts of the object that they are called on, so a copy with other facts
- * (`{ ...model, eosTokenIds }`) is a model too.
+ * A model without weights. Its methods read the facts from `this`, so a copy with changed facts (`{ ...model,
+ * eosTokenIds }`) is also a model.
  */
 export interface LanguageModel extends ModelFacts {
   /** Every parameter by its name in the weight files, in the order of the module tree. */
@@ -48,17 +49,17 @@ export interface LanguageModel extends ModelFacts {
   /** The parameter [V, C] that turns hidden states into logits: hidden · headᵀ. */
   headName(): string;
   /**
-   * Hidden states after the final norm. Weights are looked up by name and handed to ops as they are; they may be slots of
-   * several perturbed models, and ops need `batch.rows` then.
-   * @param cache  null: every token attends within the batch itself, along its span
+   * Hidden states after the final norm. Weights are looked up by name and passed to ops unchanged: a weight may be a
+   * set of slots of several perturbed models, for which ops need `batch.rows`.
+   * @param cache  null if every token attends only within the batch, along its span
    * @returns      [T, C], a tensor of the innermost scope
    */
   forward(weights: Weights, batch: Batch, cache: LayerCaches | null, options?: ForwardOptions): Tensor;
 }
 
-/** Keys and values of earlier tokens, and where those of this batch are stored. */
+/** Keys and values of earlier tokens, and the slots that receive those of this batch. */
 export interface LayerCaches {
-  /** Of each layer the cache's storage [S, K, D]. */
+  /** For each layer, the cache's storage [S, K, D]. */
   readonly keys: readonly Tensor[];
   readonly values: readonly Tensor[];
   /** The slot of each token of the batch. */
@@ -66,11 +67,14 @@ export interface LayerCaches {
 }
 
 export interface ForwardOptions {
-  /** Keep only each layer's input for the backward pass and run the layer again there: a third more work, a fraction of the memory. */
+  /**
+   * Gradient checkpointing: keep only each layer's input, and run the layer again in the backward pass. A third more
+   * work, a fraction of the memory.
+   */
   recomputeLayers?: boolean;
 }
 
-/** A kind of model, named by `model_type` in config.json. */
+/** A model family, named by `model_type` in config.json. */
 export interface ModelFamily {
   readonly modelType: string;
   /**
@@ -80,8 +84,8 @@ export interface ModelFamily {
    */
   open(configJson: unknown, where: string): LanguageModel;
   /**
-   * config.json as it is written: with the keys that other programs expect in it. Keys that it has stay as they are. Absent: a
-   * file is written with the keys that it was read with.
+   * Adds the keys that other programs expect to a config.json before it is written. Existing keys are unchanged.
+   * Without this function the file is written with the keys that were read.
    */
   complete?(configJson: Readonly<Record<string, unknown>>, where: string): Readonly<Record<string, unknown>>;
 }
@@ -92,10 +96,10 @@ export function parameterShapes(model: LanguageModel): Map<string, readonly numb
 }
 
 /**
- * Runs a model's layers one after another. Within a recording each is recorded, or with `recomputeLayers` run again in the
- * backward pass; otherwise a layer's tensors are freed with it.
- * @param x     [T, C], freed where nothing is recorded
- * @param layer the layer of that number, [T, C] → [T, C]
+ * Runs a model's layers one after another. Inside a recording each layer is recorded, or with `recomputeLayers` run
+ * again in the backward pass. Outside a recording the tensors of a layer are freed after it.
+ * @param x     [T, C], freed if nothing is recorded
+ * @param layer computes the layer of the given number, [T, C] → [T, C]
  */
 export function runLayers(
   count: number,

@@ -1,10 +1,10 @@
-// A LoRA adapter of peft, merged into its base model: W + scale · B·A for each linear layer that has one, with scale =
-// lora_alpha / r, or lora_alpha / √r with use_rslora. W, A and B are widened to f32, the sum is taken in float64 and rounded
-// once, so the merged weights are those of the unmerged adapter, whatever dtype the base is stored in (peft rounds B·A and the
-// sum to the base's dtype).
+// Merges a LoRA adapter of peft into its base model: W + scale · B·A for each adapted linear layer, with scale =
+// lora_alpha / r, or lora_alpha / √r with use_rslora. W, A and B are widened to f32; the sum is computed in float64 and
+// rounded once. So the merged weights equal base plus adapter in any dtype of the base (peft rounds B·A and the sum to
+// the base's dtype).
 //
-// adapter_config.json has some forty settings, and a few change what the adapter means. What is not known to be harmless is
-// refused by name. https://huggingface.co/docs/peft/package_reference/lora
+// adapter_config.json has some forty settings, and a few change what the adapter computes. Settings that are not known
+// to be harmless are refused by name. https://huggingface.co/docs/peft/package_reference/lora
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
@@ -16,7 +16,7 @@ import { readAll, storedTensor, type WeightSource } from "./weight-source.ts";
 
 const adapterWeightsFile = "adapter_model.safetensors";
 
-/** Settings of peft that say how the adapter was trained, or repeat what its tensors show. */
+/** Settings of peft that are harmless: they describe the training, or repeat facts that the tensors show. */
 const harmless = new Set([
   ...[
     "auto_mapping",
@@ -29,7 +29,7 @@ const harmless = new Set([
   ...["layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "modules_to_save", "peft_version"],
   ...["qalora_group_size", "revision", "runtime_config", "target_modules", "task_type", "ensure_weight_tying"],
 ]);
-/** Ways to begin that change the base model too, so that the adapter fits another base than the one that is named. */
+/** Initialisations that also change the base model, so that the adapter does not fit the base that it names. */
 const changesBase = /^(pissa|olora|corda|loftq)/;
 
 const schema = z.object({
@@ -44,7 +44,7 @@ const schema = z.object({
   init_lora_weights: z.union([z.boolean(), z.string()]).nullish(),
 });
 
-/** What adapter_config.json says. */
+/** The content of adapter_config.json. */
 export interface AdapterConfig extends z.infer<typeof schema> {
   readonly folder: string;
 }
@@ -54,7 +54,7 @@ export function isAdapter(folder: string): boolean {
   return existsSync(join(folder, adapterConfigFile));
 }
 
-/** @throws CheckpointError when it is no LoRA adapter, or of a kind that cannot be merged here */
+/** @throws CheckpointError when the folder is not a LoRA adapter, or its kind cannot be merged here */
 export function readAdapterConfig(folder: string): AdapterConfig {
   const path = join(folder, adapterConfigFile);
   const json = readModelJson(path);
@@ -78,8 +78,8 @@ function isEmpty(value: unknown): boolean {
 }
 
 /**
- * The base model with the adapter merged into it. It closes the base too.
- * @param base  open, and the caller's until this returns
+ * The base model with the adapter merged into it. Closing the result also closes the base.
+ * @param base  an open checkpoint; the caller closes it only if this function throws
  * @throws CheckpointError naming every tensor of the adapter that does not fit
  */
 export async function mergeAdapter(base: Checkpoint, adapter: AdapterConfig): Promise<Checkpoint> {
@@ -138,7 +138,7 @@ async function mergedWeights(
     else if (shape === undefined || (isFactor && !isLinearWeight(name)))
       faults.push(`"${stored}" belongs to no linear layer of the base model`);
     else if (isFactor) factors.set(name, { ...factors.get(name), [kind === "lora_A.weight" ? "a" : "b"]: source });
-    // A whole tensor: a module that was trained itself (modules_to_save).
+    // A whole tensor: its module was trained without LoRA (modules_to_save).
     else if (String(source.shape) === String(shape)) changed.set(name, source);
     else faults.push(`"${stored}" is [${source.shape}], the base model's is [${shape}]`);
   }
@@ -161,14 +161,14 @@ async function mergedWeights(
 
 /** lora_alpha over the rank, or its root, of one module. */
 function scaleOf({ lora_alpha, alpha_pattern, use_rslora }: AdapterConfig, module: string, rank: number): number {
-  // As in peft's get_pattern_key: a pattern is a regular expression that fits the end of a module's name.
+  // As in peft's get_pattern_key: a pattern is a regular expression that matches the end of a module's name.
   const fitting = Object.entries(alpha_pattern ?? {}).find(([key]) =>
     new RegExp(`^(?:.*\\.)?(?:${key})$`).test(module),
   );
   return (fitting?.[1] ?? lora_alpha) / (use_rslora === true ? Math.sqrt(rank) : rank);
 }
 
-/** W + scale · B·A, [out, in], piece by piece. */
+/** Computes W + scale · B·A, [out, in], piece by piece. */
 function merged(weight: WeightSource, a: WeightSource, b: WeightSource, scale: number): WeightSource {
   const columns = weight.shape[1];
   const rank = a.shape[0];

@@ -1,8 +1,10 @@
-// How much memory a job needs, by part, before it starts. The job itself is rehearsed on a planning backend, which allocates
-// nothing (engine/backends/planning.ts), so the plan always agrees with the code.
+// Computes how much memory a job needs, by part, before it starts. The job's code runs on a planning backend, which
+// allocates nothing (engine/backends/planning.ts), so the plan always agrees with the code. This run is called a
+// rehearsal.
 //
 // A job that does not fit is refused, with the numbers and a setting that would make it fit. WebGPU does not report how much
-// memory a GPU has; then nothing is refused here. A software driver uses the machine's memory, which is known.
+// memory a GPU has, so on a GPU nothing is refused here. A software driver uses the machine's memory, whose size is
+// known.
 import { freemem } from "node:os";
 import { formatBytes } from "../engine/host/index.ts";
 import { type Backend, type MemoryPurpose, OutOfMemoryError, PlanningBackend, purposeOf } from "../engine/index.ts";
@@ -15,20 +17,21 @@ export type MemoryPart = MemoryPurpose | "staging" | "host";
 
 export interface MemoryPlan {
   /**
-   * Bytes of each part when the device holds most: its own parts, which sum to `deviceBytes`; "spare" is what was released
-   * and is kept for reuse; "staging", what passes between host and device at a time, and "host" come on top.
+   * Bytes of each part at the device's peak. The parts on the device sum to `deviceBytes`; among them, "spare" is
+   * released memory that is kept for reuse. "staging" (transfers between host and device) and "host" are counted in
+   * addition.
    */
   readonly parts: ReadonlyMap<MemoryPart, number>;
-  /** What the backend's `peakBytes` will be. */
+  /** The value that the backend's `peakBytes` will have. */
   readonly deviceBytes: number;
   readonly totalBytes: number;
-  /** Starts the compilation of all kernels that the job runs, side by side, on the backend that it is meant for. */
+  /** Starts compiling all kernels that the job uses, in parallel, on the given backend. */
   prepare(): Promise<void>;
 }
 
 /**
- * What a job takes that `rehearsal` runs on the backend it is given.
- * @param hostBytes  what the job keeps in the host's memory, where that is worth counting
+ * The memory of a job. `rehearsal` runs the job on the backend that it is given.
+ * @param hostBytes  memory that the job uses on the host, if that is worth counting
  */
 export async function planMemory(
   backend: Backend,
@@ -52,12 +55,12 @@ export async function planMemory(
   };
 }
 
-/** A model without content, to rehearse with. */
+/** A model without values, for rehearsals. */
 export function emptyModel(backend: Backend, config: LanguageModel): Model {
   return { backend, config, weights: makeWeights(backend, config) };
 }
 
-/** Generation up to where every row has passed its prompt: by then all has been allocated that ever will be. */
+/** Rehearses generation until every row is past its prompt: by then everything has been allocated. */
 export async function rehearseGeneration(
   model: Model,
   dialogues: readonly Omit<Dialogue, "answered" | "sampled">[],
@@ -67,7 +70,7 @@ export async function rehearseGeneration(
   try {
     await generate(
       model,
-      // The longest first, so that the largest passes are among those rehearsed.
+      // The longest prompts first, so that the rehearsal includes the largest passes.
       dialogues
         .map(({ policy, prompt, noise, expectedTokens }) => ({
           ...{ policy, prompt, noise, expectedTokens },
@@ -76,7 +79,7 @@ export async function rehearseGeneration(
         .sort((one, other) => other.prompt.length - one.prompt.length),
       {
         ...settings,
-        maxNewTokens: dialogues.length + 1, // each pass sees at least one more of them through its prompt
+        maxNewTokens: dialogues.length + 1, // each pass completes the prompt of at least one more dialogue
         noiseKey: [0, 0],
         stopIds: [],
         signal: enough.signal,
@@ -90,7 +93,7 @@ export async function rehearseGeneration(
   }
 }
 
-/** Scoring: one pass of each size that there will be. */
+/** Rehearses scoring: one pass per size that will occur. */
 export async function rehearseScoring(
   model: Model,
   sequences: readonly Sequence[],
@@ -107,7 +110,7 @@ export async function rehearseScoring(
 
 /** A setting that a job's memory depends on, and that can be lowered to make the job fit. */
 export interface MemorySetting<S> {
-  /** The next step down; null where there is none. */
+  /** The setting lowered by one step; null if it cannot be lowered. */
   lower(settings: S): S | null;
   /** The setting as it is typed: "--batch-rows 16". */
   flag(settings: S): string;
@@ -121,24 +124,24 @@ export function halve<K extends string, S extends Readonly<Record<K, number>>>(f
   };
 }
 
-/** What a job must fit into: bytes, and whose they are. Null where nobody says how much there is. */
+/** The memory that a job must fit into: bytes, and where they come from. Null if the size is unknown. */
 export interface MemoryLimit {
   readonly bytes: number;
   readonly what: string;
 }
 
-/** Known where buffers lie in the machine's own memory; a GPU's driver does not say how much it has. */
+/** The size is known if buffers are in the machine's memory; a GPU's driver does not report it. */
 export function memoryLimit({ memory }: Pick<Backend, "memory">): MemoryLimit | null {
   if (memory === "device") return null;
   return { bytes: Math.min(freemem(), process.availableMemory()), what: "this machine has free" };
 }
 
 /**
- * Refuses a job that cannot fit; of one that can, compiles the kernels, unless it is only to be known whether it fits.
+ * Refuses a job that cannot fit. If it can fit, starts compiling its kernels, unless only the answer is wanted.
  * @param what   the job, for the message: "generating"
- * @param plan   the job's memory under given settings
- * @param memorySettings  what can be lowered, those first that cost least
- * @returns      the plan, where it fits or nobody knows
+ * @param plan   computes the job's memory under given settings
+ * @param memorySettings  the settings that can be lowered, in order of their cost, cheapest first
+ * @returns      the plan, if the job fits or the limit is unknown
  * @throws OutOfMemoryError with the numbers by part, and the settings that would make it fit
  */
 export async function expectMemory<S>(
@@ -159,12 +162,12 @@ export async function expectMemory<S>(
   throw new OutOfMemoryError(
     `${what} needs ${describePlan(found)}; ${limit.what} ${formatBytes(limit.bytes)}. ` +
       (advice === null
-        ? "No setting makes it fit: take a smaller model, or an adapter with more memory (--adapter)."
+        ? "No setting makes it fit: use a smaller model, or an adapter with more memory (--adapter)."
         : `Try ${advice}.`),
   );
 }
 
-/** Each setting lowered alone, then all of them one after another, as far as they go. */
+/** First lowers each setting alone, then all of them one after another, to their minimum. */
 async function firstThatFits<S>(
   settings: S,
   memorySettings: readonly MemorySetting<S>[],

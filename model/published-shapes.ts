@@ -1,5 +1,6 @@
-// The shapes in which Qwen2.5 is published, as their config.json: a model of one of them can be made or planned for without
-// a download. Numbers as in the Instruct models of https://huggingface.co/Qwen. And the keys that all of these files have.
+// The sizes in which Qwen2.5 is published, as config.json: models of these sizes can be made, and memory planned,
+// without a download. Numbers as in the Instruct models of https://huggingface.co/Qwen. Also the keys that all of these
+// files have.
 import { type Json, parseConfig } from "./config.ts";
 
 interface Shape {
@@ -63,7 +64,7 @@ const shapes = {
 
 export const publishedShapes: readonly string[] = Object.keys(shapes);
 
-/** config.json of a published shape, in any case of its name; null for a name that is none. */
+/** config.json of a published shape by its name, in upper or lower case; null for an unknown name. */
 export function publishedConfig(name: string): Json | null {
   const found = Object.entries(shapes).find(([known]) => known === name.toLowerCase());
   if (found === undefined) return null;
@@ -86,11 +87,12 @@ export function publishedConfig(name: string): Json | null {
 }
 
 /**
- * config.json with every key that published Qwen2.5 models have, but `transformers_version`: other programs refuse a file
- * without some of them, or take defaults of their own (candle wants `sliding_window`, transformers 4 `rope_theta`). A key that
- * is added says what its absence meant. No window is used; its two sizes are then those that would not cut anything.
- * @param json  config.json of a Qwen2; keys that it has stay as they are
- * @throws CheckpointError when it is not sound
+ * config.json with every key that published Qwen2.5 models have, except `transformers_version`. Without some of these
+ * keys other programs refuse the file (candle needs `sliding_window`) or use different defaults (transformers 4 needs
+ * `rope_theta`). An added key has the value that its absence meant. Sliding windows are off; the two sizes of the
+ * window are set so large that they would have no effect.
+ * @param json  config.json of a Qwen2; existing keys are unchanged
+ * @throws CheckpointError when the file is not valid
  */
 export function withPublishedKeys(json: Json, where: string): Json {
   const config = parseConfig(json, where);

@@ -1,5 +1,6 @@
 // The Qwen2.5 transformer: from token ids to the hidden states after the last norm. Weights are an argument, looked up by
-// Hugging Face's names. The head is applied by the callers, who know which positions matter (scoring.ts, generation.ts).
+// Hugging Face's names. Callers apply the head, since they know which positions need logits (scoring.ts,
+// generation.ts).
 //
 // Layer:  x ← x + o_proj(attention(rope(q), rope(k), v)),   q, k, v = projections of rmsNorm(x), with biases
 //         x ← x + down_proj(silu(gate_proj(h)) · up_proj(h)),   h = rmsNorm(x)
@@ -31,7 +32,7 @@ import {
 } from "./language-model.ts";
 import { withPublishedKeys } from "./published-shapes.ts";
 
-/** A Qwen2 model: its configuration, and what every model has. */
+/** A Qwen2 model: its configuration, and the facts and methods of every model. */
 export type Qwen2Model = Qwen2Config & LanguageModel;
 
 export const qwen2: ModelFamily = {

@@ -1,13 +1,13 @@
-// The weights of a random model; the same seed gives the same ones on every machine. Matrices are normal with standard deviation
-// fan_in^−½, embeddings normal with a deviation of their own (0.02 by default), biases 0, norms 1.
+// The weights of a random model; the same seed gives the same weights on every machine. Matrices are normal with
+// standard deviation fan_in^−½, embeddings normal with a chosen deviation (0.02 by default), biases 0, norms 1.
 import { directionNormals, keyOf, type ParameterArena, sizeOf, wordsOf } from "../engine/index.ts";
 import type { LanguageModel, ParameterDescription } from "./language-model.ts";
 
-/** Normals drawn at a time, so that a tensor is never held in float64. */
+/** Normals drawn at a time, so that no whole tensor is held in float64. */
 const pieceElements = 2 ** 20;
 export const usualEmbeddingDeviation = 0.02;
 
-/** Fills an arena. Each tensor has its own stream: label `initialise|seed`, counters as of directions. */
+/** Fills an arena. Each tensor has its own random stream: label `initialise|seed`, counters as for directions. */
 export function initialise(
   arena: ParameterArena,
   config: LanguageModel,

@@ -1,20 +1,20 @@
-// Reads and writes the safetensors format: 8 bytes with the header's length, a JSON header that says for each tensor its
-// dtype, shape and place, then the data. https://github.com/huggingface/safetensors#format
+// Reads and writes the safetensors format: 8 bytes with the header's length, a JSON header with the dtype, shape and
+// byte range of each tensor, then the data. https://github.com/huggingface/safetensors#format
 //
-// A checkpoint comes from anywhere, and a wrong byte range is a wrong number without any error. So the whole header is
-// checked before a byte of data is used: no tensor stands there twice, sizes are exact beyond 2⁵³, and the ranges tile the
-// data without hole, overlap or rest. Tensors are then read from disk one at a time, or piece by piece.
+// Checkpoints come from many sources, and a wrong byte range gives wrong numbers without any error. So the whole header
+// is checked before any data is used: no tensor is listed twice, sizes are exact beyond 2⁵³, and the ranges cover the
+// data without gaps, overlaps or unused bytes. Tensors are then read from disk one at a time, or piece by piece.
 //
-// What the official library accepts is accepted, save for
-// 1. anything listed twice (the library keeps the last tensor of a name),
-// 2. the 8-bit, 6-bit and 4-bit floats and complex numbers, which no arithmetic here can use,
+// Every file that the official library accepts is accepted, except for
+// 1. any name listed twice (the library keeps the last tensor of a name),
+// 2. 8-bit, 6-bit and 4-bit floats and complex numbers, which no code here can use,
 // 3. a size beyond 2⁵³, even if another dimension is 0.
 import { type FileHandle, open } from "node:fs/promises";
 import { asError, CheckpointError, writeAtomicFrom } from "../engine/host/index.ts";
 import { type DecodedArray, decode, encode, type StoredDtype, storedBytes, storedDtypes } from "../engine/index.ts";
 import { parseStrictJson, type StrictJson } from "./strict-json.ts";
 
-/** Where a tensor lies: `byteOffset` counts from the start of the file. */
+/** Dtype, shape and location of a tensor; `byteOffset` counts from the start of the file. */
 export interface TensorEntry {
   readonly name: string;
   readonly dtype: StoredDtype;
@@ -23,10 +23,10 @@ export interface TensorEntry {
   readonly byteLength: number;
 }
 
-const maximumHeaderBytes = 100_000_000; // the library's own limit
+const maximumHeaderBytes = 100_000_000; // the official library's limit
 const chunkBytes = 1 << 24;
 
-// The first bytes of what is most often found under the name of a checkpoint.
+// The first bytes of other files that often have the name of a checkpoint.
 const webPage = "This is a web page, not the file: download it again.";
 const pickle = "This is a Python pickle: convert it to safetensors.";
 const mistakenFor: [string, string][] = [
@@ -41,7 +41,7 @@ const mistakenFor: [string, string][] = [
   ["\x1f\x8b\x08", "This is compressed by gzip: unpack it."],
 ];
 
-/** An open safetensors file whose header was found sound. Tensors are in the order of their data. */
+/** An open safetensors file with a valid header (checked). Tensors are in the order of their data. */
 export class SafetensorsFile {
   readonly path: string;
   readonly metadata: ReadonlyMap<string, string>;
@@ -59,7 +59,7 @@ export class SafetensorsFile {
   entry(name: string): TensorEntry {
     const entry = this.tensors.get(name);
     if (entry === undefined)
-      throw new CheckpointError(`${this.path}: expected a tensor "${name}", the file has none of that name.`);
+      throw new CheckpointError(`${this.path}: expected a tensor "${name}", the file has no tensor of that name.`);
     return entry;
   }
 
@@ -71,7 +71,7 @@ export class SafetensorsFile {
 
   /**
    * A tensor piece by piece, so that memory holds one piece at a time.
-   * @param elements most elements in a piece (default: 16 MiB of the file)
+   * @param elements maximum elements per piece (default: 16 MiB of the file)
    */
   async *readChunks(name: string, elements?: number): AsyncGenerator<{ start: number; data: DecodedArray }> {
     const { dtype, byteLength } = this.entry(name);
@@ -83,7 +83,7 @@ export class SafetensorsFile {
 
   /**
    * A tensor of floats as f32: exact for f32, f16 and bf16, rounded to the nearest for f64.
-   * @throws CheckpointError when it holds whole numbers
+   * @throws CheckpointError when the tensor holds integers
    */
   async readFloat32(name: string): Promise<Float32Array> {
     const data = await this.readTensor(name);
@@ -91,7 +91,7 @@ export class SafetensorsFile {
     return Float32Array.from(this.#floats(name, data));
   }
 
-  /** A tensor of floats as f64, exact. @throws CheckpointError when it holds whole numbers */
+  /** A tensor of floats as f64, exact. @throws CheckpointError when the tensor holds integers */
   async readFloat64(name: string): Promise<Float64Array> {
     const data = await this.readTensor(name);
     return data instanceof Float64Array ? data : Float64Array.from(this.#floats(name, data));
@@ -115,7 +115,8 @@ export class SafetensorsFile {
   }
 }
 
-// Fills `bytes` from `position` on; returns how many there were. One call may bring less than asked for.
+// Reads the file from `position` into `bytes`; returns how many bytes were read. A single read call may return fewer
+// than asked.
 async function readFully(handle: FileHandle, bytes: Uint8Array, position: number): Promise<number> {
   let done = 0;
   while (done < bytes.length) {
@@ -169,7 +170,7 @@ async function readHeader(path: string, handle: FileHandle): Promise<Header> {
   try {
     json = parseStrictJson(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch (error) {
-    return refuse(`the header is not sound JSON: ${asError(error).message}.`);
+    return refuse(`the header is not valid JSON: ${asError(error).message}.`);
   }
   return checkHeader(path, json, 8 + bytes.length, size);
 }
@@ -179,13 +180,13 @@ function checkHeader(path: string, json: StrictJson, dataStart: number, fileByte
   const entries: TensorEntry[] = [];
   for (const [name, value] of json) if (name !== "__metadata__") entries.push(checkEntry(path, name, value, dataStart));
 
-  // An empty tensor may share its offset with the next one: it comes first.
+  // An empty tensor may have the same offset as the next tensor; then it is sorted first.
   entries.sort((a, b) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
   let end = dataStart;
   for (const { name, byteOffset, byteLength } of entries) {
     if (byteOffset !== end)
       throw new CheckpointError(
-        `${path}: "${name}": expected its data at byte ${end - dataStart}, where the one before it ends, got ` +
+        `${path}: "${name}": expected its data at byte ${end - dataStart}, where the tensor before it ends, got ` +
           `${byteOffset - dataStart}: ${byteOffset > end ? "a hole" : "an overlap"}. The file is damaged.`,
       );
     end += byteLength;
@@ -224,7 +225,7 @@ function checkEntry(path: string, name: string, json: StrictJson, dataStart: num
     readableDtypes.get(written) ??
     refuse(`dtype: expected one of ${[...readableDtypes.keys()].join(", ")}, got ${shown(written)}.`);
 
-  // A size is trusted only while it is a whole number that a JavaScript number holds exactly.
+  // A size is accepted only if it is a whole number that a JavaScript number represents exactly.
   const size = (field: string, value: StrictJson): number =>
     typeof value === "bigint" && value >= 0n && value <= BigInt(Number.MAX_SAFE_INTEGER)
       ? Number(value)
@@ -264,16 +265,18 @@ export interface TensorToWrite {
   name: string;
   dtype: StoredDtype;
   shape: readonly number[];
-  /** What the dtype decodes to (f32 for f16 and bf16), or a function that brings it when its turn comes. */
+  /**
+   * The values in the array type of the dtype (f32 for f16 and bf16), or a function called when this tensor is written.
+   */
   data: DecodedArray | (() => DecodedArray | Promise<DecodedArray>);
 }
 
 /**
  * Writes a file that appears under its name only when it is whole and on disk. The same tensors give the same bytes: wider
- * dtypes come first, so that each tensor is aligned to its element; tensors of one width keep their order.
- * @param metadata texts for `__metadata__`, which is left out if there are none; transformers wants `format`
- * @throws CheckpointError when a finite number is beyond the range of f16 or bf16, FileError when the disk refuses; Error
- * when data and shape disagree
+ * dtypes come first, so that each tensor is aligned to its element size; tensors of equal width keep their order.
+ * @param metadata texts for `__metadata__`, which is left out if there are none; transformers requires `format`
+ * @throws CheckpointError when a finite number is beyond the range of f16 or bf16; FileError on a disk error; Error
+ *   when data and shape disagree
  */
 export async function writeSafetensors(
   path: string,
@@ -299,7 +302,7 @@ function headerOf(tensors: readonly TensorToWrite[], metadata: Readonly<Record<s
   let end = 0;
   for (const { name, dtype, shape } of tensors) {
     if (names.has(name) || !name.isWellFormed())
-      throw new Error(`cannot name a tensor ${JSON.stringify(name)}, or not again`);
+      throw new Error(`the tensor name ${JSON.stringify(name)} is reserved, was used before, or is not valid Unicode`);
     names.add(name);
     const start = end;
     end += elementsOf(shape) * storedBytes[dtype];
@@ -330,7 +333,7 @@ async function* dataOf(path: string, { name, dtype, shape, data }: TensorToWrite
   }
 }
 
-// Infinity is all ones in the exponent and zeros after: 0x7c00 in f16, 0x7f80 in bf16.
+// Infinity has an exponent of all ones and a mantissa of 0: 0x7c00 in f16, 0x7f80 in bf16.
 function refuseOverflow(
   path: string,
   name: string,

@@ -2,8 +2,8 @@
 //
 //   node model/score.ts --model DIR (--text TEXT | --chat FILE | --tokens FILE | --jsonl FILE) [--json]
 //
-// --text is a text as it stands, --chat a finished conversation, which is put through the model's chat template; --tokens and
-// --jsonl hold several sequences. docs/formats.md describes these files, and the one line that --json prints.
+// --text is a text, used unchanged. --chat is a finished conversation, which the model's chat template turns into text.
+// --tokens and --jsonl hold several sequences. docs/formats.md describes these files and the line that --json prints.
 import { boolean, defineSettings, number, runCommand, text } from "../engine/host/index.ts";
 import { lowestTemperature } from "../engine/index.ts";
 import { openConfig } from "./checkpoint-files.ts";
@@ -16,9 +16,13 @@ import { extended, scoreWhole } from "./scoring.ts";
 const settings = defineSettings(
   {
     ...modelCommandSettings,
-    text: text({ default: "", meaning: "a text, as it stands" }),
+    text: text({ default: "", meaning: "a text, used unchanged" }),
     ...inputFileSettings,
-    temperature: number({ default: 1, min: lowestTemperature, meaning: "the logits are divided by this first" }),
+    temperature: number({
+      default: 1,
+      min: lowestTemperature,
+      meaning: "the logits are divided by this before the softmax",
+    }),
     json: boolean({ default: false, meaning: "print one line of JSON" }),
   },
   ({ model, text, chat, tokens, jsonl }) => [
@@ -36,7 +40,7 @@ await runCommand({
     ["node model/score.ts --model DIR --chat chat.json --json", "every number of a conversation"],
     ["node model/score.ts --model DIR --tokens ids.json", "mean −log p and perplexity of each sequence"],
     ["node model/score.ts --model DIR --jsonl texts.jsonl --json", "many texts, one on each line"],
-    ["node model/score.ts --model DIR --tokens ids.json --dry-run", "how much memory that takes"],
+    ["node model/score.ts --model DIR --tokens ids.json --dry-run", "how much memory the command needs"],
   ],
   main: async ({ values, progress, signal }) => {
     const { folder } = await locateModel(values.model, { progress, signal });
@@ -86,7 +90,7 @@ await runCommand({
   },
 });
 
-/** The mean of −log p over all tokens; null where there are none. */
+/** The mean of −log p over all tokens; null if there are none. */
 function meanOf(logProbs: readonly Float32Array[]): number | null {
   const count = logProbs.reduce((sum, { length }) => sum + length, 0);
   const total = logProbs.reduce((sum, own) => own.reduce((s, value) => s - value, sum), 0);

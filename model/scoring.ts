@@ -1,7 +1,7 @@
 // Scoring: log-probability and entropy of given tokens, in packed batches of bounded size.
 //
 // Scoring, training and sampling compute log-probabilities by the same kernels in the same order. So a sequence gets the same
-// numbers in any batch, and the scorer's are the sampler's.
+// numbers in any batch, and scorer and sampler agree to the bit.
 import { fromArray, gatherRows, head, type RowGroup, readTensors, scopeAsync, type Tensor } from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
 import type { Model } from "./generation.ts";
@@ -9,28 +9,28 @@ import { type ForwardOptions, headWeight } from "./language-model.ts";
 
 export interface Sequence {
   readonly ids: ArrayLike<number>;
-  /** 1 where the token is to be scored; token 0 has nothing before it and cannot be. Default: every token but the first. */
+  /** 1 for tokens to score. Token 0 cannot be scored, since nothing precedes it. Default: every token but the first. */
   readonly mask?: ArrayLike<number>;
 }
 
 export interface Scores {
   /** log p(ids[t] | ids[..t]) for each scored token, in order. */
   readonly logProbs: Float32Array;
-  /** Entropy of the distribution it is drawn from, nats. */
+  /** For each scored token, the entropy of the distribution that it is drawn from, nats. */
   readonly entropy: Float32Array;
   readonly logSumExp: Float32Array;
 }
 
-/** Positions whose tokens are scored. */
+/** Positions of the scored tokens. */
 export function scoredPositions({ ids, mask }: Sequence): number[] {
   const positions: number[] = [];
   for (let t = 1; t < ids.length; t++) if (mask === undefined || mask[t] === 1) positions.push(t);
   if (mask !== undefined && mask[0] === 1)
-    throw new Error("scoredPositions: nothing comes before token 0, it has no log-probability");
+    throw new Error("scoredPositions: token 0 has no log-probability, since nothing precedes it");
   return positions;
 }
 
-/** Cuts a list into runs of at most `maxTokens` tokens, each of at least one sequence. */
+/** Splits a list into batches of at most `maxTokens` tokens, but at least one sequence. */
 export function microBatches<S extends { readonly ids: ArrayLike<number> }>(
   sequences: readonly S[],
   maxTokens: number,
@@ -49,8 +49,8 @@ export function microBatches<S extends { readonly ids: ArrayLike<number> }>(
 }
 
 /**
- * Final hidden states before each scored token, with those tokens: what the head needs. Call inside a scope.
- * @param policy  which of the policies that the weights hold; 0 with plain weights
+ * The inputs of the head: the final hidden state before each scored token, and that token. Call inside a scope.
+ * @param policy  which policy, if the weights hold several; 0 with plain weights
  */
 export function answerStates(
   model: Model,
@@ -84,7 +84,7 @@ export function answerStates(
   };
 }
 
-/** Scores sequences. Results are in their order. */
+/** Scores sequences. The results are in the order of the sequences. */
 export async function score(
   model: Model,
   sequences: readonly Sequence[],
@@ -116,7 +116,7 @@ export async function score(
   return found;
 }
 
-/** Of one sequence of T tokens. */
+/** The scores of one sequence of T tokens. */
 export interface WholeScores {
   /** [T − 1]: entry t is log p(ids[t + 1] | ids[..t]). */
   readonly logProbs: Float32Array;
@@ -124,12 +124,16 @@ export interface WholeScores {
   readonly entropy: Float32Array;
 }
 
-/** The distribution after the last token has no token to score: it is asked for any, whose log-probability is dropped. */
+/**
+ * Appends an arbitrary token, to get the distribution after the last one. The log-probability of that token is dropped.
+ */
 export function extended(ids: ArrayLike<number>): Sequence {
   return { ids: [...Array.from(ids), 0] };
 }
 
-/** Scores every token of each sequence, the distribution after the last one included. Results are in their order. */
+/**
+ * Scores every token of each sequence, and the entropy after the last. The results are in the order of the sequences.
+ */
 export async function scoreWhole(
   model: Model,
   sequences: readonly ArrayLike<number>[],

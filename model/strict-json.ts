@@ -1,6 +1,6 @@
-// JSON read without forgiving anything. JSON.parse keeps the last of two equal keys, turns 2.0 into 2 and 2⁵³ + 1 into 2⁵³,
-// and writes to an object's prototype; in a file that says where weights lie, each of these hides damage. Here objects are
-// Maps without duplicates, whole numbers are exact, and text is proper Unicode.
+// A strict JSON parser. JSON.parse keeps the last of two equal keys, turns 2.0 into 2 and 2⁵³ + 1 into 2⁵³, and writes
+// to an object's prototype. In a header that locates weights, each of these hides damage. Here objects are Maps without
+// duplicate keys, whole numbers are exact, and text is valid Unicode.
 
 /** A whole number is a bigint; one with a fraction, an exponent or more than 19 digits is a number. */
 export type StrictJson = null | boolean | string | bigint | number | StrictJson[] | Map<string, StrictJson>;
@@ -17,8 +17,8 @@ const words: [string, StrictJson][] = [
 ];
 
 /**
- * One JSON value and nothing beside it.
- * @throws SyntaxError with the position, in UTF-16 units, of what is wrong
+ * Parses one JSON value with nothing after it.
+ * @throws SyntaxError with the position of the error, in UTF-16 units
  */
 export function parseStrictJson(text: string): StrictJson {
   let at = 0;
@@ -53,7 +53,7 @@ export function parseStrictJson(text: string): StrictJson {
     return fail("expected text without half surrogate pairs");
   };
 
-  // Items until `close`, with commas between them and none after the last.
+  // Items until `close`, with commas between them and no trailing comma.
   const list = (close: string, item: () => void): void => {
     if (takes(close)) return;
     do item();
@@ -67,7 +67,7 @@ export function parseStrictJson(text: string): StrictJson {
       const members = new Map<string, StrictJson>();
       list("}", () => {
         const key = string();
-        if (members.has(key)) fail(`expected ${JSON.stringify(key)} once, it stands there twice,`);
+        if (members.has(key)) fail(`expected the key ${JSON.stringify(key)} once, it occurs twice,`);
         if (!takes(":")) fail('expected ":"');
         members.set(key, value(depth + 1));
       });

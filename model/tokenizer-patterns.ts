@@ -1,9 +1,11 @@
-// Steps of a tokenizer.json that @huggingface/tokenizers 0.2.0 computes with JavaScript's own \s, \w and \d, or in a
-// shortened form, written as regular expressions that mean what they mean in Hugging Face's Rust library.
+// Replaces steps of a tokenizer.json that @huggingface/tokenizers 0.2.0 computes differently from Hugging Face's Rust
+// library, because it uses JavaScript's \s, \w and \d or a simplified form. They become regular expressions with the
+// library's meaning.
 //
-// JavaScript's \s has U+FEFF and lacks U+0085, \d and \w are ASCII. The package translates regular expressions that stand in
-// the file (there \s is Unicode's White_Space), but not the ones that it has inside: those of ByteLevel (GPT-2, SmolLM2),
-// Whitespace, Digits, Punctuation and others. So these steps become `Split` with the pattern of the Rust library in the file.
+// JavaScript's \s includes U+FEFF and lacks U+0085; \d and \w are ASCII only. The package translates the regular
+// expressions in the file (there \s is Unicode's White_Space), but not its built-in ones: those of ByteLevel (GPT-2,
+// SmolLM2), Whitespace, Digits, Punctuation and others. So these steps are rewritten as `Split` with the pattern of the
+// Rust library.
 // Source: https://github.com/huggingface/tokenizers, tokenizers/src/pre_tokenizers and src/normalizers.
 import { CheckpointError } from "../engine/host/index.ts";
 import type { Json } from "./config.ts";
@@ -24,8 +26,8 @@ const sequence = (...pretokenizers: Step[]): Json => ({ type: "Sequence", pretok
 const steps = (value: unknown): Step[] => (Array.isArray(value) ? value : []);
 
 /**
- * A pre-tokenizer in steps that the package computes as the Rust library does.
- * @throws CheckpointError naming a way of splitting that the package would take for another
+ * A pre-tokenizer, rewritten in steps that the package computes as the Rust library does.
+ * @throws CheckpointError naming a way of splitting that the package would confuse with another
  */
 export function preTokenizerInPatterns(step: Step, where: string): Step {
   if (step == null) return step;
@@ -36,8 +38,8 @@ export function preTokenizerInPatterns(step: Step, where: string): Step {
     case "ByteLevel": {
       if (step["use_regex"] === false) return step;
       const bytes = { ...step, use_regex: false, add_prefix_space: false };
-      // A space in front of what does not begin with one, before the text is cut. $& is what matched: an empty match (`\\A(?! )`)
-      // would be found between the halves of a surrogate pair too, since V8 looks behind there.
+      // Puts a space in front of a text that does not begin with one, before the text is split. $& is the match. An
+      // empty match (`\\A(?! )`) would not work: V8 also finds it between the halves of a surrogate pair.
       const prefix = { type: "Replace", pattern: { Regex: "\\A[^ ]" }, content: " $&" };
       return sequence(...(step["add_prefix_space"] === true ? [prefix] : []), split(gpt2, "Isolated"), bytes);
     }
@@ -63,12 +65,12 @@ export function preTokenizerInPatterns(step: Step, where: string): Step {
   }
 }
 
-/** A Split, or Punctuation with its pattern, of which the package knows two of the five behaviours. */
+/** A Split, or a Punctuation as a Split. The package supports two of the five behaviours. */
 function cut(step: Json, where: string): Json {
   const behavior = String(step["behavior"] ?? "Isolated").toLowerCase();
   const { type, pattern } = step;
   if (behavior === "removed") return { ...step, type: "Split", invert: step["invert"] === true };
-  // What a pattern matches and what lies between are kept both ways round.
+  // Matches and the text between matches are both kept, so inverting changes nothing.
   if (behavior === "isolated") return { type: "Split", pattern, behavior: "Isolated", invert: false };
   if (behavior === "contiguous" && type === "Punctuation") return split(`${punctuation}+`, "Isolated");
   throw new CheckpointError(
@@ -77,7 +79,7 @@ function cut(step: Json, where: string): Json {
   );
 }
 
-/** A normalizer, likewise. */
+/** A normalizer, rewritten in the same way. */
 export function normalizerInPatterns(step: Step): Step {
   if (step == null) return step;
   switch (step["type"]) {

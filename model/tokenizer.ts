@@ -1,7 +1,7 @@
-// Text to token ids and back, by Hugging Face's own tokenizer for JavaScript. Around it are the few things that a model
-// needs: tokens that only the files beside tokenizer.json name (added-tokens.ts), steps that the package computes differently
-// from the Rust library (tokenizer-patterns.ts), ids that the tokenizer does not know (Qwen2.5 has more rows than tokens) or
-// the model does not, the empty list, and text that is shown while it is being generated.
+// Text to token ids and back, by Hugging Face's tokenizer for JavaScript. This module adds what a model needs besides:
+// tokens that only the files beside tokenizer.json name (added-tokens.ts), corrections of steps that the package
+// computes differently from the Rust library (tokenizer-patterns.ts), ids that only the tokenizer or only the model
+// knows (Qwen2.5 has more rows than tokens), the empty list, and text shown while it is generated.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
@@ -18,8 +18,8 @@ export interface DecodeOptions {
 }
 
 /**
- * What is used of Hugging Face's tokenizer. Written out here, since the package's own types do not compile under TypeScript's
- * Node resolution, which whoever compiles against us may have switched on.
+ * The part of Hugging Face's tokenizer that is used here. The type is written out, because the package's types do not
+ * compile under TypeScript's Node resolution, which users of this library may have enabled.
  */
 export interface TokenizerParts {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
@@ -32,13 +32,13 @@ export interface TokenizerParts {
 /** The model that a tokenizer was loaded with. */
 interface ModelOfTokenizer {
   readonly folder: string;
-  /** Rows of its embedding: ids are below. */
+  /** Rows of the model's embedding; every id must be below. */
   readonly rows: number;
 }
 
 /** The tokenizer of a model folder. */
 export class Tokenizer {
-  /** Ids of the special tokens; their text in a prompt stands for them. */
+  /** Ids of the special tokens. Their text in a prompt is read as the token. */
   readonly specialIds: ReadonlySet<number>;
   readonly #inner: TokenizerParts;
   readonly #model: ModelOfTokenizer | null;
@@ -51,7 +51,7 @@ export class Tokenizer {
   }
 
   /**
-   * Token ids of a text, with nothing put in front or behind. A special token in the text becomes its id.
+   * Token ids of a text, with nothing added before or after. A special token in the text becomes its id.
    * @throws CheckpointError when the text has a token for which the model has no row
    */
   encode(text: string): number[] {
@@ -59,8 +59,8 @@ export class Tokenizer {
   }
 
   /**
-   * Token ids of a text as a prompt of its own: with what the tokenizer puts in front or behind (`post_processor` in
-   * tokenizer.json), which is a start token for Llama and nothing for Qwen2.5. A chat template writes such tokens itself.
+   * Token ids of a text as a whole prompt: with the tokens that the tokenizer adds before or after (`post_processor` in
+   * tokenizer.json), a start token for Llama and none for Qwen2.5. A chat template writes such tokens itself.
    * @throws CheckpointError when the text has a token for which the model has no row
    */
   encodePrompt(text: string): number[] {
@@ -69,7 +69,7 @@ export class Tokenizer {
 
   #encode(text: string, add_special_tokens: boolean): number[] {
     const { ids } = this.#inner.encode(text, { add_special_tokens });
-    // The package gives `undefined` for an unknown word of a WordLevel vocabulary whose unknown token has no id.
+    // The package returns `undefined` for an unknown word if a WordLevel vocabulary has no id for its unknown token.
     const unknown = ids.findIndex((id) => !Number.isInteger(id));
     if (unknown >= 0)
       throw new CheckpointError(
@@ -88,51 +88,56 @@ export class Tokenizer {
   }
 
   /**
-   * Text of token ids. Bytes that are no UTF-8 become U+FFFD; ids that no token has stand for nothing, as in Hugging Face's
+   * Text of token ids. Bytes that are not valid UTF-8 become U+FFFD. Ids without a token are skipped, as in Hugging
+   * Face's
    * libraries: a model may have more rows than its tokenizer has tokens.
    */
   decode(ids: Iterable<number>, { skipSpecialTokens = false }: DecodeOptions = {}): string {
     const shown = [...ids].filter(
       (id) => this.#inner.id_to_token(id) !== undefined && !(skipSpecialTokens && this.specialIds.has(id)),
     );
-    // The package cannot decode an empty list, and by default removes spaces before punctuation: no text is changed here.
+    // The package cannot decode an empty list. By default it removes spaces before punctuation, which is turned off
+    // here.
     return shown.length === 0 ? "" : this.#inner.decode(shown, { clean_up_tokenization_spaces: false });
   }
 
-  /** How many tokens there are; a model may have more rows. */
+  /** Number of tokens; a model may have more rows. */
   get size(): number {
     return this.#inner.get_vocab().size;
   }
 
-  /** The id of a token by its exact text, undefined when there is none. */
+  /** The id of a token by its exact text; undefined if there is no such token. */
   idOf(token: string): number | undefined {
     return this.#inner.token_to_id(token);
   }
 
-  /** Decodes ids as they come. */
+  /** Decodes ids one at a time, as they are generated. */
   stream(options: DecodeOptions = {}): TextStream {
     return new TextStream(this, options);
   }
 }
 
-/** Up to so many waiting ids are decoded again with each new one: no character has more bytes, so none waits longer. */
+/**
+ * Up to this many waiting ids are decoded again with each new id. No character has more bytes, so this covers every
+ * character.
+ */
 const shortWait = 8;
 
 /**
- * Text while it is generated: a character is given out when all its bytes are there, so nobody sees half of one. All that
- * was given out, joined, is what `decode` makes of all ids.
+ * Text while it is generated. A character is returned when all its bytes have arrived, so no partial character is
+ * shown. The returned texts, joined, equal `decode` of all ids.
  *
- * While the text ends in half a character its ids wait, and are decoded again with the next one. A long wait holds bytes that
- * are no text; then that is done only when the new id ends a character by itself, or when the wait has doubled. So decoding
- * takes time in proportion to the number of ids, whatever they are.
+ * While the text ends in a partial character, its ids wait and are decoded again with the next id. A long wait means
+ * that the bytes are not text; then the ids are decoded again only when the new id ends a character by itself, or when
+ * their number has doubled. So decoding takes time proportional to the number of ids, whatever they are.
  */
 export class TextStream {
   readonly #tokenizer: Tokenizer;
   readonly #options: DecodeOptions;
-  // Ids since the last complete character, and how much of their text was given out.
+  // Ids since the last complete character, and how much of their text was returned.
   #waiting: number[] = [];
   #given = 0;
-  // How many ids wait when they are decoded next, whatever they end in.
+  // Number of waiting ids at which they are decoded again in any case.
   #next = 0;
 
   constructor(tokenizer: Tokenizer, options: DecodeOptions) {
@@ -140,13 +145,13 @@ export class TextStream {
     this.#options = options;
   }
 
-  /** What can be shown after this id too; "" within a character. */
+  /** The text to show after this id; "" within a character. */
   push(id: number): string {
     this.#waiting.push(id);
     if (this.#waiting.length > shortWait && this.#waiting.length < this.#next && !this.#endsCharacter(id)) return "";
     this.#next = 2 * this.#waiting.length;
     const text = this.#tokenizer.decode(this.#waiting, this.#options);
-    // U+FFFD at the end: bytes that the next token may complete. Elsewhere it is final.
+    // U+FFFD at the end may stand for bytes that the next token completes. Elsewhere it is final.
     const complete = text.replace(/\ufffd+$/, "");
     const shown = complete.slice(this.#given);
     this.#given = complete.length;
@@ -154,7 +159,7 @@ export class TextStream {
     return shown;
   }
 
-  /** What is left at the end of an answer: bytes that nothing completed, as U+FFFD. */
+  /** The rest at the end of an answer: incomplete bytes, as U+FFFD. */
   end(): string {
     const shown = this.#tokenizer.decode(this.#waiting, this.#options).slice(this.#given);
     this.#clear();
@@ -176,9 +181,9 @@ export class TextStream {
 const object = z.record(z.string(), z.unknown());
 
 /**
- * Reads tokenizer.json and, where they are there, tokenizer_config.json, special_tokens_map.json and added_tokens.json. Where
- * the folder has a config.json, the tokenizer is held against it: every command that opens a model comes by here.
- * @throws CheckpointError when a file is missing or damaged, or the tokenizer is of a model with more rows
+ * Reads tokenizer.json and, if they exist, tokenizer_config.json, special_tokens_map.json and added_tokens.json. If the
+ * folder has a config.json, the tokenizer is checked against it; every command that opens a model uses this function.
+ * @throws CheckpointError when a file is missing or damaged, or the tokenizer has more tokens than the model has rows
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const path = join(folder, "tokenizer.json");
@@ -193,7 +198,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const added = addedTokens({ tokenizer, config, ...others }, folder);
   const definition = {
     ...tokenizer,
-    // The package looks for tokens in the text before or after it is normalised; special ones are always looked for before.
+    // The package searches the text for tokens before or after normalisation; for special tokens always before.
     added_tokens: added.map((token) => ({ ...token, normalized: token.normalized && !token.special })),
     normalizer: normalizerInPatterns(step(tokenizer, "normalizer", path)),
     pre_tokenizer: preTokenizerInPatterns(step(tokenizer, "pre_tokenizer", path), path),
@@ -228,7 +233,10 @@ function modelOf(folder: string): ModelOfTokenizer | null {
   return parsed.success ? { folder, rows: parsed.data.vocab_size } : null;
 }
 
-/** Any text may have any of the ordinary tokens, so the model must have a row for each. Added ones are met where they occur. */
+/**
+ * A text may contain any ordinary token, so the model must have a row for each. Added tokens are checked where they
+ * occur.
+ */
 function expectRows(inner: HuggingFaceTokenizer, { folder, rows }: ModelOfTokenizer): void {
   let tokens = 0;
   for (const id of inner.get_vocab(false).values()) tokens = Math.max(tokens, id + 1);
@@ -239,11 +247,11 @@ function expectRows(inner: HuggingFaceTokenizer, { folder, rows }: ModelOfTokeni
     );
 }
 
-// A model of the hub lies in the cache, whose folders are not the user's to fill.
+// A hub model is in the cache, where the user should not add files.
 function whereToGetIt(folder: string): string {
   return /[\\/]models--[^\\/]+[\\/]snapshots[\\/][0-9a-f]{40}[\\/]*$/.test(folder)
     ? "The cache of models has no tokenizer for it. If HF_HUB_OFFLINE is set, or the hub could not be reached, unset it " +
-        "once and try again: the tokenizer is then fetched. If it still lacks, the model has none on the hub: save one " +
-        "with it in a folder of yours (tokenizer.save_pretrained)."
+        "once and try again: the tokenizer is then fetched. If it is still missing, the model has none on the hub: save the " +
+        "model with a tokenizer in another folder (tokenizer.save_pretrained)."
     : "Save the tokenizer beside the model (tokenizer.save_pretrained), or copy it from the original.";
 }

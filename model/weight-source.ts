@@ -1,4 +1,5 @@
-// Where the numbers of a parameter come from: a tensor of a file, or none (a bias that the file's model has not). All are read
+// The source of a parameter's values: a tensor in a file, or zeros (a bias that the file's model does not have). Values
+// are read
 // piece by piece, so that memory holds one piece at a time, and widened to f32.
 import { sizeOf } from "../engine/index.ts";
 import type { SafetensorsFile } from "./safetensors.ts";
@@ -14,13 +15,13 @@ export interface Piece {
 /** A parameter that can be read. */
 export interface WeightSource {
   readonly shape: readonly number[];
-  /** How it is stored; what is read is f32 in any case: exact, or rounded to the nearest from f64. */
+  /** The dtype in the file. Values are always read as f32: exact, or rounded to the nearest from f64. */
   readonly dtype: WeightDtype;
-  /** @param elements  most elements in a piece; by default what suits the file */
+  /** @param elements  maximum elements per piece; the default suits the file */
   pieces(elements?: number): AsyncGenerator<Piece>;
 }
 
-/** A tensor of floats in a file; null when it is stored as anything else. */
+/** A tensor of floats in a file; null if the tensor holds anything else. */
 export function storedTensor(file: SafetensorsFile, name: string): WeightSource | null {
   const { dtype, shape } = file.entry(name);
   if (dtype !== "f64" && dtype !== "f32" && dtype !== "f16" && dtype !== "bf16") return null;
@@ -36,7 +37,7 @@ export function storedTensor(file: SafetensorsFile, name: string): WeightSource 
 
 const usualPiece = 2 ** 22;
 
-/** A tensor of zeros, as if stored in this dtype. */
+/** A tensor of zeros that counts as stored in this dtype. */
 export function zeros(shape: readonly number[], dtype: WeightDtype): WeightSource {
   const size = sizeOf(shape);
   return {
@@ -49,14 +50,14 @@ export function zeros(shape: readonly number[], dtype: WeightDtype): WeightSourc
   };
 }
 
-/** All of a parameter. */
+/** The whole parameter in one array. */
 export async function readAll(source: WeightSource): Promise<Float32Array> {
   const all = new Float32Array(sizeOf(source.shape));
   for await (const { start, data } of source.pieces()) all.set(data, start);
   return all;
 }
 
-/** Whether two tensors hold the same numbers. NaN is no number's equal, so tensors with NaN differ, as in torch.equal. */
+/** Whether two tensors hold the same numbers. NaN equals nothing, so tensors with NaN differ, as in torch.equal. */
 export async function holdSameNumbers(a: WeightSource, b: WeightSource): Promise<boolean> {
   if (String(a.shape) !== String(b.shape)) return false;
   const others = b.pieces(usualPiece);

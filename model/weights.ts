@@ -9,11 +9,11 @@ import { writeCheckpoint } from "./write-checkpoint.ts";
 export interface WeightOptions {
   /** Make room for gradients and the optimiser's two moments. Default false. */
   trainable?: boolean;
-  /** f64 on the plain backend, for yardsticks. Default f32. */
+  /** f64 on the CPU backend, for reference values. Default f32. */
   dtype?: "f32" | "f64";
-  /** Takes the sentences that a user should know about how the folder was read. Default: standard error. */
+  /** Receives the notes for the user about how the folder was read. Default: prints to standard error. */
   note?: (sentence: string) => void;
-  /** mixed: linear layers take their operands in f16 (the weights themselves stay f32). Default f32. */
+  /** mixed: linear layers read their operands in f16 (the weights themselves stay f32). Default f32. */
   precision?: "f32" | "mixed";
 }
 
@@ -31,7 +31,7 @@ export function makeWeights(backend: Backend, config: LanguageModel, options: We
   return new ParameterArena(backend, parameters, { trainable, dtype });
 }
 
-/** Loads an open checkpoint, piece by piece: host memory holds a few pieces at a time, whatever the size of a tensor. */
+/** Loads an open checkpoint piece by piece. Host memory holds a few pieces at a time, whatever the size of a tensor. */
 export async function loadWeights(
   backend: Backend,
   checkpoint: Checkpoint,
@@ -43,7 +43,7 @@ export async function loadWeights(
     for await (const { start, data } of checkpoint.chunks(name)) {
       writePart(arena.value(name), start, data);
       pending += data.byteLength;
-      // A driver keeps its own copy of what is written until the device has it.
+      // A driver keeps a copy of written data until the device has it.
       if (pending < piecesAtOnceBytes) continue;
       await backend.idle();
       pending = 0;
@@ -52,10 +52,10 @@ export async function loadWeights(
   return arena;
 }
 
-/** What may be under way to the device at a time while weights load, bytes. */
+/** Maximum bytes in transfer to the device at a time while weights load. */
 export const piecesAtOnceBytes = 64 * 2 ** 20;
 
-/** Writes elements from `start` on, into whichever segments they fall. */
+/** Writes elements from `start` on, into the segments that hold them. */
 function writePart(tensor: Tensor, start: number, data: Float32Array): void {
   const values = tensor.dtype === "f64" ? Float64Array.from(data) : data;
   let offset = 0; // of the segment, in the tensor
@@ -87,9 +87,9 @@ export async function loadModel(backend: Backend, folder: string, options: Weigh
 }
 
 /**
- * Writes the weights as a Hugging Face folder in f32, with all other files of the folder they came from. Atomic.
- * @param endTokenIds  tokens that end an answer: what `generation_config.json` will name. If the model's own files name the
- *   same ones, that file is copied as it is (or stays absent).
+ * Writes the weights as a Hugging Face folder in f32, with all other files of the folder that they came from. Atomic.
+ * @param endTokenIds  tokens that end an answer, written to `generation_config.json`. If the model's files already name
+ *   the same tokens, that file is copied unchanged (or stays absent).
  */
 export async function saveWeights(
   weights: ParameterArena,

@@ -1,6 +1,6 @@
 // Writes a model as a Hugging Face folder: config.json, generation_config.json, weights in one safetensors file or in shards
-// with an index, and the tokenizer's files. transformers and vLLM load what is written here unchanged. A folder is written
-// beside its place and renamed when whole.
+// with an index, and the tokenizer's files. transformers and vLLM load the folder unchanged. It is written under a
+// hidden name and renamed when it is whole.
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeAtomic } from "../engine/host/index.ts";
@@ -17,34 +17,34 @@ export interface NamedTensor {
   data: Float32Array | (() => Float32Array | Promise<Float32Array>);
 }
 
-/** What goes into a model folder. */
+/** The content of a model folder. */
 export interface CheckpointToWrite {
-  /** config.json of the model that was trained; architecture and dtype are set to what is written, missing keys added. */
+  /** config.json of the original model. Architecture and dtype are set to those written, and missing keys are added. */
   configJson: Json;
-  /** One for each parameter, in any order; a function brings the numbers when their turn comes. */
+  /** One tensor per parameter, in any order. Values given as a function are computed when the tensor is written. */
   tensors: Iterable<NamedTensor>;
-  /** How weights are stored (default f32, which loses nothing). */
+  /** Dtype of the written weights (default f32, which loses nothing). */
   dtype?: WrittenDtype;
-  /** Largest data of one file, bytes; a larger tensor has a file of its own. Default: one file, whatever its size. */
+  /** Maximum bytes of tensor data per file; a larger tensor gets a separate file. Default: one file of any size. */
   shardBytes?: number;
   /**
-   * The folders whose tokenizer files and generation_config.json are copied byte for byte. Of several, a tokenizer comes
-   * from the first that has one, and so does generation_config.json: never half of each.
+   * The folders whose tokenizer files and generation_config.json are copied byte for byte. The tokenizer comes whole
+   * from the first folder that has one, and generation_config.json from the first that has it.
    */
   filesFrom?: string | readonly string[];
-  /** Written as generation_config.json in place of the copied one. */
+  /** Written as generation_config.json instead of a copy. */
   generationConfigJson?: Json;
 }
 
-/** What weights can be written as. */
+/** The dtypes in which weights can be written. */
 export const writtenDtypes = ["f32", "bf16", "f16"] as const;
 export type WrittenDtype = (typeof writtenDtypes)[number];
 const torchDtypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
 
 /**
  * Writes a model folder that transformers loads unchanged; it appears whole or not at all. The same content gives the same
- * bytes. A folder of that name is replaced.
- * @throws CheckpointError when config.json is not sound or a weight does not fit the dtype, FileError when the disk refuses;
+ * bytes. An existing folder of that name is replaced.
+ * @throws CheckpointError when config.json is not valid or a weight does not fit the dtype; FileError on a disk error;
  *   ShapeError when a tensor is missing, surplus or given twice
  */
 export async function writeCheckpoint(folder: string, content: CheckpointToWrite): Promise<void> {
@@ -72,7 +72,7 @@ export async function writeCheckpoint(folder: string, content: CheckpointToWrite
   });
 }
 
-/** Copies the files of these names from the first folder that has any. */
+/** Copies the files of these names from the first folder that has any of them. */
 async function copyFirst(wanted: readonly string[], folders: readonly string[], to: string): Promise<void> {
   for (const folder of folders) {
     const names = (await readdir(folder)).filter((name) => wanted.includes(name));
@@ -81,8 +81,8 @@ async function copyFirst(wanted: readonly string[], folders: readonly string[], 
   }
 }
 
-// In order and greedily, as transformers cuts, so that each file is named and filled as there. A tensor beyond the limit has
-// a file of its own, and does not end the one before it.
+// Shards are filled greedily in order, as in transformers, so that file names and contents are the same. A tensor above
+// the limit gets a separate file, and does not end the shard before it.
 function cutIntoShards(tensors: readonly TensorToWrite[], shardBytes: number): TensorToWrite[][] {
   const shards: TensorToWrite[][] = [];
   let open: TensorToWrite[] = [];
@@ -126,14 +126,14 @@ function describeShards(shards: readonly (readonly TensorToWrite[])[]): object {
   };
 }
 
-// One tensor for each parameter, sorted by name as transformers sorts them.
+// One tensor per parameter, sorted by name as in transformers.
 function matchTensors(
   folder: string,
   shapes: ReadonlyMap<string, readonly number[]>,
   tensors: readonly NamedTensor[],
 ): (NamedTensor & { shape: readonly number[] })[] {
   const given = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-  const faults = [...given.keys()].filter((name) => !shapes.has(name)).map((name) => `${name} is no parameter`);
+  const faults = [...given.keys()].filter((name) => !shapes.has(name)).map((name) => `${name} is not a parameter`);
   for (const name of shapes.keys()) if (!given.has(name)) faults.push(`${name} was not given`);
   if (given.size < tensors.length) faults.push(`${tensors.length - given.size} names were given twice`);
   if (faults.length > 0) throw new ShapeError(`${folder}: ${faults.join(", ")}`);
@@ -145,7 +145,8 @@ function matchTensors(
     });
 }
 
-// transformers loads weights in the dtype that config.json names, so it must be the one written: version 5 reads `dtype`,
+// transformers loads weights in the dtype that config.json names, so it must name the written dtype: version 5 reads
+// `dtype`,
 // version 4 `torch_dtype`.
 function describeWritten(configJson: Json, architecture: string, dtype: WrittenDtype): object {
   const named = ["dtype", "torch_dtype"]

@@ -1,7 +1,7 @@
-// Advantages: how much better each completion of a prompt did than the others of its group. On the host and in float64:
-// there are few of them, and where rewards are nearly equal one small number is divided by another.
+// Advantages: how much better each completion of a prompt did than the others of its group. Computed on the host in
+// float64: there are few of them, and if rewards are nearly equal, one small number is divided by another.
 
-/** Advantages that need the rewards of their own group alone. */
+/** Kinds of advantages that need only the rewards of one group. */
 export type GroupAdvantageKind = "grpo" | "grpo_sample" | "dr_grpo" | "leave_one_out";
 export type AdvantageKind = GroupAdvantageKind | "batch";
 
@@ -17,8 +17,8 @@ const EPSILON = 1e-8;
  * - `dr_grpo`        r − m (Liu et al. 2025)
  * - `leave_one_out`  r minus the mean of the others, = (r − m)·G / (G − 1) (Ahmadian et al. 2024)
  *
- * All are exactly 0 when the rewards are equal, so also for a group of one: there is nothing to prefer.
- * @throws Error on a reward that is not finite: it would silence or poison its whole group
+ * All are exactly 0 when the rewards are equal, so also for a group of one.
+ * @throws Error on a reward that is not finite, which would make all advantages of its group 0 or NaN
  */
 export function groupAdvantages(kind: GroupAdvantageKind, rewards: ArrayLike<number>): Float64Array {
   const size = rewards.length;
@@ -48,14 +48,14 @@ export function groupAdvantages(kind: GroupAdvantageKind, rewards: ArrayLike<num
   return centred.map((difference) => difference * factor);
 }
 
-/** Their sum, left to right, over their count; 0 where there are none. */
+/** The mean: the sum from left to right, divided by the count; 0 for an empty list. */
 export function meanOf(values: readonly number[]): number {
   return values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /**
- * Variance Σ (x − mean)² / d, d the count ("population") or the count − 1 ("sample"). Exactly 0 where all values are equal:
- * their computed mean may differ from them by rounding, which is no spread. 0 for fewer than two values.
+ * Variance Σ (x − mean)² / d, with d the count ("population") or the count − 1 ("sample"). Exactly 0 if all values are
+ * equal, even if rounding makes their computed mean differ from them. 0 for fewer than two values.
  */
 export function variance(values: readonly number[], kind: "population" | "sample"): number {
   if (values.every((value) => value === values[0])) return 0;
@@ -64,17 +64,17 @@ export function variance(values: readonly number[], kind: "population" | "sample
   return squares / (kind === "population" ? values.length : values.length - 1);
 }
 
-/** The root of the variance; exactly 0 where all values are equal. */
+/** The square root of the variance; exactly 0 if all values are equal. */
 export function standardDeviation(values: readonly number[], kind: "population" | "sample"): number {
   return Math.sqrt(variance(values, kind));
 }
 
 /**
- * Advantages of a batch of groups that follow one another, each of `groupSize` rewards. With m the mean of a reward's group:
+ * Advantages of a batch of consecutive groups of `groupSize` rewards each. With m the mean of a reward's group:
  * - `batch`     (r − m) / (s + 1e-8), s the sample standard deviation of all rewards of the batch; exactly 0 in groups whose
  *               rewards are equal (arXiv 2508.08221; TRL's scale_rewards = "batch", which adds 1e-4 instead of 1e-8)
- * - the others  those of each group, see `groupAdvantages`
- * @throws Error when the rewards are not whole groups, or one is not finite
+ * - the others  computed per group, see `groupAdvantages`
+ * @throws Error when the rewards are not whole groups, or a reward is not finite
  */
 export function batchAdvantages(kind: AdvantageKind, rewards: ArrayLike<number>, groupSize: number): Float64Array {
   if (!Number.isSafeInteger(groupSize) || groupSize < 1 || rewards.length % groupSize !== 0)

@@ -1,13 +1,14 @@
-// What a restart needs: weights, both moments, and where the run stood. Two slots are written in turn: while one is replaced,
-// the other is whole. If the latest is damaged, the other one is loaded, and that is said.
+// The state that a restart needs: weights, both moments, and the step. Two slots are written in turn: while one is
+// replaced, the other is whole. If the latest slot is damaged, the other one is loaded, and the run says so.
 //
 // The slot depends only on the step. A state saved early (Ctrl-C) uses the slot of the next scheduled save, so an interrupted
 // run ends with the same two slots as an undisturbed one.
 //
-// A finished run needs its slots only to train further. `settleState` drops them where the user wants that, and leaves the
+// A finished run needs its slots only for further training. `settleState` deletes them if the user wants that, and
+// leaves the
 // number of steps done in finished.json.
 //
-// These are not the checkpoints of a run: those are Hugging Face folders, kept for good (kept-checkpoints.ts).
+// Slots are not the checkpoints of a run: those are Hugging Face folders that are kept (kept-checkpoints.ts).
 import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
@@ -34,7 +35,7 @@ const trainerSchema = z.object({
   /** Training steps done. */
   step: z.number().int().nonnegative(),
   sha256: z.string(),
-  /** The caller's own numbers. */
+  /** Further numbers of the caller. */
   own: z.record(z.string(), z.number()),
   /** CRC-32 of the other fields: a changed step would continue a run wrongly. Folders of earlier versions have none. */
   crc: z.string().optional(),
@@ -45,7 +46,7 @@ function crcOf({ schemaVersion, step, sha256, own }: TrainerFile): string {
   return crc32(JSON.stringify({ schemaVersion, step, sha256, own })).toString(16).padStart(8, "0");
 }
 
-/** @throws FileError when the file is missing or not what was written */
+/** @throws FileError when the file is missing or its content has changed */
 function readTrainer(slot: string): TrainerFile {
   const path = join(slot, trainerFile);
   const trainer = readJson(path, trainerSchema);
@@ -54,7 +55,7 @@ function readTrainer(slot: string): TrainerFile {
   return trainer;
 }
 
-/** Left by a finished run that keeps no state. */
+/** The file that a finished run without state leaves. */
 const finishedSchema = z.object({ schemaVersion: z.literal(1), step: z.number().int().nonnegative() });
 
 export interface TrainerState {
@@ -65,8 +66,8 @@ export interface TrainerState {
 }
 
 /**
- * Writes the state into one of the slots. Atomic; on the disk when it returns.
- * @param every  steps from one state to the next
+ * Writes the state into one of the slots. Atomic; the state is on the disk when the function returns.
+ * @param every  steps between two states
  */
 export async function saveState(
   folder: string,
@@ -78,7 +79,7 @@ export async function saveState(
   const tensors = [...parts].map(([name, { shape, data }]) => ({ name, dtype: "f32" as const, shape, data }));
   await writeFolderAtomically(join(folder, slots[Math.ceil(state.step / every) % 2]), async (slot) => {
     const path = join(slot, tensorsFile);
-    await writeSafetensors(path, tensors, {}); // some readers (npm's safetensors) take no metadata
+    await writeSafetensors(path, tensors, {}); // some readers (npm's safetensors) refuse files with metadata
     const trainer: TrainerFile = {
       schemaVersion: 1,
       step: state.step,
@@ -90,7 +91,7 @@ export async function saveState(
   rmSync(join(folder, finishedFile), { force: true });
 }
 
-/** Steps done according to the latest readable slot, or of a finished run that keeps none; null when there is neither. */
+/** Steps done, by the latest readable slot or by finished.json; null when there is neither. */
 export function trainedSteps(folder: string): number | null {
   const steps = slots.flatMap((slot) => slotStep(folder, slot) ?? []);
   return steps.length === 0 ? finishedSteps(folder) : Math.max(...steps);
@@ -102,34 +103,34 @@ function finishedSteps(folder: string): number | null {
 }
 
 /**
- * Refuses to train a run further that has kept no state.
+ * Refuses further training of a run that kept no state.
  * @throws RunFolderError saying what to do
  */
 export function expectTrainable(folder: string): void {
   const finished = finishedSteps(folder);
   if (finished === null || slots.some((slot) => existsSync(join(folder, slot)))) return;
   throw new RunFolderError(
-    `${folder}: training needs the optimiser state after step ${finished}, and it was dropped when the run was finished ` +
+    `${folder}: training needs the optimiser state after step ${finished}, and it was deleted when the run finished ` +
       "(train.keepState none). Restore slot-0 or slot-1 from a copy; or delete the folder, and the same command trains " +
       "again from the start, to the same results.",
   );
 }
 
-/** What a finished run keeps of its optimiser states: both slots, the latest, or none. */
+/** Which optimiser states a finished run keeps: both slots, the latest, or none. */
 export type KeptState = "all" | "last" | "none";
 
 export const keptStates: readonly KeptState[] = ["all", "last", "none"];
 
 /**
- * Drops what a finished run is not to keep. Nothing is dropped that was dropped before, so it may be called again.
- * @returns a sentence for the user: what was dropped or is kept, its size, and what it serves for; null when there is no state
+ * Deletes the states that a finished run does not keep. Calling it again has no further effect.
+ * @returns a sentence for the user: what was deleted or kept, its size, and its use; null when there is no state
  */
 export function settleState(folder: string, keep: KeptState): string | null {
   const steps = trainedSteps(folder);
   if (steps === null) return null;
   const present = slots.filter((slot) => existsSync(join(folder, slot)));
   const latest = present.find((slot) => slotStep(folder, slot) === steps);
-  // Where no slot is whole nothing is dropped: whoever trains further is told then.
+  // If no slot is whole, nothing is deleted; further training then reports the damage.
   const dropped =
     latest === undefined || keep === "all" ? [] : present.filter((slot) => keep === "none" || slot !== latest);
   const bytes = (names: readonly string[]): string =>
@@ -152,7 +153,7 @@ export function settleState(folder: string, keep: KeptState): string | null {
   ].join(" ");
 }
 
-/** Null where the slot is not there, or damaged: loadState says which. */
+/** Null if the slot is missing or damaged; loadState distinguishes the two. */
 function slotStep(folder: string, slot: string): number | null {
   try {
     return readTrainer(join(folder, slot)).step;
@@ -167,13 +168,13 @@ function sizeOf(folder: string): number {
 
 export interface LoadedState {
   state: TrainerState;
-  /** What was wrong with a later slot that had to be passed over, or null. */
+  /** The fault of a later slot that was skipped, or null. */
   trouble: string | null;
 }
 
 /**
- * Loads the latest sound state into the arena; null when there is none because the run has not begun.
- * @throws RunFolderError when there are states and none is sound, or when the run finished and kept none
+ * Loads the latest valid state into the arena; null if the run has not begun.
+ * @throws RunFolderError when states exist and none is valid, or when the run finished and kept none
  */
 export async function loadState(folder: string, arena: ParameterArena): Promise<LoadedState | null> {
   const found: { path: string; step: number; sha256: string; own: Record<string, number> }[] = [];

@@ -9,13 +9,13 @@ export interface Evaluation {
   /** Mean over rollouts, with the standard error of that mean: sample deviation / sqrt(rollouts). */
   reward: number;
   rewardStandardError: number;
-  /** Share of turns in the form asked for, and the mean score of those turns. */
+  /** Share of turns in the requested form, and the mean score of those turns. */
   formatShare: number;
   quality: number;
-  /** Share of rollouts with an answer that was cut off: any of its answers, and the last one. */
+  /** Shares of rollouts with any answer cut off, and with the last answer cut off. */
   truncatedShare: number;
   lastTruncatedShare: number;
-  /** Of a rollout: all its answers, end tokens included. */
+  /** Mean tokens per rollout: all its answers, end tokens included. */
   meanTokens: number;
   rollouts: Rollout[];
 }
@@ -36,7 +36,7 @@ export async function evaluate(
   return summariseRollouts(rollouts);
 }
 
-/** What an evaluation rolls out. @throws SettingsError when there are fewer different episodes */
+/** The requests that an evaluation rolls out. @throws SettingsError when there are too few different episodes */
 export function evaluatedRollouts(
   environment: Environment,
   { episodes, episodeSeed }: Pick<EvaluationSettings, "episodes" | "episodeSeed">,
@@ -44,7 +44,7 @@ export function evaluatedRollouts(
   return new EpisodeList(environment, episodeSeed).distinct(episodes).map((episode) => ({ episode, rollout: 0 }));
 }
 
-/** The numbers of an evaluation from its rollouts. */
+/** Computes the numbers of an evaluation from its rollouts. */
 export function summariseRollouts(rollouts: readonly Rollout[]): Evaluation {
   const rewards = rollouts.map(({ reward }) => reward);
   const turns = rollouts.flatMap(({ parts }) =>

@@ -1,13 +1,13 @@
-// The checkpoints that a run keeps for good: Hugging Face folders, and beside each the sums of its files as sha256sum writes
-// and checks them (`cd checkpoints && sha256sum -c *.sha256`). What was measured around a checkpoint is worth what the
-// checkpoint is, so one that changed since it was written is refused.
+// The checkpoints that a run keeps: Hugging Face folders, each with a file of checksums in the format of sha256sum
+// (`cd checkpoints && sha256sum -c *.sha256`). Measurements around a checkpoint depend on every bit of it, so a
+// checkpoint that changed after it was written is refused.
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { RunFolderError, readText, sha256File, writeAtomic } from "../engine/host/index.ts";
 import type { ParameterArena } from "../engine/index.ts";
 import { saveWeights } from "../model/index.ts";
 
-/** What everything of one step is called in a run folder: "step-000020". */
+/** The name of files and folders of one step in a run folder: "step-000020". */
 export function stepName(step: number): string {
   return `step-${String(step).padStart(6, "0")}`;
 }
@@ -28,9 +28,9 @@ function sumsOf(checkpoint: string): string {
 }
 
 /**
- * Writes the checkpoint of a step, then its sums.
- * @param modelFolder  where tokenizer and configuration come from
- * @param endTokenIds  what ended an answer in training, so that other programs stop there too
+ * Writes the checkpoint of a step, then its checksums.
+ * @param modelFolder  the source of tokenizer and configuration
+ * @param endTokenIds  the tokens that ended an answer in training, so that other programs stop there too
  */
 export async function keepCheckpoint(
   folder: string,
@@ -44,14 +44,14 @@ export async function keepCheckpoint(
   writeAtomic(sumsPath(folder, step), sumsOf(checkpoint));
 }
 
-/** Whether the checkpoint is there; not whether it is sound. */
+/** Whether the checkpoint exists. Its content is not checked. */
 export function isKept(folder: string, step: number): boolean {
   return existsSync(checkpointFolder(folder, step)) && existsSync(sumsPath(folder, step));
 }
 
 /**
- * Holds a checkpoint against its sums: every file that is listed, and every file of the model is listed.
- * @throws RunFolderError when a file of the checkpoint is missing, is not what was written, or the sums are damaged
+ * Verifies a checkpoint: every listed file has its checksum, and every file of the model is listed.
+ * @throws RunFolderError when a file of the checkpoint is missing or has changed, or the list of checksums is damaged
  */
 export function expectSound(folder: string, step: number): void {
   const checkpoint = checkpointFolder(folder, step);
@@ -64,20 +64,20 @@ export function expectSound(folder: string, step: number): void {
     const file = join(checkpoint, name);
     if (!existsSync(file)) throw new RunFolderError(`${file}: missing. ${mend}`);
     if (sha256File(file) !== sum)
-      throw new RunFolderError(`${file}: not what was written (SHA-256 differs from ${path}). ${mend}`);
+      throw new RunFolderError(`${file}: changed since it was written (SHA-256 differs from ${path}). ${mend}`);
   }
-  // A note or a cache that somebody put there changes nothing that is measured.
+  // Other files, such as a note or a cache, do not affect measurements.
   const unlisted = readdirSync(checkpoint).find(
     (name) => !sums.has(name) && /\.(safetensors|json|jinja|txt)$/.test(name),
   );
   if (unlisted !== undefined)
     throw new RunFolderError(
       `${path}: does not list ${unlisted}, which is in the folder of the checkpoint. ` +
-        `Either the sums were cut short, or the file was added later: remove it then. ${mend}`,
+        `If the file was added later, remove it. If not, the list of sums was cut short. ${mend}`,
     );
 }
 
-/** The sum of each file, by the file's name. */
+/** The checksum of each file, by the file's name. */
 function readSums(path: string, checkpoint: string, mend: string): Map<string, string> {
   const lines = readText(path).split("\n");
   const isCut = lines.pop() !== "";

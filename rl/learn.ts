@@ -1,5 +1,5 @@
-// One optimiser step on a batch of sequences: forward and backward in micro-batches, then AdamW. The loss is a sum over
-// tokens with weights that the whole batch decides, so how it is cut into micro-batches does not matter.
+// One optimiser step on a batch of sequences: forward and backward in micro-batches, then AdamW. The loss is a weighted
+// sum over tokens, and the weights depend on the whole batch, so the split into micro-batches does not matter.
 import {
   type AdamwSettings,
   adamwStep,
@@ -22,35 +22,35 @@ export interface TrainableModel extends Model {
   readonly weights: ParameterArena;
 }
 
-/** A sequence to learn from. */
+/** A training sequence. */
 export interface Example extends Sequence {
-  /** What each of its scored tokens counts in the loss. */
+  /** The weight of each of its scored tokens in the loss. */
   readonly tokenWeight: number;
 }
 
-/** One with what the policy loss needs. */
+/** A training sequence with the inputs of the policy loss. */
 export interface PolicyExample extends Example {
   readonly advantage: number;
-  /** Log-probabilities at sampling time, entry t of token t. */
+  /** Log-probabilities at sampling time; entry t belongs to token t. */
   readonly logProbs: ArrayLike<number>; // [T]
-  /** The reference's log-probabilities of the scored tokens, in order. Needed where klCoefficient is above 0. */
+  /** The reference's log-probabilities of the scored tokens, in order. Needed if klCoefficient is above 0. */
   readonly referenceLogProbs?: ArrayLike<number>; // [scored]
 }
 
-/** What a GRPO step minimises; the formulas are at `surrogate` (engine/ops/loss). */
+/** The loss that a GRPO step minimises; the formulas are at `surrogate` (engine/ops/loss). */
 export interface PolicyLoss {
   readonly kind: "clipped" | "masked-importance";
-  /** Of "clipped". */
+  /** Bounds of "clipped". */
   readonly clipLow: number;
   readonly clipHigh: number;
-  /** Of "masked-importance". */
+  /** Bounds of "masked-importance". */
   readonly ratioLow: number;
   readonly ratioHigh: number;
   /** Weight of the k3 divergence from the reference; 0 for none, and no reference is needed. */
   readonly klCoefficient: number;
 }
 
-/** The policy loss that the settings of training name. */
+/** The policy loss that the training settings choose. */
 export function policyLossOf(training: Omit<PolicyLoss, "kind"> & { readonly loss: PolicyLoss["kind"] }): PolicyLoss {
   const { loss, clipLow, clipHigh, ratioLow, ratioHigh, klCoefficient } = training;
   return { kind: loss, clipLow, clipHigh, ratioLow, ratioHigh, klCoefficient };
@@ -59,29 +59,32 @@ export function policyLossOf(training: Omit<PolicyLoss, "kind"> & { readonly los
 export interface StepOutcome {
   /** Σ tokenWeight · (−log p), or the policy loss. */
   loss: number;
-  /** Before clipping. */
+  /** The global norm of the gradient before clipping. */
   gradientNorm: number;
   /** Per scored token, in the examples' order. */
   logProbs: number[];
   entropy: number[];
-  /** exp(logProb − the sampler's); only with a policy loss. */
+  /** exp(logProb − the sampler's logProb); only with a policy loss. */
   ratio: number[];
   /** k3 from the reference; only with a KL coefficient. */
   penalty: number[];
-  /** Whether gradients overflowed in mixed precision: the weights are as they were, and the scale is lower. */
+  /** Whether gradients overflowed in mixed precision. Then the weights are unchanged, and the loss scale is lower. */
   skipped: boolean;
 }
 
-/** How a step is taken. */
+/** The settings of a step. */
 export interface StepSettings {
   optimiser: AdamwSettings;
-  /** Tokens in one forward and backward pass. */
+  /** Maximum tokens per forward and backward pass. */
   maxTokens: number;
-  /** Counts from 1. */
+  /** The number of the step, from 1. */
   step: number;
-  /** Keep only each layer's input for the backward pass and run the layer again there. The same bits; default false. */
+  /**
+   * Gradient checkpointing: keep only each layer's input and run the layer again in the backward pass. Same bits;
+   * default false.
+   */
   recomputeLayers?: boolean;
-  /** With weights in mixed precision: the gradients' scale, which learns from each step. Default: none. */
+  /** The loss scale for weights in mixed precision, updated by each step. Default: none. */
   lossScale?: LossScale | null;
 }
 
@@ -93,10 +96,10 @@ interface Pieces {
   penalty: Tensor | null;
 }
 
-/** A loss over examples, as a micro-batch computes it. */
+/** A loss over the examples of a micro-batch. */
 interface Objective<E extends Example> {
   lossOf(part: readonly E[], scored: { logProbs: Tensor; entropy: Tensor }): Pieces;
-  /** Whether the gradient of these examples can be anything but zero. Where not, their backward pass is skipped. */
+  /** Whether the gradient of these examples can differ from zero. If not, their backward pass is skipped. */
   hasGradient(part: readonly E[]): boolean;
 }
 
@@ -116,12 +119,12 @@ export async function supervisedStep(
 }
 
 /**
- * A GRPO step: loss = −Σ tokenWeight · objective + klCoefficient · Σ tokenWeight · k3, of the kind that `loss` names.
+ * A GRPO step: loss = −Σ tokenWeight · objective + klCoefficient · Σ tokenWeight · k3. `loss` names the objective.
  *
- * Examples whose advantage is 0 have a gradient of exactly 0 unless there is a KL penalty. A micro-batch of such examples
- * alone is scored without a backward pass; a step of such micro-batches alone is AdamW's step for a zero gradient, which
- * lets the moments decay and still moves the weights by them and by weight decay.
- * @throws Error when there is a KL coefficient, and an example without reference log-probabilities
+ * Examples with advantage 0 have a gradient of exactly 0 unless there is a KL penalty. A micro-batch with only such
+ * examples is scored without a backward pass. If a step has only such micro-batches, AdamW uses a gradient of zero: the
+ * moments decay, and they and weight decay still move the weights.
+ * @throws Error when there is a KL coefficient and an example has no reference log-probabilities
  */
 export async function policyStep(
   model: TrainableModel,
@@ -149,7 +152,10 @@ function referenceLogProb({ referenceLogProbs }: PolicyExample, _t: number, scor
   return referenceLogProbs[scored];
 }
 
-/** One number for each scored token of the examples, on the device. @param value  of token t, the `scored`-th scored one */
+/**
+ * One number per scored token of the examples, on the device. @param value  the number of token t, the `scored`-th
+ * scored one
+ */
 function perToken<E extends Example>(
   { backend, weights: { dtype } }: TrainableModel,
   examples: readonly E[],
@@ -231,7 +237,7 @@ async function optimise<E extends Example>(
       const name = await update.nameOfNonFinite();
       throw new NumericalError(
         `optimiser step ${step}: ${name === null ? "the loss" : `the gradient of ${name}`} is not a finite number. The weights are as ` +
-          "they were before the step: go on from the last checkpoint with a lower --train.learningRate.",
+          "they were before the step: continue from the last checkpoint with a lower --train.learningRate.",
       );
     }
     lossScale?.stepTaken();

@@ -1,16 +1,17 @@
-// Loss scaling. In mixed precision the gradients that reach a linear layer are rounded to f16, which holds nothing below 6e-8
-// and nothing above 65504. So the loss is multiplied by a power of two before the backward pass, and the gradients are divided
-// by it in the optimiser: neither changes a bit of what f16 can hold, and small gradients are kept.
+// Loss scaling. In mixed precision the gradients that reach a linear layer are rounded to f16, whose range is 6e-8 to
+// 65504. So the loss is multiplied by a power of two before the backward pass, and the optimiser divides the gradients
+// by it. Both are exact: values that f16 represents do not change, and smaller gradients are not lost.
 //
-// The scale finds its place by itself: a gradient that is not finite is taken for an overflow, the step is skipped and the
-// scale lowered; after a row of good steps it is raised. A skipped step does not count for the optimiser's bias correction.
+// The scale adapts. A gradient that is not finite counts as an overflow: the step is skipped and the scale lowered.
+// After several consecutive good steps the scale is raised. Skipped steps do not count in the optimiser's bias
+// correction.
 //
-// Source: Micikevicius et al. 2018, section 3.2; growth, backoff and first scale as PyTorch's GradScaler has them, but raised
-// sooner, since runs here are short.
+// Source: Micikevicius et al. 2018, section 3.2. Growth, backoff and initial scale are those of PyTorch's GradScaler;
+// the scale is raised sooner, because runs here are short.
 
 import { AdapterError, type OpenedBackend } from "../engine/index.ts";
 
-/** @throws AdapterError when mixed precision is asked of an adapter without f16 */
+/** @throws AdapterError when mixed precision is requested and the adapter has no f16 */
 export function expectPrecision(setting: string, precision: "f32" | "mixed", opened: OpenedBackend): void {
   if (precision === "f32" || opened.hasHalf) return;
   throw new AdapterError(
@@ -19,7 +20,7 @@ export function expectPrecision(setting: string, precision: "f32" | "mixed", ope
   );
 }
 
-/** What a restart needs. */
+/** The state that a restart needs. */
 export interface LossScaleState {
   readonly scale: number;
   /** Good steps since the scale last changed. */
@@ -30,7 +31,7 @@ export interface LossScaleState {
 
 const firstScale = 65536;
 const largestScale = 2 ** 24;
-/** Good steps in a row after which the scale is doubled. */
+/** Number of consecutive good steps after which the scale is doubled. */
 export const raiseAfter = 200;
 
 export class LossScale {
@@ -49,17 +50,17 @@ export class LossScale {
     return this.#state.scale;
   }
 
-  /** The optimiser's count at step `step` of the run: the steps that changed something. */
+  /** The optimiser's step number at step `step` of the run: it counts only steps that changed the weights. */
   countedStep(step: number): number {
     return step - this.#state.skipped;
   }
 
-  /** Whether a gradient that is not finite may still be the scale's fault. */
+  /** Whether the scale can still be lowered, so that it may be the cause of a gradient that is not finite. */
   get canLower(): boolean {
     return this.scale > 1;
   }
 
-  /** After a step that changed the weights. */
+  /** Call after a step that changed the weights. */
   stepTaken(): void {
     const { scale, goodSteps, skipped } = this.#state;
     const raise = goodSteps + 1 >= raiseAfter;
@@ -70,14 +71,14 @@ export class LossScale {
     };
   }
 
-  /** After a step whose gradient was not finite, and which changed nothing. */
+  /** Call after a step that was skipped because its gradient was not finite. */
   stepSkipped(): void {
     const { scale, skipped } = this.#state;
     this.#state = { scale: Math.max(1, scale / 2), goodSteps: 0, skipped: skipped + 1 };
   }
 }
 
-/** The scale of a run of this precision: from its saved numbers, fresh where there are none; null in f32, which needs none. */
+/** The loss scale of a run of this precision: from its saved numbers, or new if there are none; null in f32. */
 export function openLossScale(
   precision: "f32" | "mixed",
   saved: Readonly<Record<string, number>> | undefined,
@@ -88,7 +89,7 @@ export function openLossScale(
   return new LossScale({ scale: lossScale, goodSteps: lossScaleGoodSteps, skipped: skippedSteps });
 }
 
-/** The numbers of `openLossScale`, for a run's saved state; none in f32. */
+/** The numbers that a run's state saves for `openLossScale`; none in f32. */
 export function savedLossScale(lossScale: LossScale | null): Record<string, number> {
   if (lossScale === null) return {};
   const { scale, goodSteps, skipped } = lossScale.state;

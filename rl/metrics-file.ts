@@ -1,24 +1,24 @@
 // metrics.jsonl: one line of JSON per record of a run, in the order of steps.
-// The file of a resumed run must equal that of an undisturbed one byte for byte. So it holds no times, and it is opened at the
-// step that the run resumes from: lines of later steps and a last line that was cut off are removed first.
+// The file of a resumed run must equal that of an uninterrupted run byte for byte. So it holds no times. When it is
+// opened, lines after the step that the run resumes from are removed, and so is an incomplete last line.
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { explained, FileError, writeAll, writeAtomic } from "../engine/host/index.ts";
 
 export type MetricValue = number | string | boolean | null;
 
-/** `step` is the step whose weights the record is about. Keys are written in the order they come in. */
+/** A record about the weights after `step`. Keys are written in the order of the object. */
 export interface MetricsRecord {
   readonly step: number;
   readonly [metric: string]: MetricValue;
 }
 
 export interface MetricsFile {
-  /** Bytes that opening took away: later steps, or a torn last line. */
+  /** Bytes that were removed on opening: later steps, or an incomplete last line. */
   readonly removedBytes: number;
   /** Step of the last record in the file, or -1. */
   readonly lastStep: number;
   /**
-   * Writes one line and waits until it is on the disk: the caller saves its state after it, so that no saved state is
+   * Writes one line and waits until it is on the disk. The caller saves its state afterwards, so that no saved state is
    * ahead of its metrics. A number that is not finite becomes null. @throws Error when the step is before the last one
    */
   append(record: MetricsRecord): void;
@@ -26,7 +26,7 @@ export interface MetricsFile {
 }
 
 /**
- * Opens, or makes, the file of a run that has come as far as `step`; -1 for one that begins.
+ * Opens or creates the file of a run that has done `step` steps; -1 for a new run.
  * @throws FileError when a line that should stay is damaged
  */
 export function openMetrics(path: string, step: number): MetricsFile {
@@ -66,8 +66,8 @@ export function openMetrics(path: string, step: number): MetricsFile {
 }
 
 /**
- * Removes metrics from the record of `step`, if it is the last one in the file. A run that is extended needs this: its former
- * last step was evaluated only because it was the last.
+ * Removes metrics from the record of `step` if it is the last one in the file. Needed when a run is extended: its
+ * former last step was evaluated only because it was the last.
  */
 export function dropFromLast(path: string, step: number, isDropped: (metric: string) => boolean): void {
   if (!existsSync(path)) return;
@@ -81,7 +81,10 @@ export function dropFromLast(path: string, step: number, isDropped: (metric: str
   writeAtomic(path, lines.join("\n"));
 }
 
-/** Length in bytes of the lines up to `step`, and the step of the last of them. Steps never fall, so they are a prefix. */
+/**
+ * Length in bytes of the lines up to `step`, and the last of their steps. Steps never decrease, so these lines are a
+ * prefix.
+ */
 function keptPrefix(bytes: Buffer, step: number, path: string): { length: number; lastStep: number } {
   let length = 0;
   let lastStep = -1;
@@ -91,8 +94,8 @@ function keptPrefix(bytes: Buffer, step: number, path: string): { length: number
     const found = newline < 0 ? null : stepOf(bytes.toString("utf8", start, end));
     if (found !== null && found > step) break;
     if (found === null || found < lastStep) {
-      // A kill or a power cut spoils the end of a file. What is damaged before lines that should stay was not torn, and a
-      // sound line of an earlier step is no tear either.
+      // A kill or a power cut can only damage the end of a file. Damage before lines that should stay has another
+      // cause, and so has a valid line of an earlier step.
       const soundAfter = bytes
         .toString("utf8", end)
         .split("\n")

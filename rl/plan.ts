@@ -1,5 +1,6 @@
-// How much memory training takes, before it starts: one step's rollouts, an evaluation and an update are rehearsed on a
-// backend that allocates nothing (model/plan.ts), with the conversations of the first step and the longest answers.
+// Computes how much memory training needs, before it starts: the rollouts of one step, an evaluation and an update are
+// rehearsed on a backend that allocates nothing (model/plan.ts), with the conversations of the first step and answers
+// of maximum length.
 import type { Values } from "../engine/host/index.ts";
 import type { Backend } from "../engine/index.ts";
 import {
@@ -30,7 +31,7 @@ import {
 import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 
-/** A model to train, without content, to rehearse with. */
+/** A trainable model without values, for rehearsals. */
 function emptyTrainable(backend: Backend, config: LanguageModel, options: WeightOptions): TrainableModel {
   return { backend, config, weights: makeWeights(backend, config, { ...options, trainable: true }) };
 }
@@ -50,7 +51,7 @@ interface StepSizes {
 }
 
 /**
- * The largest pass of a step, forward and backward, and the update. Kernels have two forms, for token counts that are multiples
+ * Rehearses the largest pass of a step, forward and backward, and the update. Kernels have two forms, for token counts that are multiples
  * of four and for others. Which one a pass needs is not known before its rollouts, so two short passes rehearse both.
  */
 async function rehearseStep<E extends Example>(
@@ -136,7 +137,7 @@ export async function expectTrainingMemory(backend: Backend, job: TrainingJob): 
   return expectMemory("Training", job.settings.batch, plan, trainingMemorySettings, memoryLimit(backend));
 }
 
-/** What a step learns from if every answer is as long as it may be. */
+/** The training sequences of a step if every answer has the maximum length. */
 export function longestExamples(
   chat: Chat,
   requests: readonly RolloutRequest[],
@@ -148,7 +149,7 @@ export function longestExamples(
       ids: new Uint32Array(length),
       mask: Array.from({ length }, (_, t) => (t < prompt.length ? 0 : 1)),
       logProbs: new Float32Array(length),
-      // Not 0: a batch without advantages has no backward pass.
+      // Not 0: with advantages of 0 there would be no backward pass.
       advantage: 1,
       tokenWeight: 0,
       referenceLogProbs: new Float32Array(expectedTokens),
@@ -156,7 +157,7 @@ export function longestExamples(
   });
 }
 
-/** What supervised training works with: a batch to learn from, and how the policy is evaluated. */
+/** The inputs of supervised training: a batch of sequences, and the settings of evaluations. */
 export interface SupervisedJob {
   readonly config: LanguageModel;
   readonly chat: Chat;

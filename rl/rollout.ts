@@ -1,7 +1,8 @@
-// Rolling out: a policy answers the episodes of an environment, over as many turns as each episode asks for. The sampled ids
-// are kept as they were drawn, with a mask over the assistant's tokens; they are decoded to text for the environment only.
+// Rollouts: a policy answers the episodes of an environment, over as many turns as each episode asks for. The sampled
+// ids are kept as they were drawn, with a mask over the assistant's tokens. They are decoded to text only for the
+// environment.
 //
-// If an environment throws, only that rollout is affected: it gets reward 0, and the message is kept with it.
+// If an environment throws, only that rollout is affected: it gets reward 0, and the error message is stored with it.
 import { asError } from "../engine/host/index.ts";
 import { tokenKey, wordsOf } from "../engine/index.ts";
 import {
@@ -17,10 +18,10 @@ import {
 import { type Episode, type EpisodeList, type Reward, scoreEpisode } from "./environments/environment.ts";
 
 export interface RolloutSettings {
-  /** Of one answer. */
+  /** Maximum tokens per answer. */
   maxNewTokens: number;
   temperature: number;
-  /** Seed, purpose and step name the sampling noise (docs/definitions.md, "Random numbers"). */
+  /** Seed, purpose and step determine the sampling noise (docs/definitions.md, "Random numbers"). */
   seed: number;
   purpose: "train" | "evaluate" | "landscape";
   /** The training step for `train`, else 0. */
@@ -29,51 +30,51 @@ export interface RolloutSettings {
   maxRows: number;
   maxTokens: number;
   signal?: AbortSignal;
-  /** Called after each pass of the model: tokens that it computed, tokens that were sampled, rollouts that ended. */
+  /** Called after each pass of the model, with the numbers of tokens computed, tokens sampled and rollouts finished. */
   onPass?: GenerateSettings["onPass"];
-  /** Called with each rollout when it has ended, and its index among the requests. */
+  /** Called when a rollout has ended, with the rollout and its index among the requests. */
   onRollout?: (index: number, rollout: Rollout) => void;
 }
 
-/** How long its answers may be, and how its turns are put together. */
+/** The maximum length of answers, and how the turns of a conversation are joined. */
 type ConversationSettings = Pick<RolloutSettings, "maxNewTokens" | "turn2Template">;
 
-/** What to roll out: an episode, which of its rollouts, and with which grid point's weights. */
+/** A rollout request: the episode, the number of the rollout, and the grid point whose weights are used. */
 export interface RolloutRequest {
   episode: Episode;
   rollout: number;
   point?: number;
-  /** Which copy of its prompt this is, from 0: copies meet other noise. */
+  /** The number of this copy of the prompt, from 0: copies get different noise. */
   copy?: number;
 }
 
 export interface Rollout {
-  /** The episode's position in its environment's list. */
+  /** The position of the episode in the environment's list. */
   readonly episode: number;
   readonly rollout: number;
   readonly point: number;
   readonly messages: readonly Message[];
   /** The whole conversation's tokens. */
   readonly ids: readonly number[]; // [T]
-  /** 1 on what the assistant said, end tokens included. */
+  /** 1 on the assistant's tokens, end tokens included. */
   readonly mask: readonly number[]; // [T]
-  /** The sampler's log-probabilities where the mask is 1, else 0. f32. */
+  /** The sampler's log-probability of each token with mask 1, else 0. f32. */
   readonly logProbs: readonly number[]; // [T]
-  /** Sum over the assistant's tokens of the entropy each was drawn from, nats. */
+  /** Sum over the assistant's tokens of the entropy of the distribution that each was drawn from, nats. */
   readonly entropySum: number;
-  /** The assistant's tokens. */
+  /** Number of the assistant's tokens. */
   readonly tokens: number;
-  /** Some answer was cut off. */
+  /** Whether any answer was cut off. */
   readonly isTruncated: boolean;
-  /** The last answer was cut off. */
+  /** Whether the last answer was cut off. */
   readonly isLastTruncated: boolean;
   readonly reward: number;
   readonly parts: Reward["parts"];
-  /** What the environment threw, or null. */
+  /** The message of the error that the environment threw, or null. */
   readonly failure: string | null;
 }
 
-/** Rolls out every request; the result is in their order. */
+/** Rolls out every request. The results are in the order of the requests. */
 export async function rollOut(
   model: Model,
   chat: Chat,
@@ -100,15 +101,16 @@ export async function rollOut(
 }
 
 /**
- * The conversations to be had, for `generate`.
- * @throws CheckpointError when the chat template cannot put their turns together
+ * The conversations as dialogues for `generate`.
+ * @throws CheckpointError when the chat template cannot join their turns
  */
 export function dialoguesOf(
   chat: Chat,
   requests: readonly RolloutRequest[],
   settings: ConversationSettings,
 ): RolloutRun[] {
-  // Found during a rollout, it would count as a failure of the environment, and cost the reward.
+  // Checked here, because during a rollout the error would count as a failure of the environment and set the reward to
+  // 0.
   expectTemplate(
     chat,
     requests.map(({ episode }) => episode),
@@ -117,17 +119,18 @@ export function dialoguesOf(
   return requests.map((request) => new RolloutRun(request, chat, settings));
 }
 
-/** Rollouts of one group are numbered below this. */
+/** Maximum number of rollouts per group. */
 export const copyStride = 65_536;
 
-/** The noise counter's word for a rollout: each copy of a prompt has 65,536 numbers of its own. */
+/** The word of the noise counter for a rollout. Each copy of a prompt has a separate range of 65,536 numbers. */
 export function noiseRollout({ rollout, copy = 0 }: Pick<RolloutRequest, "rollout" | "copy">): number {
   return (rollout + copyStride * copy) >>> 0;
 }
 
 /**
- * What a step rolls out, groups together. A prompt that the step has more than once (a finite list's next pass, equal rows)
- * meets other noise each time: copy k is the first number from the list's pass on that this step has not used for it.
+ * The requests of a step, the rollouts of a group together. A prompt that occurs more than once in the step (because a
+ * finite list began again, or rows are equal) gets different noise each time: its copy number is the pass over the
+ * list, or the next number that the step has not used for this prompt.
  */
 export function trainingRollouts(
   episodes: EpisodeList,
@@ -147,8 +150,8 @@ export function trainingRollouts(
 }
 
 /**
- * Refuses a chat template that cannot put the turns of these episodes together.
- * @throws CheckpointError that says what is wrong with the template
+ * Refuses a chat template that cannot join the turns of these episodes.
+ * @throws CheckpointError describing the problem with the template
  */
 export function expectTemplate(
   chat: Chat,
@@ -161,7 +164,7 @@ export function expectTemplate(
   );
 }
 
-/** What ends an answer: the chat's end token, and the tokens that the model folder names. */
+/** The tokens that end an answer: the chat template's end token, and those that the model folder names. */
 export function stopIdsOf(model: Pick<Model, "config">, chat: Chat): number[] {
   return [...new Set([chat.endTokenId, ...model.config.eosTokenIds])];
 }
@@ -273,7 +276,7 @@ class RolloutRun implements Dialogue {
   }
 }
 
-/** An estimate of the tokens of later user turns: those that the episode asks for after empty answers. */
+/** Estimates the tokens of later user turns: those of the messages that the episode sends after empty answers. */
 function followUpTokens(episode: Episode, chat: Chat): number {
   const messages: Message[] = [{ role: "user", content: episode.prompt }];
   let tokens = 0;
@@ -288,7 +291,7 @@ function followUpTokens(episode: Episode, chat: Chat): number {
       messages.push(message);
     }
   } catch {
-    // Whatever an episode throws at empty answers is met again, and recorded, when it is rolled out.
+    // If an episode throws on empty answers, the error occurs again in the rollout and is recorded there.
   }
   return tokens;
 }

@@ -1,4 +1,4 @@
-// The learning rate as a function of the step alone, so that a resumed run needs nothing but its step to go on.
+// The learning rate as a function of the step only, so that a resumed run needs only its step to continue.
 // Steps count from 1, as the optimiser's do: step s is the s-th update.
 import { SettingsError } from "../engine/host/index.ts";
 
@@ -6,11 +6,11 @@ export type Schedule =
   | { kind: "constant"; learningRate: number }
   | {
       kind: "cosine";
-      /** The peak, reached at the end of the warm-up. */
+      /** The peak learning rate, reached at the end of the warm-up. */
       learningRate: number;
-      /** Steps of linear rise; 0 for none. */
+      /** Number of steps with a linear rise; 0 for no warm-up. */
       warmupSteps: number;
-      /** The last step: the rate is at its floor there and stays. More steps make another schedule. */
+      /** The last step, where the rate reaches its floor and stays. A different number gives a different schedule. */
       steps: number;
       /** The floor as a share of the peak. */
       floorShare: number;
@@ -22,7 +22,7 @@ export type Schedule =
  * - `cosine`    peak · s / warmupSteps up to warmupSteps, then floor + (peak − floor) · (1 + cos(π·x)) / 2
  *               with x = (s − warmupSteps) / (steps − warmupSteps), at most 1
  *
- * @throws SettingsError when warm-up is not below the steps, or the floor is not a share
+ * @throws SettingsError when the warm-up is not shorter than the steps, or the floor is not between 0 and 1
  */
 export function learningRate(schedule: Schedule, step: number): number {
   if (!Number.isSafeInteger(step) || step < 1) throw new Error(`learningRate: expected a step from 1 on, got ${step}`);

@@ -1,4 +1,4 @@
-// What can be set about a training run. The landscape's settings stand on these (landscape/settings.ts).
+// The settings of a training run. The landscape's settings include them (landscape/settings.ts).
 import { boolean, choice, integer, integers, number, text } from "../engine/host/index.ts";
 import { advantageKinds } from "./advantage.ts";
 import { keptStates } from "./checkpoint.ts";
@@ -6,7 +6,7 @@ import { alphabetSortSeed } from "./environments/alphabet-sort.ts";
 
 export { environmentSettings } from "./environments/registry.ts";
 
-/** A longer list goes on from what a run has: what it adds must come after all that was there. */
+/** A longer list continues a run if its additional entries come after all entries that the run has. */
 function addsLater(before: readonly number[], after: readonly number[]): boolean {
   const [had, has] = [new Set(before), new Set(after)];
   const last = before.reduce((most, step) => Math.max(most, step), Number.NEGATIVE_INFINITY);
@@ -19,14 +19,14 @@ export const modelSettings = {
     changes: "free",
     isRecorded: true,
     meaning:
-      "the model to start from: a folder in Hugging Face's layout, or ORG/NAME or ORG/NAME@REVISION of its hub; empty for the tiny one that comes with the program",
+      "the model to start from: a folder in Hugging Face's layout, or ORG/NAME or ORG/NAME@REVISION on its hub; empty for the built-in tiny model",
   }),
   sha256: text({
     default: "",
     changes: "free",
     isRecorded: true,
     meaning:
-      "SHA-256 over the model's files, as a run's config.toml has it; a model with another one is refused; empty for any",
+      "SHA-256 over the model's files, as in a run's config.toml; a model with a different one is refused; empty accepts any model",
   }),
 } as const;
 

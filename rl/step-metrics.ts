@@ -1,20 +1,21 @@
-// The metrics of one training step. A name that TRL has means TRL's quantity, so that curves of both can be laid over one
-// another; all others are ours. docs/metrics.md defines each and says which is which.
+// The metrics of one training step. A metric with a name that TRL uses is TRL's quantity, so that curves of both
+// programs can be compared. Other names are defined only here. docs/metrics.md defines each metric and marks those of
+// TRL.
 import { meanOf, standardDeviation } from "./advantage.ts";
 import { summariseRollouts } from "./evaluate.ts";
 import type { PolicyLoss, StepOutcome } from "./learn.ts";
 import type { Rollout } from "./rollout.ts";
 import { type RatioStatistics, ratioStatistics } from "./token-weights.ts";
 
-/** A group's rewards count as equal up to this sample deviation. TRL's bound (torch.isclose to 0). */
+/** A group's rewards count as equal if their sample deviation is at most this. TRL's bound (torch.isclose to 0). */
 const zeroDeviation = 1e-8;
 
 export interface MeasuredStep {
-  /** The rollouts of each prompt. */
+  /** Number of rollouts per prompt. */
   readonly groups: readonly (readonly Rollout[])[];
   /** One per rollout, groups one after another. */
   readonly advantages: readonly number[];
-  /** One per update on these rollouts, at least one. What is about an update is averaged over them. */
+  /** One entry per update on these rollouts, at least one. Metrics of updates are averaged over them. */
   readonly outcomes: readonly StepOutcome[];
   readonly settings: {
     readonly clipLow: number;
@@ -27,7 +28,7 @@ export interface MeasuredStep {
   };
 }
 
-/** The record of a step, without what the trainer knows alone (`num_tokens`, the loss scale). */
+/** The record of a step, without the metrics that the trainer adds (`num_tokens`, the loss scale). */
 export function stepMetrics({ groups, advantages, outcomes, settings }: MeasuredStep): Record<string, number> {
   const rollouts = groups.flat();
   const summary = summariseRollouts(rollouts);
@@ -73,7 +74,7 @@ function lossShares(
   }
 }
 
-/** Tokens of prompts and answers as TRL counts them: later user turns of a conversation are not among them. */
+/** Number of tokens of prompts and answers as TRL counts them: without the later user turns of a conversation. */
 export function countedTokens(rollouts: readonly Pick<Rollout, "mask" | "tokens">[]): number {
   return rollouts.reduce((sum, { mask, tokens }) => {
     const firstAnswer = mask.indexOf(1);

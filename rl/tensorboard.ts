@@ -1,31 +1,37 @@
-// TensorBoard event files, scalars only. The format is small and frozen: a file is a row of TFRecords, each a protobuf
-// `Event`, so writing it takes a page, where a dependency would bring all of TensorFlow's schema.
+// TensorBoard event files, scalars only. The format is small and stable: a file is a sequence of TFRecords, each a
+// protobuf
+// `Event`. Writing it takes one page of code; a dependency would add all of TensorFlow's schema.
 //
 // record  u64 length · u32 masked CRC-32C of the length · bytes · u32 masked CRC-32C of the bytes, little-endian
 // Event   1: double wall_time, 2: int64 step, then one of 3: string file_version, 5: Summary, 7: SessionLog
 // Summary 1: repeated Value { 1: string tag, 2: float simple_value };  SessionLog  1: status, START = 1
 //
-// A file is never opened twice: each start of a run, resumed or not, adds one to the folder, and TensorBoard reads them in
-// the order of their names. Each file begins with a session start that names the first step to come: there TensorBoard drops
-// what it has read of this step and later ones, so a step that is run again shows once. The very first file needs it too:
-// TensorBoard's own server takes the first session start that it meets for the beginning of the run and drops nothing at it.
+// Each start of a run, resumed or not, adds a new file to the folder, and TensorBoard reads the files in the order of
+// their names. Each file begins with a session start that names its first step. On a session start, TensorBoard drops
+// points of this step and later ones that it has read before, so a repeated step is shown once. The very first file
+// needs a session start too, because TensorBoard's server takes the first one that it reads for the beginning of the
+// run and drops nothing there.
 import { closeSync, openSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ensureFolder, explained, writeAll } from "../engine/host/index.ts";
 
-/** A file of scalars being written. Every record reaches the operating system at once; a torn last one is ignored. */
+/**
+ * An open file of scalars. Every record is passed to the operating system immediately; readers ignore an incomplete
+ * last one.
+ */
 export interface TensorBoardWriter {
   readonly path: string;
-  /** A point of the curve `tag`. `wallTime` is in seconds since 1970. The value is stored in float32. */
+  /** Adds a point to the curve `tag`. `wallTime` is in seconds since 1970. The value is stored in float32. */
   scalar(tag: string, value: number, step: number, wallTime: number): void;
   close(): void;
 }
 
 /**
- * Starts an event file in `folder`, which is made if need be. Its name holds the second it was made, or that of a later file
- * that is there already (clocks are set back), and no host.
+ * Starts an event file in `folder`, which is created if needed. Its name contains the second of its creation, or that
+ * of a later existing file (if the clock was set back), but no host name.
  * @param wallTime   seconds since 1970
- * @param firstStep  the first step to come, 0 for a run that begins: TensorBoard drops earlier points of this step and later
+ * @param firstStep  the first step of this file, 0 for a new run: TensorBoard drops earlier points of this step and
+ *   later
  */
 export function openTensorBoard(folder: string, wallTime: number, firstStep: number): TensorBoardWriter {
   ensureFolder(folder);
@@ -51,7 +57,10 @@ export function openTensorBoard(folder: string, wallTime: number, firstStep: num
 
 const fileName = /^events\.out\.tfevents\.(\d{10,})\.foothold\.\d+$/;
 
-/** A new file whose name comes after those of all that are there; a second one within one second takes the next number. */
+/**
+ * Creates a file whose name sorts after those of all existing files. A second file within a second gets the next
+ * number.
+ */
 function createFile(folder: string, second: number): { path: string; file: number } {
   const latest = explained(folder, () => readdirSync(folder)).reduce(
     (most, name) => Math.max(most, Number(fileName.exec(name)?.[1] ?? 0)),
@@ -78,7 +87,7 @@ export function encodeRecord(bytes: Uint8Array): Uint8Array {
   return record;
 }
 
-// Castagnoli's polynomial, reflected: what the record format asks for (zlib.crc32 is the other polynomial).
+// Castagnoli's polynomial, reflected, as the record format requires (zlib.crc32 uses a different polynomial).
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let rest = byte;
   for (let bit = 0; bit < 8; bit++) rest = rest & 1 ? (rest >>> 1) ^ 0x82f63b78 : rest >>> 1;
@@ -92,14 +101,14 @@ export function crc32c(bytes: Uint8Array): number {
   return ~crc >>> 0;
 }
 
-/** A CRC over data that itself holds CRCs says little, so records store it rotated and shifted. */
+/** The masked CRC of the record format, rotated and offset, because a CRC is weak on data that contains CRCs. */
 export function maskedCrc32c(bytes: Uint8Array): number {
   const crc = crc32c(bytes);
   return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
 }
 
 // Protobuf: a field is its number and wire type (0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes), then the
-// value; a number that is 0 is left out, save inside a `oneof`, where its presence is what is meant.
+// value. A number that is 0 is left out, except inside a `oneof`, where its presence has a meaning.
 
 function encodeEvent(wallTime: number, step: number, what: Uint8Array): Uint8Array {
   if (!Number.isSafeInteger(step) || step < 0) throw new Error(`tensorboard: expected a step from 0 on, got ${step}`);
@@ -128,7 +137,7 @@ function floatField(number: number, value: number): Uint8Array {
 function varint(value: number): Uint8Array {
   const bytes: number[] = [];
   let rest = value;
-  // Division, not shifts: steps may pass 2³¹.
+  // Division instead of shifts, because steps may exceed 2³¹.
   for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 128);
   return Uint8Array.from([...bytes, rest]);
 }

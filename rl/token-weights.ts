@@ -1,15 +1,16 @@
-// What a token counts in the objective, decided by the whole batch: one weight per rollout, since all tokens of a rollout
-// count alike. In float64 on the host; the device gets the weights of a micro-batch's tokens.
+// The weight of a token in the objective, which depends on the whole batch. All tokens of a rollout have the same
+// weight, so there is one number per rollout. Computed in float64 on the host; the device gets the weights of a
+// micro-batch's tokens.
 
 export type Normalisation = "group-token" | "batch-token" | "sequence" | "constant";
 
 export const normalisations: readonly Normalisation[] = ["group-token", "batch-token", "sequence", "constant"];
 
-/** How many tokens a rollout has, and the group (prompt) it belongs to. */
+/** The number of tokens of a rollout, and the group (prompt) that it belongs to. */
 export interface CountedRollout {
-  /** The policy's own tokens: all answers of the conversation, end tokens included. */
+  /** Number of the policy's tokens: all answers of the conversation, end tokens included. */
   readonly tokens: number;
-  /** Any number that is the same for the rollouts of one prompt. */
+  /** An identifier of the group: the same number for all rollouts of a prompt. */
   readonly group: number;
 }
 
@@ -17,10 +18,10 @@ export interface CountedRollout {
  * The weight of each token of a rollout, so that an objective is Σ_rollouts weight · Σ_tokens term:
  *   group-token  1 / (tokens of its group · groups): the mean over each group's tokens, then over groups
  *   batch-token  1 / tokens of the batch
- *   sequence     1 / (its own tokens · rollouts)
- *   constant     1 / (rollouts · maxNewTokens): no rollout gains by its length (Dr. GRPO)
+ *   sequence     1 / (tokens of the rollout · rollouts)
+ *   constant     1 / (rollouts · maxNewTokens): the weight does not depend on the length of rollouts (Dr. GRPO)
  * A rollout without tokens has weight 0 and is counted among the rollouts; a group without tokens is counted among the groups.
- * @param maxNewTokens  the divisor of "constant", needed by it alone
+ * @param maxNewTokens  the divisor of "constant", unused by the others
  * @returns [rollouts]
  * Source: Shao et al. 2024 (sequence), Yu et al. 2025 (batch-token), Liu et al. 2025 (constant).
  */
@@ -56,9 +57,9 @@ export function tokenWeights(
   });
 }
 
-/** What the ratios ρ of a batch say; shares of its tokens, 0 where it has none. */
+/** Statistics of the ratios ρ of a batch, as shares of its tokens; 0 if it has no tokens. */
 export interface RatioStatistics {
-  /** Tokens that clipping took the gradient from: ρ < 1 − clipLow with A < 0, and ρ > 1 + clipHigh with A > 0. */
+  /** Tokens whose gradient is 0 because of clipping: ρ < 1 − clipLow with A < 0, and ρ > 1 + clipHigh with A > 0. */
   readonly clippedLow: number;
   readonly clippedHigh: number;
   /** Tokens with ρ outside the clip range, whatever their advantage. */
@@ -71,7 +72,7 @@ export interface RatioStatistics {
 
 /**
  * @param ratios    ρ of each token, the rollouts one after another  [Σ tokens]
- * @param rollouts  how many tokens each has, and its advantage
+ * @param rollouts  the number of tokens and the advantage of each rollout
  * @throws Error when there is not one ratio per token
  */
 export function ratioStatistics(

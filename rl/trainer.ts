@@ -9,7 +9,7 @@
 //    end tokens included.
 //
 // After each step come, in this order: evaluation, checkpoint, metrics, state. Each can be repeated. So a kill at any moment
-// costs at most the steps since the last saved state, and the resumed run writes the same bytes.
+// loses at most the steps since the last saved state, and the resumed run writes the same bytes.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -51,7 +51,10 @@ export interface TrainingContext {
   settings: TrainingSettings;
   /** The run folder. */
   folder: string;
-  /** The folder of the starting model. Its tokenizer and configuration are copied into every checkpoint; a KL penalty reads its weights. */
+  /**
+   * The folder of the starting model. Its tokenizer and configuration are copied into every checkpoint; a KL penalty
+   * reads its weights.
+   */
   modelFolder: string;
   progress: Progress;
   signal: AbortSignal;
@@ -81,15 +84,15 @@ export async function train(context: TrainingContext): Promise<void> {
 
   ensureFolder(folder);
   const metricsPath = join(folder, "metrics.jsonl");
-  // The last step of a shorter run was evaluated because it was the last; a longer run does not evaluate it.
+  // The last step of the shorter run was evaluated because it was the last; a longer run does not evaluate it.
   if (resumed !== null && resumed.state.step % settings.evaluate.every !== 0)
     dropFromLast(metricsPath, resumed.state.step, (metric) => metric.startsWith("eval/"));
   const metrics = openMetrics(metricsPath, first - 1);
-  // Metrics reach the disk before the state of their step, so no interrupted run leaves them behind it.
+  // Metrics reach the disk before the state of their step, so after an interruption they are never behind the state.
   if (metrics.lastStep !== first - 1) {
     metrics.close();
     throw new RunFolderError(
-      `${metricsPath}: expected records up to step ${first - 1}, of which the saved state is, found them up to step ` +
+      `${metricsPath}: expected records up to step ${first - 1}, the step of the saved state, got records up to step ` +
         `${metrics.lastStep}. Restore the file from a copy; or delete ${stateFolder}, and the same command trains again from the ` +
         "start, to the same results.",
     );
@@ -143,7 +146,7 @@ export async function train(context: TrainingContext): Promise<void> {
       if (step > 0) phase.advance(1, describeStep(record));
     }
   } finally {
-    // Ctrl-C loses the step under way; the steps before it are saved here.
+    // Ctrl-C loses the current step; the steps before it are saved here.
     if (unsaved && signal.aborted && applied === done) await save(done);
     reference?.weights.free();
     metrics.close();
@@ -152,14 +155,17 @@ export async function train(context: TrainingContext): Promise<void> {
   }
 }
 
-/** Writes the checkpoint of `step`, the step of the current weights, if it is wanted. Those of earlier steps must exist. */
+/**
+ * Writes the checkpoint of `step`, the step of the current weights, if it is wanted. Checkpoints of earlier steps must
+ * exist.
+ */
 async function completeCheckpoints(context: TrainingContext, step: number): Promise<void> {
   const { model, settings, folder, modelFolder } = context;
   const missing = settings.train.checkpoints.filter((kept) => kept <= step && !isKept(folder, kept));
   const lost = missing.find((kept) => kept < step);
   if (lost !== undefined)
     throw new RunFolderError(
-      `${checkpointFolder(folder, lost)}: missing, and training has gone on to step ${step}. Restore it (and its .sha256) ` +
+      `${checkpointFolder(folder, lost)}: missing, and training is already at step ${step}. Restore it (and its .sha256) ` +
         `from a copy; or delete ${join(folder, "state")}, and the same command trains again from the start, to the same ` +
         "weights, and keeps it.",
     );
@@ -192,13 +198,13 @@ function rolloutSettings({
   };
 }
 
-/** What clipping can do in this run, said once at its start. */
+/** A line about the effect of clipping in this run, printed once at its start. */
 function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): string {
   const bounds = loss === "clipped" ? "train.clipLow and train.clipHigh" : "train.ratioLow and train.ratioHigh";
   if (updatesPerBatch > 1)
-    return `${updatesPerBatch} updates per batch: from the second one on, ${bounds} limit how far a ratio counts.`;
+    return `${updatesPerBatch} updates per batch: from the second one on, ${bounds} limit the effect of a ratio.`;
   return (
-    `One update per batch: every ratio is 1, so ${bounds} have no effect in training. They have with ` +
+    `One update per batch: every ratio is 1, so ${bounds} have no effect in training. They have an effect with ` +
     "--train.updatesPerBatch 2 or more."
   );
 }
@@ -211,7 +217,7 @@ function noSignalNote(step: number): string {
   );
 }
 
-/** The frozen starting model that the KL penalty is taken from; null where there is no penalty. The caller frees it. */
+/** The frozen starting model, the reference of the KL penalty; null if there is no penalty. The caller frees it. */
 async function openReference({ model, settings, modelFolder }: TrainingContext): Promise<ReferenceModel | null> {
   const { klCoefficient, precision } = settings.train;
   if (klCoefficient === 0) return null;
@@ -329,7 +335,7 @@ function keepRollouts(folder: string, step: number, rollouts: readonly Rollout[]
   writeAtomic(join(rolloutFolder, `${stepName(step)}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
 }
 
-/** Each call reports the seconds since the call before. */
+/** Each call reports the seconds since the previous call. */
 function stopwatch(report: (phase: string, seconds: number) => void): (phase: string) => void {
   let start = performance.now();
   return (phase) => {

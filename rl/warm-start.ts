@@ -1,5 +1,5 @@
-// Supervised training on an environment's worked dialogues: it makes the tiny model that the study starts from, and is the
-// control that a reinforced checkpoint of equal reward is held against.
+// Supervised training on an environment's worked dialogues. It makes the tiny model that the study starts from. Its
+// checkpoints are also the control: they are compared with checkpoints of equal reward from reinforcement learning.
 //
 //   node rl/warm-start.ts landscape/presets/tiny/warm-start.toml [--out DIR] [settings]
 //
@@ -59,7 +59,7 @@ export const warmStartSettings = defineSettings(
       path: text({
         default: "",
         meaning:
-          "a model that gives configuration and tokenizer: a folder, or ORG/NAME or ORG/NAME@REVISION of the hub",
+          "the model whose configuration and tokenizer are used: a folder, or ORG/NAME or ORG/NAME@REVISION on the hub",
       }),
       start: choice({
         default: "random",
@@ -135,7 +135,7 @@ export const warmStartSettings = defineSettings(
         default: 100,
         min: 1,
         unit: "steps",
-        meaning: "steps between two log lines, each with the mean loss since the last",
+        meaning: "steps between two log lines, each with the mean loss since the previous line",
       }),
       evaluateEvery: integer({
         default: 1000,
@@ -177,7 +177,7 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   const environment = await openEnvironment(values.environment);
   if (!isWorked(environment))
     throw settingsError([
-      `environment.name: a warm start learns from worked dialogues, and "${environment.name}" makes none. Expected an ` +
+      `environment.name: a warm start learns from worked dialogues, and "${environment.name}" has none. Expected an ` +
         "environment whose episodes have `workedTurns` and which has `draw`.",
     ]);
   const problems = episodeProblems(environment, [
@@ -242,7 +242,7 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
     if (signal.aborted) {
       if (step > first) await saveState(stateFolder, weights, { step: step - 1, own: own() }, settings.resumeEvery);
       progress.close();
-      progress.line("Stopped. The same command goes on from here.");
+      progress.line("Stopped. The same command continues from here.");
       signal.throwIfAborted();
     }
     const examples = batchOf(step);
@@ -300,7 +300,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
     examples: [
       [
         "node rl/warm-start.ts landscape/presets/tiny/warm-start.toml",
-        "the tiny model; again: goes on where it stopped",
+        "makes the tiny model; the same command resumes an interrupted run",
       ],
       ["node rl/warm-start.ts my-recipe.toml --out runs/my-model", "a recipe of your own"],
     ],

@@ -1,4 +1,4 @@
-// What generate and score have in common: the settings for model and adapter, and opening both.
+// Common to generate and score: the settings for model and adapter, and opening both.
 import { backendSettings, boolean, integer, type Progress, text } from "../../engine/host/index.ts";
 import { type Backend, openBackend } from "../../engine/index.ts";
 import { describePlan, type MemoryPlan } from "../plan.ts";
@@ -7,7 +7,7 @@ import { type LoadedModel, loadModel } from "../weights.ts";
 export const modelCommandSettings = {
   model: text({
     default: "",
-    meaning: "the model: a folder in Hugging Face's layout, or ORG/NAME or ORG/NAME@REVISION of its hub",
+    meaning: "the model: a folder in Hugging Face's layout, or ORG/NAME or ORG/NAME@REVISION on its hub",
   }),
   ...backendSettings,
   "pass-tokens": integer({
@@ -20,10 +20,9 @@ export const modelCommandSettings = {
 } as const;
 
 /**
- * Loads the model of a command, and prints which adapter computes. A command that needs more memory than there is is refused
- * first.
- * @param plan  the command's memory on the backend; throws where it does not fit
- * @returns     null where the plan was all that was asked for: it has been printed
+ * Loads the model of a command and prints which adapter is used. First it checks that the command fits into memory.
+ * @param plan  computes the command's memory on the backend; throws if it does not fit
+ * @returns     null with --dry-run: the plan has been printed, and the command is done
  */
 export async function openModel(
   folder: string,
@@ -43,9 +42,9 @@ export async function openModel(
   return null;
 }
 
-/** What is wrong with a command's --model, as a settings' check says it. */
+/** The problems with a command's --model, in the form that a settings check returns. */
 export function modelProblems(model: string): string[] {
   return model === ""
-    ? ["model is missing (--model DIR): a folder in Hugging Face's layout, or ORG/NAME of its hub"]
+    ? ["model is missing (--model DIR): a folder in Hugging Face's layout, or ORG/NAME on its hub"]
     : [];
 }

@@ -1,5 +1,5 @@
-// What the commands of this floor read: texts, conversations and token ids, from the command line or from JSON files, checked
-// before a model is loaded or anything is computed.
+// The inputs of generate and score: texts, conversations and token ids, from the command line or from JSON files. They
+// are checked before a model is loaded or anything is computed.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
@@ -7,13 +7,13 @@ import { asError, FileError, linesOf, readText, SettingsError, text } from "../.
 import { type Chat, loadChat, type Message } from "../chat.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizer.ts";
 
-/** One text to go on from or to score, as the user gave it. */
+/** One text to continue or to score, as the user gave it. */
 export type Input = (
   | { readonly ids: readonly number[] }
   | { readonly text: string }
   | { readonly messages: readonly Message[] }
 ) & {
-  /** Where it is from, for messages: "--prompt", "ids.json: list 3". */
+  /** Where the input comes from, for messages: "--prompt", "ids.json: list 3". */
   readonly where: string;
 };
 
@@ -27,7 +27,7 @@ const jsonLine = z.union([
   z.strictObject({ messages }),
 ]);
 
-/** The settings of files that a command reads its inputs from; each command adds its own one for a text. */
+/** The settings for input files; each command adds its own setting for a text. */
 export const inputFileSettings = {
   chat: text({ default: "", meaning: 'a conversation: a JSON file [{"role": "user", "content": "…"}]' }),
   tokens: text({ default: "", meaning: "token ids: a JSON file [[ids…],…]" }),
@@ -38,9 +38,9 @@ export const inputFileSettings = {
 } as const;
 
 /**
- * What is wrong with the choice of inputs, as a settings' check says it.
+ * The problems with the choice of inputs, in the form that a settings check returns.
  * @param given    the input flags of the command and their values, "" if not given
- * @param purpose  what the input is for: "what to score"
+ * @param purpose  the purpose of the input: "what to score"
  */
 export function inputProblems(given: Readonly<Record<string, string>>, purpose: string): string[] {
   const used = Object.keys(given).filter((key) => given[key] !== "");
@@ -53,8 +53,8 @@ export function inputProblems(given: Readonly<Record<string, string>>, purpose: 
 
 /**
  * Reads the inputs that the command line names.
- * @param own   the command's own text, used if no file is given
- * @param flag  the setting that it was given by, for messages
+ * @param own   the text on the command line, used if no file is given
+ * @param flag  the setting of that text, for messages
  * @throws FileError when a file is not of the expected form
  */
 export function readInputs(given: { chat: string; tokens: string; jsonl: string }, own: string, flag: string): Input[] {
@@ -98,12 +98,12 @@ function readJsonLines(path: string): Input[] {
   return inputs;
 }
 
-/** Inputs as token ids, with what made them. */
+/** Inputs as token ids, with the tokenizer and chat template that made them. */
 export interface ReadInputs {
   readonly ids: readonly (readonly number[])[];
-  /** Null where the model has no tokenizer and needs none. */
+  /** Null if the model has no tokenizer and no input needs one. */
   readonly tokenizer: Tokenizer | null;
-  /** Null where no input is a conversation. */
+  /** Null if no input is a conversation. */
   readonly chat: Chat | null;
 }
 
@@ -111,8 +111,8 @@ export interface ReadInputs {
  * Turns inputs into token ids, at least one each.
  * @param vocabulary  the model's vocab_size
  * @param opensAnswer whether a conversation ends with the opening of the assistant's next turn
- * @throws CheckpointError when the model has no tokenizer or chat template and needs it; FileError or SettingsError when an
- *   input has no token, or one that the model does not have
+ * @throws CheckpointError when an input needs a tokenizer or chat template that the model lacks; FileError or
+ *   SettingsError when an input has no tokens, or a token that the model does not have
  */
 export async function idsOfInputs(
   inputs: readonly Input[],
@@ -142,12 +142,12 @@ function expectKnownIds(input: Input, own: readonly number[], vocabulary: number
   if (own.length === 0)
     throw "ids" in input
       ? new FileError(`${where}: expected at least one token id, got none.`)
-      : new SettingsError(`${where}: expected a text with at least one token, got one without.`);
+      : new SettingsError(`${where}: expected a text with at least one token, got a text without tokens.`);
   const at = own.findIndex((id) => id >= vocabulary);
   if (at < 0) return;
   throw "ids" in input
     ? new FileError(
-        `${where}, place ${at}: expected an id below ${vocabulary}, the model's vocab_size, got ${own[at]}. ` +
+        `${where}, position ${at}: expected an id below ${vocabulary}, the model's vocab_size, got ${own[at]}. ` +
           "Was it made with this model's tokenizer?",
       )
     : new SettingsError(

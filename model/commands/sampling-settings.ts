@@ -1,5 +1,5 @@
-// How the generate command samples: by the flags of the command line, and with --generation-config by the model's
-// generation_config.json where no flag is given.
+// The sampling settings of the generate command: flags, and with --generation-config the model's generation_config.json
+// for settings without a flag.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
@@ -11,7 +11,7 @@ export const samplingSettings = {
   temperature: number({
     default: 1,
     min: 0,
-    meaning: `the logits are divided by this, at least ${lowestTemperature}; 0: the likeliest token (greedy)`,
+    meaning: `the logits are divided by this, at least ${lowestTemperature}; 0: always the likeliest token (greedy)`,
   }),
   "top-k": integer({
     default: noWarping.topK,
@@ -29,13 +29,13 @@ export const samplingSettings = {
     default: noWarping.repetitionPenalty,
     min: 1 / largestPenalty,
     max: largestPenalty,
-    meaning: "logits of tokens that occurred already are divided by this (multiplied if negative); 1: none",
+    meaning: "logits of tokens that occurred already are divided by this (multiplied if negative); 1: no penalty",
   }),
   seed: integer({ default: 1, min: 0, meaning: "random seed of the sampling: the same seed gives the same tokens" }),
   "stop-tokens": integers({ default: [], min: 0, meaning: "ids that end a completion, besides the model's own" }),
 } as const;
 
-/** What is wrong with a sampling temperature, as a settings' check says it. */
+/** The problems with a sampling temperature, in the form that a settings check returns. */
 export function temperatureProblems(key: string, temperature: number): string[] {
   return temperature === 0 || temperature >= lowestTemperature
     ? []
@@ -77,10 +77,10 @@ const fileSchema = z.object({
 });
 
 /**
- * The sampling of a model's generation_config.json, under what the command line gives. As in transformers, `do_sample` false
- * or absent is greedy; a value that the file does not name is off.
- * @param given  keys of the settings that the command line gives
- * @throws CheckpointError when there is no such file, or a value is out of its bounds
+ * The sampling of a model's generation_config.json; flags on the command line override it. As in transformers,
+ * `do_sample` false or absent means greedy. A processor that the file does not mention is off.
+ * @param given  keys of the settings given on the command line
+ * @throws CheckpointError when the file does not exist, or a value is out of its bounds
  */
 export async function samplingOfFile(folder: string, own: Sampling, given: ReadonlySet<string>): Promise<Sampling> {
   const path = join(folder, "generation_config.json");

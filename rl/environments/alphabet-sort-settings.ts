@@ -1,4 +1,4 @@
-// What can be set about Alphabet-sort, and how settings open it.
+// The settings of Alphabet-sort, and how they open the environment.
 import { boolean, integer, number, text } from "../../engine/host/index.ts";
 import { alphabetSort, alphabetSortDefaults } from "./alphabet-sort.ts";
 import type { Environment, EnvironmentKind } from "./environment.ts";
@@ -12,13 +12,13 @@ const settings = {
     default: alphabetSortDefaults.minNamesPerTurn,
     min: 1,
     unit: "names",
-    meaning: "minimum names that a turn adds",
+    meaning: "minimum number of names that a turn adds",
   }),
   maxNamesPerTurn: integer({
     default: alphabetSortDefaults.maxNamesPerTurn,
     min: 1,
     unit: "names",
-    meaning: "maximum names that a turn adds",
+    meaning: "maximum number of names that a turn adds",
   }),
   similarityPower: number({
     default: alphabetSortDefaults.similarityPower,
@@ -39,12 +39,12 @@ const settings = {
     default: "",
     changes: "free",
     isRecorded: true,
-    meaning: "SHA-256 of the file of names; a file with another one is refused; empty for any",
+    meaning: "SHA-256 of the file of names; a file with a different one is refused; empty accepts any file",
   }),
   namesPerRow: integer({ default: 12, min: 1, unit: "names", meaning: "names per row of the built-in generator" }),
 } as const;
 
-/** Settings that were called `environment.KEY` once. */
+/** Settings that were called `environment.KEY` in earlier versions. */
 export const formerAlphabetSortKeys = Object.keys(settings).filter((key) => key !== "namesSha256");
 
 export const alphabetSortKind = {

@@ -1,9 +1,10 @@
-// Alphabet-sort, as the `alphabet-sort` environment of the verifiers library defines it: the model sorts a list of names,
-// then, turn by turn, a list that grows, marking what is new. Reward is similarity to the right list, so that a nearly
-// right answer earns something: partial credit is what gives its landscape relief.
+// Alphabet-sort, as the `alphabet-sort` environment of the verifiers library defines it: the model sorts a list of
+// names. In later turns the list grows, and the model sorts it again and marks the new names. The reward is the
+// similarity to the right list, so a nearly right answer earns partial credit, which makes the reward landscape less
+// flat.
 //
-// Exact to the last draw: an episode list is named by a seed of Python's generator, so the order of draws below is part
-// of the definition, those whose outcome is not used included.
+// An episode list is named by a seed of Python's random generator. So the order of the random draws below is part of
+// the definition, including draws whose outcome is not used.
 import { SettingsError } from "../../engine/host/index.ts";
 import type { Draws, Message, Reward, WorkedEnvironment, WorkedEpisode, WorkedTurn } from "./environment.ts";
 import type { NameRows } from "./names.ts";
@@ -16,9 +17,9 @@ export interface AlphabetSortOptions {
   maxTurns: number;
   minNamesPerTurn: number;
   maxNamesPerTurn: number;
-  /** Exponent of the similarity: at 4, an answer that is 0.9 right earns 0.66. */
+  /** Exponent of the similarity: at 4, an answer with similarity 0.9 earns 0.66. */
   similarityPower: number;
-  /** True: each turn's similarity is raised, then averaged. False: the average is raised. */
+  /** True: each turn's similarity is raised to the power, then averaged. False: the average is raised to the power. */
   powerPerTurn: boolean;
 }
 
@@ -49,13 +50,13 @@ export interface AlphabetSort extends WorkedEnvironment {
   draw(random: Draws, index: number): AlphabetSortEpisode;
 }
 
-// Rows that are skipped in a row before it is called a mistake: an endless generator of rows that are too short would
-// otherwise be asked for ever.
+// Maximum number of consecutive rows that are skipped. Without this limit, an endless generator of rows that are too
+// short would never return.
 const MOST_SKIPPED = 10_000;
 
 /**
- * The environment over rows of names. `episodes(seed)` takes the rows in order and skips those with too few names;
- * `draw` takes a row at random.
+ * The environment over rows of names. `episodes(seed)` uses the rows in order and skips rows with too few names; `draw`
+ * uses a random row.
  * @throws SettingsError when options contradict each other, or (while episodes are made) no row is long enough
  */
 export function alphabetSort(names: NameRows, options: Partial<AlphabetSortOptions> = {}): AlphabetSort {
@@ -105,7 +106,7 @@ function expectRange(minimumName: string, minimum: number, maximumName: string, 
     );
 }
 
-/** One episode from one row, or null when the row is too short: the draws up to there are spent all the same. */
+/** One episode from one row, or null when the row is too short. The draws made until then stay consumed. */
 function makeEpisode(
   row: readonly string[],
   random: Draws,
@@ -126,7 +127,7 @@ function makeEpisode(
   const userTurns = counts.map((count, turn) => {
     const shown = names.slice(ends[turn] - count, ends[turn]);
     random.shuffle(shown);
-    // Both draws happen for every turn after the first, though from the third on no template is shown.
+    // Both draws are made for every turn after the first, although from the third turn on no template is shown.
     const templateCount = random.randint(options.minNamesPerTurn, turn === 0 ? options.maxNamesPerTurn : ends[turn]);
     const threshold = turn === 0 ? templateCount : random.randint(0, templateCount - 1);
     return userTurn(turn, shown, sortByFirst, templateLines(templateCount, threshold));
@@ -155,7 +156,9 @@ const NEW_MARK = " // new name!";
 
 const tagOf = (turn: number) => (turn === 0 ? "alphabetical_sorted" : "combined_alphabetical_sorted");
 
-/** The lines of the example that a prompt shows; its length and its marks are drawn, so that they tell nothing. */
+/**
+ * The lines of the example in a prompt. Its length and marks are random, so that they reveal nothing about the answer.
+ */
 function templateLines(count: number, threshold: number): string[] {
   return Array.from({ length: count }, (_, i) => `Name${i + 1}${i + 1 > threshold ? NEW_MARK : ""}`);
 }
@@ -171,7 +174,7 @@ function userTurn(turn: number, names: readonly string[], sortByFirst: boolean, 
   return turn === 1 ? `${request}\n\n${format}` : `${request} Follow the same format as before.`;
 }
 
-/** Sorted by first or last name alone, by code point; equal keys keep their order. */
+/** Sorted by first name only or last name only, by code point; equal keys keep their order. */
 function sortNames(names: readonly string[], byFirst: boolean): string[] {
   return names
     .map((name) => ({ name, key: splitName(name)[byFirst ? 0 : 1] }))
@@ -186,7 +189,7 @@ function splitName(name: string): [first: string, last: string] {
   return split < 0 ? [name, ""] : [characters.slice(0, split).join(""), characters.slice(split).join("")];
 }
 
-/** Reward of a conversation: the mean over the episode's turns, a turn without an answer counting 0. */
+/** Reward of a conversation: the mean over the episode's turns; a turn without an answer counts as 0. */
 function score(
   completions: readonly string[],
   groundTruths: readonly (readonly string[])[],
@@ -201,8 +204,8 @@ function score(
 }
 
 /**
- * Score of one answer, whose lines stand between the turn's tags. Several tag pairs are attempts: each must be better
- * than the one before, else the turn counts 0, and the last one is taken. `failed`: no tag pair holds a line.
+ * Score of one answer, whose lines are between the turn's tags. Several tag pairs count as attempts, and the last one
+ * is scored; if an attempt is not better than the one before it, the turn scores 0. `failed`: no tag pair holds a line.
  */
 function scoreTurn(
   answer: string,

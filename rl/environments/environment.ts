@@ -1,8 +1,8 @@
-// What a task is to the rest of the program: a list of episodes made from a seed, each of which asks, answers back and
-// scores. Nothing here knows tokens or models, so an environment can be tested, and written, without either.
+// The interface of a task: a list of episodes made from a seed. Each episode asks, replies to the answers, and scores
+// them. Environments do not know tokens or models, so they can be written and tested without either.
 //
-// An environment may throw, from any of its functions: whoever rolls out catches it, and it costs that rollout only,
-// which is recorded with its cause and counted. `scoreEpisode` turns a malformed reward into such an error.
+// Any function of an environment may throw. The rollout code catches the error: only that rollout is affected, and the
+// error is recorded with its cause and counted. `scoreEpisode` turns a malformed reward into such an error.
 import { SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
 
 export interface Message {
@@ -12,42 +12,42 @@ export interface Message {
 
 /** The verdict on one conversation. */
 export interface Reward {
-  /** What the policy is trained on. Any finite number; within 0 to 1 for the environments that come with the program. */
+  /** The reward in training. Any finite number; between 0 and 1 in the built-in environments. */
   reward: number;
   parts: {
-    /** The share of each turn, in the environment's own measure. One entry for each turn that the episode asks for. */
+    /** The score of each turn, in the environment's measure. One entry per turn that the episode asks for. */
     turnScores: readonly number[];
-    /** Per turn: the answer did not have the form that was asked for, so that its content could not even be judged. */
+    /** Per turn: true if the answer was not in the requested form, so that its content could not be judged. */
     formatFailed: readonly boolean[];
   };
 }
 
-/** One task of an environment. It holds no state: the same messages always get the same answer. */
+/** One task of an environment. It holds no state: the same messages always get the same reply and score. */
 export interface Episode {
   /** Position in the environment's list, from 0. */
   readonly index: number;
-  /** The first user message. Token noise is keyed by it, so two episodes should not share one. */
+  /** The first user message. The sampling noise is keyed by it, so no two episodes should have the same one. */
   readonly prompt: string;
-  /** How many answers the episode asks for if nothing ends it early. */
+  /** Number of answers that the episode asks for, unless it ends early. */
   readonly turns: number;
-  /** The user's next message after a conversation that ends with the assistant's, or null when the episode is over. */
+  /** The user's next message, given the conversation up to an assistant's message; null when the episode is over. */
   nextUserTurn(messages: readonly Message[]): string | null;
-  /** Judges the assistant's messages, in order. A missing one is an answer that was never given. */
+  /** Scores the assistant's messages, in order. There are fewer messages than turns if the conversation ended early. */
   score(completions: readonly string[]): Reward;
 }
 
-/** An environment: a name for messages, and the list of episodes that a seed stands for. */
+/** An environment: a name for messages, and a list of episodes per seed. */
 export interface Environment {
   readonly name: string;
-  /** What its episodes are made from, for messages: a file's path, a generator. */
+  /** The source of its episodes, for messages: a file's path, a generator. */
   readonly source?: string;
-  /** The files it was opened from. */
+  /** The files that it was opened from. */
   readonly files?: readonly EnvironmentFile[];
-  /** The same seed gives the same episodes in the same order; they may be endless, and are made as they are asked for. */
+  /** The same seed gives the same episodes in the same order. They are made on demand, and the list may be endless. */
   episodes(seed: number): Iterable<Episode>;
 }
 
-/** A file that an environment reads, known by its content; made by `environmentFile`. */
+/** A file that an environment reads, identified by its SHA-256; made by `environmentFile`. */
 export interface EnvironmentFile {
   /** The environment's setting that names it. */
   readonly setting: string;
@@ -55,14 +55,14 @@ export interface EnvironmentFile {
   readonly sha256: string;
 }
 
-/** How an environment becomes known to settings (registry.ts). */
+/** The registration of an environment: its name, its settings, and the function that opens it (registry.ts). */
 export interface EnvironmentKind<T extends SettingsTree> {
   /** Letters, digits and single hyphens: the value of `environment.name`, and the section of its settings. */
   readonly name: string;
   readonly settings: T;
   /** Problems between its settings, each a line that begins with a setting's name: "minTurns: 3 is above maxTurns, 2". */
   check?(values: Values<T>): string[];
-  /** @throws SettingsError, FileError when the settings or the files that they name are no good */
+  /** @throws SettingsError, FileError when the settings, or the files that they name, are not valid */
   open(values: Values<T>): Environment | Promise<Environment>;
 }
 
@@ -81,18 +81,18 @@ export interface WorkedEpisode extends Episode {
 /** An environment that can make worked dialogues, for supervised training. */
 export interface WorkedEnvironment extends Environment {
   episodes(seed: number): Iterable<WorkedEpisode>;
-  /** One episode from a stream of the caller's, apart from every list. */
+  /** One episode from the caller's random stream, independent of every episode list. */
   draw(random: Draws, index: number): WorkedEpisode;
 }
 
-/** A stream of random draws, with the meaning of Python's `random` module. */
+/** A stream of random draws, with the semantics of Python's `random` module. */
 export interface Draws {
   /** In [0, 1). */
   random(): number;
   /** A whole number from low to high, both included. */
   randint(low: number, high: number): number;
   choice<T>(from: readonly T[]): T;
-  /** In place. */
+  /** Shuffles in place. */
   shuffle<T>(list: T[]): void;
 }
 
@@ -106,8 +106,8 @@ type Listed<E extends Episode = Episode> = Pick<Environment, "name" | "source"> 
 };
 
 /**
- * The episodes of one seed by position. A list that ends begins again: that is the next pass over a finite data set, and
- * its episodes are copies. Training may meet copies (`pass` keeps their noise apart); what is measured may not (`distinct`).
+ * The episodes of one seed by position. A finite list begins again at its end: this is the next pass over the data, and
+ * its episodes are copies. Training may use copies, with different noise per `pass`; measurements may not (`distinct`).
  */
 export class EpisodeList<E extends Episode = Episode> {
   readonly #source: string;
@@ -125,12 +125,12 @@ export class EpisodeList<E extends Episode = Episode> {
     this.#make(position);
     if (this.#made.length === 0)
       throw new SettingsError(
-        `${this.#source}: expected at least one episode, got none. Every row of its data was unfit for the settings.`,
+        `${this.#source}: expected at least one episode, got none. No row of its data fits the settings.`,
       );
     return this.#made[position % this.#made.length];
   }
 
-  /** How often the list had ended before this position: 0 in the first pass. */
+  /** The pass over the list that this position belongs to, from 0. */
   pass(position: number): number {
     this.#make(position);
     return this.#complete ? Math.floor(position / this.#made.length) : 0;
@@ -141,7 +141,7 @@ export class EpisodeList<E extends Episode = Episode> {
     return Array.from({ length: count }, (_, i) => this.at(start + i));
   }
 
-  /** The first `count` episodes with different first user messages; fewer if there are no more. */
+  /** The first `count` episodes with different first user messages; fewer if there are not as many. */
   firstDistinct(count: number): E[] {
     const found = new Map<string, E>();
     let repeats = 0;
@@ -159,8 +159,8 @@ export class EpisodeList<E extends Episode = Episode> {
   }
 
   /**
-   * `count` episodes with different first user messages, the first of them in the list's order: what a mean and its error
-   * may be taken over. Two episodes with one first message share their sampling noise, so they are one observation.
+   * The first `count` episodes with different first user messages. A mean and its standard error need different ones:
+   * two episodes with the same first message share their sampling noise, so they are one observation.
    * @throws SettingsError with both numbers when there are fewer
    */
   distinct(count: number): E[] {
@@ -178,8 +178,8 @@ export class EpisodeList<E extends Episode = Episode> {
   }
 }
 
-// An endless list can have few different episodes (a generator of one name a row): after this many repeats in a row it has
-// no more.
+// An endless list can have few different episodes (a generator of one name per row). After this many consecutive
+// repeats the list counts as exhausted.
 const mostRepeats = 10_000;
 
 function sourceOf({ name, source }: Listed): string {
@@ -188,14 +188,14 @@ function sourceOf({ name, source }: Listed): string {
 
 function fewerThan(source: string, distinct: number, wanted: string): string {
   return (
-    `expected ${wanted} with different first messages, ${source} has ${distinct}. A copy is no further evidence: ` +
+    `expected ${wanted} with different first messages, ${source} has ${distinct}. Copies add no evidence: ` +
     "lower the number, or give more data"
   );
 }
 
 /**
- * What is wrong with the numbers of episodes that settings ask for, as a settings' check says it: each must have as many
- * different ones.
+ * The problems with the numbers of episodes in the settings, in the form that a settings check returns: the environment
+ * must have that many different episodes.
  */
 export function episodeProblems(
   environment: Environment,

@@ -1,6 +1,6 @@
-// Where Alphabet-sort's names come from: rows, each a list of full names, of which an episode takes the first few.
-// A file of the user's is read once and its order kept, whatever the seed, as the original task does with its data set;
-// the built-in generator needs no file and no network, and makes as many rows as are asked for.
+// The source of Alphabet-sort's names: rows, each a list of full names, of which an episode uses the first few. A file
+// of the user is read once and its order kept for every seed, as the original task does with its data set. The built-in
+// generator needs no file and no network, and makes any number of rows.
 import { readFile } from "node:fs/promises";
 import { extname } from "node:path";
 import * as zlib from "node:zlib";
@@ -10,17 +10,17 @@ import type { Draws } from "./environment.ts";
 import { labelledRandom } from "./python/random.ts";
 
 export interface NameRows {
-  /** For messages: a file's path, or what made the rows. */
+  /** The source of the rows, for messages: a file's path, or the generator. */
   readonly source: string;
-  /** All rows in order; endless for a generator. Only a generator's depend on the seed. */
+  /** All rows in order; endless for a generator. Only a generator's rows depend on the seed. */
   rows(seed: number): Iterable<readonly string[]>;
-  /** One row from a stream of the caller's. */
+  /** One row, drawn from the caller's random stream. */
   draw(random: Draws): readonly string[];
 }
 
 const list = (names: string): readonly string[] => names.split(" ");
 
-/** The built-in names: ASCII, 2 to 7 letters, each a token of its own in the tiny model's tokenizer. */
+/** The built-in names: ASCII, 2 to 7 letters, each a single token in the tiny model's tokenizer. */
 export const firstNames = list(
   "Ada Alan Amir Anna Ben Bela Carl Cleo Dana Diego Elif Emma Erik Fay Finn Gita Hana Hugo Ines Ivan Jan Joan Kai Kofi " +
     "Lars Lena Lin Mary Mei Nils Nora Olga Omar Paul Priya Quin Raj Rosa Sam Sofia Tara Tomas Uma Vera Wei Xena Yuki Zoe",
@@ -32,8 +32,9 @@ export const lastNames = list(
 );
 
 /**
- * Rows of `namesPerRow` names, first and last drawn independently and uniformly (a row may repeat a name). The rows of
- * a seed come from the stream labelled `names|seed`, apart from the stream that the environment draws its turns from.
+ * Rows of `namesPerRow` names, first and last names drawn independently and uniformly (a row may repeat a name). The
+ * rows of a seed come from the stream labelled `names|seed`, which is independent of the stream of the environment's
+ * turns.
  */
 export function generatedNames(
   namesPerRow = 12,
@@ -45,7 +46,7 @@ export function generatedNames(
   const draw = (random: Draws): string[] =>
     Array.from({ length: namesPerRow }, () => `${random.choice(first)} ${random.choice(last)}`);
   return {
-    source: `the built-in generator of ${namesPerRow} names a row`,
+    source: `the built-in generator of ${namesPerRow} names per row`,
     *rows(seed) {
       const random = labelledRandom(`names|${seed}`);
       while (true) yield draw(random);
@@ -60,13 +61,14 @@ export function listedNames(rows: readonly (readonly string[])[], source: string
 }
 
 /**
- * Rows from a file, by its ending:
+ * Rows from a file, by its extension:
  * - `.json`     a list of rows
- * - `.jsonl`    a row on each line; empty lines are skipped
+ * - `.jsonl`    one row per line; empty lines are skipped
  * - `.parquet`  a column `names` of lists of strings
  *
- * A row is a list of names, or an object whose `names` is one.
- * @throws FileError when the file cannot be read, is of another kind, or has a row that is no list of names, or no rows
+ * A row is a list of names, or an object whose `names` is a list of names.
+ * @throws FileError when the file cannot be read, has another extension, has no rows, or has a row that is not a list
+ *   of names
  */
 export async function readNameRows(path: string): Promise<NameRows> {
   const kind = extname(path).toLowerCase();
@@ -126,7 +128,7 @@ const readers = new Map<string, Reader>([
   ],
 ]);
 
-/** Beside Snappy, which hyparquet brings along: what else writers of data sets choose. */
+/** Other compressions that data sets use, besides Snappy, which hyparquet supports. */
 const compressors: Compressors = {
   GZIP: (bytes) => zlib.gunzipSync(bytes),
   ZSTD: decompressZstd,

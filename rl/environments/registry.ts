@@ -1,6 +1,6 @@
-// The environments that a run can name. One kind of environment is a name, its settings (`environment.NAME.*`) and a
-// function that opens it; `registerEnvironment` adds a user's own (docs/extending/environment.md). Nothing above this file
-// knows any of them by name.
+// The environments that a run can name. Each has a name, settings (`environment.NAME.*`) and a function that opens it.
+// `registerEnvironment` adds an environment from outside the program (docs/extending/environment.md). Code that uses
+// this registry does not know any environment by name.
 import {
   choice,
   defineSettings,
@@ -17,7 +17,7 @@ import { alphabetSortKind, formerAlphabetSortKeys } from "./alphabet-sort-settin
 import type { Environment, EnvironmentFile, EnvironmentKind } from "./environment.ts";
 import { loadedModule } from "./user-module.ts";
 
-/** What holds for every environment; each one's own settings are added as a section of its name. */
+/** The settings common to all environments. The settings of each environment are added as a section of its name. */
 export const environmentSettings = {
   name: text({
     default: alphabetSortKind.name,
@@ -34,17 +34,17 @@ export const environmentSettings = {
     default: "",
     changes: "free",
     isRecorded: true,
-    meaning: "SHA-256 of environment.module; a file with another one is refused; empty for any",
+    meaning: "SHA-256 of environment.module; a file with a different one is refused; empty accepts any file",
   }),
   turn2Template: choice({
     default: "standard",
     options: ["standard", "upstream"],
     meaning:
-      "chat template of the user's later turns: standard, applied to the whole conversation; upstream, to the turn alone, as the study's code did",
+      "chat template of later user turns: standard, applied to the whole conversation; upstream, to the turn alone, as the study's code did",
   }),
 } as const;
 
-/** The chosen name beside each environment's section. */
+/** The chosen name, and a section per environment. */
 export type EnvironmentChoice = { readonly name: string; readonly [section: string]: unknown };
 
 interface Registered {
@@ -57,14 +57,14 @@ const registered = new Map<string, Registered>();
 const sections: Record<string, Setting<unknown> | SettingsTree> = environmentSettings;
 
 /**
- * Makes an environment known: `environment.name = NAME` then chooses it, and its settings can be given under
- * `environment.NAME`. Register before settings are read.
+ * Registers an environment: `environment.name = NAME` then chooses it, and its settings are under `environment.NAME`.
+ * Call it before settings are read.
  * @throws SettingsError when the name is taken; Error when a setting's declaration contradicts itself
  */
 export function registerEnvironment<const T extends SettingsTree>(kind: EnvironmentKind<T>): void {
   const { name } = kind;
   if (name in sections)
-    throw settingsError([`environment "${name}": the name is taken. Choose another: ${names()} are there already.`]);
+    throw settingsError([`environment "${name}": the name is taken. Choose a name other than ${names()}.`]);
   const declared = defineSettings(kind.settings);
   const valuesOf = (section: unknown): Values<T> => {
     const given = [...declared.byKey.keys()]
@@ -87,8 +87,8 @@ function sectionValue(section: unknown, key: string): unknown {
 const names = (): string => [...registered.keys()].join(", ");
 
 /**
- * The environment that settings choose; what its section leaves out has its default.
- * @throws SettingsError when nothing of this name is registered, or its settings contradict each other
+ * Opens the environment that the settings choose. Settings missing from its section have their defaults.
+ * @throws SettingsError when no environment of this name is registered, or its settings contradict each other
  */
 export async function openEnvironment(settings: EnvironmentChoice): Promise<Environment> {
   const problems = environmentProblems(settings);
@@ -102,7 +102,7 @@ export async function openEnvironment(settings: EnvironmentChoice): Promise<Envi
   return environment;
 }
 
-/** What is wrong with the chosen environment's settings, as a settings' check says it. */
+/** The problems with the chosen environment's settings, in the form that a settings check returns. */
 export function environmentProblems(settings: EnvironmentChoice): string[] {
   const { name } = settings;
   const kind = registered.get(name);
@@ -116,7 +116,7 @@ export function environmentApplies(key: string, { name }: EnvironmentChoice): bo
   return section === undefined || section === name || !registered.has(section);
 }
 
-/** The files that an opened environment rests on, a module of the user's among them, by dotted setting. */
+/** The files that an opened environment was made from, including a user's module, by dotted setting. */
 export function environmentFiles({ name, files = [] }: Environment): Map<string, EnvironmentFile> {
   const module = loadedModule();
   return new Map([
@@ -125,7 +125,7 @@ export function environmentFiles({ name, files = [] }: Environment): Map<string,
   ]);
 }
 
-/** Keys of `environment.*` in former versions, and what they are called now. */
+/** Keys of `environment.*` in earlier versions, and their present names. */
 export const formerEnvironmentKeys: ReadonlyMap<string, string> = new Map(
   formerAlphabetSortKeys.map((key) => [`environment.${key}`, `environment.${alphabetSortKind.name}.${key}`]),
 );

@@ -1,5 +1,6 @@
-// Environments from a module of the user's own: `--environment.module my-task.ts`. The module is imported before settings are
-// read, and calls `registerEnvironment`. It may lie anywhere: `foothold/rl` and its like lead to this program's floors.
+// Environments from a user's module: `--environment.module my-task.ts`. The module is imported before settings are
+// read, and calls `registerEnvironment`. It may be in any folder: its imports of `foothold/rl` and the like resolve to
+// this program.
 import { existsSync } from "node:fs";
 import { registerHooks } from "node:module";
 import { resolve } from "node:path";
@@ -13,7 +14,7 @@ const floors = ["engine", "engine/host", "model", "rl"];
 let isHooked = false;
 let loaded: EnvironmentFile | null = null;
 
-/** What is importable by its name in a user's module: foothold/rl, foothold/engine/host … */
+/** The names that a user's module can import: foothold/rl, foothold/engine/host … */
 function resolveFloors(): void {
   if (isHooked) return;
   isHooked = true;
@@ -27,10 +28,11 @@ function resolveFloors(): void {
 }
 
 /**
- * Imports a module that registers environments; at most one in a process.
- * @param path    from the folder the command is run in
+ * Imports a module that registers environments; at most one per process.
+ * @param path    relative to the folder that the command is run in
  * @param sha256  the digest that the settings give, empty for none
- * @throws FileError when it is missing, has another digest, cannot be loaded, or another one was loaded before
+ * @throws FileError when the module is missing, has a different digest or cannot be loaded, or another one was loaded
+ *   before
  */
 export async function loadEnvironmentModule(path: string, sha256: string): Promise<void> {
   if (!existsSync(path))
@@ -41,7 +43,9 @@ export async function loadEnvironmentModule(path: string, sha256: string): Promi
   const file = environmentFile("environment.module", path, sha256);
   if (loaded !== null) {
     if (loaded.sha256 === file.sha256) return;
-    throw new FileError(`environment.module: ${path} is another file than ${loaded.path}, and one process takes one.`);
+    throw new FileError(
+      `environment.module: ${path} is another file than ${loaded.path}, and a process can load only one.`,
+    );
   }
   resolveFloors();
   try {
@@ -53,7 +57,7 @@ export async function loadEnvironmentModule(path: string, sha256: string): Promi
   loaded = file;
 }
 
-/** Loads the module that the sources name, the last one winning; none if they name none. */
+/** Loads the module that the settings sources name; the last source wins. */
 export async function loadModuleOf(sources: readonly Source[]): Promise<void> {
   const last = (key: string): string => {
     const value = sources.flatMap(({ given }) => given).findLast((one) => one.key === key)?.value;

@@ -1,22 +1,22 @@
 // Correct dialogues for supervised training: the warm start that a tiny model needs before it can earn any reward.
 //
-// The only fault put in on purpose is in the form, not in the answer: with probability `dropTags` an answer comes without
-// the form that was asked for, each turn on its own. So the model learns the task, yet starts with a low reward that
-// reinforcement can lift by finding the form, as the study's model does.
+// Some answers deliberately lack the requested form, while their content is right: with probability `dropTags`,
+// independently per turn. So the model learns the task, but starts with a low reward that reinforcement learning can
+// raise by learning the form, as the study's model does.
 //
-// Dialogue k depends on (seed, k) alone: a run that was stopped goes on at dialogue k without making the k before it.
+// Dialogue k depends only on (seed, k): a resumed run continues at dialogue k without making the earlier ones.
 import type { Message, WorkedEnvironment } from "./environment.ts";
 import { labelledRandom } from "./python/random.ts";
 
 export interface WorkedDialogueOptions {
   seed: number;
-  /** Probability, turn by turn, that the answer lacks the form asked for. The tiny study's warm start takes 0.8. */
+  /** Probability per turn that the answer lacks the requested form. The tiny study's warm start uses 0.8. */
   dropTags: number;
 }
 
 /**
- * Dialogue `index`, user and assistant in turn. Its stream, labelled `worked|seed|index`, draws the episode first and
- * then one number a turn, so that another `dropTags` changes the form of answers and nothing else.
+ * Dialogue `index`, with user and assistant alternating. Its stream, labelled `worked|seed|index`, draws the episode
+ * first and then one number per turn, so a different `dropTags` changes only the form of answers.
  */
 export function workedDialogue(
   environment: WorkedEnvironment,

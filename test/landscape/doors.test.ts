@@ -327,7 +327,11 @@ syncBuiltinESMExports();
     const bytes = readFileSync(weights);
     bytes[bytes.length >> 1] ^= 1;
     writeFileSync(weights, bytes);
-    expectRefused(await runStudy(out, { "landscape.slices": "2" }), `${weights}: not what was written`, "Restore it");
+    expectRefused(
+      await runStudy(out, { "landscape.slices": "2" }),
+      `${weights}: changed since it was written`,
+      "Restore it",
+    );
     rmSync(weights);
     expectRefused(await runStudy(out, { "landscape.slices": "2" }), `${weights}: missing`);
   });

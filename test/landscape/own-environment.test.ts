@@ -78,7 +78,7 @@ describe("landscape/own-environment", (test) => {
     const other = join(place, "other");
     const name = ["--environment.name", "add", "--out", other];
     writeFileSync(module, `${source}// changed\n`);
-    await refused("my-task.ts: another file than the settings name", join(out, "config.toml"), "--out", other);
+    await refused("my-task.ts: not the file of the settings", join(out, "config.toml"), "--out", other);
     writeFileSync(module, "registerEnvironment(");
     await refused(
       "environment.module: my-task.ts cannot be loaded",

@@ -102,7 +102,7 @@ describe("landscape/run", (test) => {
     writeFileSync(names, rowsOf("x"));
     const { status, stderr } = await again(other);
     assert.is(status, 2, stderr);
-    assert.match(stderr, `${names}: another file than the settings name: expected SHA-256 `);
+    assert.match(stderr, `${names}: not the file of the settings: expected SHA-256 `);
     assert.match(stderr, "namesSha256");
     writeFileSync(names, rowsOf(""));
 

@@ -217,7 +217,7 @@ describe("model/chat", (test) => {
     const silent = await withTemplate(
       "{% for m in messages if m.role == 'user' %}{{ m.content }}<|im_end|>{% endfor %}",
     );
-    await throwsMessage(() => silent.expectTurns(1), "it leaves it out");
+    await throwsMessage(() => silent.expectTurns(1), "the rendered text lacks it");
     const plain = await withTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}");
     await throwsMessage(() => plain.expectTurns(1), "special token", '"');
     const bare = await withTemplate("{% for m in messages %}{{ m.content }}{% endfor %}");

@@ -97,8 +97,8 @@ describe("model/checkpoint-files", (test) => {
       "7 faults",
       '"lm_head.weight" [',
       '"model.layers.1.mlp.up_proj.weight" [',
-      '"extra" [2] is no parameter',
-      '"norm.weight" is there twice',
+      '"extra" [2] is not a parameter',
+      '"norm.weight" is stored twice',
       `"model.layers.0.input_layernorm.weight" is [3], config.json gives [${hidden}]`,
       '"model.layers.0.self_attn.q_proj.bias" is stored as i32',
     );
@@ -307,7 +307,7 @@ describe("model/checkpoint-files", (test) => {
     for (const [changed, text] of [
       [rest, `${first.name} was not given`],
       [[...tensors, first], "1 names were given twice"],
-      [[...tensors, { ...first, name: "extra" }], "extra is no parameter"],
+      [[...tensors, { ...first, name: "extra" }], "extra is not a parameter"],
     ] as const)
       assert.instance(await throwsMessage(() => write([...changed]), text), ShapeError);
     assert.ok(readFileSync(join(folder, "model.safetensors")).equals(before));

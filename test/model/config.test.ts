@@ -62,7 +62,7 @@ describe("model/config", (test) => {
   });
 
   const refusals: Record<string, [Record<string, unknown>, ...string[]]> = {
-    "another model": [{ model_type: "gemma3" }, "model_type", '"qwen2"', '"llama"', '"gemma3"', "are known"],
+    "another model": [{ model_type: "gemma3" }, "model_type", '"qwen2"', '"llama"', '"gemma3"', "are supported"],
     "another head": [{ architectures: ["Qwen2ForSequenceClassification"] }, "architectures.0", "Qwen2ForCausalLM"],
     "sliding windows": [{ use_sliding_window: true }, "use_sliding_window", "expected false, got true"],
     "layers with windows": [{ layer_types: ["full_attention", "sliding_attention"] }, "layer_types.1"],
@@ -72,7 +72,7 @@ describe("model/config", (test) => {
       { rope_parameters: { full_attention: { rope_theta: 5, rope_type: "default" } } },
       "rope_parameters.full_attention",
       '{"rope_theta":5',
-      "not known",
+      "not supported",
     ],
     "a rotary setting that is not known": [{ rope_scaling: { factor: 4 } }, "rope_scaling.factor", "got 4"],
     "half-rotated heads": [{ rope_parameters: { partial_rotary_factor: 0.5 } }, "partial_rotary_factor"],

@@ -85,7 +85,7 @@ describe("model/export-command", (test) => {
     for (const [words, text] of [
       [model, "out is missing"],
       [out, "model is missing"],
-      [[...model, "--out", place], "is there already"],
+      [[...model, "--out", place], "exists already"],
       [[...model, ...out, "--shard-size", "5"], "expected a size such as 500MB"],
       [[...model, ...out, "--shard-size", "0B"], "at least one byte"],
       [[...model, ...out, "--dtype", "int8"], "dtype"],

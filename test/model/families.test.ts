@@ -135,7 +135,7 @@ describe("model/families", (test) => {
     for (const nothing of [null, 7, [], {}, { model_type: 3 }])
       await throwsMessage(() => openLanguageModel(nothing, "config.json"), 'config.json: model_type: expected "qwen2"');
     registerModelFamily(qwen2);
-    await throwsMessage(() => registerModelFamily({ ...qwen2 }), '"qwen2" already');
+    await throwsMessage(() => registerModelFamily({ ...qwen2 }), '"qwen2" exists already');
   });
 
   test("a copy with other facts is a model of these", () => {

@@ -134,7 +134,7 @@ describe("model/initialise", (test) => {
       assert.is(status, 2, stderr);
       assert.ok(stderr.includes(text), stderr);
     };
-    refused("is there already", "--out", there, "--config", fixturePath("qwen2-tiny"));
+    refused("exists already", "--out", there, "--config", fixturePath("qwen2-tiny"));
     refused(
       "expected a config.json, a folder that has one, or qwen2.5-0.5b",
       "--out",

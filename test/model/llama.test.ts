@@ -97,6 +97,6 @@ describe("model/llama", (test) => {
     // Biases in the file of a model that declares none.
     const folder = copyOf(scratch, "qwen2-untied-odd");
     writeJson(folder, "config.json", { ...readConfigOf(folder), model_type: "llama", architectures: null });
-    await throwsMessage(() => openCheckpoint(folder), '"model.layers.0.self_attn.q_proj.bias"', "is no parameter");
+    await throwsMessage(() => openCheckpoint(folder), '"model.layers.0.self_attn.q_proj.bias"', "is not a parameter");
   });
 });

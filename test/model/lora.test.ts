@@ -132,7 +132,8 @@ describe("model/lora", (test) => {
     writeFileSync(join(folder, "tokenizer_config.json"), "{}");
     const refused = merge(folder);
     assert.is(refused.status, 2, refused.stderr);
-    for (const text of ["base model cannot be had", "--base", "moved"]) assert.ok(refused.stderr.includes(text), text);
+    for (const text of ["base model is not available", "--base", "moved"])
+      assert.ok(refused.stderr.includes(text), text);
     const { out, status, stderr } = merge(folder, "--base", base);
     assert.is(status, 0, stderr);
     await expectMerged(out, () => 2);

@@ -145,7 +145,7 @@ describe("model/safetensors", (test) => {
       assert.equal(await file.readFloat32("f64"), Float32Array.from(f64, Number));
       assert.equal(await file.readFloat64("f16"), Float64Array.from(await file.readFloat32("f16")));
       await throwsMessage(() => file.readFloat32("i64"), '"i64"', "expected floats, got i64");
-      await throwsMessage(() => file.readTensor("absent"), '"absent"', "none of that name");
+      await throwsMessage(() => file.readTensor("absent"), '"absent"', "no tensor of that name");
     }));
 
   test("reads beyond 4 GiB", async () => {

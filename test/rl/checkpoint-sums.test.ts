@@ -57,7 +57,7 @@ describe("rl/checkpoint-sums", (test) => {
       const damaged = Buffer.from(text);
       damaged[0] ^= 1;
       writeFileSync(path, damaged);
-      await refused(`${path}: not what was written`);
+      await refused(`${path}: changed since it was written`);
       rmSync(path);
       await refused(`${path}: missing`);
       writeFileSync(path, text);

@@ -1,9 +1,10 @@
-// Python's `difflib.SequenceMatcher(None, a, b).ratio()` on strings, exactly, "autojunk" included. No other measure of
-// similarity may stand in: once b has 200 characters, its frequent ones stop being starting points of a match, and ratios
+// Python's `difflib.SequenceMatcher(None, a, b).ratio()` on strings, exactly, including "autojunk". No other measure of
+// similarity can replace it: if b has 200 characters or more, matches no longer start at its frequent characters, and
+// ratios
 // of slightly wrong long answers fall from 0.99 to 0.6. The measure is not symmetric: a is the prediction, b the truth.
 //
-// The idea: take the longest block that both texts share, earliest in a and then in b, and do the same on what lies left
-// and right of it. The blocks' total size M gives ratio = 2·M / (|a| + |b|), counted in code points.
+// Algorithm: find the longest block that both texts share (the earliest in a, then in b), and repeat this left and
+// right of it. The blocks' total size M gives ratio = 2·M / (|a| + |b|), counted in code points.
 import { codePoints } from "./text.ts";
 
 /** 2·M / (|a| + |b|), M the total size of the matching blocks; 1 when both are empty. */
@@ -29,7 +30,9 @@ function matchedCharacters(a: readonly number[], b: readonly number[]): number {
   return matched;
 }
 
-/** Where each character of b is, ascending, without the popular ones: in a b of 200 or more, those above 1% + 1 places. */
+/**
+ * Positions of each character of b, ascending. If b has 200 or more, characters with over 1% + 1 positions are omitted.
+ */
 function indexOf(b: readonly number[]): Map<number, number[]> {
   const index = new Map<number, number[]>();
   b.forEach((character, position) => {
@@ -45,8 +48,8 @@ function indexOf(b: readonly number[]): Map<number, number[]> {
 }
 
 /**
- * The longest block that a[aLow, aHigh) and b[bLow, bHigh) share among the indexed characters, then grown to both sides
- * over any equal characters: popular ones may be matched there, also from an empty block at (aLow, bLow).
+ * The longest block of indexed characters that a[aLow, aHigh) and b[bLow, bHigh) share, extended on both sides over any
+ * equal characters. The extension may match omitted (frequent) characters, also from an empty block at (aLow, bLow).
  */
 function longestMatch(
   a: readonly number[],
@@ -69,7 +72,7 @@ function longestMatch(
       if (j >= bHigh) break;
       const run = 1 + (runs.get(j - 1) ?? 0);
       next.set(j, run);
-      // Strictly larger: among equals the block that ends first in a, then in b, stays.
+      // Strictly larger: among blocks of equal size, the one that ends first in a, then in b, is kept.
       if (run > size) {
         aStart = i - run + 1;
         bStart = j - run + 1;

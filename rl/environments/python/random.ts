@@ -1,7 +1,8 @@
-// Python's `random` module, word for word: seeds in published studies name streams of this generator, so an episode list
-// is only the same list if every draw is. MT19937 (Matsumoto & Nishimura 1998) seeded as CPython seeds it (`init_by_array`
-// over the 32-bit digits of |seed|), and CPython's way from words to integers: rejection on the bit length, never modulo.
-// Unchanged from Python 3.2 to 3.13; checked against CPython in test/rl/environments/python/random.test.ts.
+// Python's `random` module, bit for bit: seeds in published studies name streams of this generator, so an episode list
+// is the same only if every draw is the same. MT19937 (Matsumoto & Nishimura 1998), seeded as in CPython
+// (`init_by_array` over the 32-bit digits of |seed|), with CPython's method to draw integers: rejection on the bit
+// length, never modulo. The same in Python 3.2 to 3.13; checked against CPython in
+// test/rl/environments/python/random.test.ts.
 import { createHash } from "node:crypto";
 
 const WORDS = 624;
@@ -21,7 +22,7 @@ export class PythonRandom {
     this.#seedByArray(key.length > 0 ? key : [0]);
   }
 
-  /** A uniform integer of `bits` bits, 0 ≤ bits ≤ 53 (Python has no upper end; a number holds 53). */
+  /** A uniform integer of `bits` bits, 0 ≤ bits ≤ 53 (Python has no upper limit; a JavaScript number holds 53 bits). */
   getrandbits(bits: number): number {
     if (!Number.isInteger(bits) || bits < 0 || bits > 53)
       throw new RangeError(`getrandbits: expected 0 to 53 bits, got ${bits}`);
@@ -46,7 +47,7 @@ export class PythonRandom {
     return first + this.#below(last - first + 1);
   }
 
-  /** One element of a list that is not empty. */
+  /** A uniformly drawn element of a non-empty list. */
   choice<T>(list: readonly T[]): T {
     if (list.length === 0) throw new RangeError("choice: the list is empty");
     return list[this.#below(list.length)];
@@ -114,9 +115,9 @@ export class PythonRandom {
 }
 
 /**
- * A stream of our own, named by a label such as "names|12345": `PythonRandom` seeded with the first 8 bytes of
- * SHA-256(label) as a little-endian integer. Streams of different labels are independent, and none of them is a stream
- * that a small integer seeds, so drawing from one never disturbs the draws that a study's seed refers to.
+ * A stream named by a label such as "names|12345": `PythonRandom` seeded with the first 8 bytes of SHA-256(label) as a
+ * little-endian integer. Streams of different labels are independent, and differ from the streams of small integer
+ * seeds, so drawing from them never changes the draws that a study's seed refers to.
  */
 export function labelledRandom(label: string): PythonRandom {
   return new PythonRandom(createHash("sha256").update(label).digest().readBigUInt64LE(0));

@@ -1,10 +1,10 @@
-// Python's `str.strip`, `str.lower` and `str.isupper` where JavaScript differs: a reward compares texts that these made.
-// Strings are sequences of code points there and of UTF-16 units here, hence `codePoints`.
+// Python's `str.strip`, `str.lower` and `str.isupper`, which differ in JavaScript: a reward compares texts processed by
+// them. Python's strings are sequences of code points, JavaScript's of UTF-16 units; `codePoints` converts.
 //
-// Case tables follow the Unicode version of the running Node, those of the original followed its Python's; the two
-// differ in characters that one of them does not know yet, and in nothing else.
+// Case tables follow the Unicode version of the running Node; the original's followed that of its Python. They differ
+// only in characters that are new in one of the two versions.
 
-// str.isspace: U+001C to U+001F and U+0085 count, U+FEFF does not; JavaScript's trim has it the other way round.
+// str.isspace: U+001C to U+001F and U+0085 count as white space, U+FEFF does not. JavaScript's trim does the opposite.
 const SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 const OUTER_SPACE = new RegExp(`^${SPACE}+|${SPACE}+$`, "g");
 
@@ -13,7 +13,9 @@ export function strip(text: string): string {
   return text.replace(OUTER_SPACE, "");
 }
 
-/** `text.lower()`: Unicode's full mapping in no locale, final sigma included. JavaScript's own is the same one. */
+/**
+ * `text.lower()`: Unicode's full mapping without a locale, including final sigma. JavaScript's toLowerCase is the same.
+ */
 export function lower(text: string): string {
   return text.toLowerCase();
 }
@@ -23,12 +25,15 @@ export function isUpper(character: string): boolean {
   return /^\p{Uppercase}$/u.test(character);
 }
 
-/** The code points of a text: what Python indexes, counts and compares. */
+/** The code points of a text, which are the units that Python indexes, counts and compares. */
 export function codePoints(text: string): number[] {
   return Array.from(text, (character) => character.codePointAt(0) ?? 0);
 }
 
-/** Order of Python's `<` on strings, by code point (JavaScript's `<` puts U+10000 before U+E000): negative, 0, positive. */
+/**
+ * Compares as Python's `<` on strings, by code point (JavaScript's `<` puts U+10000 before U+E000): negative, 0,
+ * positive.
+ */
 export function compareCodePoints(a: string, b: string): number {
   const left = codePoints(a);
   const right = codePoints(b);

@@ -222,7 +222,7 @@ describe("rl/environments/alphabet-sort", (test) => {
     await throwsMessage(() => alphabetSort(names, { minTurns: 3, maxTurns: 2 }), "minTurns ≤ maxTurns", "3 and 2");
     await throwsMessage(() => alphabetSort(names, { minNamesPerTurn: 0 }), "1 ≤ minNamesPerTurn", "0 and 5");
     const short = alphabetSort(names, { minTurns: 2, minNamesPerTurn: 2 });
-    await throwsMessage(() => new EpisodeList(short, 1).at(0), "maxTurns · maxNamesPerTurn", "3 names a row");
+    await throwsMessage(() => new EpisodeList(short, 1).at(0), "maxTurns · maxNamesPerTurn", "3 names per row");
     await throwsMessage(() => short.draw(new PythonRandom(1), 0), "Give longer rows");
     const finite = alphabetSort(listedNames([["A B"]], "one row"), { minTurns: 2 });
     await throwsMessage(
