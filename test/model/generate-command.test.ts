@@ -318,7 +318,10 @@ describe("model/generate-command", (test) => {
         ["line 1: expected", "as JSON"],
       ],
       [["model/score.ts", ...model, "--jsonl", write("\n")], ["expected at least one line of JSON, got none"]],
-      [["model/score.ts", ...model, "--jsonl", write("[1]\n\n[9999999]")], ["line 3, place 0: expected an id below"]],
+      [
+        ["model/score.ts", ...model, "--jsonl", write("[1]\n\n[9999999]")],
+        ["line 3, position 0: expected an id below"],
+      ],
       [["model/score.ts", ...model, "--jsonl", write('{"text": "x"}')], ["tokenizer.json: not found"]],
       [
         ["model/generate.ts", "--model", join(place, "nowhere"), ...tokens],
@@ -350,7 +353,7 @@ describe("model/generate-command", (test) => {
       ],
       [["model/score.ts", ...model, "--tokens", write([[1], []])], ["list 1: expected at least one token id"]],
       [["model/score.ts", ...model, "--tokens", write([])], ["at least one list"]],
-      [["model/score.ts", ...model, "--tokens", write([[1, 9_999_999]])], ["list 0, place 1: expected an id below"]],
+      [["model/score.ts", ...model, "--tokens", write([[1, 9_999_999]])], ["list 0, position 1: expected an id below"]],
     ];
     const chat = ["--model", fixturePath("tiny-warm-start"), "--chat"];
     cases.push(
