@@ -140,7 +140,7 @@ async function openOwn(dawn: Dawn, flags: string[]): Promise<AdapterSearch> {
   const { gpu, adapter, text } = await request(dawn, flags);
   if (adapter) return { opened: { gpu, adapter, info: describeAdapter(adapter) }, trouble: "" };
   const remark = text.split("\n").find((line) => /driver|Vulkan|libvulkan/i.test(line));
-  return { opened: null, trouble: `the machine has no adapter${remark ? ` (${remark.trim()})` : ""}` };
+  return { opened: null, trouble: `no adapter on this machine${remark ? ` (${remark.trim()})` : ""}` };
 }
 
 async function openNamed(dawn: Dawn, name: string, flags: string[]): Promise<OpenedAdapter | null> {
