@@ -38,9 +38,11 @@ import {
 import { Timings } from "./files/timings.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { prepareReference, sweep } from "./measure/sweep.ts";
+import type { TrainingRow } from "./report/figures/figure-data.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
 import { taskSentence } from "./report/wording.ts";
+import { studySettings } from "./settings.ts";
 
 interface Part {
   backend: Backend;
@@ -99,15 +101,22 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
     await expectMemoryOfAllParts(part);
     claimFolder(folder, settings, origin);
+    if (isEmbedded(settings) && settings.train.learningRate === studySettings.byKey.get("train.learningRate")?.default)
+      progress.line(
+        "Note: the embedded tiny model is trained with the default learning rate, which is for a model of 0.5 billion parameters. " +
+          'Its own settings come with extends = "tiny", or with tiny before the name of your file.',
+      );
     if (isFinished) progress.line("Training and landscape are complete: only the report is written again.");
     await trainPart(part);
     const stateNote = settleState(stateFolder(folder), settings.train.keepState);
     await sweepPart(part);
-    const { slices, trends } = await reportPart(part);
+    const { slices, trends, training } = await reportPart(part);
     const share = part.timings.finish((performance.now() - start) / 1000);
     if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);
     if (!isFinished) progress.line(share);
     if (stateNote !== null) progress.line(stateNote);
+    const evaluation = evaluationLine(training, settings.evaluate.episodes);
+    if (evaluation !== null) progress.line(evaluation);
     progress.line(`Maps and curves: ${figuresFolder(folder)}`);
     progress.line(`Report: ${reportPath(folder)}   (${formatDuration(performance.now() - start)})`);
   } finally {
@@ -263,4 +272,16 @@ async function reportPart({ settings, folder, progress, signal, timings }: Part)
     await drawRun(folder, settings, run, signal);
     return run;
   });
+}
+
+const isEmbedded = ({ model }: StudySettings): boolean => model.path === "";
+
+/** Reward on the evaluation episodes at the first and the last evaluated step; null if there are no two such steps. */
+function evaluationLine(training: readonly TrainingRow[], episodes: number): string | null {
+  const evaluated = training.filter(({ evalReward }) => typeof evalReward === "number");
+  const [first, last] = [evaluated.at(0), evaluated.at(-1)];
+  if (first === undefined || last === undefined || first === last) return null;
+  const reward = ({ step, evalReward, evalRewardReach }: TrainingRow): string =>
+    `${(evalReward ?? 0).toFixed(2)}${typeof evalRewardReach === "number" ? ` ± ${evalRewardReach.toFixed(2)}` : ""} at step ${step}`;
+  return `Evaluation on ${episodes} episodes: reward ${reward(first)}, ${reward(last)} (±: half of a 95% interval).`;
 }

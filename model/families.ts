@@ -36,7 +36,8 @@ export function openLanguageModel(configJson: unknown, where: string): LanguageM
   const modelType: unknown = isObject && "model_type" in configJson ? configJson.model_type : undefined;
   const family = typeof modelType === "string" ? families.get(modelType) : undefined;
   if (family !== undefined) return family.open(configJson, where);
-  const known = [...families.keys()].map((name) => JSON.stringify(name)).join(" or ");
+  // A Llama is read as a Qwen2 before it comes here (llama.ts).
+  const known = [...families.keys(), "llama"].map((name) => JSON.stringify(name)).join(" or ");
   throw new CheckpointError(
     `${where}: model_type: expected ${known}, got ${modelType === undefined ? "nothing" : JSON.stringify(modelType)}. ` +
       "No other kind of model is supported.",

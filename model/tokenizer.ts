@@ -238,12 +238,12 @@ function modelOf(folder: string): ModelOfTokenizer | null {
  * occur.
  */
 function expectRows(inner: HuggingFaceTokenizer, { folder, rows }: ModelOfTokenizer): void {
-  let tokens = 0;
-  for (const id of inner.get_vocab(false).values()) tokens = Math.max(tokens, id + 1);
-  if (tokens > rows)
+  let highest = -1;
+  for (const id of inner.get_vocab(false).values()) highest = Math.max(highest, id);
+  if (highest >= rows)
     throw new CheckpointError(
-      `${folder}: tokenizer.json has ${tokens} tokens, config.json gives the model ${rows} rows (vocab_size). Are both from ` +
-        "one model? Take the tokenizer that belongs to the weights.",
+      `${folder}: tokenizer.json has the id ${highest}, and config.json gives the model only ${rows} rows (vocab_size). Are both ` +
+        "from one model? Take the tokenizer that belongs to the weights.",
     );
 }
 

@@ -65,7 +65,8 @@ export interface CommandContext<D extends SettingsTree> {
 
 const switches = ["help", "version", "verbose", "quiet", "write-settings"] as const;
 /** From 22.18 on Node runs TypeScript directly. The package contains JavaScript, which Node 20 runs. */
-const oldestNode = import.meta.url.endsWith(".ts") ? ([22, 18] as const) : ([20, 0] as const);
+const isSource = import.meta.url.endsWith(".ts");
+const oldestNode = isSource ? ([22, 18] as const) : ([20, 0] as const);
 
 let renamed: ReadonlyMap<string, string> = new Map();
 
@@ -255,6 +256,7 @@ function helpText<D extends SettingsTree>(command: Command<D>): string {
     command.summary,
     "",
     `Usage: ${[command.name, ...usage].join(" ")}`,
+    ...(isSource ? ["  With a Node older than 22.18, write npx node: it uses the Node that npm ci installed."] : []),
     ...positional.map(({ name, meaning }) => `  ${name}  ${meaning}`),
     "",
     ...examplesHelp(command.examples ?? []),

@@ -21,6 +21,7 @@ import {
   RunFolderError,
   readJson,
   removeTemporary,
+  SettingsError,
   sha256File,
   withValues,
   writeAtomic,
@@ -163,6 +164,10 @@ export function modelDigest({ sha256 }: Provenance["model"]): string {
  * @throws CheckpointError when it is another model
  */
 export function checkModel({ model: { path, sha256 } }: StudySettings, { model }: Origin): void {
+  if (sha256 !== "" && !/^[0-9a-f]{64}$/.test(sha256))
+    throw new SettingsError(
+      `model.sha256: expected 64 hexadecimal digits, as in a run's config.toml, got ${JSON.stringify(sha256)}.`,
+    );
   const digest = modelDigest(model);
   if (sha256 === "" || sha256 === digest) return;
   const given = path === "" ? "the model that comes with the program" : `"${path}"`;

@@ -84,7 +84,9 @@ function undeterminedLines(slices: readonly MeasuredSlice[]): string[] {
       ] as const
     ).flatMap(([name, of]) => (of.isDetermined ? [] : [`  step ${step}, slice ${slice}, ${name}: ${needText(of)}`])),
   );
-  return lines.length === 0 ? [] : [`undetermined: ${TERMS.undetermined}.`, ...lines];
+  return lines.length === 0
+    ? []
+    : [`undetermined (r∞ and within ring): ${TERMS.undetermined}. ${TERMS.referencePrompts}.`, ...lines];
 }
 
 /** Slopes are written per ten steps, which suits the size of a study. */

@@ -65,6 +65,7 @@ export const TERMS = {
     "r∞ after the mean of every ring of equal distance is subtracted from KL and reward: the correlation that distance from the checkpoint alone does not explain",
   undetermined:
     "the interval would contain every correlation from −1 to 1, or the prompts do not separate the map from noise. Undetermined does not mean zero",
+  referencePrompts: "Reference prompts are those on whose completions KL and J are measured",
   advantages:
     "reference groups whose rewards differ, so that their advantages are not all 0; the other groups contribute nothing to J",
   floor: "share of all rollouts with reward 0",

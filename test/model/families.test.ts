@@ -128,7 +128,7 @@ describe("model/families", (test) => {
   test("without the registration the folder is refused by name", () =>
     throwsMessage(
       () => openLanguageModel({ model_type: "other" }, "folder/config.json"),
-      'folder/config.json: model_type: expected "qwen2" or "tiny-gpt", got "other"',
+      'folder/config.json: model_type: expected "qwen2" or "tiny-gpt" or "llama", got "other"',
     ).then((error) => assert.instance(error, CheckpointError)));
 
   test("what is no configuration is refused; a registration may be repeated, a name may not", async () => {
