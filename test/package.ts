@@ -39,6 +39,27 @@ console.log(JSON.stringify({
   node: process.versions.node.split(".")[0],
 }));
 `;
+/** Plain JavaScript, so that Node 20 loads it. */
+const ownEnvironment = `
+import { labelledRandom, registerEnvironment } from "foothold/rl";
+registerEnvironment({
+  name: "odd",
+  settings: {},
+  open: () => ({
+    name: "odd",
+    *episodes(seed) {
+      for (let index = 0; ; index++) {
+        const number = labelledRandom(\`odd|\${seed}|\${index}\`).randint(0, 10 ** 6);
+        const score = ([answer = ""]) => {
+          const reward = answer.length % 2;
+          return { reward, parts: { turnScores: [reward], formatFailed: [false] } };
+        };
+        yield { index, prompt: \`Is \${number} odd?\`, turns: 1, nextUserTurn: () => null, score };
+      }
+    },
+  }),
+});
+`;
 const compilerOptions = {
   module: "nodenext",
   target: "es2023",
@@ -155,6 +176,22 @@ try {
   check("foothold generate writes text", () => {
     const { status, text } = foothold("generate", "--model", model, "--prompt", "Sort", "--max-new-tokens", "5");
     expect(status === 0 && /5 tokens/.test(text), text);
+    return undefined;
+  });
+  check("an environment of the user's own, in a module beside it", () => {
+    writeFileSync(join(folder, "odd.mjs"), ownEnvironment);
+    const small =
+      "--environment.module odd.mjs --environment.name odd --train.steps 1 --train.checkpoints 1 --evaluate.episodes 4";
+    const { status, text } = foothold(
+      "study",
+      "tiny",
+      ...small.split(" "),
+      "--landscape.steps=",
+      "--out",
+      "own",
+      "--quiet",
+    );
+    expect(status === 0 && existsSync(join(folder, "own/checkpoints/step-000001")), text);
     return undefined;
   });
   check("foothold study runs to its report", () => {

@@ -2,14 +2,17 @@
 // read, and calls `registerEnvironment`. It may be in any folder: its imports of `foothold/rl` and the like resolve to
 // this program.
 import { existsSync } from "node:fs";
-import { registerHooks } from "node:module";
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+import * as nodeModule from "node:module";
+import { extname, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { asError, FileError, type Source, UserError } from "../../engine/host/index.ts";
 import type { EnvironmentFile } from "./environment.ts";
 import { environmentFile } from "./environment-file.ts";
 
 const floors = ["engine", "engine/host", "model", "rl"];
+
+/** Node has `registerHooks` from 22.15 on, `register` from 20.6 on. */
+const hooks: Partial<Pick<typeof nodeModule, "registerHooks" | "register">> = nodeModule;
 
 let isHooked = false;
 let loaded: EnvironmentFile | null = null;
@@ -18,13 +21,23 @@ let loaded: EnvironmentFile | null = null;
 function resolveFloors(): void {
   if (isHooked) return;
   isHooked = true;
-  registerHooks({
-    resolve(specifier, context, next) {
-      const floor = floors.find((name) => specifier === `foothold/${name}`);
-      if (floor === undefined) return next(specifier, context);
-      return { url: new URL(`../../${floor}/index.ts`, import.meta.url).href, shortCircuit: true };
-    },
-  });
+  const ending = extname(fileURLToPath(import.meta.url)); // .ts in a clone, .js in the package
+  const urls = Object.fromEntries(
+    floors.map((floor) => [`foothold/${floor}`, new URL(`../../${floor}/index${ending}`, import.meta.url).href]),
+  );
+  if (hooks.registerHooks !== undefined)
+    hooks.registerHooks({
+      resolve: (specifier, context, next) =>
+        Object.hasOwn(urls, specifier) ? { url: urls[specifier], shortCircuit: true } : next(specifier, context),
+    });
+  else hooks.register?.(`data:text/javascript,${encodeURIComponent(hookText(urls))}`);
+}
+
+/** The same hook as a module of its own: Node before 22.15 runs hooks in a thread of theirs. */
+function hookText(urls: Readonly<Record<string, string>>): string {
+  return `const urls = ${JSON.stringify(urls)};
+export const resolve = (specifier, context, next) =>
+  Object.hasOwn(urls, specifier) ? { url: urls[specifier], shortCircuit: true } : next(specifier, context);`;
 }
 
 /**

@@ -35,8 +35,8 @@ describe("landscape/own-environment", (test) => {
     assert.ok(source.trim().split("\n").length <= 30, "too long"));
 
   test("the page's command trains on it, and its settings are kept", async () => {
-    const [node, program, ...flags] = block("").trim().split(" ");
-    assert.equal([node, program], ["node", "landscape/run.ts"]);
+    const [npx, node, program, ...flags] = block("").trim().split(" ");
+    assert.equal([npx, node, program], ["npx", "node", "landscape/run.ts"]);
     const unused = "--environment.alphabet-sort.minTurns";
     const stderr = expectDone(await study([...flags, ...short, unused, "1"]));
     assert.match(stderr, `${unused} 1: has no effect with the other settings\n`);

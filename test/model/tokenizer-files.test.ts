@@ -116,7 +116,7 @@ describe("model/tokenizer: files", (test) => {
     const rows = Number(readConfigOf(model)["vocab_size"]);
     writeJson(model, "config.json", { ...readConfigOf(model), vocab_size: rows - 300, eos_token_id: 0 });
     rmSync(join(model, "generation_config.json"));
-    const texts = [`${model}: tokenizer.json has `, `config.json gives the model ${rows - 300} rows`];
+    const texts = [`${model}: tokenizer.json has the id `, `config.json gives the model only ${rows - 300} rows`];
     assert.instance(await throwsMessage(() => loadTokenizer(model), ...texts), CheckpointError);
     const out = join(scratch, "never");
     for (const command of [
