@@ -9,19 +9,15 @@ import { type AnyKernel, parameterBlock } from "../../kernel.ts";
 import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch, KernelForm } from "../backend.ts";
 import { blockBytes, Pipelines } from "./pipelines.ts";
 import { BufferPool, lessMemory, type PooledBuffer } from "./pool.ts";
+import { Readback } from "./readback.ts";
 import { isTracing, summaryOf, Trace } from "./timing.ts";
-
-/** Nothing ever wakes it: a wait on it is a sleep. */
-const sleeper = new Int32Array(new SharedArrayBuffer(4));
+import { Waits } from "./waiting.ts";
 
 /** Parameter blocks per submission: a longer queue is submitted in parts. */
 const blocksPerSubmission = 2048;
 
 /** Bytes that the host writes in the middle of one submission's work; more begin another submission. */
 const uploadBytes = 256 * 1024;
-
-/** Largest size of one copy to the host, bytes; a larger read takes several copies. */
-const readBytes = 64 * 2 ** 20;
 
 /**
  * SwiftShader states a limit of 1 GiB but cannot allocate a buffer of that size: Dawn adds some bytes to each
@@ -61,7 +57,8 @@ export class WebGpuBackend implements Backend {
   readonly #uploads: GPUBuffer;
   readonly #uploadBytes = new Uint8Array(uploadBytes);
   readonly #maxGroups: number;
-  readonly #staging: GPUBuffer[] = [];
+  readonly #waits: Waits;
+  readonly #readback: Readback;
   #encoder: GPUCommandEncoder | null = null;
   #pass: GPUComputePassEncoder | null = null;
   #blockCount = 0;
@@ -77,10 +74,6 @@ export class WebGpuBackend implements Backend {
   #flops = 0;
   #submissions = 0;
   #encodeMs = 0;
-  #waitMs = 0;
-  /** Reads and waits in progress. */
-  #waiting = 0;
-  #waitStart = { now: 0, encodeMs: 0 };
   /** null: no trace was asked for, or the adapter has no timestamps. */
   readonly #trace: Trace | null;
 
@@ -89,6 +82,8 @@ export class WebGpuBackend implements Backend {
     this.description = options.description;
     this.style = options.style;
     this.memory = options.memory;
+    this.#waits = new Waits(this.memory === "device" ? 0.1 : 2, () => this.#encodeMs);
+    this.#readback = new Readback(device, this.#waits, (label, size, usage) => this.#createBuffer(label, size, usage));
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
     const most = Math.min(maxBufferSize - driverReserve, maxStorageBufferBindingSize);
     this.limits = { maxBufferBytes: Math.min(options.maxBufferBytes ?? most, most), segmentAlignment: 256 };
@@ -228,47 +223,22 @@ export class WebGpuBackend implements Backend {
         throw new DeviceError(`read: ${dtype} tensors cannot be read from a GPU: expected f32, i32 or u32.`);
       return newArray(dtype, length);
     });
-    for (const copies of copiesOf(ranges)) await this.#readPart(ranges, copies, arrays);
-    if (this.#trace !== null) await this.#patiently(this.#trace.settle());
+    try {
+      await this.#readback.into(arrays, ranges);
+    } catch (error) {
+      throw await this.#causeOf(`reading from the GPU failed: ${asError(error).message}`);
+    }
+    if (this.#trace !== null) await this.#waits.until(this.#trace.settle());
     this.#settle();
     this.#throwFailure();
     return arrays;
   }
 
-  async #readPart(
-    ranges: readonly { buffer: BufferHandle; base: number }[],
-    copies: readonly Copy[],
-    arrays: readonly NumberArray[],
-  ): Promise<void> {
-    const bytes = copies.reduce((sum, { length }) => sum + 4 * length, 8);
-    const staging = this.#takeStaging(bytes);
-    const encoder = this.device.createCommandEncoder();
-    for (const { range, start, length, place } of copies) {
-      const { buffer, base } = ranges[range];
-      encoder.copyBufferToBuffer((buffer as PooledBuffer).gpu, (base + start) * 4, staging, place * 4, length * 4);
-    }
-    this.device.queue.submit([encoder.finish()]);
-    try {
-      await this.#patiently(staging.mapAsync(GPUMapMode.READ, 0, bytes));
-    } catch (error) {
-      throw await this.#causeOf(`reading from the GPU failed: ${asError(error).message}`);
-    }
-    const mapped = staging.getMappedRange(0, bytes);
-    for (const { range, start, length, place } of copies) {
-      const array = arrays[range];
-      const from =
-        array instanceof Float32Array ? Float32Array : array instanceof Int32Array ? Int32Array : Uint32Array;
-      array.set(new from(mapped, 4 * place, length), start);
-    }
-    staging.unmap();
-    this.#staging.push(staging);
-  }
-
   async idle(): Promise<void> {
     this.flush();
     try {
-      await this.#patiently(this.device.queue.onSubmittedWorkDone());
-      if (this.#trace !== null) await this.#patiently(this.#trace.settle());
+      await this.#waits.until(this.device.queue.onSubmittedWorkDone());
+      if (this.#trace !== null) await this.#waits.until(this.#trace.settle());
     } catch (error) {
       throw await this.#causeOf(`waiting for the GPU failed: ${asError(error).message}`);
     }
@@ -278,7 +248,7 @@ export class WebGpuBackend implements Backend {
 
   async prepare(forms: Iterable<KernelForm>): Promise<void> {
     const start = performance.now();
-    await this.#patiently(this.#pipelines.prepare(forms));
+    await this.#waits.until(this.#pipelines.prepare(forms));
     this.#encodeMs += performance.now() - start;
   }
 
@@ -296,7 +266,7 @@ export class WebGpuBackend implements Backend {
       flops: this.#flops,
       submissions: this.#submissions,
       encodeMs: this.#encodeMs,
-      waitMs: this.#waitMs,
+      waitMs: this.#waits.waitMs,
       pipelines: this.#pipelines.count,
       bindGroups: this.#pipelines.groupCount,
     };
@@ -310,36 +280,9 @@ export class WebGpuBackend implements Backend {
     this.device.destroy();
   }
 
-  /**
-   * Waits for the GPU without using a whole core. Dawn on Node polls at every turn of the event loop, as fast as the
-   * loop runs; on a software driver that core is half of the machine. So the thread sleeps briefly between two turns.
-   */
-  async #patiently<T>(promise: Promise<T>): Promise<T> {
-    if (this.#waiting++ === 0) this.#waitStart = { now: performance.now(), encodeMs: this.#encodeMs };
-    let isSettled = false;
-    const settle = (): void => {
-      isSettled = true;
-    };
-    promise.then(settle, settle);
-    const longestMs = this.memory === "device" ? 0.1 : 2;
-    let sleepMs = 0.05;
-    while (!isSettled) {
-      await new Promise((resolve) => setImmediate(resolve));
-      if (isSettled) break;
-      Atomics.wait(sleeper, 0, 0, sleepMs);
-      sleepMs = Math.min(sleepMs * 1.5, longestMs);
-    }
-    if (--this.#waiting === 0) {
-      // Overlapping waits count once, and time spent encoding during them does not count as waiting.
-      const { now, encodeMs } = this.#waitStart;
-      this.#waitMs += performance.now() - now - (this.#encodeMs - encodeMs);
-    }
-    return promise;
-  }
-
   /** All submitted work is done. If nothing was begun since, released memory can be freed. */
   #settle(): void {
-    if (this.#encoder === null && this.#waiting === 0) this.#pool.trim();
+    if (this.#encoder === null && !this.#waits.isWaiting) this.#pool.trim();
   }
 
   #throwFailure(): void {
@@ -387,14 +330,6 @@ export class WebGpuBackend implements Backend {
     return trace;
   }
 
-  #takeStaging(bytes: number): GPUBuffer {
-    const index = this.#staging.findIndex((b) => b.size >= bytes);
-    if (index >= 0) return this.#staging.splice(index, 1)[0];
-    if (this.#staging.length > 4) this.#staging.shift()?.destroy();
-    const size = 2 ** Math.ceil(Math.log2(Math.max(bytes, 4096)));
-    return this.#createBuffer("copy for the host", size, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
-  }
-
   #workgroups(
     kernel: AnyKernel,
     asked: readonly [number] | readonly [number, number, number],
@@ -425,37 +360,6 @@ export class WebGpuBackend implements Backend {
     if (word - at > blockBytes / 4) throw new DeviceError(`${kernel.name}: more than ${blockBytes / 4} params`);
     if (buffers.length === 0) throw new DeviceError(`${kernel.name}: no bindings`);
   }
-}
-
-/** Copies `length` elements of a range, from its element `start` on, to element `place` of the mapped memory. */
-interface Copy {
-  range: number;
-  start: number;
-  length: number;
-  place: number;
-}
-
-/**
- * Cuts ranges so that each part fits one copy to the host. There is at least one part, since a read waits for earlier
- * work.
- */
-function copiesOf(ranges: readonly { length: number }[]): Copy[][] {
-  const most = readBytes / 4 - 2; // a copy is 8 bytes longer than what it carries, lest it be empty
-  const parts: Copy[][] = [[]];
-  let place = 0;
-  ranges.forEach(({ length: whole }, range) => {
-    for (let start = 0; start < whole; ) {
-      if (place === most) {
-        parts.push([]);
-        place = 0;
-      }
-      const length = Math.min(whole - start, most - place);
-      parts[parts.length - 1].push({ range, start, length, place });
-      start += length;
-      place += length;
-    }
-  });
-  return parts;
 }
 
 /** The kernels' names, each once; if there are many, the last ones. */
