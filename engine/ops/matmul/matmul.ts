@@ -284,7 +284,7 @@ export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): 
     );
   expectShape("multiplyWeight: x", x.shape, [rows, width], `dy is [${dy.shape}], dWeight is [${outputs},${width}].`);
   const operands = operandType("multiplyWeight", dy, x);
-  const { chunks, chunkRows } = planChunks(rows, outputs, width);
+  const { chunks, chunkRows } = chunksOfRows(rows, outputs, width);
   inChunks(dWeight, [outputs, width], chunks, (result) => {
     const inFours = areInFours([width, rightWidth], [x, dy, result.tensor], [result.tensor]);
     const { tile, constants } = chooseTile(x.backend, "weight", operands, width, inFours);
@@ -302,7 +302,7 @@ export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): 
 export function sumRows(dy: Tensor, dBias: GradientTarget): void {
   const [rows, width] = dy.shape;
   expectShape("sumRows: dBias", dBias.tensor.shape, [width], `dy is [${dy.shape}].`);
-  const { chunks, chunkRows } = planChunks(rows, width, 1);
+  const { chunks, chunkRows } = chunksOfRows(rows, width, 1);
   inChunks(dBias, [width], chunks, (partial) => run(sumRowsKernel, { x: dy, partial }, { width, chunkRows, chunks }));
 }
 
@@ -338,7 +338,7 @@ const widestPartialRow = 4096;
 /**
  * How the rows of a sum into [outputs, width] are cut. It depends on the shapes only, because it is part of the result.
  */
-function planChunks(rows: number, outputs: number, width: number): { chunks: number; chunkRows: number } {
+function chunksOfRows(rows: number, outputs: number, width: number): { chunks: number; chunkRows: number } {
   const tiles = Math.max(1, Math.ceil(outputs / 32) * Math.ceil(width / 32));
   const most = Math.max(1, Math.min(Math.floor(enoughWorkgroups / tiles), Math.floor(widestPartialRow / width)));
   const chunkRows = Math.max(fewestChunkRows, 8 * Math.ceil(rows / most / 8));
