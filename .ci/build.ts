@@ -21,7 +21,7 @@ execFileSync(
 );
 for (const floor of floors)
   for (const file of readdirSync(join(root, floor), { recursive: true, withFileTypes: true })) {
-    if (!file.isFile() || file.name.endsWith(".ts")) continue;
+    if (!file.isFile() || file.name.endsWith(".ts") || file.name === "README.md") continue;
     const path = join(file.parentPath, file.name);
     cpSync(path, join(target, path.slice(root.length)));
   }

@@ -6,7 +6,7 @@ import { dirname, join, relative, resolve } from "node:path";
 /** Every .md file of a project, except installed and generated ones. */
 export function documentsOf(root: string, folder = root): string[] {
   return readdirSync(folder, { withFileTypes: true })
-    .filter(({ name }) => !["node_modules", "runs", ".git", ".cache"].includes(name))
+    .filter(({ name }) => !["node_modules", "runs", "dist", "models", ".git", ".cache"].includes(name))
     .flatMap((entry) => {
       const path = join(folder, entry.name);
       if (entry.isDirectory()) return documentsOf(root, path);
