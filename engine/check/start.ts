@@ -43,7 +43,7 @@ export async function expectSoundDriver(meant: Meant, tiles: TilePlan, openOwn: 
 /** The refusal of a driver, for people. */
 export function refusal(adapter: string, { work, detail }: WrongResult): AdapterError {
   return new AdapterError(
-    `adapter: ${adapter} computes wrong numbers: ${work}: ${detail}. Install another version of its driver, or choose ` +
+    `adapter: ${adapter} fails the start-up check: ${work}: ${detail}. Install another version of its driver, or choose ` +
       `another adapter (--adapter; --backend cpu needs none). ${skipVariable}=1 uses it all the same.`,
   );
 }

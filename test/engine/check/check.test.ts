@@ -143,16 +143,16 @@ describe("engine/check", (test) => {
     assert.is(error.name, "AdapterError");
     assert.is(
       error.message,
-      "adapter: card, driver 1.2 computes wrong numbers: sampled tokens: ids, element 0 of 3: expected 7, got 8. Install " +
+      "adapter: card, driver 1.2 fails the start-up check: sampled tokens: ids, element 0 of 3: expected 7, got 8. Install " +
         "another version of its driver, or choose another adapter (--adapter; --backend cpu needs none). " +
         "FOOTHOLD_SKIP_CHECK=1 uses it all the same.",
     );
   });
 
-  const before = process.env["FOOTHOLD_CACHE"];
   const folder = mkdtempSync(join(tmpdir(), "foothold-check-"));
   test.after(() => rmSync(folder, { recursive: true, force: true }));
   const inFolder = async (body: () => Promise<void>): Promise<void> => {
+    const before = process.env["FOOTHOLD_CACHE"];
     process.env["FOOTHOLD_CACHE"] = folder;
     try {
       await body();
@@ -204,7 +204,7 @@ describe("engine/check", (test) => {
       for (let i = 0; i < 2; i++)
         await throwsMessage(
           () => expectSoundDriver(meant, {}, () => own(onlyFirst(/^perturbRows$/))),
-          "driver 3 computes wrong numbers: a perturbed weight in its slot",
+          "driver 3 fails the start-up check: a perturbed weight in its slot",
         );
       assert.not.ok(hasPassed(checkDigest(meant, {})));
     }));
