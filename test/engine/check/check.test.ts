@@ -9,6 +9,7 @@ import { WebGpuBackend } from "../../../engine/backends/webgpu/backend.ts";
 import { findWrongResult, type Meant, type WrongResult } from "../../../engine/check/check.ts";
 import { checkDigest, hasPassed, rememberPass } from "../../../engine/check/passed.ts";
 import { expectSoundDriver, refusal } from "../../../engine/check/start.ts";
+import { openBackend } from "../../../engine/open.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { describe, throwsMessage } from "../../support.ts";
 import { type Edits, inWgsl, type Plant, withFault } from "./faults.ts";
@@ -134,6 +135,21 @@ describe("engine/check", (test) => {
       assert.match(wrong.detail, "normals with a fault");
     });
   }
+
+  test("a device that is lost during the check", async () => {
+    const { backend } = await openBackend({ backend: "webgpu" });
+    if (!(backend instanceof WebGpuBackend)) throw new Error("no WebGPU backend");
+    let count = 0;
+    const losing = withFault(backend, (work) => {
+      if (++count === 20) {
+        backend.flush();
+        backend.device.destroy();
+      }
+      return work;
+    });
+    assert.match((await findWrongResult(losing))?.detail ?? "", "the GPU was lost during or after ");
+    backend.destroy();
+  });
 
   test("the refusal names adapter, driver, work, element, expected, got and what to do", () => {
     const error = refusal("card, driver 1.2", {
