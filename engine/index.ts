@@ -45,6 +45,7 @@ export { rope, rotaryTables } from "./ops/rope/rope.ts";
 export { sampleTokens } from "./ops/sampling/sample-tokens.ts";
 export { noSample } from "./ops/sampling/sampling.ts";
 export { largestPenalty, markSeen, noWarping, seenWords, type Warping } from "./ops/sampling/warp.ts";
+export { matrixUnits } from "./ops/shared/matrix-units.ts";
 export { swiglu } from "./ops/swiglu/swiglu.ts";
 export { type AdamwSettings, adamwStep } from "./optim/adamw.ts";
 export { type ArenaMemory, arenaMemory, ParameterArena } from "./parameter-arena.ts";
