@@ -39,8 +39,8 @@ export { openSafetensors, writeSafetensors } from "./safetensors.ts";
 export {
   answerStates,
   microBatches,
-  type Scores,
   type Sequence,
+  type SequenceScores,
   score,
   scoredPositions,
   scoreWhole,

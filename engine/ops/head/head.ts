@@ -18,12 +18,12 @@ import {
   emptyScores,
   emptySums,
   expectTemperature,
+  type LogitScores,
   laneConstants,
   laneVariants,
   logitsOf,
   pickLogits,
   planChunks,
-  type Scores,
   scorePicked,
   sliceBatchRows,
   sliceScores,
@@ -123,7 +123,7 @@ function scoreTargets(
   weight: Parameter,
   rows: BatchRows,
   targets: Tensor,
-  scores: Scores,
+  scores: LogitScores,
   settings: HeadSettings,
 ): void {
   const vocabulary = vocabularyOf(weight);
@@ -165,7 +165,7 @@ export function head(
   targets: Tensor,
   settings: HeadSettings,
   rows: BatchRows = null,
-): Scores {
+): LogitScores {
   const weight = asParameter(weightGiven);
   if (weight.kind === "tensor")
     return headOp({ hidden, weight: weight.tensor, panels: weight.panels, targets }, settings);

@@ -21,12 +21,12 @@ import {
   emptySums,
   expectTemperature,
   type Interval,
+  type LogitScores,
   laneConstants,
   laneVariants,
   logitsOf,
   pickLogits,
   planChunks,
-  type Scores,
   scorePicked,
   sliceBatchRows,
   sliceScores,
@@ -173,7 +173,13 @@ interface SideP extends SideQ {
 }
 
 /** Fills Q's scores (log-probabilities if there are targets) and the divergence. */
-function compare(p: SideP, q: SideQ, targets: Tensor | null, out: Scores & { kl: Tensor }, settings: KlSettings): void {
+function compare(
+  p: SideP,
+  q: SideQ,
+  targets: Tensor | null,
+  out: LogitScores & { kl: Tensor },
+  settings: KlSettings,
+): void {
   const { backend, dtype } = q.hidden;
   const { temperature } = settings;
   const vocabulary = vocabularyOf(q.head);
@@ -241,7 +247,7 @@ export interface Comparison {
  * @returns logProbs, entropy, logSumExp of Q and kl, each [T]
  * @throws ShapeError when the shapes do not match
  */
-export function klAndScore(comparison: Comparison, chunks: ChunkSettings = {}): Scores & { kl: Tensor } {
+export function klAndScore(comparison: Comparison, chunks: ChunkSettings = {}): LogitScores & { kl: Tensor } {
   const { hiddenQ, headQ, rows, hiddenP, headP, logSumExpP, targets, temperature } = comparison;
   const shapeOf = (weight: Parameter): Shape => (weight.kind === "tensor" ? weight.tensor.shape : weight.shape);
   if (headP.kind !== "tensor")

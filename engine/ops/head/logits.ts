@@ -263,7 +263,7 @@ export function pickLogits(
 }
 
 /** The results per row once all its columns were processed. */
-export interface Scores {
+export interface LogitScores {
   /** Of the picked column: (z − m) − ln Σ e^(z − m). */
   readonly logProbs: Tensor;
   /** −Σ p ln p, nats. */
@@ -273,16 +273,16 @@ export interface Scores {
 }
 
 /** Joins the blocks' sums, and scores the picked logits with them. All tensors are [T] except sums. */
-export function scorePicked(sums: Tensor, picked: Tensor, { logProbs, entropy, logSumExp }: Scores): void {
+export function scorePicked(sums: Tensor, picked: Tensor, { logProbs, entropy, logSumExp }: LogitScores): void {
   run(logitScoresKernel, { sums, picked, logProbs, entropy, logSumExp }, { blocks: sums.rowSize / 3 });
 }
 
-export function emptyScores(hidden: Tensor): Scores {
+export function emptyScores(hidden: Tensor): LogitScores {
   const make = (label: string): Tensor => empty(hidden.backend, [hidden.rows], hidden.dtype, label);
   return { logProbs: make("logProbs"), entropy: make("entropy"), logSumExp: make("logSumExp") };
 }
 
-export function sliceScores({ logProbs, entropy, logSumExp }: Scores, { start, count }: Interval): Scores {
+export function sliceScores({ logProbs, entropy, logSumExp }: LogitScores, { start, count }: Interval): LogitScores {
   return {
     logProbs: logProbs.sliceRows(start, count),
     entropy: entropy.sliceRows(start, count),
