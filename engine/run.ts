@@ -10,7 +10,7 @@ import {
   type Kernel,
   type ParamType,
 } from "./kernel.ts";
-import type { Segment, Tensor } from "./tensor.ts";
+import type { IndexRange, Segment, Tensor } from "./tensor.ts";
 
 /** The tensor that receives a gradient, and whether to add to its content. */
 export interface GradientTarget {
@@ -38,11 +38,6 @@ interface Placed {
   tensor: Tensor;
   /** First row of each segment, and the total as last entry. */
   starts: number[];
-}
-
-interface Interval {
-  start: number;
-  count: number;
 }
 
 let beforeRun: (kernel: string, bound: readonly Placed[]) => void = () => {};
@@ -89,12 +84,12 @@ export function run<
   // after another.
   const order = [...axes.filter((a) => a.kind === "map"), ...axes.filter((a) => a.kind === "reduce")];
   const backend = placed[0].tensor.backend;
-  const cell = new Map<string, Interval>();
+  const cell = new Map<string, IndexRange>();
   const visit = (depth: number): void => {
     if (depth < order.length) {
-      const { axis, intervals } = order[depth];
-      for (const interval of intervals) {
-        cell.set(axis, interval);
+      const { axis, ranges } = order[depth];
+      for (const range of ranges) {
+        cell.set(axis, range);
         visit(depth + 1);
       }
       return;
@@ -102,25 +97,25 @@ export function run<
     const values: Record<string, number> = { ...params, ...flags };
     let continues = false;
     for (const { axis, kind, total } of axes) {
-      const interval = cell.get(axis) ?? { start: 0, count: total };
-      values[axis] = interval.count;
-      values[`${axis}Start`] = interval.start;
+      const range = cell.get(axis) ?? { start: 0, count: total };
+      values[axis] = range.count;
+      values[`${axis}Start`] = range.start;
       values[`${axis}Total`] = total;
-      if (kind === "reduce" && interval.start > 0) continues = true;
+      if (kind === "reduce" && range.start > 0) continues = true;
     }
     // Later cells of a reduction continue the sum of the first cell.
     if (continues) for (const flag of Object.keys(flags)) values[flag] = 1;
     const buffers = placed.map(({ name, binding, tensor, starts }) => {
-      const interval = binding.axis === undefined ? undefined : cell.get(binding.axis);
+      const range = binding.axis === undefined ? undefined : cell.get(binding.axis);
       const { dtype } = tensor;
-      if (interval === undefined) {
+      if (range === undefined) {
         values[`${name}Base`] = tensor.segments[0].base;
         return { buffer: tensor.segments[0].buffer, base: tensor.segments[0].base, length: tensor.size, dtype };
       }
-      const index = segmentOf(starts, interval.start);
-      const base = tensor.segments[index].base + (interval.start - starts[index]) * tensor.rowSize;
+      const index = segmentOf(starts, range.start);
+      const base = tensor.segments[index].base + (range.start - starts[index]) * tensor.rowSize;
       values[`${name}Base`] = base;
-      return { buffer: tensor.segments[index].buffer, base, length: interval.count * tensor.rowSize, dtype };
+      return { buffer: tensor.segments[index].buffer, base, length: range.count * tensor.rowSize, dtype };
     });
     const own = kernel.form === undefined ? constants : { ...constants, ...kernel.form(values, backend.style) };
     backend.dispatch({ kernel, buffers, params: values, constants: own });
@@ -141,10 +136,10 @@ function segmentOf(starts: readonly number[], row: number): number {
 }
 
 /**
- * The extent of an axis and its intervals between all segment boundaries of the tensors on it. An empty map axis has no
- * interval. An empty reduce axis has one, so that the empty sum is written.
+ * The extent of an axis and its ranges between all segment boundaries of the tensors on it. An empty map axis has no
+ * range. An empty reduce axis has one, so that the empty sum is written.
  */
-function cutAxis(kernel: AnyKernel, axis: string, placed: readonly Placed[]): { total: number; intervals: Interval[] } {
+function cutAxis(kernel: AnyKernel, axis: string, placed: readonly Placed[]): { total: number; ranges: IndexRange[] } {
   const on = placed.filter((p) => p.binding.axis === axis);
   if (on.length === 0) throw new ShapeError(`${kernel.name}: no binding lies on axis "${axis}"`);
   const total = on[0].tensor.rows;
@@ -154,7 +149,7 @@ function cutAxis(kernel: AnyKernel, axis: string, placed: readonly Placed[]): { 
         `${kernel.name}: axis "${axis}": ${on[0].name} has ${total} rows, ${p.name} has ${p.tensor.rows} ([${p.tensor.shape}])`,
       );
   if (on.every((p) => p.starts.length === 2))
-    return { total, intervals: total === 0 && kernel.axes[axis] === "map" ? [] : [{ start: 0, count: total }] };
+    return { total, ranges: total === 0 && kernel.axes[axis] === "map" ? [] : [{ start: 0, count: total }] };
   const cuts = [...new Set(on.flatMap((p) => p.starts))].sort((a, b) => a - b);
-  return { total, intervals: cuts.slice(1).map((end, i) => ({ start: cuts[i], count: end - cuts[i] })) };
+  return { total, ranges: cuts.slice(1).map((end, i) => ({ start: cuts[i], count: end - cuts[i] })) };
 }

@@ -7,6 +7,12 @@ import { registerInScope } from "./scope.ts";
 
 export type Shape = readonly number[];
 
+/** `count` rows or columns, beginning at `start`. */
+export interface IndexRange {
+  readonly start: number;
+  readonly count: number;
+}
+
 /** `rows` rows of a tensor, beginning `base` elements into `buffer`. */
 export interface Segment {
   readonly buffer: BufferHandle;

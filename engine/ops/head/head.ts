@@ -15,6 +15,7 @@ import * as cpu from "./head.cpu.ts";
 import {
   type ChunkSettings,
   columnParams,
+  cutIntoChunks,
   emptyScores,
   emptySums,
   expectTemperature,
@@ -23,7 +24,6 @@ import {
   laneVariants,
   logitsOf,
   pickLogits,
-  planChunks,
   scorePicked,
   sliceBatchRows,
   sliceScores,
@@ -128,15 +128,15 @@ function scoreTargets(
 ): void {
   const vocabulary = vocabularyOf(weight);
   const { temperature } = settings;
-  const plan = planChunks(hidden.backend, hidden.rows, vocabulary, hidden.dtype, settings);
-  for (const part of plan.rowChunks)
+  const { rowChunks, columnChunks } = cutIntoChunks(hidden.backend, hidden.rows, vocabulary, hidden.dtype, settings);
+  for (const part of rowChunks)
     scope(() => {
       const states = hidden.sliceRows(part.start, part.count);
       const own = sliceBatchRows(rows, part);
       const ownTargets = targets.sliceRows(part.start, part.count);
       const sums = emptySums(hidden, part.count, vocabulary);
       const picked = empty(hidden.backend, [part.count], hidden.dtype, memoryLabel("head", "picked logits"));
-      for (const columns of plan.columnChunks)
+      for (const columns of columnChunks)
         scope(() => {
           const logits = logitsOf(states, weight, own, columns);
           sumLogits(logits, sums, columns, temperature);

@@ -11,22 +11,21 @@ import { defineOp, expectRank, expectShape } from "../../op.ts";
 import type { BatchRows, Parameter } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
-import { empty, type Shape, type Tensor } from "../../tensor.ts";
+import { empty, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
 import * as cpu from "./kl-divergence.cpu.ts";
 import {
   blockColumns,
   type ChunkSettings,
   columnParams,
+  cutIntoChunks,
   emptyScores,
   emptySums,
   expectTemperature,
-  type Interval,
   type LogitScores,
   laneConstants,
   laneVariants,
   logitsOf,
   pickLogits,
-  planChunks,
   scorePicked,
   sliceBatchRows,
   sliceScores,
@@ -184,18 +183,18 @@ function compare(
   const { temperature } = settings;
   const vocabulary = vocabularyOf(q.head);
   const blocks = Math.ceil(vocabulary / blockColumns);
-  const plan = planChunks(backend, q.hidden.rows, vocabulary, dtype, settings);
-  for (const part of plan.rowChunks)
+  const { rowChunks, columnChunks } = cutIntoChunks(backend, q.hidden.rows, vocabulary, dtype, settings);
+  for (const part of rowChunks)
     scope(() => {
       const slice = (tensor: Tensor): Tensor => tensor.sliceRows(part.start, part.count);
-      const logits = (side: SideQ, columns: Interval): Tensor =>
+      const logits = (side: SideQ, columns: IndexRange): Tensor =>
         logitsOf(slice(side.hidden), side.head, sliceBatchRows(side.rows, part), columns);
       const scores = sliceScores(out, part);
       const sums = emptySums(q.hidden, part.count, vocabulary);
       const picked = empty(backend, [part.count], dtype, memoryLabel("head", "picked logits"));
       // If one chunk holds the vocabulary, its logits are still there in the second pass.
-      const whole = plan.columnChunks.length === 1 ? logits(q, plan.columnChunks[0]) : null;
-      for (const columns of plan.columnChunks)
+      const whole = columnChunks.length === 1 ? logits(q, columnChunks[0]) : null;
+      for (const columns of columnChunks)
         scope(() => {
           const own = whole ?? logits(q, columns);
           sumLogits(own, sums, columns, temperature);
@@ -208,7 +207,7 @@ function compare(
         blocks === 1
           ? kl.view([part.count, 1])
           : empty(backend, [part.count, blocks], dtype, memoryLabel("head", "KL of blocks"));
-      for (const columns of plan.columnChunks)
+      for (const columns of columnChunks)
         scope(() => {
           const logitsP = logits(p, columns);
           const logitsQ = whole ?? logits(q, columns);

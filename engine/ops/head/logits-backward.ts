@@ -2,9 +2,9 @@
 // used for both products, and freed before the next one.
 import type { GradientTarget } from "../../run.ts";
 import { scope } from "../../scope.ts";
-import type { Tensor } from "../../tensor.ts";
+import type { IndexRange, Tensor } from "../../tensor.ts";
 import { multiplyInput, multiplyWeight } from "../matmul/matmul.ts";
-import { type ChunkSettings, type Interval, planChunks } from "./logits.ts";
+import { type ChunkSettings, cutIntoChunks } from "./logits.ts";
 
 /**
  * dhidden = dlogits·weight,   dweight = dlogitsᵀ·hidden, chunk by chunk.
@@ -18,11 +18,11 @@ export function logitsBackward(
   weight: Tensor,
   d: { hidden?: GradientTarget | undefined; weight?: GradientTarget | undefined },
   settings: ChunkSettings,
-  dLogits: (rows: Interval, columns: Interval) => Tensor,
+  dLogits: (rows: IndexRange, columns: IndexRange) => Tensor,
 ): void {
-  const plan = planChunks(hidden.backend, hidden.rows, weight.rows, hidden.dtype, settings);
-  for (const rows of plan.rowChunks)
-    for (const columns of plan.columnChunks)
+  const { rowChunks, columnChunks } = cutIntoChunks(hidden.backend, hidden.rows, weight.rows, hidden.dtype, settings);
+  for (const rows of rowChunks)
+    for (const columns of columnChunks)
       scope(() => {
         const gradient = dLogits(rows, columns);
         if (d.hidden)

@@ -13,7 +13,7 @@ import { memoryLabel } from "../../memory-purpose.ts";
 import { type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
-import { empty, type Tensor } from "../../tensor.ts";
+import { empty, type IndexRange, type Tensor } from "../../tensor.ts";
 import { multiplyForward, packPanels, panelShape } from "../matmul/matmul.ts";
 import * as cpu from "./logits.cpu.ts";
 
@@ -30,11 +30,6 @@ const lanes: Readonly<Record<Backend["style"], number>> = { plain: 1, lavapipe: 
 export const laneConstants = (backend: Backend): { LANES: number } => ({ LANES: lanes[backend.style] });
 export const laneVariants = Object.values(lanes).map((LANES) => ({ LANES }));
 
-export interface Interval {
-  readonly start: number;
-  readonly count: number;
-}
-
 /** Chunk sizes, if smaller than usual. */
 export interface ChunkSettings {
   rowChunk?: number;
@@ -43,13 +38,13 @@ export interface ChunkSettings {
 }
 
 /** How [T, V] is cut: column chunks by V and the buffer limit alone, row chunks so that the scratch stays small. */
-export function planChunks(
+export function cutIntoChunks(
   backend: Pick<Backend, "limits">,
   rows: number,
   vocabulary: number,
   dtype: DType,
   settings: ChunkSettings = {},
-): { rowChunks: Interval[]; columnChunks: Interval[] } {
+): { rowChunks: IndexRange[]; columnChunks: IndexRange[] } {
   const bytes = bytesPerElement[dtype];
   const fitting = Math.floor(backend.limits.maxBufferBytes / bytes / blockColumns) * blockColumns;
   const columnChunk = settings.columnChunk ?? Math.min(mostColumns, fitting);
@@ -57,16 +52,16 @@ export function planChunks(
     throw new ShapeError(
       `logits: columnChunk: expected a multiple of ${blockColumns}, got ${columnChunk}. Sums over the vocabulary go by blocks.`,
     );
-  const columnChunks = intervals(vocabulary, columnChunk);
+  const columnChunks = cutIntoPieces(vocabulary, columnChunk);
   const width = paddedWidth(columnChunks[0].count);
   const rowsThatFit = Math.floor(mostBytes / bytes / width / 64) * 64; // slices from multiples of 64 rows on stay aligned
   const rowChunk = settings.rowChunk ?? Math.max(64, Math.min(mostRows, rowsThatFit));
-  return { rowChunks: intervals(rows, rowChunk), columnChunks };
+  return { rowChunks: cutIntoPieces(rows, rowChunk), columnChunks };
 }
 
 /** [0, total) in pieces of `most`; one empty piece if total is 0. */
-function intervals(total: number, most: number): Interval[] {
-  const pieces: Interval[] = [];
+function cutIntoPieces(total: number, most: number): IndexRange[] {
+  const pieces: IndexRange[] = [];
   for (let start = 0; start < total || pieces.length === 0; start += most)
     pieces.push({ start, count: Math.min(most, total - start) });
   return pieces;
@@ -95,8 +90,8 @@ export function vocabularyOf(weight: Parameter): number {
   return weight.kind === "tensor" ? weight.tensor.rows : weight.shape[0];
 }
 
-/** The runs of a batch's rows that lie in an interval, counted from its start. */
-export function sliceBatchRows(rows: BatchRows, { start, count }: Interval): BatchRows {
+/** The runs of a batch's rows that lie in a range, counted from its start. */
+export function sliceBatchRows(rows: BatchRows, { start, count }: IndexRange): BatchRows {
   if (rows === null) return null;
   return rows.flatMap((group) => {
     const from = Math.max(group.start, start);
@@ -110,7 +105,7 @@ export function sliceBatchRows(rows: BatchRows, { start, count }: Interval): Bat
  * @param hidden  [T, C]
  * @returns       [T, columns.count rounded up to a multiple of 8]; the content beyond the columns is undefined
  */
-export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, columns: Interval): Tensor {
+export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, columns: IndexRange): Tensor {
   const { backend, dtype } = hidden;
   const logits = empty(backend, [hidden.rows, paddedWidth(columns.count)], dtype, memoryLabel("head", "logits"));
   forEachGroup("logits", weight, rows, hidden.rows, (own, start, count) => {
@@ -122,7 +117,7 @@ export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, col
   return logits;
 }
 
-function panelsOf({ panels, rows: weight }: WeightTensors, { start, count }: Interval): Tensor {
+function panelsOf({ panels, rows: weight }: WeightTensors, { start, count }: IndexRange): Tensor {
   if (panels !== null) return panels.sliceRows(start / 8, Math.ceil(count / 8));
   if (weight === null) throw new Error("logits: this weight has neither rows nor panels");
   const packed = empty(
@@ -141,8 +136,8 @@ export interface LogitsChunk {
    * returns.
    */
   readonly logits: Tensor;
-  readonly rows: Interval;
-  readonly columns: Interval;
+  readonly rows: IndexRange;
+  readonly columns: IndexRange;
 }
 
 /**
@@ -158,11 +153,17 @@ export function forEachLogitsChunk(
   body: (chunk: LogitsChunk) => void,
   settings: ChunkSettings = {},
 ): void {
-  const plan = planChunks(hidden.backend, hidden.rows, vocabularyOf(weight), hidden.dtype, settings);
-  for (const rowChunk of plan.rowChunks) {
+  const { rowChunks, columnChunks } = cutIntoChunks(
+    hidden.backend,
+    hidden.rows,
+    vocabularyOf(weight),
+    hidden.dtype,
+    settings,
+  );
+  for (const rowChunk of rowChunks) {
     const states = hidden.sliceRows(rowChunk.start, rowChunk.count);
     const own = sliceBatchRows(rows, rowChunk);
-    for (const columns of plan.columnChunks)
+    for (const columns of columnChunks)
       scope(() => body({ logits: logitsOf(states, weight, own, columns), rows: rowChunk, columns }));
   }
 }
@@ -213,7 +214,7 @@ const logitScoresKernel = defineKernel({
 /** Params of the kernels that process a chunk's columns in blocks. */
 export function columnParams(
   logits: Tensor,
-  { count }: Interval,
+  { count }: IndexRange,
 ): { columns: number; width: number; blockColumns: number } {
   return { columns: count, width: logits.rowSize, blockColumns };
 }
@@ -229,7 +230,7 @@ export function emptySums(hidden: Tensor, rows: number, vocabulary: number): Ten
 }
 
 /** Writes the sums of a chunk's columns, z = logits / temperature, into `sums` (see emptySums). */
-export function sumLogits(logits: Tensor, sums: Tensor, columns: Interval, temperature: number): void {
+export function sumLogits(logits: Tensor, sums: Tensor, columns: IndexRange, temperature: number): void {
   run(
     logitSumsKernel,
     { logits, sums },
@@ -251,7 +252,7 @@ export function pickLogits(
   logits: Tensor,
   targets: Tensor,
   picked: Tensor,
-  columns: Interval,
+  columns: IndexRange,
   temperature: number,
 ): void {
   const { count, start } = columns;
@@ -282,7 +283,7 @@ export function emptyScores(hidden: Tensor): LogitScores {
   return { logProbs: make("logProbs"), entropy: make("entropy"), logSumExp: make("logSumExp") };
 }
 
-export function sliceScores({ logProbs, entropy, logSumExp }: LogitScores, { start, count }: Interval): LogitScores {
+export function sliceScores({ logProbs, entropy, logSumExp }: LogitScores, { start, count }: IndexRange): LogitScores {
   return {
     logProbs: logProbs.sliceRows(start, count),
     entropy: entropy.sliceRows(start, count),
