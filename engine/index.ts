@@ -55,7 +55,7 @@ export {
   type Weights,
   type WeightTensors,
 } from "./parameters.ts";
-export { directionNormals, keyOf, philox, tokenCounterRow, tokenKey, wordsOf } from "./random.ts";
+export { directionNormals, philox, philoxKey, tokenCounterRow, tokenKey, wordsOf } from "./random.ts";
 export { type GradientTarget, type Run, run } from "./run.ts";
 export { keep, scope, scopeAsync } from "./scope.ts";
 export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";

@@ -59,7 +59,7 @@ export class Pipelines {
   async prepare(forms: Iterable<KernelForm>): Promise<void> {
     const made: Promise<void>[] = [];
     for (const { kernel, constants } of forms) {
-      const key = keyOf(kernel, constants);
+      const key = pipelineKey(kernel, constants);
       if (this.#pipelines.has(key)) continue;
       this.#device.pushErrorScope("validation");
       const descriptor = this.#descriptor(key, kernel, constants);
@@ -75,7 +75,7 @@ export class Pipelines {
   }
 
   pipeline(kernel: AnyKernel, constants: Constants): GPUComputePipeline {
-    const key = keyOf(kernel, constants);
+    const key = pipelineKey(kernel, constants);
     const found = this.#pipelines.get(key);
     if (found !== undefined) return found;
     const onFailure = this.#onFailure;
@@ -154,7 +154,7 @@ export class Pipelines {
   }
 }
 
-function keyOf({ name }: AnyKernel, constants: Constants): string {
+function pipelineKey({ name }: AnyKernel, constants: Constants): string {
   return `${name} ${JSON.stringify(constants)}`;
 }
 
