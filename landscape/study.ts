@@ -97,7 +97,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       timings: new Timings(folder, backend),
     };
     if (!isFinished) expectTemplate(part.chat, firstEpisodes(part), settings.environment.turn2Template);
-    // The tile plan that the run began with, even if other tiles are faster now.
+    // The choice of tiles that the run began with, even if other tiles are faster now.
     preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
     await expectMemoryOfAllParts(part);
     claimFolder(folder, settings, origin);

@@ -3,7 +3,7 @@
 //
 // The speed of a tile differs by factors between adapters: a GPU needs operands in workgroup memory, lavapipe few and
 // wide loads, SwiftShader still fewer. This file contains the rule for each adapter; `preferTiles` replaces it by a
-// plan that was measured on the machine (ops/matmul/tune.ts).
+// choice that was measured on the machine (ops/matmul/tune.ts).
 import type { Backend } from "../../backends/backend.ts";
 import type { Constants } from "../../kernel.ts";
 
@@ -110,7 +110,7 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
 export const rowClasses = [1, 4, 8, Number.POSITIVE_INFINITY] as const;
 
 /**
- * The class that a plan decides for: product, operands and rows. If an operand is not in fours, the adapter's rule
+ * The class that a choice decides for: product, operands and rows. If an operand is not in fours, the adapter's rule
  * decides.
  */
 export function shapeClass(product: Product, operands: OperandType, rows: number): string {
@@ -119,18 +119,18 @@ export function shapeClass(product: Product, operands: OperandType, rows: number
 }
 
 /** One tile per shape class that it names. */
-export type TilePlan = Readonly<Record<string, TileForm>>;
+export type TileChoice = Readonly<Record<string, TileForm>>;
 
-const plans = new WeakMap<Backend, TilePlan>();
+const choices = new WeakMap<Backend, TileChoice>();
 
 /** Makes a backend's products use these tiles instead of the adapter's rule. */
-export function preferTiles(backend: Backend, plan: TilePlan): void {
-  plans.set(backend, plan);
+export function preferTiles(backend: Backend, choice: TileChoice): void {
+  choices.set(backend, choice);
 }
 
-/** The plan of `preferTiles`; empty if the adapter's rule decides. */
-export function preferredTiles(backend: Backend): TilePlan {
-  return plans.get(backend) ?? {};
+/** The choice of `preferTiles`; empty if the adapter's rule decides. */
+export function preferredTiles(backend: Backend): TileChoice {
+  return choices.get(backend) ?? {};
 }
 
 /** @param rows  extent of the result along the tile's rows */
@@ -141,7 +141,7 @@ export function chooseTile(
   rows: number,
   inFours: boolean,
 ): TileForm {
-  const preferred = plans.get(backend)?.[shapeClass(product, operands, rows)];
+  const preferred = choices.get(backend)?.[shapeClass(product, operands, rows)];
   if (preferred !== undefined && (inFours || !tiles[preferred.tile].inFours)) return preferred;
   return ownTile(backend.style, product, operands, rows, inFours);
 }

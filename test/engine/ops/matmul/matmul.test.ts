@@ -19,8 +19,8 @@ import {
   preferTiles,
   rowClasses,
   shapeClass,
+  type TileChoice,
   type TileForm,
-  type TilePlan,
 } from "../../../../engine/ops/matmul/tiles.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
@@ -128,14 +128,14 @@ function expectedProducts([T, C, O]: Size): Map<string, Float64Array> {
 }
 
 /** The form in place of what the adapter takes by itself, wherever it suits. */
-function planOf(form: TileForm): TilePlan {
-  const plan: Record<string, TileForm> = {};
+function choiceOf(form: TileForm): TileChoice {
+  const choice: Record<string, TileForm> = {};
   for (const product of ["forward", "input", "weight"] as const)
     for (const operands of ["f32", "f16"] as const)
       for (const rows of rowClasses)
         if (!(form.tile === "thin" && product === "weight") && !(form.tile === "quad" && operands === "f16"))
-          plan[shapeClass(product, operands, rows)] = form;
-  return plan;
+          choice[shapeClass(product, operands, rows)] = form;
+  return choice;
 }
 
 /** The adapter with every tile that runs on it, whether or not it would choose it. */
@@ -160,7 +160,7 @@ async function tileBackends(): Promise<TestBackend[]> {
       style: backend.style,
       memory: backend.memory,
     });
-    preferTiles(own, planOf(form));
+    preferTiles(own, choiceOf(form));
     return { name: `${name}, ${form.tile} tile ${JSON.stringify(form.constants)}`, backend: own };
   });
 }
