@@ -1,7 +1,7 @@
 // The model floor's public face.
 export { settleFolders, writeFolderAtomically } from "./atomic-folder.ts";
 export { type Batch, packSequences } from "./batch.ts";
-export { Chat, type GlueOptions, loadChat, type Message } from "./chat.ts";
+export { Chat, type ChatMessage, type GlueOptions, loadChat } from "./chat.ts";
 export { Checkpoint, isModelFile, modelFiles, openCheckpoint, openConfig, tokenizerFiles } from "./checkpoint-files.ts";
 export { temperatureProblems } from "./commands/sampling-settings.ts";
 export { parseConfig, type Qwen2Config } from "./config.ts";

@@ -8,6 +8,7 @@ export {
   alphabetSortSeed,
 } from "./environments/alphabet-sort.ts";
 export {
+  type ChatMessage,
   type Draws,
   type Environment,
   type EnvironmentFile,
@@ -16,7 +17,6 @@ export {
   EpisodeList,
   episodeProblems,
   isWorked,
-  type Message,
   type Reward,
   scoreEpisode,
   type WorkedEnvironment,

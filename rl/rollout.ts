@@ -8,11 +8,11 @@ import { tokenKey, wordsOf } from "../engine/index.ts";
 import {
   type Answer,
   type Chat,
+  type ChatMessage,
   type Dialogue,
   type GenerateSettings,
   type GlueOptions,
   generate,
-  type Message,
   type Model,
 } from "../model/index.ts";
 import { type Episode, type EpisodeList, type Reward, scoreEpisode } from "./environments/environment.ts";
@@ -53,7 +53,7 @@ export interface Rollout {
   readonly episode: number;
   readonly rollout: number;
   readonly point: number;
-  readonly messages: readonly Message[];
+  readonly messages: readonly ChatMessage[];
   /** The whole conversation's tokens. */
   readonly ids: readonly number[]; // [T]
   /** 1 on the assistant's tokens, end tokens included. */
@@ -177,7 +177,7 @@ class RolloutRun implements Dialogue {
   readonly #request: RolloutRequest;
   readonly #chat: Chat;
   readonly #settings: ConversationSettings;
-  readonly #messages: Message[];
+  readonly #messages: ChatMessage[];
   readonly #ids: number[];
   readonly #mask: number[];
   readonly #logProbs: number[];
@@ -223,7 +223,7 @@ class RolloutRun implements Dialogue {
     try {
       const next = this.#request.episode.nextUserTurn(this.#messages);
       if (next === null) return null;
-      const message: Message = { role: "user", content: next };
+      const message: ChatMessage = { role: "user", content: next };
       const glue = this.#chat.glue(earlier, answer.ids, [message], { turn2Template: this.#settings.turn2Template });
       this.#messages.push(message);
       this.#append(glue, 0);
@@ -278,7 +278,7 @@ class RolloutRun implements Dialogue {
 
 /** Estimates the tokens of later user turns: those of the messages that the episode sends after empty answers. */
 function followUpTokens(episode: Episode, chat: Chat): number {
-  const messages: Message[] = [{ role: "user", content: episode.prompt }];
+  const messages: ChatMessage[] = [{ role: "user", content: episode.prompt }];
   let tokens = 0;
   try {
     for (let turn = 1; turn < episode.turns; turn++) {
@@ -286,7 +286,7 @@ function followUpTokens(episode: Episode, chat: Chat): number {
       messages.push({ role: "assistant", content: "" });
       const next = episode.nextUserTurn(messages);
       if (next === null) break;
-      const message: Message = { role: "user", content: next };
+      const message: ChatMessage = { role: "user", content: next };
       tokens += chat.glue(earlier, [], [message]).length;
       messages.push(message);
     }

@@ -4,11 +4,9 @@
 // Any function of an environment may throw. The rollout code catches the error: only that rollout is affected, and the
 // error is recorded with its cause and counted. `scoreEpisode` turns a malformed reward into such an error.
 import { SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
+import type { ChatMessage } from "../../model/index.ts";
 
-export interface Message {
-  role: "system" | "user" | "assistant";
-  content: string;
-}
+export type { ChatMessage };
 
 /** The verdict on one conversation. */
 export interface Reward {
@@ -31,7 +29,7 @@ export interface Episode {
   /** Number of answers that the episode asks for, unless it ends early. */
   readonly turns: number;
   /** The user's next message, given the conversation up to an assistant's message; null when the episode is over. */
-  nextUserTurn(messages: readonly Message[]): string | null;
+  nextUserTurn(messages: readonly ChatMessage[]): string | null;
   /** Scores the assistant's messages, in order. There are fewer messages than turns if the conversation ended early. */
   score(completions: readonly string[]): Reward;
 }

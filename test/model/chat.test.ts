@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { CheckpointError } from "../../engine/host/errors.ts";
-import { type Chat, loadChat, type Message } from "../../model/chat.ts";
+import { type Chat, type ChatMessage, loadChat } from "../../model/chat.ts";
 import { loadTokenizer } from "../../model/tokenizer.ts";
 import { describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
 
 interface ChatVector {
   name: string;
-  messages: Message[];
+  messages: ChatMessage[];
   addGenerationPrompt: boolean;
   text: string;
   ids: number[];
@@ -24,7 +24,7 @@ const [qwen, tiny] = [await load(qwenFolder), await load(tinyFolder)];
 const scratch = mkdtempSync(join(tmpdir(), "foothold-chat-"));
 
 /** The ids of a conversation as a rollout puts them together: prompt, sampled answer, glue, sampled answer … */
-function walk(chat: Chat, messages: readonly Message[], answer: (content: string) => number[]): number[] {
+function walk(chat: Chat, messages: readonly ChatMessage[], answer: (content: string) => number[]): number[] {
   const ids: number[] = [];
   let sampled: number[] | null = null;
   let start = 0;
@@ -52,8 +52,10 @@ async function withTemplate(template: unknown, jinja?: string): Promise<Chat> {
   return load(folder);
 }
 
-const ask: Message[] = [{ role: "user", content: "Sort these names in alphabetical order by FIRST name: AdaChen" }];
-const next: Message[] = [{ role: "user", content: "Now sort ALL of these names alphabetically by LAST name: BenIto" }];
+const ask: ChatMessage[] = [{ role: "user", content: "Sort these names in alphabetical order by FIRST name: AdaChen" }];
+const next: ChatMessage[] = [
+  { role: "user", content: "Now sort ALL of these names alphabetically by LAST name: BenIto" },
+];
 
 describe("model/chat", (test) => {
   test.after(() => rmSync(scratch, { recursive: true }));
@@ -80,7 +82,7 @@ describe("model/chat", (test) => {
     for (const chat of [qwen, tiny]) {
       // Letter by letter: never what the tokenizer gives for a word.
       const answer = (content: string) => [...[...content].flatMap((c) => chat.tokenizer.encode(c)), chat.endTokenId];
-      const said: Message = { role: "assistant", content: "Ada and Ben" };
+      const said: ChatMessage = { role: "assistant", content: "Ada and Ben" };
       const walked = walk(chat, [...ask, said, ...next], answer);
       const prompt = chat.promptIds(ask);
       assert.equal(walked.slice(prompt.length, prompt.length + said.content.length + 1), answer(said.content));
@@ -131,7 +133,7 @@ describe("model/chat", (test) => {
   });
 
   test("a dialogue's mask covers what the assistant says, with the end tokens", () => {
-    const messages: Message[] = [
+    const messages: ChatMessage[] = [
       ...ask,
       { role: "assistant", content: "AdaChen" },
       ...next,
@@ -167,7 +169,7 @@ describe("model/chat", (test) => {
     );
     const original = configJson.chat_template;
     assert.ok(original.includes("\n"));
-    const greeting: Message[] = [{ role: "user", content: "Hi" }];
+    const greeting: ChatMessage[] = [{ role: "user", content: "Hi" }];
     const expected = qwen.promptIds(greeting);
     assert.equal([expected.length, expected.at(-1)], [30, 198]); // transformers 5.24 gives these with CRLF too
     for (const end of ["\r\n", "\r"]) {

@@ -51,7 +51,8 @@ export interface MapSummary {
   further?: readonly { name: string; value: number | string | null }[];
 }
 
-export interface Message {
+/** A message of a conversation, as the page displays it. */
+export interface DisplayedMessage {
   role: string;
   content: string;
 }
@@ -60,7 +61,7 @@ export interface Message {
 export interface CellConversations {
   i: number;
   j: number;
-  conversations: readonly { messages: readonly Message[]; reward: number }[];
+  conversations: readonly { messages: readonly DisplayedMessage[]; reward: number }[];
 }
 
 /** The landscape around one checkpoint in one slice. */
