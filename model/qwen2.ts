@@ -21,7 +21,7 @@ import {
   type Weights,
 } from "../engine/index.ts";
 import type { Batch } from "./batch.ts";
-import { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
+import { isLinearWeight, parseConfig, type Qwen2Config, qwen2ParameterShapes } from "./config.ts";
 import {
   type ForwardOptions,
   type LanguageModel,
@@ -47,7 +47,7 @@ export function qwen2Model(config: Qwen2Config): Qwen2Model {
     modelType: qwen2.modelType,
     architecture: "Qwen2ForCausalLM",
     parameters() {
-      const shapes = parameterShapes(this);
+      const shapes = qwen2ParameterShapes(this);
       return new Map([...shapes].map(([name, shape]) => [name, { shape, role: roleOf(name) }]));
     },
     headName() {
