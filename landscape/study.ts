@@ -9,6 +9,7 @@ import {
   type Environment,
   type Episode,
   EpisodeList,
+  environmentDescription,
   episodeProblems,
   expectPrecision,
   expectSound,
@@ -41,7 +42,6 @@ import { prepareReference, sweep } from "./measure/sweep.ts";
 import type { TrainingRow } from "./report/figures/figure-data.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
-import { taskSentence } from "./report/wording.ts";
 import { studySettings } from "./settings.ts";
 
 interface Part {
@@ -73,7 +73,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     backend = opened.backend;
     expectPrecision("--train.precision", settings.train.precision, opened);
     progress.line(adapterLine(opened));
-    const task = taskSentence(settings.environment.name);
+    const task = environmentDescription(settings.environment);
     if (task !== null) progress.line(task);
     const model = await locateModel(settings.model.path === "" ? embeddedModel : settings.model.path, {
       progress,

@@ -35,6 +35,7 @@ export {
 export { labelledRandom } from "./environments/python/random.ts";
 export {
   environmentApplies,
+  environmentDescription,
   environmentFiles,
   environmentProblems,
   formerEnvironmentKeys,

@@ -13,6 +13,7 @@ import {
   valueText,
   writeAtomic,
 } from "../../engine/host/index.ts";
+import { environmentDescription } from "../../rl/index.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
 import { figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
 import { readMetrics } from "../files/metrics.ts";
@@ -44,7 +45,7 @@ import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
 import { summaryText } from "./table.ts";
-import { intervalName, reachOf, reachOfMean, taskSentence } from "./wording.ts";
+import { intervalName, reachOf, reachOfMean } from "./wording.ts";
 
 /** A run's slices with their statistics. */
 export interface SummarisedRun {
@@ -117,7 +118,7 @@ export async function drawRun(
   const study: Study = {
     name: runName(folder),
     settings: settingRows(folder, settings),
-    task: taskSentence(settings.environment.name) ?? undefined,
+    task: environmentDescription(settings.environment) ?? undefined,
     gaps,
     notes: settings.notes,
     training,

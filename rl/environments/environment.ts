@@ -57,6 +57,8 @@ export interface EnvironmentFile {
 export interface EnvironmentKind<T extends SettingsTree> {
   /** Letters, digits and single hyphens: the value of `environment.name`, and the section of its settings. */
   readonly name: string;
+  /** The task in a sentence or two, on one line. The terminal and the report say it; without it they say nothing. */
+  readonly description?: string;
   readonly settings: T;
   /** Problems between its settings, each a line that begins with a setting's name: "minTurns: 3 is above maxTurns, 2". */
   check?(values: Values<T>): string[];
