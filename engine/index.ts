@@ -1,5 +1,6 @@
 // The engine's public face: everything that the floors above may use.
 
+export { adapterLine } from "./adapter-line.ts";
 export {
   GradientMap,
   type GradientStore,

@@ -1,11 +1,11 @@
 // Opens a backend: the adapter that openAdapter finds, or the plain-TypeScript backend if there is none.
 import type { Backend } from "./backends/backend.ts";
 import { CpuBackend } from "./backends/cpu.ts";
-import { type AdapterInfo, type AdapterKind, openAdapter } from "./backends/webgpu/adapter.ts";
+import { type AdapterInfo, openAdapter } from "./backends/webgpu/adapter.ts";
 import { WebGpuBackend } from "./backends/webgpu/backend.ts";
+import { openDevice } from "./backends/webgpu/device.ts";
 import { isTracing } from "./backends/webgpu/timing.ts";
 import { AdapterError } from "./errors.ts";
-import { captureNativeStderr } from "./host/native-stderr.ts";
 import { tuneTiles } from "./ops/matmul/tune.ts";
 
 export interface BackendOptions {
@@ -53,48 +53,20 @@ export async function openBackend(options: BackendOptions = {}): Promise<OpenedB
       );
     return plain(`No WebGPU adapter was found (${trouble}).`);
   }
-  const { adapter, info } = found;
-  const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
-  // Dawn remarks on limits that it lowered; the user can do nothing about that.
-  const { value } = captureNativeStderr(() =>
-    adapter.requestDevice({
-      label: "foothold",
-      requiredLimits: { maxBufferSize, maxStorageBufferBindingSize },
-      requiredFeatures: wantedFeatures().filter((feature) => adapter.features.has(feature)),
-    }),
-  );
-  const device = await value;
+  const { info } = found;
+  const { device, abilities } = await openDevice(found);
   const opened = new WebGpuBackend(device, {
     description: `${info.name}, ${info.driver}`,
-    style: styleOf(info.kind, subgroupsOf(adapter)),
-    memory: info.kind === "hardware" ? "device" : "host",
+    style: info.style,
+    memory: info.memory,
+    abilities,
     maxBufferBytes,
   });
-  if (tune === "on" || (tune === "auto" && info.kind === "hardware")) await tuneTiles(opened);
+  if (tune === "on" || (tune === "auto" && info.computesOn === "gpu")) await tuneTiles(opened);
   return {
     backend: opened,
     adapter: info,
-    hasHalf: adapter.features.has("shader-f16"),
+    hasHalf: abilities.hasHalf,
     fasterHint: info.fasterHint,
   };
-}
-
-function wantedFeatures(): GPUFeatureName[] {
-  return isTracing() ? ["subgroups", "timestamp-query"] : ["subgroups"];
-}
-
-/** Least and most invocations of a subgroup; null if kernels cannot use subgroups. */
-function subgroupsOf(adapter: GPUAdapter): { least: number; most: number } | null {
-  const { subgroupMinSize, subgroupMaxSize } = adapter.info;
-  return adapter.features.has("subgroups") ? { least: subgroupMinSize, most: subgroupMaxSize } : null;
-}
-
-/**
- * Selects the kernels for an adapter. On a processor the style follows the width of the driver's vectors, whatever
- * driver it is: the kernels for lavapipe need subgroups of exactly 8 invocations, those for SwiftShader of exactly 4
- * (so has lavapipe on ARM).
- */
-export function styleOf(kind: AdapterKind, subgroups: { least: number; most: number } | null): Backend["style"] {
-  if (kind === "hardware" || subgroups === null || subgroups.least !== subgroups.most) return "gpu";
-  return subgroups.most === 8 ? "lavapipe" : subgroups.most === 4 ? "swiftshader" : "gpu";
 }

@@ -2,7 +2,7 @@
 // the same command continues wherever an earlier one stopped.
 import { existsSync } from "node:fs";
 import { expectDiskSpace, formatDuration, killPoint, type Progress, settingsError } from "../engine/host/index.ts";
-import { type Backend, type OpenedBackend, openBackend, preferTiles } from "../engine/index.ts";
+import { adapterLine, type Backend, openBackend, preferTiles } from "../engine/index.ts";
 import { type Chat, loadChat, loadModel, loadTokenizer, locateModel, openConfig } from "../model/index.ts";
 import {
   checkpointFolder,
@@ -153,12 +153,6 @@ function firstEpisodes({ environment, settings: { train, evaluate, landscape } }
     ...ofSeed(evaluate.episodeSeed, evaluate.episodes),
     ...ofSeed(landscape.episodeSeed, Math.max(reference.prompts, rollouts.prompts)),
   ];
-}
-
-/** The first line of every run: the adapter that computes, and a faster one if there is any. */
-export function adapterLine({ backend, adapter, fasterHint }: OpenedBackend): string {
-  const kind = adapter === null ? "no GPU" : adapter.kind;
-  return `Adapter: ${backend.description} (${kind})${fasterHint === null ? "" : `\n  ${fasterHint}`}`;
 }
 
 function isTrained(folder: string, { train: { checkpoints, steps } }: StudySettings): boolean {

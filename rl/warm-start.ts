@@ -21,7 +21,7 @@ import {
   settingsError,
   text,
 } from "../engine/host/index.ts";
-import { openBackend } from "../engine/index.ts";
+import { adapterLine, openBackend } from "../engine/index.ts";
 import {
   initialise,
   loadChat,
@@ -189,7 +189,7 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   const opened = await openBackend({ backend: values.backend, adapter: values.adapter, tune: values.tune });
   const { backend } = opened;
   expectPrecision("--warmStart.precision", settings.precision, opened);
-  progress.line(`Adapter: ${backend.description}`);
+  progress.line(adapterLine(opened));
   const { folder } = await locateModel(from.path, { progress, signal, weights: from.start === "weights" });
   const { config } = await openConfig(folder);
   const chat = await loadChat(folder, await loadTokenizer(folder));

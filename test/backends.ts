@@ -29,7 +29,7 @@ async function open(): Promise<TestBackend[]> {
     [", 16 KiB + 256 segments", 16640],
   ] as const) {
     const { backend, adapter } = await openBackend({ backend: "webgpu", maxBufferBytes });
-    found.push({ name: `${adapter?.kind}${suffix}`, backend });
+    found.push({ name: `${adapter?.label}${suffix}`, backend });
   }
   return found;
 }

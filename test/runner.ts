@@ -41,7 +41,7 @@ export function unitTests(files: readonly string[]): string[] {
   return files.filter((file) => !others.includes(file));
 }
 
-/** Prints the adapter of the tests. @returns the adapter's kind, "none" if there is no adapter */
+/** Prints the adapter of the tests. @returns the adapter's label, "none" if there is no adapter */
 export async function announceAdapter(): Promise<string> {
   const { opened, trouble } = await openAdapter().catch((thrown: unknown) => ({
     opened: null,
@@ -51,9 +51,9 @@ export async function announceAdapter(): Promise<string> {
     console.log(`Adapter: none: ${trouble}`);
     return "none";
   }
-  const { kind, name, driver } = opened.info;
-  console.log(`Adapter: ${kind}: ${name}, ${driver}`);
-  return kind;
+  const { label, name, driver } = opened.info;
+  console.log(`Adapter: ${label}: ${name}, ${driver}`);
+  return label;
 }
 
 export interface Outcome {

@@ -5,6 +5,7 @@ import { join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { openAdapter } from "../engine/backends/webgpu/adapter.ts";
 import { composeWgsl, sharedFile } from "../engine/backends/webgpu/compose.ts";
+import { wantedFeatures } from "../engine/backends/webgpu/device.ts";
 import { blockBytes, Pipelines } from "../engine/backends/webgpu/pipelines.ts";
 import { asError } from "../engine/host/errors.ts";
 import { type AnyKernel, type Constants, knownKernels } from "../engine/kernel.ts";
@@ -39,10 +40,9 @@ export function formsOf(kernel: AnyKernel): Constants[] {
 export async function compileKernels(kernels: readonly AnyKernel[]): Promise<{ forms: number; problems: string[] }> {
   const { opened } = await openAdapter({ adapter: "null" });
   if (opened === null) throw new Error("Dawn's null backend could not be opened");
-  const wanted: readonly string[] = ["subgroups", "shader-f16"];
   const has = opened.adapter.features;
   const device = await opened.adapter.requestDevice({
-    requiredFeatures: ([...has] as GPUFeatureName[]).filter((feature) => wanted.includes(feature)),
+    requiredFeatures: ([...has] as GPUFeatureName[]).filter((feature) => wantedFeatures.includes(feature)),
   });
   const uniforms = device.createBuffer({ size: blockBytes, usage: GPUBufferUsage.UNIFORM });
   const pipelines = new Pipelines(device, uniforms);

@@ -142,8 +142,8 @@ await runCommand({
     backend.destroy();
     if (ceilings !== null)
       console.log(`ceiling: ${ceilings.matmulGflopsPerSecond.toFixed(1)} GFLOP/s (${ceilings.matmulCase})`);
-    // The kind of the adapter that "auto" chose, so that all libraries use the same one.
-    const adapter = info.kind === "lavapipe" || info.kind === "swiftshader" ? info.kind : values.adapter;
+    // The label of the adapter that "auto" chose, so that all libraries use the same one.
+    const adapter = info.label === "lavapipe" || info.label === "swiftshader" ? info.label : values.adapter;
     const comparisons: Comparison[] = [];
     for (const [i, line] of tableLines([], ceilings).entries()) if (i < 2) console.log(line);
     for (const task of wanted) {

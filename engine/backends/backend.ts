@@ -31,6 +31,8 @@ export interface BackendLimits {
   maxBufferBytes: number;
   /** The size of every segment but the last is a multiple of this, bytes. */
   segmentAlignment: number;
+  /** Largest total size of all buffers, bytes; undefined if only the driver knows. */
+  totalBytes?: number;
 }
 
 export interface BackendStatistics {
@@ -50,6 +52,43 @@ export interface BackendStatistics {
   bindGroups?: number;
 }
 
+/** A product that one subgroup computes on matrix units: A [M, K] · B [K, N] + C [M, N]. */
+export interface MatrixShape {
+  /** WGSL's name of the type of A and B: "f16", "u8", … */
+  readonly componentType: string;
+  /** WGSL's name of the type of C and of the result: "f32", "f16", "u32", … */
+  readonly resultType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** What kernels may use beyond core WebGPU. The device was opened with it. */
+export interface Abilities {
+  /** `enable f16`. */
+  readonly hasHalf: boolean;
+  /** `enable subgroups`: least and most invocations of a subgroup; null if kernels cannot use subgroups. */
+  readonly subgroups: { readonly least: number; readonly most: number } | null;
+  /** `@subgroup_size(n)`. */
+  readonly hasSubgroupSize: boolean;
+  /** Products of `enable chromium_experimental_subgroup_matrix`; empty if the adapter has no matrix units. */
+  readonly matrixShapes: readonly MatrixShape[];
+  /** `var<immediate>`: parameters without a buffer. */
+  readonly hasImmediates: boolean;
+  /** Compute passes can be timed. */
+  readonly hasTimestamps: boolean;
+}
+
+/** Core WebGPU alone. */
+export const noAbilities: Abilities = {
+  hasHalf: false,
+  subgroups: null,
+  hasSubgroupSize: false,
+  matrixShapes: [],
+  hasImmediates: false,
+  hasTimestamps: false,
+};
+
 export interface Backend {
   readonly kind: "cpu" | "webgpu";
   /** Adapter and driver, for people and provenance. */
@@ -63,6 +102,7 @@ export interface Backend {
    */
   readonly memory: "host" | "device";
   readonly limits: BackendLimits;
+  readonly abilities: Abilities;
 
   /** Content is undefined: a kernel must write everything that it outputs. */
   allocate(bytes: number, dtype: DType, label: string): BufferHandle;

@@ -2,7 +2,14 @@
 // it in float64. Its buffer limit can be set, so that tests can compare tensors cut into segments with whole ones.
 
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
-import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch } from "./backend.ts";
+import {
+  type Backend,
+  type BackendLimits,
+  type BackendStatistics,
+  type BufferHandle,
+  type Dispatch,
+  noAbilities,
+} from "./backend.ts";
 
 interface CpuBuffer extends BufferHandle {
   readonly array: NumberArray;
@@ -18,6 +25,7 @@ export class CpuBackend implements Backend {
   readonly style = "plain";
   readonly memory = "host";
   readonly limits: BackendLimits;
+  readonly abilities = noAbilities;
   readonly #live = new Map<number, CpuBuffer>();
   readonly #statistics: BackendStatistics = {
     liveBuffers: 0,

@@ -7,7 +7,7 @@
 
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../dtype.ts";
 import { memoryLabel } from "../memory-purpose.ts";
-import type { Backend, BackendLimits, BackendStatistics, BufferHandle, KernelForm } from "./backend.ts";
+import type { Abilities, Backend, BackendLimits, BackendStatistics, BufferHandle, KernelForm } from "./backend.ts";
 import { capacityFor, keepFreeBytes } from "./webgpu/pool.ts";
 
 /** The label under which a peak lists the free buffers of the pool. */
@@ -19,6 +19,7 @@ export class PlanningBackend implements Backend {
   readonly style: Backend["style"];
   readonly memory: Backend["memory"];
   readonly limits: BackendLimits;
+  readonly abilities: Abilities;
   readonly #live = new Map<number, { label: string; bytes: number }>();
   readonly #byLabel = new Map<string, number>();
   /** How many released buffers of each size the pool keeps. */
@@ -37,12 +38,13 @@ export class PlanningBackend implements Backend {
   #flops = 0;
 
   /** @param meant  the backend that the work is meant for */
-  constructor(meant: Pick<Backend, "kind" | "description" | "style" | "memory" | "limits">) {
+  constructor(meant: Pick<Backend, "kind" | "description" | "style" | "memory" | "limits" | "abilities">) {
     this.kind = meant.kind;
     this.description = `plan for ${meant.description}`;
     this.style = meant.style;
     this.memory = meant.memory;
     this.limits = meant.limits;
+    this.abilities = meant.abilities;
   }
 
   allocate(bytes: number, _dtype: DType, label: string): BufferHandle {

@@ -1,6 +1,6 @@
 // Common to generate and score: the settings for model and adapter, and opening both.
 import { backendSettings, boolean, integer, type Progress, text } from "../../engine/host/index.ts";
-import { type Backend, openBackend } from "../../engine/index.ts";
+import { adapterLine, type Backend, openBackend } from "../../engine/index.ts";
 import { describePlan, type MemoryPlan } from "../plan.ts";
 import { type LoadedModel, loadModel } from "../weights.ts";
 
@@ -30,12 +30,13 @@ export async function openModel(
   progress: Progress,
   plan: (backend: Backend) => Promise<MemoryPlan>,
 ): Promise<LoadedModel | null> {
-  const { backend, fasterHint } = await openBackend({
+  const opened = await openBackend({
     backend: values.backend,
     adapter: values.adapter,
     tune: values.tune,
   });
-  progress.line(`Adapter: ${backend.description}${fasterHint === null ? "" : `. ${fasterHint}`}`);
+  const { backend } = opened;
+  progress.line(adapterLine(opened));
   const planned = await plan(backend);
   if (!values["dry-run"]) return loadModel(backend, folder, { note: (line) => progress.line(line) });
   process.stdout.write(`Memory: ${describePlan(planned)}\n`);

@@ -17,6 +17,8 @@ import { AdapterError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
 import { captureNativeStderr } from "../../host/native-stderr.ts";
 import { type Dawn, loadDawn } from "./dawn.ts";
+import { type AdapterFacts, factsOf } from "./facts.ts";
+import { sayOnce } from "./say-once.ts";
 import { loadSwiftShader } from "./swiftshader.ts";
 
 export interface AdapterOptions {
@@ -26,24 +28,30 @@ export interface AdapterOptions {
    * it is set.
    */
   adapter?: string;
-  /** Dawn's toggles to switch on, such as "allow_unsafe_apis". */
+  /** Dawn's toggles to switch on, besides `usualToggles`. */
   toggles?: readonly string[];
   /** Dawn's toggles to switch off, such as "timestamp_quantization". */
   disabledToggles?: readonly string[];
 }
 
-/** `software` is any other software driver of the machine, such as Windows' WARP. */
-export type AdapterKind = "hardware" | "lavapipe" | "swiftshader" | "software" | "null";
+/**
+ * Dawn's toggles of every instance. Dawn keeps experimental features (matrix units) behind the first, and f16 on NVIDIA
+ * GPUs, in kernels and in matrices, behind the second. On other adapters the second changes nothing.
+ */
+export const usualToggles: readonly string[] = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"];
 
-export interface AdapterInfo {
+/** How a user names an adapter; `software` is any other software driver, such as Windows' WARP. It decides nothing. */
+export type AdapterLabel = "hardware" | "lavapipe" | "swiftshader" | "software" | "null";
+
+export interface AdapterInfo extends AdapterFacts {
   /** The device's name as Dawn gives it: lower case, words joined by hyphens. */
   name: string;
   vendor: string;
   /** Name and version of the driver: results repeat bit for bit only under the same one. */
   driver: string;
   backend: "vulkan" | "metal" | "d3d12" | "null";
-  kind: AdapterKind;
-  /** What would be faster on this machine and how to install it; null on hardware. */
+  label: AdapterLabel;
+  /** What would be faster on this machine and how to install it; null on a GPU. */
   fasterHint: string | null;
 }
 
@@ -51,6 +59,8 @@ export interface OpenedAdapter {
   gpu: GPU;
   adapter: GPUAdapter;
   info: AdapterInfo;
+  /** The same adapter anew, because an adapter opens only one device; null if it is gone. */
+  again: () => Promise<GPUAdapter | null>;
 }
 
 /** Every instance made, by its flags; kept for the life of the process (see above). */
@@ -64,14 +74,14 @@ export interface AdapterSearch {
 
 /**
  * Opens an adapter. May be called again; with the same flags and driver it returns a new adapter of the same instance.
- * @returns  `opened` is null only if the choice is "auto" and there is no adapter: `trouble` gives the reason
+ * @param loaded  in place of Dawn: tests observe what it is asked for
+ * @returns       `opened` is null only if the choice is "auto" and there is no adapter: `trouble` gives the reason
  * @throws AdapterError if a named adapter is not available
  */
-export async function openAdapter(options: AdapterOptions = {}): Promise<AdapterSearch> {
-  const dawn = await loadDawn();
+export async function openAdapter(options: AdapterOptions = {}, loaded?: Dawn): Promise<AdapterSearch> {
+  const dawn = loaded ?? (await loadDawn());
   const choice = chosenAdapter(options);
-  const flags: string[] = [];
-  if (options.toggles?.length) flags.push(`enable-dawn-features=${options.toggles.join(",")}`);
+  const flags = [enabling([...usualToggles, ...(options.toggles ?? [])])];
   if (options.disabledToggles?.length) flags.push(`disable-dawn-features=${options.disabledToggles.join(",")}`);
 
   switch (choice) {
@@ -86,7 +96,7 @@ export async function openAdapter(options: AdapterOptions = {}): Promise<Adapter
     }
     case "hardware": {
       const { opened, trouble } = await openOwn(dawn, flags);
-      if (opened?.info.kind === "hardware") return sound(opened);
+      if (opened?.info.computesOn === "gpu") return sound(opened);
       const got = opened ? `only ${opened.info.name}, which computes on the processor` : trouble;
       throw new AdapterError(
         `adapter: expected a GPU, got ${got}. ${driverHint() ?? "Install the GPU's own driver"}, or leave the choice to "auto".`,
@@ -100,17 +110,20 @@ export async function openAdapter(options: AdapterOptions = {}): Promise<Adapter
     case "swiftshader":
       return sound(await openSwiftShader(dawn, flags));
     case "null": {
-      const { adapter, gpu } = await request(dawn, [...flags, "backend=null"]);
+      const { gpu, adapter, again } = await request(dawn, [...flags, "backend=null"]);
       if (!adapter) throw new AdapterError("adapter: this build of Dawn has no null backend.");
       const info: AdapterInfo = {
         name: "null",
         vendor: "",
         driver: "null",
         backend: "null",
-        kind: "null",
-        fasterHint: fasterHint("null"),
+        label: "null",
+        ...factsOf(adapter.info, adapter.features.has("subgroups")),
+        computesOn: "nothing",
+        memory: "host",
+        fasterHint: "It computes nothing.",
       };
-      return sound({ gpu, adapter, info });
+      return sound({ gpu, adapter, info, again });
     }
     default: {
       const names = await ownNames(dawn, flags);
@@ -137,15 +150,15 @@ function chosenAdapter({ adapter }: AdapterOptions): string {
 
 /** The machine's best adapter. Dawn sorts discrete GPUs first, then integrated ones, then software. */
 async function openOwn(dawn: Dawn, flags: string[]): Promise<AdapterSearch> {
-  const { gpu, adapter, text } = await request(dawn, flags);
-  if (adapter) return { opened: { gpu, adapter, info: describeAdapter(adapter) }, trouble: "" };
-  const remark = text.split("\n").find((line) => /driver|Vulkan|libvulkan/i.test(line));
+  const found = await request(dawn, flags);
+  if (found.adapter) return sound(described(found, found.adapter));
+  const remark = found.text.split("\n").find((line) => /driver|Vulkan|libvulkan/i.test(line));
   return { opened: null, trouble: `no adapter on this machine${remark ? ` (${remark.trim()})` : ""}` };
 }
 
 async function openNamed(dawn: Dawn, name: string, flags: string[]): Promise<OpenedAdapter | null> {
-  const { gpu, adapter } = await request(dawn, [...flags, `adapter=${name}`]);
-  return adapter && { gpu, adapter, info: describeAdapter(adapter) };
+  const found = await request(dawn, [...flags, `adapter=${name}`]);
+  return found.adapter && described(found, found.adapter);
 }
 
 /** Names of the machine's adapters, best first: Dawn lists them if asked for one that cannot exist. */
@@ -158,31 +171,74 @@ async function openSwiftShader(dawn: Dawn, flags: string[]): Promise<OpenedAdapt
   const manifest = loadSwiftShader();
   // Newer loaders prefer the first variable; older ones know only the second. Both are restored afterwards, so that a
   // child process finds its own driver.
-  const { gpu, adapter, text } = await withEnvironment({ VK_DRIVER_FILES: manifest, VK_ICD_FILENAMES: manifest }, () =>
-    request(dawn, [...flags, "adapter=SwiftShader"]),
-  );
-  if (adapter) return { gpu, adapter, info: describeAdapter(adapter) };
+  const variables = { VK_DRIVER_FILES: manifest, VK_ICD_FILENAMES: manifest };
+  const found = await request(dawn, [...flags, "adapter=SwiftShader"], variables);
+  if (found.adapter) return described(found, found.adapter);
   throw new AdapterError(
-    `swiftshader: Vulkan does not accept the driver ${manifest} (${text.trim() || "no reason given"}). ` +
+    `swiftshader: Vulkan does not accept the driver ${manifest} (${found.text.trim() || "no reason given"}). ` +
       "Delete its folder, so that it is unpacked again.",
   );
 }
 
+interface Answer extends Pick<OpenedAdapter, "again"> {
+  gpu: GPU;
+  adapter: GPUAdapter | null;
+  /** What drivers and Dawn printed. If no adapter has the name asked for, it contains the names of all adapters. */
+  text: string;
+}
+
 /**
- * Asks the instance with these flags for its best adapter. `text` is what drivers and Dawn printed. If no adapter has
- * the name asked for, it contains the names of all adapters. Dawn looks for adapters inside this call: that is when
- * drivers read variables and print remarks.
+ * Asks the instance with these flags for its best adapter. If an instance refuses the usual toggles, or has no adapter
+ * under them, one without them is asked.
  */
-async function request(dawn: Dawn, flags: string[]): Promise<{ gpu: GPU; adapter: GPUAdapter | null; text: string }> {
-  const key = [...flags, process.env["VK_DRIVER_FILES"], process.env["VK_ICD_FILENAMES"]].join("\n");
-  const gpu = instances.get(key) ?? dawn.create(flags);
-  instances.set(key, gpu);
-  const { value, text } = captureNativeStderr(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
+async function request(dawn: Dawn, flags: string[], variables: Record<string, string> = {}): Promise<Answer> {
+  const [first, ...others] = flags;
+  let trouble = "";
   try {
-    return { gpu, adapter: await value, text };
+    const found = await ask(dawn, flags, variables);
+    if (found.adapter !== null) return found;
+    trouble = found.text;
   } catch (thrown) {
-    return { gpu, adapter: null, text: `${text}${asError(thrown).message}` }; // dawn.node rejects with a plain string
+    trouble = asError(thrown).message;
   }
+  const own = first.replace(enabling(usualToggles), enabling([])).replace("=,", "=");
+  const found = await ask(dawn, own === enabling([]) ? others : [own, ...others], variables);
+  if (found.adapter === null) return found;
+  const reason =
+    trouble
+      .split("\n")
+      .find((line) => line.trim() !== "")
+      ?.trim() ?? "no reason given";
+  sayOnce(
+    `Dawn has no adapter with its toggles ${usualToggles.join(" and ")} (${reason}), but has one without them: continuing ` +
+      "without matrix units, and on NVIDIA GPUs without f16. A newer Dawn or driver may help.",
+  );
+  return found;
+}
+
+/** Dawn looks for adapters inside the call of requestAdapter: that is when drivers read variables and print remarks. */
+async function ask(dawn: Dawn, flags: readonly string[], variables: Record<string, string>): Promise<Answer> {
+  return withEnvironment(variables, () => {
+    const key = [...flags, process.env["VK_DRIVER_FILES"], process.env["VK_ICD_FILENAMES"]].join("\n");
+    const gpu = instances.get(key) ?? dawn.create([...flags]);
+    instances.set(key, gpu);
+    const search = (): { value: Promise<GPUAdapter | null>; text: string } =>
+      withEnvironment(variables, () =>
+        captureNativeStderr(() => gpu.requestAdapter({ powerPreference: "high-performance" })),
+      );
+    const { value, text } = search();
+    const again = (): Promise<GPUAdapter | null> => search().value;
+    return value.then(
+      (adapter) => ({ gpu, adapter, again, text }),
+      // dawn.node rejects with a plain string.
+      (thrown) => ({ gpu, adapter: null, again, text: `${text}${asError(thrown).message}` }),
+    );
+  });
+}
+
+/** The flag that switches toggles on. */
+function enabling(toggles: readonly string[]): string {
+  return `enable-dawn-features=${toggles.join(",")}`;
 }
 
 function withEnvironment<T>(variables: Record<string, string>, body: () => T): T {
@@ -198,42 +254,39 @@ function withEnvironment<T>(variables: Record<string, string>, body: () => T): T
   }
 }
 
-function describeAdapter({ info }: GPUAdapter): AdapterInfo {
-  const kind = kindOf(info);
+function described({ gpu, again }: Answer, adapter: GPUAdapter): OpenedAdapter {
+  const { info } = adapter;
+  const facts = factsOf(info, adapter.features.has("subgroups"));
+  const label = labelOf(info, facts);
   return {
-    name: info.device.replace(/-+$/, "") || info.description,
-    vendor: info.vendor,
-    driver: info.description,
-    backend: process.platform === "darwin" ? "metal" : process.platform === "win32" ? "d3d12" : "vulkan",
-    kind,
-    fasterHint: fasterHint(kind),
+    gpu,
+    adapter,
+    again,
+    info: {
+      name: info.device.replace(/-+$/, "") || info.description,
+      vendor: info.vendor,
+      driver: info.description,
+      backend: process.platform === "darwin" ? "metal" : process.platform === "win32" ? "d3d12" : "vulkan",
+      label,
+      ...facts,
+      fasterHint: fasterHint(label, facts),
+    },
   };
 }
 
-function kindOf(info: GPUAdapterInfo): AdapterKind {
-  if (!info.isFallbackAdapter) return "hardware";
-  if (info.architecture === "swiftshader") return "swiftshader";
-  return info.device.includes("llvmpipe") ? "lavapipe" : "software";
+function labelOf({ architecture, device }: GPUAdapterInfo, { computesOn }: AdapterFacts): AdapterLabel {
+  if (computesOn === "gpu") return "hardware";
+  if (architecture === "swiftshader") return "swiftshader";
+  return device.includes("llvmpipe") ? "lavapipe" : "software";
 }
 
 const lavapipeHint =
   "Install Mesa 23 or newer (mesa-vulkan-drivers and libvulkan1; on Debian 12 from bookworm-backports): " +
   "its lavapipe multiplies matrices about six times as fast as SwiftShader.";
 
-function fasterHint(kind: AdapterKind): string | null {
-  switch (kind) {
-    case "hardware":
-      return null;
-    case "swiftshader":
-      return driverHint() ?? `A GPU would be far faster. ${lavapipeHint}`;
-    case "lavapipe":
-    case "software":
-      return driverHint() ?? "A GPU would be far faster.";
-    case "null":
-      return "It computes nothing.";
-    default:
-      return kind satisfies never;
-  }
+function fasterHint(label: AdapterLabel, { computesOn }: AdapterFacts): string | null {
+  if (computesOn === "gpu") return null;
+  return driverHint() ?? `A GPU would be far faster.${label === "swiftshader" ? ` ${lavapipeHint}` : ""}`;
 }
 
 /**

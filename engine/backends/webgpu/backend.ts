@@ -6,7 +6,16 @@ import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
 import { formatBytes } from "../../host/files.ts";
 import { type AnyKernel, parameterBlock } from "../../kernel.ts";
-import type { Backend, BackendLimits, BackendStatistics, BufferHandle, Dispatch, KernelForm } from "../backend.ts";
+import {
+  type Abilities,
+  type Backend,
+  type BackendLimits,
+  type BackendStatistics,
+  type BufferHandle,
+  type Dispatch,
+  type KernelForm,
+  noAbilities,
+} from "../backend.ts";
 import { blockBytes, Pipelines } from "./pipelines.ts";
 import { BufferPool, lessMemory, type PooledBuffer } from "./pool.ts";
 import { Readback } from "./readback.ts";
@@ -29,6 +38,8 @@ export interface WebGpuOptions {
   description: string;
   style: Backend["style"];
   memory: Backend["memory"];
+  /** What the device was opened with (device.ts). Default: core WebGPU alone. */
+  abilities?: Abilities;
   /** Lower the buffer limit: tests use it to force every tensor into segments. */
   maxBufferBytes?: number;
   /**
@@ -45,6 +56,7 @@ export class WebGpuBackend implements Backend {
   readonly style: Backend["style"];
   readonly memory: Backend["memory"];
   readonly limits: BackendLimits;
+  readonly abilities: Abilities;
   readonly device: GPUDevice;
   readonly #pool: BufferPool;
   readonly #pipelines: Pipelines;
@@ -82,11 +94,13 @@ export class WebGpuBackend implements Backend {
     this.description = options.description;
     this.style = options.style;
     this.memory = options.memory;
+    this.abilities = options.abilities ?? noAbilities;
     this.#waits = new Waits(this.memory === "device" ? 0.1 : 2, () => this.#encodeMs);
     this.#readback = new Readback(device, this.#waits, (label, size, usage) => this.#createBuffer(label, size, usage));
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
     const most = Math.min(maxBufferSize - driverReserve, maxStorageBufferBindingSize);
-    this.limits = { maxBufferBytes: Math.min(options.maxBufferBytes ?? most, most), segmentAlignment: 256 };
+    const totalBytes = options.totalBytes ?? (this.memory === "host" ? process.availableMemory() : undefined);
+    this.limits = { maxBufferBytes: Math.min(options.maxBufferBytes ?? most, most), segmentAlignment: 256, totalBytes };
     this.#maxGroups = device.limits.maxComputeWorkgroupsPerDimension;
     this.#uniforms = device.createBuffer({
       label: "params",
@@ -102,12 +116,10 @@ export class WebGpuBackend implements Backend {
       this.#failure ??= new DeviceError(`${kernel}: the adapter refuses its shader: ${message}`);
     });
     this.#trace = isTracing() ? this.#startTrace() : null;
-    const totalBytes =
-      options.totalBytes ?? (this.memory === "host" ? process.availableMemory() : Number.POSITIVE_INFINITY);
     this.#pool = new BufferPool(
       (label, size) =>
         this.#createBuffer(label, size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST),
-      { maxBufferBytes: this.limits.maxBufferBytes, totalBytes },
+      { maxBufferBytes: this.limits.maxBufferBytes, totalBytes: totalBytes ?? Number.POSITIVE_INFINITY },
       (buffer) => this.#pipelines.forget(buffer),
     );
     device.lost.then(({ message }) => {

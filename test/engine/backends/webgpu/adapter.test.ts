@@ -61,15 +61,15 @@ describe("engine/backends/webgpu/adapter", (test) => {
     test("a machine whose Vulkan has no driver gets SwiftShader, which computes, and nothing else is printed", () => {
       const { stdout } = run("auto", nowhere);
       const info = JSON.parse(stdout);
-      assert.is(info.kind, "swiftshader");
+      assert.is(info.label, "swiftshader");
       assert.is(info.result, 42);
       assert.match(info.driver, "SwiftShader");
       assert.match(info.fasterHint, /GPU/);
       assert.ok(info.unchanged, "the loader's variables were put back");
     });
     test("FOOTHOLD_ADAPTER decides where nothing was asked for, and not where something was", () => {
-      assert.is(JSON.parse(run("auto", { FOOTHOLD_ADAPTER: "swiftshader" }).stdout).kind, "swiftshader");
-      assert.is(JSON.parse(run("SwiftShader", { FOOTHOLD_ADAPTER: "nonsense" }).stdout).kind, "swiftshader");
+      assert.is(JSON.parse(run("auto", { FOOTHOLD_ADAPTER: "swiftshader" }).stdout).label, "swiftshader");
+      assert.is(JSON.parse(run("SwiftShader", { FOOTHOLD_ADAPTER: "nonsense" }).stdout).label, "swiftshader");
     });
     test("it is unpacked once, whole, also by two processes at a time", () => {
       const cache = join(temporary, "cache-of-two");
@@ -98,7 +98,7 @@ describe("engine/backends/webgpu/adapter", (test) => {
     test("lavapipe is found by kind and by a part of its name, computes, and nothing else is printed", () => {
       for (const choice of ["lavapipe", "LLVMpipe"]) {
         const info = JSON.parse(run(choice).stdout);
-        assert.is(info.kind, "lavapipe");
+        assert.is(info.label, "lavapipe");
         assert.is(info.result, 42);
         assert.match(info.name, "llvmpipe");
       }
@@ -118,7 +118,7 @@ describe("engine/backends/webgpu/adapter", (test) => {
   test("the null adapter checks shaders", async () => {
     const { openAdapter } = await import("../../../../engine/backends/webgpu/adapter.ts");
     const { opened } = await openAdapter({ adapter: "null" });
-    assert.is(opened?.info.kind, "null");
+    assert.is(opened?.info.label, "null");
     const device = await opened?.adapter.requestDevice();
     if (!device) throw new Error("no device");
     const errorsOf = async (code: string) => {
