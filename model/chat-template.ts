@@ -69,13 +69,14 @@ function boundStrip(text: unknown, name: unknown): (...given: unknown[]) => stri
 
 const nameOf = (value: unknown): string => (value === null ? "none" : typeof value);
 
-/** What Python's `str.isspace` calls white space. JavaScript's adds U+FEFF and lacks U+001C to U+001F and U+0085. */
-const space = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
+/** Whether Python's `str.isspace` calls a code point white space. */
+const isSpace = (point: string): boolean =>
+  "\u001c\u001d\u001e\u001f\u0085".includes(point) || (point !== "\ufeff" && /\s/.test(point));
 
 /** Python's `str.strip(characters)`: removes code points of the set, or white space if it is null, from the ends. */
 function strip(text: string, characters: string | null, from: { start: boolean; end: boolean }): string {
   const set = new Set(characters ?? "");
-  const goes = (point: string): boolean => (characters === null ? space.test(point) : set.has(point));
+  const goes = (point: string): boolean => (characters === null ? isSpace(point) : set.has(point));
   const points = Array.from(text);
   let [start, end] = [0, points.length];
   if (from.start) while (start < end && goes(points[start])) start++;
