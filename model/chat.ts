@@ -9,9 +9,9 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
 import { z } from "zod";
 import { asError, CheckpointError } from "../engine/host/index.ts";
+import { type ChatTemplate, compileTemplate } from "./chat-template.ts";
 import { readModelJson } from "./checkpoint-files.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -38,11 +38,6 @@ export interface GlueOptions {
 
 // Placeholder for an answer while the glue is computed: a text that no template trims or takes for markup.
 const placeholder = "foothold";
-
-/** A compiled chat template. */
-export interface ChatTemplate {
-  render(variables: Record<string, unknown>): string;
-}
 
 /** The chat template of a model folder, with its tokenizer. */
 export class Chat {
@@ -230,10 +225,8 @@ export async function loadChat(folder: string, tokenizer: Tokenizer): Promise<Ch
       `${configPath}: expected a chat_template, there is none. Is this a base model? Use its Instruct version.`,
     );
   const specialTokens = Object.entries(tokens).flatMap(([name, text]) => (text == null ? [] : [[name, text]]));
-  // Python's Jinja turns CRLF and CR into LF before it parses; the package used here does not.
-  const lines = source.replace(/\r\n?/g, "\n");
   try {
-    return new Chat(tokenizer, new Template(lines), Object.fromEntries(specialTokens), where);
+    return new Chat(tokenizer, compileTemplate(source), Object.fromEntries(specialTokens), where);
   } catch (error) {
     throw new CheckpointError(`${where}: the chat template cannot be compiled: ${asError(error).message}`, {
       cause: error,

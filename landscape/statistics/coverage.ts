@@ -99,7 +99,7 @@ export function simulateCoverage(
     for (const name of ["r", "rInfinity", "withinRing"] as const) {
       const estimate = jackknife(estimands[name](drawn));
       const { value, low, high } = estimate;
-      const isShown = name === "r" || saysSomething(estimate);
+      const isShown = saysSomething(estimate);
       if (value !== null && low !== null && high !== null) intervals[name].push({ value, low, high, isShown });
     }
   }
@@ -125,7 +125,7 @@ function coverageOf(
   const shown = intervals.filter(({ isShown }) => isShown);
   const determined = shown.length;
   const undetermined = 1 - determined / simulations;
-  const truth = takeMean && determined > 0 ? mean(shown.map(({ value }) => value)) : target;
+  const truth = takeMean && determined > 0 ? mean(intervals.map(({ value }) => value)) : target;
   if (truth === null || determined === 0)
     return {
       truth,

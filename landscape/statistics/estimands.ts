@@ -4,7 +4,7 @@
 //        (tilde: centred over cells). Noise of different prompts is independent, so it drops out of every C: r∞ is what
 //        r tends to with ever more prompts. It can pass ±1, and has no value where C_RR ≤ 0 (or C_KK): the map's spread
 //        drowns in the noise.
-// intervals.ts gives them intervals, and has the rule for when r∞ counts as determined.
+// intervals.ts gives them intervals, and has the rule for when a correlation counts as determined.
 import { SettingsError } from "../../engine/host/index.ts";
 import {
   centred,

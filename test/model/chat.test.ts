@@ -188,6 +188,44 @@ describe("model/chat", (test) => {
     }
   });
 
+  test("strip, lstrip and rstrip remove the characters that they are given, as in Python", async () => {
+    for (const [content, method, expected] of [
+      // The values of Python 3.11.
+      ["\n\n  code()\n", "lstrip('\\n')", "  code()\n"],
+      ["  a  ", "rstrip('\\n')", "  a  "],
+      ["--a--", "strip('-')", "a"],
+      ["xyaxy", "strip('yx')", "a"],
+      ["--a--", "strip('-').rstrip('a')", ""],
+      ["a  ", "strip('')", "a  "],
+      ["😀a😀😃", "strip('😀')", "a😀😃"],
+      [" \n a \t", "strip()", "a"],
+      [" a ", "lstrip()", "a "],
+      [" a ", "rstrip()", " a"],
+      [" a ", "strip(none)", "a"],
+      ["\u001c\ufeffa\ufeff\u0085", "strip()", "\ufeffa\ufeff"],
+      ["<think>a</think>\n\n  b\n", "split('</think>')[-1].lstrip('\\n')", "  b\n"],
+    ] as const) {
+      const chat = await withTemplate(`{{ messages[0].content.${method} }}`);
+      const rendered = chat.render([{ role: "user", content }], { addGenerationPrompt: false });
+      assert.is(rendered, expected, method);
+    }
+    for (const template of [
+      "{% macro cut(x) %}{{ x['strip']('-') }}{% endmacro %}{{ cut(messages[0].content) }}",
+      "{% set cut = messages[0].content.strip %}{{ cut('-') }}",
+      "{% if messages[0].content.strip('-') == 'a' %}a{% endif %}",
+    ]) {
+      const chat = await withTemplate(template);
+      assert.is(chat.render([{ role: "user", content: "--a--" }], { addGenerationPrompt: false }), "a", template);
+    }
+    for (const [template, text] of [
+      ["{{ messages[0].content.strip(3) }}", "strip(): expected no argument or one string, got number"],
+      ["{{ messages[0].tool.lstrip('-') }}", "lstrip(): expected a string to remove characters from, got undefined"],
+    ]) {
+      const chat = await withTemplate(template);
+      await throwsMessage(() => chat.render(ask, { addGenerationPrompt: false }), text);
+    }
+  });
+
   // As QwQ (the answer's thought stays) and DeepSeek-R1-Distill-Qwen (it goes) write it.
   for (const [name, content] of [
     ["QwQ", "m.content"],

@@ -127,7 +127,7 @@ export class WebGpuBackend implements Backend {
       const during =
         this.#lastKernels.length === 0 ? "before any work" : `during or after ${namesOf(this.#lastKernels)}`;
       this.#lost = new DeviceError(
-        `the GPU was lost ${during}: ${message} Saved files are complete: run the same command again to continue from them.`,
+        `the GPU was lost ${during}: ${asSentence(message)} Saved files are complete: run the same command again to continue from them.`,
       );
     });
     device.onuncapturederror = (event) => {
@@ -372,6 +372,12 @@ export class WebGpuBackend implements Backend {
     if (word - at > blockBytes / 4) throw new DeviceError(`${kernel.name}: more than ${blockBytes / 4} params`);
     if (buffers.length === 0) throw new DeviceError(`${kernel.name}: no bindings`);
   }
+}
+
+/** A message of the driver or of Dawn, which may lack its full stop, as a sentence that another one can follow. */
+export function asSentence(message: string): string {
+  const text = message.trim();
+  return text === "" || /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
 /** The kernels' names, each once; if there are many, the last ones. */
