@@ -5,7 +5,10 @@ import { type AdapterInfo, openAdapter } from "./backends/webgpu/adapter.ts";
 import { WebGpuBackend } from "./backends/webgpu/backend.ts";
 import { openDevice } from "./backends/webgpu/device.ts";
 import { isTracing } from "./backends/webgpu/timing.ts";
+import type { Meant } from "./check/check.ts";
+import { expectSoundDriver } from "./check/start.ts";
 import { AdapterError } from "./errors.ts";
+import { preferredTiles } from "./ops/matmul/tiles.ts";
 import { tuneTiles } from "./ops/matmul/tune.ts";
 
 export interface BackendOptions {
@@ -33,7 +36,10 @@ export interface OpenedBackend {
   fasterHint: string | null;
 }
 
-/** @throws AdapterError if WebGPU, or a named adapter, was asked for and is not available */
+/**
+ * @throws AdapterError if WebGPU, or a named adapter, was asked for and is not available, or if the adapter's driver
+ *         computes wrong numbers (check/start.ts)
+ */
 export async function openBackend(options: BackendOptions = {}): Promise<OpenedBackend> {
   const { backend = "auto", tune = "off", maxBufferBytes } = options;
   const plain = (hint: string): OpenedBackend => ({
@@ -55,14 +61,26 @@ export async function openBackend(options: BackendOptions = {}): Promise<OpenedB
   }
   const { info } = found;
   const { device, abilities } = await openDevice(found);
-  const opened = new WebGpuBackend(device, {
-    description: `${info.name}, ${info.driver}`,
-    style: info.style,
-    memory: info.memory,
-    abilities,
-    maxBufferBytes,
-  });
+  const description = `${info.name}, ${info.driver}`;
+  const { style, memory } = info;
+  const opened = new WebGpuBackend(device, { description, style, memory, abilities, maxBufferBytes });
   if (tune === "on" || (tune === "auto" && info.computesOn === "gpu")) await tuneTiles(opened);
+  if (info.computesOn !== "nothing") {
+    // The check is that of whole buffers, whatever limit was asked for.
+    const limits = { ...opened.limits, maxBufferBytes: device.limits.maxStorageBufferBindingSize };
+    const meant: Meant = { kind: "webgpu", description, style, memory, abilities, limits };
+    try {
+      await expectSoundDriver(meant, preferredTiles(opened), async () => {
+        const adapter = await found.again();
+        if (adapter === null) throw new AdapterError(`adapter: ${description} is gone since it was opened.`);
+        const own = await openDevice({ ...found, adapter });
+        return new WebGpuBackend(own.device, { description, style, memory, abilities: own.abilities, isTraced: false });
+      });
+    } catch (thrown) {
+      opened.destroy();
+      throw thrown;
+    }
+  }
   return {
     backend: opened,
     adapter: info,

@@ -40,6 +40,8 @@ export interface WebGpuOptions {
   memory: Backend["memory"];
   /** What the device was opened with (device.ts). Default: core WebGPU alone. */
   abilities?: Abilities;
+  /** Whether its kernels are timed. Default: if FOOTHOLD_TRACE is set. */
+  isTraced?: boolean;
   /** Lower the buffer limit: tests use it to force every tensor into segments. */
   maxBufferBytes?: number;
   /**
@@ -115,7 +117,7 @@ export class WebGpuBackend implements Backend {
     this.#pipelines = new Pipelines(device, this.#uniforms, (kernel, message) => {
       this.#failure ??= new DeviceError(`${kernel}: the adapter refuses its shader: ${message}`);
     });
-    this.#trace = isTracing() ? this.#startTrace() : null;
+    this.#trace = (options.isTraced ?? isTracing()) ? this.#startTrace() : null;
     this.#pool = new BufferPool(
       (label, size) =>
         this.#createBuffer(label, size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST),
