@@ -76,3 +76,4 @@ export {
 export { openTensorBoard } from "./tensorboard.ts";
 export { type Normalisation, tokenWeights } from "./token-weights.ts";
 export { type TrainingContext, type TrainingSettings, train } from "./trainer.ts";
+export { trainingAlters, trainingApplies, trainingProblems } from "./training-settings.ts";

@@ -84,6 +84,8 @@ export interface StepSettings {
    * default false.
    */
   recomputeLayers?: boolean;
+  /** The sampling temperature: log-probabilities and entropies are at it. Default 1. */
+  temperature?: number;
   /** The loss scale for weights in mixed precision, updated by each step. Default: none. */
   lossScale?: LossScale | null;
 }
@@ -169,7 +171,7 @@ function perToken<E extends Example>(
 async function optimise<E extends Example>(
   model: TrainableModel,
   examples: readonly E[],
-  { optimiser, maxTokens, step, recomputeLayers = false, lossScale = null }: StepSettings,
+  { optimiser, maxTokens, step, temperature = 1, recomputeLayers = false, lossScale = null }: StepSettings,
   { lossOf, hasGradient }: Objective<E>,
 ): Promise<StepOutcome> {
   const { weights: arena, backend, config } = model;
@@ -181,7 +183,7 @@ async function optimise<E extends Example>(
     for (const part of microBatches(examples, maxTokens)) {
       const forward = (): Pieces => {
         const { hidden, targets } = answerStates(model, part, 0, { recomputeLayers });
-        return lossOf(part, head(hidden, headWeight(config, arena), targets, { temperature: 1 }, null));
+        return lossOf(part, head(hidden, headWeight(config, arena), targets, { temperature }, null));
       };
       pieces.push(
         scope(() => {

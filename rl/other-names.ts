@@ -3,10 +3,7 @@
 
 const klPenalty = "train.klCoefficient";
 const frozenReference = "there is none, because the reference of the KL penalty is the starting model throughout";
-const noSchedule = "there is none, because the learning rate is constant (train.learningRate)";
-const trainingTemperature =
-  "there is none, because training and the landscape sample at temperature 1; evaluations have evaluate.temperature";
-const noFilter = "there is none, because training, evaluation and landscape sample from the whole distribution";
+const warmup = "train.warmupSteps (from 1 on a number of updates, below 1 a share of them)";
 const environmentRewards =
   "there is none, because the environment scores (environment.name; docs/extending/environment.md)";
 const ownGenerator =
@@ -58,10 +55,10 @@ const answers: Readonly<Record<string, string>> = {
   masktruncatedcompletions: "there is none, because truncated completions stay in the batch",
   shuffledataset: "there is none, because the order of episodes is their environment's, by train.episodeSeed",
   // Sampling.
-  temperature: trainingTemperature,
-  topp: noFilter,
-  topk: noFilter,
-  minp: noFilter,
+  temperature: "train.temperature (training rollouts) or evaluate.temperature; the landscape samples at temperature 1",
+  topp: "train.topP (training rollouts only)",
+  topk: "train.topK (training rollouts only)",
+  minp: "there is none, because rollouts can be cut by train.topK and train.topP only",
   repetitionpenalty: "there is none, because training, evaluation and landscape sample without penalties",
   // The loss.
   beta: "train.klCoefficient, if the weight of the KL penalty is meant; train.beta1 and train.beta2 are AdamW's",
@@ -126,14 +123,16 @@ const answers: Readonly<Record<string, string>> = {
   maxnorm: "train.maxGradientNorm",
   optim: "there is none, because the optimiser is AdamW",
   optimizer: "there is none, because the optimiser is AdamW",
-  lrschedulertype: noSchedule,
-  lrschedulerkwargs: noSchedule,
-  lrscheduler: noSchedule,
-  lrwarmupsteps: noSchedule,
-  lrwarmupstepsratio: noSchedule,
-  warmupratio: noSchedule,
-  warmupsteps: noSchedule,
-  decaysteps: noSchedule,
+  lrschedulertype: 'train.schedule (transformers\' names; "cosine_with_min_lr" is "cosine" with train.floorShare)',
+  lrschedulerkwargs: "train.floorShare, train.scheduleCycles and train.schedulePower",
+  lrscheduler: "train.schedule",
+  lrwarmupsteps: warmup,
+  lrwarmupstepsratio: warmup,
+  warmupratio: warmup,
+  warmupsteps: warmup,
+  minlr: "train.floorShare (a share of train.learningRate)",
+  minlrratio: "train.floorShare",
+  decaysteps: "there is none, because a schedule ends with the run (train.steps)",
   bf16: 'train.precision ("mixed" takes the operands of linear layers in f16)',
   fp16: 'train.precision ("mixed" takes the operands of linear layers in f16)',
   dtype: 'train.precision ("mixed" takes the operands of linear layers in f16)',
@@ -174,7 +173,7 @@ const answers: Readonly<Record<string, string>> = {
   savestrategy: "train.checkpoints (kept) and train.resumeEvery (for a restart)",
   numcompletionstoprint: "there is none, because every rollout is kept in rollouts/",
   chattemplatekwargs: "there is none, because the model folder's chat template is used as it is",
-  generationkwargs: noFilter,
+  generationkwargs: "train.temperature, train.topK and train.topP",
   removeunusedcolumns: environmentRewards,
   modelinitkwargs: "model.path, train.precision and adapter",
   saveonlymodel: "train.keepState",

@@ -4,7 +4,7 @@
 //
 // If an environment throws, only that rollout is affected: it gets reward 0, and the error message is stored with it.
 import { asError } from "../engine/host/index.ts";
-import { tokenKey, wordsOf } from "../engine/index.ts";
+import { tokenKey, type Warping, wordsOf } from "../engine/index.ts";
 import {
   type Answer,
   type Chat,
@@ -21,6 +21,8 @@ export interface RolloutSettings {
   /** Maximum tokens per answer. */
   maxNewTokens: number;
   temperature: number;
+  /** Top-k and top-p. Default: none. Log-probabilities and entropies are those of the whole distribution. */
+  warping?: Warping;
   /** Seed, purpose and step determine the sampling noise (docs/definitions.md, "Random numbers"). */
   seed: number;
   purpose: "train" | "evaluate" | "landscape";
@@ -90,6 +92,7 @@ export async function rollOut(
   await generate(model, runs, {
     maxNewTokens: settings.maxNewTokens,
     temperature: settings.temperature,
+    warping: settings.warping,
     noiseKey: tokenKey(settings.seed, settings.purpose, settings.step),
     stopIds: stopIdsOf(model, chat),
     maxRows: settings.maxRows,

@@ -1,8 +1,10 @@
 // The settings of a training run. The landscape's settings include them (landscape/settings.ts).
 import { boolean, choice, integer, integers, number, text } from "../engine/host/index.ts";
+import { lowestTemperature } from "../engine/index.ts";
 import { advantageKinds } from "./advantage.ts";
 import { keptStates } from "./checkpoint.ts";
 import { alphabetSortSeed } from "./environments/alphabet-sort.ts";
+import { scheduleKinds } from "./learning-rate.ts";
 
 export { environmentSettings } from "./environments/registry.ts";
 
@@ -59,7 +61,55 @@ export const trainSettings = {
     meaning: "completions per prompt; they are the group that an advantage compares with",
   }),
   maxNewTokens: integer({ default: 128, min: 1, unit: "tokens", meaning: "maximum length of an answer, per turn" }),
-  learningRate: number({ default: 6e-6, above: 0, meaning: "AdamW's learning rate, the same in every step" }),
+  temperature: number({
+    default: 1,
+    min: lowestTemperature,
+    meaning:
+      "sampling temperature of the training rollouts; log-probabilities, ratios, KL and entropy of training are at this temperature too",
+  }),
+  topK: integer({
+    default: 0,
+    min: 0,
+    unit: "tokens",
+    meaning:
+      "training rollouts sample from this many of the likeliest tokens; 0: from all; ratios stay those of the whole distribution",
+  }),
+  topP: number({
+    default: 1,
+    above: 0,
+    max: 1,
+    meaning:
+      "training rollouts sample from the likeliest tokens that together have this probability; 1: from all; ratios stay those of the whole distribution",
+  }),
+  learningRate: number({
+    default: 6e-6,
+    above: 0,
+    meaning: "AdamW's learning rate; with a schedule other than constant, the highest one",
+  }),
+  schedule: choice({
+    default: "constant",
+    options: scheduleKinds,
+    meaning: "course of the learning rate over the updates of the run, under transformers' names",
+  }),
+  warmupSteps: number({
+    default: 0,
+    min: 0,
+    unit: "updates",
+    meaning: "updates in which the learning rate rises from 0 in a line; below 1: a share of all updates, rounded up",
+  }),
+  floorShare: number({
+    default: 0,
+    min: 0,
+    below: 1,
+    meaning: "schedules cosine and polynomial: the last learning rate, as a share of the highest",
+  }),
+  scheduleCycles: integer({
+    default: 1,
+    min: 1,
+    unit: "cycles",
+    meaning: "schedule cosine_with_restarts: how many times the rate falls from the highest to 0",
+  }),
+  schedulePower: number({ default: 1, above: 0, meaning: "schedule polynomial: its exponent; 1 is a straight line" }),
   precision: precisionSetting,
   beta1: number({ default: 0.9, min: 0, below: 1, meaning: "AdamW's beta1: decay rate of the mean of the gradients" }),
   beta2: number({

@@ -17,19 +17,26 @@ export interface MeasuredStep {
   readonly advantages: readonly number[];
   /** One entry per update on these rollouts, at least one. Metrics of updates are averaged over them. */
   readonly outcomes: readonly StepOutcome[];
+  /** Of the first of these updates. */
+  readonly learningRate: number;
   readonly settings: {
     readonly clipLow: number;
     readonly clipHigh: number;
     readonly ratioLow: number;
     readonly ratioHigh: number;
-    readonly learningRate: number;
     readonly loss: PolicyLoss["kind"];
     readonly klCoefficient: number;
   };
 }
 
 /** The record of a step, without the metrics that the trainer adds (`num_tokens`, the loss scale). */
-export function stepMetrics({ groups, advantages, outcomes, settings }: MeasuredStep): Record<string, number> {
+export function stepMetrics({
+  groups,
+  advantages,
+  outcomes,
+  learningRate,
+  settings,
+}: MeasuredStep): Record<string, number> {
   const rollouts = groups.flat();
   const summary = summariseRollouts(rollouts);
   const rewards = groups.map((group) => group.map(({ reward }) => reward));
@@ -55,7 +62,7 @@ export function stepMetrics({ groups, advantages, outcomes, settings }: Measured
     "sampling/sampling_logp_difference/mean": meanOf(differences),
     "sampling/sampling_logp_difference/max": differences.reduce((largest, d) => Math.max(largest, d), 0),
     grad_norm: meanOf(outcomes.map(({ gradientNorm }) => gradientNorm)),
-    learning_rate: settings.learningRate,
+    learning_rate: learningRate,
   };
 }
 

@@ -29,6 +29,7 @@ import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { evaluate } from "./evaluate.ts";
 import { checkpointFolder, isKept, keepCheckpoint, stepName } from "./kept-checkpoints.ts";
 import { policyLossOf, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
+import { rateOfUpdate } from "./learning-rate.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
 import { type Rollout, type RolloutSettings, rollOut, stopIdsOf, trainingRollouts } from "./rollout.ts";
@@ -36,6 +37,7 @@ import type { batchSettings, environmentSettings, evaluateSettings, trainSetting
 import { countedTokens, stepMetrics } from "./step-metrics.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
 import { tokenWeights } from "./token-weights.ts";
+import { samplingOf } from "./training-settings.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;
@@ -247,7 +249,7 @@ async function trainingStep(
   const requests = trainingRollouts(episodes, step, promptsPerStep, G);
   const rollouts = await rollOut(model, chat, requests, {
     ...rolloutSettings(context),
-    temperature: 1,
+    ...samplingOf(training),
     purpose: "train",
     step,
   });
@@ -262,7 +264,8 @@ async function trainingStep(
     training.maxNewTokens,
   );
   const scores =
-    reference && (await score(reference, rollouts, { temperature: 1, maxTokens: batch.trainTokens, signal }));
+    reference &&
+    (await score(reference, rollouts, { temperature: training.temperature, maxTokens: batch.trainTokens, signal }));
   const examples = rollouts.map((rollout, i) => ({
     ...rollout,
     advantage: advantages[i],
@@ -272,24 +275,30 @@ async function trainingStep(
   if (reference !== null) clock("reference");
   beforeUpdate();
   const outcomes: StepOutcome[] = [];
-  for (let update = 1; update <= updatesPerBatch; update++)
+  const rates: number[] = [];
+  for (let update = 1; update <= updatesPerBatch; update++) {
+    const count = (step - 1) * updatesPerBatch + update;
+    const learningRate = rateOfUpdate(training, count - 1, training.steps * updatesPerBatch);
+    rates.push(learningRate);
     outcomes.push(
       await policyStep(model, examples, {
-        optimiser: optimiserOf(training),
+        optimiser: { ...optimiserOf(training), learningRate },
         maxTokens: batch.trainTokens,
         recomputeLayers: batch.recompute,
         lossScale,
-        step: (step - 1) * updatesPerBatch + update,
+        step: count,
+        temperature: training.temperature,
         loss: policyLossOf(training),
       }),
     );
+  }
   clock("learning");
   keepRollouts(folder, step, rollouts, advantages);
   clock("writing");
   const groups = Array.from({ length: promptsPerStep }, (_, g) => rollouts.slice(g * G, (g + 1) * G));
   return {
     metrics: {
-      ...stepMetrics({ groups, advantages, outcomes, settings: training }),
+      ...stepMetrics({ groups, advantages, outcomes, settings: training, learningRate: rates[0] }),
       ...(lossScale && { loss_scale: lossScale.scale, skipped_steps: lossScale.state.skipped }),
     },
     tokens: countedTokens(rollouts),
@@ -297,9 +306,9 @@ async function trainingStep(
   };
 }
 
-function optimiserOf(training: Values<typeof trainSettings>): AdamwSettings {
-  const { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm } = training;
-  return { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm };
+function optimiserOf(training: Values<typeof trainSettings>): Omit<AdamwSettings, "learningRate"> {
+  const { beta1, beta2, epsilon, weightDecay, maxGradientNorm } = training;
+  return { beta1, beta2, epsilon, weightDecay, maxGradientNorm };
 }
 
 async function evaluationRecord(context: TrainingContext, step: number): Promise<Record<string, number>> {

@@ -46,7 +46,6 @@ const settings = {
   clipHigh: 0.28,
   ratioLow: 0.125,
   ratioHigh: 8,
-  learningRate: 6e-4,
   loss: "clipped" as const,
   klCoefficient: 0,
 };
@@ -59,6 +58,7 @@ function metricsOf(groups: readonly (readonly number[])[]): Record<string, numbe
     groups: rollouts,
     advantages: new Array<number>(count).fill(0),
     outcomes: [outcomeOf(2 * count)],
+    learningRate: 6e-4,
     settings,
   });
 }
@@ -190,6 +190,7 @@ describe("rl/step-metrics", (test) => {
             ratio: logProbs.map((logProb, i) => Math.exp(logProb - old[i])),
           }),
         ],
+        learningRate: 6e-4,
         settings: { ...settings, clipLow, clipHigh },
       });
       const compare = (ours: string, theirs: string) =>
@@ -219,6 +220,7 @@ describe("rl/step-metrics", (test) => {
       groups,
       advantages: [1, -1],
       outcomes: [outcomeOf(5, { logProbs: [-1, -2.5, -3, -1.25, -2], entropy: [1, 2, 3, 4, 5] })],
+      learningRate: 6e-4,
       settings,
     });
     assert.equal(
@@ -263,6 +265,7 @@ describe("rl/step-metrics", (test) => {
       groups,
       advantages: [1, -1],
       outcomes,
+      learningRate: 6e-4,
       settings: { ...settings, klCoefficient: 0.04 },
     });
     const of = (record: Record<string, number>, names: readonly string[]) => names.map((name) => record[name]);
@@ -274,6 +277,7 @@ describe("rl/step-metrics", (test) => {
       groups,
       advantages: [1, -1],
       outcomes,
+      learningRate: 6e-4,
       settings: { ...settings, loss: "masked-importance" },
     });
     assert.equal(of(masked, ["dropped_ratio/low_mean", "dropped_ratio/high_mean"]), [0.125, 0.125]);

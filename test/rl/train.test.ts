@@ -93,6 +93,33 @@ describe("rl/train", (test) => {
     ok(!existsSync(join(finished, "state", "finished.json")));
   });
 
+  test("temperature, top-k, top-p and a schedule: ratios of the whole distribution, rates in the metrics, no longer run", async () => {
+    const out = folder("schedule");
+    const flags = {
+      ...training,
+      "train.temperature": "0.7",
+      "train.topK": "9",
+      "train.topP": "0.9",
+      "train.schedule": "linear",
+      "train.warmupSteps": "2",
+      "train.updatesPerBatch": "2",
+    };
+    expectDone(await runStudy(out, flags));
+    const records = metricsOf(out).slice(1);
+    // Six updates; the metric is that of a step's first one: 0, then 4/4 and 2/4 of the rate.
+    equal(
+      records.map((record) => record["learning_rate"]),
+      [0, 6e-4, 6e-4 * 0.5],
+    );
+    // The sampler's log-probabilities are the scorer's, at this temperature and without the cuts.
+    for (const record of records) is(record["sampling/sampling_logp_difference/max"], 0);
+    const before = contents(out);
+    const refused = await runStudy(out, { ...flags, "train.steps": "4" });
+    is(refused.status, 2);
+    match(refused.stderr, "train.steps: 3 -> 4");
+    expectSame(contents(out), before);
+  });
+
   test("training without a signal is said once, and the step is taken", async () => {
     // A policy at temperature 1 whose answers of two tokens never have the form: all rewards are 0.
     const out = folder("silent");
