@@ -48,7 +48,6 @@ export { checkpointFolder, expectSound, isKept, stepName } from "./kept-checkpoi
 export {
   type Example,
   type PolicyExample,
-  type PolicyLoss,
   policyStep,
   supervisedStep,
   type TrainableModel,
@@ -57,6 +56,7 @@ export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { answerToOtherNames } from "./other-names.ts";
 export { expectTrainingMemory } from "./plan.ts";
+export type { PolicyLoss } from "./policy-loss.ts";
 export {
   dialoguesOf,
   expectTemplate,

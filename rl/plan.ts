@@ -20,14 +20,8 @@ import {
 } from "../model/index.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { type EvaluationSettings, evaluatedRollouts } from "./evaluate.ts";
-import {
-  type Example,
-  type PolicyExample,
-  policyLossOf,
-  policyStep,
-  supervisedStep,
-  type TrainableModel,
-} from "./learn.ts";
+import { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
+import { policyLossOf } from "./policy-loss.ts";
 import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { samplingOf } from "./training-settings.ts";
@@ -134,6 +128,8 @@ export async function expectTrainingMemory(backend: Backend, job: TrainingJob): 
           maxTokens: batch.tokens,
           ...sampling,
         });
+      if (train.topEntropyQuantile < 1)
+        await rehearseScoring(model, examples, { temperature, maxTokens: batch.trainTokens });
       if (reference) await rehearseScoring(reference, examples, { temperature, maxTokens: batch.trainTokens });
       await rehearseStep(examples, { maxTokens: batch.trainTokens, recomputeLayers: batch.recompute }, (part, sizes) =>
         policyStep(model, part, { ...sizes, temperature, loss: policyLossOf(train) }),

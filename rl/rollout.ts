@@ -141,8 +141,21 @@ export function trainingRollouts(
   promptsPerStep: number,
   rolloutsPerPrompt: number,
 ): RolloutRequest[] {
-  const used = new Map<string, Set<number>>();
-  return Array.from({ length: promptsPerStep }, (_, i) => (step - 1) * promptsPerStep + i).flatMap((position) => {
+  return requestsFrom(episodes, (step - 1) * promptsPerStep, promptsPerStep, rolloutsPerPrompt, new Map());
+}
+
+/**
+ * The requests of `count` prompts from a position of the list on. @param used  the copy numbers that the step has used for
+ * each prompt, which this adds to
+ */
+export function requestsFrom(
+  episodes: EpisodeList,
+  first: number,
+  count: number,
+  rolloutsPerPrompt: number,
+  used: Map<string, Set<number>>,
+): RolloutRequest[] {
+  return Array.from({ length: count }, (_, i) => first + i).flatMap((position) => {
     const episode = episodes.at(position);
     const taken = used.get(episode.prompt) ?? new Set();
     let copy = episodes.pass(position);

@@ -3,49 +3,17 @@
 import * as assert from "uvu/assert";
 import { standardDeviation } from "../../rl/advantage.ts";
 import { summariseRollouts } from "../../rl/evaluate.ts";
-import type { StepOutcome } from "../../rl/learn.ts";
-import type { Rollout } from "../../rl/rollout.ts";
 import { countedTokens, stepMetrics } from "../../rl/step-metrics.ts";
 import { assertClose, assertKnown, describe, readFixture } from "../support.ts";
-
-function rollout(reward: number, over: Partial<Rollout> = {}): Rollout {
-  return {
-    episode: 0,
-    rollout: 0,
-    point: 0,
-    messages: [],
-    ids: [5, 6, 7, 8],
-    mask: [0, 0, 1, 1],
-    logProbs: [0, 0, -1, -2],
-    entropySum: 0,
-    tokens: 2,
-    isTruncated: false,
-    isLastTruncated: false,
-    reward,
-    parts: { turnScores: [reward], formatFailed: [reward === 0] },
-    failure: null,
-    ...over,
-  };
-}
-
-function outcomeOf(tokens: number, over: Partial<StepOutcome> = {}): StepOutcome {
-  return {
-    loss: -0.5,
-    gradientNorm: 3,
-    logProbs: new Array<number>(tokens).fill(-1),
-    entropy: new Array<number>(tokens).fill(1),
-    ratio: new Array<number>(tokens).fill(1),
-    penalty: [],
-    skipped: false,
-    ...over,
-  };
-}
+import { outcomeOf, rollout } from "./measured-step.ts";
 
 const settings = {
   clipLow: 0.2,
   clipHigh: 0.28,
   ratioLow: 0.125,
   ratioHigh: 8,
+  ratioCap: 0,
+  importanceLevel: "token" as const,
   loss: "clipped" as const,
   klCoefficient: 0,
 };
@@ -231,6 +199,11 @@ describe("rl/step-metrics", (test) => {
         reward_group_std: 0,
         frac_reward_zero_std: 0,
         "completions/mean_length": 2.5,
+        "completions/min_length": 2,
+        "completions/max_length": 3,
+        "completions/mean_terminated_length": 3,
+        "completions/min_terminated_length": 3,
+        "completions/max_terminated_length": 3,
         "completions/clipped_ratio": 0.5,
         "completions/truncated_share": 1,
         "completions/format_share": 1 / 3,
@@ -239,7 +212,13 @@ describe("rl/step-metrics", (test) => {
         loss: -0.5,
         entropy: 3,
         "clip_ratio/low_mean": 0,
+        "clip_ratio/low_min": 0,
         "clip_ratio/high_mean": 0,
+        "clip_ratio/high_max": 0,
+        "clip_ratio/region_mean": 0,
+        "ratio/mean": 1,
+        "ratio/min": 1,
+        "ratio/max": 1,
         "sampling/sampling_logp_difference/mean": 0.15,
         "sampling/sampling_logp_difference/max": 0.5,
         grad_norm: 3,
