@@ -31,6 +31,7 @@ export { gatherRows } from "./ops/gather/gather.ts";
 export { head } from "./ops/head/head.ts";
 export { klAndScore } from "./ops/head/kl-divergence.ts";
 export { lowestTemperature } from "./ops/head/logits.ts";
+export { sequenceMean } from "./ops/loss/sequence-mean.ts";
 export { type Surrogate, type SurrogateSettings, surrogate } from "./ops/loss/surrogate.ts";
 export { mean, sum, weightedSum } from "./ops/loss/weighted-sum.ts";
 export { linear } from "./ops/matmul/linear.ts";

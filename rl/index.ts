@@ -49,7 +49,6 @@ export { checkpointFolder, expectSound, isKept, stepName } from "./kept-checkpoi
 export {
   type Example,
   type PolicyExample,
-  type PolicyLoss,
   policyStep,
   supervisedStep,
   type TrainableModel,
@@ -58,6 +57,7 @@ export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { answerToOtherNames } from "./other-names.ts";
 export { expectTrainingMemory } from "./plan.ts";
+export type { PolicyLoss } from "./policy-loss.ts";
 export {
   dialoguesOf,
   expectTemplate,
@@ -77,3 +77,4 @@ export {
 export { openTensorBoard } from "./tensorboard.ts";
 export { type Normalisation, tokenWeights } from "./token-weights.ts";
 export { type TrainingContext, type TrainingSettings, train } from "./trainer.ts";
+export { trainingAlters, trainingApplies, trainingProblems } from "./training-settings.ts";

@@ -4,7 +4,7 @@
 //
 // If an environment throws, only that rollout is affected: it gets reward 0, and the error message is stored with it.
 import { asError } from "../engine/host/index.ts";
-import { tokenKey, wordsOf } from "../engine/index.ts";
+import { tokenKey, type Warping, wordsOf } from "../engine/index.ts";
 import {
   type Answer,
   type Chat,
@@ -21,6 +21,8 @@ export interface RolloutSettings {
   /** Maximum tokens per answer. */
   maxNewTokens: number;
   temperature: number;
+  /** Top-k and top-p. Default: none. Log-probabilities and entropies are those of the whole distribution. */
+  warping?: Warping;
   /** Seed, purpose and step determine the sampling noise (docs/definitions.md, "Random numbers"). */
   seed: number;
   purpose: "train" | "evaluate" | "landscape";
@@ -90,6 +92,7 @@ export async function rollOut(
   await generate(model, runs, {
     maxNewTokens: settings.maxNewTokens,
     temperature: settings.temperature,
+    warping: settings.warping,
     noiseKey: tokenKey(settings.seed, settings.purpose, settings.step),
     stopIds: stopIdsOf(model, chat),
     maxRows: settings.maxRows,
@@ -138,8 +141,21 @@ export function trainingRollouts(
   promptsPerStep: number,
   rolloutsPerPrompt: number,
 ): RolloutRequest[] {
-  const used = new Map<string, Set<number>>();
-  return Array.from({ length: promptsPerStep }, (_, i) => (step - 1) * promptsPerStep + i).flatMap((position) => {
+  return requestsFrom(episodes, (step - 1) * promptsPerStep, promptsPerStep, rolloutsPerPrompt, new Map());
+}
+
+/**
+ * The requests of `count` prompts from a position of the list on. @param used  the copy numbers that the step has used for
+ * each prompt, which this adds to
+ */
+export function requestsFrom(
+  episodes: EpisodeList,
+  first: number,
+  count: number,
+  rolloutsPerPrompt: number,
+  used: Map<string, Set<number>>,
+): RolloutRequest[] {
+  return Array.from({ length: count }, (_, i) => first + i).flatMap((position) => {
     const episode = episodes.at(position);
     const taken = used.get(episode.prompt) ?? new Set();
     let copy = episodes.pass(position);
