@@ -8,7 +8,7 @@ import { CpuBackend } from "../backends/cpu.ts";
 import { PlanningBackend } from "../backends/planning.ts";
 import type { NumberArray } from "../dtype.ts";
 import { asError } from "../host/errors.ts";
-import { preferredTiles, preferTiles, type TilePlan } from "../ops/matmul/tiles.ts";
+import { preferredTiles, preferTiles, type TileChoice } from "../ops/matmul/tiles.ts";
 import { scope, scopeAsync } from "../scope.ts";
 import { readTensors } from "../tensor.ts";
 import { type CheckCase, checkCases } from "./cases.ts";
@@ -27,7 +27,7 @@ type Results = Readonly<Record<string, NumberArray>>;
 export type Meant = ConstructorParameters<typeof PlanningBackend>[0];
 
 /** Kernels of the check, each with its constants, as a backend chooses them. Nothing is run. */
-export function checkForms(meant: Meant, tiles: TilePlan): readonly KernelForm[] {
+export function checkForms(meant: Meant, tiles: TileChoice): readonly KernelForm[] {
   const planning = new PlanningBackend(meant);
   preferTiles(planning, tiles);
   for (const { run } of checkCases)

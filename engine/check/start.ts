@@ -2,7 +2,7 @@
 import type { Backend } from "../backends/backend.ts";
 import { sayOnce } from "../backends/webgpu/say-once.ts";
 import { AdapterError } from "../errors.ts";
-import { preferTiles, type TilePlan } from "../ops/matmul/tiles.ts";
+import { preferTiles, type TileChoice } from "../ops/matmul/tiles.ts";
 import { findWrongResult, type Meant, type WrongResult } from "./check.ts";
 import { checkDigest, hasPassed, rememberPass } from "./passed.ts";
 
@@ -20,7 +20,11 @@ const skipVariable = "FOOTHOLD_SKIP_CHECK";
  *                 counts are as if there were no check. It is destroyed afterwards
  * @throws AdapterError if a result is wrong: the work, the element, expected, got, and what to do
  */
-export async function expectSoundDriver(meant: Meant, tiles: TilePlan, openOwn: () => Promise<Backend>): Promise<void> {
+export async function expectSoundDriver(
+  meant: Meant,
+  tiles: TileChoice,
+  openOwn: () => Promise<Backend>,
+): Promise<void> {
   if (process.env[skipVariable]) {
     sayOnce(
       `${skipVariable} is set: ${meant.description} was NOT checked. If its driver computes wrong numbers, so does this run.`,
