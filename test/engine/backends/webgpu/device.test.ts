@@ -10,23 +10,8 @@ import { matrixFeature } from "../../../../engine/backends/webgpu/dawn-extension
 import { openDevice, wantedFeatures } from "../../../../engine/backends/webgpu/device.ts";
 import { openBackend } from "../../../../engine/open.ts";
 import { webgpuBackend } from "../../../backends.ts";
+import { stderrOf } from "../../../stderr-of.ts";
 import { describe, throwsMessage } from "../../../support.ts";
-
-/** What `body` prints on standard error through Node. */
-async function stderrOf(body: () => Promise<void>): Promise<string> {
-  const write = process.stderr.write;
-  let text = "";
-  process.stderr.write = (chunk: string | Uint8Array): boolean => {
-    text += String(chunk);
-    return true;
-  };
-  try {
-    await body();
-  } finally {
-    process.stderr.write = write;
-  }
-  return text;
-}
 
 async function realAdapter(adapter?: string): Promise<OpenedAdapter> {
   const { opened } = await openAdapter(adapter === undefined ? {} : { adapter });
