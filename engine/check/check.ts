@@ -67,20 +67,22 @@ async function resultsOf({ run }: CheckCase, backend: Backend): Promise<Results>
 
 /** The first difference between results that is larger than the case allows, in words; null if there is none. */
 function difference(
-  { tolerance, equal = [] }: CheckCase,
+  { tolerance, isOfEach, equal = [] }: CheckCase,
   expected: Readonly<Record<string, ArrayLike<number>>>,
   got: Results,
 ): string | null {
   for (const [name, values] of Object.entries(expected)) {
     const largest = Math.max(...Array.from(values, (value) => (Number.isFinite(value) ? Math.abs(value) : 0)));
-    const allowed = tolerance * largest;
-    for (let i = 0; i < values.length; i++)
-      // NaN is within no distance; infinities have the distance NaN, so they must be equal.
-      if (values[i] !== got[name][i] && !(Math.abs(values[i] - got[name][i]) <= allowed))
+    for (let i = 0; i < values.length; i++) {
+      const allowed = tolerance * (isOfEach ? Math.abs(values[i]) : largest);
+      // NaN is within no distance, and nothing else is within any distance of an infinity.
+      const isNear = Number.isFinite(values[i]) && Math.abs(values[i] - got[name][i]) <= allowed;
+      if (values[i] !== got[name][i] && !isNear)
         return (
           `${name}, element ${i} of ${values.length}: expected ${values[i]}` +
-          `${allowed === 0 ? "" : ` ± ${allowed.toExponential(1)}`}, got ${got[name][i]}`
+          `${Number.isFinite(allowed) ? ` ± ${allowed.toExponential(1)}` : ""}, got ${got[name][i]}`
         );
+    }
   }
   for (const [one, other] of equal) {
     const i = got[one].findIndex((value, j) => !Object.is(value, got[other][j]));

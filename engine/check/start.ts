@@ -9,6 +9,9 @@ import { checkDigest, hasPassed, rememberPass } from "./passed.ts";
 /** Drivers that passed in this process. */
 const passedHere = new Set<string>();
 
+/** A check that takes longer says what it waits for: a software driver may compile for several seconds. */
+const patienceMs = 2000;
+
 /** Set and not empty: no check. */
 const skipVariable = "FOOTHOLD_SKIP_CHECK";
 
@@ -35,13 +38,21 @@ export async function expectSoundDriver(
   if (passedHere.has(known)) return;
   const digest = checkDigest(meant, tiles);
   if (!hasPassed(digest)) {
-    const own = await openOwn();
-    preferTiles(own, tiles);
-    const wrong = await findWrongResult(own).finally(() => own.destroy());
+    const timer = setTimeout(
+      () => sayOnce(`Checking the driver of ${meant.description}, once: its kernels are compiled first.`),
+      patienceMs,
+    );
+    const wrong = await wrongResultOf(openOwn, tiles).finally(() => clearTimeout(timer));
     if (wrong !== null) throw refusal(meant.description, wrong);
     rememberPass(meant.description, digest);
   }
   passedHere.add(known);
+}
+
+async function wrongResultOf(openOwn: () => Promise<Backend>, tiles: TilePlan): Promise<WrongResult | null> {
+  const own = await openOwn();
+  preferTiles(own, tiles);
+  return findWrongResult(own).finally(() => own.destroy());
 }
 
 /** The refusal of a driver, for people. */
