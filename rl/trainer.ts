@@ -108,6 +108,7 @@ export async function train(context: TrainingContext): Promise<void> {
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
   const reference = await openReference(context);
   let toldNoSignal = false;
+  let toldMissing = false;
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
     await saveState(
@@ -134,9 +135,14 @@ export async function train(context: TrainingContext): Promise<void> {
         tokensSeen += taken.tokens;
         promptsDrawn += taken.prompts;
         Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
+        const kept = taken.prompts - taken.dropped;
+        if (settings.train.maxRedraws > 0 && kept < settings.train.promptsPerStep && !toldMissing) {
+          toldMissing = true;
+          progress.line(missingNote(step, settings.train, kept));
+        }
         if (!taken.hasSignal && !toldNoSignal) {
           toldNoSignal = true;
-          progress.line(noSignalNote(step));
+          progress.line(noSignalNote(step, taken.metrics));
         }
       }
       killPoint("step");
@@ -220,11 +226,29 @@ function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): str
   );
 }
 
-function noSignalNote(step: number): string {
+function noSignalNote(step: number, metrics: Readonly<Record<string, number>>): string {
+  const [cause, share] =
+    metrics["frac_reward_zero_std"] === 1
+      ? [
+          "within every group all rewards are equal",
+          "frac_reward_zero_std in metrics.jsonl is the share of such groups",
+        ]
+      : [
+          "every rollout with an advantage has an answer that was cut off, and train.maskTruncated leaves it out",
+          "completions/truncated_share in metrics.jsonl is the share of such rollouts",
+        ];
   return (
-    `Step ${step}: within every group all rewards are equal, so there is nothing to learn from. The backward pass is ` +
-    "skipped; only the optimiser's momentum and weight decay change the weights. This is said once: frac_reward_zero_std " +
-    "in metrics.jsonl is the share of such groups in each step."
+    `Step ${step}: ${cause}, so there is nothing to learn from. The backward pass is ` +
+    "skipped; only the optimiser's momentum and weight decay change the weights. This is said once: " +
+    `${share} in each step.`
+  );
+}
+
+function missingNote(step: number, { promptsPerStep, maxRedraws }: Values<typeof trainSettings>, kept: number): string {
+  return (
+    `Step ${step}: after ${maxRedraws} ${maxRedraws === 1 ? "round" : "rounds"} of redraws, ${kept} of ${promptsPerStep} groups ` +
+    "have rewards that differ; the step learns from these. This is said once: groups/drawn less groups/dropped in " +
+    "metrics.jsonl is their number in each step. More rounds: --train.maxRedraws."
   );
 }
 
@@ -252,7 +276,7 @@ async function trainingStep(
   context: TrainingContext,
   { episodes, step, firstPrompt, lossScale, reference }: StepInputs,
   beforeUpdate: () => void,
-): Promise<{ metrics: Record<string, number>; tokens: number; prompts: number; hasSignal: boolean }> {
+): Promise<{ metrics: Record<string, number>; tokens: number; prompts: number; dropped: number; hasSignal: boolean }> {
   const { model, chat, settings, folder, signal, onTiming } = context;
   const { train: training, batch } = settings;
   const { promptsPerStep, updatesPerBatch } = training;
@@ -301,6 +325,7 @@ async function trainingStep(
     },
     tokens: countedTokens(groups.flat()),
     prompts: groups.length,
+    dropped: drawn.dropped,
     hasSignal:
       reference !== null || training.entropyCoefficient > 0 || examples.some(({ advantage }) => advantage !== 0),
   };

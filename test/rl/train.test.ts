@@ -226,6 +226,14 @@ describe("rl/train", (test) => {
     expectSame(contents(out), contents(undisturbed));
   });
 
+  test("groups that stay missing after the redraws are said once", async () => {
+    const flags = { "train.maxNewTokens": "2", "train.equalGroups": "drop", "train.maxRedraws": "1" };
+    const said = expectDone(await runStudy(folder("missing"), { ...training, ...flags }));
+    is(said.split("after 1 round of redraws, 0 of 2 groups have rewards that differ").length - 1, 1, said);
+    for (const record of metricsOf(folder("missing")).slice(1))
+      equal([record["groups/drawn"], record["groups/dropped"]], [4, 4]);
+  });
+
   test("a step of which every rollout is left out changes the weights by decay alone, and says that it had no signal", async () => {
     const out = folder("left-out");
     const flags = { "train.maxNewTokens": "2", "train.equalGroups": "drop", "train.topEntropyQuantile": "0.5" };
