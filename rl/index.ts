@@ -14,6 +14,7 @@ export {
   type EnvironmentKind,
   type Episode,
   EpisodeList,
+  episodeList,
   episodeProblems,
   isWorked,
   type Message,
@@ -55,6 +56,7 @@ export {
 } from "./learn.ts";
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
+export { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
 export { answerToOtherNames } from "./other-names.ts";
 export { expectTrainingMemory } from "./plan.ts";
 export {
@@ -64,6 +66,7 @@ export {
   type RolloutRequest,
   type RolloutSettings,
   rollOut,
+  rollOutEach,
 } from "./rollout.ts";
 export { learningRate, type Schedule } from "./schedule.ts";
 export {
