@@ -24,6 +24,7 @@ import {
   type Weights,
 } from "../engine/index.ts";
 import type { Batch } from "./batch.ts";
+import { boundsOf, type DialogueBounds, prefixKeyOf } from "./dialogue-bounds.ts";
 import { type CacheRun, KvCache } from "./kv-cache.ts";
 import { headWeight, type LanguageModel } from "./language-model.ts";
 
@@ -80,6 +81,8 @@ export interface GenerateSettings {
   maxRows: number;
   /** Maximum tokens per pass; a longer prompt runs by itself. */
   maxTokens: number;
+  /** The bounds of the dialogues, if the caller knows them. Default: all dialogues are collected first. */
+  bounds?: DialogueBounds;
   signal?: AbortSignal;
   /** Called after each pass. */
   onPass?: (pass: { tokens: number; sampled: number; finished: number }) => void;
@@ -103,22 +106,27 @@ interface Row {
   answer: { ids: number[]; logProbs: number[]; entropies: number[] };
 }
 
-/** Runs all dialogues to their end. Answers are handed over when they are finished, in an unspecified order. */
+/**
+ * Runs all dialogues to their end. Answers are handed over when they are finished, in an unspecified order. Dialogues
+ * enter the batch in the order given, and each is asked for only then. So an iterable that makes them on demand needs
+ * memory for those under way alone; it must be given with `settings.bounds`.
+ */
 export async function generate(model: Model, dialogues: Iterable<Dialogue>, settings: GenerateSettings): Promise<void> {
   const isPenalised = (settings.warping?.repetitionPenalty ?? 1) !== 1;
-  const vocabulary = model.config.vocabSize;
-  const waiting = Array.from(dialogues, (dialogue) => beginRow(dialogue, isPenalised ? vocabulary : null)).reverse();
-  if (waiting.length === 0) return;
-  const rows = Math.min(settings.maxRows, waiting.length);
-  const cache = new KvCache(
-    model.backend,
-    model.config,
-    cacheSlots(
-      model,
-      waiting.map(({ dialogue }) => dialogue),
-      rows,
-    ),
-  );
+  const seenVocabulary = isPenalised ? model.config.vocabSize : null;
+  const { incoming, bounds } = boundedBy(dialogues, settings);
+  if (bounds.count === 0) return;
+  const rows = Math.min(settings.maxRows, bounds.count);
+  const cache = new KvCache(model.backend, model.config, cacheSlots(model, bounds, rows));
+  // Rows that wait to be admitted, the next one last: preempted ones, and at most one new one.
+  const waiting: Row[] = [];
+  const nextRow = (): Row | undefined => {
+    if (waiting.length === 0) {
+      const { done, value } = incoming.next();
+      if (!done) waiting.push(beginRow(value, seenVocabulary));
+    }
+    return waiting.at(-1);
+  };
   try {
     const active: Row[] = [];
     const leave = (row: Row): void => {
@@ -126,7 +134,7 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
       cache.release(row.own);
       cache.releasePrefix(row.prefixKey);
     };
-    while (waiting.length > 0 || active.length > 0) {
+    while (active.length > 0 || nextRow() !== undefined) {
       settings.signal?.throwIfAborted();
       // A row that outgrew its run is preempted if there is no longer run: it waits for other rows to leave and is
       // recomputed.
@@ -134,8 +142,9 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
         leave(row);
         waiting.push(row);
       }
-      for (let next = waiting.at(-1); active.length < rows && next !== undefined; next = waiting.at(-1)) {
-        if (!admit(cache, next)) break;
+      while (active.length < rows) {
+        const next = nextRow();
+        if (next === undefined || !admit(cache, next)) break;
         active.push(next);
         waiting.pop();
       }
@@ -150,14 +159,21 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
   }
 }
 
+/** The dialogues one after another, and their bounds; without bounds from the caller, all dialogues are collected first. */
+function boundedBy(
+  dialogues: Iterable<Dialogue>,
+  { bounds, maxRows }: GenerateSettings,
+): { incoming: Iterator<Dialogue>; bounds: DialogueBounds } {
+  const found = bounds === undefined ? [...dialogues] : dialogues;
+  return { incoming: found[Symbol.iterator](), bounds: bounds ?? boundsOf(found, maxRows) };
+}
+
 /**
- * Slots for `rows` dialogues at a time: the tokens of each, and every distinct prompt among as many consecutive
- * dialogues.
+ * Slots for `rows` dialogues at a time: the tokens of each, and the longest distinct prompts, as many as there are rows.
  */
-function cacheSlots({ backend, config }: Model, dialogues: readonly Dialogue[], rows: number): number {
-  const longestOwn = dialogues.reduce((most, { expectedTokens }) => Math.max(most, expectedTokens), 0) + 1;
-  const prompts = new Map(dialogues.map((d) => [prefixKeyOf(d), d.prompt.length]));
-  const prefixes = [...prompts.values()].sort((a, b) => b - a).slice(0, rows);
+function cacheSlots({ backend, config }: Model, bounds: DialogueBounds, rows: number): number {
+  const longestOwn = bounds.expectedTokens + 1;
+  const prefixes = bounds.promptLengths.slice(0, rows);
   // A single dialogue may become twice as long as expected.
   const needed = Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
   return needed + slotsLostAtCuts(KvCache.slotsPerSegment(backend, config), needed, Math.max(longestOwn, prefixes[0]));
@@ -167,10 +183,6 @@ function cacheSlots({ backend, config }: Model, dialogues: readonly Dialogue[], 
 function slotsLostAtCuts(perSegment: number, needed: number, longest: number): number {
   const used = perSegment - (longest - 1);
   return used <= 0 || needed <= perSegment ? 0 : (Math.ceil(needed / used) - 1) * (longest - 1);
-}
-
-function prefixKeyOf(dialogue: Dialogue): string {
-  return `${dialogue.policy}:${Array.from(dialogue.prompt).join()}`;
 }
 
 /** @param seenVocabulary  how many ids the row keeps track of; null for none */

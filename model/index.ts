@@ -5,6 +5,7 @@ export { Chat, type ChatMessage, type GlueOptions, loadChat } from "./chat.ts";
 export { Checkpoint, isModelFile, modelFiles, openCheckpoint, openConfig, tokenizerFiles } from "./checkpoint-files.ts";
 export { temperatureProblems } from "./commands/sampling-settings.ts";
 export { parseConfig, type Qwen2Config } from "./config.ts";
+export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";

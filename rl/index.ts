@@ -15,6 +15,7 @@ export {
   type EnvironmentKind,
   type Episode,
   EpisodeList,
+  episodeList,
   episodeProblems,
   isWorked,
   type Reward,
@@ -55,6 +56,7 @@ export {
 } from "./learn.ts";
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
+export { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
 export { answerToOtherNames } from "./other-names.ts";
 export { expectTrainingMemory } from "./plan.ts";
 export type { PolicyLoss } from "./policy-loss.ts";
@@ -65,6 +67,7 @@ export {
   type RolloutRequest,
   type RolloutSettings,
   rollOut,
+  rollOutEach,
 } from "./rollout.ts";
 export { learningRate, type Schedule } from "./schedule.ts";
 export {

@@ -4,18 +4,20 @@
 //
 // If an environment throws, only that rollout is affected: it gets reward 0, and the error message is stored with it.
 import { asError } from "../engine/host/index.ts";
-import { tokenKey, type Warping, wordsOf } from "../engine/index.ts";
+import { tokenKey, type Warping } from "../engine/index.ts";
 import {
   type Answer,
   type Chat,
   type ChatMessage,
   type Dialogue,
+  type DialogueBounds,
   type GenerateSettings,
   type GlueOptions,
   generate,
   type Model,
 } from "../model/index.ts";
 import { type Episode, type EpisodeList, type Reward, scoreEpisode } from "./environments/environment.ts";
+import { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
 
 export interface RolloutSettings {
   /** Maximum tokens per answer. */
@@ -34,8 +36,6 @@ export interface RolloutSettings {
   signal?: AbortSignal;
   /** Called after each pass of the model, with the numbers of tokens computed, tokens sampled and rollouts finished. */
   onPass?: GenerateSettings["onPass"];
-  /** Called when a rollout has ended, with the rollout and its index among the requests. */
-  onRollout?: (index: number, rollout: Rollout) => void;
 }
 
 /** The maximum length of answers, and how the turns of a conversation are joined. */
@@ -83,13 +83,40 @@ export async function rollOut(
   requests: readonly RolloutRequest[],
   settings: RolloutSettings,
 ): Promise<Rollout[]> {
-  const { signal, onPass, onRollout } = settings;
-  const runs = dialoguesOf(chat, requests, settings);
-  if (onRollout !== undefined)
-    runs.forEach((run, index) => {
-      run.onEnd = () => onRollout(index, run.result());
-    });
-  await generate(model, runs, {
+  const rollouts = new Array<Rollout>(requests.length);
+  expectTurnsOf(chat, requests, settings);
+  const bounds = await boundsOfRollouts(chat, requests, settings);
+  const numbered = function* (): Iterable<RolloutRequest & { index: number }> {
+    for (const [index, request] of requests.entries()) yield { ...request, index };
+  };
+  await rollOutEach(model, chat, numbered(), bounds, settings, (rollout, { index }) => {
+    rollouts[index] = rollout;
+  });
+  return rollouts;
+}
+
+/**
+ * Rolls out requests that are made on demand, and keeps none: memory is needed for the rollouts under way alone.
+ * @param bounds  of all requests (`boundsOfRollouts`). The chat template must be able to join their turns
+ *                (`expectTemplate`)
+ * @param take    called when a rollout has ended
+ */
+export async function rollOutEach<R extends RolloutRequest>(
+  model: Model,
+  chat: Chat,
+  requests: Iterable<R>,
+  bounds: DialogueBounds,
+  settings: RolloutSettings,
+  take: (rollout: Rollout, request: R) => void,
+): Promise<void> {
+  const runs = function* (): Iterable<RolloutRun> {
+    for (const request of requests) {
+      const run = new RolloutRun(request, chat, settings);
+      run.onEnd = () => take(run.result(), request);
+      yield run;
+    }
+  };
+  await generate(model, runs(), {
     maxNewTokens: settings.maxNewTokens,
     temperature: settings.temperature,
     warping: settings.warping,
@@ -97,10 +124,10 @@ export async function rollOut(
     stopIds: stopIdsOf(model, chat),
     maxRows: settings.maxRows,
     maxTokens: settings.maxTokens,
-    signal,
-    onPass,
+    bounds,
+    signal: settings.signal,
+    onPass: settings.onPass,
   });
-  return runs.map((run) => run.result());
 }
 
 /**
@@ -112,14 +139,18 @@ export function dialoguesOf(
   requests: readonly RolloutRequest[],
   settings: ConversationSettings,
 ): RolloutRun[] {
-  // Checked here, because during a rollout the error would count as a failure of the environment and set the reward to
-  // 0.
+  expectTurnsOf(chat, requests, settings);
+  return requests.map((request) => new RolloutRun(request, chat, settings));
+}
+
+// Checked before the rollouts, because during one the error would count as a failure of the environment and set the
+// reward to 0.
+function expectTurnsOf(chat: Chat, requests: readonly RolloutRequest[], settings: ConversationSettings): void {
   expectTemplate(
     chat,
     requests.map(({ episode }) => episode),
     settings.turn2Template,
   );
-  return requests.map((request) => new RolloutRun(request, chat, settings));
 }
 
 /** Maximum number of rollouts per group. */
@@ -209,12 +240,13 @@ class RolloutRun implements Dialogue {
     this.#settings = settings;
     this.policy = request.point ?? 0;
     this.#messages = [{ role: "user", content: request.episode.prompt }];
-    this.prompt = chat.promptIds(this.#messages);
-    this.noise = { rollout: noiseRollout(request), prompt: wordsOf(request.episode.prompt)[0] };
+    const { prompt, noiseWord } = openingOf(request.episode, chat);
+    this.prompt = prompt;
+    this.noise = { rollout: noiseRollout(request), prompt: noiseWord };
     this.#ids = [...this.prompt];
     this.#mask = this.#ids.map(() => 0);
     this.#logProbs = this.#ids.map(() => 0);
-    this.expectedTokens = settings.maxNewTokens * request.episode.turns + followUpTokens(request.episode, chat);
+    this.expectedTokens = expectedTokensOf(request.episode, chat, settings.maxNewTokens);
   }
 
   /** Called when the rollout has ended. */
@@ -290,24 +322,4 @@ class RolloutRun implements Dialogue {
       failure: this.#failure,
     };
   }
-}
-
-/** Estimates the tokens of later user turns: those of the messages that the episode sends after empty answers. */
-function followUpTokens(episode: Episode, chat: Chat): number {
-  const messages: ChatMessage[] = [{ role: "user", content: episode.prompt }];
-  let tokens = 0;
-  try {
-    for (let turn = 1; turn < episode.turns; turn++) {
-      const earlier = [...messages];
-      messages.push({ role: "assistant", content: "" });
-      const next = episode.nextUserTurn(messages);
-      if (next === null) break;
-      const message: ChatMessage = { role: "user", content: next };
-      tokens += chat.glue(earlier, [], [message]).length;
-      messages.push(message);
-    }
-  } catch {
-    // If an episode throws on empty answers, the error occurs again in the rollout and is recorded there.
-  }
-  return tokens;
 }

@@ -49,7 +49,7 @@ export async function expectSoundDriver(
   passedHere.add(known);
 }
 
-async function wrongResultOf(openOwn: () => Promise<Backend>, tiles: TilePlan): Promise<WrongResult | null> {
+async function wrongResultOf(openOwn: () => Promise<Backend>, tiles: TileChoice): Promise<WrongResult | null> {
   const own = await openOwn();
   preferTiles(own, tiles);
   return findWrongResult(own).finally(() => own.destroy());
