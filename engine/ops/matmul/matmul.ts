@@ -107,8 +107,8 @@ function weightKernel(tile: Tile, operands: OperandType) {
 const forwardKernels = { f32: forTiles(forwardKernel, "f32"), f16: forTiles(forwardKernel, "f16") };
 const inputKernels = { f32: forTiles(inputKernel, "f32"), f16: forTiles(inputKernel, "f16") };
 const weightKernels = {
-  f32: forTiles(weightKernel, "f32", ["thin"]),
-  f16: forTiles(weightKernel, "f16", ["thin"]),
+  f32: forTiles(weightKernel, "f32", ["thin", "column"]),
+  f16: forTiles(weightKernel, "f16", ["thin", "column"]),
 };
 
 function forTiles<K>(
