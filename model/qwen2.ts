@@ -5,8 +5,6 @@
 // Layer:  x ← x + o_proj(attention(rope(q), rope(k), v)),   q, k, v = projections of rmsNorm(x), with biases
 //         x ← x + down_proj(silu(gate_proj(h)) · up_proj(h)),   h = rmsNorm(x)
 import {
-  add,
-  appendToCache,
   attention,
   embedding,
   fromArray,
@@ -14,7 +12,8 @@ import {
   type Parameter,
   reshape,
   rmsNorm,
-  rope,
+  ropeIntoCache,
+  ropePair,
   rotaryTables,
   swiglu,
   type Tensor,
@@ -106,7 +105,7 @@ function decoderLayer(
   layer: number,
   x: Tensor,
   batch: Batch,
-  { cos, sin }: RotaryAngles,
+  angles: RotaryAngles,
   cache: LayerCaches | null,
 ): Tensor {
   const { numAttentionHeads: H, numKeyValueHeads: K, headDim: D, rmsNormEps } = config;
@@ -118,19 +117,40 @@ function decoderLayer(
     linear(from, weight(`self_attn.${name}`), bias(`self_attn.${name}`), rows, { isLastReader });
 
   const h = rmsNorm(x, weight("input_layernorm"), rmsNormEps, rows); // [T, C]
-  const q = rope(reshape(projection("q_proj", h), [T, H, D]), cos, sin); // [T, H, D]
-  const k = rope(reshape(projection("k_proj", h), [T, K, D]), cos, sin); // [T, K, D]
+  const q = reshape(projection("q_proj", h), [T, H, D]); // [T, H, D]
+  const k = reshape(projection("k_proj", h), [T, K, D]); // [T, K, D]
   const v = reshape(projection("v_proj", h, true), [T, K, D]); // [T, K, D]
-  if (cache !== null) appendToCache(k, v, cache.slots, cache.keys[layer], cache.values[layer]);
-  const keys = cache === null ? k : cache.keys[layer];
-  const values = cache === null ? v : cache.values[layer];
-  const mixed = reshape(attention(q, keys, values, spans, querySpans), [T, H * D]);
-  const afterAttention = add(x, linear(mixed, weight("self_attn.o_proj"), null, rows)); // [T, C]
+  const seen = cache === null ? rotated(q, k, v, angles) : intoCache(q, k, v, angles, cache, layer);
+  const mixed = reshape(attention(seen.q, seen.keys, seen.values, spans, querySpans), [T, H * D]);
+  const afterAttention = linear(mixed, weight("self_attn.o_proj"), null, rows, { residual: x }); // [T, C]
 
   const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, rows); // [T, C]
   const gate = linear(m, weight("mlp.gate_proj"), null, rows); // [T, F]
   const up = linear(m, weight("mlp.up_proj"), null, rows, { isLastReader: true }); // [T, F]
   const product = swiglu(gate, up); // [T, F]
-  const down = linear(product, weight("mlp.down_proj"), null, rows, { isLastReader: true }); // [T, F] → [T, C]
-  return add(afterAttention, down);
+  return linear(product, weight("mlp.down_proj"), null, rows, { isLastReader: true, residual: afterAttention }); // [T, C]
+}
+
+/** Rotated queries, and what they see. */
+interface Attended {
+  readonly q: Tensor; // [T, H, D]
+  readonly keys: Tensor; // [S, K, D]
+  readonly values: Tensor; // [S, K, D]
+}
+
+function rotated(q: Tensor, k: Tensor, v: Tensor, { cos, sin }: RotaryAngles): Attended {
+  const turned = ropePair(q, k, cos, sin);
+  return { q: turned.q, keys: turned.k, values: v };
+}
+
+function intoCache(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  { cos, sin }: RotaryAngles,
+  { keys, values, slots }: LayerCaches,
+  layer: number,
+): Attended {
+  ropeIntoCache(q, k, v, cos, sin, { slots, keys: keys[layer], values: values[layer] });
+  return { q, keys: keys[layer], values: values[layer] };
 }

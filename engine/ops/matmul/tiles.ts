@@ -13,7 +13,7 @@ import type { Constants } from "../../kernel.ts";
  */
 export const sumOrder = "one f32 accumulator, k ascending";
 
-export const tileNames = ["register", "broadcast", "vector", "thin", "quad", "workgroup"] as const;
+export const tileNames = ["register", "broadcast", "vector", "thin", "column", "quad", "workgroup"] as const;
 export type TileName = (typeof tileNames)[number];
 export type Product = "forward" | "input" | "weight";
 export type OperandType = "f32" | "f16";
@@ -83,6 +83,17 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
     rows: ({ ROWS }) => Number(ROWS),
     columns: ({ LANES }) => 4 * Number(LANES),
   },
+  /** Subgroups of 8, few rows; not for the weight's gradient either. */
+  column: {
+    name: "Column",
+    file: "column-tile",
+    inFours: true,
+    operands: ["f32", "f16"],
+    constants: { LANES: 8, ROWS: 1 },
+    variants: [{ ROWS: 4 }, { ROWS: 8 }, { ROWS: 16 }],
+    rows: ({ ROWS }) => Number(ROWS),
+    columns: () => 32,
+  },
   /** Subgroups of 4. */
   quad: {
     name: "Quad",
@@ -106,8 +117,8 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   },
 };
 
-/** Classes of row counts: products with up to 1, 4 or 8 rows, and all above, use one tile per class. */
-export const rowClasses = [1, 4, 8, Number.POSITIVE_INFINITY] as const;
+/** Classes of row counts: products with up to 1, 4, 8 or 16 rows, and all above, use one tile per class. */
+export const rowClasses = [1, 4, 8, 16, Number.POSITIVE_INFINITY] as const;
 
 /**
  * The class that a choice decides for: product, operands and rows. If an operand is not in fours, the adapter's rule
@@ -115,7 +126,7 @@ export const rowClasses = [1, 4, 8, Number.POSITIVE_INFINITY] as const;
  */
 export function shapeClass(product: Product, operands: OperandType, rows: number): string {
   const index = rowClasses.findIndex((most) => rows <= most);
-  return `${product} ${operands} ${["1 row", "2-4 rows", "5-8 rows", "9 rows or more"][index]}`;
+  return `${product} ${operands} ${["1 row", "2-4 rows", "5-8 rows", "9-16 rows", "17 rows or more"][index]}`;
 }
 
 /** One tile per shape class that it names. */
@@ -154,10 +165,11 @@ function ownTile(
   inFours: boolean,
 ): TileForm {
   const isThin = inFours && product !== "weight" && rows <= 4;
+  const isFew = inFours && product !== "weight" && rows <= 16;
   const thin = (LANES: number): TileForm => ({ tile: "thin", constants: { LANES, ROWS: rows === 1 ? 1 : 4 } });
   switch (style) {
     case "lavapipe":
-      if (isThin) return thin(8);
+      if (isFew) return { tile: "column", constants: { ROWS: [1, 4, 8, 16].find((most) => rows <= most) ?? 16 } };
       if (inFours && rows > 8) return { tile: "vector", constants: {} };
       return { tile: "broadcast", constants: { ROWS: rows <= 16 ? 1 : 4 } };
     case "swiftshader":

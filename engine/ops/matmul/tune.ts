@@ -61,20 +61,29 @@ interface ShapeCase {
 function casesOf(style: Backend["style"]): readonly ShapeCase[] {
   const thin = (LANES: number, ROWS: number): TileForm => ({ tile: "thin", constants: { LANES, ROWS } });
   const plain = (tile: "register" | "vector" | "quad" | "workgroup"): TileForm => ({ tile, constants: {} });
+  const column = (ROWS: number): TileForm => ({ tile: "column", constants: { ROWS } });
   const broadcast = (ROWS: number): TileForm => ({ tile: "broadcast", constants: { ROWS } });
   const forms: Record<Backend["style"], readonly (readonly TileForm[])[]> = {
-    plain: [[], [], [], []],
+    plain: [[], [], [], [], []],
     lavapipe: [
-      [thin(8, 1), broadcast(1)],
-      [thin(8, 4), broadcast(1)],
-      [broadcast(1), plain("vector")],
+      [column(1), thin(8, 1), broadcast(1)],
+      [column(4), thin(8, 4), broadcast(1)],
+      [column(8), broadcast(1), plain("vector")],
+      [column(16), plain("vector")],
       [plain("vector"), broadcast(4)],
     ],
-    swiftshader: [[thin(8, 1), plain("quad")], [plain("quad"), thin(8, 4)], [plain("quad")], [plain("quad")]],
+    swiftshader: [
+      [thin(8, 1), plain("quad")],
+      [plain("quad"), thin(8, 4)],
+      [plain("quad")],
+      [plain("quad")],
+      [plain("quad")],
+    ],
     gpu: [
       [thin(32, 1), thin(8, 1), plain("register")],
       [thin(32, 4), thin(8, 4), plain("register")],
       [plain("workgroup"), thin(32, 4), plain("register")],
+      [plain("workgroup"), plain("register")],
       [plain("workgroup"), plain("register")],
     ],
   };
