@@ -13,7 +13,7 @@ import {
 } from "../../engine/index.ts";
 import { loadModel } from "../../model/index.ts";
 import { type PolicyExample, policyStep } from "../../rl/index.ts";
-import { type PolicyLoss, policyLoss, topEntropyTokens } from "../../rl/policy-loss.ts";
+import { type PolicyLoss, policyLoss, policyLossKinds, topEntropyTokens } from "../../rl/policy-loss.ts";
 import { stepMetrics } from "../../rl/step-metrics.ts";
 import { type Normalisation, normalisations, tokenWeights } from "../../rl/token-weights.ts";
 import { reference as plainBackend, testBackends } from "../backends.ts";
@@ -48,6 +48,7 @@ interface Form {
   entropyCoefficient: number;
   offPolicyThreshold: number | null;
   samplerCorrection: unknown;
+  sapo?: { temperaturePositive: number; temperatureNegative: number };
 }
 
 interface Result {
@@ -72,13 +73,15 @@ interface Fixture {
 
 const known = readFixture<Fixture>("losses.json");
 
-/** Our names of TRL's loss types. SAPO, LUSPO, VESPO, GMPO and RLOO have none. */
+/** Our names of TRL's loss types. VESPO, GMPO and RLOO have none. */
 const ours: Readonly<Record<string, { kind: PolicyLoss["kind"]; normalisation: Normalisation }>> = {
   grpo: { kind: "clipped", normalisation: "sequence" },
   bnpo: { kind: "clipped", normalisation: "batch-token" },
   dapo: { kind: "clipped", normalisation: "batch-token" },
   dr_grpo: { kind: "clipped", normalisation: "constant" },
   cispo: { kind: "cispo", normalisation: "batch-token" },
+  sapo: { kind: "sapo", normalisation: "sequence" },
+  luspo: { kind: "clipped", normalisation: "rollout-sum" },
 };
 
 function isOurs({ lossType, offPolicyThreshold, samplerCorrection }: Form): boolean {
@@ -101,6 +104,8 @@ function lossOf(form: Form): PolicyLoss {
     ratioCap: kind === "cispo" ? clipHigh : (ratioCap ?? 0),
     klTimesRatio: klImportanceWeighted,
     entropyCoefficient: form.entropyCoefficient,
+    sapoPositive: form.sapo?.temperaturePositive,
+    sapoNegative: form.sapo?.temperatureNegative,
   };
 }
 
@@ -265,6 +270,8 @@ describe("rl/policy-loss", (test) => {
     for (const [what, has] of [
       ["sequence-level ratios", (row: Form) => row.importanceLevel === "sequence"],
       ["a cap", (row: Form) => row.ratioCap !== null],
+      ["SAPO", (row: Form) => row.lossType === "sapo"],
+      ["LUSPO", (row: Form) => row.lossType === "luspo"],
       ["CISPO", (row: Form) => row.lossType === "cispo"],
       ["a KL penalty times the ratio", (row: Form) => row.klImportanceWeighted],
       ["a quantile", (row: Form) => row.topEntropyQuantile < 1],
@@ -364,12 +371,17 @@ describe("rl/policy-loss", (test) => {
     const batch = known.batches[0];
     const all = [...batch.mask.keys()];
     const at = all.map((s) => indices(batch.mask[s]));
-    for (const kind of ["clipped", "masked-importance", "cispo"] as const)
+    for (const kind of policyLossKinds)
       for (const importanceLevel of ["token", "sequence"] as const)
         for (const klTimesRatio of [false, true]) {
           const form: PolicyLoss = {
             ...{ kind, importanceLevel, klTimesRatio, clipLow: 0.2, clipHigh: 0.28, ratioLow: 0.9, ratioHigh: 1.1 },
-            ...{ ratioCap: kind === "masked-importance" ? 0 : 1.31, klCoefficient: 0.3 },
+            ...{
+              ratioCap: kind === "masked-importance" ? 0 : 1.31,
+              klCoefficient: 0.3,
+              sapoPositive: 1.5,
+              sapoNegative: 2,
+            },
           };
           const weights = tokenWeights(
             "sequence",
@@ -394,7 +406,10 @@ describe("rl/policy-loss", (test) => {
               const [r, fixed] = [ratios[i], constant[i]];
               const clipped = Math.min(Math.min(r, 1.31) * A, Math.min(Math.max(r, 0.8), 1.28) * A);
               const masked = fixed < 0.9 || fixed > 1.1 ? 0 : fixed * A * value;
-              const gain = { clipped, "masked-importance": masked, cispo: Math.min(fixed, 1.31) * A * value }[kind];
+              const temperature = A > 0 ? 1.5 : 2;
+              const sapo = ((4 / temperature) * A) / (1 + Math.exp(-temperature * (r - 1)));
+              const cispo = Math.min(fixed, 1.31) * A * value;
+              const gain = { clipped, "masked-importance": masked, cispo, sapo }[kind];
               const d = reference[i] - value;
               return sum - weights[rowOf[i]] * (gain - 0.3 * (klTimesRatio ? r : 1) * (Math.expm1(d) - d));
             }, 0);
@@ -445,6 +460,7 @@ describe("rl/policy-loss", (test) => {
       { ...usual, importanceLevel, kind: "clipped" },
       { ...usual, importanceLevel, kind: "clipped", ratioCap: 1.04, klCoefficient: 0.1, klTimesRatio: true },
       { ...usual, importanceLevel, kind: "masked-importance", klCoefficient: 0.1 },
+      { ...usual, importanceLevel, kind: "sapo", sapoPositive: 3, klCoefficient: 0.1, klTimesRatio: true },
       { ...usual, importanceLevel, kind: "cispo", ratioCap: 1.01, entropyCoefficient: 0.02 },
     ]);
     const optimiser = { learningRate: 0, beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0, maxGradientNorm: 1e9 };
@@ -463,7 +479,7 @@ describe("rl/policy-loss", (test) => {
           tokenWeight: weights[i],
           referenceLogProbs: indices(sequence.mask).map((t) => sequence.samplerLogProbs[t] + 0.2 * Math.sin(t)),
           // As a quantile would: not the same tokens in every sequence, and none in the second.
-          kept: f % 4 === 3 ? indices(sequence.mask).map((t) => (i === 1 || t % 3 === 0 ? 0 : 1)) : undefined,
+          kept: form.kind === "cispo" ? indices(sequence.mask).map((t) => (i === 1 || t % 3 === 0 ? 0 : 1)) : undefined,
         }));
         const gradientsOf = async (given: readonly PolicyExample[], maxTokens: number) => {
           const { loss } = await policyStep({ backend, config, weights: arena }, given, {
