@@ -16,7 +16,7 @@ const noLoader = "there is none, because episodes are made one after another, wi
 const ownKernels = "there is none, because this program runs its own kernels, not those of PyTorch";
 const sameBits = "there is none, because sampler and scorer compute the same bits: there is nothing to correct";
 const constantBonus = "there is none, because the entropy bonus is constant (train.entropyCoefficient)";
-const otherLosses = "there is none, because SAPO and VESPO are not among the losses (train.loss)";
+const noVespo = "there is none, because VESPO is not among the losses (train.loss)";
 const ownEvaluation =
   "there is none, because an evaluation is always the mean reward of whole rollouts (evaluate.episodes)";
 const keptSteps = "there is none, because checkpoints are kept at chosen steps (train.checkpoints), not by a metric";
@@ -106,8 +106,8 @@ const answers: Readonly<Record<string, string>> = {
   numiterations: "train.updatesPerBatch",
   ppoepochs: "train.updatesPerBatch",
   losstype:
-    'train.normalisation (TRL\'s "grpo" is "sequence", "bnpo" and "dapo" are "batch-token", "dr_grpo" is "constant"), and ' +
-    'train.loss for clipping, masking or "cispo" (with "batch-token", and TRL\'s epsilon_high as train.ratioCap)',
+    'train.normalisation (TRL\'s "grpo" and "sapo" are "sequence", "bnpo", "dapo" and "cispo" "batch-token", "dr_grpo" "constant", ' +
+    '"luspo" "rollout-sum"), and train.loss for clipping, masking, "cispo" (with TRL\'s epsilon_high as train.ratioCap) or "sapo"',
   lossaggmode: "train.normalisation",
   multiobjectiveaggregation: "there is none, because an environment gives one reward",
   offpolicymaskthreshold:
@@ -316,12 +316,12 @@ const answers: Readonly<Record<string, string>> = {
   usetransformerscontinuousbatching: ownGenerator,
   transformerscontinuousbatchingconfig: ownGenerator,
   usetransformerspaged: ownGenerator,
-  sapotemperatureneg: otherLosses,
-  sapotemperaturepos: otherLosses,
-  vespokpos: otherLosses,
-  vespolambdapos: otherLosses,
-  vespokneg: otherLosses,
-  vespolambdaneg: otherLosses,
+  sapotemperatureneg: "train.sapoNegative",
+  sapotemperaturepos: "train.sapoPositive",
+  vespokpos: noVespo,
+  vespolambdapos: noVespo,
+  vespokneg: noVespo,
+  vespolambdaneg: noVespo,
   useadaptiveentropy: constantBonus,
   entropycoefmin: constantBonus,
   entropycoefmax: constantBonus,

@@ -3,7 +3,7 @@
 // that the losses of micro-batches add up to that of the batch. A sequence is never cut: its ratio needs all its tokens.
 import { add, sequenceMean, sub, surrogate, type Tensor, weightedSum } from "../engine/index.ts";
 
-export const policyLossKinds = ["clipped", "masked-importance", "cispo"] as const;
+export const policyLossKinds = ["clipped", "masked-importance", "cispo", "sapo"] as const;
 export const importanceLevels = ["token", "sequence"] as const;
 
 /** The loss that a GRPO step minimises; the formulas are at `surrogate` (engine/ops/loss). */
@@ -17,6 +17,9 @@ export interface PolicyLoss {
   readonly ratioHigh: number;
   /** "clipped": second bound (δ), of ratios with negative advantages. "cispo": the largest weight. 0 (default): none. */
   readonly ratioCap?: number;
+  /** "sapo": temperatures of the gate for positive advantages, and for the others. Defaults 1 and 1.05. */
+  readonly sapoPositive?: number;
+  readonly sapoNegative?: number;
   /** Whose ratio counts: each token's (default), or e^(mean log-ratio over the tokens of the sequence), as in GSPO. */
   readonly importanceLevel?: (typeof importanceLevels)[number];
   /** Weight of the k3 divergence from the reference; 0 for none, and no reference is needed. */
@@ -33,11 +36,11 @@ export function policyLossOf({
   ...training
 }: Required<Omit<PolicyLoss, "kind">> & { readonly loss: PolicyLoss["kind"] }): PolicyLoss {
   const { clipLow, clipHigh, ratioLow, ratioHigh, ratioCap, importanceLevel } = training;
-  const { klCoefficient, klTimesRatio, entropyCoefficient } = training;
+  const { klCoefficient, klTimesRatio, entropyCoefficient, sapoPositive, sapoNegative } = training;
   return {
     kind: loss,
     ...{ clipLow, clipHigh, ratioLow, ratioHigh, ratioCap, importanceLevel },
-    ...{ klCoefficient, klTimesRatio, entropyCoefficient },
+    ...{ klCoefficient, klTimesRatio, entropyCoefficient, sapoPositive, sapoNegative },
   };
 }
 

@@ -6,6 +6,7 @@ import { keptStates } from "./checkpoint.ts";
 import { alphabetSortSeed } from "./environments/alphabet-sort.ts";
 import { scheduleKinds } from "./learning-rate.ts";
 import { importanceLevels, policyLossKinds } from "./policy-loss.ts";
+import { normalisations } from "./token-weights.ts";
 
 export { environmentSettings } from "./environments/registry.ts";
 
@@ -90,7 +91,8 @@ export const trainSettings = {
   schedule: choice({
     default: "constant",
     options: scheduleKinds,
-    meaning: "course of the learning rate over the updates of the run, under transformers' names",
+    meaning:
+      "course of the learning rate over the updates of the run, under transformers' names; polynomial has the setting schedulePower too, cosine_with_restarts scheduleCycles",
   }),
   warmupSteps: number({
     default: 0,
@@ -138,9 +140,9 @@ export const trainSettings = {
   }),
   normalisation: choice({
     default: "group-token",
-    options: ["group-token", "batch-token", "sequence", "constant"],
+    options: normalisations,
     meaning:
-      "how the loss is averaged over tokens: group-token within each group, then over groups; batch-token over the batch; sequence within each rollout, then over rollouts; constant: sum / (rollouts × maxNewTokens)",
+      "how the loss is averaged over tokens: group-token within each group, then over groups; batch-token over the batch; sequence within each rollout, then over rollouts; rollout-sum: sum within each rollout, then mean over rollouts; constant: sum / (rollouts × maxNewTokens)",
   }),
   equalGroups: choice({
     default: "keep",
@@ -169,7 +171,7 @@ export const trainSettings = {
     default: "clipped",
     options: policyLossKinds,
     meaning:
-      "policy loss: PPO's clipped one; ratio times advantage without tokens outside ratioLow and ratioHigh; or cispo, with ratios up to ratioCap as constant weights; at one update per batch all have the same gradient",
+      "policy loss: PPO's clipped one; ratio times advantage without tokens outside ratioLow and ratioHigh; cispo, with ratios up to ratioCap as constant weights; or sapo, with a soft gate in place of the clip; at one update per batch all have the same gradient",
   }),
   importanceLevel: choice({
     default: "token",
@@ -208,11 +210,21 @@ export const trainSettings = {
     meaning:
       "clipped loss: with a negative advantage a ratio counts as at most this (two-sided clipping, TRL's delta); cispo: the largest weight of a token; 0: none",
   }),
+  sapoPositive: number({
+    default: 1,
+    above: 0,
+    meaning: "loss sapo: temperature of the gate for positive advantages; a higher one fades ratios out faster",
+  }),
+  sapoNegative: number({
+    default: 1.05,
+    above: 0,
+    meaning: "loss sapo: temperature of the gate for the other advantages",
+  }),
   klCoefficient: number({
     default: 0,
     min: 0,
     meaning:
-      "weight of the KL penalty (k3 per token, from the starting model); above 0 the starting model stays in memory, as a second set of weights",
+      "weight of the KL penalty (k3 per token, from the starting model); above 0 the starting model stays in memory, as a second set of weights, and klTimesRatio can be set",
   }),
   klTimesRatio: boolean({
     default: false,

@@ -129,6 +129,8 @@ function lossShares(
       return { "dropped_ratio/low_mean": shareOf("droppedLow"), "dropped_ratio/high_mean": shareOf("droppedHigh") };
     case "cispo":
       return { cispo_clip_ratio: shareOf("capped") };
+    case "sapo":
+      return {};
     default:
       return kind satisfies never;
   }

@@ -2,9 +2,15 @@
 // weight, so there is one number per rollout. Computed in float64 on the host; the device gets the weights of a
 // micro-batch's tokens.
 
-export type Normalisation = "group-token" | "batch-token" | "sequence" | "constant";
+export type Normalisation = "group-token" | "batch-token" | "sequence" | "rollout-sum" | "constant";
 
-export const normalisations: readonly Normalisation[] = ["group-token", "batch-token", "sequence", "constant"];
+export const normalisations: readonly Normalisation[] = [
+  "group-token",
+  "batch-token",
+  "sequence",
+  "rollout-sum",
+  "constant",
+];
 
 /** The number of tokens of a rollout, and the group (prompt) that it belongs to. */
 export interface CountedRollout {
@@ -19,6 +25,7 @@ export interface CountedRollout {
  *   group-token  1 / (tokens of its group · groups): the mean over each group's tokens, then over groups
  *   batch-token  1 / tokens of the batch
  *   sequence     1 / (tokens of the rollout · rollouts)
+ *   rollout-sum  1 / rollouts: the sum over each rollout's tokens, then the mean over rollouts (LUSPO)
  *   constant     1 / (rollouts · maxNewTokens): the weight does not depend on the length of rollouts (Dr. GRPO)
  * A rollout without tokens has weight 0 and is counted among the rollouts; a group without tokens is counted among the groups.
  * @param maxNewTokens  the divisor of "constant", unused by the others
@@ -44,6 +51,8 @@ export function tokenWeights(
         return batchTokens;
       case "sequence":
         return tokens * rollouts.length;
+      case "rollout-sum":
+        return rollouts.length;
       case "constant":
         if (maxNewTokens === undefined) throw new Error('tokenWeights: "constant" needs maxNewTokens');
         return rollouts.length * maxNewTokens;

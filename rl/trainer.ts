@@ -217,6 +217,7 @@ function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): str
     clipped: "train.clipLow and train.clipHigh",
     "masked-importance": "train.ratioLow and train.ratioHigh",
     cispo: "train.ratioCap and train.importanceLevel",
+    sapo: "train.sapoPositive and train.sapoNegative",
   }[loss];
   if (updatesPerBatch > 1)
     return `${updatesPerBatch} updates per batch: from the second one on, ${bounds} limit the effect of a ratio.`;

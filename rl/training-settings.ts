@@ -41,9 +41,10 @@ function lossProblems({ loss, ratioCap, clipHigh }: TrainValues): string[] {
       `train.ratioCap: expected more than the upper clip bound, 1 + train.clipHigh = ${1 + clipHigh}, got ${ratioCap}: it would ` +
         "take the place of that bound. Set 0 for no cap",
     );
-  if (loss === "masked-importance" && ratioCap > 0)
+  if ((loss === "masked-importance" || loss === "sapo") && ratioCap > 0)
     problems.push(
-      `train.ratioCap: train.loss "masked-importance" drops tokens above train.ratioHigh and caps none; set train.ratioCap to 0, got ${ratioCap}`,
+      `train.ratioCap: train.loss "${loss}" ${loss === "sapo" ? "has a gate" : "drops tokens above train.ratioHigh"} and caps no ` +
+        `ratio; set train.ratioCap to 0, got ${ratioCap}`,
     );
   return problems;
 }
@@ -51,6 +52,8 @@ function lossProblems({ loss, ratioCap, clipHigh }: TrainValues): string[] {
 /** Conditions of settings that have no effect unless another setting has a certain value. */
 const conditions: { readonly [key: string]: (train: TrainValues) => boolean } = {
   "train.scheduleCycles": ({ schedule }) => schedule === "cosine_with_restarts",
+  "train.sapoPositive": ({ loss }) => loss === "sapo",
+  "train.sapoNegative": ({ loss }) => loss === "sapo",
   "train.klTimesRatio": ({ klCoefficient }) => klCoefficient > 0,
   "train.schedulePower": ({ schedule }) => schedule === "polynomial",
 };

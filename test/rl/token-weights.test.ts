@@ -15,6 +15,7 @@ describe("rl/token-weights", (test) => {
       "group-token": [1 / 8, 1 / 8, 0, 0],
       "batch-token": [1 / 4, 1 / 4, 0, 0],
       sequence: [1 / 12, 1 / 4, 0, 0],
+      "rollout-sum": [1 / 4, 1 / 4, 0, 0],
       constant: [1 / 40, 1 / 40, 0, 0],
     };
     for (const kind of normalisations)

@@ -141,7 +141,7 @@ describe("rl/train", (test) => {
     ok(!existsSync(out));
     for (const [flags, message] of [
       [{ "train.ratioCap": "1.2" }, "expected more than the upper clip bound"],
-      [{ "train.loss": "masked-importance", "train.ratioCap": "9" }, "caps none"],
+      [{ "train.loss": "masked-importance", "train.ratioCap": "9" }, "caps no ratio"],
       [{ "train.loss": "cispo", "train.ratioCap": "0.28" }, "not its distance from 1"],
     ] as const)
       match((await runStudy(out, { ...training, ...flags })).stderr, message);

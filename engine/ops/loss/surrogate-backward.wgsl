@@ -2,10 +2,11 @@
 //                    a the policy's part:  form 0  s·ρ·A with s = d min(min(ρ, cap)·A, clamp(ρ)·A) / d(ρ·A)
 //                                          form 1  ρ·A inside [low, high], else 0
 //                                          form 2  min(ρ, cap)·A
+//                                          form 3  4·g·(1 − g)·ρ·A with g = 1 / (1 + e^(−τ(ρ − 1))), τ = high if A > 0, else low
 //                    b the penalty's: klCoefficient·(e^d − 1), d = referenceLogProbs − logProbs; if penaltyTimesRatio:
 //                    klCoefficient·ρ·(e^d − 1), and −klCoefficient·ρ·(e^d − 1 − d) through ρ.
-//                    routes 0: all of it; 1: what depends on logProbs directly; 2: what depends on them through ρ (form 0's
-//                    a, and b's part through ρ), which is the gradient of the log-ratios.
+//                    routes 0: all of it; 1: what depends on logProbs directly; 2: what depends on them through ρ (a of forms 0
+//                    and 3, and b's part through ρ), which is the gradient of the log-ratios.
 //                    A token of weight 0 has gradient 0, whatever its numbers are.
 // Work               one invocation per token.
 // Memory             five vectors read, one written. Bandwidth-bound.
@@ -40,9 +41,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     share = 1.0;
     factor = capped;
   }
+  if (params.form == 3u) {
+    // 1 − g without cancellation: both are exact to their last digits.
+    let e = exp(select(params.low, params.high, advantage > 0.0) * (1.0 - rho));
+    share = 4.0 * (1.0 / (1.0 + e)) * (e / (1.0 + e));
+  }
   // A ratio that overflowed and is clipped has gradient 0; a NaN in ratio or advantage stays NaN.
   var slope = select(share * factor * advantage, 0.0, share == 0.0 && !isNaN(rho) && !isNaN(advantage));
-  let ownRoute = select(1u, 2u, params.form == 0u);
+  let ownRoute = select(1u, 2u, params.form == 0u || params.form == 3u);
   if (params.routes != 0u && params.routes != ownRoute) { slope = 0.0; }
   if (params.hasReference != 0u) {
     let d = referenceLogProbs[params.referenceLogProbsBase + i] - logProbs[params.logProbsBase + i];

@@ -4,11 +4,17 @@ import type { NumberArray } from "../../dtype.ts";
 export const clippedForm = 0;
 export const maskedForm = 1;
 export const cappedForm = 2;
+export const softForm = 3;
 
 /** Values of the param `routes`: which parts of the gradient are computed. */
 export const bothRoutes = 0;
 export const directRoute = 1;
 export const ratioRoute = 2;
+
+/** 1 / (1 + e^−x). */
+function gate(x: number): number {
+  return 1 / (1 + Math.exp(-x));
+}
 
 interface Params {
   rows: number;
@@ -48,7 +54,11 @@ export function surrogate(
     ratio[i] = rho;
     if (form === clippedForm) objective[i] = Math.min(capped * A, Math.min(Math.max(rho, low), high) * A);
     else if (form === maskedForm) objective[i] = rho < low || rho > high ? 0 : rho * A * logProbs[i];
-    else objective[i] = capped * A * logProbs[i];
+    else if (form === cappedForm) objective[i] = capped * A * logProbs[i];
+    else {
+      const temperature = A > 0 ? high : low;
+      objective[i] = (4 / temperature) * gate(temperature * (rho - 1)) * A;
+    }
     const d = referenceLogProbs[i] - logProbs[i];
     penalty[i] = hasReference ? (penaltyTimesRatio ? rho : 1) * (Math.expm1(d) - d) : 0;
   }
@@ -108,9 +118,14 @@ export function surrogateBackward(
       } else if (form === cappedForm) {
         factor = capped;
         isZero = false;
+      } else if (form === softForm) {
+        const x = (A > 0 ? high : low) * (rho - 1);
+        const slopeOfGate = 4 * gate(x) * gate(-x);
+        factor = slopeOfGate * rho;
+        isZero = slopeOfGate === 0;
       }
-      // The clipped form depends on the log-probabilities through the ratio only, the others on them alone.
-      const ownRoute = form === clippedForm ? ratioRoute : directRoute;
+      // The clipped and the soft form depend on the log-probabilities through the ratio only, the others on them alone.
+      const ownRoute = form === clippedForm || form === softForm ? ratioRoute : directRoute;
       // A ratio that overflowed and is clipped has gradient 0; a NaN in ratio or advantage stays NaN.
       if (routes === bothRoutes || routes === ownRoute)
         slope = isZero && !Number.isNaN(rho) && !Number.isNaN(A) ? 0 : -factor * A;

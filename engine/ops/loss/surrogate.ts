@@ -9,7 +9,12 @@ import type { Tensor } from "../../tensor.ts";
 import * as cpu from "./surrogate.cpu.ts";
 import { tokensPerWorkgroup, weightedSumKernel } from "./weighted-sum.ts";
 
-const forms = { clipped: cpu.clippedForm, "masked-importance": cpu.maskedForm, cispo: cpu.cappedForm } as const;
+const forms = {
+  clipped: cpu.clippedForm,
+  "masked-importance": cpu.maskedForm,
+  cispo: cpu.cappedForm,
+  sapo: cpu.softForm,
+} as const;
 
 const surrogateKernel = defineKernel({
   name: "surrogate",
@@ -71,7 +76,8 @@ const surrogateBackwardKernel = defineKernel({
 export interface SurrogateSettings {
   /**
    * "clipped": PPO's objective, as in GRPO. "masked-importance": that of prime-rl, which drops tokens instead of
-   * clipping. "cispo": that of MiniMax-M1, which caps the weight of a token and keeps its gradient.
+   * clipping. "cispo": that of MiniMax-M1, which caps the weight of a token and keeps its gradient. "sapo": a soft gate
+   * in place of the clip.
    */
   readonly kind: keyof typeof forms;
   /** Clipped: ρ counts as at least 1 − clipLow and at most 1 + clipHigh, if that lowers the objective. */
@@ -85,6 +91,9 @@ export interface SurrogateSettings {
    * CISPO: largest weight of a token. 0, the default, for none.
    */
   readonly ratioCap?: number;
+  /** SAPO: temperature of the gate where A > 0 (default 1) and where it is not (default 1.05). */
+  readonly sapoPositive?: number;
+  readonly sapoNegative?: number;
   /** Weight of the divergence from the reference. */
   readonly klCoefficient: number;
   /** Whether the divergence is multiplied by ρ, which makes its gradient unbiased under old samples. Default: no. */
@@ -178,6 +187,7 @@ export interface Surrogate {
  *   clipped            objective = min(min(ρ, ratioCap)·A, clamp(ρ, 1 − clipLow, 1 + clipHigh)·A)
  *   masked importance  objective = ρ·A·logProbs with ρ held constant, 0 for dropped tokens
  *   cispo              objective = min(ρ, ratioCap)·A·logProbs with min(ρ, ratioCap) held constant
+ *   sapo               objective = 4/τ · A / (1 + e^(−τ(ρ − 1))), τ = sapoPositive if A > 0, else sapoNegative
  *   penalty            e^d − 1 − d with d = referenceLogProbs − logProbs (k3), times ρ if klTimesRatio, 0 without reference
  * Gradients are those of PyTorch's minimum and clamp, also at bounds and ties. logProbs and logRatios have one. A token of
  * weight 0 adds nothing, whatever its numbers are.
@@ -186,7 +196,7 @@ export interface Surrogate {
  * @param referenceLogProbs  [N], or null if klCoefficient is 0
  * @returns loss; objective, ratio (ρ) and penalty, which no gradient passes through
  * @throws ShapeError when lengths differ, or there is a KL coefficient but no reference
- * Source: Shao et al. 2024 (GRPO), eq. 3 and 4; Schulman 2020 (k3); MiniMax 2025 (CISPO), eq. 4.
+ * Source: Shao et al. 2024 (GRPO), eq. 3 and 4; Schulman 2020 (k3); MiniMax 2025 (CISPO), eq. 4; Gao et al. 2025 (SAPO).
  */
 export function surrogate(
   logProbs: Tensor,
@@ -201,10 +211,10 @@ export function surrogate(
 }
 
 function paramsOf(
-  { kind, clipLow, clipHigh, ratioLow, ratioHigh, ratioCap = 0, klTimesRatio = false }: SurrogateSettings,
+  { kind, ratioCap = 0, klTimesRatio = false, ...settings }: SurrogateSettings,
   reference: unknown,
 ): { form: number; low: number; high: number; cap: number; hasReference: number; penaltyTimesRatio: number } {
-  const [low, high] = kind === "masked-importance" ? [ratioLow, ratioHigh] : [1 - clipLow, 1 + clipHigh];
+  const [low, high] = boundsOf(kind, settings);
   return {
     form: forms[kind],
     low,
@@ -213,4 +223,23 @@ function paramsOf(
     hasReference: reference === undefined ? 0 : 1,
     penaltyTimesRatio: klTimesRatio ? 1 : 0,
   };
+}
+
+/** The params `low` and `high` of a form. */
+function boundsOf(
+  kind: SurrogateSettings["kind"],
+  settings: Omit<SurrogateSettings, "kind" | "klCoefficient">,
+): readonly [number, number] {
+  const { clipLow, clipHigh, ratioLow, ratioHigh, sapoPositive = 1, sapoNegative = 1.05 } = settings;
+  switch (kind) {
+    case "clipped":
+    case "cispo":
+      return [1 - clipLow, 1 + clipHigh];
+    case "masked-importance":
+      return [ratioLow, ratioHigh];
+    case "sapo":
+      return [sapoNegative, sapoPositive];
+    default:
+      return kind satisfies never;
+  }
 }

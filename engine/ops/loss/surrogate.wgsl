@@ -2,6 +2,7 @@
 //            form 0  objective = min(min(ρ, cap)·A, clamp(ρ, low, high)·A)
 //            form 1  objective = ρ·A·logProbs, 0 outside [low, high]
 //            form 2  objective = min(ρ, cap)·A·logProbs
+//            form 3  objective = 4/τ · A / (1 + e^(−τ(ρ − 1))), τ = high if A > 0, else low
 //            penalty = e^d − 1 − d with d = referenceLogProbs − logProbs, times ρ if penaltyTimesRatio, 0 without reference
 //            A cap of 0 is none. ratioSource holds oldLogProbs or logRatios.
 // Work       one invocation per token.
@@ -31,6 +32,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var gain = min(capped * advantage, clipped * advantage);
   if (params.form == 1u) { gain = select(0.0, rho * advantage * logProb, clipped == rho); }
   if (params.form == 2u) { gain = capped * advantage * logProb; }
+  if (params.form == 3u) {
+    let temperature = select(params.low, params.high, advantage > 0.0);
+    gain = 4.0 / temperature / (1.0 + exp(temperature * (1.0 - rho))) * advantage;
+  }
   objective[params.objectiveBase + i] = select(gain, difference, isLost);
   ratio[params.ratioBase + i] = rho;
   var divergence = 0.0;

@@ -193,6 +193,16 @@ describe("engine/ops/loss/surrogate", (test) => {
       "other bounds": { inputs: tokens(90, 0.4), settings: { ...usual, clipLow: 0.2, clipHigh: 0.28 } },
       "without reference": { inputs: withoutReference, settings: usual },
       "two-sided clip": { inputs: tokens(90, 0.6), settings: { ...usual, ratioCap: 1.5, klCoefficient: 0.05 } },
+      "soft gate": {
+        inputs: tokens(300, 0.6),
+        settings: { ...usual, kind: "sapo", sapoPositive: 1.5, sapoNegative: 2, klCoefficient: 0.05 },
+      },
+      "soft gate of huge and tiny ratios": {
+        inputs: tokens(61, 4),
+        settings: { ...usual, kind: "sapo" },
+        // As above: exp of the ratio's error, which is relative.
+        tolerance: { forward: { ofScale: 5e-6 }, gradient: { ofScale: 1e-5 } },
+      },
       "penalty times ratio": {
         inputs: tokens(90, 0.4),
         settings: { ...usual, klCoefficient: 0.05, klTimesRatio: true },
@@ -413,7 +423,7 @@ describe("engine/ops/loss/surrogate", (test) => {
       weights: weights.values,
       referenceLogProbs: referenceLogProbs.values,
     };
-    for (const kind of ["clipped", "masked-importance", "cispo"] as const)
+    for (const kind of ["clipped", "masked-importance", "cispo", "sapo"] as const)
       for (const { name, backend, dtype } of await everyBackend()) {
         const settings = {
           ...usual,
