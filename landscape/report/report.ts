@@ -130,15 +130,26 @@ export async function drawRun(
   const place = figuresFolder(folder);
   ensureFolder(place);
   const written = new Set<string>();
-  for (const draw of studyFigures(study).values()) {
-    await heed(signal);
-    const { name, svg, csv } = draw();
-    const files = { svg: embedFonts(svg), csv, png: renderPng(svg, pixelsOf(180, 200)) };
-    for (const [ending, content] of Object.entries(files)) {
-      writeAtomic(join(place, `${name}.${ending}`), content);
-      written.add(`${name}.${ending}`);
+  const write = (name: string, content: string | Uint8Array): void => {
+    writeAtomic(join(place, name), content);
+    written.add(name);
+  };
+  // The pictures are drawn on other threads, meanwhile the rest is made here.
+  const pictures: Promise<void>[] = [];
+  try {
+    for (const draw of studyFigures(study).values()) {
+      await heed(signal);
+      const { name, svg, csv } = draw();
+      const picture = renderPng(svg, pixelsOf(180, 200)).then((png) => write(`${name}.png`, png));
+      picture.catch(() => {}); // thrown below, when all are awaited
+      pictures.push(picture);
+      write(`${name}.svg`, embedFonts(svg));
+      write(`${name}.csv`, csv);
     }
+  } finally {
+    await Promise.allSettled(pictures);
   }
+  await Promise.all(pictures);
   removeOutdated(place, written);
   writeAtomic(reportPath(folder), renderReport(study));
 }
