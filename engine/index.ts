@@ -41,7 +41,7 @@ export { perturbIntoSlot } from "./ops/perturbation/perturb.ts";
 export { logSoftmax, softmax } from "./ops/reference/softmax.ts";
 export { rmsNorm } from "./ops/rms-norm/rms-norm.ts";
 export { rope, rotaryTables } from "./ops/rope/rope.ts";
-export { sampleTokens } from "./ops/sampling/sample-tokens.ts";
+export { type SampledTokens, sampleTokens } from "./ops/sampling/sample-tokens.ts";
 export { noSample } from "./ops/sampling/sampling.ts";
 export { largestPenalty, markSeen, noWarping, seenWords, type Warping } from "./ops/sampling/warp.ts";
 export { swiglu } from "./ops/swiglu/swiglu.ts";
