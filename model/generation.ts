@@ -387,49 +387,47 @@ async function drawTokens(
   const isDecode = T === R;
   const groups = weights.isPerturbed ? tokens.groups : null;
   const positions = new Uint32Array(steps * T);
-  const spans = new Uint32Array(steps * T * 4);
-  const slots = new Uint32Array(steps * T);
-  const counters = new Uint32Array(steps * R * 4);
+  // All that the host gives goes to the device in one write, each part from a multiple of four numbers on.
+  const [spansAt, countersAt, idsAt] = [0, 4 * steps * T, 4 * steps * (T + R)];
+  const slotsAt = idsAt + 4 * Math.ceil(T / 4);
+  const given = new Uint32Array(slotsAt + steps * T);
   for (let step = 0; step < steps; step++) {
     for (let t = 0; t < T; t++) {
       const later = step === 0 ? 0 : Math.min(step, usable[t] - 1);
       const at = step * T + t;
       positions[at] = tokens.positions[t] + later;
-      slots[at] = later === step ? tokens.slots[t] + step : noSlot;
-      for (let i = 0; i < 4; i++) spans[4 * at + i] = tokens.spans[4 * t + i];
-      spans[4 * at + 3] += later;
+      given[slotsAt + at] = later === step ? tokens.slots[t] + step : noSlot;
+      for (let i = 0; i < 4; i++) given[spansAt + 4 * at + i] = tokens.spans[4 * t + i];
+      given[spansAt + 4 * at + 3] += later;
     }
     tokens.sampledRows.forEach(({ dialogue, turn, answer }, i) => {
       const later = step === 0 ? 0 : Math.min(step, usable[i] - 1);
       const row = tokenCounterRow({ position: answer.ids.length + later, turn, ...dialogue.noise });
-      counters.set(row, 4 * (step * R + i));
+      given.set(row, countersAt + 4 * (step * R + i));
     });
   }
-  const uploaded = {
-    spans: fromArray(backend, spans, [steps * T, 4], "u32", "spans"),
-    slots: fromArray(backend, slots, [steps * T], "u32", "slots"),
-    counters: fromArray(backend, counters, [steps * R, 4], "u32", "noise counters"),
-  };
-  const host = Uint32Array.from(tokens.ids);
-  let ids: Batch["ids"] = { tensor: fromArray(backend, host, [T], "u32", "ids"), host };
+  given.set(tokens.ids, idsAt);
+  const uploaded = fromArray(backend, given, [given.length], "u32", "tokens");
+  let ids: Batch["ids"] = { tensor: uploaded.sliceRows(idsAt, T), host: given.slice(idsAt, idsAt + T) };
   const seen = seenTable(backend, tokens.sampledRows);
   const drawn: SampledTokens[] = [];
   for (let step = 0; step < steps; step++) {
     if (step > 0) backend.flush(); // the device begins while the host builds the next step
-    const part = (of: Tensor, rows: number): Tensor => (steps === 1 ? of : of.sliceRows(step * rows, rows));
+    const fours = (at: number, rows: number): Tensor =>
+      uploaded.sliceRows(at + 4 * step * rows, 4 * rows).view([rows, 4]);
     const sampled = scope(() => {
       const batch: Batch = {
         ids,
         positions: positions.subarray(step * T, (step + 1) * T),
-        spans: part(uploaded.spans, T),
+        spans: fours(spansAt, T),
         querySpans: null,
         rows: groups,
       };
-      const into = { keys: cache.keys, values: cache.values, slots: part(uploaded.slots, T) };
+      const into = { keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt + step * T, T) };
       const hidden = config.forward(weights, batch, into); // [T, C]
       const last = isDecode ? hidden : gatherRows(hidden, tokens.sampledAt); // [R, C]
       return sampleTokens(last, headWeight(config, weights), groups === null ? null : tokens.sampledGroups(), {
-        counters: part(uploaded.counters, R),
+        counters: fours(countersAt, R),
         key: settings.noiseKey,
         temperature: settings.temperature,
         warping: settings.warping && { ...settings.warping, seen },
