@@ -44,7 +44,7 @@ export { logSoftmax, softmax } from "./ops/reference/softmax.ts";
 export { rmsNorm } from "./ops/rms-norm/rms-norm.ts";
 export { rope, rotaryTables } from "./ops/rope/rope.ts";
 export { type CacheTarget, ropeIntoCache, ropePair } from "./ops/rope/rope-pair.ts";
-export { sampleTokens } from "./ops/sampling/sample-tokens.ts";
+export { type SampledTokens, sampleTokens } from "./ops/sampling/sample-tokens.ts";
 export { noSample } from "./ops/sampling/sampling.ts";
 export { largestPenalty, markSeen, noWarping, seenWords, type Warping } from "./ops/sampling/warp.ts";
 export { swiglu } from "./ops/swiglu/swiglu.ts";

@@ -378,9 +378,7 @@ export function areInFours(
   tensors: readonly Tensor[],
   cut: readonly Tensor[] = [],
 ): boolean {
-  return (
-    widths.every((width) => width % 4 === 0) &&
-    tensors.every(({ segments }) => segments.every(({ base }) => base % 4 === 0)) &&
-    cut.every(({ segments }) => segments.slice(0, -1).every(({ rows }) => rows % 4 === 0))
-  );
+  for (const width of widths) if (width % 4 !== 0) return false;
+  for (const { segments } of tensors) for (const { base } of segments) if (base % 4 !== 0) return false;
+  return cut.every(({ segments }) => segments.slice(0, -1).every(({ rows }) => rows % 4 === 0));
 }
