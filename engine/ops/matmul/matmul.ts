@@ -373,7 +373,11 @@ function operandType(what: string, left: Tensor, right: Tensor): OperandType {
 }
 
 /** Whether rows of these widths can be read in fours, and cells cut along `cut` begin at multiples of four. */
-export function areInFours(widths: readonly number[], tensors: readonly Tensor[], cut: readonly Tensor[] = []): boolean {
+export function areInFours(
+  widths: readonly number[],
+  tensors: readonly Tensor[],
+  cut: readonly Tensor[] = [],
+): boolean {
   return (
     widths.every((width) => width % 4 === 0) &&
     tensors.every(({ segments }) => segments.every(({ base }) => base % 4 === 0)) &&
