@@ -34,7 +34,9 @@ export { lowestTemperature } from "./ops/head/logits.ts";
 export { sequenceMean } from "./ops/loss/sequence-mean.ts";
 export { type Surrogate, type SurrogateSettings, surrogate } from "./ops/loss/surrogate.ts";
 export { mean, sum, weightedSum } from "./ops/loss/weighted-sum.ts";
+export { gatedLinear } from "./ops/matmul/gated-linear.ts";
 export { linear } from "./ops/matmul/linear.ts";
+export { linearTriple } from "./ops/matmul/linear-triple.ts";
 export { preferredTiles, preferTiles, sumOrder, type TileChoice } from "./ops/matmul/tiles.ts";
 export { tileChoiceSchema } from "./ops/matmul/tune.ts";
 export { norm, normOfDirection } from "./ops/perturbation/frobenius-norm.ts";
@@ -49,7 +51,7 @@ export { noSample } from "./ops/sampling/sampling.ts";
 export { largestPenalty, markSeen, noWarping, seenWords, type Warping } from "./ops/sampling/warp.ts";
 export { swiglu } from "./ops/swiglu/swiglu.ts";
 export { type AdamwSettings, adamwStep } from "./optim/adamw.ts";
-export { type ArenaMemory, arenaMemory, ParameterArena } from "./parameter-arena.ts";
+export { type ArenaMemory, allocateGroups, arenaMemory, ParameterArena } from "./parameter-arena.ts";
 export {
   type BatchRows,
   forEachGroup,

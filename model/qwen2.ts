@@ -8,14 +8,15 @@ import {
   attention,
   embedding,
   fromArray,
+  gatedLinear,
   linear,
+  linearTriple,
   type Parameter,
   reshape,
   rmsNorm,
   ropeIntoCache,
   ropePair,
   rotaryTables,
-  swiglu,
   type Tensor,
   type Weights,
 } from "../engine/index.ts";
@@ -47,7 +48,7 @@ export function qwen2Model(config: Qwen2Config): Qwen2Model {
     architecture: "Qwen2ForCausalLM",
     parameters() {
       const shapes = qwen2ParameterShapes(this);
-      return new Map([...shapes].map(([name, shape]) => [name, { shape, role: roleOf(name) }]));
+      return new Map([...shapes].map(([name, shape]) => [name, { shape, role: roleOf(name), group: groupOf(name) }]));
     },
     headName() {
       return this.tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight";
@@ -62,6 +63,12 @@ function roleOf(name: string): ParameterRole {
   if (isLinearWeight(name)) return "linear";
   if (name.endsWith(".bias")) return "bias";
   return name.endsWith("norm.weight") ? "norm" : "embedding";
+}
+
+/** q, k and v are one product, gate and up another. */
+function groupOf(name: string): string | undefined {
+  const group = name.replace(/[qkv]_proj/, "qkv_proj").replace(/(gate|up)_proj/, "gate_up_proj");
+  return group === name ? undefined : group;
 }
 
 function forward(
@@ -113,21 +120,18 @@ function decoderLayer(
   const T = x.rows;
   const weight = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.weight`);
   const bias = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.bias`);
-  const projection = (name: string, from: Tensor, isLastReader = false): Tensor =>
-    linear(from, weight(`self_attn.${name}`), bias(`self_attn.${name}`), rows, { isLastReader });
+  const ofThree = (get: (name: string) => Parameter) =>
+    [get("self_attn.q_proj"), get("self_attn.k_proj"), get("self_attn.v_proj")] as const;
 
   const h = rmsNorm(x, weight("input_layernorm"), rmsNormEps, rows); // [T, C]
-  const q = reshape(projection("q_proj", h), [T, H, D]); // [T, H, D]
-  const k = reshape(projection("k_proj", h), [T, K, D]); // [T, K, D]
-  const v = reshape(projection("v_proj", h, true), [T, K, D]); // [T, K, D]
+  const [qRows, kRows, vRows] = linearTriple(h, ofThree(weight), ofThree(bias), rows); // [T, H·D], [T, K·D] twice
+  const [q, k, v] = [reshape(qRows, [T, H, D]), reshape(kRows, [T, K, D]), reshape(vRows, [T, K, D])];
   const seen = cache === null ? rotated(q, k, v, angles) : intoCache(q, k, v, angles, cache, layer);
   const mixed = reshape(attention(seen.q, seen.keys, seen.values, spans, querySpans), [T, H * D]);
   const afterAttention = linear(mixed, weight("self_attn.o_proj"), null, rows, { residual: x }); // [T, C]
 
   const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, rows); // [T, C]
-  const gate = linear(m, weight("mlp.gate_proj"), null, rows); // [T, F]
-  const up = linear(m, weight("mlp.up_proj"), null, rows, { isLastReader: true }); // [T, F]
-  const product = swiglu(gate, up); // [T, F]
+  const product = gatedLinear(m, weight("mlp.gate_proj"), weight("mlp.up_proj"), rows); // [T, F]
   return linear(product, weight("mlp.down_proj"), null, rows, { isLastReader: true, residual: afterAttention }); // [T, C]
 }
 

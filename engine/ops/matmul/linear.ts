@@ -143,7 +143,8 @@ export function linear(
   return y;
 }
 
-function multiply(
+/** y = residual + (x · Wᵀ + b), x and y as matrices. Makes panels if there are none. */
+export function multiply(
   x: Tensor,
   { rows: weight, panels }: WeightTensors,
   bias: Tensor | null,
@@ -162,23 +163,25 @@ function multiply(
   });
 }
 
-function groupsOf(parameter: Parameter, rows: BatchRows, total: number) {
+/** The runs of rows that share their weights, with these. */
+export function groupsOf(parameter: Parameter, rows: BatchRows, total: number) {
   const groups: { tensors: WeightTensors; start: number; count: number }[] = [];
   forEachGroup("linear", parameter, rows, total, (tensors, start, count) => groups.push({ tensors, start, count }));
   return groups;
 }
 
-function shapeOf(parameter: Parameter): Shape {
+export function shapeOf(parameter: Parameter): Shape {
   return parameter.kind === "tensor" ? parameter.tensor.shape : parameter.shape;
 }
 
 /** [..., C] as [rows, C]. */
-function asMatrix(tensor: Tensor): Tensor {
+export function asMatrix(tensor: Tensor): Tensor {
   const width = tensor.shape[tensor.shape.length - 1];
   return tensor.shape.length === 2 ? tensor : tensor.view([tensor.size / width, width]);
 }
 
-function checkShapes(x: Shape, weight: Shape, bias: Shape | undefined): Shape {
+/** The shape of y. @throws ShapeError when weight or bias does not fit x */
+export function checkShapes(x: Shape, weight: Shape, bias: Shape | undefined): Shape {
   if (x.length < 2) throw new ShapeError(`linear: x: expected [..., C], got [${x}].`);
   const width = x[x.length - 1];
   expectShape("linear: weight", weight, [weight[0], width], "Its rows are as long as those of x.");
