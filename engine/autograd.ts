@@ -65,14 +65,15 @@ export function noGradient<T>(body: () => T): T {
   }
 }
 
-onRun((kernel, bound) => {
+onRun((kernel, bindings, tensors) => {
   if (tape === null) return;
-  for (const { name, tensor } of bound)
+  tensors.forEach((tensor, i) => {
     if (tensor.requiresGradient)
       throw new Error(
-        `run: kernel ${kernel}: ${name}: [${tensor.shape}] requires a gradient, which would be lost here. Make an op of the ` +
-          "kernel (defineOp), or run it under noGradient.",
+        `run: kernel ${kernel}: ${bindings[i]}: [${tensor.shape}] requires a gradient, which would be lost here. Make an op ` +
+          "of the kernel (defineOp), or run it under noGradient.",
       );
+  });
 });
 
 /** `x.view(shape)`: the same elements under another shape, without a copy. */

@@ -31,24 +31,28 @@ export { gatherRows } from "./ops/gather/gather.ts";
 export { head } from "./ops/head/head.ts";
 export { klAndScore } from "./ops/head/kl-divergence.ts";
 export { lowestTemperature } from "./ops/head/logits.ts";
+export { sequenceMean } from "./ops/loss/sequence-mean.ts";
 export { type Surrogate, type SurrogateSettings, surrogate } from "./ops/loss/surrogate.ts";
 export { mean, sum, weightedSum } from "./ops/loss/weighted-sum.ts";
+export { gatedLinear } from "./ops/matmul/gated-linear.ts";
 export { linear } from "./ops/matmul/linear.ts";
-export { preferredTiles, preferTiles, sumOrder, type TilePlan } from "./ops/matmul/tiles.ts";
-export { tilePlanSchema } from "./ops/matmul/tune.ts";
+export { linearTriple } from "./ops/matmul/linear-triple.ts";
+export { preferredTiles, preferTiles, sumOrder, type TileChoice } from "./ops/matmul/tiles.ts";
+export { tileChoiceSchema } from "./ops/matmul/tune.ts";
 export { norm, normOfDirection } from "./ops/perturbation/frobenius-norm.ts";
 export { writeNormals } from "./ops/perturbation/normals.ts";
 export { perturbIntoSlot } from "./ops/perturbation/perturb.ts";
 export { logSoftmax, softmax } from "./ops/reference/softmax.ts";
 export { rmsNorm } from "./ops/rms-norm/rms-norm.ts";
 export { rope, rotaryTables } from "./ops/rope/rope.ts";
-export { sampleTokens } from "./ops/sampling/sample-tokens.ts";
+export { type CacheTarget, ropeIntoCache, ropePair } from "./ops/rope/rope-pair.ts";
+export { type SampledTokens, sampleTokens } from "./ops/sampling/sample-tokens.ts";
 export { noSample } from "./ops/sampling/sampling.ts";
 export { largestPenalty, markSeen, noWarping, seenWords, type Warping } from "./ops/sampling/warp.ts";
 export { matrixUnits } from "./ops/shared/matrix-units.ts";
 export { swiglu } from "./ops/swiglu/swiglu.ts";
 export { type AdamwSettings, adamwStep } from "./optim/adamw.ts";
-export { type ArenaMemory, arenaMemory, ParameterArena } from "./parameter-arena.ts";
+export { type ArenaMemory, allocateGroups, arenaMemory, ParameterArena } from "./parameter-arena.ts";
 export {
   type BatchRows,
   forEachGroup,
@@ -57,7 +61,7 @@ export {
   type Weights,
   type WeightTensors,
 } from "./parameters.ts";
-export { directionNormals, keyOf, philox, tokenCounterRow, tokenKey, wordsOf } from "./random.ts";
+export { directionNormals, philox, philoxKey, tokenCounterRow, tokenKey, wordsOf } from "./random.ts";
 export { type GradientTarget, type Run, run } from "./run.ts";
 export { keep, scope, scopeAsync } from "./scope.ts";
 export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";

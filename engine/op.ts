@@ -2,6 +2,7 @@
 // it checks shapes, allocates the outputs, runs the kernels and, while a tape records, records what the backward pass
 // needs.
 import { type Node, noGradient, recordNode, shouldRecord } from "./autograd.ts";
+import type { Backend } from "./backends/backend.ts";
 import { type DType, isFloat } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
 import { type GradientTarget, type Run, run } from "./run.ts";
@@ -45,36 +46,50 @@ type NamesSaved<S extends string> = [S] extends [never] ? unknown : { saved: rea
 export function defineOp<I extends string, O extends string, S extends string = never, Settings = Record<never, never>>(
   definition: OpDefinition<I, O, S, Settings> & NamesSaved<S>,
 ): Op<I, O, S, Settings> {
+  const { vjp, saved = [] } = definition;
+  const constants: ReadonlySet<string> = new Set(definition.constants);
+  const savedNames: ReadonlySet<string> = new Set(saved);
   const call = (given: { [K in I]: Tensor | null }, settings: Settings): { [K in O | S]: Tensor } => {
-    const inputs = Object.fromEntries(Object.entries(given).filter(([, tensor]) => tensor !== null)) as {
-      [K in I]: Tensor;
-    };
-    const present: Tensor[] = Object.values(inputs);
-    const first = present[0];
-    const shapes = definition.shapes(
-      mapValues(inputs, (tensor: Tensor) => tensor.shape),
-      settings,
-    );
-    const dtype = present.find((tensor) => isFloat(tensor.dtype))?.dtype ?? "f32";
-    const outputs = mapValues(shapes, (shape: Shape, name) =>
-      empty(first.backend, shape, definition.dtypes?.[name] ?? dtype, `${definition.name}.${name}`),
-    );
+    const inputs: Partial<Record<I, Tensor>> = {};
+    const inputShapes: Partial<Record<I, Shape>> = {};
+    /** Those that a gradient may flow into. */
+    const followed: Tensor[] = [];
+    let backend: Backend | undefined;
+    let dtype: DType | undefined;
+    for (const name in given) {
+      const tensor = given[name];
+      if (tensor === null) continue;
+      inputs[name] = tensor;
+      inputShapes[name] = tensor.shape;
+      backend ??= tensor.backend;
+      if (dtype === undefined && isFloat(tensor.dtype)) dtype = tensor.dtype;
+      if (!constants.has(name)) followed.push(tensor);
+    }
+    if (backend === undefined) throw new ShapeError(`${definition.name}: no inputs`);
+    // An input that is absent is one that `optional` names.
+    const present = inputs as { [K in I]: Tensor };
+    const shapes: Record<O | S, Shape> = definition.shapes(inputShapes as { [K in I]: Shape }, settings);
+    const made: Partial<Record<O | S, Tensor>> = {};
+    for (const name of Object.keys(shapes) as (O | S)[])
+      made[name] = empty(
+        backend,
+        shapes[name],
+        definition.dtypes?.[name] ?? dtype ?? "f32",
+        `${definition.name}.${name}`,
+      );
+    const outputs = made as { [K in O | S]: Tensor };
     // Views that the forward pass makes of its tensors are internal: the tape sees the op as a whole.
-    noGradient(() => definition.forward(run, inputs, outputs, settings));
-    const { vjp } = definition;
-    const constants: readonly string[] = definition.constants ?? [];
-    const followed: Record<string, Tensor> = Object.fromEntries(
-      Object.entries<Tensor>(inputs).filter(([name]) => !constants.includes(name)),
-    );
-    if (vjp !== undefined && shouldRecord(Object.values(followed))) {
+    noGradient(() => definition.forward(run, present, outputs, settings));
+    if (vjp !== undefined && shouldRecord(followed)) {
       const node: Node = {
         name: definition.name,
-        inputs: followed,
-        ...partition(outputs, definition.saved ?? []),
+        inputs: filter(present, (name) => !constants.has(name)),
+        outputs: filter(outputs, (name) => !savedNames.has(name)),
+        saved: filter(outputs, (name) => savedNames.has(name)),
         backward: (upstream, targets) =>
           vjp(
             run,
-            { ...inputs, ...outputs },
+            { ...present, ...outputs },
             upstream as { [K in O]: Tensor },
             targets as { [K in I]?: GradientTarget },
             settings,
@@ -87,22 +102,8 @@ export function defineOp<I extends string, O extends string, S extends string = 
   return Object.assign(call, { definition });
 }
 
-/** Outputs that gradients pass through, and outputs that are only saved. */
-function partition(
-  all: Readonly<Record<string, Tensor>>,
-  saved: readonly string[],
-): { outputs: Record<string, Tensor>; saved: Record<string, Tensor> } {
-  const entries = Object.entries(all);
-  return {
-    outputs: Object.fromEntries(entries.filter(([name]) => !saved.includes(name))),
-    saved: Object.fromEntries(entries.filter(([name]) => saved.includes(name))),
-  };
-}
-
-function mapValues<K extends string, T, U>(record: { [P in K]: T }, map: (value: T, key: K) => U): { [P in K]: U } {
-  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, map(value as T, key as K)])) as {
-    [P in K]: U;
-  };
+function filter(tensors: Readonly<Record<string, Tensor>>, isKept: (name: string) => boolean): Record<string, Tensor> {
+  return Object.fromEntries(Object.entries(tensors).filter(([name]) => isKept(name)));
 }
 
 /** Throws unless `actual` is `expected`; `why` explains how the two are related. */

@@ -32,6 +32,12 @@ export interface ArenaEntry {
    * Whether it has two copies in f16 instead, in the layouts of all products: for linear layers only. Default false.
    */
   readonly halfCopies?: boolean;
+  /**
+   * The forward copies of all entries of one group follow each other in memory, in the order given, so that one product
+   * reads them all. They must have rows of one length. Ignored where that is not possible: if outputs are no multiple of
+   * 8, or all of them are too large for a buffer. Default: none.
+   */
+  readonly group?: string;
 }
 
 export interface ArenaOptions {
@@ -133,13 +139,15 @@ export class ParameterArena implements Weights {
 
     const isFollowed = this.#arenas.has("gradients");
     const nameOf = new Map<Tensor, string>();
+    const grouped = groupedPanels(backend, entries, dtype);
     for (const [name, { shape, forwardCopy = false, halfCopies = false }] of entries) {
       const tensor = this.value(name);
       tensor.requiresGradient = isFollowed;
       nameOf.set(tensor, name);
       const copy = (of: Shape, type: DType, label: string): Tensor =>
         keep(empty(backend, of, type, memoryLabel("compute copies", `${name}.${label}`)));
-      const panels = forwardCopy && !halfCopies ? copy(panelShape(shape[0], shape[1]), dtype, "panels") : null;
+      const ownPanels = (): Tensor => copy(panelShape(shape[0], shape[1]), dtype, "panels");
+      const panels = forwardCopy && !halfCopies ? (grouped.get(name) ?? ownPanels()) : null;
       const half: HalfCopies | undefined = halfCopies
         ? { rows: copy(shape, "f16", "rows"), panels: copy(panelShape(shape[0], shape[1]), "f16", "panels") }
         : undefined;
@@ -172,6 +180,11 @@ export class ParameterArena implements Weights {
   /** Whether `linear` is the only op that reads the parameter. */
   isLinear(name: string): boolean {
     return this.#entries.get(name)?.isLinear ?? false;
+  }
+
+  /** The group of the parameter (`ArenaEntry.group`). */
+  groupOf(name: string): string | undefined {
+    return this.#entries.get(name)?.group;
   }
 
   gradient(name: string): Tensor {
@@ -305,6 +318,48 @@ export class ParameterArena implements Weights {
     if (found === undefined) throw new Error(`ParameterArena: there is no tensor "${name}"`);
     return found;
   }
+}
+
+/** Panels of the members of each group, which are parts of one tensor. */
+function groupedPanels(
+  backend: Backend,
+  entries: ReadonlyMap<string, ArenaEntry>,
+  dtype: "f32" | "f64",
+): Map<string, Tensor> {
+  const shapes = new Map<string, { shape: Shape; group: string }>();
+  for (const [name, { shape, forwardCopy = false, halfCopies = false, group }] of entries)
+    if (group !== undefined && forwardCopy && !halfCopies && shape[0] % 8 === 0)
+      shapes.set(name, { shape: panelShape(shape[0], shape[1]), group });
+  return allocateGroups(backend, shapes, dtype, (group) => memoryLabel("compute copies", `${group}.panels`));
+}
+
+/**
+ * One tensor for each group, and its parts, one after another, as tensors of their own. A group is left out if it is too
+ * large for a buffer, or its members' rows differ in shape.
+ * @param wanted  for each name, shape and group
+ */
+export function allocateGroups(
+  backend: Backend,
+  wanted: ReadonlyMap<string, { readonly shape: Shape; readonly group: string }>,
+  dtype: DType,
+  labelOf: (group: string) => string,
+): Map<string, Tensor> {
+  const groups = new Map<string, { name: string; shape: Shape }[]>();
+  for (const [name, { shape, group }] of wanted) groups.set(group, [...(groups.get(group) ?? []), { name, shape }]);
+  const parts = new Map<string, Tensor>();
+  for (const [group, members] of groups) {
+    const [{ shape }] = members;
+    const whole = [members.reduce((sum, one) => sum + one.shape[0], 0), ...shape.slice(1)];
+    const isAlike = members.every((one) => one.shape.slice(1).join() === shape.slice(1).join());
+    if (!isAlike || sizeOf(whole) * bytesPerElement[dtype] > backend.limits.maxBufferBytes) continue;
+    const tensor = keep(empty(backend, whole, dtype, labelOf(group)));
+    let start = 0;
+    for (const member of members) {
+      parts.set(member.name, tensor.sliceRows(start, member.shape[0]));
+      start += member.shape[0];
+    }
+  }
+  return parts;
 }
 
 function partsOf({ trainable = false, gradients = trainable }: ArenaOptions): ArenaPart[] {

@@ -22,7 +22,7 @@ export function wordsOf(text: string): WordPair {
 }
 
 /** The Philox key of a stream: the words of its label, such as `direction|7|0|delta`. */
-export function keyOf(label: string): WordPair {
+export function philoxKey(label: string): WordPair {
   return wordsOf(label);
 }
 
@@ -111,7 +111,7 @@ export interface TokenPlace {
 
 /** The Philox key of the tokens that are drawn for one purpose (`train`, `evaluate`, `generate`, …) at one step. */
 export function tokenKey(seed: number, purpose: string, step: number): WordPair {
-  return keyOf(`token|${seed}|${purpose}|${step}`);
+  return philoxKey(`token|${seed}|${purpose}|${step}`);
 }
 
 /**

@@ -7,6 +7,12 @@ import { registerInScope } from "./scope.ts";
 
 export type Shape = readonly number[];
 
+/** `count` rows or columns, beginning at `start`. */
+export interface IndexRange {
+  readonly start: number;
+  readonly count: number;
+}
+
 /** `rows` rows of a tensor, beginning `base` elements into `buffer`. */
 export interface Segment {
   readonly buffer: BufferHandle;
@@ -49,6 +55,11 @@ export class Tensor {
   readonly segments: readonly Segment[];
   /** The owner of the memory. A view shares the storage of the tensor it was made from, and is freed with it. */
   readonly storage: Storage;
+  readonly size: number;
+  /** Length of the first axis; a scalar has one row. */
+  readonly rows: number;
+  /** Elements in a row: the product of all axes but the first. */
+  readonly rowSize: number;
   /** Whether the tape records what is computed from it: true for parameters, and for results of ops on them. */
   requiresGradient = false;
 
@@ -58,20 +69,9 @@ export class Tensor {
     this.dtype = dtype;
     this.segments = segments;
     this.storage = storage;
-  }
-
-  get size(): number {
-    return sizeOf(this.shape);
-  }
-
-  /** Length of the first axis; a scalar has one row. */
-  get rows(): number {
-    return this.shape[0] ?? 1;
-  }
-
-  /** Elements in a row: the product of all axes but the first. */
-  get rowSize(): number {
-    return sizeOf(this.shape.slice(1));
+    this.rows = shape[0] ?? 1;
+    this.rowSize = rowSizeOf(shape);
+    this.size = this.rows * this.rowSize;
   }
 
   /**
@@ -84,8 +84,12 @@ export class Tensor {
         `view: expected ${this.size} elements as [${this.shape}], got [${shape}], ${sizeOf(shape)} elements`,
       );
     const from = this.rowSize;
-    const to = sizeOf(shape.slice(1));
-    const segments = this.segments.map((s) => ({ ...s, rows: to === 0 ? (shape[0] ?? 1) : (s.rows * from) / to }));
+    const to = rowSizeOf(shape);
+    const segments = this.segments.map((s) => ({
+      buffer: s.buffer,
+      base: s.base,
+      rows: to === 0 ? (shape[0] ?? 1) : (s.rows * from) / to,
+    }));
     if (segments.some((s) => !Number.isInteger(s.rows)))
       throw new ShapeError(`view: a segment of [${this.shape}] would be cut inside a row of [${shape}]`);
     const y = new Tensor(this.backend, shape, this.dtype, segments, this.storage);
@@ -139,13 +143,19 @@ export class Tensor {
 }
 
 export function sizeOf(shape: Shape): number {
-  return shape.reduce((product, n) => product * n, 1);
+  return (shape[0] ?? 1) * rowSizeOf(shape);
+}
+
+function rowSizeOf(shape: Shape): number {
+  let product = 1;
+  for (let axis = 1; axis < shape.length; axis++) product *= shape[axis];
+  return product;
 }
 
 /** How many rows go into each segment under the backend's limits. Throws when one row alone is too large. */
 export function segmentRows(backend: Pick<Backend, "limits">, shape: Shape, dtype: DType, label: string): number[] {
   const rows = shape[0] ?? 1;
-  const rowBytes = sizeOf(shape.slice(1)) * bytesPerElement[dtype];
+  const rowBytes = rowSizeOf(shape) * bytesPerElement[dtype];
   const { maxBufferBytes, segmentAlignment } = backend.limits;
   if (rows * rowBytes <= maxBufferBytes) return [rows];
   if (rowBytes > maxBufferBytes)
@@ -168,16 +178,15 @@ export function segmentRows(backend: Pick<Backend, "limits">, shape: Shape, dtyp
 
 /** A new tensor of undefined content, owned by the innermost scope. */
 export function empty(backend: Backend, shape: Shape, dtype: DType = "f32", label = "tensor"): Tensor {
-  const rowSize = sizeOf(shape.slice(1));
-  const segments = segmentRows(backend, shape, dtype, label).map((rows) => ({
-    buffer: backend.allocate(rows * rowSize * bytesPerElement[dtype], dtype, label),
-    base: 0,
-    rows,
-  }));
-  const storage = new Storage(
-    backend,
-    segments.map((s) => s.buffer),
-  );
+  const rowBytes = rowSizeOf(shape) * bytesPerElement[dtype];
+  const segments: Segment[] = [];
+  const buffers: BufferHandle[] = [];
+  for (const rows of segmentRows(backend, shape, dtype, label)) {
+    const buffer = backend.allocate(rows * rowBytes, dtype, label);
+    segments.push({ buffer, base: 0, rows });
+    buffers.push(buffer);
+  }
+  const storage = new Storage(backend, buffers);
   registerInScope(storage);
   return new Tensor(backend, shape, dtype, segments, storage);
 }

@@ -19,6 +19,9 @@ import {
   evaluateSettings,
   formerEnvironmentKeys,
   modelSettings,
+  trainingAlters,
+  trainingApplies,
+  trainingProblems,
   trainSettings,
 } from "../rl/index.ts";
 
@@ -137,11 +140,13 @@ export const studySettings = defineSettings(
     ...train.checkpoints
       .filter((step) => step > train.steps)
       .map((step) => `train.checkpoints: step ${step} is after the last one, train.steps = ${train.steps}`),
+    ...trainingProblems(train),
     ...environmentProblems(environment),
   ],
   {
     names: { renamed: formerEnvironmentKeys, answer: answerToOtherNames },
-    applies: (key, { environment }) => environmentApplies(key, environment),
+    applies: (key, { environment, train }) => environmentApplies(key, environment) && trainingApplies(key, train),
+    altersIn: (key, before, after) => trainingAlters(key, before.train, after.train),
   },
 );
 

@@ -8,7 +8,8 @@ import {
   checkpointFolder,
   type Environment,
   type Episode,
-  EpisodeList,
+  environmentDescription,
+  episodeList,
   episodeProblems,
   expectPrecision,
   expectSound,
@@ -41,7 +42,6 @@ import { prepareReference, sweep } from "./measure/sweep.ts";
 import type { TrainingRow } from "./report/figures/figure-data.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
-import { taskSentence } from "./report/wording.ts";
 import { studySettings } from "./settings.ts";
 
 interface Part {
@@ -64,16 +64,17 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
   const folder = settings.out;
   const start = performance.now();
   const environment = await openEnvironment(settings.environment);
-  expectDistinctEpisodes(environment, settings);
+  await expectDistinctEpisodes(environment, settings, progress, signal);
   const release = openRunFolder(folder);
   let backend: Backend | undefined;
+  let isBegun = false;
   try {
     await checkSettings(folder, settings);
     const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: settings.tune });
     backend = opened.backend;
     expectPrecision("--train.precision", settings.train.precision, opened);
     progress.line(adapterLine(opened));
-    const task = taskSentence(settings.environment.name);
+    const task = environmentDescription(settings.environment);
     if (task !== null) progress.line(task);
     const model = await locateModel(settings.model.path === "" ? embeddedModel : settings.model.path, {
       progress,
@@ -97,9 +98,11 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
       timings: new Timings(folder, backend),
     };
     if (!isFinished) expectTemplate(part.chat, firstEpisodes(part), settings.environment.turn2Template);
-    // The tile plan that the run began with, even if other tiles are faster now.
+    // The choice of tiles that the run began with, even if other tiles are faster now.
     preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
     await expectMemoryOfAllParts(part);
+    signal.throwIfAborted();
+    isBegun = true;
     claimFolder(folder, settings, origin);
     if (isEmbedded(settings) && settings.train.learningRate === studySettings.byKey.get("train.learningRate")?.default)
       progress.line(
@@ -122,16 +125,35 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
   } finally {
     if (signal.aborted) {
       progress.close();
-      progress.line("Stopped. The same command continues from here.");
+      progress.line(
+        isBegun
+          ? "Stopped. The same command continues from here."
+          : "Stopped while the run was planned. This command has changed nothing.",
+      );
     }
     release();
     backend?.destroy();
   }
 }
 
-/** @throws SettingsError when an evaluation or the landscape asks for more different episodes than there are */
-function expectDistinctEpisodes(environment: Environment, { evaluate, landscape }: StudySettings): void {
+/**
+ * @throws SettingsError when an evaluation or the landscape asks for more different episodes than there are
+ * @throws the signal's reason once it is aborted
+ */
+async function expectDistinctEpisodes(
+  environment: Environment,
+  { evaluate, landscape }: StudySettings,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
   const { reference, rollouts, episodeSeed: seed } = landscape;
+  try {
+    await episodeList(environment, evaluate.episodeSeed).makeDistinct(evaluate.episodes, signal);
+    if (landscape.steps.length > 0)
+      await episodeList(environment, seed).makeDistinct(Math.max(reference.prompts, rollouts.prompts), signal);
+  } finally {
+    if (signal.aborted) progress.line("Stopped while the prompts were made. This command has changed nothing.");
+  }
   const problems = episodeProblems(environment, [
     { setting: "evaluate.episodes", count: evaluate.episodes, seed: evaluate.episodeSeed },
     ...(landscape.steps.length === 0
@@ -147,7 +169,7 @@ function expectDistinctEpisodes(environment: Environment, { evaluate, landscape 
 /** Episodes of each kind that the study rolls out, to see how many turns they take. */
 function firstEpisodes({ environment, settings: { train, evaluate, landscape } }: Part): Episode[] {
   const { reference, rollouts } = landscape;
-  const ofSeed = (seed: number, count: number): Episode[] => new EpisodeList(environment, seed).slice(0, count);
+  const ofSeed = (seed: number, count: number): Episode[] => episodeList(environment, seed).slice(0, count);
   return [
     ...ofSeed(train.episodeSeed, train.promptsPerStep),
     ...ofSeed(evaluate.episodeSeed, evaluate.episodes),
@@ -171,10 +193,11 @@ async function expectMemoryOfAllParts({
   settings,
   folder,
   modelFolder,
+  signal,
 }: Part): Promise<void> {
   // A checkpoint has the configuration of the model that it was trained from.
   const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
-  if (slicesToSweep(folder, settings).length > 0) await expectSweepMemory(backend, job, false);
+  if (slicesToSweep(folder, settings).length > 0) await expectSweepMemory(backend, job, signal, false);
   if (!isTrained(folder, settings)) await expectTrainingMemory(backend, job);
 }
 
@@ -220,7 +243,8 @@ async function sweepPart(part: Part): Promise<void> {
     signal.throwIfAborted();
     expectSound(folder, step);
     const place = checkpointFolder(folder, step);
-    await expectSweepMemory(backend, { config: (await openConfig(place)).config, chat, environment, settings });
+    const { config: kept } = await openConfig(place);
+    await expectSweepMemory(backend, { config: kept, chat, environment, settings }, signal);
     const { config, weights } = await loadModel(backend, place);
     try {
       const context = {

@@ -9,13 +9,14 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
 import { z } from "zod";
 import { asError, CheckpointError } from "../engine/host/index.ts";
+import { type ChatTemplate, compileTemplate } from "./chat-template.ts";
 import { readModelJson } from "./checkpoint-files.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
-export interface Message {
+/** One message of a conversation: who speaks, and what. */
+export interface ChatMessage {
   readonly role: "system" | "user" | "assistant";
   readonly content: string;
 }
@@ -38,11 +39,6 @@ export interface GlueOptions {
 // Placeholder for an answer while the glue is computed: a text that no template trims or takes for markup.
 const placeholder = "foothold";
 
-/** A compiled chat template. */
-export interface ChatTemplate {
-  render(variables: Record<string, unknown>): string;
-}
-
 /** The chat template of a model folder, with its tokenizer. */
 export class Chat {
   readonly tokenizer: Tokenizer;
@@ -63,7 +59,7 @@ export class Chat {
    * @param addGenerationPrompt whether the text ends with the opening of an assistant's turn
    * @throws CheckpointError when the template refuses the messages
    */
-  render(messages: readonly Message[], { addGenerationPrompt }: { addGenerationPrompt: boolean }): string {
+  render(messages: readonly ChatMessage[], { addGenerationPrompt }: { addGenerationPrompt: boolean }): string {
     const variables = { messages, add_generation_prompt: addGenerationPrompt, tools: null, documents: null };
     try {
       return this.#template.render({ ...this.#specialTokens, ...variables });
@@ -77,7 +73,7 @@ export class Chat {
   }
 
   /** Ids of a conversation that waits for the assistant's answer. */
-  promptIds(messages: readonly Message[]): number[] {
+  promptIds(messages: readonly ChatMessage[]): number[] {
     return this.tokenizer.encode(this.render(messages, { addGenerationPrompt: true }));
   }
 
@@ -96,7 +92,7 @@ export class Chat {
    * @throws CheckpointError when an answer has no end token, or the template cannot append a further turn to it
    */
   expectTurns(turns: number, options: GlueOptions = {}): void {
-    const ask: Message = { role: "user", content: placeholder };
+    const ask: ChatMessage = { role: "user", content: placeholder };
     if (turns > 1) this.glue([ask], [this.endTokenId], [ask], options);
     else this.#findEndToken();
   }
@@ -110,9 +106,9 @@ export class Chat {
    * @param next    the messages after the answer, usually one user message
    */
   glue(
-    earlier: readonly Message[],
+    earlier: readonly ChatMessage[],
     sampled: readonly number[],
-    next: readonly Message[],
+    next: readonly ChatMessage[],
     { turn2Template = "standard", unfinished = "close" }: GlueOptions = {},
   ): number[] {
     const ids =
@@ -125,7 +121,7 @@ export class Chat {
    * token, glue.
    * @returns ids [T] and mask [T], 1 on the tokens of the assistant's turns, their end tokens included
    */
-  dialogue(messages: readonly Message[], options: GlueOptions = {}): { ids: number[]; mask: number[] } {
+  dialogue(messages: readonly ChatMessage[], options: GlueOptions = {}): { ids: number[]; mask: number[] } {
     const end = this.endTokenId;
     const ids: number[] = [];
     const mask: number[] = [];
@@ -152,7 +148,7 @@ export class Chat {
   // Rendered without the opening of a next answer, where some templates open a thought that a finished answer does not
   // have.
   #findEndToken(): number {
-    const answer: Message = { role: "assistant", content: placeholder };
+    const answer: ChatMessage = { role: "assistant", content: placeholder };
     const whole = this.render([{ role: "user", content: "?" }, answer], { addGenerationPrompt: false });
     const at = whole.lastIndexOf(placeholder);
     if (at < 0)
@@ -163,10 +159,10 @@ export class Chat {
   }
 
   // Ids from the end token of an answer to the opening of the next answer.
-  #closing(earlier: readonly Message[], next: readonly Message[]): number[] {
+  #closing(earlier: readonly ChatMessage[], next: readonly ChatMessage[]): number[] {
     const opened = this.render(earlier, { addGenerationPrompt: true });
     const before = opened + placeholder;
-    const answer: Message = { role: "assistant", content: placeholder };
+    const answer: ChatMessage = { role: "assistant", content: placeholder };
     const whole = this.render([...earlier, answer, ...next], { addGenerationPrompt: true });
     if (!whole.startsWith(before))
       throw new CheckpointError(
@@ -229,10 +225,8 @@ export async function loadChat(folder: string, tokenizer: Tokenizer): Promise<Ch
       `${configPath}: expected a chat_template, there is none. Is this a base model? Use its Instruct version.`,
     );
   const specialTokens = Object.entries(tokens).flatMap(([name, text]) => (text == null ? [] : [[name, text]]));
-  // Python's Jinja turns CRLF and CR into LF before it parses; the package used here does not.
-  const lines = source.replace(/\r\n?/g, "\n");
   try {
-    return new Chat(tokenizer, new Template(lines), Object.fromEntries(specialTokens), where);
+    return new Chat(tokenizer, compileTemplate(source), Object.fromEntries(specialTokens), where);
   } catch (error) {
     throw new CheckpointError(`${where}: the chat template cannot be compiled: ${asError(error).message}`, {
       cause: error,

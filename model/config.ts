@@ -181,7 +181,7 @@ function refuse(where: string, faults: readonly string[]): never {
  * Every parameter with its shape, by Hugging Face's names, in the order of the module tree (`named_parameters`).
  * Matrices are [out, in]. `lm_head.weight` is absent if the head is tied to the embedding.
  */
-export function parameterShapes(config: Qwen2Config): Map<string, readonly number[]> {
+export function qwen2ParameterShapes(config: Qwen2Config): Map<string, readonly number[]> {
   const { hiddenSize, intermediateSize, headDim, vocabSize } = config;
   const queryWidth = config.numAttentionHeads * headDim;
   const keyWidth = config.numKeyValueHeads * headDim;

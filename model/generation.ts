@@ -4,6 +4,11 @@
 // waiting dialogue. The order of every sum is fixed (the engine's reduction contract), so a dialogue's tokens do not
 // depend on the other rows, to the bit.
 //
+// A pass in which every row has one waiting token is a decode step. Several decode steps may run between two reads
+// (steps-per-read.ts): the tokens that a step draws are the next step's input, on the device. The host then takes the
+// rows' tokens in the order of the steps. What a row drew after the end of its answer is dropped; the slots of the cache
+// that it wrote are written again before any token sees them. So the results are the bits of one step per read.
+//
 // Prefix sharing: a prompt that several dialogues of one policy share is computed once and cached once. Each dialogue
 // computes the prompt's last token itself, so a dialogue that joins later also has logits to sample from.
 import {
@@ -15,7 +20,9 @@ import {
   noSample,
   type RowGroup,
   readTensors,
+  type SampledTokens,
   sampleTokens,
+  scope,
   scopeAsync,
   seenWords,
   type Tensor,
@@ -24,8 +31,10 @@ import {
   type Weights,
 } from "../engine/index.ts";
 import type { Batch } from "./batch.ts";
+import { boundsOf, type DialogueBounds, prefixKeyOf } from "./dialogue-bounds.ts";
 import { type CacheRun, KvCache } from "./kv-cache.ts";
 import { headWeight, type LanguageModel } from "./language-model.ts";
+import { StepsPerRead } from "./steps-per-read.ts";
 
 export interface Model {
   readonly backend: Backend;
@@ -80,8 +89,18 @@ export interface GenerateSettings {
   maxRows: number;
   /** Maximum tokens per pass; a longer prompt runs by itself. */
   maxTokens: number;
+  /** The bounds of the dialogues, if the caller knows them. Default: all dialogues are collected first. */
+  bounds?: DialogueBounds;
+  /**
+   * Largest number of decode steps between two reads of sampled tokens. It changes no result. With a repetition penalty
+   * it is 1, because the host keeps the set of seen ids. Default: chosen by measured times (steps-per-read.ts).
+   */
+  stepsPerRead?: number;
   signal?: AbortSignal;
-  /** Called after each pass. */
+  /**
+   * Called after each pass, and for each of several decode steps. `tokens`: computed. `sampled`: drawn and used, so not
+   * those after the end of an answer.
+   */
   onPass?: (pass: { tokens: number; sampled: number; finished: number }) => void;
 }
 
@@ -103,22 +122,31 @@ interface Row {
   answer: { ids: number[]; logProbs: number[]; entropies: number[] };
 }
 
-/** Runs all dialogues to their end. Answers are handed over when they are finished, in an unspecified order. */
+/**
+ * Runs all dialogues to their end. Answers are handed over when they are finished, in an unspecified order. Dialogues
+ * enter the batch in the order given, and each is asked for only then. So an iterable that makes them on demand needs
+ * memory for those under way alone; it must be given with `settings.bounds`.
+ */
 export async function generate(model: Model, dialogues: Iterable<Dialogue>, settings: GenerateSettings): Promise<void> {
   const isPenalised = (settings.warping?.repetitionPenalty ?? 1) !== 1;
-  const vocabulary = model.config.vocabSize;
-  const waiting = Array.from(dialogues, (dialogue) => beginRow(dialogue, isPenalised ? vocabulary : null)).reverse();
-  if (waiting.length === 0) return;
-  const rows = Math.min(settings.maxRows, waiting.length);
-  const cache = new KvCache(
-    model.backend,
-    model.config,
-    cacheSlots(
-      model,
-      waiting.map(({ dialogue }) => dialogue),
-      rows,
-    ),
-  );
+  const seenVocabulary = isPenalised ? model.config.vocabSize : null;
+  const { incoming, bounds } = boundedBy(dialogues, settings);
+  if (bounds.count === 0) return;
+  const rows = Math.min(settings.maxRows, bounds.count);
+  const { stepsPerRead } = settings;
+  if (stepsPerRead !== undefined && !(Number.isInteger(stepsPerRead) && stepsPerRead >= 1))
+    throw new Error(`generate: stepsPerRead: expected a whole number from 1 on, got ${stepsPerRead}.`);
+  const pace = new StepsPerRead(model.backend, isPenalised ? 1 : stepsPerRead, settings.maxNewTokens);
+  const cache = new KvCache(model.backend, model.config, cacheSlots(model, bounds, rows));
+  // Rows that wait to be admitted, the next one last: preempted ones, and at most one new one.
+  const waiting: Row[] = [];
+  const nextRow = (): Row | undefined => {
+    if (waiting.length === 0) {
+      const { done, value } = incoming.next();
+      if (!done) waiting.push(beginRow(value, seenVocabulary));
+    }
+    return waiting.at(-1);
+  };
   try {
     const active: Row[] = [];
     const leave = (row: Row): void => {
@@ -126,7 +154,7 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
       cache.release(row.own);
       cache.releasePrefix(row.prefixKey);
     };
-    while (waiting.length > 0 || active.length > 0) {
+    while (active.length > 0 || nextRow() !== undefined) {
       settings.signal?.throwIfAborted();
       // A row that outgrew its run is preempted if there is no longer run: it waits for other rows to leave and is
       // recomputed.
@@ -134,8 +162,9 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
         leave(row);
         waiting.push(row);
       }
-      for (let next = waiting.at(-1); active.length < rows && next !== undefined; next = waiting.at(-1)) {
-        if (!admit(cache, next)) break;
+      while (active.length < rows) {
+        const next = nextRow();
+        if (next === undefined || !admit(cache, next)) break;
         active.push(next);
         waiting.pop();
       }
@@ -143,21 +172,28 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
       // Rows of one policy are contiguous, so that each policy's weights are used by one range of rows. The sort is
       // stable: the row that computes a prefix stays before the rows that share it.
       active.sort((one, other) => one.dialogue.policy - other.dialogue.policy);
-      for (const row of await pass(model, cache, active, settings)) leave(row);
+      for (const row of await pass(model, cache, active, settings, pace)) leave(row);
     }
   } finally {
     cache.free();
   }
 }
 
+/** The dialogues one after another, and their bounds; without bounds from the caller, all dialogues are collected first. */
+function boundedBy(
+  dialogues: Iterable<Dialogue>,
+  { bounds, maxRows }: GenerateSettings,
+): { incoming: Iterator<Dialogue>; bounds: DialogueBounds } {
+  const found = bounds === undefined ? [...dialogues] : dialogues;
+  return { incoming: found[Symbol.iterator](), bounds: bounds ?? boundsOf(found, maxRows) };
+}
+
 /**
- * Slots for `rows` dialogues at a time: the tokens of each, and every distinct prompt among as many consecutive
- * dialogues.
+ * Slots for `rows` dialogues at a time: the tokens of each, and the longest distinct prompts, as many as there are rows.
  */
-function cacheSlots({ backend, config }: Model, dialogues: readonly Dialogue[], rows: number): number {
-  const longestOwn = dialogues.reduce((most, { expectedTokens }) => Math.max(most, expectedTokens), 0) + 1;
-  const prompts = new Map(dialogues.map((d) => [prefixKeyOf(d), d.prompt.length]));
-  const prefixes = [...prompts.values()].sort((a, b) => b - a).slice(0, rows);
+function cacheSlots({ backend, config }: Model, bounds: DialogueBounds, rows: number): number {
+  const longestOwn = bounds.expectedTokens + 1;
+  const prefixes = bounds.promptLengths.slice(0, rows);
   // A single dialogue may become twice as long as expected.
   const needed = Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
   return needed + slotsLostAtCuts(KvCache.slotsPerSegment(backend, config), needed, Math.max(longestOwn, prefixes[0]));
@@ -167,10 +203,6 @@ function cacheSlots({ backend, config }: Model, dialogues: readonly Dialogue[], 
 function slotsLostAtCuts(perSegment: number, needed: number, longest: number): number {
   const used = perSegment - (longest - 1);
   return used <= 0 || needed <= perSegment ? 0 : (Math.ceil(needed / used) - 1) * (longest - 1);
-}
-
-function prefixKeyOf(dialogue: Dialogue): string {
-  return `${dialogue.policy}:${Array.from(dialogue.prompt).join()}`;
 }
 
 /** @param seenVocabulary  how many ids the row keeps track of; null for none */
@@ -237,7 +269,7 @@ class PassTokens {
   readonly positions: number[] = [];
   readonly slots: number[] = [];
   readonly spans: number[] = [];
-  readonly groups: RowGroup[] = [];
+  readonly groups: OpenGroup[] = [];
   readonly sampledRows: Row[] = [];
   readonly sampledAt: number[] = [];
 
@@ -252,16 +284,39 @@ class PassTokens {
     }
     extendGroups(this.groups, policy, ids.length - first);
   }
+
+  /** Which policy each sampled row belongs to. */
+  sampledGroups(): RowGroup[] {
+    const groups: OpenGroup[] = [];
+    for (const { dialogue } of this.sampledRows) extendGroups(groups, dialogue.policy, 1);
+    return groups;
+  }
 }
 
-function extendGroups(groups: RowGroup[], policy: number, count: number): void {
+/** A run of rows that may grow. */
+interface OpenGroup {
+  readonly start: number;
+  count: number;
+  readonly point: number;
+}
+
+function extendGroups(groups: OpenGroup[], policy: number, count: number): void {
   const last = groups.at(-1);
-  if (last !== undefined && last.point === policy) groups[groups.length - 1] = { ...last, count: last.count + count };
+  if (last !== undefined && last.point === policy) last.count += count;
   else groups.push({ start: last === undefined ? 0 : last.start + last.count, count, point: policy });
 }
 
-/** One forward pass over waiting tokens, and a sampled token for each row that was computed. Returns the finished rows. */
-async function pass(model: Model, cache: KvCache, active: readonly Row[], settings: GenerateSettings): Promise<Row[]> {
+/**
+ * One forward pass over waiting tokens, and a sampled token for each row that was computed; or several decode steps.
+ * Returns the finished rows.
+ */
+async function pass(
+  model: Model,
+  cache: KvCache,
+  active: readonly Row[],
+  settings: GenerateSettings,
+  pace: StepsPerRead,
+): Promise<Row[]> {
   const tokens = new PassTokens();
   for (const row of active) {
     const count = row.tokens.length - row.computed + (row.pendingPrefix?.length ?? 0);
@@ -277,54 +332,128 @@ async function pass(model: Model, cache: KvCache, active: readonly Row[], settin
     tokens.sampledAt.push(tokens.ids.length - 1);
   }
 
-  model.backend.phase?.(tokens.ids.length > tokens.sampledRows.length ? "prefill" : "decode step");
-  const sampled = await scopeAsync(async () => sampleAfter(model, cache, tokens, settings));
+  const rows = tokens.sampledRows;
+  const isDecode = tokens.ids.length === rows.length;
+  /** How many steps' tokens each row can use: it has slots for them, and its answer may become that long. */
+  const usable = rows.map(({ own, tokens: { length }, answer }) =>
+    Math.min(own.length - length + 1, settings.maxNewTokens - answer.ids.length),
+  );
+  const steps = isDecode ? Math.max(1, Math.min(pace.count, Math.max(...usable))) : 1;
+  model.backend.phase?.(isDecode ? "decode step" : "prefill");
+  const begun = performance.now();
+  const drawn = await scopeAsync(async () => drawTokens(model, cache, tokens, usable, steps, settings));
+  if (isDecode) await pace.timed(steps, performance.now() - begun);
+
   const finished: Row[] = [];
-  tokens.sampledRows.forEach((row, i) => {
-    if (sampled.ids[i] === noSample)
-      throw new NumericalError(
-        "generate: the model's logits are not numbers: its weights hold NaN or infinite values.",
-      );
-    if (appendSample(row, sampled.ids[i], sampled.logProbs[i], sampled.entropies[i], settings)) finished.push(row);
+  /** Rows whose answer goes on. */
+  let under = rows.map((_, i) => i);
+  drawn.forEach(({ ids, logProbs, entropies }, step) => {
+    if (step > 0) settings.signal?.throwIfAborted();
+    under = under.filter((i) => step === 0 || step < usable[i]);
+    const sampled = under.length;
+    const before = finished.length;
+    under = under.filter((i) => {
+      if (ids[i] === noSample)
+        throw new NumericalError(
+          "generate: the model's logits are not numbers: its weights hold NaN or infinite values.",
+        );
+      const row = rows[i];
+      if (step > 0) row.computed++;
+      const { turn, answer } = row;
+      const isOver = appendSample(row, ids[i], logProbs[i], entropies[i], settings);
+      if (isOver) finished.push(row);
+      if (!isOver && row.turn === turn) return true;
+      pace.ended(answer.ids.length);
+      return false;
+    });
+    settings.onPass?.({ tokens: tokens.ids.length, sampled, finished: finished.length - before });
   });
-  settings.onPass?.({ tokens: tokens.ids.length, sampled: tokens.sampledRows.length, finished: finished.length });
   return finished;
 }
 
-async function sampleAfter(
+/** The results of one step, in the order of the rows. */
+interface Drawn {
+  readonly ids: ArrayLike<number>;
+  readonly logProbs: ArrayLike<number>;
+  readonly entropies: ArrayLike<number>;
+}
+
+/** Not a slot of any cache: the keys and values of such a token are stored nowhere. */
+const noSlot = 0xffffffff;
+
+/**
+ * Runs the pass and, if `steps` is above 1, further decode steps of its rows, each submitted by itself. One read.
+ * @param usable  for each row, the steps that have slots in the cache; later ones repeat its last position, and their
+ *                tokens are dropped
+ */
+async function drawTokens(
   { backend, config, weights }: Model,
   cache: KvCache,
   tokens: PassTokens,
+  usable: readonly number[],
+  steps: number,
   settings: GenerateSettings,
-): Promise<{ ids: ArrayLike<number>; logProbs: ArrayLike<number>; entropies: ArrayLike<number> }> {
+): Promise<Drawn[]> {
   const T = tokens.ids.length;
   const R = tokens.sampledRows.length;
-  const rows = weights.isPerturbed ? tokens.groups : null;
-  const host = Uint32Array.from(tokens.ids);
-  const batch: Batch = {
-    ids: { tensor: fromArray(backend, host, [T], "u32", "ids"), host },
-    positions: Uint32Array.from(tokens.positions),
-    spans: fromArray(backend, tokens.spans, [T, 4], "u32", "spans"),
-    querySpans: null,
-    rows,
-  };
-  const slots = fromArray(backend, tokens.slots, [T], "u32", "slots");
-  const hidden = config.forward(weights, batch, { keys: cache.keys, values: cache.values, slots }); // [T, C]
-  const last = gatherRows(hidden, tokens.sampledAt); // [R, C]
-  const sampledGroups: RowGroup[] = [];
-  const table = new Uint32Array(R * 4);
-  tokens.sampledRows.forEach(({ dialogue, turn, answer }, i) => {
-    extendGroups(sampledGroups, dialogue.policy, 1);
-    table.set(tokenCounterRow({ position: answer.ids.length, turn, ...dialogue.noise }), 4 * i);
-  });
-  const sampled = sampleTokens(last, headWeight(config, weights), rows === null ? null : sampledGroups, {
-    counters: fromArray(backend, table, [R, 4], "u32", "noise counters"),
-    key: settings.noiseKey,
-    temperature: settings.temperature,
-    warping: settings.warping && { ...settings.warping, seen: seenTable(backend, tokens.sampledRows) },
-  });
-  const [ids, logProbs, entropies] = await readTensors([sampled.ids, sampled.logProbs, sampled.entropy]);
-  return { ids, logProbs, entropies };
+  const isDecode = T === R;
+  const groups = weights.isPerturbed ? tokens.groups : null;
+  const positions = new Uint32Array(steps * T);
+  // All that the host gives goes to the device in one write, each part from a multiple of four numbers on.
+  const [spansAt, countersAt, idsAt] = [0, 4 * steps * T, 4 * steps * (T + R)];
+  const slotsAt = idsAt + 4 * Math.ceil(T / 4);
+  const given = new Uint32Array(slotsAt + steps * T);
+  for (let step = 0; step < steps; step++) {
+    for (let t = 0; t < T; t++) {
+      const later = step === 0 ? 0 : Math.min(step, usable[t] - 1);
+      const at = step * T + t;
+      positions[at] = tokens.positions[t] + later;
+      given[slotsAt + at] = later === step ? tokens.slots[t] + step : noSlot;
+      for (let i = 0; i < 4; i++) given[spansAt + 4 * at + i] = tokens.spans[4 * t + i];
+      given[spansAt + 4 * at + 3] += later;
+    }
+    tokens.sampledRows.forEach(({ dialogue, turn, answer }, i) => {
+      const later = step === 0 ? 0 : Math.min(step, usable[i] - 1);
+      const row = tokenCounterRow({ position: answer.ids.length + later, turn, ...dialogue.noise });
+      given.set(row, countersAt + 4 * (step * R + i));
+    });
+  }
+  given.set(tokens.ids, idsAt);
+  const uploaded = fromArray(backend, given, [given.length], "u32", "tokens");
+  let ids: Batch["ids"] = { tensor: uploaded.sliceRows(idsAt, T), host: given.slice(idsAt, idsAt + T) };
+  const seen = seenTable(backend, tokens.sampledRows);
+  const drawn: SampledTokens[] = [];
+  for (let step = 0; step < steps; step++) {
+    if (step > 0) backend.flush(); // the device begins while the host builds the next step
+    const fours = (at: number, rows: number): Tensor =>
+      uploaded.sliceRows(at + 4 * step * rows, 4 * rows).view([rows, 4]);
+    const sampled = scope(() => {
+      const batch: Batch = {
+        ids,
+        positions: positions.subarray(step * T, (step + 1) * T),
+        spans: fours(spansAt, T),
+        querySpans: null,
+        rows: groups,
+      };
+      const into = { keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt + step * T, T) };
+      const hidden = config.forward(weights, batch, into); // [T, C]
+      const last = isDecode ? hidden : gatherRows(hidden, tokens.sampledAt); // [R, C]
+      return sampleTokens(last, headWeight(config, weights), groups === null ? null : tokens.sampledGroups(), {
+        counters: fours(countersAt, R),
+        key: settings.noiseKey,
+        temperature: settings.temperature,
+        warping: settings.warping && { ...settings.warping, seen },
+      });
+    });
+    drawn.push(sampled);
+    ids = { tensor: sampled.ids, host: null };
+  }
+  const read = await readTensors(drawn.flatMap(({ ids, logProbs, entropy }) => [ids, logProbs, entropy]));
+  return drawn.map((_, step) => ({
+    ids: read[3 * step],
+    logProbs: read[3 * step + 1],
+    entropies: read[3 * step + 2],
+  }));
 }
 
 /** The ids that each row has seen, as bits, [R, words]; null if rows do not keep track of them. */

@@ -1,10 +1,11 @@
 // The model floor's public face.
 export { settleFolders, writeFolderAtomically } from "./atomic-folder.ts";
 export { type Batch, packSequences } from "./batch.ts";
-export { Chat, type GlueOptions, loadChat, type Message } from "./chat.ts";
+export { Chat, type ChatMessage, type GlueOptions, loadChat } from "./chat.ts";
 export { Checkpoint, isModelFile, modelFiles, openCheckpoint, openConfig, tokenizerFiles } from "./checkpoint-files.ts";
 export { temperatureProblems } from "./commands/sampling-settings.ts";
 export { parseConfig, type Qwen2Config } from "./config.ts";
+export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
@@ -39,8 +40,8 @@ export { openSafetensors, writeSafetensors } from "./safetensors.ts";
 export {
   answerStates,
   microBatches,
-  type Scores,
   type Sequence,
+  type SequenceScores,
   score,
   scoredPositions,
   scoreWhole,

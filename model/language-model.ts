@@ -37,6 +37,11 @@ export type ParameterRole = "linear" | "embedding" | "norm" | "bias";
 export interface ParameterDescription {
   readonly shape: readonly number[];
   readonly role: ParameterRole;
+  /**
+   * Matrices of one group are read by one product: their forward copies then follow each other on the device. Their
+   * biases form a group too. Default: none.
+   */
+  readonly group?: string;
 }
 
 /**

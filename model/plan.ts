@@ -60,11 +60,14 @@ export function emptyModel(backend: Backend, config: LanguageModel): Model {
   return { backend, config, weights: makeWeights(backend, config) };
 }
 
-/** Rehearses generation until every row is past its prompt: by then everything has been allocated. */
+/**
+ * Rehearses generation until every row is past its prompt: by then everything has been allocated.
+ * @param dialogues  all of them; or, with `bounds` of all of them, those with the longest prompts: one for each row
+ */
 export async function rehearseGeneration(
   model: Model,
   dialogues: readonly Omit<Dialogue, "answered" | "sampled">[],
-  settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping">,
+  settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds">,
 ): Promise<void> {
   const enough = new AbortController();
   try {

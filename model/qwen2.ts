@@ -5,23 +5,23 @@
 // Layer:  x ← x + o_proj(attention(rope(q), rope(k), v)),   q, k, v = projections of rmsNorm(x), with biases
 //         x ← x + down_proj(silu(gate_proj(h)) · up_proj(h)),   h = rmsNorm(x)
 import {
-  add,
-  appendToCache,
   attention,
   embedding,
   fromArray,
+  gatedLinear,
   linear,
+  linearTriple,
   type Parameter,
   reshape,
   rmsNorm,
-  rope,
+  ropeIntoCache,
+  ropePair,
   rotaryTables,
-  swiglu,
   type Tensor,
   type Weights,
 } from "../engine/index.ts";
 import type { Batch } from "./batch.ts";
-import { isLinearWeight, parameterShapes, parseConfig, type Qwen2Config } from "./config.ts";
+import { isLinearWeight, parseConfig, type Qwen2Config, qwen2ParameterShapes } from "./config.ts";
 import {
   type ForwardOptions,
   type LanguageModel,
@@ -47,8 +47,8 @@ export function qwen2Model(config: Qwen2Config): Qwen2Model {
     modelType: qwen2.modelType,
     architecture: "Qwen2ForCausalLM",
     parameters() {
-      const shapes = parameterShapes(this);
-      return new Map([...shapes].map(([name, shape]) => [name, { shape, role: roleOf(name) }]));
+      const shapes = qwen2ParameterShapes(this);
+      return new Map([...shapes].map(([name, shape]) => [name, { shape, role: roleOf(name), group: groupOf(name) }]));
     },
     headName() {
       return this.tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight";
@@ -63,6 +63,12 @@ function roleOf(name: string): ParameterRole {
   if (isLinearWeight(name)) return "linear";
   if (name.endsWith(".bias")) return "bias";
   return name.endsWith("norm.weight") ? "norm" : "embedding";
+}
+
+/** q, k and v are one product, gate and up another. */
+function groupOf(name: string): string | undefined {
+  const group = name.replace(/[qkv]_proj/, "qkv_proj").replace(/(gate|up)_proj/, "gate_up_proj");
+  return group === name ? undefined : group;
 }
 
 function forward(
@@ -106,7 +112,7 @@ function decoderLayer(
   layer: number,
   x: Tensor,
   batch: Batch,
-  { cos, sin }: RotaryAngles,
+  angles: RotaryAngles,
   cache: LayerCaches | null,
 ): Tensor {
   const { numAttentionHeads: H, numKeyValueHeads: K, headDim: D, rmsNormEps } = config;
@@ -114,23 +120,41 @@ function decoderLayer(
   const T = x.rows;
   const weight = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.weight`);
   const bias = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.bias`);
-  const projection = (name: string, from: Tensor, isLastReader = false): Tensor =>
-    linear(from, weight(`self_attn.${name}`), bias(`self_attn.${name}`), rows, { isLastReader });
+  const ofThree = (get: (name: string) => Parameter) =>
+    [get("self_attn.q_proj"), get("self_attn.k_proj"), get("self_attn.v_proj")] as const;
 
   const h = rmsNorm(x, weight("input_layernorm"), rmsNormEps, rows); // [T, C]
-  const q = rope(reshape(projection("q_proj", h), [T, H, D]), cos, sin); // [T, H, D]
-  const k = rope(reshape(projection("k_proj", h), [T, K, D]), cos, sin); // [T, K, D]
-  const v = reshape(projection("v_proj", h, true), [T, K, D]); // [T, K, D]
-  if (cache !== null) appendToCache(k, v, cache.slots, cache.keys[layer], cache.values[layer]);
-  const keys = cache === null ? k : cache.keys[layer];
-  const values = cache === null ? v : cache.values[layer];
-  const mixed = reshape(attention(q, keys, values, spans, querySpans), [T, H * D]);
-  const afterAttention = add(x, linear(mixed, weight("self_attn.o_proj"), null, rows)); // [T, C]
+  const [qRows, kRows, vRows] = linearTriple(h, ofThree(weight), ofThree(bias), rows); // [T, H·D], [T, K·D] twice
+  const [q, k, v] = [reshape(qRows, [T, H, D]), reshape(kRows, [T, K, D]), reshape(vRows, [T, K, D])];
+  const seen = cache === null ? rotated(q, k, v, angles) : intoCache(q, k, v, angles, cache, layer);
+  const mixed = reshape(attention(seen.q, seen.keys, seen.values, spans, querySpans), [T, H * D]);
+  const afterAttention = linear(mixed, weight("self_attn.o_proj"), null, rows, { residual: x }); // [T, C]
 
   const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, rows); // [T, C]
-  const gate = linear(m, weight("mlp.gate_proj"), null, rows); // [T, F]
-  const up = linear(m, weight("mlp.up_proj"), null, rows, { isLastReader: true }); // [T, F]
-  const product = swiglu(gate, up); // [T, F]
-  const down = linear(product, weight("mlp.down_proj"), null, rows, { isLastReader: true }); // [T, F] → [T, C]
-  return add(afterAttention, down);
+  const product = gatedLinear(m, weight("mlp.gate_proj"), weight("mlp.up_proj"), rows); // [T, F]
+  return linear(product, weight("mlp.down_proj"), null, rows, { isLastReader: true, residual: afterAttention }); // [T, C]
+}
+
+/** Rotated queries, and what they see. */
+interface Attended {
+  readonly q: Tensor; // [T, H, D]
+  readonly keys: Tensor; // [S, K, D]
+  readonly values: Tensor; // [S, K, D]
+}
+
+function rotated(q: Tensor, k: Tensor, v: Tensor, { cos, sin }: RotaryAngles): Attended {
+  const turned = ropePair(q, k, cos, sin);
+  return { q: turned.q, keys: turned.k, values: v };
+}
+
+function intoCache(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  { cos, sin }: RotaryAngles,
+  { keys, values, slots }: LayerCaches,
+  layer: number,
+): Attended {
+  ropeIntoCache(q, k, v, cos, sin, { slots, keys: keys[layer], values: values[layer] });
+  return { q, keys: keys[layer], values: values[layer] };
 }

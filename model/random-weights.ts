@@ -1,6 +1,6 @@
 // The weights of a random model; the same seed gives the same weights on every machine. Matrices are normal with
 // standard deviation fan_in^−½, embeddings normal with a chosen deviation (0.02 by default), biases 0, norms 1.
-import { directionNormals, keyOf, type ParameterArena, sizeOf, wordsOf } from "../engine/index.ts";
+import { directionNormals, type ParameterArena, philoxKey, sizeOf, wordsOf } from "../engine/index.ts";
 import type { LanguageModel, ParameterDescription } from "./language-model.ts";
 
 /** Normals drawn at a time, so that no whole tensor is held in float64. */
@@ -30,7 +30,7 @@ export function randomTensor(
   if (role === "norm") return values.fill(1);
   if (role === "bias") return values;
   const deviation = role === "embedding" ? embeddingDeviation : shape[1] ** -0.5;
-  const key = keyOf(`initialise|${seed}`);
+  const key = philoxKey(`initialise|${seed}`);
   const nameWords = wordsOf(name);
   for (let first = 0; first < values.length; first += pieceElements) {
     const count = Math.min(pieceElements, values.length - first);

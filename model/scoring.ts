@@ -13,7 +13,7 @@ export interface Sequence {
   readonly mask?: ArrayLike<number>;
 }
 
-export interface Scores {
+export interface SequenceScores {
   /** log p(ids[t] | ids[..t]) for each scored token, in order. */
   readonly logProbs: Float32Array;
   /** For each scored token, the entropy of the distribution that it is drawn from, nats. */
@@ -89,8 +89,8 @@ export async function score(
   model: Model,
   sequences: readonly Sequence[],
   settings: { temperature: number; maxTokens: number; signal?: AbortSignal },
-): Promise<Scores[]> {
-  const found: Scores[] = [];
+): Promise<SequenceScores[]> {
+  const found: SequenceScores[] = [];
   for (const part of microBatches(sequences, settings.maxTokens)) {
     settings.signal?.throwIfAborted();
     const [logProbs, entropy, logSumExp] = await scopeAsync(async () => {

@@ -25,11 +25,11 @@ export function makeWeights(backend: Backend, config: LanguageModel, options: We
   const { trainable = false, dtype = "f32", precision = "f32" } = options;
   const head = config.headName();
   const parameters = new Map(
-    [...config.parameters()].map(([name, { shape, role }]) => {
+    [...config.parameters()].map(([name, { shape, role, group }]) => {
       const isLinear = role === "linear";
       const isMixed = isLinear || (name === head && matrixUnits(backend) !== null);
       const halfCopies = isMixed && precision === "mixed";
-      return [name, { shape, isLinear, forwardCopy: isLinear || name === head, halfCopies }];
+      return [name, { shape, isLinear, forwardCopy: isLinear || name === head, halfCopies, group }];
     }),
   );
   return new ParameterArena(backend, parameters, { trainable, dtype });

@@ -2,7 +2,7 @@
 import type { Chat, Model } from "../model/index.ts";
 import { meanOf, variance } from "./advantage.ts";
 import type { Environment } from "./environments/environment.ts";
-import { EpisodeList } from "./environments/environment.ts";
+import { episodeList } from "./environments/environment.ts";
 import { type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
 
 export interface Evaluation {
@@ -41,7 +41,9 @@ export function evaluatedRollouts(
   environment: Environment,
   { episodes, episodeSeed }: Pick<EvaluationSettings, "episodes" | "episodeSeed">,
 ): RolloutRequest[] {
-  return new EpisodeList(environment, episodeSeed).distinct(episodes).map((episode) => ({ episode, rollout: 0 }));
+  return episodeList(environment, episodeSeed)
+    .distinct(episodes)
+    .map((episode) => ({ episode, rollout: 0 }));
 }
 
 /** Computes the numbers of an evaluation from its rollouts. */

@@ -8,15 +8,16 @@ export {
   alphabetSortSeed,
 } from "./environments/alphabet-sort.ts";
 export {
+  type ChatMessage,
   type Draws,
   type Environment,
   type EnvironmentFile,
   type EnvironmentKind,
   type Episode,
   EpisodeList,
+  episodeList,
   episodeProblems,
   isWorked,
-  type Message,
   type Reward,
   scoreEpisode,
   type WorkedEnvironment,
@@ -35,6 +36,7 @@ export {
 export { labelledRandom } from "./environments/python/random.ts";
 export {
   environmentApplies,
+  environmentDescription,
   environmentFiles,
   environmentProblems,
   formerEnvironmentKeys,
@@ -48,15 +50,16 @@ export { checkpointFolder, expectSound, isKept, stepName } from "./kept-checkpoi
 export {
   type Example,
   type PolicyExample,
-  type PolicyLoss,
   policyStep,
   supervisedStep,
   type TrainableModel,
 } from "./learn.ts";
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
+export { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
 export { answerToOtherNames } from "./other-names.ts";
 export { expectTrainingMemory } from "./plan.ts";
+export type { PolicyLoss } from "./policy-loss.ts";
 export {
   dialoguesOf,
   expectTemplate,
@@ -64,6 +67,7 @@ export {
   type RolloutRequest,
   type RolloutSettings,
   rollOut,
+  rollOutEach,
 } from "./rollout.ts";
 export { learningRate, type Schedule } from "./schedule.ts";
 export {
@@ -76,3 +80,4 @@ export {
 export { openTensorBoard } from "./tensorboard.ts";
 export { type Normalisation, tokenWeights } from "./token-weights.ts";
 export { type TrainingContext, type TrainingSettings, train } from "./trainer.ts";
+export { trainingAlters, trainingApplies, trainingProblems } from "./training-settings.ts";

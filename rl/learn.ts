@@ -11,12 +11,12 @@ import {
   record,
   scope,
   scopeAsync,
-  surrogate,
   type Tensor,
   weightedSum,
 } from "../engine/index.ts";
 import { answerStates, headWeight, type Model, microBatches, type Sequence, scoredPositions } from "../model/index.ts";
 import type { LossScale } from "./loss-scale.ts";
+import { type PolicyLoss, policyLoss } from "./policy-loss.ts";
 
 export interface TrainableModel extends Model {
   readonly weights: ParameterArena;
@@ -35,25 +35,8 @@ export interface PolicyExample extends Example {
   readonly logProbs: ArrayLike<number>; // [T]
   /** The reference's log-probabilities of the scored tokens, in order. Needed if klCoefficient is above 0. */
   readonly referenceLogProbs?: ArrayLike<number>; // [scored]
-}
-
-/** The loss that a GRPO step minimises; the formulas are at `surrogate` (engine/ops/loss). */
-export interface PolicyLoss {
-  readonly kind: "clipped" | "masked-importance";
-  /** Bounds of "clipped". */
-  readonly clipLow: number;
-  readonly clipHigh: number;
-  /** Bounds of "masked-importance". */
-  readonly ratioLow: number;
-  readonly ratioHigh: number;
-  /** Weight of the k3 divergence from the reference; 0 for none, and no reference is needed. */
-  readonly klCoefficient: number;
-}
-
-/** The policy loss that the training settings choose. */
-export function policyLossOf(training: Omit<PolicyLoss, "kind"> & { readonly loss: PolicyLoss["kind"] }): PolicyLoss {
-  const { loss, clipLow, clipHigh, ratioLow, ratioHigh, klCoefficient } = training;
-  return { kind: loss, clipLow, clipHigh, ratioLow, ratioHigh, klCoefficient };
+  /** 1 for the scored tokens whose policy loss and entropy count, 0 for the others. Default: all count. */
+  readonly kept?: ArrayLike<number>; // [scored]
 }
 
 export interface StepOutcome {
@@ -64,9 +47,9 @@ export interface StepOutcome {
   /** Per scored token, in the examples' order. */
   logProbs: number[];
   entropy: number[];
-  /** exp(logProb − the sampler's logProb); only with a policy loss. */
+  /** exp(logProb − the sampler's logProb), or that of the token's sequence; only with a policy loss. */
   ratio: number[];
-  /** k3 from the reference; only with a KL coefficient. */
+  /** k3 from the reference, times the ratio if the loss has it so; only with a KL coefficient. */
   penalty: number[];
   /** Whether gradients overflowed in mixed precision. Then the weights are unchanged, and the loss scale is lower. */
   skipped: boolean;
@@ -84,6 +67,8 @@ export interface StepSettings {
    * default false.
    */
   recomputeLayers?: boolean;
+  /** The sampling temperature: log-probabilities and entropies are at it. Default 1. */
+  temperature?: number;
   /** The loss scale for weights in mixed precision, updated by each step. Default: none. */
   lossScale?: LossScale | null;
 }
@@ -119,10 +104,11 @@ export async function supervisedStep(
 }
 
 /**
- * A GRPO step: loss = −Σ tokenWeight · objective + klCoefficient · Σ tokenWeight · k3. `loss` names the objective.
+ * A GRPO step: loss = −Σ tokenWeight · objective + klCoefficient · Σ tokenWeight · k3 − entropyCoefficient · mean entropy.
+ * `loss` names the objective.
  *
- * Examples with advantage 0 have a gradient of exactly 0 unless there is a KL penalty. A micro-batch with only such
- * examples is scored without a backward pass. If a step has only such micro-batches, AdamW uses a gradient of zero: the
+ * Examples with advantage 0 have a gradient of exactly 0 unless there is a KL penalty or an entropy bonus. A micro-batch
+ * with only such examples is scored without a backward pass. If a step has only such micro-batches, AdamW uses a gradient of zero: the
  * moments decay, and they and weight decay still move the weights.
  * @throws Error when there is a KL coefficient and an example has no reference log-probabilities
  */
@@ -133,17 +119,46 @@ export async function policyStep(
 ): Promise<StepOutcome> {
   const { loss: form } = settings;
   const hasPenalty = form.klCoefficient !== 0;
+  const { entropyCoefficient = 0 } = form;
+  const hasBonus = entropyCoefficient !== 0;
+  const isKept = ({ kept }: PolicyExample, scored: number): boolean => kept === undefined || kept[scored] !== 0;
+  const counted = hasBonus ? examples.reduce((sum, example) => sum + countKept(example), 0) : 0;
   return optimise(model, examples, settings, {
-    hasGradient: (part) => hasPenalty || part.some(({ advantage }) => advantage !== 0),
+    hasGradient: (part) => hasPenalty || hasBonus || part.some(({ advantage }) => advantage !== 0),
     lossOf: (part, { logProbs, entropy }) => {
       const oldLogProbs = perToken(model, part, (example, t) => example.logProbs[t], "old log-probabilities");
-      const advantages = perToken(model, part, ({ advantage }) => advantage, "advantages");
+      const advantages = perToken(
+        model,
+        part,
+        (example, _, scored) => (isKept(example, scored) ? example.advantage : 0),
+        "advantages",
+      );
       const weights = perToken(model, part, ({ tokenWeight }) => tokenWeight, "token weights");
       const reference = hasPenalty ? perToken(model, part, referenceLogProb, "reference log-probabilities") : null;
-      const { loss, ratio, penalty } = surrogate(logProbs, oldLogProbs, advantages, weights, reference, form);
+      const entropyWeights = hasBonus
+        ? perToken(
+            model,
+            part,
+            (example, _, scored) => (isKept(example, scored) ? -entropyCoefficient / counted : 0),
+            "entropy weights",
+          )
+        : null;
+      const { loss, ratio, penalty } = policyLoss(
+        {
+          ...{ logProbs, entropy, oldLogProbs, advantages, weights, entropyWeights },
+          referenceLogProbs: reference,
+          lengths: part.map((example) => scoredPositions(example).length),
+        },
+        form,
+      );
       return { loss, logProbs, entropy, ratio, penalty: hasPenalty ? penalty : null };
     },
   });
+}
+
+function countKept(example: PolicyExample): number {
+  const { kept } = example;
+  return kept === undefined ? scoredPositions(example).length : Array.from(kept).filter((one) => one !== 0).length;
 }
 
 function referenceLogProb({ referenceLogProbs }: PolicyExample, _t: number, scored: number): number {
@@ -169,7 +184,7 @@ function perToken<E extends Example>(
 async function optimise<E extends Example>(
   model: TrainableModel,
   examples: readonly E[],
-  { optimiser, maxTokens, step, recomputeLayers = false, lossScale = null }: StepSettings,
+  { optimiser, maxTokens, step, temperature = 1, recomputeLayers = false, lossScale = null }: StepSettings,
   { lossOf, hasGradient }: Objective<E>,
 ): Promise<StepOutcome> {
   const { weights: arena, backend, config } = model;
@@ -181,7 +196,7 @@ async function optimise<E extends Example>(
     for (const part of microBatches(examples, maxTokens)) {
       const forward = (): Pieces => {
         const { hidden, targets } = answerStates(model, part, 0, { recomputeLayers });
-        return lossOf(part, head(hidden, headWeight(config, arena), targets, { temperature: 1 }, null));
+        return lossOf(part, head(hidden, headWeight(config, arena), targets, { temperature }, null));
       };
       pieces.push(
         scope(() => {

@@ -20,16 +20,11 @@ import {
 } from "../model/index.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { type EvaluationSettings, evaluatedRollouts } from "./evaluate.ts";
-import {
-  type Example,
-  type PolicyExample,
-  policyLossOf,
-  policyStep,
-  supervisedStep,
-  type TrainableModel,
-} from "./learn.ts";
+import { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
+import { policyLossOf } from "./policy-loss.ts";
 import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
+import { samplingOf } from "./training-settings.ts";
 
 /** A trainable model without values, for rehearsals. */
 function emptyTrainable(backend: Backend, config: LanguageModel, options: WeightOptions): TrainableModel {
@@ -123,15 +118,21 @@ export async function expectTrainingMemory(backend: Backend, job: TrainingJob): 
         train.klCoefficient > 0
           ? { backend: planning, config, weights: makeWeights(planning, config, { precision: train.precision }) }
           : null;
-      for (const requests of [evaluated, rollouts])
+      const { temperature } = train;
+      for (const [requests, sampling] of [
+        [evaluated, { temperature: evaluate.temperature }],
+        [rollouts, samplingOf(train)],
+      ] as const)
         await rehearseGeneration(model, dialoguesOf(chat, requests, settings), {
           maxRows: batch.rows,
           maxTokens: batch.tokens,
-          temperature: 1,
+          ...sampling,
         });
-      if (reference) await rehearseScoring(reference, examples, { temperature: 1, maxTokens: batch.trainTokens });
+      if (train.topEntropyQuantile < 1)
+        await rehearseScoring(model, examples, { temperature, maxTokens: batch.trainTokens });
+      if (reference) await rehearseScoring(reference, examples, { temperature, maxTokens: batch.trainTokens });
       await rehearseStep(examples, { maxTokens: batch.trainTokens, recomputeLayers: batch.recompute }, (part, sizes) =>
-        policyStep(model, part, { ...sizes, loss: policyLossOf(train) }),
+        policyStep(model, part, { ...sizes, temperature, loss: policyLossOf(train) }),
       );
     });
   return expectMemory("Training", job.settings.batch, plan, trainingMemorySettings, memoryLimit(backend));

@@ -4,23 +4,27 @@
 //
 // If an environment throws, only that rollout is affected: it gets reward 0, and the error message is stored with it.
 import { asError } from "../engine/host/index.ts";
-import { tokenKey, wordsOf } from "../engine/index.ts";
+import { tokenKey, type Warping } from "../engine/index.ts";
 import {
   type Answer,
   type Chat,
+  type ChatMessage,
   type Dialogue,
+  type DialogueBounds,
   type GenerateSettings,
   type GlueOptions,
   generate,
-  type Message,
   type Model,
 } from "../model/index.ts";
 import { type Episode, type EpisodeList, type Reward, scoreEpisode } from "./environments/environment.ts";
+import { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
 
 export interface RolloutSettings {
   /** Maximum tokens per answer. */
   maxNewTokens: number;
   temperature: number;
+  /** Top-k and top-p. Default: none. Log-probabilities and entropies are those of the whole distribution. */
+  warping?: Warping;
   /** Seed, purpose and step determine the sampling noise (docs/definitions.md, "Random numbers"). */
   seed: number;
   purpose: "train" | "evaluate" | "landscape";
@@ -32,8 +36,6 @@ export interface RolloutSettings {
   signal?: AbortSignal;
   /** Called after each pass of the model, with the numbers of tokens computed, tokens sampled and rollouts finished. */
   onPass?: GenerateSettings["onPass"];
-  /** Called when a rollout has ended, with the rollout and its index among the requests. */
-  onRollout?: (index: number, rollout: Rollout) => void;
 }
 
 /** The maximum length of answers, and how the turns of a conversation are joined. */
@@ -53,7 +55,7 @@ export interface Rollout {
   readonly episode: number;
   readonly rollout: number;
   readonly point: number;
-  readonly messages: readonly Message[];
+  readonly messages: readonly ChatMessage[];
   /** The whole conversation's tokens. */
   readonly ids: readonly number[]; // [T]
   /** 1 on the assistant's tokens, end tokens included. */
@@ -81,23 +83,51 @@ export async function rollOut(
   requests: readonly RolloutRequest[],
   settings: RolloutSettings,
 ): Promise<Rollout[]> {
-  const { signal, onPass, onRollout } = settings;
-  const runs = dialoguesOf(chat, requests, settings);
-  if (onRollout !== undefined)
-    runs.forEach((run, index) => {
-      run.onEnd = () => onRollout(index, run.result());
-    });
-  await generate(model, runs, {
+  const rollouts = new Array<Rollout>(requests.length);
+  expectTurnsOf(chat, requests, settings);
+  const bounds = await boundsOfRollouts(chat, requests, settings);
+  const numbered = function* (): Iterable<RolloutRequest & { index: number }> {
+    for (const [index, request] of requests.entries()) yield { ...request, index };
+  };
+  await rollOutEach(model, chat, numbered(), bounds, settings, (rollout, { index }) => {
+    rollouts[index] = rollout;
+  });
+  return rollouts;
+}
+
+/**
+ * Rolls out requests that are made on demand, and keeps none: memory is needed for the rollouts under way alone.
+ * @param bounds  of all requests (`boundsOfRollouts`). The chat template must be able to join their turns
+ *                (`expectTemplate`)
+ * @param take    called when a rollout has ended
+ */
+export async function rollOutEach<R extends RolloutRequest>(
+  model: Model,
+  chat: Chat,
+  requests: Iterable<R>,
+  bounds: DialogueBounds,
+  settings: RolloutSettings,
+  take: (rollout: Rollout, request: R) => void,
+): Promise<void> {
+  const runs = function* (): Iterable<RolloutRun> {
+    for (const request of requests) {
+      const run = new RolloutRun(request, chat, settings);
+      run.onEnd = () => take(run.result(), request);
+      yield run;
+    }
+  };
+  await generate(model, runs(), {
     maxNewTokens: settings.maxNewTokens,
     temperature: settings.temperature,
+    warping: settings.warping,
     noiseKey: tokenKey(settings.seed, settings.purpose, settings.step),
     stopIds: stopIdsOf(model, chat),
     maxRows: settings.maxRows,
     maxTokens: settings.maxTokens,
-    signal,
-    onPass,
+    bounds,
+    signal: settings.signal,
+    onPass: settings.onPass,
   });
-  return runs.map((run) => run.result());
 }
 
 /**
@@ -109,14 +139,18 @@ export function dialoguesOf(
   requests: readonly RolloutRequest[],
   settings: ConversationSettings,
 ): RolloutRun[] {
-  // Checked here, because during a rollout the error would count as a failure of the environment and set the reward to
-  // 0.
+  expectTurnsOf(chat, requests, settings);
+  return requests.map((request) => new RolloutRun(request, chat, settings));
+}
+
+// Checked before the rollouts, because during one the error would count as a failure of the environment and set the
+// reward to 0.
+function expectTurnsOf(chat: Chat, requests: readonly RolloutRequest[], settings: ConversationSettings): void {
   expectTemplate(
     chat,
     requests.map(({ episode }) => episode),
     settings.turn2Template,
   );
-  return requests.map((request) => new RolloutRun(request, chat, settings));
 }
 
 /** Maximum number of rollouts per group. */
@@ -138,8 +172,21 @@ export function trainingRollouts(
   promptsPerStep: number,
   rolloutsPerPrompt: number,
 ): RolloutRequest[] {
-  const used = new Map<string, Set<number>>();
-  return Array.from({ length: promptsPerStep }, (_, i) => (step - 1) * promptsPerStep + i).flatMap((position) => {
+  return requestsFrom(episodes, (step - 1) * promptsPerStep, promptsPerStep, rolloutsPerPrompt, new Map());
+}
+
+/**
+ * The requests of `count` prompts from a position of the list on. @param used  the copy numbers that the step has used for
+ * each prompt, which this adds to
+ */
+export function requestsFrom(
+  episodes: EpisodeList,
+  first: number,
+  count: number,
+  rolloutsPerPrompt: number,
+  used: Map<string, Set<number>>,
+): RolloutRequest[] {
+  return Array.from({ length: count }, (_, i) => first + i).flatMap((position) => {
     const episode = episodes.at(position);
     const taken = used.get(episode.prompt) ?? new Set();
     let copy = episodes.pass(position);
@@ -177,7 +224,7 @@ class RolloutRun implements Dialogue {
   readonly #request: RolloutRequest;
   readonly #chat: Chat;
   readonly #settings: ConversationSettings;
-  readonly #messages: Message[];
+  readonly #messages: ChatMessage[];
   readonly #ids: number[];
   readonly #mask: number[];
   readonly #logProbs: number[];
@@ -193,12 +240,13 @@ class RolloutRun implements Dialogue {
     this.#settings = settings;
     this.policy = request.point ?? 0;
     this.#messages = [{ role: "user", content: request.episode.prompt }];
-    this.prompt = chat.promptIds(this.#messages);
-    this.noise = { rollout: noiseRollout(request), prompt: wordsOf(request.episode.prompt)[0] };
+    const { prompt, noiseWord } = openingOf(request.episode, chat);
+    this.prompt = prompt;
+    this.noise = { rollout: noiseRollout(request), prompt: noiseWord };
     this.#ids = [...this.prompt];
     this.#mask = this.#ids.map(() => 0);
     this.#logProbs = this.#ids.map(() => 0);
-    this.expectedTokens = settings.maxNewTokens * request.episode.turns + followUpTokens(request.episode, chat);
+    this.expectedTokens = expectedTokensOf(request.episode, chat, settings.maxNewTokens);
   }
 
   /** Called when the rollout has ended. */
@@ -223,7 +271,7 @@ class RolloutRun implements Dialogue {
     try {
       const next = this.#request.episode.nextUserTurn(this.#messages);
       if (next === null) return null;
-      const message: Message = { role: "user", content: next };
+      const message: ChatMessage = { role: "user", content: next };
       const glue = this.#chat.glue(earlier, answer.ids, [message], { turn2Template: this.#settings.turn2Template });
       this.#messages.push(message);
       this.#append(glue, 0);
@@ -274,24 +322,4 @@ class RolloutRun implements Dialogue {
       failure: this.#failure,
     };
   }
-}
-
-/** Estimates the tokens of later user turns: those of the messages that the episode sends after empty answers. */
-function followUpTokens(episode: Episode, chat: Chat): number {
-  const messages: Message[] = [{ role: "user", content: episode.prompt }];
-  let tokens = 0;
-  try {
-    for (let turn = 1; turn < episode.turns; turn++) {
-      const earlier = [...messages];
-      messages.push({ role: "assistant", content: "" });
-      const next = episode.nextUserTurn(messages);
-      if (next === null) break;
-      const message: Message = { role: "user", content: next };
-      tokens += chat.glue(earlier, [], [message]).length;
-      messages.push(message);
-    }
-  } catch {
-    // If an episode throws on empty answers, the error occurs again in the rollout and is recorded there.
-  }
-  return tokens;
 }

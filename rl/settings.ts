@@ -1,8 +1,12 @@
 // The settings of a training run. The landscape's settings include them (landscape/settings.ts).
 import { boolean, choice, integer, integers, number, text } from "../engine/host/index.ts";
+import { lowestTemperature } from "../engine/index.ts";
 import { advantageKinds } from "./advantage.ts";
 import { keptStates } from "./checkpoint.ts";
 import { alphabetSortSeed } from "./environments/alphabet-sort.ts";
+import { scheduleKinds } from "./learning-rate.ts";
+import { importanceLevels, policyLossKinds } from "./policy-loss.ts";
+import { normalisations } from "./token-weights.ts";
 
 export { environmentSettings } from "./environments/registry.ts";
 
@@ -59,7 +63,56 @@ export const trainSettings = {
     meaning: "completions per prompt; they are the group that an advantage compares with",
   }),
   maxNewTokens: integer({ default: 128, min: 1, unit: "tokens", meaning: "maximum length of an answer, per turn" }),
-  learningRate: number({ default: 6e-6, above: 0, meaning: "AdamW's learning rate, the same in every step" }),
+  temperature: number({
+    default: 1,
+    min: lowestTemperature,
+    meaning:
+      "sampling temperature of the training rollouts; log-probabilities, ratios, KL and entropy of training are at this temperature too",
+  }),
+  topK: integer({
+    default: 0,
+    min: 0,
+    unit: "tokens",
+    meaning:
+      "training rollouts sample from this many of the likeliest tokens; 0: from all; ratios stay those of the whole distribution",
+  }),
+  topP: number({
+    default: 1,
+    above: 0,
+    max: 1,
+    meaning:
+      "training rollouts sample from the likeliest tokens that together have this probability; 1: from all; ratios stay those of the whole distribution",
+  }),
+  learningRate: number({
+    default: 6e-6,
+    above: 0,
+    meaning: "AdamW's learning rate; with a schedule other than constant, the highest one",
+  }),
+  schedule: choice({
+    default: "constant",
+    options: scheduleKinds,
+    meaning:
+      "course of the learning rate over the updates of the run, under transformers' names; polynomial has the setting schedulePower too, cosine_with_restarts scheduleCycles",
+  }),
+  warmupSteps: number({
+    default: 0,
+    min: 0,
+    unit: "updates",
+    meaning: "updates in which the learning rate rises from 0 in a line; below 1: a share of all updates, rounded up",
+  }),
+  floorShare: number({
+    default: 0,
+    min: 0,
+    below: 1,
+    meaning: "schedules cosine and polynomial: the last learning rate, as a share of the highest",
+  }),
+  scheduleCycles: integer({
+    default: 1,
+    min: 1,
+    unit: "cycles",
+    meaning: "schedule cosine_with_restarts: how many times the rate falls from the highest to 0",
+  }),
+  schedulePower: number({ default: 1, above: 0, meaning: "schedule polynomial: its exponent; 1 is a straight line" }),
   precision: precisionSetting,
   beta1: number({ default: 0.9, min: 0, below: 1, meaning: "AdamW's beta1: decay rate of the mean of the gradients" }),
   beta2: number({
@@ -87,9 +140,26 @@ export const trainSettings = {
   }),
   normalisation: choice({
     default: "group-token",
-    options: ["group-token", "batch-token", "sequence", "constant"],
+    options: normalisations,
     meaning:
-      "how the loss is averaged over tokens: group-token within each group, then over groups; batch-token over the batch; sequence within each rollout, then over rollouts; constant: sum / (rollouts × maxNewTokens)",
+      "how the loss is averaged over tokens: group-token within each group, then over groups; batch-token over the batch; sequence within each rollout, then over rollouts; rollout-sum: sum within each rollout, then mean over rollouts; constant: sum / (rollouts × maxNewTokens)",
+  }),
+  equalGroups: choice({
+    default: "keep",
+    options: ["keep", "drop"],
+    meaning:
+      "groups whose rewards are all equal: keep them, with advantages 0, among the tokens that the loss is averaged over, or drop them",
+  }),
+  maxRedraws: integer({
+    default: 0,
+    min: 0,
+    unit: "rounds",
+    meaning:
+      "dynamic sampling: rounds per step that draw further prompts in place of dropped groups; groups still missing then stay missing",
+  }),
+  maskTruncated: boolean({
+    default: false,
+    meaning: "leave rollouts with an answer cut off at maxNewTokens out of the loss; their rewards stay in their group",
   }),
   updatesPerBatch: integer({
     default: 1,
@@ -99,9 +169,15 @@ export const trainSettings = {
   }),
   loss: choice({
     default: "clipped",
-    options: ["clipped", "masked-importance"],
+    options: policyLossKinds,
     meaning:
-      "policy loss: PPO's clipped one, or ratio times advantage without tokens outside ratioLow and ratioHigh; at one update per batch both have the same gradient",
+      "policy loss: PPO's clipped one; ratio times advantage without tokens outside ratioLow and ratioHigh; cispo, with ratios up to ratioCap as constant weights; or sapo, with a soft gate in place of the clip; at one update per batch all have the same gradient",
+  }),
+  importanceLevel: choice({
+    default: "token",
+    options: importanceLevels,
+    meaning:
+      "whose ratio the loss uses: each token's, or that of the whole rollout, e^(mean log-ratio of its tokens), as in GSPO",
   }),
   clipLow: number({
     default: 0.2,
@@ -128,11 +204,43 @@ export const trainSettings = {
     meaning:
       "masked-importance loss: tokens with a ratio above this are dropped; without effect at one update per batch",
   }),
+  ratioCap: number({
+    default: 0,
+    min: 0,
+    meaning:
+      "clipped loss: with a negative advantage a ratio counts as at most this (two-sided clipping, TRL's delta); cispo: the largest weight of a token; 0: none",
+  }),
+  sapoPositive: number({
+    default: 1,
+    above: 0,
+    meaning: "loss sapo: temperature of the gate for positive advantages; a higher one fades ratios out faster",
+  }),
+  sapoNegative: number({
+    default: 1.05,
+    above: 0,
+    meaning: "loss sapo: temperature of the gate for the other advantages",
+  }),
   klCoefficient: number({
     default: 0,
     min: 0,
     meaning:
-      "weight of the KL penalty (k3 per token, from the starting model); above 0 the starting model stays in memory, as a second set of weights",
+      "weight of the KL penalty (k3 per token, from the starting model); above 0 the starting model stays in memory, as a second set of weights, and klTimesRatio can be set",
+  }),
+  klTimesRatio: boolean({
+    default: false,
+    meaning: "whether the KL penalty of a token is multiplied by its ratio (TRL's use_bias_correction_kl)",
+  }),
+  entropyCoefficient: number({
+    default: 0,
+    min: 0,
+    meaning: "entropy bonus: the loss is lowered by this times the mean entropy of the tokens",
+  }),
+  topEntropyQuantile: number({
+    default: 1,
+    min: 0,
+    max: 1,
+    meaning:
+      "share of the tokens, those of highest entropy, whose policy loss counts; below 1 each update scores the batch once more",
   }),
   checkpoints: integers({
     default: [0, 150],

@@ -3,7 +3,8 @@
 // TRL.
 import { meanOf, standardDeviation } from "./advantage.ts";
 import { summariseRollouts } from "./evaluate.ts";
-import type { PolicyLoss, StepOutcome } from "./learn.ts";
+import type { StepOutcome } from "./learn.ts";
+import type { PolicyLoss } from "./policy-loss.ts";
 import type { Rollout } from "./rollout.ts";
 import { type RatioStatistics, ratioStatistics } from "./token-weights.ts";
 
@@ -11,38 +12,52 @@ import { type RatioStatistics, ratioStatistics } from "./token-weights.ts";
 const zeroDeviation = 1e-8;
 
 export interface MeasuredStep {
-  /** Number of rollouts per prompt. */
+  /** All rollouts of the step, by prompt. */
   readonly groups: readonly (readonly Rollout[])[];
   /** One per rollout, groups one after another. */
   readonly advantages: readonly number[];
+  /** Which of these rollouts the updates used, and so `outcomes` are about. Default: all. */
+  readonly used?: readonly boolean[];
   /** One entry per update on these rollouts, at least one. Metrics of updates are averaged over them. */
   readonly outcomes: readonly StepOutcome[];
+  /** Of the first of these updates. */
+  readonly learningRate: number;
   readonly settings: {
     readonly clipLow: number;
     readonly clipHigh: number;
     readonly ratioLow: number;
     readonly ratioHigh: number;
-    readonly learningRate: number;
+    readonly ratioCap: number;
+    readonly importanceLevel: "token" | "sequence";
     readonly loss: PolicyLoss["kind"];
     readonly klCoefficient: number;
   };
 }
 
 /** The record of a step, without the metrics that the trainer adds (`num_tokens`, the loss scale). */
-export function stepMetrics({ groups, advantages, outcomes, settings }: MeasuredStep): Record<string, number> {
+export function stepMetrics(step: MeasuredStep): Record<string, number> {
+  const { groups, advantages, used, outcomes, learningRate, settings } = step;
   const rollouts = groups.flat();
   const summary = summariseRollouts(rollouts);
   const rewards = groups.map((group) => group.map(({ reward }) => reward));
-  const counted = rollouts.map(({ tokens }, i) => ({ tokens, advantage: advantages[i] }));
-  const ratios = outcomes.map(({ ratio }) => ratioStatistics(ratio, counted, settings));
-  const differences = samplerDifferences(rollouts, outcomes[0].logProbs);
+  const isUsed = (_: unknown, i: number): boolean => used?.[i] ?? true;
+  const counted = rollouts.map(({ tokens }, i) => ({ tokens, advantage: advantages[i] })).filter(isUsed);
+  const ratios = outcomes.map(({ ratio }) => statisticsAt(settings.importanceLevel, ratio, counted, settings));
+  const differences = samplerDifferences(rollouts.filter(isUsed), outcomes[0].logProbs);
   const overUpdates = (quantity: keyof RatioStatistics): number => meanOf(ratios.map((one) => one[quantity]));
+  const lengths = rollouts.map(({ tokens }) => tokens);
+  const terminated = rollouts.filter(({ isLastTruncated }) => !isLastTruncated).map(({ tokens }) => tokens);
   return {
     reward: summary.reward,
     reward_std: standardDeviation(rewards.flat(), "sample"),
     reward_group_std: meanOf(rewards.map((group) => standardDeviation(group, "population"))),
     frac_reward_zero_std: meanOf(rewards.map((group) => (standardDeviation(group, "sample") <= zeroDeviation ? 1 : 0))),
     "completions/mean_length": summary.meanTokens,
+    "completions/min_length": least(lengths),
+    "completions/max_length": largest(lengths),
+    "completions/mean_terminated_length": meanOf(terminated),
+    "completions/min_terminated_length": least(terminated),
+    "completions/max_terminated_length": largest(terminated),
     "completions/clipped_ratio": summary.lastTruncatedShare,
     "completions/truncated_share": summary.truncatedShare,
     "completions/format_share": summary.formatShare,
@@ -52,23 +67,70 @@ export function stepMetrics({ groups, advantages, outcomes, settings }: Measured
     ...(settings.klCoefficient > 0 && { kl: meanOf(outcomes.map(({ penalty }) => meanOf(penalty))) }),
     entropy: meanOf(outcomes.map(({ entropy }) => meanOf(entropy))),
     ...lossShares(settings.loss, overUpdates),
+    "ratio/mean": overUpdates("ratioMean"),
+    "ratio/min": least(ratios.map(({ ratioMin }) => ratioMin)),
+    "ratio/max": largest(ratios.map(({ ratioMax }) => ratioMax)),
     "sampling/sampling_logp_difference/mean": meanOf(differences),
-    "sampling/sampling_logp_difference/max": differences.reduce((largest, d) => Math.max(largest, d), 0),
+    "sampling/sampling_logp_difference/max": largest(differences),
     grad_norm: meanOf(outcomes.map(({ gradientNorm }) => gradientNorm)),
-    learning_rate: settings.learningRate,
+    learning_rate: learningRate,
   };
 }
 
-/** The shares of tokens that the loss clips or drops. */
+/** The largest of numbers that are not negative; 0 of none. */
+function largest(values: readonly number[]): number {
+  return values.reduce((most, value) => Math.max(most, value), 0);
+}
+
+/** The least number; 0 of none. */
+function least(values: readonly number[]): number {
+  return values.length === 0 ? 0 : values.reduce((one, value) => Math.min(one, value));
+}
+
+/**
+ * Statistics over the tokens; or, if a ratio belongs to a whole rollout, over the rollouts, where one without tokens has
+ * the ratio 1, as in TRL.
+ */
+function statisticsAt(
+  level: MeasuredStep["settings"]["importanceLevel"],
+  ratios: readonly number[],
+  rollouts: readonly { readonly tokens: number; readonly advantage: number }[],
+  bounds: MeasuredStep["settings"],
+): RatioStatistics {
+  if (level === "token") return ratioStatistics(ratios, rollouts, bounds);
+  let next = 0;
+  const ofRollouts = rollouts.map(({ tokens }) => {
+    const ratio = tokens === 0 ? 1 : ratios[next];
+    next += tokens;
+    return ratio;
+  });
+  return ratioStatistics(
+    ofRollouts,
+    rollouts.map(({ advantage }) => ({ tokens: 1, advantage })),
+    bounds,
+  );
+}
+
+/** The shares of ratios that the loss clips, drops or caps. */
 function lossShares(
   kind: PolicyLoss["kind"],
   shareOf: (quantity: keyof RatioStatistics) => number,
 ): Record<string, number> {
   switch (kind) {
     case "clipped":
-      return { "clip_ratio/low_mean": shareOf("clippedLow"), "clip_ratio/high_mean": shareOf("clippedHigh") };
+      return {
+        "clip_ratio/low_mean": shareOf("clippedLow"),
+        "clip_ratio/low_min": shareOf("clippedLowMin"),
+        "clip_ratio/high_mean": shareOf("clippedHigh"),
+        "clip_ratio/high_max": shareOf("clippedHighMax"),
+        "clip_ratio/region_mean": shareOf("clippedLow") + shareOf("clippedHigh"),
+      };
     case "masked-importance":
       return { "dropped_ratio/low_mean": shareOf("droppedLow"), "dropped_ratio/high_mean": shareOf("droppedHigh") };
+    case "cispo":
+      return { cispo_clip_ratio: shareOf("capped") };
+    case "sapo":
+      return {};
     default:
       return kind satisfies never;
   }

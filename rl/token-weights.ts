@@ -2,9 +2,15 @@
 // weight, so there is one number per rollout. Computed in float64 on the host; the device gets the weights of a
 // micro-batch's tokens.
 
-export type Normalisation = "group-token" | "batch-token" | "sequence" | "constant";
+export type Normalisation = "group-token" | "batch-token" | "sequence" | "rollout-sum" | "constant";
 
-export const normalisations: readonly Normalisation[] = ["group-token", "batch-token", "sequence", "constant"];
+export const normalisations: readonly Normalisation[] = [
+  "group-token",
+  "batch-token",
+  "sequence",
+  "rollout-sum",
+  "constant",
+];
 
 /** The number of tokens of a rollout, and the group (prompt) that it belongs to. */
 export interface CountedRollout {
@@ -19,6 +25,7 @@ export interface CountedRollout {
  *   group-token  1 / (tokens of its group · groups): the mean over each group's tokens, then over groups
  *   batch-token  1 / tokens of the batch
  *   sequence     1 / (tokens of the rollout · rollouts)
+ *   rollout-sum  1 / rollouts: the sum over each rollout's tokens, then the mean over rollouts (LUSPO)
  *   constant     1 / (rollouts · maxNewTokens): the weight does not depend on the length of rollouts (Dr. GRPO)
  * A rollout without tokens has weight 0 and is counted among the rollouts; a group without tokens is counted among the groups.
  * @param maxNewTokens  the divisor of "constant", unused by the others
@@ -44,6 +51,8 @@ export function tokenWeights(
         return batchTokens;
       case "sequence":
         return tokens * rollouts.length;
+      case "rollout-sum":
+        return rollouts.length;
       case "constant":
         if (maxNewTokens === undefined) throw new Error('tokenWeights: "constant" needs maxNewTokens');
         return rollouts.length * maxNewTokens;
@@ -67,7 +76,14 @@ export interface RatioStatistics {
   /** Tokens with ρ < ratioLow, and with ρ > ratioHigh: those that the masked importance loss drops. */
   readonly droppedLow: number;
   readonly droppedHigh: number;
+  /** Tokens with ρ > ratioCap and A > 0: those whose weight CISPO caps. 0 without a cap. */
+  readonly capped: number;
+  /** The least `clippedLow` and the largest `clippedHigh` of a single rollout with tokens. */
+  readonly clippedLowMin: number;
+  readonly clippedHighMax: number;
   readonly ratioMean: number;
+  readonly ratioMin: number;
+  readonly ratioMax: number;
 }
 
 /**
@@ -83,6 +99,8 @@ export function ratioStatistics(
     readonly clipHigh: number;
     readonly ratioLow: number;
     readonly ratioHigh: number;
+    /** Default 0: none. */
+    readonly ratioCap?: number;
   },
 ): RatioStatistics {
   const tokens = rollouts.reduce((sum, rollout) => sum + rollout.tokens, 0);
@@ -90,18 +108,29 @@ export function ratioStatistics(
     throw new Error(`ratioStatistics: expected one ratio per token, ${tokens}, got ${ratios.length}`);
   const low = 1 - bounds.clipLow;
   const high = 1 + bounds.clipHigh;
-  const counts = { clippedLow: 0, clippedHigh: 0, outside: 0, droppedLow: 0, droppedHigh: 0, ratioMean: 0 };
+  const cap = bounds.ratioCap || Number.POSITIVE_INFINITY;
+  const counts = { clippedLow: 0, clippedHigh: 0, outside: 0, droppedLow: 0, droppedHigh: 0, capped: 0, ratioMean: 0 };
+  let [clippedLowMin, clippedHighMax] = [1, 0];
+  let [ratioMin, ratioMax] = [Number.POSITIVE_INFINITY, 0];
   let next = 0;
-  for (const { tokens: length, advantage } of rollouts)
+  for (const { tokens: length, advantage } of rollouts) {
+    const before = { ...counts };
     for (const end = next + length; next < end; next++) {
       const ratio = ratios[next];
       counts.ratioMean += ratio;
+      ratioMin = Math.min(ratioMin, ratio);
+      ratioMax = Math.max(ratioMax, ratio);
       if (ratio < low && advantage < 0) counts.clippedLow++;
       if (ratio > high && advantage > 0) counts.clippedHigh++;
       if (ratio < low || ratio > high) counts.outside++;
       if (ratio < bounds.ratioLow) counts.droppedLow++;
       if (ratio > bounds.ratioHigh) counts.droppedHigh++;
+      if (ratio > cap && advantage > 0) counts.capped++;
     }
+    if (length === 0) continue;
+    clippedLowMin = Math.min(clippedLowMin, (counts.clippedLow - before.clippedLow) / length);
+    clippedHighMax = Math.max(clippedHighMax, (counts.clippedHigh - before.clippedHigh) / length);
+  }
   const share = (count: number): number => (tokens === 0 ? 0 : count / tokens);
   return {
     clippedLow: share(counts.clippedLow),
@@ -109,6 +138,11 @@ export function ratioStatistics(
     outside: share(counts.outside),
     droppedLow: share(counts.droppedLow),
     droppedHigh: share(counts.droppedHigh),
+    capped: share(counts.capped),
+    clippedLowMin: tokens === 0 ? 0 : clippedLowMin,
+    clippedHighMax,
     ratioMean: share(counts.ratioMean),
+    ratioMin: tokens === 0 ? 0 : ratioMin,
+    ratioMax,
   };
 }

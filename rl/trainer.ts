@@ -5,8 +5,8 @@
 // 1. Rollouts come from the current weights, and each batch gets one update. Sampler and scorer give the same bits, so every
 //    ratio is exactly 1 and clipping has no effect. train.updatesPerBatch above 1 changes that.
 // 2. Advantages are divided by the population standard deviation + 1e-8, and are exactly 0 if all rewards of a group are equal.
-// 3. No KL penalty (train.klCoefficient adds one). Truncated completions are kept. The tokens of all assistant turns count,
-//    end tokens included.
+// 3. No KL penalty (train.klCoefficient adds one). Truncated completions and groups of equal rewards are kept (rl/step-batch.ts).
+//    The tokens of all assistant turns count, end tokens included.
 //
 // After each step come, in this order: evaluation, checkpoint, metrics, state. Each can be repeated. So a kill at any moment
 // loses at most the steps since the last saved state, and the resumed run writes the same bytes.
@@ -23,19 +23,21 @@ import {
 } from "../engine/host/index.ts";
 import type { AdamwSettings, ParameterArena } from "../engine/index.ts";
 import { type Chat, loadModel, type Model, score } from "../model/index.ts";
-import { batchAdvantages } from "./advantage.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { evaluate } from "./evaluate.ts";
 import { checkpointFolder, isKept, keepCheckpoint, stepName } from "./kept-checkpoints.ts";
-import { policyLossOf, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
+import { type PolicyExample, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
+import { rateOfUpdate } from "./learning-rate.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
-import { type Rollout, type RolloutSettings, rollOut, stopIdsOf, trainingRollouts } from "./rollout.ts";
+import { policyLossOf, topEntropyTokens } from "./policy-loss.ts";
+import { type RolloutSettings, rollOut, stopIdsOf } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
+import { drawGroups, type StepBatch, stepBatch } from "./step-batch.ts";
 import { countedTokens, stepMetrics } from "./step-metrics.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
-import { tokenWeights } from "./token-weights.ts";
+import { samplingOf } from "./training-settings.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;
@@ -75,6 +77,9 @@ export async function train(context: TrainingContext): Promise<void> {
     progress.line(`Resuming from step ${resumed.state.step}, because a later state is damaged: ${resumed.trouble}`);
   const first = resumed === null ? 0 : resumed.state.step + 1;
   let tokensSeen = resumed?.state.own["tokensSeen"] ?? 0;
+  // With redraws a step's prompts depend on how many the steps before it drew.
+  const countsPrompts = settings.train.maxRedraws > 0;
+  let promptsDrawn = resumed?.state.own["promptsDrawn"] ?? 0;
   const lossScale = openLossScale(settings.train.precision, resumed?.state.own);
   if (resumed !== null) {
     model.weights.refreshCopies();
@@ -103,12 +108,13 @@ export async function train(context: TrainingContext): Promise<void> {
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
   const reference = await openReference(context);
   let toldNoSignal = false;
+  let toldMissing = false;
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
     await saveState(
       stateFolder,
       model.weights,
-      { step, own: { tokensSeen, ...savedLossScale(lossScale) } },
+      { step, own: { tokensSeen, ...(countsPrompts && { promptsDrawn }), ...savedLossScale(lossScale) } },
       resumeEvery,
     );
     unsaved = false;
@@ -122,14 +128,21 @@ export async function train(context: TrainingContext): Promise<void> {
       signal.throwIfAborted();
       const record: Record<string, number> = {};
       if (step > 0) {
-        const taken = await trainingStep(context, { episodes, step, lossScale, reference }, () => {
+        const firstPrompt = countsPrompts ? promptsDrawn : null;
+        const taken = await trainingStep(context, { episodes, step, firstPrompt, lossScale, reference }, () => {
           applied = step;
         });
         tokensSeen += taken.tokens;
+        promptsDrawn += taken.prompts;
         Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
+        const kept = taken.prompts - taken.dropped;
+        if (settings.train.maxRedraws > 0 && kept < settings.train.promptsPerStep && !toldMissing) {
+          toldMissing = true;
+          progress.line(missingNote(step, settings.train, kept));
+        }
         if (!taken.hasSignal && !toldNoSignal) {
           toldNoSignal = true;
-          progress.line(noSignalNote(step));
+          progress.line(noSignalNote(step, taken.metrics));
         }
       }
       killPoint("step");
@@ -200,7 +213,12 @@ function rolloutSettings({
 
 /** A line about the effect of clipping in this run, printed once at its start. */
 function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): string {
-  const bounds = loss === "clipped" ? "train.clipLow and train.clipHigh" : "train.ratioLow and train.ratioHigh";
+  const bounds = {
+    clipped: "train.clipLow and train.clipHigh",
+    "masked-importance": "train.ratioLow and train.ratioHigh",
+    cispo: "train.ratioCap and train.importanceLevel",
+    sapo: "train.sapoPositive and train.sapoNegative",
+  }[loss];
   if (updatesPerBatch > 1)
     return `${updatesPerBatch} updates per batch: from the second one on, ${bounds} limit the effect of a ratio.`;
   return (
@@ -209,11 +227,29 @@ function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): str
   );
 }
 
-function noSignalNote(step: number): string {
+function noSignalNote(step: number, metrics: Readonly<Record<string, number>>): string {
+  const [cause, share] =
+    metrics["frac_reward_zero_std"] === 1
+      ? [
+          "within every group all rewards are equal",
+          "frac_reward_zero_std in metrics.jsonl is the share of such groups",
+        ]
+      : [
+          "every rollout with an advantage has an answer that was cut off, and train.maskTruncated leaves it out",
+          "completions/truncated_share in metrics.jsonl is the share of such rollouts",
+        ];
   return (
-    `Step ${step}: within every group all rewards are equal, so there is nothing to learn from. The backward pass is ` +
-    "skipped; only the optimiser's momentum and weight decay change the weights. This is said once: frac_reward_zero_std " +
-    "in metrics.jsonl is the share of such groups in each step."
+    `Step ${step}: ${cause}, so there is nothing to learn from. The backward pass is ` +
+    "skipped; only the optimiser's momentum and weight decay change the weights. This is said once: " +
+    `${share} in each step.`
+  );
+}
+
+function missingNote(step: number, { promptsPerStep, maxRedraws }: Values<typeof trainSettings>, kept: number): string {
+  return (
+    `Step ${step}: after ${maxRedraws} ${maxRedraws === 1 ? "round" : "rounds"} of redraws, ${kept} of ${promptsPerStep} groups ` +
+    "have rewards that differ; the step learns from these. This is said once: groups/drawn less groups/dropped in " +
+    "metrics.jsonl is their number in each step. More rounds: --train.maxRedraws."
   );
 }
 
@@ -230,6 +266,8 @@ type ReferenceModel = Model & { readonly weights: ParameterArena };
 interface StepInputs {
   readonly episodes: EpisodeList;
   readonly step: number;
+  /** Position of the step's first prompt in the list, if it depends on earlier steps; null: (step − 1) · promptsPerStep. */
+  readonly firstPrompt: number | null;
   readonly lossScale: LossScale | null;
   readonly reference: ReferenceModel | null;
 }
@@ -237,69 +275,81 @@ interface StepInputs {
 /** @param beforeUpdate  called when the rollouts are done and the weights are about to change */
 async function trainingStep(
   context: TrainingContext,
-  { episodes, step, lossScale, reference }: StepInputs,
+  { episodes, step, firstPrompt, lossScale, reference }: StepInputs,
   beforeUpdate: () => void,
-): Promise<{ metrics: Record<string, number>; tokens: number; hasSignal: boolean }> {
+): Promise<{ metrics: Record<string, number>; tokens: number; prompts: number; dropped: number; hasSignal: boolean }> {
   const { model, chat, settings, folder, signal, onTiming } = context;
   const { train: training, batch } = settings;
-  const { promptsPerStep, rolloutsPerPrompt: G, updatesPerBatch } = training;
+  const { promptsPerStep, updatesPerBatch } = training;
   const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
-  const requests = trainingRollouts(episodes, step, promptsPerStep, G);
-  const rollouts = await rollOut(model, chat, requests, {
-    ...rolloutSettings(context),
-    temperature: 1,
-    purpose: "train",
-    step,
-  });
+  const groups = await drawGroups(episodes, firstPrompt ?? (step - 1) * promptsPerStep, training, (requests) =>
+    rollOut(model, chat, requests, { ...rolloutSettings(context), ...samplingOf(training), purpose: "train", step }),
+  );
   killPoint("rollout");
   clock("rollouts");
 
-  const rewards = rollouts.map(({ reward }) => reward);
-  const advantages = [...batchAdvantages(training.advantage, rewards, G)];
-  const weights = tokenWeights(
-    training.normalisation,
-    rollouts.map(({ tokens }, i) => ({ tokens, group: Math.floor(i / G) })),
-    training.maxNewTokens,
-  );
+  const drawn = stepBatch(groups, training);
   const scores =
-    reference && (await score(reference, rollouts, { temperature: 1, maxTokens: batch.trainTokens, signal }));
-  const examples = rollouts.map((rollout, i) => ({
-    ...rollout,
-    advantage: advantages[i],
-    tokenWeight: weights[i],
-    referenceLogProbs: scores?.[i].logProbs,
-  }));
+    reference &&
+    (await score(reference, drawn.examples, {
+      ...{ temperature: training.temperature, maxTokens: batch.trainTokens, signal },
+    }));
+  const examples = drawn.examples.map((example, i) => ({ ...example, referenceLogProbs: scores?.[i].logProbs }));
   if (reference !== null) clock("reference");
   beforeUpdate();
   const outcomes: StepOutcome[] = [];
-  for (let update = 1; update <= updatesPerBatch; update++)
+  const rates: number[] = [];
+  for (let update = 1; update <= updatesPerBatch; update++) {
+    const count = (step - 1) * updatesPerBatch + update;
+    const learningRate = rateOfUpdate(training, count - 1, training.steps * updatesPerBatch);
+    rates.push(learningRate);
     outcomes.push(
-      await policyStep(model, examples, {
-        optimiser: optimiserOf(training),
+      await policyStep(model, await withTopEntropy(context, examples), {
+        optimiser: { ...optimiserOf(training), learningRate },
         maxTokens: batch.trainTokens,
         recomputeLayers: batch.recompute,
         lossScale,
-        step: (step - 1) * updatesPerBatch + update,
+        step: count,
+        temperature: training.temperature,
         loss: policyLossOf(training),
       }),
     );
+  }
   clock("learning");
-  keepRollouts(folder, step, rollouts, advantages);
+  keepRollouts(folder, step, drawn);
   clock("writing");
-  const groups = Array.from({ length: promptsPerStep }, (_, g) => rollouts.slice(g * G, (g + 1) * G));
   return {
     metrics: {
-      ...stepMetrics({ groups, advantages, outcomes, settings: training }),
+      ...stepMetrics({ ...drawn, outcomes, settings: training, learningRate: rates[0] }),
+      ...(training.equalGroups === "drop" && { "groups/drawn": groups.length, "groups/dropped": drawn.dropped }),
       ...(lossScale && { loss_scale: lossScale.scale, skipped_steps: lossScale.state.skipped }),
     },
-    tokens: countedTokens(rollouts),
-    hasSignal: reference !== null || advantages.some((advantage) => advantage !== 0),
+    tokens: countedTokens(groups.flat()),
+    prompts: groups.length,
+    dropped: drawn.dropped,
+    hasSignal:
+      reference !== null || training.entropyCoefficient > 0 || examples.some(({ advantage }) => advantage !== 0),
   };
 }
 
-function optimiserOf(training: Values<typeof trainSettings>): AdamwSettings {
-  const { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm } = training;
-  return { learningRate, beta1, beta2, epsilon, weightDecay, maxGradientNorm };
+/** The examples with the tokens of highest entropy under the current weights, if only these count. */
+async function withTopEntropy(
+  { model, settings, signal }: TrainingContext,
+  examples: readonly PolicyExample[],
+): Promise<readonly PolicyExample[]> {
+  const { topEntropyQuantile, temperature } = settings.train;
+  if (topEntropyQuantile === 1) return examples;
+  const scores = await score(model, examples, { temperature, maxTokens: settings.batch.trainTokens, signal });
+  const kept = topEntropyTokens(
+    scores.map(({ entropy }) => entropy),
+    topEntropyQuantile,
+  );
+  return examples.map((example, i) => ({ ...example, kept: kept[i] }));
+}
+
+function optimiserOf(training: Values<typeof trainSettings>): Omit<AdamwSettings, "learningRate"> {
+  const { beta1, beta2, epsilon, weightDecay, maxGradientNorm } = training;
+  return { beta1, beta2, epsilon, weightDecay, maxGradientNorm };
 }
 
 async function evaluationRecord(context: TrainingContext, step: number): Promise<Record<string, number>> {
@@ -326,12 +376,14 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
 }
 
 /** Writes the conversations of the step for people to read, one per line: rollouts/step-000001.jsonl.gz. */
-function keepRollouts(folder: string, step: number, rollouts: readonly Rollout[], advantages: readonly number[]): void {
+function keepRollouts(folder: string, step: number, { groups, advantages, used }: StepBatch): void {
   const rolloutFolder = join(folder, "rollouts");
   if (!existsSync(rolloutFolder)) ensureFolder(rolloutFolder);
-  const lines = rollouts.map(({ episode, rollout, reward, parts, isTruncated, failure, messages }, i) =>
-    JSON.stringify({ episode, rollout, reward, advantage: advantages[i], ...parts, isTruncated, failure, messages }),
-  );
+  const lines = groups.flat().map(({ episode, rollout, reward, parts, isTruncated, failure, messages }, i) => {
+    const leftOut = used[i] ? {} : { isUsed: false };
+    const about = { episode, rollout, reward, advantage: advantages[i], ...leftOut, ...parts, isTruncated, failure };
+    return JSON.stringify({ ...about, messages });
+  });
   writeAtomic(join(rolloutFolder, `${stepName(step)}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
 }
 

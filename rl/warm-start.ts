@@ -5,6 +5,7 @@
 //
 // Loss: cross-entropy on the assistant's tokens, end tokens included, mean over the tokens of a batch. No dialogue is seen
 // twice. The run resumes from its last saved state.
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
@@ -13,7 +14,6 @@ import {
   type CommandContext,
   choice,
   defineSettings,
-  ensureFolder,
   integer,
   lockFolder,
   number,
@@ -184,8 +184,8 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
     { setting: "warmStart.episodes", count: settings.episodes, seed: settings.episodeSeed },
   ]);
   if (problems.length > 0) throw settingsError(problems);
-  ensureFolder(out);
-  const unlock = lockFolder(out);
+  // A folder that another process uses is refused at once. A new one is made when everything has been checked.
+  let unlock = existsSync(out) ? lockFolder(out) : null;
   const opened = await openBackend({ backend: values.backend, adapter: values.adapter, tune: values.tune });
   const { backend } = opened;
   expectPrecision("--warmStart.precision", settings.precision, opened);
@@ -227,6 +227,7 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
     from.start === "weights"
       ? (await loadModel(backend, folder, { trainable: true, precision, note: (line) => progress.line(line) })).weights
       : makeWeights(backend, config, { trainable: true, precision });
+  unlock ??= lockFolder(out);
   const stateFolder = join(out, "state");
   const resumed = await loadState(stateFolder, weights);
   if (resumed === null && from.start === "random") initialise(weights, config, from.seed, from.embeddingDeviation);

@@ -17,7 +17,7 @@ const beside = ["node@20.20.0", "typescript@7.0.2", "@types/node@24"];
 
 const program = `
 import { fromArray, openBackend, scopeAsync, ShapeError, type Tensor } from "foothold/engine";
-import { openCheckpoint, type Message } from "foothold/model";
+import { openCheckpoint, type ChatMessage } from "foothold/model";
 import { groupAdvantages } from "foothold/rl";
 import { studySettings } from "foothold/landscape";
 
@@ -26,7 +26,7 @@ const values = await scopeAsync(async () => {
   const x: Tensor = fromArray(backend, [1, 2, 3]);
   return [...(await x.read())];
 });
-const message: Message = { role: "user", content: "Sort these names." };
+const message: ChatMessage = { role: "user", content: "Sort these names." };
 const checkpoint = openCheckpoint(process.argv[2] ?? "");
 console.log(JSON.stringify({
   values,

@@ -15,8 +15,11 @@ export interface Dispatch {
    * has.
    */
   buffers: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[];
-  /** Every entry of the parameter block, by name. */
-  params: Record<string, number>;
+  /**
+   * Every entry of the parameter block, by name. The object stands for the cell: whoever passes it again passes the same
+   * kernel, values and constants. It is never changed.
+   */
+  params: Readonly<Record<string, number>>;
   constants: Constants;
 }
 

@@ -8,7 +8,7 @@ import { CpuBackend } from "../backends/cpu.ts";
 import { PlanningBackend } from "../backends/planning.ts";
 import type { NumberArray } from "../dtype.ts";
 import { asError } from "../host/errors.ts";
-import { preferredTiles, preferTiles, type TilePlan } from "../ops/matmul/tiles.ts";
+import { preferredTiles, preferTiles, type TileChoice } from "../ops/matmul/tiles.ts";
 import { scope, scopeAsync } from "../scope.ts";
 import { readTensors } from "../tensor.ts";
 import { type CheckCase, checkCases } from "./cases.ts";
@@ -27,7 +27,7 @@ type Results = Readonly<Record<string, NumberArray>>;
 export type Meant = ConstructorParameters<typeof PlanningBackend>[0];
 
 /** Kernels of the check, each with its constants, as a backend chooses them. Nothing is run. */
-export function checkForms(meant: Meant, tiles: TilePlan): readonly KernelForm[] {
+export function checkForms(meant: Meant, tiles: TileChoice): readonly KernelForm[] {
   const planning = new PlanningBackend(meant);
   preferTiles(planning, tiles);
   for (const { run } of checkCases)
@@ -67,20 +67,22 @@ async function resultsOf({ run }: CheckCase, backend: Backend): Promise<Results>
 
 /** The first difference between results that is larger than the case allows, in words; null if there is none. */
 function difference(
-  { tolerance, equal = [] }: CheckCase,
+  { tolerance, isOfEach, equal = [] }: CheckCase,
   expected: Readonly<Record<string, ArrayLike<number>>>,
   got: Results,
 ): string | null {
   for (const [name, values] of Object.entries(expected)) {
     const largest = Math.max(...Array.from(values, (value) => (Number.isFinite(value) ? Math.abs(value) : 0)));
-    const allowed = tolerance * largest;
-    for (let i = 0; i < values.length; i++)
-      // NaN is within no distance; infinities have the distance NaN, so they must be equal.
-      if (values[i] !== got[name][i] && !(Math.abs(values[i] - got[name][i]) <= allowed))
+    for (let i = 0; i < values.length; i++) {
+      const allowed = tolerance * (isOfEach ? Math.abs(values[i]) : largest);
+      // NaN is within no distance, and nothing else is within any distance of an infinity.
+      const isNear = Number.isFinite(values[i]) && Math.abs(values[i] - got[name][i]) <= allowed;
+      if (values[i] !== got[name][i] && !isNear)
         return (
           `${name}, element ${i} of ${values.length}: expected ${values[i]}` +
-          `${allowed === 0 ? "" : ` ± ${allowed.toExponential(1)}`}, got ${got[name][i]}`
+          `${Number.isFinite(allowed) ? ` ± ${allowed.toExponential(1)}` : ""}, got ${got[name][i]}`
         );
+    }
   }
   for (const [one, other] of equal) {
     const i = got[one].findIndex((value, j) => !Object.is(value, got[other][j]));

@@ -9,14 +9,14 @@ import { z } from "zod";
 import { composeWgsl } from "../backends/webgpu/compose.ts";
 import { readJson, writeAtomic } from "../host/files.ts";
 import { cacheFolder } from "../host/host-cache.ts";
-import type { TilePlan } from "../ops/matmul/tiles.ts";
+import type { TileChoice } from "../ops/matmul/tiles.ts";
 import { casesFile } from "./cases.ts";
 import { checkForms, type Meant } from "./check.ts";
 
 const passSchema = z.object({ schemaVersion: z.literal(1), adapter: z.string(), digest: z.string() });
 
 /** Names everything that the answer of the check depends on. */
-export function checkDigest(meant: Meant, tiles: TilePlan): string {
+export function checkDigest(meant: Meant, tiles: TileChoice): string {
   const { description, style, abilities } = meant;
   const hash = createHash("sha256");
   hash.update(JSON.stringify([description, style, abilities, dawnVersion(), process.version]));

@@ -2,12 +2,15 @@
 import type { Backend } from "../backends/backend.ts";
 import { sayOnce } from "../backends/webgpu/say-once.ts";
 import { AdapterError } from "../errors.ts";
-import { preferTiles, type TilePlan } from "../ops/matmul/tiles.ts";
+import { preferTiles, type TileChoice } from "../ops/matmul/tiles.ts";
 import { findWrongResult, type Meant, type WrongResult } from "./check.ts";
 import { checkDigest, hasPassed, rememberPass } from "./passed.ts";
 
 /** Drivers that passed in this process. */
 const passedHere = new Set<string>();
+
+/** A check that takes longer says what it waits for: a software driver may compile for several seconds. */
+const patienceMs = 2000;
 
 /** Set and not empty: no check. */
 const skipVariable = "FOOTHOLD_SKIP_CHECK";
@@ -20,7 +23,11 @@ const skipVariable = "FOOTHOLD_SKIP_CHECK";
  *                 counts are as if there were no check. It is destroyed afterwards
  * @throws AdapterError if a result is wrong: the work, the element, expected, got, and what to do
  */
-export async function expectSoundDriver(meant: Meant, tiles: TilePlan, openOwn: () => Promise<Backend>): Promise<void> {
+export async function expectSoundDriver(
+  meant: Meant,
+  tiles: TileChoice,
+  openOwn: () => Promise<Backend>,
+): Promise<void> {
   if (process.env[skipVariable]) {
     sayOnce(
       `${skipVariable} is set: ${meant.description} was NOT checked. If its driver computes wrong numbers, so does this run.`,
@@ -31,13 +38,21 @@ export async function expectSoundDriver(meant: Meant, tiles: TilePlan, openOwn: 
   if (passedHere.has(known)) return;
   const digest = checkDigest(meant, tiles);
   if (!hasPassed(digest)) {
-    const own = await openOwn();
-    preferTiles(own, tiles);
-    const wrong = await findWrongResult(own).finally(() => own.destroy());
+    const timer = setTimeout(
+      () => sayOnce(`Checking the driver of ${meant.description}, once: its kernels are compiled first.`),
+      patienceMs,
+    );
+    const wrong = await wrongResultOf(openOwn, tiles).finally(() => clearTimeout(timer));
     if (wrong !== null) throw refusal(meant.description, wrong);
     rememberPass(meant.description, digest);
   }
   passedHere.add(known);
+}
+
+async function wrongResultOf(openOwn: () => Promise<Backend>, tiles: TileChoice): Promise<WrongResult | null> {
+  const own = await openOwn();
+  preferTiles(own, tiles);
+  return findWrongResult(own).finally(() => own.destroy());
 }
 
 /** The refusal of a driver, for people. */

@@ -42,23 +42,40 @@ export function openJournal<T extends object>(
   schema: z.ZodType<T>,
   onDamage: OnDamage,
 ): { journal: Journal<T>; records: T[]; damaged: DamagedTail | null } {
+  const records: T[] = [];
+  return { ...openJournalOf(path, schema, onDamage, (record) => records.push(record)), records };
+}
+
+/**
+ * As `openJournal`, and hands over one record at a time: for a journal whose records together need much memory.
+ * @param take  called with each sound record, in order; also before a FileError is thrown
+ */
+export function openJournalOf<T extends object>(
+  path: string,
+  schema: z.ZodType<T>,
+  onDamage: OnDamage,
+  take: (record: T) => void,
+): { journal: Journal<T>; damaged: DamagedTail | null } {
   return explained(path, () => {
     const descriptor = openSync(path, "a+");
     try {
       const bytes = readFileSync(descriptor);
-      const { lines, damaged } = scan(path, bytes);
-      const records = lines.map(({ json }, index) => parsed(path, index, json, schema));
-      const journal = new Journal<T>(path, descriptor, lines);
+      const ends = new Ends();
+      const damaged = scan(path, bytes, ({ json, ...end }) => {
+        take(parsed(path, ends.length, json, schema));
+        ends.push(end);
+      });
+      const journal = new Journal<T>(path, descriptor, ends);
       if (damaged !== null) {
         const kept = keepBeside(path, bytes.subarray(bytes.length - damaged.bytes));
-        journal.truncate(records.length);
+        journal.truncate(ends.length);
         onDamage(
           `${path}: line ${damaged.line} is damaged (${damaged.reason}). The ${damaged.bytes} bytes from there on were cut off ` +
             `and are kept in ${basename(kept)}.`,
         );
       }
       syncFolder(dirname(resolve(path)));
-      return { journal, records, damaged };
+      return { journal, damaged };
     } catch (thrown) {
       closeSync(descriptor);
       throw thrown;
@@ -77,15 +94,17 @@ export function readJournal<T extends object>(
   schema: z.ZodType<T>,
   onDamage: OnDamage,
 ): { records: T[]; damaged: DamagedTail | null } {
-  const { lines, damaged } = scan(
+  const records: T[] = [];
+  const damaged = scan(
     path,
     explained(path, () => readFileSync(path)),
+    ({ json }) => records.push(parsed(path, records.length, json, schema)),
   );
   if (damaged !== null)
     onDamage(
       `${path}: line ${damaged.line} is damaged (${damaged.reason}). Only the ${damaged.line - 1} lines before it were read.`,
     );
-  return { records: lines.map(({ json }, index) => parsed(path, index, json, schema)), damaged };
+  return { records, damaged };
 }
 
 /**
@@ -93,10 +112,13 @@ export function readJournal<T extends object>(
  * @throws FileError if sound lines follow a damaged one
  */
 export function countRecords(path: string): number {
-  return scan(
+  let count = 0;
+  scan(
     path,
     explained(path, () => readFileSync(path)),
-  ).lines.length;
+    () => count++,
+  );
+  return count;
 }
 
 /** The end of a record, and the checksum of everything up to there. */
@@ -105,16 +127,40 @@ interface End {
   crc: number;
 }
 
+/** The ends of all records, 16 bytes each: a journal may hold millions. */
+class Ends {
+  #numbers = new Float64Array(64);
+  length = 0;
+
+  push({ offset, crc }: End): void {
+    if (2 * this.length === this.#numbers.length) {
+      const larger = new Float64Array(2 * this.#numbers.length);
+      larger.set(this.#numbers);
+      this.#numbers = larger;
+    }
+    this.#numbers[2 * this.length] = offset;
+    this.#numbers[2 * this.length + 1] = crc;
+    this.length++;
+  }
+
+  /** After the first `count` records. */
+  after(count: number): End {
+    return count === 0
+      ? { offset: 0, crc: 0 }
+      : { offset: this.#numbers[2 * count - 2], crc: this.#numbers[2 * count - 1] };
+  }
+}
+
 export class Journal<T extends object> {
   readonly path: string;
   #descriptor: number;
-  #ends: End[];
+  #ends: Ends;
 
   /** Use `openJournal`. */
-  constructor(path: string, descriptor: number, ends: readonly End[]) {
+  constructor(path: string, descriptor: number, ends: Ends) {
     this.path = path;
     this.#descriptor = descriptor;
-    this.#ends = ends.map(({ offset, crc }) => ({ offset, crc }));
+    this.#ends = ends;
   }
 
   /** How many records it holds. */
@@ -147,7 +193,7 @@ export class Journal<T extends object> {
   /** Keeps only the first `count` records; moves the others to NAME.damaged. */
   cutTo(count: number, onDamage: OnDamage): void {
     if (count >= this.length) return;
-    const { offset } = count === 0 ? { offset: 0 } : this.#ends[count - 1];
+    const { offset } = this.#ends.after(count);
     const cut = explained(this.path, () => readFileSync(this.path)).subarray(offset);
     const kept = keepBeside(this.path, cut);
     const records = this.length - count;
@@ -169,7 +215,7 @@ export class Journal<T extends object> {
   }
 
   #last(): End {
-    return this.#ends.at(-1) ?? { offset: 0, crc: 0 };
+    return this.#ends.after(this.#ends.length);
   }
 
   #write(bytes: Uint8Array): void {
@@ -198,20 +244,22 @@ interface Line extends End {
 }
 
 /**
- * The sound lines of a journal by their checksums, and its damaged end.
+ * Finds the sound lines of a journal by their checksums.
+ * @param take  called with each of them, in order; also before an error is thrown
+ * @returns     the damaged end; null if there is none
  * @throws FileError if a line of the right form follows a damaged one
  */
-function scan(path: string, bytes: Buffer): { lines: Line[]; damaged: DamagedTail | null } {
-  const lines: Line[] = [];
+function scan(path: string, bytes: Buffer, take: (line: Line) => void): DamagedTail | null {
+  let count = 0;
   let start = 0;
   let crc = 0;
   while (start < bytes.length) {
     const newline = bytes.indexOf(10, start);
     const line = newline < 0 ? "the line was cut" : checkLine(bytes.toString("utf8", start, newline), crc);
     if (typeof line === "string") {
-      const damaged = { line: lines.length + 1, bytes: bytes.length - start, reason: line };
+      const damaged = { line: count + 1, bytes: bytes.length - start, reason: line };
       const following = newline < 0 ? 0 : wellFormedLines(bytes, newline + 1);
-      if (following === 0) return { lines, damaged };
+      if (following === 0) return damaged;
       const back = damaged.line === 1 ? "" : ` put its first ${damaged.line - 1} lines back under this name,`;
       throw new FileError(
         `${path}: line ${damaged.line} is damaged (${line}), and ${following} whole ${following === 1 ? "line follows" : "lines follow"} it. ` +
@@ -221,9 +269,10 @@ function scan(path: string, bytes: Buffer): { lines: Line[]; damaged: DamagedTai
     }
     start = newline + 1;
     crc = line.crc;
-    lines.push({ json: line.json, offset: start, crc });
+    count++;
+    take({ json: line.json, offset: start, crc });
   }
-  return { lines, damaged: null };
+  return null;
 }
 
 const lineForm = /^(\{.*?),?"crc":"[0-9a-f]{8}"\}$/s;

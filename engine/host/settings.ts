@@ -109,6 +109,8 @@ export interface Settings<D extends SettingsTree = SettingsTree> {
   readonly names: OtherNames;
   /** Whether a setting has any effect, given the values of the others; if not, it is neither kept nor compared. */
   applies(key: string, values: Values<D>): boolean;
+  /** Whether a setting that can extend a run folder alters its results, given the values of the others. */
+  altersIn(key: string, before: Values<D>, after: Values<D>): boolean;
 }
 
 /** A value and where it was given. */
@@ -129,12 +131,17 @@ export interface Source {
 
 /**
  * @param check  problems between settings, each a sentence that names them; called only if each setting alone is right
- * @param more   names of other programs and former versions; which settings apply (default: all)
+ * @param more   names of other programs and former versions; which settings apply (default: all); which ones that can
+ *               extend a run folder alter its results, because of the values of others (default: none)
  */
 export function defineSettings<const D extends SettingsTree>(
   tree: D,
   check: (values: Values<D>) => string[] = () => [],
-  more: { names?: OtherNames; applies?(key: string, values: Values<D>): boolean } = {},
+  more: {
+    names?: OtherNames;
+    applies?(key: string, values: Values<D>): boolean;
+    altersIn?(key: string, before: Values<D>, after: Values<D>): boolean;
+  } = {},
 ): Settings<D> {
   for (const [key, setting] of settingsOf(tree)) {
     if (!setting.schema.safeParse(setting.default).success)
@@ -148,6 +155,7 @@ export function defineSettings<const D extends SettingsTree>(
     check,
     names: more.names ?? {},
     applies: more.applies ?? (() => true),
+    altersIn: more.altersIn ?? (() => false),
   };
 }
 
@@ -306,7 +314,8 @@ export function diffSettings<D extends SettingsTree>(
     const [was, is] = [settingValue(before, key), settingValue(after, key)];
     if (valueText(was) === valueText(is) || !(settings.applies(key, before) || settings.applies(key, after))) continue;
     const line = `${key}: ${valueText(was)} -> ${valueText(is)}`;
-    differences.push({ key, effect: setting.effect(was, is), line });
+    const effect = setting.canExtend && settings.altersIn(key, before, after) ? "alters" : setting.effect(was, is);
+    differences.push({ key, effect, line });
   }
   return differences;
 }

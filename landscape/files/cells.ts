@@ -13,7 +13,7 @@ import {
   ensureFolder,
   MemberFile,
   type OnDamage,
-  openJournal,
+  openJournalOf,
   readJournal,
   readJson,
   readMembers,
@@ -119,8 +119,8 @@ export function writeReference(folder: string, step: number, set: ReferenceSet):
 }
 
 export interface CellWriter {
-  /** The cells measured so far. */
-  readonly done: readonly JournalledCell[];
+  /** The cells measured so far: where they are, without their numbers. */
+  readonly done: readonly Pick<JournalledCell, "i" | "j">[];
   /** Adds one grid point with its conversations (one JSON object per line). They are on disk when it returns. */
   append(record: CellRecord, conversations: string): void;
   close(): void;
@@ -135,7 +135,10 @@ export function openCells(folder: string, onDamage: OnDamage): CellWriter {
   const paths = slicePaths(folder);
   ensureFolder(folder);
   const say: OnDamage = (message) => onDamage(`${message} What was cut off is measured again.`);
-  const { journal, records } = openJournal(paths.cells, journalledCell, say);
+  const records: Pick<JournalledCell, "i" | "j" | "conversationBytes">[] = [];
+  const { journal } = openJournalOf(paths.cells, journalledCell, say, ({ i, j, conversationBytes }) =>
+    records.push({ i, j, conversationBytes }),
+  );
   try {
     const { members, sound } = MemberFile.open(
       paths.conversations,

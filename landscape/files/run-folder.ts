@@ -27,7 +27,7 @@ import {
   writeAtomic,
   writeToml,
 } from "../../engine/host/index.ts";
-import { type Backend, preferredTiles, sumOrder, tilePlanSchema } from "../../engine/index.ts";
+import { type Backend, preferredTiles, sumOrder, tileChoiceSchema } from "../../engine/index.ts";
 import { isModelFile, type LocatedModel, modelFiles, openCheckpoint, settleFolders } from "../../model/index.ts";
 import { type Environment, environmentFiles } from "../../rl/index.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
@@ -59,7 +59,7 @@ const provenanceSchema = z.object({
   /**
    * Matrix products: the order of their sums, and the tiles that were measured as the fastest. Tiles change no result.
    */
-  products: z.object({ order: z.string(), tiles: tilePlanSchema }).default({ order: sumOrder, tiles: {} }),
+  products: z.object({ order: z.string(), tiles: tileChoiceSchema }).default({ order: sumOrder, tiles: {} }),
   /**
    * The file of Alphabet-sort's names; null if there is none. Also in `files`, which folders of earlier versions lack.
    */

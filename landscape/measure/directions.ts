@@ -2,7 +2,7 @@
 // tensor name, and scaled to the tensor's norm: δ_W = g · ‖W‖ / ‖g‖. The Gaussians are not stored: they are computed
 // again from their counters whenever they are needed. A tied embedding is one tensor, so it is perturbed once.
 import { createHash } from "node:crypto";
-import { keyOf, norm, normOfDirection, type ParameterArena, philox, wordsOf } from "../../engine/index.ts";
+import { norm, normOfDirection, type ParameterArena, philox, philoxKey, wordsOf } from "../../engine/index.ts";
 
 /** The two directions of one slice, in the form that the perturb kernel expects. */
 export interface Slice {
@@ -23,8 +23,8 @@ export async function makeSlice(
   slice: number,
   signal?: AbortSignal,
 ): Promise<Slice> {
-  const deltaKey = keyOf(`direction|${seed}|${slice}|delta`);
-  const etaKey = keyOf(`direction|${seed}|${slice}|eta`);
+  const deltaKey = philoxKey(`direction|${seed}|${slice}|delta`);
+  const etaKey = philoxKey(`direction|${seed}|${slice}|eta`);
   const scales = new Map<string, { delta: number; eta: number }>();
   const digest = createHash("sha256");
   for (const name of arena.names) {

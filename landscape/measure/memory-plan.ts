@@ -12,11 +12,13 @@ import {
   planMemory,
   rehearseGeneration,
 } from "../../model/index.ts";
-import { dialoguesOf, type Environment, EpisodeList, type Rollout } from "../../rl/index.ts";
+import { type Environment, episodeList, expectTemplate, type Rollout } from "../../rl/index.ts";
 import type { StudySettings } from "../files/run-folder.ts";
 import { workOrder } from "../grid.ts";
 import type { Slice } from "./directions.ts";
+import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
+import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
 import { scorePoint, scoreReference } from "./reference.ts";
 
 export interface SweepJob {
@@ -30,13 +32,41 @@ export interface SweepJob {
  * Refuses a sweep that cannot fit.
  * @param compiles  whether the kernels are compiled now if the sweep fits; false well before the sweep
  * @throws OutOfMemoryError with the numbers, and the settings that would make it fit
+ * @throws the signal's reason once it is aborted
  */
-export async function expectSweepMemory(backend: Backend, job: SweepJob, compiles = true): Promise<MemoryPlan> {
-  const { landscape, batch } = job.settings;
+export async function expectSweepMemory(
+  backend: Backend,
+  job: SweepJob,
+  signal: AbortSignal,
+  compiles = true,
+): Promise<MemoryPlan> {
+  const { landscape, batch, environment } = job.settings;
+  const { reference, rollouts } = landscape;
+  const list = episodeList(job.environment, landscape.episodeSeed);
+  await list.makeDistinct(Math.max(reference.prompts, rollouts.prompts), signal);
+  const surveyOf = (prompts: number): Promise<PromptSurvey> =>
+    surveyPrompts(job.chat, list.distinct(prompts), {
+      maxNewTokens: landscape.maxNewTokens,
+      maxRows: batch.rows,
+      maxTokens: batch.tokens,
+      signal,
+    });
+  const surveyBoth = async (most: number): Promise<SurveyedSets> => ({
+    reference: await surveyOf(Math.min(most, reference.prompts)),
+    rollouts: await surveyOf(Math.min(most, rollouts.prompts)),
+  });
+  expectHostMemory(job.settings, await surveyBoth(sampledPrompts), job.config.hiddenSize);
+  expectTemplate(job.chat, list.distinct(Math.max(reference.prompts, rollouts.prompts)), environment.turn2Template);
+  const prompts = await surveyBoth(Number.POSITIVE_INFINITY);
+  const sizes = {
+    pointsAtOnce: Math.min(landscape.pointsAtOnce, landscape.points ** 2),
+    rows: batch.rows,
+    tokens: batch.tokens,
+  };
   return expectMemory(
     "The sweep",
-    { pointsAtOnce: Math.min(landscape.pointsAtOnce, landscape.points ** 2), rows: batch.rows, tokens: batch.tokens },
-    (sizes) => planSweep(backend, job, sizes),
+    sizes,
+    (lowered) => planSweep(backend, job, prompts, lowered, signal),
     [
       halve("--batch.rows", "rows"),
       halve("--batch.tokens", "tokens"),
@@ -47,51 +77,53 @@ export async function expectSweepMemory(backend: Backend, job: SweepJob, compile
   );
 }
 
+/** Enough prompts for their mean length, which decides whether host memory suffices. */
+const sampledPrompts = 512;
+
 /** A sweep's memory for these numbers of points held at once, and of conversations and tokens per forward pass. */
-export function planSweep(
+function planSweep(
   backend: Backend,
-  { config, chat, environment, settings }: SweepJob,
+  { config, settings }: SweepJob,
+  prompts: SurveyedSets,
   { pointsAtOnce, rows, tokens }: { pointsAtOnce: number; rows: number; tokens: number },
+  signal: AbortSignal,
 ): Promise<MemoryPlan> {
+  signal.throwIfAborted();
   const { landscape, train } = settings;
   const { reference, rollouts } = landscape;
   const generation = { maxRows: rows, maxTokens: tokens, temperature: 1 };
-  const episodes = new EpisodeList(environment, landscape.episodeSeed).distinct(
-    Math.max(reference.prompts, rollouts.prompts),
-  );
-  const dialogues = (prompts: number, perPrompt: number) =>
-    dialoguesOf(
-      chat,
-      episodes.slice(0, prompts).map((episode) => ({ episode, rollout: 0 })),
-      { maxNewTokens: landscape.maxNewTokens, turn2Template: settings.environment.turn2Template },
-    ).flatMap((dialogue) => Array.from({ length: perPrompt }, () => dialogue));
-  const referenceDialogues = dialogues(reference.prompts, reference.rollouts);
-  const freshDialogues = dialogues(rollouts.prompts, rollouts.rollouts);
-  // The reference keeps θ's final states of every token in the host's memory.
-  const scoredTokens = referenceDialogues.reduce((sum, { expectedTokens }) => sum + expectedTokens, 0);
+  // No more rows are under way than `rows`, and the longest prompts come first.
+  const longestOf = ({ longest }: PromptSurvey, perPrompt: number): SurveyedPrompt[] =>
+    longest.flatMap((prompt) => new Array<SurveyedPrompt>(perPrompt).fill(prompt)).slice(0, rows);
   return planMemory(
     backend,
     async (planning) => {
       const arena = makeWeights(planning, config);
       const plain = { backend: planning, config, weights: arena };
-      await rehearseGeneration(plain, referenceDialogues, generation);
-      const drawn = longestRollouts(referenceDialogues, tokens);
+      await rehearseGeneration(
+        plain,
+        longestOf(prompts.reference, reference.rollouts).map((one) => ({ policy: 0, ...one })),
+        { ...generation, bounds: boundsAtPoints(prompts.reference, reference.rollouts, 1, rows) },
+      );
+      const drawn = longestRollouts(
+        prompts.reference.first.flatMap((one) => new Array<SurveyedPrompt>(reference.rollouts).fill(one)),
+        tokens,
+      );
       const scored = await scoreReference(plain, drawn, drawn.length, { maxTokens: tokens });
       const weights = new PerturbedWeights(arena, pointsAtOnce);
       const points = Array.from({ length: pointsAtOnce }, (_, point) => point);
       weights.place(workOrder(landscape).slice(0, pointsAtOnce), unscaled(arena.names));
       const perturbed = { backend: planning, config, weights };
+      const fresh = longestOf(prompts.rollouts, rollouts.rollouts);
       await rehearseGeneration(
         perturbed,
-        points.flatMap((point) =>
-          freshDialogues.map(({ prompt, noise, expectedTokens }) => ({ policy: point, prompt, noise, expectedTokens })),
-        ),
-        generation,
+        points.flatMap((point) => fresh.map((one) => ({ policy: point, ...one }))),
+        { ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, pointsAtOnce, rows) },
       );
       const { clipLow, clipHigh } = train;
       await scorePoint(plain, perturbed, 0, scored, { maxTokens: tokens, clipLow, clipHigh });
     },
-    4 * scoredTokens * config.hiddenSize,
+    hostMemoryOf(settings, prompts, config.hiddenSize).outside,
   );
 }
 

@@ -1,12 +1,14 @@
 // The weights θ + αδ + βη of several grid points at once, one slot per point, in the layouts that the forward pass reads. The
 // checkpoint's own weights θ are never written.
 import {
+  allocateGroups,
   empty,
   keep,
   memoryLabel,
   type Parameter,
   type ParameterArena,
   perturbIntoSlot,
+  type Tensor,
   type Weights,
   type WeightTensors,
   wordsOf,
@@ -74,6 +76,17 @@ export class PerturbedWeights implements Weights {
  * layouts.
  */
 function allocateSlot(arena: ParameterArena): Map<string, WeightTensors> {
+  // What one product reads follows each other here as in the arena: panels of a group, and its biases.
+  const grouped = new Map<string, { shape: readonly number[]; group: string }>();
+  for (const name of arena.names) {
+    const parameter = arena.get(name);
+    const group = arena.groupOf(name);
+    const shape = parameter.kind === "tensor" ? (parameter.panels ?? parameter.tensor).shape : parameter.shape;
+    if (group !== undefined) grouped.set(name, { shape, group });
+  }
+  const own = (shape: readonly number[], label: string): Tensor =>
+    keep(empty(arena.backend, shape, arena.dtype, memoryLabel("perturbed weights", label)));
+  const parts = allocateGroups(arena.backend, grouped, arena.dtype, (group) => memoryLabel("perturbed weights", group));
   return new Map(
     arena.names.map((name) => {
       const parameter = arena.get(name);
@@ -83,15 +96,8 @@ function allocateSlot(arena: ParameterArena): Map<string, WeightTensors> {
       return [
         name,
         {
-          rows: needsRows
-            ? keep(empty(tensor.backend, tensor.shape, tensor.dtype, memoryLabel("perturbed weights", name)))
-            : null,
-          panels:
-            panels === null
-              ? null
-              : keep(
-                  empty(tensor.backend, panels.shape, tensor.dtype, memoryLabel("perturbed weights", `${name}.panels`)),
-                ),
+          rows: needsRows ? (panels === null && parts.get(name)) || own(tensor.shape, name) : null,
+          panels: panels === null ? null : (parts.get(name) ?? own(panels.shape, `${name}.panels`)),
         },
       ];
     }),

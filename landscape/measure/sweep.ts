@@ -9,10 +9,13 @@ import type { Chat, LanguageModel, Model } from "../../model/index.ts";
 import {
   type Environment,
   type Episode,
-  EpisodeList,
+  episodeList,
+  expectTemplate,
   type Rollout,
+  type RolloutRequest,
   type RolloutSettings,
   rollOut,
+  rollOutEach,
 } from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
 import { slicePaths } from "../files/layout.ts";
@@ -20,9 +23,10 @@ import { type GridCell, workOrder } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
 import { makeSlice } from "./directions.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
-import { cutInto, type Reference, scorePoint, scoreReference } from "./reference.ts";
+import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
+import { type Reference, scorePoint, scoreReference } from "./reference.ts";
 import { SweepProgress } from "./sweep-progress.ts";
-import { type MeasuredRollout, UnderWay } from "./under-way.ts";
+import { type MeasuredRollout, type RolloutKey, UnderWay } from "./under-way.ts";
 
 type Settings = Values<(typeof studySettings)["tree"]>;
 
@@ -49,7 +53,7 @@ export interface SweepContext {
 /** The episodes of the fixed prompt set: both sets of completions use the first episodes of one list. */
 function promptSet({ environment, settings }: SweepContext): Episode[] {
   const { reference, rollouts, episodeSeed } = settings.landscape;
-  return new EpisodeList(environment, episodeSeed).distinct(Math.max(reference.prompts, rollouts.prompts));
+  return episodeList(environment, episodeSeed).distinct(Math.max(reference.prompts, rollouts.prompts));
 }
 
 function rolloutSettings({ settings, signal }: SweepContext): RolloutSettings {
@@ -120,7 +124,7 @@ export async function sweep(
   const { landscape } = settings;
   const paths = slicePaths(folder);
   const writer = openCells(folder, say);
-  const underWay = new UnderWay(paths.underWay, context.keepEveryMs ?? 10_000, say);
+  const underWay = new UnderWay(paths.underWay, landscape.rollouts.rollouts, context.keepEveryMs ?? 10_000, say);
   const measured = new Set(writer.done.map(({ i, j }) => `${i},${j}`));
   const progress = new SweepProgress(phase, before, {
     rolloutsPerCell: landscape.rollouts.prompts * landscape.rollouts.rollouts,
@@ -181,7 +185,7 @@ async function measureBatch(
 ): Promise<void> {
   const { settings, onTiming } = context;
   const start = performance.now();
-  const rollouts = await rollOutCells(context, perturbed, cells, underWay, progress);
+  await rollOutCells(context, perturbed, cells, underWay, progress);
   const middle = performance.now();
   onTiming?.({ phase: "rollouts", seconds: (middle - start) / 1000 });
   for (const [point, { i, j, alpha, beta }] of cells.entries()) {
@@ -196,7 +200,7 @@ async function measureBatch(
         progress.scoringPass(point, scoredCompletions);
       },
     });
-    const byPrompt = rollouts[point];
+    const byPrompt = rolloutsAt(context, cells[point], underWay);
     const of = (value: (rollout: MeasuredRollout) => number): number[][] => byPrompt.map((prompt) => prompt.map(value));
     take(
       {
@@ -218,8 +222,8 @@ async function measureBatch(
 }
 
 /**
- * The rollouts of some grid points, [point][prompt][rollout]: those that an earlier process finished are read, the
- * others are sampled.
+ * Samples the rollouts of some grid points that no earlier process finished. `underWay` then holds all of them. Requests
+ * are made when they are admitted, so memory grows with the batch and with the numbers that are kept of a rollout.
  */
 async function rollOutCells(
   context: SweepContext,
@@ -227,41 +231,48 @@ async function rollOutCells(
   cells: readonly GridCell[],
   underWay: UnderWay,
   progress: SweepProgress,
-): Promise<MeasuredRollout[][][]> {
+): Promise<void> {
   const { landscape } = context.settings;
   const { prompts, rollouts: perPrompt } = landscape.rollouts;
   const episodes = promptSet(context).slice(0, prompts);
-  const wanted = cells.flatMap(({ i, j }, point) =>
-    episodes.flatMap((episode, prompt) =>
-      Array.from({ length: perPrompt }, (_, rollout) => ({
-        key: { i, j, prompt, rollout },
-        request: { episode, rollout, point },
-      })),
-    ),
-  );
-  const missing = wanted.filter(({ key }) => underWay.find(key) === undefined);
-  progress.beginBatch(cells.length, wanted.length - missing.length);
-  await rollOut(
+  const settings = rolloutSettings(context);
+  expectTemplate(context.chat, episodes, settings.turn2Template);
+  const survey = await surveyPrompts(context.chat, episodes, settings);
+  const bounds = boundsAtPoints(survey, perPrompt, cells.length, settings.maxRows);
+  const kept = cells.reduce((sum, cell) => sum + underWay.lengthAt(cell), 0);
+  progress.beginBatch(cells.length, kept);
+  const missing = function* (): Iterable<RolloutRequest & { key: RolloutKey }> {
+    for (const [point, { i, j }] of cells.entries())
+      for (const [prompt, episode] of episodes.entries())
+        for (let rollout = 0; rollout < perPrompt; rollout++) {
+          const key = { i, j, prompt, rollout };
+          if (!underWay.has(key)) yield { episode, rollout, point, key };
+        }
+  };
+  await rollOutEach(
     perturbed,
     context.chat,
-    missing.map(({ request }) => request),
-    {
-      ...rolloutSettings(context),
-      onRollout: (index, rollout) => {
-        const { key } = missing[index];
-        const isKept = key.prompt < landscape.conversations && key.rollout === 0;
-        underWay.add(key, measuredOf(rollout, isKept));
-        progress.rolloutEnded(rollout.tokens);
-      },
-      onPass: ({ sampled }) => progress.rolloutPass(sampled),
+    missing(),
+    { ...bounds, count: bounds.count - kept },
+    { ...settings, onPass: ({ sampled }) => progress.rolloutPass(sampled) },
+    (rollout, { key }) => {
+      const isKept = key.prompt < landscape.conversations && key.rollout === 0;
+      underWay.add(key, measuredOf(rollout, isKept));
+      progress.rolloutEnded(rollout.tokens);
     },
   );
-  const found = wanted.map(({ key }) => {
-    const measured = underWay.find(key);
-    if (measured === undefined) throw new Error(`sweep: no rollout ${key.rollout} of prompt ${key.prompt} at a point`);
-    return measured;
-  });
-  return cutInto(cutInto(found, perPrompt), prompts);
+}
+
+/** The rollouts of a grid point, [prompt][rollout]. */
+function rolloutsAt({ settings }: SweepContext, { i, j }: GridCell, underWay: UnderWay): MeasuredRollout[][] {
+  const { prompts, rollouts: perPrompt } = settings.landscape.rollouts;
+  return Array.from({ length: prompts }, (_, prompt) =>
+    Array.from({ length: perPrompt }, (__, rollout) => {
+      const measured = underWay.find({ i, j, prompt, rollout });
+      if (measured === undefined) throw new Error(`sweep: no rollout ${rollout} of prompt ${prompt} at a point`);
+      return measured;
+    }),
+  );
 }
 
 function measuredOf(rollout: Rollout, isConversationKept: boolean): MeasuredRollout {

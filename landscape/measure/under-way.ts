@@ -3,7 +3,7 @@
 // once its grid points are in cells.jsonl, so an interrupted run ends with the files of an undisturbed one.
 import { existsSync, rmSync } from "node:fs";
 import { z } from "zod";
-import { explained, type Journal, type OnDamage, openJournal } from "../../engine/host/index.ts";
+import { explained, type Journal, type OnDamage, openJournalOf } from "../../engine/host/index.ts";
 
 const measuredRollout = z.object({
   reward: z.number(),
@@ -26,13 +26,70 @@ export type RolloutKey = z.infer<typeof key>;
 const underWayRecord = key.extend(measuredRollout.shape);
 type UnderWayRecord = z.infer<typeof underWayRecord>;
 
-const nameOf = ({ i, j, prompt, rollout }: RolloutKey): string => `${i},${j},${prompt},${rollout}`;
+const isFound = 1;
+const isTruncated = 2;
+const formatFailed = 4;
+
+/**
+ * The finished rollouts of one grid point by number: 25 bytes each, outside V8's heap, because millions of them may be
+ * under way.
+ */
+class PointRollouts {
+  readonly i: number;
+  readonly j: number;
+  length = 0;
+  #numbers = new Float64Array(0); // [capacity, 3]: reward, tokens, entropy
+  #flags = new Uint8Array(0);
+  readonly #conversations = new Map<number, string>();
+
+  constructor({ i, j }: { i: number; j: number }) {
+    this.i = i;
+    this.j = j;
+  }
+
+  has(index: number): boolean {
+    return index < this.#flags.length && this.#flags[index] !== 0;
+  }
+
+  find(index: number): MeasuredRollout | undefined {
+    if (!this.has(index)) return undefined;
+    const flags = this.#flags[index];
+    return {
+      reward: this.#numbers[3 * index],
+      tokens: this.#numbers[3 * index + 1],
+      entropy: this.#numbers[3 * index + 2],
+      isTruncated: (flags & isTruncated) !== 0,
+      formatFailed: (flags & formatFailed) !== 0,
+      conversation: this.#conversations.get(index) ?? null,
+    };
+  }
+
+  set(index: number, measured: MeasuredRollout): void {
+    if (!this.has(index)) this.length++;
+    if (index >= this.#flags.length) this.#grow(index + 1);
+    this.#numbers.set([measured.reward, measured.tokens, measured.entropy], 3 * index);
+    this.#flags[index] =
+      isFound | (measured.isTruncated ? isTruncated : 0) | (measured.formatFailed ? formatFailed : 0);
+    if (measured.conversation !== null) this.#conversations.set(index, measured.conversation);
+  }
+
+  #grow(needed: number): void {
+    const capacity = Math.max(needed, 64, this.#flags.length + (this.#flags.length >> 1));
+    const numbers = new Float64Array(3 * capacity);
+    numbers.set(this.#numbers);
+    const flags = new Uint8Array(capacity);
+    flags.set(this.#flags);
+    this.#numbers = numbers;
+    this.#flags = flags;
+  }
+}
 
 export class UnderWay {
   readonly #path: string;
   readonly #onDamage: OnDamage;
   readonly #intervalMs: number;
-  readonly #found = new Map<string, MeasuredRollout>();
+  readonly #rolloutsPerPrompt: number;
+  #points: PointRollouts[] = [];
   #journal: Journal<UnderWayRecord> | null = null;
   #waiting: UnderWayRecord[] = [];
   #writtenMs = performance.now();
@@ -41,8 +98,9 @@ export class UnderWay {
    * Reads what an earlier process left.
    * @param intervalMs  shortest time between two writes
    */
-  constructor(path: string, intervalMs: number, onDamage: OnDamage) {
+  constructor(path: string, rolloutsPerPrompt: number, intervalMs: number, onDamage: OnDamage) {
     this.#path = path;
+    this.#rolloutsPerPrompt = rolloutsPerPrompt;
     this.#intervalMs = intervalMs;
     this.#onDamage = onDamage;
     if (existsSync(path)) this.#open();
@@ -50,15 +108,24 @@ export class UnderWay {
 
   /** How many finished rollouts it holds. */
   get length(): number {
-    return this.#found.size;
+    return this.#points.reduce((sum, { length }) => sum + length, 0);
+  }
+
+  /** How many of them are of one grid point. */
+  lengthAt(cell: { i: number; j: number }): number {
+    return this.#pointAt(cell)?.length ?? 0;
+  }
+
+  has(of: RolloutKey): boolean {
+    return this.#pointAt(of)?.has(this.#indexOf(of)) ?? false;
   }
 
   find(of: RolloutKey): MeasuredRollout | undefined {
-    return this.#found.get(nameOf(of));
+    return this.#pointAt(of)?.find(this.#indexOf(of));
   }
 
   add(of: RolloutKey, measured: MeasuredRollout): void {
-    this.#found.set(nameOf(of), measured);
+    this.#store(of, measured);
     this.#waiting.push({ ...of, ...measured });
     if (performance.now() - this.#writtenMs >= this.#intervalMs) this.write();
   }
@@ -77,7 +144,7 @@ export class UnderWay {
   /** Deletes all rollouts, once their grid points are in cells.jsonl. */
   clear(): void {
     this.#waiting = [];
-    this.#found.clear();
+    this.#points = [];
     this.close();
     explained(this.#path, () => rmSync(this.#path, { force: true }));
   }
@@ -88,10 +155,27 @@ export class UnderWay {
   }
 
   #open(): Journal<UnderWayRecord> {
-    const { journal, records } = openJournal(this.#path, underWayRecord, this.#onDamage);
-    for (const { i, j, prompt, rollout, ...measured } of records)
-      this.#found.set(nameOf({ i, j, prompt, rollout }), measured);
+    const { journal } = openJournalOf(this.#path, underWayRecord, this.#onDamage, (record) =>
+      this.#store(record, record),
+    );
     this.#journal = journal;
     return journal;
+  }
+
+  #store(of: RolloutKey, measured: MeasuredRollout): void {
+    let point = this.#pointAt(of);
+    if (point === undefined) {
+      point = new PointRollouts(of);
+      this.#points.push(point);
+    }
+    point.set(this.#indexOf(of), measured);
+  }
+
+  #pointAt({ i, j }: { i: number; j: number }): PointRollouts | undefined {
+    return this.#points.find((point) => point.i === i && point.j === j);
+  }
+
+  #indexOf({ prompt, rollout }: RolloutKey): number {
+    return prompt * this.#rolloutsPerPrompt + rollout;
   }
 }

@@ -7,8 +7,8 @@ import { metricsPath } from "../files/layout.ts";
 import { readMetrics } from "../files/metrics.ts";
 import type { StudySettings } from "../files/run-folder.ts";
 import { readRunSettings } from "../files/run-settings.ts";
-import { difference, rAtBudget, rInfinity } from "../statistics/estimands.ts";
-import { CORRELATION_CHANGES, type Estimate, jackknife, jackknifeCorrelation } from "../statistics/intervals.ts";
+import { difference, type Estimand, rAtBudget, rInfinity } from "../statistics/estimands.ts";
+import { CORRELATION_CHANGES, type Estimate, jackknifeCorrelation } from "../statistics/intervals.ts";
 import { promptMaps } from "../statistics/points.ts";
 import { meanMap, type PromptMaps } from "../statistics/prompt-maps.ts";
 import type { PromptNeed } from "../statistics/signal.ts";
@@ -160,16 +160,11 @@ function changeTable(runs: readonly ComparedRun[]): string {
       .map(({ step, slice, maps, summary }) => {
         const start = swept.find((one) => one.step === first && one.slice === slice);
         if (start === undefined) return [name, `${first} → ${step}`, String(slice), "–", "–"];
-        const isDetermined = summary.rInfinity.value !== null && start.summary.rInfinity.value !== null;
-        return [
-          name,
-          `${first} → ${step}`,
-          String(slice),
-          estimate(jackknife(difference(rAtBudget(maps), rAtBudget(start.maps)))),
-          isDetermined
-            ? estimate(jackknifeCorrelation(difference(rInfinity(maps), rInfinity(start.maps)), CORRELATION_CHANGES))
-            : "undetermined",
-        ];
+        const change = (of: (maps: PromptMaps) => Estimand, name: "r" | "rInfinity"): string =>
+          summary[name].value === null || start.summary[name].value === null
+            ? "undetermined"
+            : estimate(jackknifeCorrelation(difference(of(maps), of(start.maps)), CORRELATION_CHANGES));
+        return [name, `${first} → ${step}`, String(slice), change(rAtBudget, "r"), change(rInfinity, "rInfinity")];
       });
   });
   return table(["run", "steps", "slice", "change of r", "change of r∞"], rows);

@@ -132,7 +132,7 @@ function reading(): Markup {
 function estimates({ summary }: LandscapeMap, k: number, shown: number): Markup {
   const rows = CORRELATIONS.map(
     (name) => html`<dt>${labelHtml(CORRELATION_LABELS[name].symbol)}</dt>
-<dd>${estimateHtml(summary[name], name === "r" ? undefined : summary.determined?.[name])}</dd>`,
+<dd>${estimateHtml(summary[name], summary.determined?.[name])}</dd>`,
   );
   return html`<dl class="estimates" data-estimates="${k}"${k === shown ? null : html` hidden`}>
 ${rows}

@@ -13,6 +13,7 @@ import {
   valueText,
   writeAtomic,
 } from "../../engine/host/index.ts";
+import { environmentDescription } from "../../rl/index.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
 import { figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
 import { readMetrics } from "../files/metrics.ts";
@@ -44,7 +45,7 @@ import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
 import { summaryText } from "./table.ts";
-import { intervalName, reachOf, reachOfMean, taskSentence } from "./wording.ts";
+import { intervalName, reachOf, reachOfMean } from "./wording.ts";
 
 /** A run's slices with their statistics. */
 export interface SummarisedRun {
@@ -117,7 +118,7 @@ export async function drawRun(
   const study: Study = {
     name: runName(folder),
     settings: settingRows(folder, settings),
-    task: taskSentence(settings.environment.name) ?? undefined,
+    task: environmentDescription(settings.environment) ?? undefined,
     gaps,
     notes: settings.notes,
     training,
@@ -129,15 +130,26 @@ export async function drawRun(
   const place = figuresFolder(folder);
   ensureFolder(place);
   const written = new Set<string>();
-  for (const draw of studyFigures(study).values()) {
-    await heed(signal);
-    const { name, svg, csv } = draw();
-    const files = { svg: embedFonts(svg), csv, png: renderPng(svg, pixelsOf(180, 200)) };
-    for (const [ending, content] of Object.entries(files)) {
-      writeAtomic(join(place, `${name}.${ending}`), content);
-      written.add(`${name}.${ending}`);
+  const write = (name: string, content: string | Uint8Array): void => {
+    writeAtomic(join(place, name), content);
+    written.add(name);
+  };
+  // The pictures are drawn on other threads, meanwhile the rest is made here.
+  const pictures: Promise<void>[] = [];
+  try {
+    for (const draw of studyFigures(study).values()) {
+      await heed(signal);
+      const { name, svg, csv } = draw();
+      const picture = renderPng(svg, pixelsOf(180, 200)).then((png) => write(`${name}.png`, png));
+      picture.catch(() => {}); // thrown below, when all are awaited
+      pictures.push(picture);
+      write(`${name}.svg`, embedFonts(svg));
+      write(`${name}.csv`, csv);
     }
+  } finally {
+    await Promise.allSettled(pictures);
   }
+  await Promise.all(pictures);
   removeOutdated(place, written);
   writeAtomic(reportPath(folder), renderReport(study));
 }

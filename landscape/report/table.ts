@@ -79,14 +79,13 @@ function undeterminedLines(slices: readonly MeasuredSlice[]): string[] {
   const lines = slices.flatMap(({ step, slice, summary: { determined } }) =>
     (
       [
+        ["r", determined.r],
         ["r∞", determined.rInfinity],
         ["within ring", determined.withinRing],
       ] as const
     ).flatMap(([name, of]) => (of.isDetermined ? [] : [`  step ${step}, slice ${slice}, ${name}: ${needText(of)}`])),
   );
-  return lines.length === 0
-    ? []
-    : [`undetermined (r∞ and within ring): ${TERMS.undetermined}. ${TERMS.referencePrompts}.`, ...lines];
+  return lines.length === 0 ? [] : [`undetermined: ${TERMS.undetermined}. ${TERMS.referencePrompts}.`, ...lines];
 }
 
 /** Slopes are written per ten steps, which suits the size of a study. */

@@ -73,13 +73,6 @@ export const TERMS = {
     "KL in nats per token, averaged over the midpoints of the four edges, and over the four corners of the map",
 } as const;
 
-/** The task of an environment in one sentence; null for an environment that is not known here. */
-export function taskSentence(environment: string): string | null {
-  return environment === "alphabet-sort"
-    ? "Alphabet-sort: the model sorts a few names by first or last name, inside tags; each later turn adds names, and all of them are sorted again with the new ones marked. Reward, from 0 to 1: how similar the lists are to the correct ones."
-    : null;
-}
-
 /** Slices with missing cells, a sentence each. */
 export function gapSentences(slices: readonly MeasuredSlice[]): string[] {
   return slices

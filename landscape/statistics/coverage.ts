@@ -14,9 +14,19 @@
 
 import type { GridCell } from "../grid.ts";
 import { normalCumulative, normalDensity, normalQuantile, solveIncreasing } from "./distributions.ts";
-import { type Estimand, mapCorrelation, rAtBudget, rInfinity, rWithinRing } from "./estimands.ts";
+import { mapCorrelation, mapCorrelations } from "./estimands.ts";
 import { jackknife, saysSomething } from "./intervals.ts";
-import { centred, centredInRings, dot, meanMap, NONE, type PromptMaps, pairProduct, rounding } from "./prompt-maps.ts";
+import {
+  centred,
+  centredInRings,
+  dot,
+  meanMap,
+  NONE,
+  type Projection,
+  type PromptMaps,
+  pairProduct,
+  rounding,
+} from "./prompt-maps.ts";
 import { type SimulationRandom, simulationRandom } from "./random.ts";
 import { fieldSampler, fitSmooth, lagMeans } from "./random-fields.ts";
 import { mean } from "./statistics.ts";
@@ -84,26 +94,32 @@ export function simulateCoverage(
 
   const trueAfter = (projection: typeof centred) => mapCorrelation([trueKl], [trueReward], projection, "all").at(NONE);
   const targets = { r: null, rInfinity: trueAfter(centred), withinRing: trueAfter(centredInRings(maps.cells)) };
-  const estimands = { r: rAtBudget, rInfinity, withinRing: rWithinRing } satisfies Record<
-    string,
-    (maps: PromptMaps) => Estimand
+  const inRings = centredInRings(maps.cells);
+  // KL maps are drawn again and again from the same ones.
+  const projectedOnce = (projection: Projection): Projection => {
+    const known = new Map(maps.kl.map((map) => [map, projection(map)]));
+    return (map) => known.get(map) ?? projection(map);
+  };
+  const projections = { centred: projectedOnce(centred), inRings: projectedOnce(inRings) };
+  const intervals = { r: [], rInfinity: [], withinRing: [] } as Record<
+    "r" | "rInfinity" | "withinRing",
+    SimulatedInterval[]
   >;
-  const intervals = { r: [], rInfinity: [], withinRing: [] } as Record<keyof typeof estimands, SimulatedInterval[]>;
   for (let simulation = 0; simulation < simulations; simulation++) {
-    const drawn: PromptMaps = {
-      cells: maps.cells,
-      reward: maps.reward.map(drawReward),
-      kl: maps.kl.map(() => maps.kl[random.integer(maps.kl.length)]),
-      objective: [],
-    };
+    const reward = maps.reward.map(drawReward);
+    const kl = maps.kl.map(() => maps.kl[random.integer(maps.kl.length)]);
+    // As rAtBudget, rInfinity and rWithinRing; the first two share their sums.
+    const { all: r, pairs: rInfinity } = mapCorrelations(kl, reward, projections.centred);
+    const { pairs: withinRing } = mapCorrelations(kl, reward, projections.inRings);
+    const estimands = { r, rInfinity, withinRing };
     for (const name of ["r", "rInfinity", "withinRing"] as const) {
-      const estimate = jackknife(estimands[name](drawn));
+      const estimate = jackknife(estimands[name]);
       const { value, low, high } = estimate;
-      const isShown = name === "r" || saysSomething(estimate);
+      const isShown = saysSomething(estimate);
       if (value !== null && low !== null && high !== null) intervals[name].push({ value, low, high, isShown });
     }
   }
-  const result = (name: keyof typeof estimands) =>
+  const result = (name: keyof typeof intervals) =>
     coverageOf(intervals[name], targets[name], simulations, name === "r");
   return { simulations, noise, r: result("r"), rInfinity: result("rInfinity"), withinRing: result("withinRing") };
 }
@@ -125,7 +141,7 @@ function coverageOf(
   const shown = intervals.filter(({ isShown }) => isShown);
   const determined = shown.length;
   const undetermined = 1 - determined / simulations;
-  const truth = takeMean && determined > 0 ? mean(shown.map(({ value }) => value)) : target;
+  const truth = takeMean && determined > 0 ? mean(intervals.map(({ value }) => value)) : target;
   if (truth === null || determined === 0)
     return {
       truth,
@@ -313,8 +329,9 @@ function rewardSampler(
   return () => {
     const shared = constant * random.normal();
     const field = sample();
-    return shifts.map((shift, cell) => {
-      const z = shift + shared + smooth * field[places[cell]] + white * random.normal();
+    const drawn = new Float64Array(shifts.length);
+    for (let cell = 0; cell < shifts.length; cell++) {
+      const z = shifts[cell] + shared + smooth * field[places[cell]] + white * random.normal();
       let low = 0;
       let high = thresholds.length;
       while (low < high) {
@@ -322,7 +339,8 @@ function rewardSampler(
         if (z > thresholds[middle]) low = middle + 1;
         else high = middle;
       }
-      return values[low];
-    });
+      drawn[cell] = values[low];
+    }
+    return drawn;
   };
 }

@@ -4,7 +4,7 @@
 //        (tilde: centred over cells). Noise of different prompts is independent, so it drops out of every C: r∞ is what
 //        r tends to with ever more prompts. It can pass ±1, and has no value where C_RR ≤ 0 (or C_KK): the map's spread
 //        drowns in the noise.
-// intervals.ts gives them intervals, and has the rule for when r∞ counts as determined.
+// intervals.ts gives them intervals, and has the rule for when a correlation counts as determined.
 import { SettingsError } from "../../engine/host/index.ts";
 import {
   centred,
@@ -25,15 +25,14 @@ export interface Estimand {
 }
 
 /**
- * Correlation of two sets of maps after a projection.
- * @param kind  "all": of the mean maps, as measured (r). "pairs": over different prompts only (r∞)
+ * Correlations of two sets of maps after a projection, from sums taken once. "all": of the mean maps, as measured (r).
+ * "pairs": over different prompts only (r∞).
  */
-export function mapCorrelation(
+export function mapCorrelations(
   x: readonly Float64Array[],
   y: readonly Float64Array[],
   projection: Projection,
-  kind: "all" | "pairs",
-): Estimand {
+): { readonly all: Estimand; readonly pairs: Estimand } {
   const projectedX = x.map(projection);
   const projectedY = y.map(projection);
   const xx = moment(projectedX, projectedX);
@@ -41,7 +40,7 @@ export function mapCorrelation(
   const xy = moment(projectedX, projectedY);
   const leastX = rounding(x);
   const leastY = rounding(y);
-  return {
+  const estimand = (kind: "all" | "pairs"): Estimand => ({
     prompts: Math.max(x.length, y.length),
     at: (deleted) => {
       const ofX = xx[kind](deleted);
@@ -50,8 +49,17 @@ export function mapCorrelation(
       if (!(ofX > leastX && ofY > leastY)) return null;
       return xy[kind](deleted) / Math.sqrt(ofX * ofY);
     },
-  };
+  });
+  return { all: estimand("all"), pairs: estimand("pairs") };
 }
+
+/** One kind of `mapCorrelations`. */
+export const mapCorrelation = (
+  x: readonly Float64Array[],
+  y: readonly Float64Array[],
+  projection: Projection,
+  kind: "all" | "pairs",
+): Estimand => mapCorrelations(x, y, projection)[kind];
 
 /** r(KL, R) at this budget: Pearson's correlation of the two mean maps. */
 export const rAtBudget = (maps: PromptMaps): Estimand => mapCorrelation(maps.kl, maps.reward, centred, "all");

@@ -50,14 +50,13 @@ interface Range {
 }
 
 /**
- * The jackknife estimate of a correlation that is free of rollout noise (r∞, within ring), or undetermined. It is
- * determined when
- *   1. it has a value: C_KK > 0 and C_RR > 0;
+ * The jackknife estimate of a correlation, or undetermined. It is determined when
+ *   1. it has a value: neither map is constant, and for r∞ and within rings C_KK > 0 and C_RR > 0;
  *   2. it keeps a value when any one prompt is deleted (otherwise there is no interval);
  *   3. the interval excludes at least one number between −1 and 1.
- * Why: r∞ divides by √(C_KK · C_RR). If noise brings one of the two close to 0, the value and the interval grow without
- * bound. An interval that contains every correlation carries no information, nor does a value without an interval. Rule
- * 3 has no constant to choose, and leaves no gap to rule 2: if the denominator comes close to 0 when one prompt is
+ * Why: an interval that contains every correlation carries no information, nor does a value without an interval. r has
+ * such an interval if its few prompts disagree. r∞ divides by √(C_KK · C_RR): if noise brings one of the two close to 0,
+ * the value and the interval grow without bound. Rule 3 has no constant to choose, and leaves no gap to rule 2: if the denominator comes close to 0 when one prompt is
  * deleted, the interval grows until it contains [−1, 1] before the denominator reaches 0.
  * @param range  the values that the estimand can have in the limit of many prompts; for a change, CORRELATION_CHANGES
  */

@@ -5,7 +5,7 @@
 // Checkpoints share prompts and noise, so a trend has a jackknife interval over prompts: each prompt is deleted from all
 // checkpoints at once.
 import { rAtBudget, rInfinity, trend } from "./estimands.ts";
-import { acrossSlices, CORRELATION_CHANGES, type Estimate, jackknife, jackknifeCorrelation } from "./intervals.ts";
+import { acrossSlices, CORRELATION_CHANGES, type Estimate, jackknifeCorrelation } from "./intervals.ts";
 import type { PromptMaps } from "./prompt-maps.ts";
 import { groupBy } from "./statistics.ts";
 import type { MeasuredSlice } from "./summary.ts";
@@ -70,7 +70,8 @@ export function trendsOf(slices: readonly (MeasuredSlice & { maps: PromptMaps })
           steps,
           members.map(({ maps }) => of(maps)),
         );
-      const isDetermined = members.every(({ summary }) => summary.rInfinity.value !== null);
+      const isDetermined = (name: "r" | "rInfinity"): boolean =>
+        members.every(({ summary }) => summary[name].value !== null);
       const undetermined: Estimate = { value: null, low: null, high: null, standardError: null };
       // A slope times the span is a difference of two correlations along the line.
       const span = steps[steps.length - 1] - steps[0];
@@ -79,8 +80,8 @@ export function trendsOf(slices: readonly (MeasuredSlice & { maps: PromptMaps })
         {
           slice,
           steps,
-          r: jackknife(line(rAtBudget)),
-          rInfinity: isDetermined ? jackknifeCorrelation(line(rInfinity), range) : undetermined,
+          r: isDetermined("r") ? jackknifeCorrelation(line(rAtBudget), range) : undetermined,
+          rInfinity: isDetermined("rInfinity") ? jackknifeCorrelation(line(rInfinity), range) : undetermined,
         },
       ];
     });

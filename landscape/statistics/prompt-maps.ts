@@ -29,7 +29,9 @@ export type Projection = (map: Float64Array) => Float64Array;
 /** x − mean over cells. */
 export const centred: Projection = (map) => {
   const centre = mean(map);
-  return map.map((value) => value - centre);
+  const result = new Float64Array(map.length);
+  for (let cell = 0; cell < map.length; cell++) result[cell] = map[cell] - centre;
+  return result;
 };
 
 /** x − mean over the cell's radius class: removes everything that depends only on the distance to the centre. */
@@ -40,10 +42,11 @@ export function centredInRings(cells: readonly GridCell[]): Projection {
   for (const c of classOf) counts[c]++;
   return (map) => {
     const sums = new Float64Array(classes.length);
-    classOf.forEach((c, cell) => {
-      sums[c] += map[cell];
-    });
-    return map.map((value, cell) => value - sums[classOf[cell]] / counts[classOf[cell]]);
+    for (let cell = 0; cell < classOf.length; cell++) sums[classOf[cell]] += map[cell];
+    for (let c = 0; c < sums.length; c++) sums[c] /= counts[c];
+    const result = new Float64Array(map.length);
+    for (let cell = 0; cell < map.length; cell++) result[cell] = map[cell] - sums[classOf[cell]];
+    return result;
   };
 }
 

@@ -22,6 +22,13 @@ export interface Determination {
   reference: PromptNeed;
 }
 
+/** Of the three correlations of a map. */
+export interface CorrelationDeterminations {
+  r: Determination;
+  rInfinity: Determination;
+  withinRing: Determination;
+}
+
 /**
  * The prompts that an estimate from these two signals needs. An undetermined estimate needs more prompts than were
  * used: if both signals ask for fewer, the lower bound is one more than were used.

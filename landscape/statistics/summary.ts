@@ -21,7 +21,7 @@ import { floorShare } from "./pass-at-k.ts";
 import { type Point, pointOf, promptMaps } from "./points.ts";
 import { centredInRings, meanMap, type PromptMaps } from "./prompt-maps.ts";
 import { type SmoothNull, smoothNull } from "./random-fields.ts";
-import { type Determination, determination, type Signal, signalOf } from "./signal.ts";
+import { type CorrelationDeterminations, determination, type Signal, signalOf } from "./signal.ts";
 import { kendall, mean, partialPearson, partialSpearman, spearman } from "./statistics.ts";
 
 /** Increases when a field changes its meaning or is removed. */
@@ -57,8 +57,8 @@ export interface Summary {
   /** Given ‖Δθ‖². */
   partialPearson: Estimate;
   partialSpearman: Estimate;
-  /** Whether r∞ and within-ring r came out (intervals.ts has the rule), and how many prompts each needs. */
-  determined: { rInfinity: Determination; withinRing: Determination };
+  /** Whether each correlation came out (intervals.ts has the rule), and how many prompts it needs. */
+  determined: CorrelationDeterminations;
   /** How far each map's spread, over all cells and within radius classes, stands out of the noise. */
   signals: { reward: Signal; kl: Signal; rewardWithinRing: Signal; klWithinRing: Signal };
   /** Simulated coverage of the intervals above; null if it could not be simulated. */
@@ -120,6 +120,7 @@ export function summarise(cells: readonly CellRecord[], reference: ReferenceSet,
   const { midEdges, corners } = landmarks(grid, maps.cells);
   const klAt = (places: readonly GridCell[]) =>
     places.length < 4 ? null : mean(places.map(({ i, j }) => points.get(`${i},${j}`)?.kl_token ?? Number.NaN));
+  const r = jackknifeCorrelation(rAtBudget(maps));
   const rInfinityEstimate = jackknifeCorrelation(rInfinity(maps));
   const withinRing = jackknifeCorrelation(rWithinRing(maps));
   const signals = signalsOf(maps);
@@ -138,14 +139,15 @@ export function summarise(cells: readonly CellRecord[], reference: ReferenceSet,
       reference: maps.kl.length,
       referencePerPrompt: reference.tokens[0]?.length ?? 0,
     },
-    r: jackknife(rAtBudget(maps)),
+    r,
     rInfinity: rInfinityEstimate,
     withinRing,
-    spearman: jackknife(ofMeanMaps(maps, spearman)),
+    spearman: jackknifeCorrelation(ofMeanMaps(maps, spearman)),
     kendall: kendall(average.kl, average.reward),
-    partialPearson: jackknife(ofMeanMaps(maps, (kl, reward) => partialPearson(kl, reward, distance))),
-    partialSpearman: jackknife(ofMeanMaps(maps, (kl, reward) => partialSpearman(kl, reward, distance))),
+    partialPearson: jackknifeCorrelation(ofMeanMaps(maps, (kl, reward) => partialPearson(kl, reward, distance))),
+    partialSpearman: jackknifeCorrelation(ofMeanMaps(maps, (kl, reward) => partialSpearman(kl, reward, distance))),
     determined: {
+      r: determined(r, signals.reward, signals.kl),
       rInfinity: determined(rInfinityEstimate, signals.reward, signals.kl),
       withinRing: determined(withinRing, signals.rewardWithinRing, signals.klWithinRing),
     },

@@ -4,14 +4,14 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { asError, FileError, linesOf, readText, SettingsError, text } from "../../engine/host/index.ts";
-import { type Chat, loadChat, type Message } from "../chat.ts";
+import { type Chat, type ChatMessage, loadChat } from "../chat.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizer.ts";
 
 /** One text to continue or to score, as the user gave it. */
 export type Input = (
   | { readonly ids: readonly number[] }
   | { readonly text: string }
-  | { readonly messages: readonly Message[] }
+  | { readonly messages: readonly ChatMessage[] }
 ) & {
   /** Where the input comes from, for messages: "--prompt", "ids.json: list 3". */
   readonly where: string;

@@ -49,6 +49,8 @@ export const formerAlphabetSortKeys = Object.keys(settings).filter((key) => key 
 
 export const alphabetSortKind = {
   name: "alphabet-sort",
+  description:
+    "Alphabet-sort: the model sorts a few names by first or last name, inside tags; each later turn adds names, and all of them are sorted again with the new ones marked. Reward, from 0 to 1: how similar the lists are to the correct ones.",
   settings,
   check: ({ minTurns, maxTurns, minNamesPerTurn, maxNamesPerTurn }) => [
     ...(minTurns > maxTurns ? [`minTurns: ${minTurns} is above maxTurns, ${maxTurns}`] : []),

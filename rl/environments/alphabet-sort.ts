@@ -6,7 +6,7 @@
 // An episode list is named by a seed of Python's random generator. So the order of the random draws below is part of
 // the definition, including draws whose outcome is not used.
 import { SettingsError } from "../../engine/host/index.ts";
-import type { Draws, Message, Reward, WorkedEnvironment, WorkedEpisode, WorkedTurn } from "./environment.ts";
+import type { ChatMessage, Draws, Reward, WorkedEnvironment, WorkedEpisode, WorkedTurn } from "./environment.ts";
 import type { NameRows } from "./names.ts";
 import { ratio } from "./python/difflib.ts";
 import { PythonRandom } from "./python/random.ts";
@@ -140,7 +140,7 @@ function makeEpisode(
     followUps,
     groundTruths,
     sortByFirst,
-    nextUserTurn: (messages: readonly Message[]) =>
+    nextUserTurn: (messages: readonly ChatMessage[]) =>
       followUps[messages.filter(({ role }) => role === "assistant").length - 1] ?? null,
     score: (completions) => score(completions, groundTruths, options),
     get workedTurns(): WorkedTurn[] {

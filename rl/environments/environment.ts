@@ -3,12 +3,10 @@
 //
 // Any function of an environment may throw. The rollout code catches the error: only that rollout is affected, and the
 // error is recorded with its cause and counted. `scoreEpisode` turns a malformed reward into such an error.
-import { SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
+import { Pauses, SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
+import type { ChatMessage } from "../../model/index.ts";
 
-export interface Message {
-  role: "system" | "user" | "assistant";
-  content: string;
-}
+export type { ChatMessage };
 
 /** The verdict on one conversation. */
 export interface Reward {
@@ -31,7 +29,7 @@ export interface Episode {
   /** Number of answers that the episode asks for, unless it ends early. */
   readonly turns: number;
   /** The user's next message, given the conversation up to an assistant's message; null when the episode is over. */
-  nextUserTurn(messages: readonly Message[]): string | null;
+  nextUserTurn(messages: readonly ChatMessage[]): string | null;
   /** Scores the assistant's messages, in order. There are fewer messages than turns if the conversation ended early. */
   score(completions: readonly string[]): Reward;
 }
@@ -59,6 +57,8 @@ export interface EnvironmentFile {
 export interface EnvironmentKind<T extends SettingsTree> {
   /** Letters, digits and single hyphens: the value of `environment.name`, and the section of its settings. */
   readonly name: string;
+  /** The task in a sentence or two, on one line. The terminal and the report say it; without it they say nothing. */
+  readonly description?: string;
   readonly settings: T;
   /** Problems between its settings, each a line that begins with a setting's name: "minTurns: 3 is above maxTurns, 2". */
   check?(values: Values<T>): string[];
@@ -114,6 +114,8 @@ export class EpisodeList<E extends Episode = Episode> {
   readonly #iterator: Iterator<E>;
   readonly #made: E[] = [];
   #complete = false;
+  /** The episodes with different first messages among the first `position`. */
+  readonly #distinct = { episodes: [] as E[], prompts: new Set<string>(), position: 0, repeats: 0 };
 
   constructor(environment: Listed<E>, seed: number) {
     this.#source = sourceOf(environment);
@@ -143,19 +145,38 @@ export class EpisodeList<E extends Episode = Episode> {
 
   /** The first `count` episodes with different first user messages; fewer if there are not as many. */
   firstDistinct(count: number): E[] {
-    const found = new Map<string, E>();
-    let repeats = 0;
-    for (let position = 0; found.size < count && repeats < mostRepeats; position++) {
-      this.#make(position);
-      if (position >= this.#made.length) break;
-      const episode = this.#made[position];
-      if (found.has(episode.prompt)) repeats++;
+    this.#findDistinct(count);
+    return this.#distinct.episodes.slice(0, count);
+  }
+
+  /** @returns whether there are as many */
+  #findDistinct(count: number): boolean {
+    const found = this.#distinct;
+    while (found.episodes.length < count && found.repeats < mostRepeats) {
+      this.#make(found.position);
+      if (found.position >= this.#made.length) break;
+      const episode = this.#made[found.position++];
+      if (found.prompts.has(episode.prompt)) found.repeats++;
       else {
-        found.set(episode.prompt, episode);
-        repeats = 0;
+        found.prompts.add(episode.prompt);
+        found.episodes.push(episode);
+        found.repeats = 0;
       }
     }
-    return [...found.values()];
+    return found.episodes.length >= count;
+  }
+
+  /**
+   * Makes the first `count` different episodes, and lets signals in meanwhile: a generator of hundreds of thousands
+   * takes seconds. `distinct` and `firstDistinct` then find them made.
+   * @throws the signal's reason once it is aborted
+   */
+  async makeDistinct(count: number, signal: AbortSignal): Promise<void> {
+    const pauses = new Pauses(signal);
+    for (let wanted = episodesPerPause; ; wanted += episodesPerPause) {
+      if (!this.#findDistinct(Math.min(wanted, count)) || wanted >= count) return;
+      await pauses.take();
+    }
   }
 
   /**
@@ -182,6 +203,23 @@ export class EpisodeList<E extends Episode = Episode> {
 // repeats the list counts as exhausted.
 const mostRepeats = 10_000;
 
+/** Few enough for some milliseconds. */
+const episodesPerPause = 100;
+
+const lists = new WeakMap<Environment, Map<number, EpisodeList>>();
+
+/**
+ * The list of an environment's episodes for a seed. There is one list per environment and seed, so a large prompt set is
+ * made once.
+ */
+export function episodeList(environment: Environment, seed: number): EpisodeList {
+  const ofSeeds = lists.get(environment) ?? new Map<number, EpisodeList>();
+  lists.set(environment, ofSeeds);
+  const list = ofSeeds.get(seed) ?? new EpisodeList(environment, seed);
+  ofSeeds.set(seed, list);
+  return list;
+}
+
 function sourceOf({ name, source }: Listed): string {
   return source === undefined ? name : `${name} (${source})`;
 }
@@ -202,7 +240,7 @@ export function episodeProblems(
   wanted: readonly { readonly setting: string; readonly count: number; readonly seed: number }[],
 ): string[] {
   return wanted.flatMap(({ setting, count, seed }) => {
-    const { length } = new EpisodeList(environment, seed).firstDistinct(count);
+    const { length } = episodeList(environment, seed).firstDistinct(count);
     return length === count ? [] : [`${setting}: ${fewerThan(sourceOf(environment), length, `${count} episodes`)}`];
   });
 }

@@ -48,6 +48,7 @@ export const environmentSettings = {
 export type EnvironmentChoice = { readonly name: string; readonly [section: string]: unknown };
 
 interface Registered {
+  readonly description: string | null;
   readonly settings: Settings;
   problems(section: unknown): string[];
   open(section: unknown): Promise<Environment>;
@@ -59,12 +60,17 @@ const sections: Record<string, Setting<unknown> | SettingsTree> = environmentSet
 /**
  * Registers an environment: `environment.name = NAME` then chooses it, and its settings are under `environment.NAME`.
  * Call it before settings are read.
- * @throws SettingsError when the name is taken; Error when a setting's declaration contradicts itself
+ * @throws SettingsError when the name is taken or the description is no line of text; Error when a setting's declaration contradicts itself
  */
 export function registerEnvironment<const T extends SettingsTree>(kind: EnvironmentKind<T>): void {
-  const { name } = kind;
+  const { name, description = null } = kind;
   if (name in sections)
     throw settingsError([`environment "${name}": the name is taken. Choose a name other than ${names()}.`]);
+  if (!isDescription(description))
+    throw settingsError([
+      `environment "${name}": description: expected a sentence on one line, got ${JSON.stringify(description)}. ` +
+        "Give one, or leave description out.",
+    ]);
   const declared = defineSettings(kind.settings);
   const valuesOf = (section: unknown): Values<T> => {
     const given = [...declared.byKey.keys()]
@@ -74,10 +80,16 @@ export function registerEnvironment<const T extends SettingsTree>(kind: Environm
   };
   sections[name] = kind.settings;
   registered.set(name, {
+    description,
     settings: declared,
     problems: (section) => kind.check?.(valuesOf(section)) ?? [],
     open: async (section) => kind.open(valuesOf(section)),
   });
+}
+
+/** A module in JavaScript may give any value. */
+function isDescription(value: unknown): boolean {
+  return value === null || (typeof value === "string" && value.trim() !== "" && !/\p{Cc}/u.test(value));
 }
 
 function sectionValue(section: unknown, key: string): unknown {
@@ -100,6 +112,11 @@ export async function openEnvironment(settings: EnvironmentChoice): Promise<Envi
       `environment "${settings.name}": it opens as "${environment.name}". Give both the same name.`,
     ]);
   return environment;
+}
+
+/** What the task is, in the words of the environment's registration; null if it gives none or is not registered. */
+export function environmentDescription({ name }: Pick<EnvironmentChoice, "name">): string | null {
+  return registered.get(name)?.description ?? null;
 }
 
 /** The problems with the chosen environment's settings, in the form that a settings check returns. */

@@ -5,7 +5,7 @@
 // raise by learning the form, as the study's model does.
 //
 // Dialogue k depends only on (seed, k): a resumed run continues at dialogue k without making the earlier ones.
-import type { Message, WorkedEnvironment } from "./environment.ts";
+import type { ChatMessage, WorkedEnvironment } from "./environment.ts";
 import { labelledRandom } from "./python/random.ts";
 
 export interface WorkedDialogueOptions {
@@ -22,9 +22,9 @@ export function workedDialogue(
   environment: WorkedEnvironment,
   { seed, dropTags }: WorkedDialogueOptions,
   index: number,
-): Message[] {
+): ChatMessage[] {
   const random = labelledRandom(`worked|${seed}|${index}`);
-  return environment.draw(random, index).workedTurns.flatMap(({ user, formatted, bare }): Message[] => [
+  return environment.draw(random, index).workedTurns.flatMap(({ user, formatted, bare }): ChatMessage[] => [
     { role: "user", content: user },
     { role: "assistant", content: random.random() < dropTags ? bare : formatted },
   ]);

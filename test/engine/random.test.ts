@@ -4,9 +4,9 @@ import {
   directionNormals,
   exponential,
   gumbel,
-  keyOf,
   normals,
   philox,
+  philoxKey,
   tokenCounterRow,
   tokenKey,
   tokenWord,
@@ -42,7 +42,7 @@ describe("engine/random", (test) => {
 
   test("directions: keys, names and normals, elements past 2³⁴ too", () => {
     for (const { label, key, tensor, nameWords, firstElement, normals: expected } of known.directions) {
-      assert.deepEqual(keyOf(label), key);
+      assert.deepEqual(philoxKey(label), key);
       assert.deepEqual(wordsOf(tensor), nameWords);
       const values = directionNormals(key, nameWords, expected.length, firstElement);
       const context = `${label} of ${tensor} from ${firstElement}`;
@@ -51,7 +51,7 @@ describe("engine/random", (test) => {
   });
 
   test("a direction from any element on is the same direction", () => {
-    const key = keyOf("direction|1|0|delta");
+    const key = philoxKey("direction|1|0|delta");
     const name = wordsOf("model.norm.weight");
     const whole = directionNormals(key, name, 40);
     for (const first of [0, 1, 2, 3, 5, 8, 31])
@@ -74,7 +74,7 @@ describe("engine/random", (test) => {
 
   test("tokens: key, prompt, word and Gumbel", () => {
     for (const { label, key, firstUserMessage, word, gumbel: expected, id, ...place } of known.tokens) {
-      assert.deepEqual(keyOf(label), key);
+      assert.deepEqual(philoxKey(label), key);
       assert.equal(wordsOf(firstUserMessage)[0], place.prompt);
       assert.equal(tokenWord(id, place, key), word);
       assertKnown("random.json", "tokens: gumbel", "host", [gumbel(word)], [expected], { absolute: 1e-12 }, label);

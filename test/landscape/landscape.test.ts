@@ -7,10 +7,10 @@ import {
   fromArray,
   head,
   keep,
-  keyOf,
   linear,
   type Parameter,
   type ParameterArena,
+  philoxKey,
   record,
   scopeAsync,
   surrogate,
@@ -314,8 +314,8 @@ describe("landscape/landscape", (test) => {
       const noise = new Map<string, { g: Float64Array; h: Float64Array; a: number; b: number }>();
       for (const [name, length] of norms) {
         const size = stored.value(name).size;
-        const g = directionNormals(keyOf("direction|7|3|delta"), wordsOf(name), size);
-        const h = directionNormals(keyOf("direction|7|3|eta"), wordsOf(name), size);
+        const g = directionNormals(philoxKey("direction|7|3|delta"), wordsOf(name), size);
+        const h = directionNormals(philoxKey("direction|7|3|eta"), wordsOf(name), size);
         const normOf = (x: Float64Array): number => Math.sqrt(x.reduce((s, v) => s + v * v, 0));
         noise.set(name, { g, h, a: (alpha * length) / normOf(g), b: (beta * length) / normOf(h) });
       }

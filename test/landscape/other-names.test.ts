@@ -61,9 +61,9 @@ describe("landscape/other-names", (test) => {
       );
     const beta = await problem("train.beta = 0.04");
     match(beta.message, "unknown setting train.beta (own.toml, line 1); here it is train.klCoefficient");
-    const temperature = await problem("train.temperature = 0.8");
-    match(temperature.message, "; there is none, because training and the landscape sample at temperature 1");
-    not.match(temperature.message, "did you mean");
+    const repetition = await problem("train.repetitionPenalty = 1.1");
+    match(repetition.message, "; there is none, because training, evaluation and landscape sample without penalties");
+    not.match(repetition.message, "did you mean");
     const [flag] = readFlags(studySettings, [], ["--num_generations", "8"]).source.problems;
     match(flag, "unknown flag --num_generations; here it is train.rolloutsPerPrompt");
     match((await problem("train.step = 3")).message, "did you mean train.steps?");

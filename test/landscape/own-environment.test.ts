@@ -59,6 +59,8 @@ describe("landscape/own-environment", (test) => {
 
   test("its folder goes on, is drawn again, and its config.toml repeats it", async () => {
     const report = readFileSync(join(out, "report.html"), "utf8");
+    const sentence = /description: "(.+)"/.exec(source)?.[1] ?? "";
+    assert.ok(sentence.length > 20 && report.includes(`<p class="lede">${sentence}</p>`), "the task is described");
     expectDone(await start([join(root, "landscape/report.ts"), out], {}, place).ended);
     assert.is(readFileSync(join(out, "report.html"), "utf8"), report);
     const config = join(out, "config.toml");

@@ -1,6 +1,6 @@
 // A made-up summary of a slice, for tables and means: what matters to a test is given, the rest is plain.
 import type { Estimate } from "../../landscape/statistics/intervals.ts";
-import type { Determination } from "../../landscape/statistics/signal.ts";
+import type { CorrelationDeterminations } from "../../landscape/statistics/signal.ts";
 import type { Summary } from "../../landscape/statistics/summary.ts";
 
 const about = (value: number): Estimate => ({ value, low: value - 0.1, high: value + 0.1, standardError: 0.05 });
@@ -9,7 +9,7 @@ export interface SyntheticSummary {
   r?: Estimate;
   rInfinity?: Estimate;
   withinRing?: Estimate;
-  determined?: { rInfinity: Determination; withinRing: Determination };
+  determined?: CorrelationDeterminations;
   isComplete?: boolean;
   coverage?: number | null;
   floorShare?: number;
@@ -48,7 +48,7 @@ export function syntheticSummary(given: SyntheticSummary = {}): Summary {
     kendall: -0.5,
     partialPearson: about(-0.2),
     partialSpearman: about(-0.2),
-    determined: given.determined ?? { rInfinity: need, withinRing: need },
+    determined: given.determined ?? { r: need, rInfinity: need, withinRing: need },
     signals: { reward: signal, kl: signal, rewardWithinRing: signal, klWithinRing: signal },
     coverage:
       given.coverage === null

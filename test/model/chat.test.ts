@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { CheckpointError } from "../../engine/host/errors.ts";
-import { type Chat, loadChat, type Message } from "../../model/chat.ts";
+import { type Chat, type ChatMessage, loadChat } from "../../model/chat.ts";
 import { loadTokenizer } from "../../model/tokenizer.ts";
 import { describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
 
 interface ChatVector {
   name: string;
-  messages: Message[];
+  messages: ChatMessage[];
   addGenerationPrompt: boolean;
   text: string;
   ids: number[];
@@ -24,7 +24,7 @@ const [qwen, tiny] = [await load(qwenFolder), await load(tinyFolder)];
 const scratch = mkdtempSync(join(tmpdir(), "foothold-chat-"));
 
 /** The ids of a conversation as a rollout puts them together: prompt, sampled answer, glue, sampled answer … */
-function walk(chat: Chat, messages: readonly Message[], answer: (content: string) => number[]): number[] {
+function walk(chat: Chat, messages: readonly ChatMessage[], answer: (content: string) => number[]): number[] {
   const ids: number[] = [];
   let sampled: number[] | null = null;
   let start = 0;
@@ -52,8 +52,10 @@ async function withTemplate(template: unknown, jinja?: string): Promise<Chat> {
   return load(folder);
 }
 
-const ask: Message[] = [{ role: "user", content: "Sort these names in alphabetical order by FIRST name: AdaChen" }];
-const next: Message[] = [{ role: "user", content: "Now sort ALL of these names alphabetically by LAST name: BenIto" }];
+const ask: ChatMessage[] = [{ role: "user", content: "Sort these names in alphabetical order by FIRST name: AdaChen" }];
+const next: ChatMessage[] = [
+  { role: "user", content: "Now sort ALL of these names alphabetically by LAST name: BenIto" },
+];
 
 describe("model/chat", (test) => {
   test.after(() => rmSync(scratch, { recursive: true }));
@@ -80,7 +82,7 @@ describe("model/chat", (test) => {
     for (const chat of [qwen, tiny]) {
       // Letter by letter: never what the tokenizer gives for a word.
       const answer = (content: string) => [...[...content].flatMap((c) => chat.tokenizer.encode(c)), chat.endTokenId];
-      const said: Message = { role: "assistant", content: "Ada and Ben" };
+      const said: ChatMessage = { role: "assistant", content: "Ada and Ben" };
       const walked = walk(chat, [...ask, said, ...next], answer);
       const prompt = chat.promptIds(ask);
       assert.equal(walked.slice(prompt.length, prompt.length + said.content.length + 1), answer(said.content));
@@ -131,7 +133,7 @@ describe("model/chat", (test) => {
   });
 
   test("a dialogue's mask covers what the assistant says, with the end tokens", () => {
-    const messages: Message[] = [
+    const messages: ChatMessage[] = [
       ...ask,
       { role: "assistant", content: "AdaChen" },
       ...next,
@@ -167,7 +169,7 @@ describe("model/chat", (test) => {
     );
     const original = configJson.chat_template;
     assert.ok(original.includes("\n"));
-    const greeting: Message[] = [{ role: "user", content: "Hi" }];
+    const greeting: ChatMessage[] = [{ role: "user", content: "Hi" }];
     const expected = qwen.promptIds(greeting);
     assert.equal([expected.length, expected.at(-1)], [30, 198]); // transformers 5.24 gives these with CRLF too
     for (const end of ["\r\n", "\r"]) {
@@ -183,6 +185,44 @@ describe("model/chat", (test) => {
         if (jinja !== undefined) writeFileSync(join(folder, "chat_template.jinja"), jinja);
         assert.equal((await loadChat(folder, qwen.tokenizer)).promptIds(greeting), expected);
       }
+    }
+  });
+
+  test("strip, lstrip and rstrip remove the characters that they are given, as in Python", async () => {
+    for (const [content, method, expected] of [
+      // The values of Python 3.11.
+      ["\n\n  code()\n", "lstrip('\\n')", "  code()\n"],
+      ["  a  ", "rstrip('\\n')", "  a  "],
+      ["--a--", "strip('-')", "a"],
+      ["xyaxy", "strip('yx')", "a"],
+      ["--a--", "strip('-').rstrip('a')", ""],
+      ["a  ", "strip('')", "a  "],
+      ["😀a😀😃", "strip('😀')", "a😀😃"],
+      [" \n a \t", "strip()", "a"],
+      [" a ", "lstrip()", "a "],
+      [" a ", "rstrip()", " a"],
+      [" a ", "strip(none)", "a"],
+      ["\u001c\ufeffa\ufeff\u0085", "strip()", "\ufeffa\ufeff"],
+      ["<think>a</think>\n\n  b\n", "split('</think>')[-1].lstrip('\\n')", "  b\n"],
+    ] as const) {
+      const chat = await withTemplate(`{{ messages[0].content.${method} }}`);
+      const rendered = chat.render([{ role: "user", content }], { addGenerationPrompt: false });
+      assert.is(rendered, expected, method);
+    }
+    for (const template of [
+      "{% macro cut(x) %}{{ x['strip']('-') }}{% endmacro %}{{ cut(messages[0].content) }}",
+      "{% set cut = messages[0].content.strip %}{{ cut('-') }}",
+      "{% if messages[0].content.strip('-') == 'a' %}a{% endif %}",
+    ]) {
+      const chat = await withTemplate(template);
+      assert.is(chat.render([{ role: "user", content: "--a--" }], { addGenerationPrompt: false }), "a", template);
+    }
+    for (const [template, text] of [
+      ["{{ messages[0].content.strip(3) }}", "strip(): expected no argument or one string, got number"],
+      ["{{ messages[0].tool.lstrip('-') }}", "lstrip(): expected a string to remove characters from, got undefined"],
+    ]) {
+      const chat = await withTemplate(template);
+      await throwsMessage(() => chat.render(ask, { addGenerationPrompt: false }), text);
     }
   });
 

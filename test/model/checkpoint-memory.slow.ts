@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { parameterShapes, parseConfig } from "../../model/config.ts";
+import { parseConfig, qwen2ParameterShapes } from "../../model/config.ts";
 import { writeSafetensors } from "../../model/safetensors.ts";
 import { describe } from "../support.ts";
 
@@ -48,7 +48,7 @@ describe("model/weights: memory", (test) => {
 
   for (const dtype of ["f32", "bf16"] as const)
     test(`loading ${dtype} takes at most the largest tensor and 256 MiB beside the device's`, async () => {
-      const shapes = [...parameterShapes(parseConfig(configJson, "config.json"))];
+      const shapes = [...qwen2ParameterShapes(parseConfig(configJson, "config.json"))];
       writeFileSync(join(folder, "config.json"), JSON.stringify(configJson));
       await writeSafetensors(
         join(folder, "model.safetensors"),

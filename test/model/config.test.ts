@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import * as assert from "uvu/assert";
 import { CheckpointError } from "../../engine/host/errors.ts";
-import { isLinearWeight, parameterShapes, parseConfig, parseGenerationConfig } from "../../model/config.ts";
+import { isLinearWeight, parseConfig, parseGenerationConfig, qwen2ParameterShapes } from "../../model/config.ts";
 import { openSafetensors } from "../../model/safetensors.ts";
 import { describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
 
@@ -123,18 +123,18 @@ describe("model/config", (test) => {
           expected.set(/^(model|lm_head)\./.test(entry.name) ? entry.name : `model.${entry.name}`, entry.shape);
         await file.close();
       }
-      const shapes = parameterShapes(config);
+      const shapes = qwen2ParameterShapes(config);
       assert.equal([...shapes].sort(), [...expected].sort());
     });
 
   for (const folder of ["qwen2-tiny", "qwen2-untied-odd"])
     test(`${folder}: parameters come in the order of PyTorch's named_parameters`, () => {
-      const names = [...parameterShapes(parseConfig(configOf(folder), folder)).keys()];
+      const names = [...qwen2ParameterShapes(parseConfig(configOf(folder), folder)).keys()];
       assert.equal(names, Object.keys(readFixture<{ gradientNorms: Json }>(`${folder}.json`).gradientNorms));
     });
 
   test("linear weights are the matrices but the embedding", () => {
-    const shapes = parameterShapes(parseConfig(published, ""));
+    const shapes = qwen2ParameterShapes(parseConfig(published, ""));
     for (const [name, shape] of shapes)
       assert.is(isLinearWeight(name), shape.length === 2 && name !== "model.embed_tokens.weight", name);
   });

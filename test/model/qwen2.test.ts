@@ -1,7 +1,7 @@
 // The whole model against transformers in float64: logits, log-probabilities, entropies, loss, gradients, greedy tokens, of
 // every checkpoint of the fixtures, on every backend.
 import type { Backend } from "../../engine/index.ts";
-import { CpuBackend, fromArray, head, keyOf, linear, record, scopeAsync, weightedSum } from "../../engine/index.ts";
+import { CpuBackend, fromArray, head, linear, philoxKey, record, scopeAsync, weightedSum } from "../../engine/index.ts";
 import { answerStates, generate, headWeight, loadModel, packSequences, score } from "../../model/index.ts";
 import { testBackends } from "../backends.ts";
 import { readSafetensorsFixture } from "../fixture-tensors.ts";
@@ -133,7 +133,7 @@ describe("model/qwen2", (test) => {
         await generate({ backend, config, weights }, dialogues, {
           maxNewTokens: Math.max(...known.greedy.map(({ tokens }) => tokens.length)),
           temperature: 0,
-          noiseKey: keyOf("unused"),
+          noiseKey: philoxKey("unused"),
           stopIds: [],
           maxRows: 8,
           maxTokens: 64,

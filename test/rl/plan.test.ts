@@ -7,19 +7,30 @@ import { studySettings } from "../../landscape/settings.ts";
 import { loadChat, loadModel, loadTokenizer, openConfig } from "../../model/index.ts";
 import { evaluatedRollouts } from "../../rl/evaluate.ts";
 import { expectTrainingMemory, openEnvironment, policyStep } from "../../rl/index.ts";
-import { policyLossOf } from "../../rl/learn.ts";
 import { longestExamples } from "../../rl/plan.ts";
+import { policyLossOf } from "../../rl/policy-loss.ts";
 import { describe, fixturePath } from "../support.ts";
 
 const folder = fixturePath("tiny-warm-start");
 
 describe("rl/plan", (test) => {
-  for (const klCoefficient of [0, 0.1])
-    test(`a training step with a KL coefficient of ${klCoefficient}: memory and kernels are those that are planned`, async () => {
+  const everything = {
+    "train.klCoefficient": 0.1,
+    "train.importanceLevel": "sequence",
+    "train.entropyCoefficient": 0.01,
+    "train.topEntropyQuantile": 0.5,
+    "train.topK": 5,
+  };
+  for (const [what, own, models] of [
+    ["a KL coefficient of 0", { "train.klCoefficient": 0 }, 1],
+    ["a KL coefficient of 0.1", { "train.klCoefficient": 0.1 }, 2],
+    ["sequence ratios, entropy bonus, quantile and top-k", everything, 2],
+  ] as const)
+    test(`a training step with ${what}: memory and kernels are those that are planned`, async () => {
       const { backend } = await openBackend({ backend: "webgpu" });
       try {
         const given = {
-          "train.klCoefficient": klCoefficient,
+          ...own,
           "train.promptsPerStep": 2,
           "train.rolloutsPerPrompt": 2,
           "train.maxNewTokens": 24,
@@ -38,7 +49,6 @@ describe("rl/plan", (test) => {
         // The weights once more where there is a reference; buffers are rounded up.
         const model = await loadModel(backend, folder, { trainable: true });
         const { values, copies } = model.weights.memory();
-        const models = klCoefficient > 0 ? 2 : 1;
         for (const [part, bytes] of [
           ["weights", values],
           ["compute copies", copies],

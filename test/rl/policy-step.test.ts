@@ -6,7 +6,7 @@ import { answerStates, headWeight, loadModel, microBatches, score, scoredPositio
 import { type PolicyExample, type PolicyLoss, policyStep, type TrainableModel } from "../../rl/index.ts";
 import { reference as plainBackend, testBackends } from "../backends.ts";
 import { sameBits } from "../engine/check-op.ts";
-import { assertClose, describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
+import { assertClose, assertKnown, describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
 
 interface Known {
   checkpoint: string;
@@ -242,6 +242,43 @@ describe("rl/policy step", (test) => {
     }
     // Scores are kept in f32, so ratios are 1 to 1e-6; Adam's first step is lr times a sign.
     for (const [name, values] of states[0]) assertClose(name, values, states[1].get(name) ?? [], { absolute: 1e-6 });
+  });
+
+  test("at a temperature: log-probabilities and entropies of PyTorch, and ratios of 1 to a sampler of that temperature", async () => {
+    const name = "qwen2-tiny";
+    const { sequences, temperature } = readFixture<{
+      temperature: number;
+      sequences: { ids: number[]; logProbsAtTemperature: number[]; entropyAtTemperature: number[] }[];
+    }>(`${name}.json`);
+    assert.ok(temperature !== 1);
+    const examples: PolicyExample[] = sequences.map(({ ids, logProbsAtTemperature }, i) => ({
+      ids,
+      logProbs: [0, ...logProbsAtTemperature],
+      advantage: i % 2 === 0 ? 1 : -0.5,
+      tokenWeight: 0.01,
+    }));
+    for (const { name: on, backend, dtype, tolerance } of [
+      { name: "plain f64", backend: plainBackend, dtype: "f64" as const, tolerance: { absolute: 1e-9 } },
+      ...(await testBackends()).map((one) => ({ ...one, dtype: "f32" as const, tolerance: { absolute: 1e-4 } })),
+    ]) {
+      const { config, weights } = await loadModel(backend, fixturePath(name), { trainable: true, dtype });
+      const outcome = await policyStep({ backend, config, weights }, examples, {
+        ...{ optimiser: { ...optimiser, learningRate: 0 }, maxTokens, step: 1, loss: clipped, temperature },
+      });
+      const logProbs = sequences.flatMap((one) => one.logProbsAtTemperature);
+      const entropies = sequences.flatMap((one) => one.entropyAtTemperature.slice(0, -1));
+      const compare = (what: string, found: number[], truth: number[]) =>
+        assertKnown(`${name}.json`, `policy step at a temperature: ${what}`, on, found, truth, tolerance);
+      compare("logProbs", outcome.logProbs, logProbs);
+      compare("entropy", outcome.entropy, entropies);
+      assertClose(
+        `${on}: ratio`,
+        outcome.ratio,
+        logProbs.map(() => 1),
+        { absolute: 2 * tolerance.absolute },
+      );
+      weights.free();
+    }
   });
 
   test("refuses a KL coefficient without reference", async () => {

@@ -3,50 +3,17 @@
 import * as assert from "uvu/assert";
 import { standardDeviation } from "../../rl/advantage.ts";
 import { summariseRollouts } from "../../rl/evaluate.ts";
-import type { StepOutcome } from "../../rl/learn.ts";
-import type { Rollout } from "../../rl/rollout.ts";
 import { countedTokens, stepMetrics } from "../../rl/step-metrics.ts";
 import { assertClose, assertKnown, describe, readFixture } from "../support.ts";
-
-function rollout(reward: number, over: Partial<Rollout> = {}): Rollout {
-  return {
-    episode: 0,
-    rollout: 0,
-    point: 0,
-    messages: [],
-    ids: [5, 6, 7, 8],
-    mask: [0, 0, 1, 1],
-    logProbs: [0, 0, -1, -2],
-    entropySum: 0,
-    tokens: 2,
-    isTruncated: false,
-    isLastTruncated: false,
-    reward,
-    parts: { turnScores: [reward], formatFailed: [reward === 0] },
-    failure: null,
-    ...over,
-  };
-}
-
-function outcomeOf(tokens: number, over: Partial<StepOutcome> = {}): StepOutcome {
-  return {
-    loss: -0.5,
-    gradientNorm: 3,
-    logProbs: new Array<number>(tokens).fill(-1),
-    entropy: new Array<number>(tokens).fill(1),
-    ratio: new Array<number>(tokens).fill(1),
-    penalty: [],
-    skipped: false,
-    ...over,
-  };
-}
+import { outcomeOf, rollout } from "./measured-step.ts";
 
 const settings = {
   clipLow: 0.2,
   clipHigh: 0.28,
   ratioLow: 0.125,
   ratioHigh: 8,
-  learningRate: 6e-4,
+  ratioCap: 0,
+  importanceLevel: "token" as const,
   loss: "clipped" as const,
   klCoefficient: 0,
 };
@@ -59,6 +26,7 @@ function metricsOf(groups: readonly (readonly number[])[]): Record<string, numbe
     groups: rollouts,
     advantages: new Array<number>(count).fill(0),
     outcomes: [outcomeOf(2 * count)],
+    learningRate: 6e-4,
     settings,
   });
 }
@@ -190,6 +158,7 @@ describe("rl/step-metrics", (test) => {
             ratio: logProbs.map((logProb, i) => Math.exp(logProb - old[i])),
           }),
         ],
+        learningRate: 6e-4,
         settings: { ...settings, clipLow, clipHigh },
       });
       const compare = (ours: string, theirs: string) =>
@@ -219,6 +188,7 @@ describe("rl/step-metrics", (test) => {
       groups,
       advantages: [1, -1],
       outcomes: [outcomeOf(5, { logProbs: [-1, -2.5, -3, -1.25, -2], entropy: [1, 2, 3, 4, 5] })],
+      learningRate: 6e-4,
       settings,
     });
     assert.equal(
@@ -229,6 +199,11 @@ describe("rl/step-metrics", (test) => {
         reward_group_std: 0,
         frac_reward_zero_std: 0,
         "completions/mean_length": 2.5,
+        "completions/min_length": 2,
+        "completions/max_length": 3,
+        "completions/mean_terminated_length": 3,
+        "completions/min_terminated_length": 3,
+        "completions/max_terminated_length": 3,
         "completions/clipped_ratio": 0.5,
         "completions/truncated_share": 1,
         "completions/format_share": 1 / 3,
@@ -237,7 +212,13 @@ describe("rl/step-metrics", (test) => {
         loss: -0.5,
         entropy: 3,
         "clip_ratio/low_mean": 0,
+        "clip_ratio/low_min": 0,
         "clip_ratio/high_mean": 0,
+        "clip_ratio/high_max": 0,
+        "clip_ratio/region_mean": 0,
+        "ratio/mean": 1,
+        "ratio/min": 1,
+        "ratio/max": 1,
         "sampling/sampling_logp_difference/mean": 0.15,
         "sampling/sampling_logp_difference/max": 0.5,
         grad_norm: 3,
@@ -263,6 +244,7 @@ describe("rl/step-metrics", (test) => {
       groups,
       advantages: [1, -1],
       outcomes,
+      learningRate: 6e-4,
       settings: { ...settings, klCoefficient: 0.04 },
     });
     const of = (record: Record<string, number>, names: readonly string[]) => names.map((name) => record[name]);
@@ -274,6 +256,7 @@ describe("rl/step-metrics", (test) => {
       groups,
       advantages: [1, -1],
       outcomes,
+      learningRate: 6e-4,
       settings: { ...settings, loss: "masked-importance" },
     });
     assert.equal(of(masked, ["dropped_ratio/low_mean", "dropped_ratio/high_mean"]), [0.125, 0.125]);

@@ -15,6 +15,7 @@ describe("rl/token-weights", (test) => {
       "group-token": [1 / 8, 1 / 8, 0, 0],
       "batch-token": [1 / 4, 1 / 4, 0, 0],
       sequence: [1 / 12, 1 / 4, 0, 0],
+      "rollout-sum": [1 / 4, 1 / 4, 0, 0],
       constant: [1 / 40, 1 / 40, 0, 0],
     };
     for (const kind of normalisations)
@@ -26,7 +27,7 @@ describe("rl/token-weights", (test) => {
     for (const kind of normalisations) assert.equal([...tokenWeights(kind, [], 10)], []);
   });
   test("shares of ratios go by each rollout's own advantage", async () => {
-    const bounds = { clipLow: 0.2, clipHigh: 0.2, ratioLow: 0.125, ratioHigh: 8 };
+    const bounds = { clipLow: 0.2, clipHigh: 0.2, ratioLow: 0.125, ratioHigh: 8, ratioCap: 1.2 };
     const rollouts = [
       { tokens: 2, advantage: 1 },
       { tokens: 0, advantage: 5 },
@@ -39,7 +40,12 @@ describe("rl/token-weights", (test) => {
       outside: 7 / 8,
       droppedLow: 1 / 8,
       droppedHigh: 1 / 8,
+      capped: 1 / 8,
+      clippedLowMin: 0,
+      clippedHighMax: 1 / 2,
       ratioMean: 14.5 / 8,
+      ratioMin: 0.1,
+      ratioMax: 9,
     });
     assert.equal(ratioStatistics([], [{ tokens: 0, advantage: 1 }], bounds), {
       clippedLow: 0,
@@ -47,7 +53,12 @@ describe("rl/token-weights", (test) => {
       outside: 0,
       droppedLow: 0,
       droppedHigh: 0,
+      capped: 0,
+      clippedLowMin: 0,
+      clippedHighMax: 0,
       ratioMean: 0,
+      ratioMin: 0,
+      ratioMax: 0,
     });
     await throwsMessage(() => ratioStatistics([1], rollouts, bounds), "one ratio per token, 8, got 1");
   });

@@ -1,9 +1,17 @@
 // Training as a command, in a few seconds: what it says, what it keeps, and that it goes on to the same bytes.
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
-import { contents, expectDone, expectSame, type Flags, runStudy } from "../landscape/tiny-study.ts";
+import {
+  contents,
+  expectDone,
+  expectSame,
+  type Flags,
+  runStudy,
+  start,
+  studyCommand,
+} from "../landscape/tiny-study.ts";
 import { describe } from "../support.ts";
 
 /** No landscape. */
@@ -93,6 +101,52 @@ describe("rl/train", (test) => {
     ok(!existsSync(join(finished, "state", "finished.json")));
   });
 
+  test("temperature, top-k, top-p and a schedule: ratios of the whole distribution, rates in the metrics, no longer run", async () => {
+    const out = folder("schedule");
+    const flags = {
+      ...training,
+      "train.temperature": "0.7",
+      "train.topK": "9",
+      "train.topP": "0.9",
+      "train.schedule": "linear",
+      "train.warmupSteps": "2",
+      "train.updatesPerBatch": "2",
+    };
+    expectDone(await runStudy(out, flags));
+    const records = metricsOf(out).slice(1);
+    // Six updates; the metric is that of a step's first one: 0, then 4/4 and 2/4 of the rate.
+    equal(
+      records.map((record) => record["learning_rate"]),
+      [0, 6e-4, 6e-4 * 0.5],
+    );
+    // The sampler's log-probabilities are the scorer's, at this temperature and without the cuts.
+    for (const record of records) is(record["sampling/sampling_logp_difference/max"], 0);
+    const before = contents(out);
+    const refused = await runStudy(out, { ...flags, "train.steps": "4" });
+    is(refused.status, 2);
+    match(refused.stderr, "train.steps: 3 -> 4");
+    expectSame(contents(out), before);
+  });
+
+  test("impossible combinations are refused all at once, and nothing is written", async () => {
+    const out = folder("impossible");
+    const refused = await runStudy(out, {
+      ...training,
+      ...{ "train.loss": "cispo", "train.maxRedraws": "2", "train.warmupSteps": "5", "train.floorShare": "0.5" },
+    });
+    is(refused.status, 2);
+    match(refused.stderr, "4 settings are wrong");
+    match(refused.stderr, 'train.ratioCap: train.loss "cispo" needs the largest weight');
+    match(refused.stderr, 'set train.equalGroups to "drop"');
+    ok(!existsSync(out));
+    for (const [flags, message] of [
+      [{ "train.ratioCap": "1.2" }, "expected more than the upper clip bound"],
+      [{ "train.loss": "masked-importance", "train.ratioCap": "9" }, "caps no ratio"],
+      [{ "train.loss": "cispo", "train.ratioCap": "0.28" }, "not its distance from 1"],
+    ] as const)
+      match((await runStudy(out, { ...training, ...flags })).stderr, message);
+  });
+
   test("training without a signal is said once, and the step is taken", async () => {
     // A policy at temperature 1 whose answers of two tokens never have the form: all rewards are 0.
     const out = folder("silent");
@@ -124,6 +178,69 @@ describe("rl/train", (test) => {
       is(killed.signal, "SIGKILL");
       expectDone(await runStudy(out, flags));
       expectSame(contents(out), contents(undisturbed));
+    }
+  });
+
+  test("sequence ratios, entropy, dropped and redrawn groups, cut answers left out, killed and continued: the same bytes", async () => {
+    const flags = {
+      ...training,
+      ...{
+        "train.updatesPerBatch": "2",
+        "train.resumeEvery": "1",
+        "train.learningRate": "3e-4",
+        "train.temperature": "1.3",
+      },
+      ...{
+        "train.importanceLevel": "sequence",
+        "train.ratioCap": "1.5",
+        "train.clipLow": "0.001",
+        "train.clipHigh": "0.001",
+      },
+      ...{ "train.klCoefficient": "0.1" },
+      ...{ "train.entropyCoefficient": "0.01", "train.topEntropyQuantile": "0.5" },
+      ...{ "train.equalGroups": "drop", "train.maxRedraws": "3" },
+    };
+    const file = join(place, "switches.toml");
+    writeFileSync(file, 'extends = "tiny"\n[train]\nklTimesRatio = true\nmaskTruncated = true\n');
+    const run = (out: string, environment: NodeJS.ProcessEnv = {}) =>
+      start(studyCommand(out, flags, file), environment).ended;
+    const undisturbed = folder("everything");
+    expectDone(await run(undisturbed));
+    const records = metricsOf(undisturbed).slice(1);
+    ok(
+      records.some((record) => record["groups/drawn"] > 2 && record["groups/dropped"] > 0),
+      "no group was redrawn",
+    );
+    ok(
+      records.some((record) => record["ratio/max"] > 1 && record["ratio/min"] < 1),
+      "no ratio differs from 1",
+    );
+    ok(
+      records.some((record) => record["clip_ratio/region_mean"] > 0),
+      "no sequence was clipped",
+    );
+    for (const record of records) is(record["sampling/sampling_logp_difference/max"], 0);
+    const out = folder("everything-killed");
+    is((await run(out, { FOOTHOLD_KILL_AT: "rollout:3" })).signal, "SIGKILL");
+    expectDone(await run(out));
+    expectSame(contents(out), contents(undisturbed));
+  });
+
+  test("groups that stay missing after the redraws are said once", async () => {
+    const flags = { "train.maxNewTokens": "2", "train.equalGroups": "drop", "train.maxRedraws": "1" };
+    const said = expectDone(await runStudy(folder("missing"), { ...training, ...flags }));
+    is(said.split("after 1 round of redraws, 0 of 2 groups have rewards that differ").length - 1, 1, said);
+    for (const record of metricsOf(folder("missing")).slice(1))
+      equal([record["groups/drawn"], record["groups/dropped"]], [4, 4]);
+  });
+
+  test("a step of which every rollout is left out changes the weights by decay alone, and says that it had no signal", async () => {
+    const out = folder("left-out");
+    const flags = { "train.maxNewTokens": "2", "train.equalGroups": "drop", "train.topEntropyQuantile": "0.5" };
+    match(expectDone(await runStudy(out, { ...training, ...flags })), "within every group all rewards are equal");
+    for (const record of metricsOf(out).slice(1)) {
+      equal([record["groups/drawn"], record["groups/dropped"]], [2, 2]);
+      equal([record["loss"], record["grad_norm"], record["entropy"]], [0, 0, 0]);
     }
   });
 });

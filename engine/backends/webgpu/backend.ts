@@ -1,11 +1,9 @@
-// The WebGPU backend on Dawn. Dispatches are collected in one compute pass, and parameter blocks in one host array,
-// which is copied to the device in one write. Both are submitted at `flush`, when the array is full, or when a caller
-// reads.
+// The WebGPU backend on Dawn. Dispatches are collected in one compute pass, which is submitted at `flush`, when it is
+// long, or when a caller reads: then together with the copies for the host.
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../../dtype.ts";
 import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
 import { formatBytes } from "../../host/files.ts";
-import { type AnyKernel, parameterBlock } from "../../kernel.ts";
 import {
   type Abilities,
   type Backend,
@@ -16,14 +14,15 @@ import {
   type KernelForm,
   noAbilities,
 } from "../backend.ts";
-import { blockBytes, Pipelines } from "./pipelines.ts";
+import { Pipelines } from "./pipelines.ts";
 import { BufferPool, lessMemory, type PooledBuffer } from "./pool.ts";
-import { Readback } from "./readback.ts";
+import { ParameterBlocks, PreparedCells } from "./prepared.ts";
+import { copiesOf, Readback } from "./readback.ts";
 import { isTracing, summaryOf, Trace } from "./timing.ts";
 import { Waits } from "./waiting.ts";
 
-/** Parameter blocks per submission: a longer queue is submitted in parts. */
-const blocksPerSubmission = 2048;
+/** Dispatches per submission: a longer queue is submitted in parts. */
+const mostDispatches = 2048;
 
 /** Bytes that the host writes in the middle of one submission's work; more begin another submission. */
 const uploadBytes = 256 * 1024;
@@ -62,20 +61,16 @@ export class WebGpuBackend implements Backend {
   readonly device: GPUDevice;
   readonly #pool: BufferPool;
   readonly #pipelines: Pipelines;
-  readonly #uniforms: GPUBuffer;
-  readonly #blocks = new ArrayBuffer(blocksPerSubmission * blockBytes);
-  readonly #blockBytes = new Uint8Array(this.#blocks);
-  readonly #blockU32 = new Uint32Array(this.#blocks);
-  readonly #blockI32 = new Int32Array(this.#blocks);
-  readonly #blockF32 = new Float32Array(this.#blocks);
+  readonly #cells: PreparedCells;
+  readonly #blocks: ParameterBlocks;
   readonly #uploads: GPUBuffer;
   readonly #uploadBytes = new Uint8Array(uploadBytes);
-  readonly #maxGroups: number;
   readonly #waits: Waits;
   readonly #readback: Readback;
   #encoder: GPUCommandEncoder | null = null;
   #pass: GPUComputePassEncoder | null = null;
-  #blockCount = 0;
+  /** The pipeline that the pass runs now. */
+  #pipeline: GPUComputePipeline | null = null;
   #uploadCount = 0;
   #kernels: string[] = [];
   /** The first error since the last one was thrown. */
@@ -98,25 +93,21 @@ export class WebGpuBackend implements Backend {
     this.memory = options.memory;
     this.abilities = options.abilities ?? noAbilities;
     this.#waits = new Waits(this.memory === "device" ? 0.1 : 2, () => this.#encodeMs);
-    this.#readback = new Readback(device, this.#waits, (label, size, usage) => this.#createBuffer(label, size, usage));
+    this.#readback = new Readback(this.#waits, (label, size, usage) => this.#createBuffer(label, size, usage));
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
     const most = Math.min(maxBufferSize - driverReserve, maxStorageBufferBindingSize);
     const totalBytes = options.totalBytes ?? (this.memory === "host" ? process.availableMemory() : undefined);
     this.limits = { maxBufferBytes: Math.min(options.maxBufferBytes ?? most, most), segmentAlignment: 256, totalBytes };
-    this.#maxGroups = device.limits.maxComputeWorkgroupsPerDimension;
-    this.#uniforms = device.createBuffer({
-      label: "params",
-      size: blocksPerSubmission * blockBytes,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    });
+    this.#blocks = new ParameterBlocks(device);
     this.#uploads = device.createBuffer({
       label: "uploads",
       size: uploadBytes,
       usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
     });
-    this.#pipelines = new Pipelines(device, this.#uniforms, (kernel, message) => {
+    this.#pipelines = new Pipelines(device, this.#blocks.buffer, (kernel, message) => {
       this.#failure ??= new DeviceError(`${kernel}: the adapter refuses its shader: ${message}`);
     });
+    this.#cells = new PreparedCells(this.#pipelines, device.limits.maxComputeWorkgroupsPerDimension);
     this.#trace = (options.isTraced ?? isTracing()) ? this.#startTrace() : null;
     this.#pool = new BufferPool(
       (label, size) =>
@@ -129,7 +120,7 @@ export class WebGpuBackend implements Backend {
       const during =
         this.#lastKernels.length === 0 ? "before any work" : `during or after ${namesOf(this.#lastKernels)}`;
       this.#lost = new DeviceError(
-        `the GPU was lost ${during}: ${message} Saved files are complete: run the same command again to continue from them.`,
+        `the GPU was lost ${during}: ${asSentence(message)} Saved files are complete: run the same command again to continue from them.`,
       );
     });
     device.onuncapturederror = (event) => {
@@ -154,8 +145,7 @@ export class WebGpuBackend implements Backend {
     if (this.#encoder !== null && own.lastUse === this.#submissions) {
       if (this.#uploadCount + data.byteLength <= uploadBytes) {
         this.#uploadBytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#uploadCount);
-        this.#pass?.end();
-        this.#pass = null;
+        this.#endPass();
         this.#encoder.copyBufferToBuffer(this.#uploads, this.#uploadCount, own.gpu, base * 4, data.byteLength);
         this.#uploadCount += data.byteLength;
         return;
@@ -171,41 +161,58 @@ export class WebGpuBackend implements Backend {
     this.#encodeMs += performance.now() - start;
   }
 
-  #encode({ kernel, buffers, params, constants }: Dispatch): void {
-    const groups = this.#workgroups(kernel, kernel.workgroups(params, constants));
-    if (groups === null) return;
-    if (this.#blockCount === blocksPerSubmission || this.#trace?.isFull) this.flush();
+  #encode(work: Dispatch): void {
+    const cell = this.#cells.of(work);
+    if (cell === null) return;
+    const { kernel, buffers } = work;
+    if (this.#kernels.length === mostDispatches || this.#trace?.isFull) this.flush();
+    if (!this.#blocks.place(cell)) {
+      this.flush();
+      this.#blocks.restart();
+      this.#blocks.place(cell);
+    }
+    const encoder = this.#openEncoder();
+    if (this.#trace !== null) {
+      this.#endPass();
+      const bytes = buffers.reduce((sum, { length, dtype }) => sum + length * bytesPerElement[dtype], 0);
+      this.#pass = this.#trace.beginPass(encoder, kernel, cell.flops, bytes);
+    }
+    this.#pass ??= encoder.beginComputePass();
+    const pass = this.#pass;
+    if (this.#pipeline !== cell.pipeline) {
+      pass.setPipeline(cell.pipeline);
+      this.#pipeline = cell.pipeline;
+    }
+    for (let i = 0; i < buffers.length; i++) (buffers[i].buffer as PooledBuffer).lastUse = this.#submissions;
+    pass.setBindGroup(0, this.#pipelines.group(cell.layout, buffers), cell.offset);
+    const [x, y, z] = cell.workgroups;
+    if (y === 1 && z === 1) pass.dispatchWorkgroups(x);
+    else pass.dispatchWorkgroups(x, y, z);
+    this.#kernels.push(kernel.name);
+    this.#dispatches++;
+    this.#flops += cell.flops;
+  }
+
+  #openEncoder(): GPUCommandEncoder {
     if (this.#encoder === null) {
       this.device.pushErrorScope("validation");
       this.#encoder = this.device.createCommandEncoder();
     }
-    const flops = kernel.flops?.(params) ?? 0;
-    if (this.#trace !== null) {
-      this.#pass?.end();
-      const bytes = buffers.reduce((sum, { length, dtype }) => sum + length * bytesPerElement[dtype], 0);
-      this.#pass = this.#trace.beginPass(this.#encoder, kernel, flops, bytes);
-    } else this.#pass ??= this.#encoder.beginComputePass();
-    const offset = this.#blockCount * blockBytes;
-    this.#writeBlock(kernel, offset / 4, buffers, params);
-    this.#blockCount++;
-    const pass = this.#pass;
-    pass.setPipeline(this.#pipelines.pipeline(kernel, constants));
-    const bound = buffers.map((b) => b.buffer as PooledBuffer);
-    for (const buffer of bound) buffer.lastUse = this.#submissions;
-    const group = this.#pipelines.group(kernel, bound);
-    pass.setBindGroup(0, group, [offset]);
-    pass.dispatchWorkgroups(...groups);
-    this.#kernels.push(kernel.name);
-    this.#dispatches++;
-    this.#flops += flops;
+    return this.#encoder;
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = null;
+    this.#pipeline = null;
   }
 
   flush(): void {
     if (this.#encoder === null) return;
     const start = performance.now();
-    this.#pass?.end();
+    this.#endPass();
     const readTimes = this.#trace?.resolve(this.#encoder);
-    this.device.queue.writeBuffer(this.#uniforms, 0, this.#blockBytes, 0, this.#blockCount * blockBytes);
+    this.#blocks.write();
     if (this.#uploadCount > 0) this.device.queue.writeBuffer(this.#uploads, 0, this.#uploadBytes, 0, this.#uploadCount);
     this.device.queue.submit([this.#encoder.finish()]);
     readTimes?.();
@@ -218,10 +225,8 @@ export class WebGpuBackend implements Backend {
         this.#failure ??= new DeviceError(`${namesOf(kernels)}: ${asError(error).message}`);
       },
     );
-    this.#lastKernels = kernels;
-    this.#pass = null;
+    if (kernels.length > 0) this.#lastKernels = kernels;
     this.#encoder = null;
-    this.#blockCount = 0;
     this.#uploadCount = 0;
     this.#kernels = [];
     this.#submissions++;
@@ -231,14 +236,19 @@ export class WebGpuBackend implements Backend {
   async read(
     ranges: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[],
   ): Promise<NumberArray[]> {
-    this.flush();
     const arrays = ranges.map(({ length, dtype }) => {
       if (dtype !== "f32" && dtype !== "i32" && dtype !== "u32")
         throw new DeviceError(`read: ${dtype} tensors cannot be read from a GPU: expected f32, i32 or u32.`);
       return newArray(dtype, length);
     });
     try {
-      await this.#readback.into(arrays, ranges);
+      for (const copies of copiesOf(ranges)) {
+        const encoder = this.#openEncoder();
+        this.#endPass();
+        const staging = this.#readback.encode(encoder, ranges, copies);
+        this.flush();
+        await this.#readback.fetch(staging, copies, arrays);
+      }
     } catch (error) {
       throw await this.#causeOf(`reading from the GPU failed: ${asError(error).message}`);
     }
@@ -343,50 +353,17 @@ export class WebGpuBackend implements Backend {
     });
     return trace;
   }
+}
 
-  #workgroups(
-    kernel: AnyKernel,
-    asked: readonly [number] | readonly [number, number, number],
-  ): [number, number, number] | null {
-    const [x, y, z] = asked.length === 1 ? [asked[0], 1, 1] : asked;
-    if (x === 0 || y === 0 || z === 0) return null;
-    if (asked.length === 1 && x > this.#maxGroups) {
-      const rows = Math.ceil(x / this.#maxGroups);
-      return [Math.ceil(x / rows), rows, 1];
-    }
-    if (Math.max(x, y, z) > this.#maxGroups)
-      throw new DeviceError(
-        `${kernel.name}: ${x}×${y}×${z} workgroups, but the adapter allows ${this.#maxGroups} per axis`,
-      );
-    return [x, y, z];
-  }
-
-  #writeBlock(kernel: AnyKernel, at: number, buffers: Dispatch["buffers"], params: Record<string, number>): void {
-    let word = at;
-    for (const { name, type } of blockOf(kernel)) {
-      const value = params[name];
-      if (value === undefined) throw new DeviceError(`${kernel.name}: no value for param "${name}"`);
-      if (type === "f32") this.#blockF32[word] = value;
-      else if (type === "i32") this.#blockI32[word] = value;
-      else this.#blockU32[word] = value;
-      word++;
-    }
-    if (word - at > blockBytes / 4) throw new DeviceError(`${kernel.name}: more than ${blockBytes / 4} params`);
-    if (buffers.length === 0) throw new DeviceError(`${kernel.name}: no bindings`);
-  }
+/** A message of the driver or of Dawn, which may lack its full stop, as a sentence that another one can follow. */
+export function asSentence(message: string): string {
+  const text = message.trim();
+  return text === "" || /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
 /** The kernels' names, each once; if there are many, the last ones. */
 function namesOf(kernels: readonly string[]): string {
+  if (kernels.length === 0) return "copies";
   const names = [...new Set(kernels)];
   return names.length > 8 ? `… ${names.slice(-8).join(", ")}` : names.join(", ");
-}
-
-const blocks = new Map<AnyKernel, ReturnType<typeof parameterBlock>>();
-function blockOf(kernel: AnyKernel): ReturnType<typeof parameterBlock> {
-  const found = blocks.get(kernel);
-  if (found !== undefined) return found;
-  const made = parameterBlock(kernel);
-  blocks.set(kernel, made);
-  return made;
 }

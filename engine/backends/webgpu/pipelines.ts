@@ -3,13 +3,23 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { AnyKernel, Constants } from "../../kernel.ts";
-import type { KernelForm } from "../backend.ts";
+import type { BufferHandle, KernelForm } from "../backend.ts";
 import { composeWgsl } from "./compose.ts";
 import type { PooledBuffer } from "./pool.ts";
 
-interface Layout {
-  group: GPUBindGroupLayout;
-  pipeline: GPUPipelineLayout;
+/** What all pipelines of a kernel share, and its bind groups by a hash of their buffers. */
+export interface Layout {
+  readonly name: string;
+  readonly group: GPUBindGroupLayout;
+  readonly pipeline: GPUPipelineLayout;
+  readonly groups: Map<number, KeptGroup>;
+}
+
+interface KeptGroup {
+  readonly group: GPUBindGroup;
+  readonly layout: Layout;
+  readonly hash: number;
+  readonly buffers: readonly number[];
 }
 
 /**
@@ -27,8 +37,8 @@ export class Pipelines {
   readonly #uniforms: GPUBuffer;
   readonly #layouts = new Map<string, Layout>();
   readonly #pipelines = new Map<string, GPUComputePipeline>();
-  readonly #groups = new Map<string, GPUBindGroup>();
-  readonly #groupsOfBuffer = new Map<number, Set<string>>();
+  readonly #groupsOfBuffer = new Map<number, Set<KeptGroup>>();
+  #groupCount = 0;
   readonly #onFailure: ((kernel: string, message: string) => void) | null;
 
   /**
@@ -50,7 +60,7 @@ export class Pipelines {
   }
 
   get groupCount(): number {
-    return this.#groups.size;
+    return this.#groupCount;
   }
 
   /**
@@ -59,7 +69,7 @@ export class Pipelines {
   async prepare(forms: Iterable<KernelForm>): Promise<void> {
     const made: Promise<void>[] = [];
     for (const { kernel, constants } of forms) {
-      const key = keyOf(kernel, constants);
+      const key = pipelineKey(kernel, constants);
       if (this.#pipelines.has(key)) continue;
       this.#device.pushErrorScope("validation");
       const descriptor = this.#descriptor(key, kernel, constants);
@@ -75,7 +85,7 @@ export class Pipelines {
   }
 
   pipeline(kernel: AnyKernel, constants: Constants): GPUComputePipeline {
-    const key = keyOf(kernel, constants);
+    const key = pipelineKey(kernel, constants);
     const found = this.#pipelines.get(key);
     if (found !== undefined) return found;
     const onFailure = this.#onFailure;
@@ -96,41 +106,55 @@ export class Pipelines {
 
   #descriptor(label: string, kernel: AnyKernel, constants: Constants): GPUComputePipelineDescriptor {
     const module = this.#device.createShaderModule({ label, code: composeWgsl(kernel, constants) });
-    return { label, layout: this.#layout(kernel).pipeline, compute: { module, entryPoint: "main" } };
+    return { label, layout: this.layout(kernel).pipeline, compute: { module, entryPoint: "main" } };
   }
 
-  group(kernel: AnyKernel, buffers: readonly PooledBuffer[]): GPUBindGroup {
-    let key = kernel.name;
-    for (const buffer of buffers) key += ` ${buffer.id}`;
-    const found = this.#groups.get(key);
-    if (found !== undefined) return found;
-    if (this.#groups.size >= mostGroups) {
-      this.#groups.clear();
+  /** @param bound  in the order of the kernel's bindings; their buffers are this backend's */
+  group(layout: Layout, bound: readonly { readonly buffer: BufferHandle }[]): GPUBindGroup {
+    let hash = 0;
+    for (let i = 0; i < bound.length; i++) hash = Math.imul(hash ^ bound[i].buffer.id ^ (hash >>> 15), 0x9e3779b1);
+    const found = layout.groups.get(hash);
+    if (found !== undefined && hasBuffers(found, bound)) return found.group;
+    if (found !== undefined) this.#drop(found);
+    if (this.#groupCount >= mostGroups) {
+      for (const { groups } of this.#layouts.values()) groups.clear();
       this.#groupsOfBuffer.clear();
+      this.#groupCount = 0;
       collectGarbage();
     }
-    const entries: GPUBindGroupEntry[] = buffers.map((buffer, binding) => ({
+    const entries: GPUBindGroupEntry[] = bound.map(({ buffer }, binding) => ({
       binding,
-      resource: { buffer: buffer.gpu },
+      resource: { buffer: (buffer as PooledBuffer).gpu },
     }));
-    entries.push({ binding: buffers.length, resource: { buffer: this.#uniforms, size: blockBytes } });
-    const group = this.#device.createBindGroup({ label: kernel.name, layout: this.#layout(kernel).group, entries });
-    this.#groups.set(key, group);
-    for (const { id } of buffers) {
-      const keys = this.#groupsOfBuffer.get(id);
-      if (keys === undefined) this.#groupsOfBuffer.set(id, new Set([key]));
-      else keys.add(key);
+    entries.push({ binding: bound.length, resource: { buffer: this.#uniforms, size: blockBytes } });
+    const group = this.#device.createBindGroup({ label: layout.name, layout: layout.group, entries });
+    const kept: KeptGroup = { group, layout, hash, buffers: bound.map(({ buffer }) => buffer.id) };
+    layout.groups.set(hash, kept);
+    this.#groupCount++;
+    for (const id of kept.buffers) {
+      const groups = this.#groupsOfBuffer.get(id);
+      if (groups === undefined) this.#groupsOfBuffer.set(id, new Set([kept]));
+      else groups.add(kept);
     }
     return group;
   }
 
   /** Drops the bind groups of a buffer that is about to be destroyed. */
   forget(buffer: PooledBuffer): void {
-    for (const key of this.#groupsOfBuffer.get(buffer.id) ?? []) this.#groups.delete(key);
-    this.#groupsOfBuffer.delete(buffer.id);
+    for (const kept of this.#groupsOfBuffer.get(buffer.id) ?? []) this.#drop(kept);
   }
 
-  #layout(kernel: AnyKernel): Layout {
+  #drop(kept: KeptGroup): void {
+    kept.layout.groups.delete(kept.hash);
+    this.#groupCount--;
+    for (const id of kept.buffers) {
+      const groups = this.#groupsOfBuffer.get(id);
+      groups?.delete(kept);
+      if (groups?.size === 0) this.#groupsOfBuffer.delete(id);
+    }
+  }
+
+  layout(kernel: AnyKernel): Layout {
     const found = this.#layouts.get(kernel.name);
     if (found !== undefined) return found;
     const bindings = Object.values(kernel.bindings);
@@ -145,8 +169,10 @@ export class Pipelines {
       buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: blockBytes },
     });
     const group = this.#device.createBindGroupLayout({ label: kernel.name, entries });
-    const layout = {
+    const layout: Layout = {
+      name: kernel.name,
       group,
+      groups: new Map(),
       pipeline: this.#device.createPipelineLayout({ label: kernel.name, bindGroupLayouts: [group] }),
     };
     this.#layouts.set(kernel.name, layout);
@@ -154,7 +180,12 @@ export class Pipelines {
   }
 }
 
-function keyOf({ name }: AnyKernel, constants: Constants): string {
+function hasBuffers({ buffers }: KeptGroup, bound: readonly { readonly buffer: BufferHandle }[]): boolean {
+  for (let i = 0; i < bound.length; i++) if (buffers[i] !== bound[i].buffer.id) return false;
+  return true;
+}
+
+function pipelineKey({ name }: AnyKernel, constants: Constants): string {
   return `${name} ${JSON.stringify(constants)}`;
 }
 

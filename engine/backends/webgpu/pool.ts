@@ -12,6 +12,8 @@ export interface PooledBuffer extends BufferHandle {
   readonly capacity: number;
   /** Number of the submission that contains the last work on it. */
   lastUse: number;
+  /** What it holds; null while it is free. The GPU's own buffer keeps the first label: changing it takes 1 µs. */
+  label: string | null;
 }
 
 /** Free buffers beyond this many bytes are destroyed when the device is idle. */
@@ -30,7 +32,7 @@ export class BufferPool {
   readonly #free = new Map<number, PooledBuffer[]>();
   readonly #onDestroy: (buffer: PooledBuffer) => void;
   #next = 1;
-  #live = new Set<number>();
+  #liveBuffers = 0;
   liveBytes = 0;
   peakBytes = 0;
   freeBytes = 0;
@@ -52,25 +54,27 @@ export class BufferPool {
   }
 
   get liveBuffers(): number {
-    return this.#live.size;
+    return this.#liveBuffers;
   }
 
   /** @throws OutOfMemoryError if the buffer, or all buffers together, would exceed the limits */
   allocate(bytes: number, label: string): PooledBuffer {
     const capacity = capacityFor(bytes, this.#maxBufferBytes);
-    const buffer = this.#free.get(capacity)?.pop() ?? this.#create(capacity, label);
-    if (buffer.gpu.label === "free") this.freeBytes -= capacity;
-    buffer.gpu.label = label;
-    this.#live.add(buffer.id);
+    let buffer = this.#free.get(capacity)?.pop();
+    if (buffer === undefined) buffer = this.#create(capacity, label);
+    else this.freeBytes -= capacity;
+    buffer.label = label;
+    this.#liveBuffers++;
     this.liveBytes += capacity;
     this.peakBytes = Math.max(this.peakBytes, this.liveBytes + this.freeBytes);
     return buffer;
   }
 
   release(buffer: PooledBuffer): void {
-    if (!this.#live.delete(buffer.id)) throw new Error(`BufferPool: ${buffer.gpu.label} released twice`);
+    if (buffer.label === null) throw new Error(`BufferPool: a buffer of ${buffer.capacity} bytes was released twice`);
+    this.#liveBuffers--;
     this.liveBytes -= buffer.capacity;
-    buffer.gpu.label = "free";
+    buffer.label = null;
     this.freeBytes += buffer.capacity;
     const list = this.#free.get(buffer.capacity);
     if (list === undefined) this.#free.set(buffer.capacity, [buffer]);
@@ -108,7 +112,14 @@ export class BufferPool {
         `${label}: ${formatBytes(capacity)} more would make ${formatBytes(total)} in ${this.liveBuffers + 1} buffers; the adapter ` +
           `has room for ${formatBytes(this.#totalBytes)}. ${lessMemory}`,
       );
-    return { id: this.#next++, bytes: capacity, capacity, lastUse: -1, gpu: this.#createBuffer(label, capacity) };
+    return {
+      id: this.#next++,
+      bytes: capacity,
+      capacity,
+      lastUse: -1,
+      label,
+      gpu: this.#createBuffer(label, capacity),
+    };
   }
 }
 

@@ -8,45 +8,38 @@ import type { Waits } from "./waiting.ts";
 const readBytes = 64 * 2 ** 20;
 
 export class Readback {
-  readonly #device: GPUDevice;
   readonly #waits: Waits;
   readonly #createBuffer: (label: string, size: number, usage: number) => GPUBuffer;
   readonly #staging: GPUBuffer[] = [];
 
-  constructor(
-    device: GPUDevice,
-    waits: Waits,
-    createBuffer: (label: string, size: number, usage: number) => GPUBuffer,
-  ) {
-    this.#device = device;
+  constructor(waits: Waits, createBuffer: (label: string, size: number, usage: number) => GPUBuffer) {
     this.#waits = waits;
     this.#createBuffer = createBuffer;
   }
 
   /**
-   * Fills one array per range, after all work submitted so far.
-   * @throws what mapping a buffer throws, such as for a lost device
+   * Encodes copies of parts of the ranges into memory that can be mapped.
+   * @returns the memory, for `fetch` once the encoder's commands are submitted
    */
-  async into(
-    arrays: readonly NumberArray[],
-    ranges: readonly { buffer: BufferHandle; base: number; length: number }[],
-  ): Promise<void> {
-    for (const copies of copiesOf(ranges)) await this.#readPart(ranges, copies, arrays);
-  }
-
-  async #readPart(
+  encode(
+    encoder: GPUCommandEncoder,
     ranges: readonly { buffer: BufferHandle; base: number }[],
     copies: readonly Copy[],
-    arrays: readonly NumberArray[],
-  ): Promise<void> {
-    const bytes = copies.reduce((sum, { length }) => sum + 4 * length, 8);
-    const staging = this.#takeStaging(bytes);
-    const encoder = this.#device.createCommandEncoder();
+  ): GPUBuffer {
+    const staging = this.#takeStaging(bytesOf(copies));
     for (const { range, start, length, place } of copies) {
       const { buffer, base } = ranges[range];
       encoder.copyBufferToBuffer((buffer as PooledBuffer).gpu, (base + start) * 4, staging, place * 4, length * 4);
     }
-    this.#device.queue.submit([encoder.finish()]);
+    return staging;
+  }
+
+  /**
+   * Waits for the copies, and writes them into one array per range.
+   * @throws what mapping a buffer throws, such as for a lost device
+   */
+  async fetch(staging: GPUBuffer, copies: readonly Copy[], arrays: readonly NumberArray[]): Promise<void> {
+    const bytes = bytesOf(copies);
     await this.#waits.until(staging.mapAsync(GPUMapMode.READ, 0, bytes));
     const mapped = staging.getMappedRange(0, bytes);
     for (const { range, start, length, place } of copies) {
@@ -69,19 +62,24 @@ export class Readback {
 }
 
 /** Copies `length` elements of a range, from its element `start` on, to element `place` of the mapped memory. */
-interface Copy {
+export interface Copy {
   range: number;
   start: number;
   length: number;
   place: number;
 }
 
+/** Bytes of the mapped memory: 8 more than the copies, lest it be empty. */
+function bytesOf(copies: readonly Copy[]): number {
+  return copies.reduce((sum, { length }) => sum + 4 * length, 8);
+}
+
 /**
  * Cuts ranges so that each part fits one copy to the host. There is at least one part, since a read waits for earlier
  * work.
  */
-function copiesOf(ranges: readonly { length: number }[]): Copy[][] {
-  const most = readBytes / 4 - 2; // a copy is 8 bytes longer than what it carries, lest it be empty
+export function copiesOf(ranges: readonly { length: number }[]): Copy[][] {
+  const most = readBytes / 4 - 2;
   const parts: Copy[][] = [[]];
   let place = 0;
   ranges.forEach(({ length: whole }, range) => {

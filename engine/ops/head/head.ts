@@ -15,19 +15,19 @@ import * as cpu from "./head.cpu.ts";
 import {
   type ChunkSettings,
   columnParams,
+  cutIntoChunks,
   emptyScores,
   emptySums,
   expectHalfCopies,
   expectTemperature,
   halfCopiesOf,
+  type LogitScores,
   laneConstants,
   laneVariants,
   logitsOf,
   type PlainWeight,
   pickLogits,
   plainWeight,
-  planChunks,
-  type Scores,
   scorePicked,
   sliceBatchRows,
   sliceScores,
@@ -156,20 +156,20 @@ function scoreTargets(
   weight: Parameter,
   rows: BatchRows,
   targets: Tensor,
-  scores: Scores,
+  scores: LogitScores,
   settings: HeadSettings,
 ): void {
   const vocabulary = vocabularyOf(weight);
   const { temperature } = settings;
-  const plan = planChunks(hidden.backend, hidden.rows, vocabulary, hidden.dtype, settings);
-  for (const part of plan.rowChunks)
+  const { rowChunks, columnChunks } = cutIntoChunks(hidden.backend, hidden.rows, vocabulary, hidden.dtype, settings);
+  for (const part of rowChunks)
     scope(() => {
       const states = hidden.sliceRows(part.start, part.count);
       const own = sliceBatchRows(rows, part);
       const ownTargets = targets.sliceRows(part.start, part.count);
       const sums = emptySums(hidden, part.count, vocabulary);
       const picked = empty(hidden.backend, [part.count], hidden.dtype, memoryLabel("head", "picked logits"));
-      for (const columns of plan.columnChunks)
+      for (const columns of columnChunks)
         scope(() => {
           const logits = logitsOf(states, weight, own, columns);
           sumLogits(logits, sums, columns, temperature);
@@ -198,7 +198,7 @@ export function head(
   targets: Tensor,
   settings: HeadSettings,
   rows: BatchRows = null,
-): Scores {
+): LogitScores {
   const weight = asParameter(weightGiven);
   if (weight.kind === "tensor") {
     const given = { hidden, weight: weight.tensor, targets };

@@ -11,25 +11,24 @@ import { defineOp, expectRank, expectShape } from "../../op.ts";
 import type { BatchRows, Parameter } from "../../parameters.ts";
 import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
-import { empty, type Shape, type Tensor } from "../../tensor.ts";
+import { empty, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
 import * as cpu from "./kl-divergence.cpu.ts";
 import {
   blockColumns,
   type ChunkSettings,
   columnParams,
+  cutIntoChunks,
   emptyScores,
   emptySums,
   expectHalfCopies,
   expectTemperature,
-  type Interval,
+  type LogitScores,
   laneConstants,
   laneVariants,
   logitsOf,
   type PlainWeight,
   pickLogits,
   plainWeight,
-  planChunks,
-  type Scores,
   scorePicked,
   sliceBatchRows,
   sliceScores,
@@ -224,23 +223,29 @@ interface SideP extends SideQ {
 }
 
 /** Fills Q's scores (log-probabilities if there are targets) and the divergence. */
-function compare(p: SideP, q: SideQ, targets: Tensor | null, out: Scores & { kl: Tensor }, settings: KlSettings): void {
+function compare(
+  p: SideP,
+  q: SideQ,
+  targets: Tensor | null,
+  out: LogitScores & { kl: Tensor },
+  settings: KlSettings,
+): void {
   const { backend, dtype } = q.hidden;
   const { temperature } = settings;
   const vocabulary = vocabularyOf(q.head);
   const blocks = Math.ceil(vocabulary / blockColumns);
-  const plan = planChunks(backend, q.hidden.rows, vocabulary, dtype, settings);
-  for (const part of plan.rowChunks)
+  const { rowChunks, columnChunks } = cutIntoChunks(backend, q.hidden.rows, vocabulary, dtype, settings);
+  for (const part of rowChunks)
     scope(() => {
       const slice = (tensor: Tensor): Tensor => tensor.sliceRows(part.start, part.count);
-      const logits = (side: SideQ, columns: Interval): Tensor =>
+      const logits = (side: SideQ, columns: IndexRange): Tensor =>
         logitsOf(slice(side.hidden), side.head, sliceBatchRows(side.rows, part), columns);
       const scores = sliceScores(out, part);
       const sums = emptySums(q.hidden, part.count, vocabulary);
       const picked = empty(backend, [part.count], dtype, memoryLabel("head", "picked logits"));
       // If one chunk holds the vocabulary, its logits are still there in the second pass.
-      const whole = plan.columnChunks.length === 1 ? logits(q, plan.columnChunks[0]) : null;
-      for (const columns of plan.columnChunks)
+      const whole = columnChunks.length === 1 ? logits(q, columnChunks[0]) : null;
+      for (const columns of columnChunks)
         scope(() => {
           const own = whole ?? logits(q, columns);
           sumLogits(own, sums, columns, temperature);
@@ -253,7 +258,7 @@ function compare(p: SideP, q: SideQ, targets: Tensor | null, out: Scores & { kl:
         blocks === 1
           ? kl.view([part.count, 1])
           : empty(backend, [part.count, blocks], dtype, memoryLabel("head", "KL of blocks"));
-      for (const columns of plan.columnChunks)
+      for (const columns of columnChunks)
         scope(() => {
           const logitsP = logits(p, columns);
           const logitsQ = whole ?? logits(q, columns);
@@ -292,7 +297,7 @@ export interface Comparison {
  * @returns logProbs, entropy, logSumExp of Q and kl, each [T]
  * @throws ShapeError when the shapes do not match
  */
-export function klAndScore(comparison: Comparison, chunks: ChunkSettings = {}): Scores & { kl: Tensor } {
+export function klAndScore(comparison: Comparison, chunks: ChunkSettings = {}): LogitScores & { kl: Tensor } {
   const { hiddenQ, headQ, rows, hiddenP, headP, logSumExpP, targets, temperature } = comparison;
   const shapeOf = (weight: Parameter): Shape => (weight.kind === "tensor" ? weight.tensor.shape : weight.shape);
   if (headP.kind !== "tensor")

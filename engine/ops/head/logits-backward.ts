@@ -2,10 +2,10 @@
 // used for both products, and freed before the next one.
 import type { GradientTarget } from "../../run.ts";
 import { scope } from "../../scope.ts";
-import type { Tensor } from "../../tensor.ts";
+import type { IndexRange, Tensor } from "../../tensor.ts";
 import { toHalf } from "../matmul/half.ts";
 import { multiplyInput, multiplyWeight } from "../matmul/matmul.ts";
-import { type ChunkSettings, halfCopiesOf, type Interval, type PlainWeight, planChunks } from "./logits.ts";
+import { type ChunkSettings, cutIntoChunks, halfCopiesOf, type PlainWeight } from "./logits.ts";
 
 /**
  * dhidden = dlogits·weight,   dweight = dlogitsᵀ·hidden, chunk by chunk.
@@ -19,11 +19,17 @@ export function logitsBackward(
   weight: PlainWeight,
   d: { hidden?: GradientTarget | undefined; weight?: GradientTarget | undefined },
   settings: ChunkSettings,
-  dLogits: (rows: Interval, columns: Interval) => Tensor,
+  dLogits: (rows: IndexRange, columns: IndexRange) => Tensor,
 ): void {
-  const plan = planChunks(hidden.backend, hidden.rows, weight.tensor.rows, hidden.dtype, settings);
-  for (const rows of plan.rowChunks)
-    for (const columns of plan.columnChunks)
+  const { rowChunks, columnChunks } = cutIntoChunks(
+    hidden.backend,
+    hidden.rows,
+    weight.tensor.rows,
+    hidden.dtype,
+    settings,
+  );
+  for (const rows of rowChunks)
+    for (const columns of columnChunks)
       scope(() => {
         const half = halfCopiesOf(weight, hidden.backend);
         const states = hidden.sliceRows(rows.start, rows.count);

@@ -15,7 +15,7 @@ import { expectShape } from "../../op.ts";
 import { type BatchRows, forEachGroup, type HalfCopies, type Parameter, type WeightTensors } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
-import { empty, type Shape, type Tensor } from "../../tensor.ts";
+import { empty, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
 import { toHalf } from "../matmul/half.ts";
 import { multiplyForward, packPanels, panelShape } from "../matmul/matmul.ts";
 import { matrixUnits } from "../shared/matrix-units.ts";
@@ -34,11 +34,6 @@ const lanes: Readonly<Record<Backend["style"], number>> = { plain: 1, lavapipe: 
 export const laneConstants = (backend: Backend): { LANES: number } => ({ LANES: lanes[backend.style] });
 export const laneVariants = Object.values(lanes).map((LANES) => ({ LANES }));
 
-export interface Interval {
-  readonly start: number;
-  readonly count: number;
-}
-
 /** Chunk sizes, if smaller than usual. */
 export interface ChunkSettings {
   rowChunk?: number;
@@ -47,13 +42,13 @@ export interface ChunkSettings {
 }
 
 /** How [T, V] is cut: column chunks by V and the buffer limit alone, row chunks so that the scratch stays small. */
-export function planChunks(
+export function cutIntoChunks(
   backend: Pick<Backend, "limits">,
   rows: number,
   vocabulary: number,
   dtype: DType,
   settings: ChunkSettings = {},
-): { rowChunks: Interval[]; columnChunks: Interval[] } {
+): { rowChunks: IndexRange[]; columnChunks: IndexRange[] } {
   const bytes = bytesPerElement[dtype];
   const fitting = Math.floor(backend.limits.maxBufferBytes / bytes / blockColumns) * blockColumns;
   const columnChunk = settings.columnChunk ?? Math.min(mostColumns, fitting);
@@ -61,16 +56,16 @@ export function planChunks(
     throw new ShapeError(
       `logits: columnChunk: expected a multiple of ${blockColumns}, got ${columnChunk}. Sums over the vocabulary go by blocks.`,
     );
-  const columnChunks = intervals(vocabulary, columnChunk);
+  const columnChunks = cutIntoPieces(vocabulary, columnChunk);
   const width = paddedWidth(columnChunks[0].count);
   const rowsThatFit = Math.floor(mostBytes / bytes / width / 64) * 64; // slices from multiples of 64 rows on stay aligned
   const rowChunk = settings.rowChunk ?? Math.max(64, Math.min(mostRows, rowsThatFit));
-  return { rowChunks: intervals(rows, rowChunk), columnChunks };
+  return { rowChunks: cutIntoPieces(rows, rowChunk), columnChunks };
 }
 
 /** [0, total) in pieces of `most`; one empty piece if total is 0. */
-function intervals(total: number, most: number): Interval[] {
-  const pieces: Interval[] = [];
+function cutIntoPieces(total: number, most: number): IndexRange[] {
+  const pieces: IndexRange[] = [];
   for (let start = 0; start < total || pieces.length === 0; start += most)
     pieces.push({ start, count: Math.min(most, total - start) });
   return pieces;
@@ -115,8 +110,8 @@ export function expectHalfCopies(
   expectShape(`${what}: f16 panels`, panels, panelShape(weight[0], weight[1]), "They are a copy of the weight.");
 }
 
-/** The runs of a batch's rows that lie in an interval, counted from its start. */
-export function sliceBatchRows(rows: BatchRows, { start, count }: Interval): BatchRows {
+/** The runs of a batch's rows that lie in a range, counted from its start. */
+export function sliceBatchRows(rows: BatchRows, { start, count }: IndexRange): BatchRows {
   if (rows === null) return null;
   return rows.flatMap((group) => {
     const from = Math.max(group.start, start);
@@ -130,7 +125,7 @@ export function sliceBatchRows(rows: BatchRows, { start, count }: Interval): Bat
  * @param hidden  [T, C]
  * @returns       [T, columns.count rounded up to a multiple of 8]; the content beyond the columns is undefined
  */
-export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, columns: Interval): Tensor {
+export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, columns: IndexRange): Tensor {
   const { backend, dtype } = hidden;
   const logits = empty(backend, [hidden.rows, paddedWidth(columns.count)], dtype, memoryLabel("head", "logits"));
   const half = halfCopiesOf(weight, backend);
@@ -155,11 +150,11 @@ export function halfCopiesOf(weight: Parameter, backend: Backend): HalfCopies | 
   return weight.kind === "tensor" && weight.half !== undefined && matrixUnits(backend) !== null ? weight.half : null;
 }
 
-function slicePanels(panels: Tensor, { start, count }: Interval): Tensor {
+function slicePanels(panels: Tensor, { start, count }: IndexRange): Tensor {
   return panels.sliceRows(start / 8, Math.ceil(count / 8));
 }
 
-function panelsOf({ panels, rows: weight }: WeightTensors, columns: Interval): Tensor {
+function panelsOf({ panels, rows: weight }: WeightTensors, columns: IndexRange): Tensor {
   if (panels !== null) return slicePanels(panels, columns);
   const { start, count } = columns;
   if (weight === null) throw new Error("logits: this weight has neither rows nor panels");
@@ -179,8 +174,8 @@ export interface LogitsChunk {
    * returns.
    */
   readonly logits: Tensor;
-  readonly rows: Interval;
-  readonly columns: Interval;
+  readonly rows: IndexRange;
+  readonly columns: IndexRange;
 }
 
 /**
@@ -196,11 +191,17 @@ export function forEachLogitsChunk(
   body: (chunk: LogitsChunk) => void,
   settings: ChunkSettings = {},
 ): void {
-  const plan = planChunks(hidden.backend, hidden.rows, vocabularyOf(weight), hidden.dtype, settings);
-  for (const rowChunk of plan.rowChunks) {
+  const { rowChunks, columnChunks } = cutIntoChunks(
+    hidden.backend,
+    hidden.rows,
+    vocabularyOf(weight),
+    hidden.dtype,
+    settings,
+  );
+  for (const rowChunk of rowChunks) {
     const states = hidden.sliceRows(rowChunk.start, rowChunk.count);
     const own = sliceBatchRows(rows, rowChunk);
-    for (const columns of plan.columnChunks)
+    for (const columns of columnChunks)
       scope(() => body({ logits: logitsOf(states, weight, own, columns), rows: rowChunk, columns }));
   }
 }
@@ -251,7 +252,7 @@ const logitScoresKernel = defineKernel({
 /** Params of the kernels that process a chunk's columns in blocks. */
 export function columnParams(
   logits: Tensor,
-  { count }: Interval,
+  { count }: IndexRange,
 ): { columns: number; width: number; blockColumns: number } {
   return { columns: count, width: logits.rowSize, blockColumns };
 }
@@ -267,7 +268,7 @@ export function emptySums(hidden: Tensor, rows: number, vocabulary: number): Ten
 }
 
 /** Writes the sums of a chunk's columns, z = logits / temperature, into `sums` (see emptySums). */
-export function sumLogits(logits: Tensor, sums: Tensor, columns: Interval, temperature: number): void {
+export function sumLogits(logits: Tensor, sums: Tensor, columns: IndexRange, temperature: number): void {
   run(
     logitSumsKernel,
     { logits, sums },
@@ -289,7 +290,7 @@ export function pickLogits(
   logits: Tensor,
   targets: Tensor,
   picked: Tensor,
-  columns: Interval,
+  columns: IndexRange,
   temperature: number,
 ): void {
   const { count, start } = columns;
@@ -301,7 +302,7 @@ export function pickLogits(
 }
 
 /** The results per row once all its columns were processed. */
-export interface Scores {
+export interface LogitScores {
   /** Of the picked column: (z − m) − ln Σ e^(z − m). */
   readonly logProbs: Tensor;
   /** −Σ p ln p, nats. */
@@ -311,16 +312,16 @@ export interface Scores {
 }
 
 /** Joins the blocks' sums, and scores the picked logits with them. All tensors are [T] except sums. */
-export function scorePicked(sums: Tensor, picked: Tensor, { logProbs, entropy, logSumExp }: Scores): void {
+export function scorePicked(sums: Tensor, picked: Tensor, { logProbs, entropy, logSumExp }: LogitScores): void {
   run(logitScoresKernel, { sums, picked, logProbs, entropy, logSumExp }, { blocks: sums.rowSize / 3 });
 }
 
-export function emptyScores(hidden: Tensor): Scores {
+export function emptyScores(hidden: Tensor): LogitScores {
   const make = (label: string): Tensor => empty(hidden.backend, [hidden.rows], hidden.dtype, label);
   return { logProbs: make("logProbs"), entropy: make("entropy"), logSumExp: make("logSumExp") };
 }
 
-export function sliceScores({ logProbs, entropy, logSumExp }: Scores, { start, count }: Interval): Scores {
+export function sliceScores({ logProbs, entropy, logSumExp }: LogitScores, { start, count }: IndexRange): LogitScores {
   return {
     logProbs: logProbs.sliceRows(start, count),
     entropy: entropy.sliceRows(start, count),

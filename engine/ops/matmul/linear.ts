@@ -4,12 +4,14 @@
 // Mixed precision. If a weight has copies in f16, all three products use f16 operands: x, W and dy are rounded to f16.
 // Sums, bias, y, dx and dW stay f32, and so does the weight that the optimiser changes. x is rounded once for all
 // layers that read it; the backward pass needs only that copy.
+import { accumulateKernel } from "../../accumulate.ts";
 import { noGradient, shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineOp, expectShape } from "../../op.ts";
 import { asParameter, type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Shape, type Tensor } from "../../tensor.ts";
+import { add } from "../elementwise/elementwise.ts";
 import { toHalf } from "./half.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, packPanels, panelShape, sumRows } from "./matmul.ts";
 
@@ -17,20 +19,29 @@ import { multiplyForward, multiplyInput, multiplyWeight, packPanels, panelShape,
  * The op below `linear`, for plain weights. `panels` is the weight's forward copy; if it is absent, a temporary one is
  * made.
  */
-export const linearOp = defineOp<"x" | "weight" | "panels" | "bias", "y">({
+export const linearOp = defineOp<"x" | "weight" | "panels" | "bias" | "residual", "y">({
   name: "linear",
-  optional: ["panels", "bias"],
+  optional: ["panels", "bias", "residual"],
   constants: ["panels"],
-  shapes: ({ x, weight, panels, bias }) => {
+  shapes: ({ x, weight, panels, bias, residual }) => {
     if (panels !== undefined)
       expectShape("linear: panels", panels, panelShape(weight[0], weight[1]), "They are a copy of the weight.");
-    return { y: checkShapes(x, weight, bias) };
+    const y = checkShapes(x, weight, bias);
+    if (residual !== undefined) expectShape("linear: residual", residual, y, "It is added to the product.");
+    return { y };
   },
-  forward: (_, { x, weight, panels, bias }, { y }) =>
-    multiply(asMatrix(x), { rows: weight, panels: panels ?? null }, bias ?? null, asMatrix(y)),
-  // dx = dy · W,  dW = dyᵀ · x,  db = Σ_t dy[t]
-  vjp: (_, { x, weight }, upstream, d) => {
+  forward: (_, { x, weight, panels, bias, residual }, { y }) =>
+    multiply(
+      asMatrix(x),
+      { rows: weight, panels: panels ?? null },
+      bias ?? null,
+      asMatrix(y),
+      residual && asMatrix(residual),
+    ),
+  // dResidual = dy,  dx = dy · W,  dW = dyᵀ · x,  db = Σ_t dy[t]
+  vjp: (run, { x, weight }, upstream, d) => {
     const dy = asMatrix(upstream.y);
+    if (d.residual) run(accumulateKernel, { x: upstream.y, y: d.residual }, { rowSize: upstream.y.rowSize, factor: 1 });
     if (d.x) multiplyInput(dy, weight, { tensor: asMatrix(d.x.tensor), add: d.x.add });
     if (d.weight) multiplyWeight(dy, asMatrix(x), d.weight);
     if (d.bias) sumRows(dy, d.bias);
@@ -77,17 +88,20 @@ export interface LinearOptions {
    * freed, and only its f16 copy is kept. Default false.
    */
   isLastReader?: boolean;
+  /** [..., O], added to the product: one dispatch less than `add`, with the same bits. Default: none. */
+  residual?: Tensor;
 }
 
 /**
- * y = x · Wᵀ + b. Gradients flow to x, W and b of plain weights; perturbed weights (slots) are forward only.
+ * y = x · Wᵀ + b, or residual + (x · Wᵀ + b). Gradients flow to x, W, b and the residual with plain weights; perturbed
+ * weights (slots) are forward only.
  * @param x       [..., C] f32
  * @param weight  [O, C]
  * @param bias    [O]; null (the default) for none
  * @param rows    which grid point each row of x belongs to (leading axes flattened); null (the default) with plain
  *                weights
  * @returns       [..., O]
- * @throws ShapeError when weight is not [O, C] or bias not [O]
+ * @throws ShapeError when weight is not [O, C], bias not [O] or the residual not [..., O]
  */
 export function linear(
   x: Tensor,
@@ -98,14 +112,16 @@ export function linear(
 ): Tensor {
   const weight = asParameter(weightGiven);
   const bias = biasGiven === null ? null : asParameter(biasGiven);
+  const { residual = null } = options;
   if (weight.kind === "tensor" && bias?.kind !== "slots") {
     const given = { x, weight: weight.tensor, bias: bias?.tensor ?? null };
-    if (weight.half === undefined) return linearOp({ ...given, panels: weight.panels }, {}).y;
+    if (weight.half === undefined) return linearOp({ ...given, panels: weight.panels, residual }, {}).y;
     const { y } = mixedLinearOp({ ...given, ...weight.half, xHalf: halfOf(x) }, {});
     if (options.isLastReader) x.free();
-    return y;
+    return residual === null ? y : add(residual, y);
   }
-  if (shouldRecord([x])) throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
+  if (shouldRecord(residual === null ? [x] : [x, residual]))
+    throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
   const y = empty(
     x.backend,
     checkShapes(x.shape, shapeOf(weight), bias === null ? undefined : shapeOf(bias)),
@@ -114,47 +130,58 @@ export function linear(
   );
   const from = asMatrix(x);
   const to = asMatrix(y);
+  if (residual !== null) expectShape("linear: residual", residual.shape, y.shape, "It is added to the product.");
+  const added = residual && asMatrix(residual);
   const weights = groupsOf(weight, rows, from.rows);
   const biases = bias === null ? [] : groupsOf(bias, rows, from.rows);
   // A plain tensor is one group of all rows, and goes with every group of the other parameter.
   (weight.kind === "slots" ? weights : biases).forEach(({ start, count }, i) => {
     const own = weights[weight.kind === "slots" ? i : 0].tensors;
     const ownBias = bias === null ? null : biases[bias.kind === "slots" ? i : 0].tensors.rows;
-    multiply(from.sliceRows(start, count), own, ownBias, to.sliceRows(start, count));
+    multiply(from.sliceRows(start, count), own, ownBias, to.sliceRows(start, count), added?.sliceRows(start, count));
   });
   return y;
 }
 
-function multiply(x: Tensor, { rows: weight, panels }: WeightTensors, bias: Tensor | null, y: Tensor): void {
+/** y = residual + (x · Wᵀ + b), x and y as matrices. Makes panels if there are none. */
+export function multiply(
+  x: Tensor,
+  { rows: weight, panels }: WeightTensors,
+  bias: Tensor | null,
+  y: Tensor,
+  residual: Tensor | null = null,
+): void {
   if (panels !== null) {
-    multiplyForward(x, panels, bias, y);
+    multiplyForward(x, panels, bias, y, residual);
     return;
   }
   if (weight === null) throw new Error("linear: this weight has neither rows nor panels");
   scope(() => {
     const packed = empty(weight.backend, panelShape(weight.rows, weight.rowSize), weight.dtype, "linear.panels");
     packPanels(weight, packed);
-    multiplyForward(x, packed, bias, y);
+    multiplyForward(x, packed, bias, y, residual);
   });
 }
 
-function groupsOf(parameter: Parameter, rows: BatchRows, total: number) {
+/** The runs of rows that share their weights, with these. */
+export function groupsOf(parameter: Parameter, rows: BatchRows, total: number) {
   const groups: { tensors: WeightTensors; start: number; count: number }[] = [];
   forEachGroup("linear", parameter, rows, total, (tensors, start, count) => groups.push({ tensors, start, count }));
   return groups;
 }
 
-function shapeOf(parameter: Parameter): Shape {
+export function shapeOf(parameter: Parameter): Shape {
   return parameter.kind === "tensor" ? parameter.tensor.shape : parameter.shape;
 }
 
 /** [..., C] as [rows, C]. */
-function asMatrix(tensor: Tensor): Tensor {
+export function asMatrix(tensor: Tensor): Tensor {
   const width = tensor.shape[tensor.shape.length - 1];
   return tensor.shape.length === 2 ? tensor : tensor.view([tensor.size / width, width]);
 }
 
-function checkShapes(x: Shape, weight: Shape, bias: Shape | undefined): Shape {
+/** The shape of y. @throws ShapeError when weight or bias does not fit x */
+export function checkShapes(x: Shape, weight: Shape, bias: Shape | undefined): Shape {
   if (x.length < 2) throw new ShapeError(`linear: x: expected [..., C], got [${x}].`);
   const width = x[x.length - 1];
   expectShape("linear: weight", weight, [weight[0], width], "Its rows are as long as those of x.");

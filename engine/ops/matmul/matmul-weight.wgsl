@@ -35,3 +35,5 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
 }
 
 fn columnStart(_column: u32) -> f32 { return 0.0; }
+
+fn storeFinished(place: u32, _row: u32, _column: u32, sum: Result) { result[place / RESULT_WIDTH] = sum; }

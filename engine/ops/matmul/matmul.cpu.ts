@@ -6,9 +6,9 @@ interface Operands {
   result: NumberArray;
 }
 
-/** result[t, o] = bias[o] + Σ_c left[t, c] · panels[o / 8, c, o % 8] */
+/** result[t, o] = residual[t, o] + (bias[o] + Σ_c left[t, c] · panels[o / 8, c, o % 8]) */
 export function multiplyForward(
-  { left, right, bias, result }: Operands & { bias: NumberArray },
+  { left, right, bias, residual, result }: Operands & { bias: NumberArray; residual: NumberArray },
   {
     rows,
     panels,
@@ -16,7 +16,16 @@ export function multiplyForward(
     width,
     columns,
     hasBias,
-  }: { rows: number; panels: number; panelsStart: number; width: number; columns: number; hasBias: number },
+    hasResidual,
+  }: {
+    rows: number;
+    panels: number;
+    panelsStart: number;
+    width: number;
+    columns: number;
+    hasBias: number;
+    hasResidual: number;
+  },
 ): void {
   const first = panelsStart * 8;
   const end = Math.min(first + panels * 8, columns);
@@ -25,7 +34,7 @@ export function multiplyForward(
       const panel = ((o - first) >> 3) * width * 8 + ((o - first) & 7);
       let sum = hasBias ? bias[o] : 0;
       for (let c = 0; c < width; c++) sum += left[t * width + c] * right[panel + c * 8];
-      result[t * columns + o] = sum;
+      result[t * columns + o] = hasResidual ? residual[t * columns + o] + sum : sum;
     }
 }
 

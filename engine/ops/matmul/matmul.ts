@@ -35,18 +35,23 @@ import {
 } from "./tiles.ts";
 
 /** The parts of a kernel that depend on tile and operand type: shared files, constants, extent. */
-function bodyOf(tile: Tile, operands: OperandType) {
+export function bodyOf(tile: Tile, operands: OperandType) {
   const { inFours, file, constants, variants } = tile;
   const fours = inFours ? "-fours" : "";
   const words = { f32: ["f32", "vec4f"], f16: ["u32", "vec2u"] } as const;
   return {
     uses: ["product", `operands-${operands}${fours}`, `sums${fours}`, file],
-    constants: { ...constants, Operand: words[operands][inFours ? 1 : 0], Result: inFours ? "vec4f" : "f32" },
+    constants: {
+      ...constants,
+      Operand: words[operands][inFours ? 1 : 0],
+      Result: inFours ? "vec4f" : "f32",
+      RESULT_WIDTH: inFours ? 4 : 1,
+    },
     variants,
   };
 }
 
-function kernelName(product: string, { name }: Tile, operands: OperandType): string {
+export function kernelName(product: string, { name }: Tile, operands: OperandType): string {
   return `multiply${product}${name}${operands === "f16" ? "Half" : ""}`;
 }
 
@@ -58,9 +63,10 @@ function forwardKernel(tile: Tile, operands: OperandType) {
       left: { access: "read", axis: "rows" },
       right: { access: "read", axis: "panels" },
       bias: { access: "read" },
+      residual: { access: "read", axis: "rows" },
       result: { access: "write", axis: "rows" },
     },
-    params: { width: "u32", columns: "u32", hasBias: "u32" },
+    params: { width: "u32", columns: "u32", hasBias: "u32", hasResidual: "u32" },
     cpu: cpu.multiplyForward,
     wgsl: new URL("./matmul-forward.wgsl", import.meta.url),
     ...bodyOf(tile, operands),
@@ -122,11 +128,12 @@ function weightKernel(tile: Tile, operands: OperandType) {
 const forwardKernels = { f32: forTiles(forwardKernel, "f32"), f16: forTiles(forwardKernel, "f16") };
 const inputKernels = { f32: forTiles(inputKernel, "f32"), f16: forTiles(inputKernel, "f16") };
 const weightKernels = {
-  f32: forTiles(weightKernel, "f32", ["thin"]),
-  f16: forTiles(weightKernel, "f16", ["thin"]),
+  f32: forTiles(weightKernel, "f32", ["thin", "column"]),
+  f16: forTiles(weightKernel, "f16", ["thin", "column"]),
 };
 
-function forTiles<K>(
+/** One kernel per tile that suits these operands. */
+export function forTiles<K>(
   make: (tile: Tile, operands: OperandType) => K,
   operands: OperandType,
   without: readonly TileName[] = [],
@@ -135,7 +142,7 @@ function forTiles<K>(
   return new Map(suiting.map((name) => [name, make(tiles[name], operands)]));
 }
 
-function kernelOf<K>(kernels: ReadonlyMap<TileName, K>, tile: TileName): K {
+export function kernelOf<K>(kernels: ReadonlyMap<TileName, K>, tile: TileName): K {
   const found = kernels.get(tile);
   if (found === undefined) throw new Error(`matmul: tile "${tile}" does not suit this product`);
   return found;
@@ -225,15 +232,22 @@ export function packPanels(weight: Tensor, panels: Tensor): void {
 }
 
 /**
- * y = x · Wᵀ + b, from the copy in panels. For a range of outputs slice panels by rows. y may be narrower or wider than
+ * y = residual + (x · Wᵀ + b), from the copy in panels. For a range of outputs slice panels by rows. y may be narrower or wider than
  * the last panel: outputs beyond y's width are not written; columns beyond W's rows hold only the bias.
  * @param x       [T, C] f32 or f16
  * @param panels  [P, C, 8], of the type of x
  * @param bias    [O], or null for none
  * @param y       [T, O], written; ⌈O/8⌉ = P
+ * @param residual  [T, O], in separate memory, or null (the default) for none
  * @throws ShapeError when the shapes do not match
  */
-export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, y: Tensor): void {
+export function multiplyForward(
+  x: Tensor,
+  panels: Tensor,
+  bias: Tensor | null,
+  y: Tensor,
+  residual: Tensor | null = null,
+): void {
   const [rows, width] = x.shape;
   const columns = y.shape[1];
   expectShape(
@@ -245,18 +259,19 @@ export function multiplyForward(x: Tensor, panels: Tensor, bias: Tensor | null, 
   expectShape("multiplyForward: y", y.shape, [rows, columns], `x is [${x.shape}].`);
   if (bias !== null) expectShape("multiplyForward: bias", bias.shape, [columns], `y is [${y.shape}].`);
   const operands = operandType("multiplyForward", x, panels);
+  if (residual !== null) expectShape("multiplyForward: residual", residual.shape, y.shape, "It is added to y.");
   const form = matrixFormFor(x.backend, "forward", operands, rows);
   if (form !== null) {
-    matrixForward(form, { left: x, right: panels, bias, residual: null, result: y });
+    matrixForward(form, { left: x, right: panels, bias, residual, result: y });
     return;
   }
-  const inFours = areInFours([width, columns], [x, panels, y]);
+  const inFours = areInFours([width, columns], residual === null ? [x, panels, y] : [x, panels, y, residual]);
   const { tile, constants } = chooseTile(x.backend, "forward", operands, rows, inFours);
   run(
     kernelOf(forwardKernels[operands], tile),
-    // A binding needs some buffer even if there is no bias.
-    { left: x, right: panels, bias: bias ?? panels.sliceRows(0, 0), result: y },
-    { width, columns, hasBias: bias === null ? 0 : 1 },
+    // A binding needs some buffer even if there is no bias or no residual.
+    { left: x, right: panels, bias: bias ?? panels.sliceRows(0, 0), residual: residual ?? x, result: y },
+    { width, columns, hasBias: bias === null ? 0 : 1, hasResidual: residual === null ? 0 : 1 },
     { constants },
   );
 }
@@ -389,10 +404,12 @@ function operandType(what: string, left: Tensor, right: Tensor): OperandType {
 }
 
 /** Whether rows of these widths can be read in fours, and cells cut along `cut` begin at multiples of four. */
-function areInFours(widths: readonly number[], tensors: readonly Tensor[], cut: readonly Tensor[] = []): boolean {
-  return (
-    widths.every((width) => width % 4 === 0) &&
-    tensors.every(({ segments }) => segments.every(({ base }) => base % 4 === 0)) &&
-    cut.every(({ segments }) => segments.slice(0, -1).every(({ rows }) => rows % 4 === 0))
-  );
+export function areInFours(
+  widths: readonly number[],
+  tensors: readonly Tensor[],
+  cut: readonly Tensor[] = [],
+): boolean {
+  for (const width of widths) if (width % 4 !== 0) return false;
+  for (const { segments } of tensors) for (const { base } of segments) if (base % 4 !== 0) return false;
+  return cut.every(({ segments }) => segments.slice(0, -1).every(({ rows }) => rows % 4 === 0));
 }

@@ -3,5 +3,5 @@ fn storedSum(p: Product, row: u32, column: u32) -> f32 {
 }
 
 fn storeSum(p: Product, row: u32, column: u32, sum: f32) {
-  if (row < p.rows && column < p.columns) { result[resultPlace(p, row, column)] = sum; }
+  if (row < p.rows && column < p.columns) { storeFinished(resultPlace(p, row, column), row, column, sum); }
 }

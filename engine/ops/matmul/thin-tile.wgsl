@@ -1,9 +1,8 @@
-// multiplyTile  a tile for few rows, as in decoding: the whole of right is read for them, and little is done with it.
 // multiplyTile  a tile for few rows, as in decoding: all of right is read, and each number of it is used only a few times.
 // Work          one workgroup of LANES; each sums ROWS rows × 4 neighbouring columns. One load of right is a four per lane, side
 //               by side; the numbers of left are the same for all lanes.
 // Constants     ROWS: 1 or 4. At 8 and more another tile is faster.
-// Chosen        up to 4 rows (on SwiftShader 1), if operands and result begin and are cut at multiples of four.
+// Chosen        on GPUs up to 4 rows, on SwiftShader for 1, if operands and result begin and are cut at multiples of four.
 // Measured      1×896×4864 on lavapipe: weights are read at 11 GB/s (a copy of vec4f reads 4 and writes 4); broadcast tile 3.5.
 //               Mesa 25.0.7, AMD EPYC (Zen 4); node bench/run.ts "decode 0.5B" --adapter lavapipe.
 const TILE_ROWS = ROWS;

@@ -3,7 +3,7 @@
 //
 // The speed of a tile differs by factors between adapters: a GPU needs operands in workgroup memory, lavapipe few and
 // wide loads, SwiftShader still fewer. This file contains the rule for each adapter; `preferTiles` replaces it by a
-// plan that was measured on the machine (ops/matmul/tune.ts).
+// choice that was measured on the machine (ops/matmul/tune.ts).
 import type { Backend } from "../../backends/backend.ts";
 import type { Constants } from "../../kernel.ts";
 
@@ -13,7 +13,7 @@ import type { Constants } from "../../kernel.ts";
  */
 export const sumOrder = "one f32 accumulator, k ascending";
 
-export const tileNames = ["register", "broadcast", "vector", "thin", "quad", "workgroup"] as const;
+export const tileNames = ["register", "broadcast", "vector", "thin", "column", "quad", "workgroup"] as const;
 export type TileName = (typeof tileNames)[number];
 export type Product = "forward" | "input" | "weight";
 export type OperandType = "f32" | "f16";
@@ -83,6 +83,17 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
     rows: ({ ROWS }) => Number(ROWS),
     columns: ({ LANES }) => 4 * Number(LANES),
   },
+  /** Subgroups of 8, few rows; not for the weight's gradient either. */
+  column: {
+    name: "Column",
+    file: "column-tile",
+    inFours: true,
+    operands: ["f32", "f16"],
+    constants: { LANES: 8, ROWS: 1 },
+    variants: [{ ROWS: 4 }, { ROWS: 8 }, { ROWS: 16 }],
+    rows: ({ ROWS }) => Number(ROWS),
+    columns: () => 32,
+  },
   /** Subgroups of 4. */
   quad: {
     name: "Quad",
@@ -106,31 +117,31 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   },
 };
 
-/** Classes of row counts: products with up to 1, 4 or 8 rows, and all above, use one tile per class. */
-export const rowClasses = [1, 4, 8, Number.POSITIVE_INFINITY] as const;
+/** Classes of row counts: products with up to 1, 4, 8 or 16 rows, and all above, use one tile per class. */
+export const rowClasses = [1, 4, 8, 16, Number.POSITIVE_INFINITY] as const;
 
 /**
- * The class that a plan decides for: product, operands and rows. If an operand is not in fours, the adapter's rule
+ * The class that a choice decides for: product, operands and rows. If an operand is not in fours, the adapter's rule
  * decides.
  */
 export function shapeClass(product: Product, operands: OperandType, rows: number): string {
   const index = rowClasses.findIndex((most) => rows <= most);
-  return `${product} ${operands} ${["1 row", "2-4 rows", "5-8 rows", "9 rows or more"][index]}`;
+  return `${product} ${operands} ${["1 row", "2-4 rows", "5-8 rows", "9-16 rows", "17 rows or more"][index]}`;
 }
 
 /** One tile per shape class that it names. */
-export type TilePlan = Readonly<Record<string, TileForm>>;
+export type TileChoice = Readonly<Record<string, TileForm>>;
 
-const plans = new WeakMap<Backend, TilePlan>();
+const choices = new WeakMap<Backend, TileChoice>();
 
 /** Makes a backend's products use these tiles instead of the adapter's rule. */
-export function preferTiles(backend: Backend, plan: TilePlan): void {
-  plans.set(backend, plan);
+export function preferTiles(backend: Backend, choice: TileChoice): void {
+  choices.set(backend, choice);
 }
 
-/** The plan of `preferTiles`; empty if the adapter's rule decides. */
-export function preferredTiles(backend: Backend): TilePlan {
-  return plans.get(backend) ?? {};
+/** The choice of `preferTiles`; empty if the adapter's rule decides. */
+export function preferredTiles(backend: Backend): TileChoice {
+  return choices.get(backend) ?? {};
 }
 
 /** @param rows  extent of the result along the tile's rows */
@@ -141,7 +152,7 @@ export function chooseTile(
   rows: number,
   inFours: boolean,
 ): TileForm {
-  const preferred = plans.get(backend)?.[shapeClass(product, operands, rows)];
+  const preferred = choices.get(backend)?.[shapeClass(product, operands, rows)];
   if (preferred !== undefined && (inFours || !tiles[preferred.tile].inFours)) return preferred;
   return ownTile(backend.style, product, operands, rows, inFours);
 }
@@ -154,10 +165,11 @@ function ownTile(
   inFours: boolean,
 ): TileForm {
   const isThin = inFours && product !== "weight" && rows <= 4;
+  const isFew = inFours && product !== "weight" && rows <= 16;
   const thin = (LANES: number): TileForm => ({ tile: "thin", constants: { LANES, ROWS: rows === 1 ? 1 : 4 } });
   switch (style) {
     case "lavapipe":
-      if (isThin) return thin(8);
+      if (isFew) return { tile: "column", constants: { ROWS: [1, 4, 8, 16].find((most) => rows <= most) ?? 16 } };
       if (inFours && rows > 8) return { tile: "vector", constants: {} };
       return { tile: "broadcast", constants: { ROWS: rows <= 16 ? 1 : 4 } };
     case "swiftshader":

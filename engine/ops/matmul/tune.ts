@@ -1,7 +1,7 @@
 // Measures which tile of a matrix product is fastest on this machine, once per adapter and driver, and stores the
 // answer.
 //
-// All tiles sum in one order (tiles.ts), so the choice changes no bit of any result. A plan that is lost, damaged or
+// All tiles sum in one order (tiles.ts), so the choice changes no bit of any result. A choice that is lost, damaged or
 // measured on a busy machine costs only time. So nothing here fails a run: if the file cannot be read, tiles are
 // measured again; if it cannot be written, the run continues without it.
 //
@@ -23,8 +23,8 @@ import {
   preferTiles,
   rowClasses,
   shapeClass,
+  type TileChoice,
   type TileForm,
-  type TilePlan,
   tileNames,
 } from "./tiles.ts";
 
@@ -41,12 +41,12 @@ const clearlyFaster = 0.9;
 const measurementMs = 2;
 const measurements = 3;
 
-/** A plan in a file: that of the tuner, and in a run's provenance. */
-export const tilePlanSchema = z.record(
+/** A choice in a file: that of the tuner, and in a run's provenance. */
+export const tileChoiceSchema = z.record(
   z.string(),
   z.object({ tile: z.enum(tileNames), constants: z.record(z.string(), z.number().int().positive()) }),
 );
-const planSchema = z.object({ schemaVersion: z.literal(1), adapter: z.string(), tiles: tilePlanSchema });
+const choiceFileSchema = z.object({ schemaVersion: z.literal(1), adapter: z.string(), tiles: tileChoiceSchema });
 
 interface ShapeCase {
   readonly product: Product;
@@ -61,20 +61,29 @@ interface ShapeCase {
 function casesOf(style: Backend["style"]): readonly ShapeCase[] {
   const thin = (LANES: number, ROWS: number): TileForm => ({ tile: "thin", constants: { LANES, ROWS } });
   const plain = (tile: "register" | "vector" | "quad" | "workgroup"): TileForm => ({ tile, constants: {} });
+  const column = (ROWS: number): TileForm => ({ tile: "column", constants: { ROWS } });
   const broadcast = (ROWS: number): TileForm => ({ tile: "broadcast", constants: { ROWS } });
   const forms: Record<Backend["style"], readonly (readonly TileForm[])[]> = {
-    plain: [[], [], [], []],
+    plain: [[], [], [], [], []],
     lavapipe: [
-      [thin(8, 1), broadcast(1)],
-      [thin(8, 4), broadcast(1)],
-      [broadcast(1), plain("vector")],
+      [column(1), thin(8, 1), broadcast(1)],
+      [column(4), thin(8, 4), broadcast(1)],
+      [column(8), broadcast(1), plain("vector")],
+      [column(16), plain("vector")],
       [plain("vector"), broadcast(4)],
     ],
-    swiftshader: [[thin(8, 1), plain("quad")], [plain("quad"), thin(8, 4)], [plain("quad")], [plain("quad")]],
+    swiftshader: [
+      [thin(8, 1), plain("quad")],
+      [plain("quad"), thin(8, 4)],
+      [plain("quad")],
+      [plain("quad")],
+      [plain("quad")],
+    ],
     gpu: [
       [thin(32, 1), thin(8, 1), plain("register")],
       [thin(32, 4), thin(8, 4), plain("register")],
       [plain("workgroup"), thin(32, 4), plain("register")],
+      [plain("workgroup"), plain("register")],
       [plain("workgroup"), plain("register")],
     ],
   };
@@ -91,26 +100,26 @@ function casesOf(style: Backend["style"]): readonly ShapeCase[] {
 /**
  * Makes the backend use the fastest tiles: those of the cache's file for this adapter and driver; if there is no sound
  * file, they are measured.
- * @returns the plan, empty if the adapter's rule is best for every class
+ * @returns the choice, empty if the adapter's rule is best for every class
  */
-export async function tuneTiles(backend: Backend): Promise<TilePlan> {
-  const path = planPath(backend);
-  const plan = readPlan(path, backend) ?? (await measurePlan(backend));
-  preferTiles(backend, plan);
+export async function tuneTiles(backend: Backend): Promise<TileChoice> {
+  const path = choicePath(backend);
+  const choice = readChoice(path, backend) ?? (await measureTiles(backend));
+  preferTiles(backend, choice);
   if (path !== null)
     try {
       writeAtomic(
         path,
-        `${JSON.stringify({ schemaVersion: 1, adapter: backend.description, tiles: plan }, null, 2)}\n`,
+        `${JSON.stringify({ schemaVersion: 1, adapter: backend.description, tiles: choice }, null, 2)}\n`,
       );
     } catch {
       // It will be measured again next time.
     }
-  return plan;
+  return choice;
 }
 
-/** The path of the plan of this adapter and driver; null if there is no folder for it. */
-function planPath({ description, style }: Backend): string | null {
+/** The path of the choice of this adapter and driver; null if there is no folder for it. */
+function choicePath({ description, style }: Backend): string | null {
   const name = createHash("sha256").update(`${style} ${description}`).digest("hex").slice(0, 16);
   try {
     return join(cacheFolder("tiles"), `${name}.json`);
@@ -120,13 +129,13 @@ function planPath({ description, style }: Backend): string | null {
 }
 
 /**
- * The plan in a file; null if it is missing, damaged, for another adapter, or names a tile that this version does not
+ * The choice in a file; null if it is missing, damaged, for another adapter, or names a tile that this version does not
  * try.
  */
-function readPlan(path: string | null, backend: Backend): TilePlan | null {
+function readChoice(path: string | null, backend: Backend): TileChoice | null {
   if (path === null) return null;
   try {
-    const { adapter, tiles } = readJson(path, planSchema);
+    const { adapter, tiles } = readJson(path, choiceFileSchema);
     const isKnown = ([key, form]: [string, TileForm]): boolean =>
       casesOf(backend.style).some(
         ({ product, rows, candidates }) =>
@@ -147,10 +156,10 @@ function isSame(a: TileForm, b: TileForm): boolean {
   );
 }
 
-/** Times every candidate of every shape class. Restores the backend's previous plan. */
-export async function measurePlan(backend: Backend): Promise<TilePlan> {
+/** Times every candidate of every shape class. Restores the backend's previous choice. */
+export async function measureTiles(backend: Backend): Promise<TileChoice> {
   const before = preferredTiles(backend);
-  const plan: Record<string, TileForm> = {};
+  const choice: Record<string, TileForm> = {};
   try {
     for (const { product, rows, candidates } of casesOf(backend.style)) {
       preferTiles(backend, {});
@@ -163,12 +172,12 @@ export async function measurePlan(backend: Backend): Promise<TilePlan> {
       }
       const [fastest, time] = [...times].reduce((best, one) => (one[1] < best[1] ? one : best));
       const ownTime = [...times].find(([form]) => isSame(form, own))?.[1] ?? Number.POSITIVE_INFINITY;
-      if (time < clearlyFaster * ownTime && !isSame(fastest, own)) plan[key] = fastest;
+      if (time < clearlyFaster * ownTime && !isSame(fastest, own)) choice[key] = fastest;
     }
   } finally {
     preferTiles(backend, before);
   }
-  return plan;
+  return choice;
 }
 
 /** Milliseconds of one product. */

@@ -22,3 +22,46 @@ export function rope(
         y[high] = (addToY ? y[high] : 0) + rotated[1];
       }
 }
+
+/** `rope` of the heads of q and of k. */
+export function ropePair(
+  b: Record<"q" | "k" | "cos" | "sin" | "rotatedQ" | "rotatedK", NumberArray>,
+  p: {
+    rows: number;
+    heads: number;
+    keyHeads: number;
+    half: number;
+    direction: number;
+    addToRotatedQ: number;
+    addToRotatedK: number;
+  },
+): void {
+  rope({ x: b.q, cos: b.cos, sin: b.sin, y: b.rotatedQ }, { ...p, addToY: p.addToRotatedQ });
+  rope({ x: b.k, cos: b.cos, sin: b.sin, y: b.rotatedK }, { ...p, heads: p.keyHeads, addToY: p.addToRotatedK });
+}
+
+/** q[t] = rope(q[t]) in place,  keys[slots[t]] = rope(k[t]),  values[slots[t]] = v[t] */
+export function ropeIntoCache(
+  b: Record<"q" | "k" | "v" | "cos" | "sin" | "slots" | "keys" | "values", NumberArray>,
+  p: { tokens: number; cache: number; cacheStart: number; heads: number; keyHeads: number; half: number },
+): void {
+  const own = { half: p.half, direction: 1, addToY: 0 };
+  if (p.cacheStart === 0) rope({ x: b.q, cos: b.cos, sin: b.sin, y: b.q }, { ...own, rows: p.tokens, heads: p.heads });
+  const rowSize = p.keyHeads * 2 * p.half;
+  for (let token = 0; token < p.tokens; token++) {
+    const row = b.slots[token] - p.cacheStart;
+    if (row < 0 || row >= p.cache) continue;
+    const angles = (table: NumberArray): NumberArray => table.subarray(token * p.half, (token + 1) * p.half);
+    const [from, to] = [token * rowSize, row * rowSize];
+    rope(
+      {
+        x: b.k.subarray(from, from + rowSize),
+        cos: angles(b.cos),
+        sin: angles(b.sin),
+        y: b.keys.subarray(to, to + rowSize),
+      },
+      { ...own, rows: 1, heads: p.keyHeads },
+    );
+    for (let i = 0; i < rowSize; i++) b.values[to + i] = b.v[from + i];
+  }
+}

@@ -28,7 +28,8 @@ const ropeKernel = defineKernel({
   workgroups: ({ rows, heads, half }, constants) => elementWorkgroups(rows * heads * half, constants),
 });
 
-function rotate(run: Run, x: Tensor, cos: Tensor, sin: Tensor, y: GradientTarget, direction: 1 | -1): void {
+/** y (+)= x rotated: forwards by direction 1, back by −1. */
+export function rotate(run: Run, x: Tensor, cos: Tensor, sin: Tensor, y: GradientTarget, direction: 1 | -1): void {
   run(ropeKernel, { x, cos, sin, y }, { heads: x.shape[1], half: x.shape[2] / 2, direction });
 }
 

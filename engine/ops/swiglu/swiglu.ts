@@ -5,7 +5,7 @@ import type { Tensor } from "../../tensor.ts";
 import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
 import * as cpu from "./swiglu.cpu.ts";
 
-const swigluKernel = defineKernel({
+export const swigluKernel = defineKernel({
   name: "swiglu",
   axes: { rows: "map" },
   bindings: {
@@ -23,7 +23,7 @@ const swigluKernel = defineKernel({
   workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 
-const swigluBackwardKernel = defineKernel({
+export const swigluBackwardKernel = defineKernel({
   name: "swigluBackward",
   axes: { rows: "map" },
   bindings: {

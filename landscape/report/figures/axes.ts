@@ -15,7 +15,7 @@ import {
   pathData,
   plain,
   svgDocument,
-  text,
+  textElement,
   textWidth,
 } from "./svg.ts";
 
@@ -113,10 +113,12 @@ export function bottomAxis(sheet: Sheet, frame: Frame, scale: Scale, options: Ax
         [scale(tick), y + 0.3 * em],
       ]),
     ),
-    ...(options.isBare ? [] : ticks.map((tick) => text(write(tick), scale(tick), labelY, { "text-anchor": "middle" }))),
+    ...(options.isBare
+      ? []
+      : ticks.map((tick) => textElement(write(tick), scale(tick), labelY, { "text-anchor": "middle" }))),
     options.label === undefined || options.isBare
       ? null
-      : text(options.label, frame.left + frame.width / 2, labelY + 1.25 * em, { "text-anchor": "middle" }),
+      : textElement(options.label, frame.left + frame.width / 2, labelY + 1.25 * em, { "text-anchor": "middle" }),
   );
 }
 
@@ -152,10 +154,12 @@ export function leftAxis(sheet: Sheet, frame: Frame, scale: Scale, options: Axis
     ),
     ...(options.isBare
       ? []
-      : ticks.map((tick) => text(write(tick), x - 0.55 * em, scale(tick) + 0.33 * em, { "text-anchor": "end" }))),
+      : ticks.map((tick) =>
+          textElement(write(tick), x - 0.55 * em, scale(tick) + 0.33 * em, { "text-anchor": "end" }),
+        )),
     options.label === undefined || options.isBare
       ? null
-      : text(options.label, labelX, middle, {
+      : textElement(options.label, labelX, middle, {
           "text-anchor": "middle",
           // A single letter reads better upright.
           transform: plain(options.label).length > 1 ? `rotate(-90 ${decimal(labelX)} ${decimal(middle)})` : null,
@@ -176,10 +180,10 @@ export function trueMinus(format: (value: number) => string): (value: number) =>
 export function panelTitle(sheet: Sheet, frame: Frame, title: Label, remark?: Label): Markup {
   const y = frame.top - 0.55 * sheet.em;
   return join([
-    text(title, frame.left, y, { "font-size": sheet.em * 1.1 }),
+    textElement(title, frame.left, y, { "font-size": sheet.em * 1.1 }),
     remark === undefined
       ? null
-      : text(remark, frame.left + frame.width, y, { "text-anchor": "end", fill: sheet.theme.muted }),
+      : textElement(remark, frame.left + frame.width, y, { "text-anchor": "end", fill: sheet.theme.muted }),
   ]);
 }
 
@@ -209,8 +213,8 @@ export function colourBar(sheet: Sheet, frame: Frame, colours: ColourScale, labe
         [right + 0.3 * em, scale(tick)],
       ]),
     ),
-    ...ticks.map((tick) => text(write(tick), right + 0.5 * em, scale(tick) + 0.33 * em)),
-    text(label, frame.left, frame.top - 0.55 * em),
+    ...ticks.map((tick) => textElement(write(tick), right + 0.5 * em, scale(tick) + 0.33 * em)),
+    textElement(label, frame.left, frame.top - 0.55 * em),
   );
 }
 
@@ -224,7 +228,7 @@ export function footnotes(
   const pitch = 1.3 * sheet.em;
   return {
     markup: join(
-      lines.map((line, k) => text(line, 0.3 * sheet.em, top + pitch * (k + 0.9), { fill: sheet.theme.muted })),
+      lines.map((line, k) => textElement(line, 0.3 * sheet.em, top + pitch * (k + 0.9), { fill: sheet.theme.muted })),
     ),
     heightPt: lines.length === 0 ? 0 : pitch * (lines.length + 0.4),
   };

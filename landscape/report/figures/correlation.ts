@@ -29,7 +29,7 @@ import {
   type LandscapeMap,
   type Study,
 } from "./figure-data.ts";
-import { type Attributes, decimal, element, join, type Label, type Markup, pathData, text } from "./svg.ts";
+import { type Attributes, decimal, element, join, type Label, type Markup, pathData, textElement } from "./svg.ts";
 
 export type CorrelationName = "r" | "rInfinity" | "withinRing";
 
@@ -149,7 +149,7 @@ function panelFurniture(sheet: Sheet, panel: Panel, estimand: CorrelationName, i
     panelTitle(sheet, frame, symbol, meaning),
     level(0, { stroke: theme.muted, "stroke-dasharray": `${decimal(line * 2)} ${decimal(line * 3)}` }),
     panel.hasGap ? level(-1, { stroke: theme.faint }) : null,
-    panel.hasGap ? text("undetermined", frame.left - 0.55 * em, up(-1) + strip / 2 + 0.3 * em, label) : null,
+    panel.hasGap ? textElement("undetermined", frame.left - 0.55 * em, up(-1) + strip / 2 + 0.3 * em, label) : null,
     leftAxis(sheet, frame, up, { ticks: [-1, -0.5, 0, 0.5, 1] }),
     bottomAxis(sheet, { ...frame, height: frame.height + strip }, across, {
       label: "training step",
@@ -293,7 +293,7 @@ function endLabels(sheet: Sheet, { frame, up, strip }: Panel, series: readonly S
   const overflow = Math.max(0, (labels.at(-1)?.y ?? 0) - (frame.top + frame.height + strip / 2));
   return join(
     labels.map(({ name, isMean, y }) =>
-      text(name, frame.left + frame.width + 0.2 * em, y - overflow + 0.3 * em, {
+      textElement(name, frame.left + frame.width + 0.2 * em, y - overflow + 0.3 * em, {
         "font-size": 0.85 * em,
         fill: isMean ? theme.accent : theme.muted,
       }),

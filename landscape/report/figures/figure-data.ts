@@ -4,7 +4,7 @@
 // missing cell, an absent objective and an undetermined estimate stay distinct from a zero up to the printed figure.
 
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
-import type { Determination } from "../../statistics/signal.ts";
+import type { CorrelationDeterminations } from "../../statistics/signal.ts";
 
 /** An estimate as it is drawn: its value and the ends of its interval, null if there is no interval. */
 export interface DrawnInterval {
@@ -45,13 +45,14 @@ export interface MapSummary {
   originRewardReach?: number | null;
   /** Share of rollouts with reward 0, over all cells. */
   floorShare?: number | null;
-  /** The prompts that r∞ and within-ring r need if they are undetermined. */
-  determined?: { rInfinity: Determination; withinRing: Determination };
+  /** The prompts that each correlation needs if it is undetermined. */
+  determined?: CorrelationDeterminations;
   /** Further columns of the report's table, in order. */
   further?: readonly { name: string; value: number | string | null }[];
 }
 
-export interface Message {
+/** A message of a conversation, as the page displays it. */
+export interface DisplayedMessage {
   role: string;
   content: string;
 }
@@ -60,7 +61,7 @@ export interface Message {
 export interface CellConversations {
   i: number;
   j: number;
-  conversations: readonly { messages: readonly Message[]; reward: number }[];
+  conversations: readonly { messages: readonly DisplayedMessage[]; reward: number }[];
 }
 
 /** The landscape around one checkpoint in one slice. */

@@ -42,7 +42,7 @@ import {
   type Position,
   rootOfKl,
 } from "./isolines.ts";
-import { type Attributes, decimal, element, join, type Label, type Markup, pathData, text } from "./svg.ts";
+import { type Attributes, decimal, element, join, type Label, type Markup, pathData, textElement } from "./svg.ts";
 
 /** How each quantity is named on colour bars and in prose. */
 export const QUANTITY_LABELS: Record<Quantity, Label> = {
@@ -247,7 +247,7 @@ function isolineMarkup(drawn: readonly Isoline[], fontPt: number, kind: ColourSc
     ...(isDark ? [] : strokes({ stroke: "#10131c", "stroke-opacity": "0.45", "stroke-width": width * 2.4 })),
     ...strokes({ stroke: isDark ? "#1d1f24" : "#ffffff", "stroke-width": width }),
     ...drawn.map(({ label: { text: written, x, y, angle } }) =>
-      text(written, x, y + 0.33 * fontPt, {
+      textElement(written, x, y + 0.33 * fontPt, {
         transform: `rotate(${decimal(angle)} ${decimal(x)} ${decimal(y)})`,
         "text-anchor": "middle",
         "font-size": fontPt,

@@ -1,7 +1,7 @@
 // SVG to PNG by resvg, with the fonts of this folder only: the same picture on every
 // machine, whatever fonts it has. Source Sans 3 is licensed under the SIL Open Font License (fonts/LICENSE.md).
 import { fileURLToPath } from "node:url";
-import { Resvg, type ResvgRenderOptions } from "@resvg/resvg-js";
+import { type ResvgRenderOptions, renderAsync } from "@resvg/resvg-js";
 
 const fontFile = (name: string) => fileURLToPath(new URL(`./fonts/${name}`, import.meta.url));
 const FONT: ResvgRenderOptions["font"] = {
@@ -11,13 +11,14 @@ const FONT: ResvgRenderOptions["font"] = {
 };
 
 /**
- * The picture, `widthPx` pixels wide, with the height that its shape requires.
+ * The picture, `widthPx` pixels wide, with the height that its shape requires. It is drawn on a thread of its own, so
+ * several pictures are drawn at once.
  * @throws RangeError for a width that is not a whole number from 1 to 20,000
  */
-export function renderPng(svg: string, widthPx: number): Uint8Array {
+export async function renderPng(svg: string, widthPx: number): Promise<Uint8Array> {
   if (!Number.isInteger(widthPx) || widthPx < 1 || widthPx > 20_000)
     throw new RangeError(`PNG: expected a width of 1 to 20000 pixels, got ${widthPx}`);
-  return new Resvg(svg, { font: FONT, fitTo: { mode: "width", value: widthPx } }).render().asPng();
+  return (await renderAsync(svg, { font: FONT, fitTo: { mode: "width", value: widthPx } })).asPng();
 }
 
 /** Pixels of a width in millimetres at this number of dots per inch. */

@@ -63,7 +63,7 @@ export function pathData(points: readonly (readonly [number, number])[]): string
 }
 
 /** A text element at (x, y), baseline at y. */
-export function text(label: Label, x: number, y: number, attributes: Attributes = {}): Markup {
+export function textElement(label: Label, x: number, y: number, attributes: Attributes = {}): Markup {
   return element("text", { x, y, ...attributes }, ...spans(label));
 }
 

@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import * as assert from "uvu/assert";
 import { noAbilities } from "../../../engine/backends/backend.ts";
 import { CpuBackend } from "../../../engine/backends/cpu.ts";
@@ -11,6 +12,7 @@ import { checkDigest, hasPassed, rememberPass } from "../../../engine/check/pass
 import { expectSoundDriver, refusal } from "../../../engine/check/start.ts";
 import { openBackend } from "../../../engine/open.ts";
 import { webgpuBackend } from "../../backends.ts";
+import { stderrOf } from "../../stderr-of.ts";
 import { describe, throwsMessage } from "../../support.ts";
 import { type Edits, inWgsl, type Plant, withFault } from "./faults.ts";
 
@@ -227,19 +229,28 @@ describe("engine/check", (test) => {
     }));
 
   test("FOOTHOLD_SKIP_CHECK leaves the check out, and says so", async () => {
-    const write = process.stderr.write;
-    let text = "";
-    process.stderr.write = (chunk: string | Uint8Array): boolean => {
-      text += String(chunk);
-      return true;
-    };
     process.env["FOOTHOLD_SKIP_CHECK"] = "1";
     try {
-      await expectSoundDriver(await meantOf("driver 4"), {}, () => Promise.reject(new Error("must not be opened")));
+      const meant = await meantOf("driver 4");
+      const text = await stderrOf(() => expectSoundDriver(meant, {}, () => Promise.reject(new Error("must not open"))));
+      assert.match(text, "FOOTHOLD_SKIP_CHECK is set: driver 4 was NOT checked.");
     } finally {
-      process.stderr.write = write;
       delete process.env["FOOTHOLD_SKIP_CHECK"];
     }
-    assert.match(text, "FOOTHOLD_SKIP_CHECK is set: driver 4 was NOT checked.");
   });
+
+  test("a check that takes long says what it waits for; a short one says nothing", () =>
+    inFolder(async () => {
+      const slow = await meantOf("driver 5");
+      const afterAWhile = async () => {
+        await setTimeout(2100);
+        return own();
+      };
+      assert.is(
+        await stderrOf(() => expectSoundDriver(slow, {}, afterAWhile)),
+        "Checking the driver of driver 5, once: its kernels are compiled first.\n",
+      );
+      const quick = await meantOf("driver 6");
+      assert.is(await stderrOf(() => expectSoundDriver(quick, {}, own)), "");
+    }));
 });

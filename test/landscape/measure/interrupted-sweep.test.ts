@@ -128,12 +128,12 @@ describe("landscape/measure/interrupted-sweep", (test) => {
 
   test("more rollouts at once than a call takes arguments", () => {
     const path = join(place, "many.jsonl");
-    const many = new UnderWay(path, Number.POSITIVE_INFINITY, console.error);
+    const many = new UnderWay(path, 150_000, Number.POSITIVE_INFINITY, console.error);
     const measured = { reward: 1, tokens: 1, entropy: 0, isTruncated: false, formatFailed: false, conversation: null };
     for (let rollout = 0; rollout < 150_000; rollout++) many.add({ i: 0, j: 0, prompt: 0, rollout }, measured);
     many.write();
     many.close();
-    const back = new UnderWay(path, 0, console.error);
+    const back = new UnderWay(path, 150_000, 0, console.error);
     assert.is(back.length, 150_000);
     back.close();
   });
@@ -141,7 +141,7 @@ describe("landscape/measure/interrupted-sweep", (test) => {
   test("finished rollouts come back to the same bits; a cut last line is told, damage before it refused", async () => {
     const path = join(place, "under-way.jsonl");
     const told: string[] = [];
-    const open = (): UnderWay => new UnderWay(path, 0, (line) => told.push(line));
+    const open = (): UnderWay => new UnderWay(path, 8, 0, (line) => told.push(line));
     const measured = { reward: 1 / 3, tokens: 7, entropy: 0.1 + 0.2, isTruncated: false, formatFailed: true };
     const one = { ...measured, conversation: '{"episode":0,"text":"\u2028"}\n' };
     const first = open();

@@ -195,7 +195,7 @@ describe("landscape/figures: drawings", (test) => {
     assert.ok(lightness[255] > 0.7 && lightness[0] < 0.03);
   });
 
-  test("are well-formed, the same bytes twice, and whatever the order of maps and points", () => {
+  test("are well-formed, the same bytes twice, and whatever the order of maps and points", async () => {
     const shuffled: Study = {
       ...study,
       maps: [...study.maps].reverse().map((map) => ({ ...map, points: [...map.points].reverse() })),
@@ -227,12 +227,12 @@ describe("landscape/figures: drawings", (test) => {
       assert.is(others.get(name)?.().csv, csv, `${name}, shuffled`);
       assert.not.match(svg, /NaN|undefined|Infinity/);
       assert.not.match(svg, /="[^"]*\d\.\d{3}/, "two decimals at most");
-      renderPng(svg, 60); // resvg's parser refuses what is not XML
+      await renderPng(svg, 60); // resvg's parser refuses what is not XML
     }
     assert.ok(studyFigures(syntheticStudy([0, 1], [0, 1])).has("reward-map-slice-1"));
   });
 
-  test("have the width, font size and pixels asked for", () => {
+  test("have the width, font size and pixels asked for", async () => {
     for (const [widthMm, fontPt] of [
       [84, 7],
       [174, 9],
@@ -242,7 +242,7 @@ describe("landscape/figures: drawings", (test) => {
       assert.match(svg, ` width="${widthMm}mm"`);
       assert.match(svg, ` font-size="${fontPt}"`);
       const heightMm = Number(svg.match(/height="([\d.]+)mm"/)?.[1]);
-      const [width, height] = pngSize(renderPng(svg, pixelsOf(widthMm, 200)));
+      const [width, height] = pngSize(await renderPng(svg, pixelsOf(widthMm, 200)));
       assert.is(width, Math.round((widthMm / 25.4) * 200));
       // resvg takes the height in whole pixels at 96 to the inch before it scales: half of one, and half of ours.
       const difference = Math.abs(height - (heightMm / 25.4) * 200);
@@ -251,9 +251,10 @@ describe("landscape/figures: drawings", (test) => {
     assert.is(pixelsOf(84, 300), 992);
   });
 
-  test("are set in the bundled font", () => {
+  test("are set in the bundled font", async () => {
     const { svg } = trainingFigure(study);
-    assert.not.equal(renderPng(svg, 400), renderPng(svg.replace(/<text[\s\S]*?<\/text>/g, ""), 400), "text is drawn");
+    const withoutText = await renderPng(svg.replace(/<text[\s\S]*?<\/text>/g, ""), 400);
+    assert.not.equal(await renderPng(svg, 400), withoutText, "text is drawn");
   });
 
   test("CSV equals the points", () => {
@@ -386,14 +387,14 @@ describe("landscape/figures: drawings", (test) => {
     assert.not.match(heatmapFigure([whole], "reward").svg, "Hatched");
   });
 
-  test("marks of maps are said in every figure, escaped", () => {
+  test("marks of maps are said in every figure, escaped", async () => {
     const marked = study.maps.map((map) => ({ ...map, mark: `cells from <two> "adapters" & \u0007more` }));
     for (const [name, draw] of studyFigures({ ...study, maps: marked })) {
       const { svg } = draw();
       if (name === "training") continue; // made from no map
       assert.match(svg, "&lt;two&gt; &quot;adapters&quot; &amp; \ufffdmore", name);
       assert.not.match(svg, "<two>");
-      renderPng(svg, 60);
+      await renderPng(svg, 60);
     }
     assert.is(escapeText(`a<b>&"c'\u0000\ud800`), "a&lt;b&gt;&amp;&quot;c&#39;\ufffd\ufffd");
   });

@@ -26,8 +26,14 @@ describe("landscape/report/page", (test) => {
       mark: hostile,
       summary: {
         ...map.summary,
+        r: map.step === 0 ? null : map.summary.r,
         rInfinity: map.step === 0 ? null : map.summary.rInfinity,
         determined: {
+          r: {
+            isDetermined: map.step !== 0,
+            rollouts: { used: 64, needed: 97, isLowerBound: false },
+            reference: { used: 32, needed: 20, isLowerBound: false },
+          },
           rInfinity: {
             isDetermined: map.step !== 0,
             rollouts: { used: 64, needed: 480, isLowerBound: true },
@@ -120,6 +126,7 @@ describe("landscape/report/page", (test) => {
   test("says without a script what must be read: notes, settings, every estimate", () => {
     const written = page.slice(0, page.indexOf('<script type="application/json"'));
     assert.match(written, "undetermined: needs at least 480 prompts (64 used)");
+    assert.match(written, "undetermined: needs about 97 prompts (64 used)");
     assert.not.match(written, /about 35|about 20/, "each estimate's own number");
     for (const map of study.maps) {
       const { r } = map.summary;

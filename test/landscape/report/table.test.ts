@@ -33,6 +33,11 @@ describe("landscape/report/table", (test) => {
   });
   test("an undetermined estimate says what it needs itself, with the number used", () => {
     const determined = {
+      r: {
+        isDetermined: false,
+        rollouts: { used: 64, needed: 97, isLowerBound: false },
+        reference: { used: 32, needed: 20, isLowerBound: false },
+      },
       rInfinity: {
         isDetermined: false,
         rollouts: { used: 64, needed: 86, isLowerBound: true },
@@ -44,7 +49,11 @@ describe("landscape/report/table", (test) => {
         reference: { used: 32, needed: 40, isLowerBound: false },
       },
     };
-    const text = summaryText([slice(5, 1, { rInfinity: UNDETERMINED, withinRing: UNDETERMINED, determined })], []);
+    const none = { r: UNDETERMINED, rInfinity: UNDETERMINED, withinRing: UNDETERMINED };
+    const text = summaryText([slice(5, 1, { ...none, determined })], []);
+    assert.match(text, /^ *5 +1 +\S+ ± \S+ +undetermined +undetermined +undetermined /m);
+    assert.match(text, "\nundetermined: the interval would contain every correlation from −1 to 1");
+    assert.match(text, "step 5, slice 1, r: needs about 97 prompts (64 used)\n");
     assert.match(text, "step 5, slice 1, r∞: needs at least 86 prompts (64 used)\n");
     assert.match(text, "step 5, slice 1, within ring: needs about 40 reference prompts (32 used)");
     assert.not.match(text, "35 prompts");

@@ -88,12 +88,14 @@ describe("landscape/statistics/coverage", (test) => {
   });
   test("withholding intervals that hold every correlation does not raise the coverage of those that are shown", () => {
     const found = simulateCoverage(drawMaps(world({ prompts: 8, referencePrompts: 8, signal: 0.4 })), { seed: 1 });
-    for (const interval of [found?.rInfinity, found?.withinRing]) {
+    // Four prompts without a signal, whose noise is rough: r itself is undetermined in an eighth of such studies.
+    const four = { field: "slope", prompts: 4, referencePrompts: 4, signal: 0, shared: 0, smooth: 0.9 } as const;
+    const rough = simulateCoverage(drawMaps(world({ ...four, random: simulationRandom(5) })), { seed: 1 });
+    for (const interval of [rough?.r, found?.rInfinity, found?.withinRing]) {
       assert.ok(interval !== undefined && interval.coverage !== null && interval.coverageOfAll !== null);
       assert.ok((interval?.coverageOfAll ?? 0) >= (interval?.coverage ?? 1), JSON.stringify(interval));
       assert.ok((interval?.undetermined ?? 0) > 0);
     }
-    assert.is(found?.r.coverageOfAll, found?.r.coverage, "r has no such rule");
   });
   test("seeded", () => {
     const maps = drawMaps(world());

@@ -55,12 +55,16 @@ describe("landscape/statistics/over-checkpoints", (test) => {
       random: simulationRandom(seed, 3),
     }),
   );
-  const swept = (rInfinity: number | null = -0.5, isComplete = true) =>
+  const swept = (rInfinity: number | null = -0.5, isComplete = true, r: number | null = -0.5) =>
     maps.map((of, k) => ({
       step: 10 * k,
       slice: 0,
       maps: of,
-      summary: syntheticSummary({ rInfinity: estimate(rInfinity), isComplete: k === 1 ? isComplete : true }),
+      summary: syntheticSummary({
+        r: estimate(r),
+        rInfinity: estimate(rInfinity),
+        isComplete: k === 1 ? isComplete : true,
+      }),
     }));
 
   test("the trend of three checkpoints at 0, 10, 20 is half the end's difference per 10 steps", () => {
@@ -70,11 +74,13 @@ describe("landscape/statistics/over-checkpoints", (test) => {
     assert.equal(trend.steps, [0, 10, 20]);
     assert.ok(trend.r.low !== null && trend.r.high !== null && trend.r.low < trend.r.high);
   });
-  test("one checkpoint has no trend, an incomplete map takes no part, an undetermined r∞ leaves its trend undetermined", () => {
+  test("one checkpoint has no trend, an incomplete map takes no part, an undetermined r or r∞ leaves its trend undetermined", () => {
     assert.equal(trendsOf(swept().slice(0, 1)), []);
     assert.equal(trendsOf(swept(-0.5, false))[0].steps, [0, 20]);
     const [trend] = trendsOf(swept(null));
     assert.is(trend.rInfinity.value, null);
     assert.ok(trend.r.value !== null);
+    const [other] = trendsOf(swept(-0.5, true, null));
+    assert.equal([other.r.value, other.rInfinity.value !== null], [null, true]);
   });
 });

@@ -1,10 +1,13 @@
 import * as assert from "uvu/assert";
 import type { CellRecord, ReferenceSet } from "../../../landscape/files/cells.ts";
 import { type Grid, workOrder } from "../../../landscape/grid.ts";
-import { pointOf } from "../../../landscape/statistics/points.ts";
+import { summaryText } from "../../../landscape/report/table.ts";
+import { ofMeanMaps, rAtBudget } from "../../../landscape/statistics/estimands.ts";
+import { jackknife } from "../../../landscape/statistics/intervals.ts";
+import { pointOf, promptMaps } from "../../../landscape/statistics/points.ts";
 import { meanMap, type PromptMaps } from "../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
-import { pearson } from "../../../landscape/statistics/statistics.ts";
+import { pearson, spearman } from "../../../landscape/statistics/statistics.ts";
 import { SUMMARY_SCHEMA_VERSION, summarise } from "../../../landscape/statistics/summary.ts";
 import { assertClose, describe, throwsMessage } from "../../support.ts";
 import { drawMaps, type Field } from "../synthetic-maps.ts";
@@ -99,6 +102,35 @@ describe("landscape/statistics/summary", (test) => {
       else assert.ok(value === null || typeof value === "boolean" || typeof value === "string", path);
     };
     walk(summarise(cells, reference, { grid, seed: 3, simulations: 20 }), "summary");
+  });
+  test("four prompts: a correlation whose interval holds every correlation is undetermined, r too", () => {
+    let held = 0;
+    let kept = 0;
+    for (let seed = 0; seed < 40; seed++) {
+      const random = simulationRandom(seed, 4);
+      const maps = drawMaps({ grid, prompts: 4, field: "slope", signal: 0, shared: 0, smooth: 0.9, random });
+      const { cells, reference } = records(maps, grid);
+      const summary = summarise(cells, reference, { grid, seed: 1, simulations: 0, nullDraws: 10 });
+      const measured = promptMaps(cells, reference, grid);
+      for (const [name, estimand] of [
+        ["r", rAtBudget(measured)],
+        ["spearman", ofMeanMaps(measured, spearman)],
+      ] as const) {
+        const plain = jackknife(estimand);
+        const holdsAll = (plain.low ?? -1) <= -1 && (plain.high ?? 1) >= 1;
+        if (holdsAll) held++;
+        else kept++;
+        const undetermined = { value: null, low: null, high: null, standardError: null };
+        assert.equal(summary[name], holdsAll ? undetermined : plain, `${name}, seed ${seed}`);
+      }
+      const { r } = summary.determined;
+      assert.is(r.isDetermined, summary.r.value !== null);
+      if (summary.r.value !== null) continue;
+      const needsMore = [r.rollouts, r.reference].some(({ used, needed }) => needed === null || needed > used);
+      assert.ok(needsMore, JSON.stringify(r));
+      assert.match(summaryText([{ step: 0, slice: 0, summary }], []), /^ *0 +0 +0\.\d\d( ± \d\.\d\d)? +undetermined /m);
+    }
+    assert.ok(held > 5 && kept > 5, `${held} undetermined, ${kept} determined`);
   });
   test("a partial map has a summary; what is not there is null", () => {
     const { cells, reference } = study("hill");

@@ -5,7 +5,7 @@ import {
   alphabetSortDefaults,
   alphabetSortSeed,
 } from "../../../rl/environments/alphabet-sort.ts";
-import { EpisodeList, type Message } from "../../../rl/environments/environment.ts";
+import { type ChatMessage, EpisodeList } from "../../../rl/environments/environment.ts";
 import { generatedNames, listedNames } from "../../../rl/environments/names.ts";
 import { PythonRandom } from "../../../rl/environments/python/random.ts";
 import { assertKnown, describe, readFixture, throwsMessage } from "../../support.ts";
@@ -108,7 +108,7 @@ describe("rl/environments/alphabet-sort", (test) => {
     });
     test(`user turns follow answers, ${name}`, () => {
       for (const episode of episodes) {
-        const messages: Message[] = [{ role: "user", content: episode.prompt }];
+        const messages: ChatMessage[] = [{ role: "user", content: episode.prompt }];
         const asked: string[] = [];
         for (;;) {
           messages.push({ role: "assistant", content: "no idea" });

@@ -3,6 +3,7 @@ import { equal, is, ok } from "uvu/assert";
 import { integer } from "../../../engine/host/index.ts";
 import {
   environmentApplies,
+  environmentDescription,
   environmentProblems,
   isWorked,
   openEnvironment,
@@ -25,6 +26,7 @@ const prompts = (count: number, name: string) => ({
 
 registerEnvironment({
   name: "counted",
+  description: "Counting: the model counts.",
   settings: {
     count: integer({ default: 2, min: 1, meaning: "episodes" }),
     most: integer({ default: 9, meaning: "limit" }),
@@ -64,6 +66,22 @@ describe("rl/environments/registry", (test) => {
         () => registerEnvironment({ name, settings: {}, open: () => prompts(1, name) }),
         `environment "${name}": the name is taken`,
       );
+  });
+
+  test("an environment describes its task; it may be silent, but not say nothing", async () => {
+    is(environmentDescription({ name: "counted" }), "Counting: the model counts.");
+    is(
+      environmentDescription({ name: "alphabet-sort" }),
+      "Alphabet-sort: the model sorts a few names by first or last name, inside tags; each later turn adds names, and all of them are sorted again with the new ones marked. Reward, from 0 to 1: how similar the lists are to the correct ones.",
+    );
+    for (const name of ["misnamed", "nothing"]) is(environmentDescription({ name }), null);
+    for (const description of ["", " ", "one line\nand another"])
+      await throwsMessage(
+        () => registerEnvironment({ name: "silent", description, settings: {}, open: () => prompts(1, "silent") }),
+        'environment "silent": description: expected a sentence on one line',
+        JSON.stringify(description),
+      );
+    is(environmentDescription({ name: "silent" }), null, "a refused environment is not registered");
   });
 
   test("settings of environments that are not chosen do not apply", () => {

@@ -22,6 +22,7 @@ function setUp(backend: Backend, N: number, isBackward: boolean): BenchWork {
   const inputs = {
     logProbs: logProbs.tensor,
     oldLogProbs: oldLogProbs.tensor,
+    logRatios: null,
     advantages: advantages.tensor,
     weights: weights.tensor,
     referenceLogProbs: null,

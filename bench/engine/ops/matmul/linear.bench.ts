@@ -1,6 +1,6 @@
 // The three products of a linear layer, at the shapes of the embedded tiny model (a training batch of 448 rows, a
-// scoring batch of 4096) and of Qwen2.5-0.5B (256 and 1024 rows of training, 1 to 256 rows of decoding). Forward
-// products read the weight from panels that were packed before, as a parameter stores them.
+// scoring batch of 4096), of Qwen2.5-0.5B (256 and 1024 rows of training, 1 to 256 rows of decoding) and of SmolLM2-135M
+// (decoding). Forward products read the weight from panels that were packed before, as a parameter stores them.
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import {
   multiplyForward,
@@ -127,6 +127,10 @@ const sizes: readonly Wanted[] = [
     heavy: T === 256, // the same product as in training
   })),
   ...[1, 16].map((T) => ({ name: "decode 0.5B down", size: [T, 4864, 896] as const, wanted: forwardOnly })),
+  ...[1, 4, 8, 16].flatMap((T) => [
+    { name: "decode SmolLM2 gate, up", size: [T, 576, 1536] as const, wanted: forwardOnly },
+    { name: "decode SmolLM2 down", size: [T, 1536, 576] as const, wanted: forwardOnly },
+  ]),
   { name: "square", size: [1024, 1024, 1024], wanted: forwardOnly },
   { name: "square", size: [1024, 1024, 1024], wanted: ["input", "weight"], heavy: true },
 ];

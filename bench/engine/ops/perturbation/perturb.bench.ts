@@ -3,7 +3,7 @@
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { perturbIntoSlot } from "../../../../engine/ops/perturbation/perturb.ts";
-import { directionNormals, keyOf, wordsOf } from "../../../../engine/random.ts";
+import { directionNormals, philoxKey, wordsOf } from "../../../../engine/random.ts";
 import { empty } from "../../../../engine/tensor.ts";
 import type { BenchCase, BenchWork } from "../../../harness.ts";
 import { expectSome, operand } from "../../../operands.ts";
@@ -13,8 +13,8 @@ function setUp(backend: Backend, O: number, C: number, withRows: boolean): Bench
   const rows = withRows ? empty(backend, [O, C]) : null;
   const panels = empty(backend, panelShape(O, C));
   const perturbation = {
-    deltaKey: keyOf("direction|1|0|delta"),
-    etaKey: keyOf("direction|1|0|eta"),
+    deltaKey: philoxKey("direction|1|0|delta"),
+    etaKey: philoxKey("direction|1|0|eta"),
     nameWords: wordsOf("gate"),
     a: 0.3,
     b: -0.2,

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import * as assert from "uvu/assert";
 import { fillKernel } from "../../../../engine/accumulate.ts";
-import { WebGpuBackend } from "../../../../engine/backends/webgpu/backend.ts";
+import { asSentence, WebGpuBackend } from "../../../../engine/backends/webgpu/backend.ts";
 import { DeviceError, OutOfMemoryError } from "../../../../engine/errors.ts";
 import { type AnyKernel, eraseKernel } from "../../../../engine/kernel.ts";
 import { openBackend } from "../../../../engine/open.ts";
@@ -208,8 +208,19 @@ describe("engine/backends/webgpu/faults", (test) => {
     for (const wait of [() => y.read(), () => backend.idle(), () => y.read()]) {
       const error = await throwsMessage(wait, `the GPU was lost during or after ${name}: `, "continue from them");
       assert.instance(error, DeviceError);
+      assert.match(error.message, /[^.\s]\. Saved files are complete: /);
     }
     backend.destroy();
+  });
+
+  test("Dawn's text ends in one full stop, whether it has one or not", () => {
+    for (const [text, expected] of [
+      ["A valid external Instance reference no longer exists", "A valid external Instance reference no longer exists."],
+      ["Device was destroyed.", "Device was destroyed."],
+      ["vkQueueSubmit failed with VK_ERROR_DEVICE_LOST\n", "vkQueueSubmit failed with VK_ERROR_DEVICE_LOST."],
+      ["", ""],
+    ])
+      assert.is(asSentence(text), expected);
   });
 
   test("reads above one copy's size come in parts, each element in its place", async () => {

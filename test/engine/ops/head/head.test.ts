@@ -2,7 +2,7 @@ import * as assert from "uvu/assert";
 import { GradientMap, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { type HeadSettings, head, headOp } from "../../../../engine/ops/head/head.ts";
-import { blockColumns, planChunks } from "../../../../engine/ops/head/logits.ts";
+import { blockColumns, cutIntoChunks } from "../../../../engine/ops/head/logits.ts";
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import type { Parameter, RowGroup, WeightTensors } from "../../../../engine/parameters.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
@@ -231,7 +231,7 @@ describe("engine/ops/head/head", (test) => {
     );
     await throwsMessage(() => shapes([2, 3], [5, 3], [2], { temperature: 1e-39 }), "from 0.00001 on, got 1e-39");
     await throwsMessage(
-      () => planChunks(reference, 1, 5, "f32", { columnChunk: 8 }),
+      () => cutIntoChunks(reference, 1, 5, "f32", { columnChunk: 8 }),
       "expected a multiple of 1024, got 8",
     );
   });
@@ -245,7 +245,7 @@ describe("engine/ops/head/head", (test) => {
         [100000, 371],
         [3000, 151936],
       ]) {
-        const { rowChunks, columnChunks } = planChunks(
+        const { rowChunks, columnChunks } = cutIntoChunks(
           { limits: { maxBufferBytes, segmentAlignment: 256 } },
           T,
           V,

@@ -88,6 +88,7 @@ function evaluate(
     const inputs = {
       logProbs,
       oldLogProbs: give(tokens.oldLogProbs),
+      logRatios: null,
       advantages: give(tokens.advantages),
       weights: give(tokens.weights),
       referenceLogProbs: tokens.referenceLogProbs === undefined ? null : give(tokens.referenceLogProbs),
@@ -142,7 +143,7 @@ async function everyBackend(): Promise<{ name: string; backend: Backend; dtype: 
   return [{ name: "plain f64", backend: reference, dtype: "f64" }, ...others];
 }
 
-/** Seeded tokens whose ratios keep off the bounds 0.8, 1.2, 0.125 and 8, where central differences see a kink. */
+/** Seeded tokens whose ratios keep off the bounds 0.8, 1.2, 1.5, 0.125 and 8, where central differences see a kink. */
 function tokens(
   count: number,
   spread: number,
@@ -150,7 +151,7 @@ function tokens(
   const shape = [count];
   const old = normals(1, count, 1, -2);
   const differences = normals(2, count, spread).map((d) => {
-    const near = [0.8, 1.2, 0.125, 8].some((bound) => Math.abs(d - Math.log(bound)) < 0.02);
+    const near = [0.8, 1.2, 1.5, 0.125, 8].some((bound) => Math.abs(d - Math.log(bound)) < 0.02);
     return near ? d + 0.05 : d;
   });
   return {
@@ -159,6 +160,16 @@ function tokens(
     advantages: { shape, values: normals(3, count) },
     weights: { shape, values: normals(4, count).map((w, i) => (i % 5 === 3 ? 0 : Math.fround(Math.abs(w) / count))) },
     referenceLogProbs: { shape, values: old.map((v, i) => Math.fround(v + 0.3 * Math.sin(i))) },
+  };
+}
+
+/** The same tokens with their log-ratios as an input of its own, and log-probabilities that are not tied to it. */
+function logRatiosOf({ oldLogProbs, logProbs, ...others }: ReturnType<typeof tokens>) {
+  const { shape, values } = logProbs;
+  return {
+    ...others,
+    logRatios: { shape, values: values.map((v, i) => Math.fround(v - oldLogProbs.values[i])) },
+    logProbs: { shape, values: oldLogProbs.values },
   };
 }
 
@@ -181,6 +192,26 @@ describe("engine/ops/loss/surrogate", (test) => {
       "no tokens": tokens(0, 0.4),
       "other bounds": { inputs: tokens(90, 0.4), settings: { ...usual, clipLow: 0.2, clipHigh: 0.28 } },
       "without reference": { inputs: withoutReference, settings: usual },
+      "two-sided clip": { inputs: tokens(90, 0.6), settings: { ...usual, ratioCap: 1.5, klCoefficient: 0.05 } },
+      "soft gate": {
+        inputs: tokens(300, 0.6),
+        settings: { ...usual, kind: "sapo", sapoPositive: 1.5, sapoNegative: 2, klCoefficient: 0.05 },
+      },
+      "soft gate of huge and tiny ratios": {
+        inputs: tokens(61, 4),
+        settings: { ...usual, kind: "sapo" },
+        // As above: exp of the ratio's error, which is relative.
+        tolerance: { forward: { ofScale: 5e-6 }, gradient: { ofScale: 1e-5 } },
+      },
+      "penalty times ratio": {
+        inputs: tokens(90, 0.4),
+        settings: { ...usual, klCoefficient: 0.05, klTimesRatio: true },
+      },
+      "log-ratios": { inputs: logRatiosOf(tokens(90, 0.4)), settings: { ...usual, klCoefficient: 0.05 } },
+      "log-ratios, cap and penalty times ratio": {
+        inputs: logRatiosOf(tokens(300, 0.6)),
+        settings: { ...usual, ratioCap: 1.5, klCoefficient: 0.05, klTimesRatio: true },
+      },
     },
     // exp errs by 3 + 2·|x| units in the last place, times ratios of at most 5 and advantages of at most 4.
     tolerance: { forward: { absolute: 2e-5 }, gradient: { ofScale: 2e-6 } },
@@ -321,6 +352,35 @@ describe("engine/ops/loss/surrogate", (test) => {
     }
   });
 
+  test("a cap: weights of CISPO by hand; the second bound of the clip acts on negative advantages, and ties take half", async () => {
+    const ratios = [0.5, 1.1, 4, 4, 1.1, 6];
+    const given = {
+      logProbs: ratios.map(Math.log),
+      oldLogProbs: ratios.map(() => 0),
+      advantages: [1, -1, 1, -1, 2, -2],
+      weights: ratios.map(() => 1),
+    };
+    for (const { name, backend, dtype } of await everyBackend()) {
+      const cispo = await evaluate(backend, given, { ...usual, kind: "cispo", ratioCap: 3 }, dtype);
+      const weights = [0.5, -1.1, 3, -3, 2.2, -6];
+      assertClose(
+        `${name}: cispo: objective`,
+        cispo.objective,
+        weights.map((w, i) => w * Math.log(ratios[i])),
+        { absolute: 4e-6 },
+      );
+      assertClose(
+        `${name}: cispo: gradient`,
+        cispo.gradient,
+        weights.map((w) => -w),
+        { absolute: 2e-6 },
+      );
+      const clip = await evaluate(backend, given, { ...usual, ratioCap: 3 }, dtype);
+      assertClose(`${name}: clip: objective`, clip.objective, [0.5, -1.1, 1.2, -3, 2.2, -6], { absolute: 2e-6 });
+      assertClose(`${name}: clip: gradient`, clip.gradient, [-0.5, 1.1, 0, 0, -2.2, 0], { absolute: 2e-6 });
+    }
+  });
+
   test("the penalty is never negative and keeps its digits near 0", async () => {
     const d = Array.from({ length: 400 }, (_, i) => (i % 2 ? -1 : 1) * 10 ** (-4 + i / 80));
     const given = {
@@ -363,9 +423,14 @@ describe("engine/ops/loss/surrogate", (test) => {
       weights: weights.values,
       referenceLogProbs: referenceLogProbs.values,
     };
-    for (const kind of ["clipped", "masked-importance"] as const)
+    for (const kind of ["clipped", "masked-importance", "cispo", "sapo"] as const)
       for (const { name, backend, dtype } of await everyBackend()) {
-        const settings = { ...usual, kind, klCoefficient: kind === "clipped" ? 0 : 0.1 };
+        const settings = {
+          ...usual,
+          kind,
+          ratioCap: kind === "cispo" ? 5 : 0,
+          klCoefficient: kind === "clipped" ? 0 : 0.1,
+        };
         const clean = await evaluate(backend, given, settings, dtype);
         // Weight 0 at 3, 8, 13, …
         const dirty = {
@@ -430,13 +495,21 @@ describe("engine/ops/loss/surrogate", (test) => {
 
   test("refuses vectors of other lengths and a KL coefficient without reference", async () => {
     const { shapes } = surrogateOp.definition;
-    const n = { logProbs: [5], oldLogProbs: [5], advantages: [5], weights: [5], referenceLogProbs: [5] };
+    const n = {
+      logProbs: [5],
+      oldLogProbs: [5],
+      logRatios: [5],
+      advantages: [5],
+      weights: [5],
+      referenceLogProbs: [5],
+    };
     await throwsMessage(
       () => shapes({ ...n, advantages: [4] }, usual),
       "surrogate: advantages",
       "expected [5], got [4]",
     );
     await throwsMessage(() => shapes({ ...n, logProbs: [5, 1] }, usual), "expected [N], got [5,1]");
+    await throwsMessage(() => shapes(n, usual), "expected oldLogProbs or logRatios, got both");
     const given = { logProbs: [0], oldLogProbs: [0], advantages: [1], weights: [1] };
     await throwsMessage(
       () => evaluate(reference, given, { ...usual, klCoefficient: 0.1 }),

@@ -3,6 +3,7 @@ import { GradientMap, noGradient, record } from "../../../../engine/autograd.ts"
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { DType } from "../../../../engine/dtype.ts";
 import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
+import { add } from "../../../../engine/ops/elementwise/elementwise.ts";
 import { packHalfPanels, toHalf } from "../../../../engine/ops/matmul/half.ts";
 import { linear, linearOp } from "../../../../engine/ops/matmul/linear.ts";
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
@@ -12,7 +13,7 @@ import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
 import { reference, testBackends } from "../../../backends.ts";
 import { readSafetensorsFixture } from "../../../fixture-tensors.ts";
-import { assertKnown, describe, readFixture, throwsMessage } from "../../../support.ts";
+import { assertClose, assertKnown, describe, readFixture, throwsMessage } from "../../../support.ts";
 import { checkOp, normals, sameBits } from "../../check-op.ts";
 import { smallIntegers } from "../../normals.ts";
 
@@ -47,6 +48,10 @@ describe("engine/ops/matmul/linear", (test) => {
       "one element": { x: [1, 1], weight: [1, 1], bias: [1] },
       "prime sizes": { x: [7, 13], weight: [29, 13], bias: [29] },
       "without bias": { x: [9, 54], weight: [7, 54] },
+      "with residual": { x: [9, 52], weight: [7, 52], bias: [7], residual: [9, 7] },
+      "with residual, in fours": { x: [9, 52], weight: [40, 52], residual: [9, 40] },
+      "with residual, leading axes": { x: [2, 3, 5, 12], weight: [20, 12], residual: [2, 3, 5, 20] },
+      "with residual, in several segments": { x: [150, 64], weight: [100, 64], residual: [150, 100] },
       "no rows": { x: [0, 8], weight: [16, 8], bias: [16] },
       "leading axes": { x: [2, 3, 5, 12], weight: [20, 12], bias: [20] },
       "tiles and one more": { x: [33, 36], weight: [33, 36], bias: [33] },
@@ -83,6 +88,41 @@ describe("engine/ops/matmul/linear", (test) => {
       // Beyond the range of f16: 65504 at most, 6e-8 at least.
       without: ["huge numbers", "tiny numbers"],
     },
+  });
+
+  test("a residual gives the bits of add, with one weight, with slots and in mixed precision", async () => {
+    const [T, C, O] = [9, 64, 40];
+    for (const { name, backend } of await testBackends())
+      await scopeAsync(async () => {
+        const of = (seed: number, shape: Shape): Tensor => fromArray(backend, normals(seed, sizeOf(shape)), shape);
+        const [x, weight, other, bias, residual] = [
+          of(1, [T, C]),
+          of(2, [O, C]),
+          of(3, [O, C]),
+          of(4, [O]),
+          of(5, [T, O]),
+        ];
+        const half = { rows: toHalf(weight), panels: empty(backend, panelShape(O, C), "f16") };
+        packHalfPanels(weight, half.panels);
+        const slots = new Map([weight, other].map((one, point) => [point, withPanels(one)]));
+        const rows = [
+          { start: 0, count: 4, point: 1 },
+          { start: 4, count: 5, point: 0 },
+        ];
+        const parameters: Record<string, Parameter> = {
+          plain: plain(weight),
+          slots: { kind: "slots", shape: [O, C], slots },
+          mixed: { kind: "tensor", tensor: weight, panels: null, half },
+        };
+        for (const [kind, parameter] of Object.entries(parameters)) {
+          const own = kind === "slots" ? rows : null;
+          const found = await linear(x, parameter, bias, own, { residual }).read();
+          const wanted = await add(residual, linear(x, parameter, bias, own)).read();
+          // The plain backend rounds to f32 once per op.
+          if (backend.kind === "cpu") assertClose(`${name}: ${kind}`, found, wanted, { ofScale: 2e-7 });
+          else sameBits(`${name}: ${kind}`, found, wanted);
+        }
+      });
   });
 
   test("f16 copies of a weight give the bits of the weight itself, where f16 holds all the numbers", async () => {

@@ -19,8 +19,8 @@ import {
   preferTiles,
   rowClasses,
   shapeClass,
+  type TileChoice,
   type TileForm,
-  type TilePlan,
 } from "../../../../engine/ops/matmul/tiles.ts";
 import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
@@ -129,14 +129,17 @@ function expectedProducts([T, C, O]: Size): Map<string, Float64Array> {
 }
 
 /** The form in place of what the adapter takes by itself, wherever it suits. */
-function planOf(form: TileForm): TilePlan {
-  const plan: Record<string, TileForm> = {};
+function choiceOf(form: TileForm): TileChoice {
+  const choice: Record<string, TileForm> = {};
   for (const product of ["forward", "input", "weight"] as const)
     for (const operands of ["f32", "f16"] as const)
       for (const rows of rowClasses)
-        if (!(form.tile === "thin" && product === "weight") && !(form.tile === "quad" && operands === "f16"))
-          plan[shapeClass(product, operands, rows)] = form;
-  return plan;
+        if (
+          !((form.tile === "thin" || form.tile === "column") && product === "weight") &&
+          !(form.tile === "quad" && operands === "f16")
+        )
+          choice[shapeClass(product, operands, rows)] = form;
+  return choice;
 }
 
 /** The adapter with every tile that runs on it, whether or not it would choose it. */
@@ -154,6 +157,7 @@ async function tileBackends(): Promise<TestBackend[]> {
       { tile: "broadcast", constants: { ROWS: 1 } },
       { tile: "broadcast", constants: { ROWS: 4 } },
       { tile: "vector", constants: {} },
+      ...[1, 4, 8, 16].map((ROWS): TileForm => ({ tile: "column", constants: { ROWS } })),
     );
   return forms.map((form) => {
     const own = new WebGpuBackend(backend.device, {
@@ -161,7 +165,7 @@ async function tileBackends(): Promise<TestBackend[]> {
       style: backend.style,
       memory: backend.memory,
     });
-    preferTiles(own, planOf(form));
+    preferTiles(own, choiceOf(form));
     return { name: `${name}, ${form.tile} tile ${JSON.stringify(form.constants)}`, backend: own };
   });
 }
@@ -223,11 +227,29 @@ describe("engine/ops/matmul/matmul", (test) => {
       chooseTile(own, product, "f32", rows, inFours);
     assert.equal(before.tile, "workgroup");
     assert.equal(choose("forward", 64, true), form);
-    assert.equal(choose("forward", 9, true), form);
-    assert.equal(choose("forward", 8, true).tile, "workgroup");
+    assert.equal(choose("forward", 17, true), form);
+    assert.equal(choose("forward", 16, true).tile, "workgroup");
     assert.equal(choose("input", 64, true).tile, "workgroup");
     preferTiles(own, { [shapeClass("forward", "f32", 64)]: before });
     assert.equal(choose("forward", 64, false).tile, "register");
+  });
+
+  test("on lavapipe few rows take the tile with as many rows, so that none of them is idle", async () => {
+    const { backend } = await webgpuBackend();
+    assert.ok(backend instanceof WebGpuBackend);
+    const own = new WebGpuBackend(backend.device, {
+      description: backend.description,
+      style: "lavapipe",
+      memory: "host",
+    });
+    for (const product of ["forward", "input"] as const) {
+      const formOf = (rows: number): TileForm => chooseTile(own, product, "f32", rows, true);
+      const column = (ROWS: number): TileForm => ({ tile: "column", constants: { ROWS } });
+      assert.deepEqual([1, 2, 4, 5, 8, 9, 16].map(formOf), [1, 4, 4, 8, 8, 16, 16].map(column));
+      assert.equal(formOf(17).tile, "vector");
+      assert.equal(chooseTile(own, product, "f32", 16, false).tile, "broadcast");
+    }
+    assert.equal(chooseTile(own, "weight", "f32", 16, true).tile, "vector");
   });
 
   test("a row's products do not depend on the rows beside it", async () => {

@@ -9,9 +9,9 @@ import {
   preferredTiles,
   preferTiles,
   shapeClass,
-  type TilePlan,
+  type TileChoice,
 } from "../../../../engine/ops/matmul/tiles.ts";
-import { measurePlan, tuneTiles } from "../../../../engine/ops/matmul/tune.ts";
+import { measureTiles, tuneTiles } from "../../../../engine/ops/matmul/tune.ts";
 import { webgpuBackend } from "../../../backends.ts";
 import { describe } from "../../../support.ts";
 
@@ -41,18 +41,18 @@ describe("engine/ops/matmul/tune", (test) => {
 
   test("measures, writes what it found, and takes it from the file the next time", async () => {
     const backend = await ownBackend();
-    const plan = await tuneTiles(backend);
-    assert.deepEqual(preferredTiles(backend), plan);
+    const choice = await tuneTiles(backend);
+    assert.deepEqual(preferredTiles(backend), choice);
     const written: unknown = JSON.parse(readFileSync(fileOf(), "utf8"));
-    assert.deepEqual(written, { schemaVersion: 1, adapter: backend.description, tiles: plan });
-    for (const [key, { tile }] of Object.entries(plan)) assert.match(key, /^(forward|input|weight) f32 /, tile);
+    assert.deepEqual(written, { schemaVersion: 1, adapter: backend.description, tiles: choice });
+    for (const [key, { tile }] of Object.entries(choice)) assert.match(key, /^(forward|input|weight) f32 /, tile);
 
     // Another choice in the file shows that it is read: nothing would measure it.
     const key = shapeClass("forward", "f32", 1);
     const own = chooseTile(await ownBackend(), "forward", "f32", 1, true);
     writeFileSync(
       fileOf(),
-      JSON.stringify({ schemaVersion: 1, adapter: backend.description, tiles: { [key]: own } satisfies TilePlan }),
+      JSON.stringify({ schemaVersion: 1, adapter: backend.description, tiles: { [key]: own } satisfies TileChoice }),
     );
     const again = await ownBackend();
     const dispatches = again.statistics().dispatches;
@@ -76,7 +76,7 @@ describe("engine/ops/matmul/tune", (test) => {
       writeFileSync(fileOf(), text);
       const fresh = await ownBackend();
       await tuneTiles(fresh);
-      assert.ok(fresh.statistics().dispatches > 0, `this was taken for a plan: ${text}`);
+      assert.ok(fresh.statistics().dispatches > 0, `this was taken for a choice: ${text}`);
       assert.notEqual(readFileSync(fileOf(), "utf8"), text);
     }
   });
@@ -87,20 +87,20 @@ describe("engine/ops/matmul/tune", (test) => {
     process.env["FOOTHOLD_CACHE"] = file;
     try {
       const backend = await ownBackend();
-      const plan = await tuneTiles(backend);
-      assert.deepEqual(preferredTiles(backend), plan);
+      const choice = await tuneTiles(backend);
+      assert.deepEqual(preferredTiles(backend), choice);
     } finally {
       process.env["FOOTHOLD_CACHE"] = folder;
     }
   });
 
-  test("measuring leaves a pinned plan and no buffer behind", async () => {
+  test("measuring leaves a pinned choice and no buffer behind", async () => {
     const backend = await ownBackend();
     const form = chooseTile(backend, "forward", "f32", 64, true);
-    const pinned: TilePlan = { [shapeClass("forward", "f32", 64)]: form };
+    const pinned: TileChoice = { [shapeClass("forward", "f32", 64)]: form };
     preferTiles(backend, pinned);
     const { liveBuffers } = backend.statistics();
-    await measurePlan(backend);
+    await measureTiles(backend);
     assert.equal(preferredTiles(backend), pinned);
     assert.equal(backend.statistics().liveBuffers, liveBuffers);
   });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { directionSquaresKernel, norm, normOfDirection } from "../../../../engine/ops/perturbation/frobenius-norm.ts";
 import { writeNormals } from "../../../../engine/ops/perturbation/normals.ts";
-import { directionNormals, keyOf, wordsOf } from "../../../../engine/random.ts";
+import { directionNormals, philoxKey, wordsOf } from "../../../../engine/random.ts";
 import { run } from "../../../../engine/run.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, type Shape, sizeOf } from "../../../../engine/tensor.ts";
@@ -12,7 +12,7 @@ import { normals } from "../../check-op.ts";
 
 /** Sixteen terms, two levels and six: 24 · 2⁻²⁴ of a sum of positive numbers, halved by the root. */
 const promised = { relative: 12 * 2 ** -24 };
-const key = keyOf("direction|4|2|delta");
+const key = philoxKey("direction|4|2|delta");
 const name = wordsOf("model.layers.1.mlp.down_proj.weight");
 const shapes: Shape[] = [[1], [3], [5, 7], [4096], [4097], [64, 64], [1031, 61], [9, 1024], [3, 4001]];
 

@@ -5,9 +5,9 @@ import {
   directionNormals,
   exponential,
   gumbel,
-  keyOf,
   normals,
   philox,
+  philoxKey,
   type WordPair,
   wordsOf,
 } from "../../../../engine/random.ts";
@@ -157,7 +157,7 @@ describe("engine/ops/perturbation/normals", (test) => {
   });
 
   test("each word of a 64-bit element counts, and the carry between them", async () => {
-    const key = keyOf("direction|3|0|eta");
+    const key = philoxKey("direction|3|0|eta");
     const nameWords = wordsOf("model.embed_tokens.weight");
     for (const { name, backend } of await testBackends())
       for (const firstElement of [
@@ -176,7 +176,7 @@ describe("engine/ops/perturbation/normals", (test) => {
   });
 
   test("a tensor's normals do not depend on how it is cut, and repeat bit for bit", async () => {
-    const key = keyOf("direction|3|1|eta");
+    const key = philoxKey("direction|3|1|eta");
     const name = wordsOf("model.layers.0.mlp.up_proj.weight");
     for (const shape of [[1], [5], [37, 3], [301, 61], [4096, 3], [9, 1024], [0, 8]]) {
       const size = sizeOf(shape);
@@ -204,7 +204,7 @@ describe("engine/ops/perturbation/normals", (test) => {
     const size = 2 ** 18;
     const values = await scopeAsync(async () => {
       const y = empty(backend, [size / 64, 64]);
-      writeNormals(y, keyOf("direction|1|0|delta"), wordsOf("moments"));
+      writeNormals(y, philoxKey("direction|1|0|delta"), wordsOf("moments"));
       return y.read();
     });
     const moment = (power: number): number =>

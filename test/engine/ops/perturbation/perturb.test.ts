@@ -2,7 +2,7 @@ import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { type Perturbation, perturbIntoSlot } from "../../../../engine/ops/perturbation/perturb.ts";
-import { directionNormals, keyOf, wordsOf } from "../../../../engine/random.ts";
+import { directionNormals, philoxKey, wordsOf } from "../../../../engine/random.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Shape, sizeOf } from "../../../../engine/tensor.ts";
 import { reference, testBackends } from "../../../backends.ts";
@@ -10,8 +10,8 @@ import { assertClose, describe, throwsMessage } from "../../../support.ts";
 import { normals, sameBits } from "../../check-op.ts";
 
 const streams = {
-  deltaKey: keyOf("direction|9|0|delta"),
-  etaKey: keyOf("direction|9|0|eta"),
+  deltaKey: philoxKey("direction|9|0|delta"),
+  etaKey: philoxKey("direction|9|0|eta"),
   nameWords: wordsOf("model.layers.0.self_attn.q_proj.weight"),
 };
 const [a, b] = [Math.fround(0.013), Math.fround(-0.007)];

@@ -6,7 +6,7 @@ import type { NumberArray } from "../../../../engine/dtype.ts";
 import { sampleTokens } from "../../../../engine/ops/sampling/sample-tokens.ts";
 import { markSeen, noWarping, seenWords, type Warping, warpLogits } from "../../../../engine/ops/sampling/warp.ts";
 import type { Parameter } from "../../../../engine/parameters.ts";
-import { keyOf, tokenCounterRow, tokenKey } from "../../../../engine/random.ts";
+import { philoxKey, tokenCounterRow, tokenKey } from "../../../../engine/random.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { fromArray, readTensors } from "../../../../engine/tensor.ts";
 import { reference, testBackends } from "../../../backends.ts";
@@ -258,7 +258,7 @@ describe("engine/ops/sampling/warp", (test) => {
       ] as const) {
         const full = { ...noWarping, ...warping, seen: null };
         const draw = () =>
-          sampleTokens(hidden, weight, null, { counters, key: keyOf("x"), temperature: 1, warping: full });
+          sampleTokens(hidden, weight, null, { counters, key: philoxKey("x"), temperature: 1, warping: full });
         await throwsMessage(draw, `sampleTokens: ${what}: expected`);
       }
     });

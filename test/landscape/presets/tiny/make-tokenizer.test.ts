@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { tinyFiles } from "../../../../landscape/presets/tiny/make-tokenizer.ts";
 import { type Chat, loadChat } from "../../../../model/chat.ts";
-import { parameterShapes, parseConfig, parseGenerationConfig } from "../../../../model/config.ts";
+import { parseConfig, parseGenerationConfig, qwen2ParameterShapes } from "../../../../model/config.ts";
 import { loadTokenizer } from "../../../../model/tokenizer.ts";
 import { alphabetSort } from "../../../../rl/environments/alphabet-sort.ts";
 import { generatedNames } from "../../../../rl/environments/names.ts";
@@ -116,7 +116,7 @@ describe("landscape/presets/tiny/make-tokenizer", (test) => {
     assert.equal(config, parse(theirs("config.json"), "config.json"));
     assert.is(config.vocabSize, ours.tokenizer.size);
     let parameters = 0;
-    for (const shape of parameterShapes(config).values()) parameters += shape.reduce((a, b) => a * b, 1);
+    for (const shape of qwen2ParameterShapes(config).values()) parameters += shape.reduce((a, b) => a * b, 1);
     assert.is(parameters, 122_624);
     const generation = parseGenerationConfig(JSON.parse(tinyFiles().get("generation_config.json") ?? ""), "ours");
     assert.equal(generation, parseGenerationConfig(JSON.parse(theirs("generation_config.json")), "theirs"));

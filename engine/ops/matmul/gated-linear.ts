@@ -1,0 +1,120 @@
+// Two linear layers that read the same x, the first of which gates the second by SiLU: the first half of Qwen2.5's MLP.
+// They are one dispatch if their weights lie so.
+import { shouldRecord } from "../../autograd.ts";
+import { defineOp, expectShape } from "../../op.ts";
+import { asParameter, type BatchRows, type Parameter, type WeightTensors } from "../../parameters.ts";
+import { run } from "../../run.ts";
+import { scope } from "../../scope.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import { swiglu, swigluBackwardKernel, swigluKernel } from "../swiglu/swiglu.ts";
+import { multiplyGated } from "./joined.ts";
+import { asMatrix, checkShapes, groupsOf, linear, multiply, shapeOf } from "./linear.ts";
+import { isPlain } from "./linear-triple.ts";
+import { multiplyInput, multiplyWeight } from "./matmul.ts";
+
+/**
+ * The op below `gatedLinear`, for plain weights. `gatePanels` and `upPanels` are their forward copies; temporary ones are
+ * made if absent. It saves both products, x · Gᵀ and x · Uᵀ.
+ */
+export const gatedLinearOp = defineOp<
+  "x" | "gate" | "up" | "gatePanels" | "upPanels",
+  "y",
+  "gateProduct" | "upProduct"
+>({
+  name: "gatedLinear",
+  optional: ["gatePanels", "upPanels"],
+  constants: ["gatePanels", "upPanels"],
+  saved: ["gateProduct", "upProduct"],
+  shapes: ({ x, gate, up }) => {
+    expectShape("gatedLinear: up", up, gate, "It is gated element by element.");
+    const y = checkShapes(x, gate, undefined);
+    return { y, gateProduct: y, upProduct: y };
+  },
+  forward: (_, { x, gate, up, gatePanels, upPanels }, { y, gateProduct, upProduct }) =>
+    multiplyBoth(
+      asMatrix(x),
+      { rows: gate, panels: gatePanels ?? null },
+      { rows: up, panels: upPanels ?? null },
+      { gate: asMatrix(gateProduct), up: asMatrix(upProduct), y: asMatrix(y) },
+    ),
+  // As swiglu and two linear layers in reverse: dx = dUp · U + dGate · G,  dU = dUpᵀ · x,  dG = dGateᵀ · x
+  vjp: (runKernel, { x, gate, up, gateProduct, upProduct }, { y: dy }, d) =>
+    scope(() => {
+      const given = { dy: asMatrix(dy), gate: asMatrix(gateProduct), up: asMatrix(upProduct) };
+      const slopes = (which: 0 | 1): Tensor => {
+        const made = empty(x.backend, given.dy.shape, x.dtype, "gatedLinear.gradient");
+        runKernel(
+          swigluBackwardKernel,
+          { ...given, d: { tensor: made, add: false } },
+          { rowSize: made.rowSize, which },
+        );
+        return made;
+      };
+      const layers = [
+        { weight: up, dWeight: d.up, which: 1 },
+        { weight: gate, dWeight: d.gate, which: 0 },
+      ] as const;
+      for (const [i, { weight, dWeight, which }] of layers.entries()) {
+        if (!d.x && !dWeight) continue;
+        const dProduct = slopes(which);
+        if (d.x) multiplyInput(dProduct, weight, { tensor: asMatrix(d.x.tensor), add: d.x.add || i > 0 });
+        if (dWeight) multiplyWeight(dProduct, asMatrix(x), dWeight);
+      }
+    }),
+});
+
+/** Both products and silu(gate) · up: one dispatch if the weights lie so, else three. */
+function multiplyBoth(
+  x: Tensor,
+  gate: WeightTensors,
+  up: WeightTensors,
+  to: Record<"gate" | "up" | "y", Tensor>,
+): void {
+  if (gate.panels !== null && up.panels !== null && multiplyGated(x, [gate.panels, up.panels], to)) return;
+  multiply(x, gate, null, to.gate);
+  multiply(x, up, null, to.up);
+  run(swigluKernel, to, { rowSize: to.y.rowSize });
+}
+
+/**
+ * y = silu(x · Gᵀ) · (x · Uᵀ), with the bits of `linear` and `swiglu`. One dispatch computes it if the panels of U follow
+ * those of G in memory (a `group` of a ParameterArena) and F is a multiple of 8. Gradients flow to x and to plain weights;
+ * perturbed weights (slots) are forward only.
+ * @param x     [..., C] f32. In mixed precision it must have no other reader: it is freed
+ * @param gate  [F, C], G
+ * @param up    [F, C], U
+ * @param rows  which grid point each row of x belongs to; null (the default) with plain weights
+ * @returns     [..., F]
+ * @throws ShapeError when gate or up is not [F, C]
+ * Source: Shazeer 2020.
+ */
+export function gatedLinear(
+  x: Tensor,
+  gateGiven: Tensor | Parameter,
+  upGiven: Tensor | Parameter,
+  rows: BatchRows = null,
+): Tensor {
+  const [gate, up] = [asParameter(gateGiven), asParameter(upGiven)];
+  if (isPlain(gate) && isPlain(up)) {
+    const panels = { gatePanels: gate.panels, upPanels: up.panels };
+    return gatedLinearOp({ x, gate: gate.tensor, up: up.tensor, ...panels }, {}).y;
+  }
+  if (gate.kind !== "slots" || up.kind !== "slots") {
+    const gateProduct = linear(x, gate, null, rows);
+    return swiglu(gateProduct, linear(x, up, null, rows, { isLastReader: true }));
+  }
+  if (shouldRecord([x])) throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
+  expectShape("gatedLinear: up", up.shape, gate.shape, "It is gated element by element.");
+  const y = empty(x.backend, checkShapes(x.shape, shapeOf(gate), undefined), x.dtype, "gatedLinear.y");
+  scope(() => {
+    const products = { gate: empty(x.backend, y.shape, x.dtype), up: empty(x.backend, y.shape, x.dtype) };
+    const from = asMatrix(x);
+    const ups = groupsOf(up, rows, from.rows);
+    groupsOf(gate, rows, from.rows).forEach(({ tensors, start, count }, i) => {
+      const cut = (tensor: Tensor): Tensor => asMatrix(tensor).sliceRows(start, count);
+      const to = { gate: cut(products.gate), up: cut(products.up), y: cut(y) };
+      multiplyBoth(from.sliceRows(start, count), tensors, ups[i].tensors, to);
+    });
+  });
+  return y;
+}

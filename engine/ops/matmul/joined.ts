@@ -1,0 +1,179 @@
+// Products of one x with several weights in one dispatch, if the weights' panels follow each other in memory. Each sum is
+// the same as in a dispatch of its own, in the same order, so the bits are the same too.
+//
+// Whether memory is laid out so is read from the tensors themselves. A `ParameterArena` lays out the weights of one
+// `group` so, and so do the slots of perturbed weights. Otherwise, and for odd sizes, each weight is multiplied by itself.
+import { defineKernel } from "../../kernel.ts";
+import { run } from "../../run.ts";
+import { Tensor } from "../../tensor.ts";
+import * as cpu from "./joined.cpu.ts";
+import { areInFours, bodyOf, forTiles, kernelName, kernelOf } from "./matmul.ts";
+import { chooseTile, type Tile } from "./tiles.ts";
+
+function tripleKernel(tile: Tile) {
+  return defineKernel({
+    name: kernelName("Triple", tile, "f32"),
+    axes: { rows: "map" },
+    bindings: {
+      left: { access: "read", axis: "rows" },
+      right: { access: "read" },
+      bias: { access: "read" },
+      result: { access: "write", axis: "rows" },
+      second: { access: "write", axis: "rows" },
+      third: { access: "write", axis: "rows" },
+    },
+    params: {
+      width: "u32",
+      hasBias: "u32",
+      firstColumns: "u32",
+      secondColumns: "u32",
+      thirdColumns: "u32",
+      firstBias: "u32",
+      secondBias: "u32",
+      thirdBias: "u32",
+    },
+    cpu: cpu.multiplyTriple,
+    wgsl: new URL("./matmul-triple.wgsl", import.meta.url),
+    ...bodyOf(tile, "f32"),
+    workgroups: ({ rows, firstColumns, secondColumns, thirdColumns }, constants) => [
+      Math.ceil(rows / tile.rows(constants)),
+      Math.ceil((firstColumns + secondColumns + thirdColumns) / tile.columns(constants)),
+      1,
+    ],
+    flops: ({ rows, width, firstColumns, secondColumns, thirdColumns }) =>
+      2 * rows * width * (firstColumns + secondColumns + thirdColumns),
+  });
+}
+
+function gatedKernel(tile: Tile) {
+  const { uses, constants, variants } = bodyOf(tile, "f32");
+  return defineKernel({
+    name: kernelName("Gated", tile, "f32"),
+    axes: { rows: "map" },
+    bindings: {
+      left: { access: "read", axis: "rows" },
+      right: { access: "read" },
+      gate: { access: "update", axis: "rows" },
+      up: { access: "write", axis: "rows" },
+      result: { access: "write", axis: "rows" },
+    },
+    params: { width: "u32", columns: "u32", products: "u32" },
+    cpu: cpu.multiplyGated,
+    wgsl: new URL("./matmul-gated.wgsl", import.meta.url),
+    uses: [...uses, "sigmoid"],
+    constants: { ...constants, Vector: constants.Result },
+    variants,
+    workgroups: ({ rows, columns }, own) => [
+      Math.ceil(rows / tile.rows(own)),
+      Math.ceil(columns / tile.columns(own)),
+      1,
+    ],
+    flops: ({ rows, width, columns, products }) => 2 * rows * width * columns * products,
+  });
+}
+
+const tripleKernels = forTiles(tripleKernel, "f32");
+const gatedKernels = forTiles(gatedKernel, "f32");
+
+/** Three of a kind: query, key and value. */
+export type Triple<T> = readonly [T, T, T];
+
+/**
+ * y_i = x · W_iᵀ + b_i for three weights.
+ * @param x       [T, C] f32
+ * @param panels  [O_i/8, C, 8] each
+ * @param biases  [O_i] each, or null for none
+ * @param ys      [T, O_i], written
+ * @returns       false, and nothing is done, if the weights do not follow each other in memory, biases lie in several
+ *                buffers, or an O_i is no multiple of 8
+ */
+export function multiplyTriple(
+  x: Tensor,
+  panels: Triple<Tensor>,
+  biases: Triple<Tensor> | null,
+  ys: Triple<Tensor>,
+): boolean {
+  const right = joined(panels);
+  const bias = biases === null ? null : spanOf(biases);
+  if (right === null || (biases !== null && bias === null) || !fillPanels(panels, ys)) return false;
+  const { tile, constants } = chooseTile(
+    x.backend,
+    "forward",
+    "f32",
+    x.rows,
+    areInFours([x.rowSize], [x, right, ...ys]),
+  );
+  const [firstBias, secondBias, thirdBias] = bias?.starts ?? [0, 0, 0];
+  run(
+    kernelOf(tripleKernels, tile),
+    // A binding needs some buffer even if there is no bias.
+    { left: x, right, bias: bias?.span ?? right.sliceRows(0, 0), result: ys[0], second: ys[1], third: ys[2] },
+    {
+      width: x.rowSize,
+      hasBias: bias === null ? 0 : 1,
+      ...{ firstColumns: ys[0].rowSize, secondColumns: ys[1].rowSize, thirdColumns: ys[2].rowSize },
+      ...{ firstBias, secondBias, thirdBias },
+    },
+    { constants },
+  );
+  return true;
+}
+
+/**
+ * gate = x · Gᵀ, up = x · Uᵀ, y = silu(gate) · up.
+ * @param x           [T, C] f32
+ * @param panels      of G and of U, [F/8, C, 8] each
+ * @param gate, up, y [T, F], written
+ * @returns           false, and nothing is done, if U does not follow G in memory, or F is no multiple of 8
+ */
+export function multiplyGated(
+  x: Tensor,
+  panels: readonly [gate: Tensor, up: Tensor],
+  { gate, up, y }: Record<"gate" | "up" | "y", Tensor>,
+): boolean {
+  const right = joined(panels);
+  if (right === null || !fillPanels(panels, [gate, up])) return false;
+  const inFours = areInFours([x.rowSize], [x, right, gate, up, y]);
+  const { tile, constants } = chooseTile(x.backend, "forward", "f32", x.rows, inFours);
+  run(
+    kernelOf(gatedKernels, tile),
+    { left: x, right, gate, up, result: y },
+    { width: x.rowSize, columns: y.rowSize, products: 2 },
+    { constants },
+  );
+  return true;
+}
+
+/** Whether every panel is full, so that the outputs of one weight end where those of the next begin. */
+function fillPanels(panels: readonly Tensor[], ys: readonly Tensor[]): boolean {
+  return panels.every((own, i) => own.rows * 8 === ys[i].rowSize);
+}
+
+/** Tensors that follow each other in one buffer, as one tensor; null if they do not. */
+function joined(tensors: readonly Tensor[]): Tensor | null {
+  const [{ backend, shape, dtype, storage }] = tensors;
+  const [first] = tensors[0].segments;
+  let rows = 0;
+  for (const tensor of tensors) {
+    const [{ buffer, base }] = tensor.segments;
+    if (tensor.segments.length !== 1 || buffer !== first.buffer || base !== first.base + rows * tensor.rowSize)
+      return null;
+    rows += tensor.rows;
+  }
+  return new Tensor(backend, [rows, ...shape.slice(1)], dtype, [{ ...first, rows }], storage);
+}
+
+/**
+ * The part of a buffer from the first to the last of tensors [O_i] in it, and where each begins there; null if they lie
+ * in several buffers.
+ */
+function spanOf(tensors: Triple<Tensor>): { span: Tensor; starts: readonly number[] } | null {
+  const [{ backend, dtype, storage }] = tensors;
+  const [{ buffer }] = tensors[0].segments;
+  if (tensors.some(({ segments }) => segments.length !== 1 || segments[0].buffer !== buffer)) return null;
+  const bases = tensors.map(({ segments }) => segments[0].base);
+  const base = Math.min(...bases);
+  const rows = Math.max(...tensors.map(({ segments }) => segments[0].base + segments[0].rows)) - base;
+  const span = new Tensor(backend, [rows], dtype, [{ buffer, base, rows }], storage);
+  return { span, starts: bases.map((own) => own - base) };
+}

@@ -1,0 +1,115 @@
+// Three linear layers that read the same x, as query, key and value do: in one dispatch if their weights lie so.
+import { shouldRecord } from "../../autograd.ts";
+import { defineOp } from "../../op.ts";
+import { asParameter, type BatchRows, type Parameter } from "../../parameters.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import { multiplyTriple, type Triple } from "./joined.ts";
+import { asMatrix, checkShapes, groupsOf, linear, multiply, shapeOf } from "./linear.ts";
+import { multiplyInput, multiplyWeight, sumRows } from "./matmul.ts";
+
+type Inputs = "x" | `weight${0 | 1 | 2}` | `panels${0 | 1 | 2}` | `bias${0 | 1 | 2}`;
+
+/** The op below `linearTriple`, for plain weights. `panels` are their forward copies; temporary ones are made if absent. */
+export const linearTripleOp = defineOp<Inputs, "y0" | "y1" | "y2">({
+  name: "linearTriple",
+  optional: ["panels0", "panels1", "panels2", "bias0", "bias1", "bias2"],
+  constants: ["panels0", "panels1", "panels2"],
+  shapes: ({ x, weight0, weight1, weight2, bias0, bias1, bias2 }) => ({
+    y0: checkShapes(x, weight0, bias0),
+    y1: checkShapes(x, weight1, bias1),
+    y2: checkShapes(x, weight2, bias2),
+  }),
+  forward: (_, given, { y0, y1, y2 }) => {
+    const { weight0, weight1, weight2, panels0, panels1, panels2 } = given;
+    const weights = [
+      { rows: weight0, panels: panels0 ?? null },
+      { rows: weight1, panels: panels1 ?? null },
+      { rows: weight2, panels: panels2 ?? null },
+    ] as const;
+    const biases = [given.bias0 ?? null, given.bias1 ?? null, given.bias2 ?? null] as const;
+    multiplyAll(asMatrix(given.x), weights, biases, [asMatrix(y0), asMatrix(y1), asMatrix(y2)]);
+  },
+  // As three linear layers in reverse: dx = dy2 · W2 + dy1 · W1 + dy0 · W0,  dW_i = dy_iᵀ · x,  db_i = Σ_t dy_i[t]
+  vjp: (_, { x, weight0, weight1, weight2 }, { y0, y1, y2 }, d) => {
+    const layers = [
+      { weight: weight2, dy: asMatrix(y2), dWeight: d.weight2, dBias: d.bias2 },
+      { weight: weight1, dy: asMatrix(y1), dWeight: d.weight1, dBias: d.bias1 },
+      { weight: weight0, dy: asMatrix(y0), dWeight: d.weight0, dBias: d.bias0 },
+    ];
+    for (const [i, { weight, dy, dWeight, dBias }] of layers.entries()) {
+      if (d.x) multiplyInput(dy, weight, { tensor: asMatrix(d.x.tensor), add: d.x.add || i > 0 });
+      if (dWeight) multiplyWeight(dy, asMatrix(x), dWeight);
+      if (dBias) sumRows(dy, dBias);
+    }
+  },
+});
+
+/** y_i = x · W_iᵀ + b_i: one dispatch if weights and biases lie so, else one for each. */
+function multiplyAll(
+  x: Tensor,
+  weights: Triple<{ rows: Tensor | null; panels: Tensor | null }>,
+  biases: Triple<Tensor | null>,
+  ys: Triple<Tensor>,
+): void {
+  const panels = [weights[0].panels, weights[1].panels, weights[2].panels] as const;
+  if (isWhole(panels) && (isWhole(biases) || biases.every((bias) => bias === null)))
+    if (multiplyTriple(x, panels, isWhole(biases) ? biases : null, ys)) return;
+  weights.forEach((weight, i) => void multiply(x, weight, biases[i], ys[i]));
+}
+
+function isWhole(triple: Triple<Tensor | null>): triple is Triple<Tensor> {
+  return triple.every((tensor) => tensor !== null);
+}
+
+/**
+ * Three linear layers of one x: y_i = x · W_iᵀ + b_i, with the bits of `linear`. One dispatch computes all three if their
+ * panels follow each other in memory (a `group` of a ParameterArena) and each O_i is a multiple of 8. Gradients flow as in
+ * `linear`.
+ * @param x        [..., C] f32. In mixed precision it must have no other reader: it is freed
+ * @param weights  [O_i, C]
+ * @param biases   [O_i]
+ * @param rows     which grid point each row of x belongs to; null with plain weights
+ * @returns        [..., O_i]
+ * @throws ShapeError when a weight is not [O_i, C] or a bias not [O_i]
+ */
+export function linearTriple(
+  x: Tensor,
+  weights: Triple<Tensor | Parameter>,
+  biases: Triple<Tensor | Parameter>,
+  rows: BatchRows = null,
+): Triple<Tensor> {
+  const [w0, w1, w2] = weights.map(asParameter);
+  const [b0, b1, b2] = biases.map(asParameter);
+  const own = [w0, w1, w2];
+  if (own.every(isPlain) && [b0, b1, b2].every(isPlain)) {
+    const [weight0, weight1, weight2] = own.map(({ tensor }) => tensor);
+    const [panels0, panels1, panels2] = own.map(({ panels }) => panels);
+    const [bias0, bias1, bias2] = [b0, b1, b2].filter(isPlain).map(({ tensor }) => tensor);
+    const given = { weight0, weight1, weight2, panels0, panels1, panels2, bias0, bias1, bias2 };
+    const { y0, y1, y2 } = linearTripleOp({ x, ...given }, {});
+    return [y0, y1, y2];
+  }
+  if (![w0, w1, w2, b0, b1, b2].every(({ kind }) => kind === "slots"))
+    return [linear(x, w0, b0, rows), linear(x, w1, b1, rows), linear(x, w2, b2, rows, { isLastReader: true })];
+  if (shouldRecord([x])) throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
+  const made = (weight: Parameter, bias: Parameter): Tensor =>
+    empty(x.backend, checkShapes(x.shape, shapeOf(weight), shapeOf(bias)), x.dtype, "linear.y");
+  const ys = [made(w0, b0), made(w1, b1), made(w2, b2)] as const;
+  const from = asMatrix(x);
+  const [g0, g1, g2, h0, h1, h2] = [w0, w1, w2, b0, b1, b2].map((parameter) => groupsOf(parameter, rows, from.rows));
+  g0.forEach(({ start, count }, i) => {
+    const cut = (y: Tensor): Tensor => asMatrix(y).sliceRows(start, count);
+    multiplyAll(
+      from.sliceRows(start, count),
+      [g0[i].tensors, g1[i].tensors, g2[i].tensors],
+      [h0[i].tensors.rows, h1[i].tensors.rows, h2[i].tensors.rows],
+      [cut(ys[0]), cut(ys[1]), cut(ys[2])],
+    );
+  });
+  return ys;
+}
+
+/** A plain weight that products read in f32. */
+export function isPlain(parameter: Parameter): parameter is Parameter & { kind: "tensor" } {
+  return parameter.kind === "tensor" && parameter.half === undefined;
+}

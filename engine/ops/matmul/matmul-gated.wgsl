@@ -1,0 +1,51 @@
+// multiplyGated  gate[t, o] = Σ_c left[t, c] · G[o, c],  up[t, o] = Σ_c left[t, c] · U[o, c],  result = gate · sigmoid(gate) · up
+//                x [T, C], panels of G and then of U [2·F/8, C, 8], results [T, F], F a multiple of 8
+// Work           one workgroup per tile of rows × outputs computes gate first, then up; see the tile in `uses`. An invocation reads
+//                the elements of gate that it wrote itself.
+// Constants      LANES: invocations of a workgroup, the tile's. Vector: as Result, for sigmoid.
+// Precision      f32, c ascending, one accumulator per sum: the bits of two products and swiglu.
+// Chosen         if the panels lie so; the adapter decides the tile (tiles.ts).
+@group(0) @binding(0) var<storage, read> left: array<Operand>;
+@group(0) @binding(1) var<storage, read> right: array<Operand>;
+@group(0) @binding(2) var<storage, read_write> gate: array<Result>;
+@group(0) @binding(3) var<storage, read_write> up: array<Result>;
+@group(0) @binding(4) var<storage, read_write> result: array<Result>;
+
+/** Whether the steps of a row of left are neighbours in memory; if not, its rows are. */
+const LEFT_ALONG_STEPS = true;
+
+var<private> isUp: bool;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
+  var p: Product;
+  p.rows = params.rows;
+  p.columns = params.columns;
+  p.count = params.width;
+  p.leftBase = params.leftBase;
+  p.leftRow = params.width;
+  p.leftStep = 1u;
+  p.rightPanel = params.width * 8u;
+  p.rightStep = 8u;
+  p.resultRow = params.columns;
+  p.resultColumn = 1u;
+  // Always two. But a loop whose end the compiler knows is unrolled, which takes it twice the time.
+  for (var product = 0u; product < params.products; product++) {
+    isUp = product == 1u;
+    p.rightBase = params.rightBase + product * params.columns * params.width;
+    multiplyTile(p, tile.xy, lane);
+  }
+}
+
+fn columnStart(_column: u32) -> f32 { return 0.0; }
+
+fn storeFinished(place: u32, _row: u32, _column: u32, sum: Result) {
+  let gatePlace = (params.gateBase + place) / RESULT_WIDTH;
+  if (!isUp) {
+    gate[gatePlace] = sum;
+    return;
+  }
+  let g = gate[gatePlace];
+  up[(params.upBase + place) / RESULT_WIDTH] = sum;
+  result[(params.resultBase + place) / RESULT_WIDTH] = g * sigmoid(g) * sum;
+}

@@ -1,0 +1,82 @@
+// What is known of a rollout before its first answer: the prompt's ids, its noise word, and about how many tokens follow.
+// All rollouts of an episode have the same, at every grid point. To compute it, the chat template is run for each turn,
+// so the latest openings are kept; their number is bounded.
+import { Pauses } from "../engine/host/index.ts";
+import { wordsOf } from "../engine/index.ts";
+import { BoundsCollector, type Chat, type ChatMessage, type DialogueBounds } from "../model/index.ts";
+import type { Episode } from "./environments/environment.ts";
+
+export interface Opening {
+  readonly prompt: readonly number[];
+  /** The word of the noise counter for the prompt. */
+  readonly noiseWord: number;
+  /** Estimated tokens of the later user turns. */
+  readonly followUpTokens: number;
+}
+
+/** How many openings are kept per chat. */
+const mostKept = 4096;
+const openings = new WeakMap<Chat, Map<Episode, Opening>>();
+
+/** The opening of an episode. An episode holds no state, so it is computed once while it is kept. */
+export function openingOf(episode: Episode, chat: Chat): Opening {
+  const kept = openings.get(chat) ?? new Map<Episode, Opening>();
+  openings.set(chat, kept);
+  const found = kept.get(episode);
+  if (found !== undefined) return found;
+  const opening = {
+    prompt: chat.promptIds([{ role: "user", content: episode.prompt }]),
+    noiseWord: wordsOf(episode.prompt)[0],
+    followUpTokens: followUpTokens(episode, chat),
+  };
+  for (const oldest of kept.keys()) {
+    if (kept.size < mostKept) break;
+    kept.delete(oldest);
+  }
+  kept.set(episode, opening);
+  return opening;
+}
+
+/** Estimates the tokens of later user turns: those of the messages that the episode sends after empty answers. */
+function followUpTokens(episode: Episode, chat: Chat): number {
+  const messages: ChatMessage[] = [{ role: "user", content: episode.prompt }];
+  let tokens = 0;
+  try {
+    for (let turn = 1; turn < episode.turns; turn++) {
+      const earlier = [...messages];
+      messages.push({ role: "assistant", content: "" });
+      const next = episode.nextUserTurn(messages);
+      if (next === null) break;
+      const message: ChatMessage = { role: "user", content: next };
+      tokens += chat.glue(earlier, [], [message]).length;
+      messages.push(message);
+    }
+  } catch {
+    // If an episode throws on empty answers, the error occurs again in the rollout and is recorded there.
+  }
+  return tokens;
+}
+
+/** Expected number of tokens after the prompt, over all turns. */
+export const expectedTokensOf = (episode: Episode, chat: Chat, maxNewTokens: number): number =>
+  maxNewTokens * episode.turns + openingOf(episode, chat).followUpTokens;
+
+/**
+ * The bounds of the rollouts of some requests, for `generate`.
+ * @param rows  maximum rollouts in the batch at a time
+ * @throws the signal's reason once it is aborted
+ */
+export async function boundsOfRollouts(
+  chat: Chat,
+  requests: Iterable<{ readonly episode: Episode; readonly point?: number }>,
+  { maxNewTokens, maxRows, signal }: { maxNewTokens: number; maxRows: number; signal?: AbortSignal },
+): Promise<DialogueBounds> {
+  const collected = new BoundsCollector(maxRows);
+  const pauses = new Pauses(signal);
+  for (const { episode, point } of requests) {
+    const { prompt } = openingOf(episode, chat);
+    collected.add({ policy: point ?? 0, prompt, expectedTokens: expectedTokensOf(episode, chat, maxNewTokens) });
+    if (pauses.isDue) await pauses.take();
+  }
+  return collected.bounds();
+}

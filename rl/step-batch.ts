@@ -1,0 +1,95 @@
+// The batch of a training step: its rollouts, and what an update needs to know about each of them. Two settings leave
+// rollouts out of the updates. train.equalGroups "drop" drops groups whose rewards are all equal, from which nothing can
+// be learnt, and train.maxRedraws draws other prompts in their place (dynamic sampling, Yu et al. 2025). And
+// train.maskTruncated leaves out rollouts with an answer that was cut off.
+import { batchAdvantages } from "./advantage.ts";
+import type { EpisodeList } from "./environments/environment.ts";
+import type { PolicyExample } from "./learn.ts";
+import { type Rollout, type RolloutRequest, requestsFrom } from "./rollout.ts";
+import { tokenWeights } from "./token-weights.ts";
+import type { TrainValues } from "./training-settings.ts";
+
+export interface StepBatch {
+  /** Every rollout of the step, by prompt, in the order in which they were drawn. */
+  readonly groups: readonly (readonly Rollout[])[];
+  /** One per rollout, groups one after another; 0 in dropped groups. */
+  readonly advantages: readonly number[];
+  /** Which rollouts the updates use, likewise. */
+  readonly used: readonly boolean[];
+  /** The used ones, with their advantages and token weights. */
+  readonly examples: readonly (Rollout & PolicyExample)[];
+  /** Number of groups that were dropped. */
+  readonly dropped: number;
+}
+
+export type BatchSettings = Pick<
+  TrainValues,
+  | "promptsPerStep"
+  | "rolloutsPerPrompt"
+  | "maxNewTokens"
+  | "advantage"
+  | "normalisation"
+  | "equalGroups"
+  | "maxRedraws"
+  | "maskTruncated"
+>;
+
+/**
+ * Draws the groups of a step. With redraws, every round after the first draws as many prompts as groups are missing.
+ * @param first  position of the first prompt in the list of episodes
+ */
+export async function drawGroups(
+  episodes: EpisodeList,
+  first: number,
+  settings: BatchSettings,
+  rollOutAll: (requests: readonly RolloutRequest[]) => Promise<readonly Rollout[]>,
+): Promise<Rollout[][]> {
+  const { promptsPerStep, rolloutsPerPrompt: G, equalGroups, maxRedraws } = settings;
+  const groups: Rollout[][] = [];
+  const copies = new Map<string, Set<number>>();
+  let missing = promptsPerStep;
+  for (let round = 0; missing > 0 && round <= (equalGroups === "drop" ? maxRedraws : 0); round++) {
+    const rollouts = await rollOutAll(requestsFrom(episodes, first + groups.length, missing, G, copies));
+    for (let g = 0; g < missing; g++) groups.push(rollouts.slice(g * G, (g + 1) * G));
+    missing = promptsPerStep - groups.filter((group) => !isEqual(group)).length;
+  }
+  return groups;
+}
+
+/** Whether all rewards of a group are equal, so that every advantage is 0. */
+function isEqual(group: readonly Rollout[]): boolean {
+  return group.every(({ reward }) => reward === group[0].reward);
+}
+
+/**
+ * What the updates learn from the groups of a step. Dropped groups count nowhere: not among the groups, rollouts and tokens
+ * that a loss is divided by, nor in the deviation of the batch. A rollout that is left out because it was cut off keeps its
+ * place among the rollouts and its group's rewards; only its tokens are gone.
+ */
+export function stepBatch(groups: readonly (readonly Rollout[])[], settings: BatchSettings): StepBatch {
+  const { rolloutsPerPrompt: G, advantage, normalisation, maxNewTokens, equalGroups, maskTruncated } = settings;
+  const isKept = groups.map((group) => equalGroups === "keep" || !isEqual(group));
+  const kept = groups.filter((_, g) => isKept[g]).flat();
+  const ofKept = batchAdvantages(
+    advantage,
+    kept.map(({ reward }) => reward),
+    G,
+  );
+  const isUsed = ({ isTruncated }: Rollout): boolean => !(maskTruncated && isTruncated);
+  const weights = tokenWeights(
+    normalisation,
+    kept.map((rollout, i) => ({ tokens: isUsed(rollout) ? rollout.tokens : 0, group: Math.floor(i / G) })),
+    maxNewTokens,
+  );
+  let next = 0;
+  const places = groups.flatMap((group, g) => group.map(() => (isKept[g] ? next++ : -1)));
+  return {
+    groups,
+    advantages: places.map((place) => (place < 0 ? 0 : ofKept[place])),
+    used: groups.flat().map((rollout, i) => places[i] >= 0 && isUsed(rollout)),
+    examples: kept.flatMap((rollout, i) =>
+      isUsed(rollout) ? [{ ...rollout, advantage: ofKept[i], tokenWeight: weights[i] }] : [],
+    ),
+    dropped: isKept.filter((one) => !one).length,
+  };
+}

@@ -1,0 +1,216 @@
+// Layers of one x in one dispatch: each op against central differences, and the bits of separate layers.
+import assert from "node:assert/strict";
+import { GradientMap, record } from "../../../../engine/autograd.ts";
+import type { Backend } from "../../../../engine/backends/backend.ts";
+import { gatedLinear, gatedLinearOp } from "../../../../engine/ops/matmul/gated-linear.ts";
+import { linear } from "../../../../engine/ops/matmul/linear.ts";
+import { linearTriple, linearTripleOp } from "../../../../engine/ops/matmul/linear-triple.ts";
+import { swiglu } from "../../../../engine/ops/swiglu/swiglu.ts";
+import { type ArenaEntry, ParameterArena } from "../../../../engine/parameter-arena.ts";
+import { scopeAsync } from "../../../../engine/scope.ts";
+import { fromArray, readTensors, type Tensor } from "../../../../engine/tensor.ts";
+import { testBackends, webgpuBackend } from "../../../backends.ts";
+import { assertClose, describe, throwsMessage } from "../../../support.ts";
+import { checkOp, normals, sameBits } from "../../check-op.ts";
+
+// n ≤ 150 roundings by 2⁻²⁴ of partial sums within the scale, of either sign: 4 · √150 · 2⁻²⁴ = 3e-6.
+const tolerance = { forward: { ofScale: 3e-6 }, gradient: { ofScale: 3e-6 } };
+
+const triple = (x: number[], outputs: readonly [number, number, number], withBias = true) => {
+  const inputs = x[x.length - 1];
+  const weights = { weight0: [outputs[0], inputs], weight1: [outputs[1], inputs], weight2: [outputs[2], inputs] };
+  return withBias
+    ? { x, ...weights, bias0: [outputs[0]], bias1: [outputs[1]], bias2: [outputs[2]] }
+    : { x, ...weights };
+};
+
+/** An arena whose weights of one group follow each other. */
+function arenaOf(backend: Backend, width: number, outputs: Readonly<Record<string, number>>, withBias: boolean) {
+  const entries = new Map<string, ArenaEntry>();
+  for (const [name, count] of Object.entries(outputs)) {
+    entries.set(`${name}.weight`, { shape: [count, width], isLinear: true, forwardCopy: true, group: "weights" });
+    if (withBias) entries.set(`${name}.bias`, { shape: [count], group: "biases" });
+  }
+  const arena = new ParameterArena(backend, entries, { gradients: true });
+  arena.names.forEach((name, i) => {
+    arena.load(name, normals(20 + i, arena.value(name).size));
+  });
+  arena.refreshCopies();
+  return arena;
+}
+
+/** Rows, inputs; outputs of each layer; whether one dispatch can compute them. */
+const sizes = [
+  { T: 1, C: 64, outputs: [64, 32, 32], isOne: true },
+  { T: 3, C: 20, outputs: [16, 8, 24], isOne: true },
+  { T: 16, C: 64, outputs: [64, 32, 32], isOne: true },
+  { T: 70, C: 36, outputs: [40, 8, 16], isOne: true },
+  { T: 5, C: 7, outputs: [16, 8, 8], isOne: true },
+  { T: 4, C: 12, outputs: [10, 8, 8], isOne: false },
+] as const;
+
+const rowsOf = (T: number) => [
+  { start: 0, count: T - Math.floor(T / 2), point: 1 },
+  { start: T - Math.floor(T / 2), count: Math.floor(T / 2), point: 0 },
+];
+
+describe("engine/ops/matmul/joined", (test) => {
+  checkOp(test, linearTripleOp, {
+    settings: {},
+    cases: {
+      // Bias by bias the number of ways in which gradients can begin doubles: one case has them.
+      "one element": triple([1, 1], [1, 1, 1]),
+      "whole panels": triple([9, 52], [24, 8, 8], false),
+      "leading axes": triple([2, 3, 12], [20, 4, 8], false),
+      "no rows": triple([0, 8], [16, 8, 8], false),
+      "tensors in several segments": triple([70, 64], [72, 8, 8], false),
+    },
+    tolerance,
+  });
+
+  checkOp(test, gatedLinearOp, {
+    settings: {},
+    cases: {
+      "one element": { x: [1, 1], gate: [1, 1], up: [1, 1] },
+      "whole panels": { x: [9, 52], gate: [40, 52], up: [40, 52] },
+      "prime sizes": { x: [7, 13], gate: [29, 13], up: [29, 13] },
+      "leading axes": { x: [2, 3, 12], gate: [8, 12], up: [8, 12] },
+      "no rows": { x: [0, 8], gate: [16, 8], up: [16, 8] },
+      "tensors in several segments": { x: [70, 64], gate: [72, 64], up: [72, 64] },
+    },
+    // As above for each of two factors and the product; gradients sum 100 more terms.
+    tolerance: { forward: { ofScale: 6e-6 }, gradient: { ofScale: 6e-6 } },
+  });
+
+  for (const { T, C, outputs, isOne } of sizes) {
+    test(`three layers of one x, [${T},${C}] → ${outputs}: values and gradients of linear${isOne ? ", one dispatch" : ""}`, async () => {
+      for (const { name, backend } of await testBackends())
+        await scopeAsync(async () => {
+          const arena = arenaOf(backend, C, { q: outputs[0], k: outputs[1], v: outputs[2] }, true);
+          const x = fromArray(backend, normals(1, T * C), [T, C]);
+          x.requiresGradient = true;
+          const names = ["q", "k", "v"] as const;
+          const upstream = outputs.map((count, i) => fromArray(backend, normals(5 + i, T * count), [T, count]));
+          const both: Tensor[][] = [];
+          for (const way of ["joined", "apart"] as const) {
+            const before = backend.statistics().dispatches;
+            const recording = record(() =>
+              way === "joined"
+                ? linearTriple(
+                    x,
+                    [arena.get("q.weight"), arena.get("k.weight"), arena.get("v.weight")],
+                    [arena.get("q.bias"), arena.get("k.bias"), arena.get("v.bias")],
+                  )
+                : names.map((one) => linear(x, arena.get(`${one}.weight`), arena.get(`${one}.bias`))),
+            );
+            if (way === "joined" && isOne && backend === (await webgpuBackend()).backend)
+              assert.equal(backend.statistics().dispatches - before, 1);
+            const gradients = new GradientMap();
+            recording.backward(new Map(recording.result.map((y, i) => [y, upstream[i]])), gradients);
+            const leaves = [x, ...arena.names.map((one) => arena.value(one))];
+            both.push([...recording.result, ...leaves.map((leaf) => gradients.get(leaf) ?? leaf)]);
+          }
+          const [joined, apart] = [await readTensors(both[0]), await readTensors(both[1])];
+          assert.equal(joined.length, 10);
+          joined.forEach((values, i) => {
+            sameBits(`${name}: tensor ${i}`, values, apart[i]);
+          });
+          arena.free();
+        });
+    });
+
+    test(`gated, [${T},${C}] → ${outputs[0]}: values and gradients of linear and swiglu${isOne ? ", one dispatch" : ""}`, async () => {
+      for (const { name, backend } of await testBackends())
+        await scopeAsync(async () => {
+          const F = outputs[0];
+          const arena = arenaOf(backend, C, { gate: F, up: F }, false);
+          const x = fromArray(backend, normals(1, T * C), [T, C]);
+          x.requiresGradient = true;
+          const dy = fromArray(backend, normals(5, T * F), [T, F]);
+          const both: Tensor[][] = [];
+          for (const way of ["joined", "apart"] as const) {
+            const before = backend.statistics().dispatches;
+            const [gate, up] = [arena.get("gate.weight"), arena.get("up.weight")];
+            const recording = record(() =>
+              way === "joined" ? gatedLinear(x, gate, up) : swiglu(linear(x, gate), linear(x, up)),
+            );
+            if (way === "joined" && isOne && backend === (await webgpuBackend()).backend)
+              assert.equal(backend.statistics().dispatches - before, 1);
+            const gradients = new GradientMap();
+            recording.backward(new Map([[recording.result, dy]]), gradients);
+            const leaves = [x, ...arena.names.map((one) => arena.value(one))];
+            both.push([recording.result, ...leaves.map((leaf) => gradients.get(leaf) ?? leaf)]);
+          }
+          const [joined, apart] = [await readTensors(both[0]), await readTensors(both[1])];
+          joined.forEach((values, i) => {
+            // The plain backend rounds to f32 once per kernel.
+            if (backend.kind === "cpu") assertClose(`${name}: tensor ${i}`, values, apart[i], { ofScale: 1e-6 });
+            else sameBits(`${name}: tensor ${i}`, values, apart[i]);
+          });
+          arena.free();
+        });
+    });
+
+    if (T > 1)
+      test(`slots, [${T},${C}] → ${outputs}: the bits of linear and swiglu`, async () => {
+        for (const { name, backend } of await testBackends())
+          await scopeAsync(async () => {
+            const [O, K] = outputs;
+            const arenas = [0, 1].map(() => arenaOf(backend, C, { q: O, k: K, v: K, up: O }, true));
+            arenas[1].load("q.weight", normals(77, O * C));
+            arenas[1].refreshCopies();
+            const slots = (which: string) => ({
+              kind: "slots" as const,
+              shape: arenas[0].value(which).shape,
+              slots: new Map(
+                arenas.map((arena, point) => {
+                  const parameter = arena.get(which);
+                  const panels = parameter.kind === "tensor" ? parameter.panels : null;
+                  return [point, { rows: arena.value(which), panels }];
+                }),
+              ),
+            });
+            const x = fromArray(backend, normals(1, T * C), [T, C]);
+            const rows = rowsOf(T);
+            const ofThree = (end: string) => [slots(`q.${end}`), slots(`k.${end}`), slots(`v.${end}`)] as const;
+            const joined = [
+              ...linearTriple(x, ofThree("weight"), ofThree("bias"), rows),
+              gatedLinear(x, slots("q.weight"), slots("up.weight"), rows),
+              gatedLinear(x, slots("k.weight"), slots("v.weight"), rows),
+            ];
+            const one = (which: string, withBias = true): Tensor =>
+              linear(x, slots(`${which}.weight`), withBias ? slots(`${which}.bias`) : null, rows);
+            const apart = [
+              ...["q", "k", "v"].map((which) => one(which)),
+              swiglu(one("q", false), one("up", false)),
+              swiglu(one("k", false), one("v", false)),
+            ];
+            const [found, wanted] = [await readTensors(joined), await readTensors(apart)];
+            found.forEach((values, i) => {
+              if (backend.kind === "cpu") assertClose(`${name}: tensor ${i}`, values, wanted[i], { ofScale: 1e-6 });
+              else sameBits(`${name}: tensor ${i}`, values, wanted[i]);
+            });
+            for (const arena of arenas) arena.free();
+          });
+      });
+  }
+
+  test("refuses weights that do not fit", async () => {
+    const shapes = triple([2, 12], [8, 8, 8]);
+    await throwsMessage(
+      () => linearTripleOp.definition.shapes({ ...noPanels, ...shapes, weight1: [8, 11] }, {}),
+      "expected [8,12], got [8,11]",
+    );
+    await throwsMessage(
+      () =>
+        gatedLinearOp.definition.shapes(
+          { x: [2, 12], gate: [8, 12], up: [16, 12], gatePanels: [1, 12, 8], upPanels: [2, 12, 8] },
+          {},
+        ),
+      "expected [8,12], got [16,12]",
+    );
+  });
+});
+
+const panelsOf8 = [1, 12, 8];
+const noPanels = { panels0: panelsOf8, panels1: panelsOf8, panels2: panelsOf8, bias0: [8], bias1: [8], bias2: [8] };

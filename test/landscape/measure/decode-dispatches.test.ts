@@ -1,0 +1,121 @@
+// What a layer of a decode step costs in dispatches: on a GPU each is microseconds that no arithmetic hides. The kernels
+// are listed by name, so that an added one shows.
+import assert from "node:assert/strict";
+import type { Backend, Dispatch } from "../../../engine/backends/backend.ts";
+import { CpuBackend } from "../../../engine/backends/cpu.ts";
+import { fromArray, noGradient, scopeAsync, type Weights } from "../../../engine/index.ts";
+import { PerturbedWeights } from "../../../landscape/measure/perturbed-weights.ts";
+import { type Batch, KvCache, makeWeights, qwen2Model } from "../../../model/index.ts";
+import { describe } from "../../support.ts";
+
+/** The plain backend, which notes the kernels that are dispatched. */
+class NotingBackend extends CpuBackend {
+  readonly kernels: string[] = [];
+  override dispatch(work: Dispatch): void {
+    this.kernels.push(work.kernel.name);
+    super.dispatch(work);
+  }
+}
+
+const modelOf = (layers: number, intermediateSize = 48) =>
+  qwen2Model({
+    ...{ vocabSize: 40, hiddenSize: 32, numAttentionHeads: 4, numKeyValueHeads: 2, headDim: 8, intermediateSize },
+    ...{ numHiddenLayers: layers, maxPositionEmbeddings: 64, rmsNormEps: 1e-6, ropeTheta: 1e4 },
+    ...{ tieWordEmbeddings: true, eosTokenIds: [] },
+  });
+type Model = ReturnType<typeof modelOf>;
+
+/** The kernels of a decode step of 4 rows, in order. */
+async function kernelsOf(model: Model, weightsOf: (backend: Backend) => Weights, rows: Batch["rows"]) {
+  const backend = new NotingBackend();
+  await scopeAsync(async () => {
+    const weights = weightsOf(backend);
+    const cache = new KvCache(backend, model, 16);
+    const ids = Uint32Array.of(1, 2, 3, 4);
+    const batch: Batch = {
+      ids: { tensor: fromArray(backend, ids, [4], "u32"), host: ids },
+      positions: Uint32Array.of(3, 3, 3, 3),
+      spans: fromArray(
+        backend,
+        [0, 4, 8, 12].flatMap((start) => [0, 0, start, 4]),
+        [4, 4],
+        "u32",
+      ),
+      querySpans: null,
+      rows,
+    };
+    const slots = fromArray(backend, [3, 7, 11, 15], [4], "u32");
+    backend.kernels.length = 0;
+    noGradient(() => model.forward(weights, batch, { keys: cache.keys, values: cache.values, slots }));
+    cache.free();
+  });
+  return backend.kernels;
+}
+
+/** The kernels that the last layer adds. */
+async function layerOf(
+  weightsOf: (model: Model) => (backend: Backend) => Weights,
+  rows: Batch["rows"],
+  intermediateSize?: number,
+): Promise<string[]> {
+  const [one, two] = [modelOf(1, intermediateSize), modelOf(2, intermediateSize)];
+  const shorter = await kernelsOf(one, weightsOf(one), rows);
+  const longer = await kernelsOf(two, weightsOf(two), rows);
+  const start = shorter.indexOf("rmsNormTree");
+  const count = longer.length - shorter.length;
+  assert.deepEqual(longer.slice(start, start + count), longer.slice(start + count, start + 2 * count));
+  return longer.slice(start, start + count);
+}
+
+const plain = (model: Model) => (backend: Backend) => {
+  const arena = makeWeights(backend, model, {});
+  arena.refreshCopies();
+  return arena;
+};
+
+/** Slots of `points` grid points away from the centre. */
+const slotsOf = (points: number) => (model: Model) => (backend: Backend) => {
+  const arena = makeWeights(backend, model, {});
+  const weights = new PerturbedWeights(arena, points);
+  const scales = new Map(arena.names.map((name) => [name, { delta: 1, eta: 1 }]));
+  weights.place(
+    Array.from({ length: points }, (_, i) => ({ i, j: 0, alpha: 0.1 * (i + 1), beta: 0.2, squaredSteps: 1 })),
+    { seed: 1, slice: 0, deltaKey: [1, 2], etaKey: [3, 4], scales, digest: "" },
+  );
+  return weights;
+};
+
+const eight = [
+  "rmsNormTree",
+  "multiplyTriple",
+  "ropeIntoCache",
+  "attention",
+  "multiplyForward",
+  "rmsNormTree",
+  "multiplyGated",
+  "multiplyForward",
+];
+
+describe("landscape/measure/decode-dispatches", (test) => {
+  test("a layer of a decode step is 8 dispatches", async () => {
+    assert.deepEqual(await layerOf(plain, null), eight);
+  });
+
+  test("so it is with the slot of one grid point; of two, what reads weights is dispatched for each", async () => {
+    assert.deepEqual(await layerOf(slotsOf(1), [{ start: 0, count: 4, point: 0 }]), eight);
+    const rows = [
+      { start: 0, count: 3, point: 0 },
+      { start: 3, count: 1, point: 1 },
+    ];
+    const twice = eight.flatMap((name) => (name === "attention" || name === "ropeIntoCache" ? [name] : [name, name]));
+    assert.deepEqual(await layerOf(slotsOf(2), rows), twice);
+  });
+
+  test("outputs that are no multiple of 8 are multiplied apart", async () => {
+    const apart = ["multiplyForward", "multiplyForward", "swiglu"];
+    assert.deepEqual(
+      await layerOf(plain, null, 44),
+      eight.flatMap((name) => (name === "multiplyGated" ? apart : [name])),
+    );
+  });
+});

@@ -1,0 +1,57 @@
+// The warm start as a command: it checks everything before it makes its folder, and its checkpoint can be used.
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { equal, is, match, ok } from "uvu/assert";
+import { expectDone, root, start } from "../landscape/tiny-study.ts";
+import { describe, fixturePath } from "../support.ts";
+
+describe("rl/warm-start", (test) => {
+  const place = mkdtempSync(join(tmpdir(), "foothold-warm-start-"));
+  test.after(() => rmSync(place, { recursive: true, force: true }));
+  const recipe = join(place, "recipe.toml");
+  writeFileSync(recipe, "");
+  const tiny = fixturePath("tiny-warm-start");
+  const warmStart = (out: string, model: string, ...more: string[]) =>
+    start([
+      ...[join(root, "rl/warm-start.ts"), recipe, "--out", out, "--model.path", model],
+      ...["--warmStart.steps", "1", "--warmStart.warmupSteps", "0", "--warmStart.dialogues", "2"],
+      ...["--warmStart.episodes", "2", ...more],
+    ]).ended;
+  /** The tiny model with some of its files left out or replaced. */
+  const folderWith = (name: string, files: Record<string, string | null>): string => {
+    const folder = join(place, name);
+    cpSync(tiny, folder, { recursive: true });
+    for (const [file, text] of Object.entries(files))
+      if (text === null) rmSync(join(folder, file));
+      else writeFileSync(join(folder, file), text);
+    return folder;
+  };
+
+  for (const [name, files, text, ...more] of [
+    ["a model that is not there", null, "no-model"],
+    ["a broken config.json", { "config.json": "{" }, "config.json"],
+    ["a tokenizer that is missing", { "tokenizer.json": null }, "tokenizer.json"],
+    ["no chat template", { "tokenizer_config.json": "{}" }, "expected a chat_template"],
+    ["weights that are no weights", { "model.safetensors": "none" }, "safetensors", "--model.start", "weights"],
+  ] as const)
+    test(`${name}: refused, and no folder is made`, async () => {
+      const model = files === null ? join(place, "no-model") : folderWith(`model-${text}`, files);
+      const out = join(place, "refused", text);
+      const { status, stderr } = await warmStart(out, model, ...more);
+      is(status, 2, stderr);
+      match(stderr, text);
+      ok(!existsSync(out) && !existsSync(join(place, "refused")), "nothing is written");
+      const old = join(place, "old");
+      mkdirSync(old, { recursive: true });
+      is((await warmStart(old, model, ...more)).status, 2);
+      equal(readdirSync(old), [], "a folder that was there is left as it was");
+    });
+
+  test("a sound recipe makes the folder, the log and a checkpoint", async () => {
+    const out = join(place, "done", "run");
+    expectDone(await warmStart(out, tiny));
+    equal(readdirSync(out).sort(), ["checkpoint", "log.jsonl", "state"]);
+    ok(existsSync(join(out, "checkpoint", "model.safetensors")));
+  });
+});
