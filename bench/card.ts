@@ -8,7 +8,7 @@
 // failed.
 import { cpus } from "node:os";
 import { openAdapter } from "../engine/backends/webgpu/adapter.ts";
-import { asError } from "../engine/host/errors.ts";
+import { asError, UserError } from "../engine/host/errors.ts";
 import {
   backendSettings,
   boolean,
@@ -76,10 +76,16 @@ const graceMs = 15_000;
 const leastPartMs = 1500;
 
 /** FOOTHOLD_CARD_FAULT=PART:wrong, crash or hang: the fault that a test plants. */
-function plantedFault(): { part: string; fault: Fault } | null {
-  const [part, wanted] = (process.env["FOOTHOLD_CARD_FAULT"] ?? "").split(":");
+function plantedFault(): { part: PartName; fault: Fault } | null {
+  const given = process.env["FOOTHOLD_CARD_FAULT"];
+  if (!given) return null;
+  const [part, wanted] = given.split(":");
   const fault = faults.find((one) => one === wanted);
-  return fault === undefined ? null : { part, fault };
+  if (fault === undefined || !isPart(part) || part === "peers")
+    throw new UserError(
+      `FOOTHOLD_CARD_FAULT: expected PART:FAULT with a fault of ${faults.join(", ")}, got "${given}". Unset it to measure.`,
+    );
+  return { part, fault };
 }
 
 function rowLine(row: Row): string {
