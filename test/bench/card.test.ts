@@ -67,6 +67,7 @@ describe("bench/card", (test) => {
     assert.ok((report.ceilings.copy?.rate ?? 0) > 0 && (report.ceilings.f32?.rate ?? 0) > 0);
     assert.ok(report.rows.some(({ part, outcome }) => part === "gpt2-medium" && outcome === "measured"));
     assert.ok(report.rows.some(({ share }) => share !== null && share.share === 1));
+    assert.ok(report.isWhole);
     assert.equal(report.adapter?.driver, opened?.info.driver);
     assert.ok(report.totalSeconds <= 120, `${report.totalSeconds} s`);
   });
@@ -103,6 +104,15 @@ describe("bench/card", (test) => {
     const { status, stderr } = run(["--only", "produkts"]);
     assert.equal(status, 2);
     assert.match(stderr, /only: expected parts \(check, .*got "produkts"/);
+  });
+
+  test("a file that cannot be written is refused before anything runs", () => {
+    for (const out of ["no-such-folder/card.json", "bench"]) {
+      const { status, stderr } = run(["--sizes", "small", "--only", "ceilings", "--out", out]);
+      assert.equal(status, 2);
+      assert.match(stderr, /no-such-folder: no such file or folder|--out bench: expected a file, got a folder/);
+      assert.doesNotMatch(stderr, /ceilings:/);
+    }
   });
 
   const row = (part: Row["part"], name: string, more: Partial<Row>): Row => ({
