@@ -24,6 +24,8 @@ export interface BenchWork {
   run(): void;
   /** Called after one run: throws if its result is wrong. */
   check(): Promise<void>;
+  /** What the engine chose for this adapter, such as the tile of a product: it ends the result's line. */
+  choice?: string;
 }
 
 export interface BenchResult {
@@ -46,6 +48,8 @@ export interface BenchResult {
   runsPerSample: number;
   /** The first run, including the compilation of its pipelines. */
   firstMs: number;
+  /** BenchWork.choice. */
+  choice?: string;
   gflopsPerSecond: number;
   gigabytesPerSecond: number;
 }
@@ -103,6 +107,7 @@ export async function measure(backend: Backend, one: BenchCase, options: BenchOp
       firstMs,
       gflopsPerSecond: one.flops / medianMs / 1e6,
       gigabytesPerSecond: one.bytes / medianMs / 1e6,
+      ...(work.choice === undefined ? {} : { choice: work.choice }),
     };
   });
 }
@@ -113,6 +118,7 @@ export async function measure(backend: Backend, one: BenchCase, options: BenchOp
  */
 export function resultLine(result: BenchResult, ceilings: Ceilings | null = null): string {
   const { name, medianMs, deviationMs, bestMs, gflopsPerSecond, gigabytesPerSecond, processorMs, firstMs } = result;
+  const { choice } = result;
   return [
     name.padEnd(52),
     `${time(medianMs)} ± ${time(deviationMs).trimStart().padEnd(8)}`,
@@ -122,6 +128,7 @@ export function resultLine(result: BenchResult, ceilings: Ceilings | null = null
     ...(ceilings === null ? [] : [shareText(shareOf(result, ceilings))]),
     `processors ${time(processorMs)}`,
     `first ${time(firstMs)}`,
+    ...(choice === undefined ? [] : [choice]),
   ].join("  ");
 }
 

@@ -49,6 +49,7 @@ export { type CacheTarget, ropeIntoCache, ropePair } from "./ops/rope/rope-pair.
 export { type SampledTokens, sampleTokens } from "./ops/sampling/sample-tokens.ts";
 export { noSample } from "./ops/sampling/sampling.ts";
 export { largestPenalty, markSeen, noWarping, seenWords, type Warping } from "./ops/sampling/warp.ts";
+export { matrixUnits } from "./ops/shared/matrix-units.ts";
 export { swiglu } from "./ops/swiglu/swiglu.ts";
 export { type AdamwSettings, adamwStep } from "./optim/adamw.ts";
 export { type ArenaMemory, allocateGroups, arenaMemory, ParameterArena } from "./parameter-arena.ts";

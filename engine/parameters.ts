@@ -13,7 +13,7 @@ export interface WeightTensors {
   readonly panels: Tensor | null;
 }
 
-/** A linear layer's weight in f16, in both layouts: its products then use f16 operands. */
+/** A weight in f16, in both layouts: the products of a linear layer, or of the head, then use f16 operands. */
 export interface HalfCopies {
   readonly rows: Tensor;
   readonly panels: Tensor;
@@ -24,7 +24,10 @@ export type Parameter =
       readonly kind: "tensor";
       readonly tensor: Tensor;
       readonly panels: Tensor | null;
-      /** If present, only a linear layer reads the weight, and `panels` is null. Default: none. */
+      /**
+       * If present, `panels` is null. A linear layer reads these in place of the weight; so does the head, if the
+       * adapter has matrix units. Default: none.
+       */
       readonly half?: HalfCopies;
     }
   /** One perturbed copy per grid point in progress. */

@@ -1,7 +1,7 @@
 // A model's weights on a device: all parameters in one arena, loaded from a Hugging Face folder and saved to one.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Backend, ParameterArena, type Tensor } from "../engine/index.ts";
+import { type Backend, matrixUnits, ParameterArena, type Tensor } from "../engine/index.ts";
 import { type Checkpoint, openCheckpoint, openConfig, readModelJson } from "./checkpoint-files.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { writeCheckpoint } from "./write-checkpoint.ts";
@@ -13,7 +13,10 @@ export interface WeightOptions {
   dtype?: "f32" | "f64";
   /** Receives the notes for the user about how the folder was read. Default: prints to standard error. */
   note?: (sentence: string) => void;
-  /** mixed: linear layers read their operands in f16 (the weights themselves stay f32). Default f32. */
+  /**
+   * mixed: linear layers read their operands in f16 (the weights themselves stay f32), and so does the head if the
+   * adapter has matrix units. Default f32.
+   */
   precision?: "f32" | "mixed";
 }
 
@@ -24,7 +27,8 @@ export function makeWeights(backend: Backend, config: LanguageModel, options: We
   const parameters = new Map(
     [...config.parameters()].map(([name, { shape, role, group }]) => {
       const isLinear = role === "linear";
-      const halfCopies = isLinear && precision === "mixed";
+      const isMixed = isLinear || (name === head && matrixUnits(backend) !== null);
+      const halfCopies = isMixed && precision === "mixed";
       return [name, { shape, isLinear, forwardCopy: isLinear || name === head, halfCopies, group }];
     }),
   );

@@ -6,10 +6,12 @@
 //   every subset of upstream gradients; every mix of gradients assigned onto NaN, added onto random numbers and not asked for,
 //   one tensor as two inputs, outputs and inputs that are used twice,
 //   the same bits twice, and no buffer left behind.
+// With `half`, all of that once more for the op with f16 operands.
 
 import { record } from "../../engine/autograd.ts";
 import type { Backend } from "../../engine/backends/backend.ts";
 import { type DType, isFloat, type NumberArray } from "../../engine/dtype.ts";
+import { f16ToF32, f32ToF16 } from "../../engine/dtype-conversion.ts";
 import type { Op } from "../../engine/op.ts";
 import { add } from "../../engine/ops/elementwise/elementwise.ts";
 import { scope, scopeAsync } from "../../engine/scope.ts";
@@ -19,7 +21,16 @@ import { assertClose, type Test, type Tolerance } from "../support.ts";
 import { centralDifferences, type Loss, largest, type Point } from "./central-differences.ts";
 import { GuardedBackend } from "./guarded-backend.ts";
 import { normals } from "./normals.ts";
-import { before, type Given, gradientsOf, type Seeds, type Start, Subject, type Values } from "./op-subject.ts";
+import {
+  before,
+  type Given,
+  gradientsOf,
+  type HalfRun,
+  type Seeds,
+  type Start,
+  Subject,
+  type Values,
+} from "./op-subject.ts";
 
 export { normals };
 
@@ -46,8 +57,35 @@ export interface CheckOptions<I extends string, Settings> {
   cases: Record<string, OpCase<I, Settings> | { [K in I]?: InputSpec }>;
   /** f32 against float64. */
   tolerance: OpTolerance;
+  /** The op with f16 operands: every case runs that way too. */
+  half?: HalfOptions<I, Settings>;
   /** Central differences against the vjp, both float64: relative to the gradient's scale. Default 1e-6. */
   differenceTolerance?: number;
+}
+
+/**
+ * The mode for f16 operands. Inputs are rounded to f16 first, so that rounding them again changes nothing and float64
+ * sees the same numbers. What remains are the sums, and gradients that the op rounds by itself.
+ */
+export interface HalfOptions<I extends string, Settings> {
+  /** The inputs that are operands. */
+  operands: readonly I[];
+  run: HalfRun<I, Settings>;
+  tolerance: OpTolerance;
+  /** Cases to leave out, each with its reason in a comment. */
+  without?: readonly string[];
+}
+
+/** The inputs with those of these names rounded to f16. */
+function rounded(given: Readonly<Record<string, Given>>, names: readonly string[]): Record<string, Given> {
+  return Object.fromEntries(
+    Object.entries(given).map(([name, one]) => [
+      name,
+      names.includes(name)
+        ? { ...one, values: Float64Array.from(one.values, (value) => f16ToF32(f32ToF16(value))) }
+        : one,
+    ]),
+  );
 }
 
 function realise(spec: InputSpec, seed: number): Given {
@@ -128,6 +166,11 @@ export function checkOp<I extends string, O extends string, S extends string, Se
     });
     const subject = new Subject(op, given, one.settings ?? options.settings);
     test(`${op.definition.name}: ${caseName}`, () => checkCase(subject, caseName, tolerance, options));
+    const { half } = options;
+    if (half === undefined || half.without?.includes(caseName)) continue;
+    const halfSubject = new Subject(op, rounded(given, half.operands), one.settings ?? options.settings, half.run);
+    test(`${op.definition.name}, f16 operands: ${caseName}`, () =>
+      checkCase(halfSubject, caseName, half.tolerance, options));
   }
 }
 

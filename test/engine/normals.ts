@@ -15,3 +15,8 @@ export function normals(seed: number, count: number, scale = 1, mean = 0): Float
     values[i] = Math.fround(mean + scale * Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
   return values;
 }
+
+/** Seeded whole numbers from −3 to 3: f16 holds them, and sums of their products are exact in f32 in any order. */
+export function smallIntegers(seed: number, count: number): Float64Array {
+  return normals(seed, count, 1.5).map((value) => Math.max(-3, Math.min(3, Math.round(value))));
+}

@@ -90,6 +90,12 @@ class PreparedStore implements GradientStore {
 export type Values = ReadonlyMap<string, NumberArray>;
 export type Seeds = ReadonlyMap<string, ArrayLike<number>>;
 
+/** How an op runs with f16 operands: from the same inputs to the same outputs, on a GPU. */
+export type HalfRun<I extends string, Settings> = (
+  inputs: { [K in I]: Tensor | null },
+  settings: Settings,
+) => Record<string, Tensor>;
+
 /** An op with inputs and settings: what one case runs, on any backend. */
 export class Subject<I extends string, O extends string, S extends string, Settings> {
   readonly op: Op<I, O, S, Settings>;
@@ -97,9 +103,17 @@ export class Subject<I extends string, O extends string, S extends string, Setti
   readonly settings: Settings;
   /** Inputs that a gradient flows into. */
   readonly inputs: readonly string[];
+  readonly #halfRun: HalfRun<I, Settings> | undefined;
 
-  constructor(op: Op<I, O, S, Settings>, given: Readonly<Record<string, Given>>, settings: Settings) {
+  /** @param halfRun  in place of the op, on GPUs */
+  constructor(
+    op: Op<I, O, S, Settings>,
+    given: Readonly<Record<string, Given>>,
+    settings: Settings,
+    halfRun?: HalfRun<I, Settings>,
+  ) {
     this.op = op;
+    this.#halfRun = halfRun;
     this.given = given;
     this.settings = settings;
     const constants: readonly string[] = op.definition.constants ?? [];
@@ -115,7 +129,7 @@ export class Subject<I extends string, O extends string, S extends string, Setti
       name,
       { ...this.given[name], values: own },
     ]);
-    return new Subject(this.op, { ...this.given, ...Object.fromEntries(moved) }, this.settings);
+    return new Subject(this.op, { ...this.given, ...Object.fromEntries(moved) }, this.settings, this.#halfRun);
   }
 
   /** Shapes of the outputs, as the op's rule has them. */
@@ -147,6 +161,9 @@ export class Subject<I extends string, O extends string, S extends string, Setti
   }
 
   run(inputs: { [K in I]: Tensor | null }): Record<string, Tensor> {
+    const tensors = Object.values<Tensor | null>(inputs).filter((tensor) => tensor !== null);
+    if (this.#halfRun !== undefined && tensors[0].backend.kind === "webgpu")
+      return this.#halfRun(inputs, this.settings);
     return this.op(inputs, this.settings);
   }
 

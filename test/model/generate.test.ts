@@ -1,6 +1,7 @@
 // Generation: the same bits whatever the batch. A dialogue alone, in batches of 1, 7 and 64, shuffled, with refills, with a
 // shared prompt, after a second prefill: the same tokens and the same log-probabilities, which are also the scorer's.
-import { type NumberArray, tokenKey } from "../../engine/index.ts";
+import * as assert from "uvu/assert";
+import { matrixUnits, type NumberArray, tokenKey } from "../../engine/index.ts";
 import { segmentRows } from "../../engine/tensor.ts";
 import {
   type Dialogue,
@@ -104,6 +105,31 @@ describe("model/generate", (test) => {
           .sort((a, b) => a.key - b.key)
           .map(({ one }) => one);
       assertSame(`${name}: shuffled with refills`, await talk(model, count, 9, shuffle), alone);
+      weights.free();
+    }
+  });
+
+  test("in mixed precision: the same bits alone, in a batch, and in the scorer, head and layers in f16", async () => {
+    for (const { name, backend } of await testBackends()) {
+      if (backend.kind === "cpu" || name.includes("segments")) continue;
+      const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"), { precision: "mixed" });
+      const model = { backend, config, weights };
+      // The head has copies in f16 if its products use matrix units.
+      const head = weights.get(config.headName());
+      assert.is(head.kind === "tensor" && head.half !== undefined, matrixUnits(backend) !== null, name);
+      const alone = await talk(model, 12, 1);
+      assertSame(`${name}: a batch of 12`, await talk(model, 12, 12), alone);
+      const said = [...alone.values()];
+      const sequences = said.map(({ all, mask }) => ({ ids: all, mask }));
+      const scores = await score(model, sequences, { temperature: settings.temperature, maxTokens: 200 });
+      said.forEach(({ logProbs }, k) => {
+        const scored: NumberArray = scores[k].logProbs;
+        assert.is(scored.length, logProbs.length);
+        logProbs.forEach((value, i) => {
+          if (!Object.is(scored[i], value))
+            throw new Error(`${name}: dialogue ${k}, token ${i}: sampled with ${value}, scored ${scored[i]}`);
+        });
+      });
       weights.free();
     }
   });

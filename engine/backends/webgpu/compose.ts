@@ -22,20 +22,23 @@ export function sharedFile(kernel: AnyKernel, name: string): URL {
   return existsSync(beside) ? beside : new URL(`../../ops/shared/${name}.wgsl`, import.meta.url);
 }
 
+const directives = /^(enable|diagnostic\b).*;/gm;
+
 /** The whole WGSL of a kernel with these constants. */
 export function composeWgsl(kernel: AnyKernel, constants: Constants): string {
   const body = unroll(readText(kernel.wgsl), constants);
   checkBindings(kernel, body);
-  const shared = kernel.uses.map((name) => readText(sharedFile(kernel, name)));
-  // Extensions that shared functions need must be enabled before anything else: on the first line of the kernel's file.
-  const enables = shared.flatMap((text) => text.match(/^enable .*;/gm) ?? []);
+  const shared = kernel.uses.map((name) => unroll(readText(sharedFile(kernel, name)), constants));
+  // Extensions that shared functions need must be enabled before anything else, and diagnostics be set: on the first
+  // line of the kernel's file.
+  const enables = shared.flatMap((text) => text.match(directives) ?? []);
   const fields = parameterBlock(kernel).map(({ name, type }) => `  ${name}: ${type},`);
   return [
     [...new Set(enables), body].join(" "),
     `struct Params {\n${fields.join("\n")}\n}`,
     `@group(0) @binding(${Object.keys(kernel.bindings).length}) var<uniform> params: Params;`,
     ...Object.entries(constants).map(([name, value]) => declaration(name, value)),
-    ...shared.map((text) => text.replace(/^enable .*;/gm, "")),
+    ...shared.map((text) => text.replace(directives, "")),
   ].join("\n");
 }
 

@@ -7,7 +7,7 @@ import { defineKernel } from "../../kernel.ts";
 import { memoryLabel } from "../../memory-purpose.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
 import { asParameter, type BatchRows, type Parameter } from "../../parameters.ts";
-import { run } from "../../run.ts";
+import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Shape, type Tensor } from "../../tensor.ts";
 import { panelShape } from "../matmul/matmul.ts";
@@ -18,12 +18,16 @@ import {
   cutIntoChunks,
   emptyScores,
   emptySums,
+  expectHalfCopies,
   expectTemperature,
+  halfCopiesOf,
   type LogitScores,
   laneConstants,
   laneVariants,
   logitsOf,
+  type PlainWeight,
   pickLogits,
+  plainWeight,
   scorePicked,
   sliceBatchRows,
   sliceScores,
@@ -80,32 +84,61 @@ export const headOp = defineOp<
     return { logProbs: [T], entropy: [T], logSumExp: [T] };
   },
   forward: (_, { hidden, weight, panels, targets }, scores, settings) =>
-    scoreTargets(hidden, { kind: "tensor", tensor: weight, panels: panels ?? null }, null, targets, scores, settings),
-  // With z = logits / τ, p = e^(z − logSumExp), H the entropy:
-  // dlogits = ((onehot − p)·dlogProbs − p·(ln p + H)·dentropy) / τ,   dhidden = dlogits·weight,   dweight = dlogitsᵀ·hidden
-  vjp: (_, saved, upstream, d, settings) => {
-    const { hidden, weight, panels, targets, entropy, logSumExp } = saved;
-    const parameter: Parameter = { kind: "tensor", tensor: weight, panels: panels ?? null };
-    logitsBackward(hidden, weight, d, settings, (rows, columns) => {
-      const slice = (tensor: Tensor): Tensor => tensor.sliceRows(rows.start, rows.count);
-      const logits = logitsOf(slice(hidden), parameter, null, columns);
-      run(
-        headBackwardKernel,
-        {
-          logits,
-          targets: slice(targets),
-          logSumExp: slice(logSumExp),
-          entropy: slice(entropy),
-          dLogProbs: slice(upstream.logProbs),
-          dEntropy: slice(upstream.entropy),
-        },
-        { ...columnParams(logits, columns), firstColumn: columns.start, temperature: settings.temperature },
-        { constants: laneConstants(hidden.backend) },
-      );
-      return logits;
-    });
-  },
+    scoreTargets(hidden, plainWeight(weight, panels ?? null), null, targets, scores, settings),
+  vjp: (_, saved, upstream, d, settings) =>
+    headVjp(plainWeight(saved.weight, saved.panels ?? null), saved, upstream, d, settings),
 });
+
+/** `headOp` with f16 operands on matrix units: rows and panels are copies of weight, and are read in its place. */
+export const mixedHeadOp = defineOp<
+  "hidden" | "weight" | "rows" | "panels" | "targets",
+  "logProbs" | "entropy",
+  "logSumExp",
+  HeadSettings
+>({
+  name: "mixedHead",
+  constants: ["rows", "panels", "targets"],
+  saved: ["logSumExp"],
+  shapes: (inputs, settings) => {
+    checkHead(inputs, settings);
+    expectHalfCopies("head", inputs.weight, inputs);
+    const T = inputs.hidden[0];
+    return { logProbs: [T], entropy: [T], logSumExp: [T] };
+  },
+  forward: (_, { hidden, weight, rows, panels, targets }, scores, settings) =>
+    scoreTargets(hidden, plainWeight(weight, null, { rows, panels }), null, targets, scores, settings),
+  vjp: (_, saved, upstream, d, settings) =>
+    headVjp(plainWeight(saved.weight, null, saved), saved, upstream, d, settings),
+});
+
+// With z = logits / τ, p = e^(z − logSumExp), H the entropy:
+// dlogits = ((onehot − p)·dlogProbs − p·(ln p + H)·dentropy) / τ,   dhidden = dlogits·weight,   dweight = dlogitsᵀ·hidden
+function headVjp(
+  weight: PlainWeight,
+  { hidden, targets, entropy, logSumExp }: Record<"hidden" | "targets" | "entropy" | "logSumExp", Tensor>,
+  upstream: Record<"logProbs" | "entropy", Tensor>,
+  d: { hidden?: GradientTarget | undefined; weight?: GradientTarget | undefined },
+  settings: HeadSettings,
+): void {
+  logitsBackward(hidden, weight, d, settings, (rows, columns) => {
+    const slice = (tensor: Tensor): Tensor => tensor.sliceRows(rows.start, rows.count);
+    const logits = logitsOf(slice(hidden), weight, null, columns);
+    run(
+      headBackwardKernel,
+      {
+        logits,
+        targets: slice(targets),
+        logSumExp: slice(logSumExp),
+        entropy: slice(entropy),
+        dLogProbs: slice(upstream.logProbs),
+        dEntropy: slice(upstream.entropy),
+      },
+      { ...columnParams(logits, columns), firstColumn: columns.start, temperature: settings.temperature },
+      { constants: laneConstants(hidden.backend) },
+    );
+    return logits;
+  });
+}
 
 function checkHead(
   { hidden, weight, targets }: { hidden: Shape; weight: Shape; targets: Shape },
@@ -167,8 +200,13 @@ export function head(
   rows: BatchRows = null,
 ): LogitScores {
   const weight = asParameter(weightGiven);
-  if (weight.kind === "tensor")
-    return headOp({ hidden, weight: weight.tensor, panels: weight.panels, targets }, settings);
+  if (weight.kind === "tensor") {
+    const given = { hidden, weight: weight.tensor, targets };
+    const half = halfCopiesOf(weight, hidden.backend);
+    return half === null
+      ? headOp({ ...given, panels: weight.panels }, settings)
+      : mixedHeadOp({ ...given, ...half }, settings);
+  }
   if (shouldRecord([hidden])) throw new Error("head: perturbed weights have no gradient: run it under noGradient");
   checkHead({ hidden: hidden.shape, weight: weight.shape, targets: targets.shape }, settings);
   const scores = emptyScores(hidden);

@@ -9,7 +9,7 @@ import { defineKernel } from "../../kernel.ts";
 import { memoryLabel } from "../../memory-purpose.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
 import type { BatchRows, Parameter } from "../../parameters.ts";
-import { run } from "../../run.ts";
+import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
 import * as cpu from "./kl-divergence.cpu.ts";
@@ -20,12 +20,15 @@ import {
   cutIntoChunks,
   emptyScores,
   emptySums,
+  expectHalfCopies,
   expectTemperature,
   type LogitScores,
   laneConstants,
   laneVariants,
   logitsOf,
+  type PlainWeight,
   pickLogits,
+  plainWeight,
   scorePicked,
   sliceBatchRows,
   sliceScores,
@@ -110,41 +113,89 @@ export const klDivergenceOp = defineOp<
     checkBothHeads("klDivergence", { hiddenP, headP, logSumExpP, hiddenQ, headQ }, temperature);
     return { kl: [hiddenQ[0]], logSumExpQ: [hiddenQ[0]] };
   },
-  forward: (_, { hiddenP, headP, logSumExpP, hiddenQ, headQ }, { kl, logSumExpQ }, settings) =>
-    scope(() => {
-      const { logProbs, entropy } = emptyScores(hiddenQ);
-      const p = { hidden: hiddenP, head: plain(headP), rows: null, logSumExp: logSumExpP };
-      compare(
-        p,
-        { hidden: hiddenQ, head: plain(headQ), rows: null },
-        null,
-        { logProbs, entropy, logSumExp: logSumExpQ, kl },
-        settings,
-      );
-    }),
-  // dlogitsQ = (q − p)·dkl / τ,   dhiddenQ = dlogitsQ·headQ,   dheadQ = dlogitsQᵀ·hiddenQ
-  vjp: (_, { hiddenP, headP, logSumExpP, hiddenQ, headQ, logSumExpQ }, { kl: dKl }, d, settings) =>
-    logitsBackward(hiddenQ, headQ, { hidden: d.hiddenQ, weight: d.headQ }, settings, (rows, columns) => {
-      const slice = (tensor: Tensor): Tensor => tensor.sliceRows(rows.start, rows.count);
-      const logitsQ = logitsOf(slice(hiddenQ), plain(headQ), null, columns);
-      run(
-        klBackwardKernel,
-        {
-          logitsP: logitsOf(slice(hiddenP), plain(headP), null, columns),
-          logitsQ,
-          logSumExpP: slice(logSumExpP),
-          logSumExpQ: slice(logSumExpQ),
-          dKl: slice(dKl),
-        },
-        { ...columnParams(logitsQ, columns), temperature: settings.temperature },
-        { constants: laneConstants(hiddenQ.backend) },
-      );
-      return logitsQ;
-    }),
+  forward: (_, inputs, outputs, settings) =>
+    klForward(inputs, plainWeight(inputs.headP), plainWeight(inputs.headQ), outputs, settings),
+  vjp: (_, saved, { kl }, d, settings) =>
+    klVjp(saved, plainWeight(saved.headP), plainWeight(saved.headQ), kl, d, settings),
 });
 
-function plain(tensor: Tensor): Parameter {
-  return { kind: "tensor", tensor, panels: null };
+/** `klDivergenceOp` with f16 operands on matrix units: rows and panels of P and Q are copies of headP and headQ. */
+export const mixedKlDivergenceOp = defineOp<
+  "hiddenP" | "headP" | "rowsP" | "panelsP" | "logSumExpP" | "hiddenQ" | "headQ" | "rowsQ" | "panelsQ",
+  "kl",
+  "logSumExpQ",
+  KlSettings
+>({
+  name: "mixedKlDivergence",
+  constants: ["hiddenP", "headP", "rowsP", "panelsP", "logSumExpP", "rowsQ", "panelsQ"],
+  saved: ["logSumExpQ"],
+  shapes: (inputs, { temperature }) => {
+    const { headP, headQ, hiddenQ, rowsP, panelsP, rowsQ, panelsQ } = inputs;
+    checkBothHeads("klDivergence", inputs, temperature);
+    expectHalfCopies("klDivergence: headP", headP, { rows: rowsP, panels: panelsP });
+    expectHalfCopies("klDivergence: headQ", headQ, { rows: rowsQ, panels: panelsQ });
+    return { kl: [hiddenQ[0]], logSumExpQ: [hiddenQ[0]] };
+  },
+  forward: (_, inputs, outputs, settings) => {
+    const { headP, headQ } = mixedHeads(inputs);
+    klForward(inputs, headP, headQ, outputs, settings);
+  },
+  vjp: (_, saved, { kl }, d, settings) => {
+    const { headP, headQ } = mixedHeads(saved);
+    klVjp(saved, headP, headQ, kl, d, settings);
+  },
+});
+
+function mixedHeads(inputs: Record<"headP" | "headQ" | "rowsP" | "panelsP" | "rowsQ" | "panelsQ", Tensor>) {
+  return {
+    headP: plainWeight(inputs.headP, null, { rows: inputs.rowsP, panels: inputs.panelsP }),
+    headQ: plainWeight(inputs.headQ, null, { rows: inputs.rowsQ, panels: inputs.panelsQ }),
+  };
+}
+
+type BothSides = Record<"hiddenP" | "logSumExpP" | "hiddenQ", Tensor>;
+
+function klForward(
+  { hiddenP, logSumExpP, hiddenQ }: BothSides,
+  headP: PlainWeight,
+  headQ: PlainWeight,
+  { kl, logSumExpQ }: Record<"kl" | "logSumExpQ", Tensor>,
+  settings: KlSettings,
+): void {
+  scope(() => {
+    const { logProbs, entropy } = emptyScores(hiddenQ);
+    const p = { hidden: hiddenP, head: headP, rows: null, logSumExp: logSumExpP };
+    const q = { hidden: hiddenQ, head: headQ, rows: null };
+    compare(p, q, null, { logProbs, entropy, logSumExp: logSumExpQ, kl }, settings);
+  });
+}
+
+// dlogitsQ = (q − p)·dkl / τ,   dhiddenQ = dlogitsQ·headQ,   dheadQ = dlogitsQᵀ·hiddenQ
+function klVjp(
+  { hiddenP, logSumExpP, hiddenQ, logSumExpQ }: BothSides & { logSumExpQ: Tensor },
+  headP: PlainWeight,
+  headQ: PlainWeight,
+  dKl: Tensor,
+  d: { hiddenQ?: GradientTarget | undefined; headQ?: GradientTarget | undefined },
+  settings: KlSettings,
+): void {
+  logitsBackward(hiddenQ, headQ, { hidden: d.hiddenQ, weight: d.headQ }, settings, (rows, columns) => {
+    const slice = (tensor: Tensor): Tensor => tensor.sliceRows(rows.start, rows.count);
+    const logitsQ = logitsOf(slice(hiddenQ), headQ, null, columns);
+    run(
+      klBackwardKernel,
+      {
+        logitsP: logitsOf(slice(hiddenP), headP, null, columns),
+        logitsQ,
+        logSumExpP: slice(logSumExpP),
+        logSumExpQ: slice(logSumExpQ),
+        dKl: slice(dKl),
+      },
+      { ...columnParams(logitsQ, columns), temperature: settings.temperature },
+      { constants: laneConstants(hiddenQ.backend) },
+    );
+    return logitsQ;
+  });
 }
 
 function checkBothHeads(

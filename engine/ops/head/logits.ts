@@ -1,5 +1,6 @@
 // Logits in chunks, and the sums that a softmax needs. The whole [T, V] is never stored: rows are processed in chunks,
-// the vocabulary in chunks of columns, each in a scratch tensor.
+// the vocabulary in chunks of columns, each in a scratch tensor. If the weight has copies in f16 and the adapter has
+// matrix units, hidden states are rounded to f16 too, and the products use matrix units; logits stay f32.
 //
 // Sums over the vocabulary are taken in blocks of `blockColumns` columns. A fixed tree reduces each block, and the
 // blocks of a row are joined in ascending order. A chunk is a whole number of blocks, so the order of every sum depends
@@ -10,11 +11,14 @@ import { bytesPerElement, type DType } from "../../dtype.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { memoryLabel } from "../../memory-purpose.ts";
-import { type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
+import { expectShape } from "../../op.ts";
+import { type BatchRows, forEachGroup, type HalfCopies, type Parameter, type WeightTensors } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
-import { empty, type IndexRange, type Tensor } from "../../tensor.ts";
+import { empty, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
+import { toHalf } from "../matmul/half.ts";
 import { multiplyForward, packPanels, panelShape } from "../matmul/matmul.ts";
+import { matrixUnits } from "../shared/matrix-units.ts";
 import * as cpu from "./logits.cpu.ts";
 
 /** Columns that one tree sums. It is part of the order of the sums. */
@@ -90,6 +94,22 @@ export function vocabularyOf(weight: Parameter): number {
   return weight.kind === "tensor" ? weight.tensor.rows : weight.shape[0];
 }
 
+export type PlainWeight = Parameter & { readonly kind: "tensor" };
+
+export function plainWeight(tensor: Tensor, panels: Tensor | null = null, half?: HalfCopies): PlainWeight {
+  return { kind: "tensor", tensor, panels, ...(half === undefined ? {} : { half }) };
+}
+
+/** @throws ShapeError when copies in f16 are not of the weight's shape */
+export function expectHalfCopies(
+  what: string,
+  weight: Shape,
+  { rows, panels }: Record<"rows" | "panels", Shape>,
+): void {
+  expectShape(`${what}: f16 rows`, rows, weight, "They are a copy of the weight.");
+  expectShape(`${what}: f16 panels`, panels, panelShape(weight[0], weight[1]), "They are a copy of the weight.");
+}
+
 /** The runs of a batch's rows that lie in a range, counted from its start. */
 export function sliceBatchRows(rows: BatchRows, { start, count }: IndexRange): BatchRows {
   if (rows === null) return null;
@@ -108,6 +128,11 @@ export function sliceBatchRows(rows: BatchRows, { start, count }: IndexRange): B
 export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, columns: IndexRange): Tensor {
   const { backend, dtype } = hidden;
   const logits = empty(backend, [hidden.rows, paddedWidth(columns.count)], dtype, memoryLabel("head", "logits"));
+  const half = halfCopiesOf(weight, backend);
+  if (half !== null) {
+    if (hidden.rows > 0) scope(() => multiplyForward(toHalf(hidden), slicePanels(half.panels, columns), null, logits));
+    return logits;
+  }
   forEachGroup("logits", weight, rows, hidden.rows, (own, start, count) => {
     if (count === 0) return;
     scope(() =>
@@ -117,8 +142,21 @@ export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, col
   return logits;
 }
 
-function panelsOf({ panels, rows: weight }: WeightTensors, { start, count }: IndexRange): Tensor {
-  if (panels !== null) return panels.sliceRows(start / 8, Math.ceil(count / 8));
+/**
+ * The f16 copies that products with a head's weight read in its place; null if it has none, or if the adapter has no
+ * matrix units: f16 would then save less time than it costs in accuracy.
+ */
+export function halfCopiesOf(weight: Parameter, backend: Backend): HalfCopies | null {
+  return weight.kind === "tensor" && weight.half !== undefined && matrixUnits(backend) !== null ? weight.half : null;
+}
+
+function slicePanels(panels: Tensor, { start, count }: IndexRange): Tensor {
+  return panels.sliceRows(start / 8, Math.ceil(count / 8));
+}
+
+function panelsOf({ panels, rows: weight }: WeightTensors, columns: IndexRange): Tensor {
+  if (panels !== null) return slicePanels(panels, columns);
+  const { start, count } = columns;
   if (weight === null) throw new Error("logits: this weight has neither rows nor panels");
   const packed = empty(
     weight.backend,

@@ -173,3 +173,8 @@ export function packPanels(
         panels[(panel * width + c) * 8 + j] = isHere ? weight[(o - outputsStart) * width + c] : 0;
     }
 }
+
+/** The number of chunks that have rows in a cell of `count` rows from `start` on. */
+export function chunksTouched(start: number, count: number, chunkRows: number): number {
+  return Math.floor((start + Math.max(count, 1) - 1) / chunkRows) - Math.floor(start / chunkRows) + 1;
+}

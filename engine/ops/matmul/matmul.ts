@@ -9,7 +9,10 @@
 // order of the sum is the same in all of them: one f32 accumulator, k ascending. So shape and adapter may decide the
 // tile, and neither tile nor cuts change a bit.
 //
-// Operands are both f32 or both f16 (half.ts); sums, bias and result are always f32.
+// Operands are both f32 or both f16 (half.ts); sums, bias and result are always f32. If the adapter has matrix units
+// (tensor cores) for f16 operands, products with them use those (matrix-tiles.ts). Their order of the sum is another one,
+// and also depends on the widths alone.
+import type { Backend } from "../../backends/backend.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { expectShape } from "../../op.ts";
@@ -17,7 +20,19 @@ import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import * as cpu from "./matmul.cpu.ts";
-import { chooseTile, type OperandType, type Tile, type TileName, tileNames, tiles } from "./tiles.ts";
+import { matrixForward, matrixInput, matrixWeight } from "./matrix-products.ts";
+import { type MatrixForm, ownForm } from "./matrix-tiles.ts";
+import {
+  chooseTile,
+  type OperandType,
+  type Product,
+  preferredTiles,
+  shapeClass,
+  type Tile,
+  type TileName,
+  tileNames,
+  tiles,
+} from "./tiles.ts";
 
 /** The parts of a kernel that depend on tile and operand type: shared files, constants, extent. */
 export function bodyOf(tile: Tile, operands: OperandType) {
@@ -103,7 +118,7 @@ function weightKernel(tile: Tile, operands: OperandType) {
     workgroups: ({ rows, rowsStart, outputs, width, chunkRows }, constants) => [
       Math.ceil(width / tile.rows(constants)),
       Math.ceil(outputs / tile.columns(constants)),
-      chunksTouched(rowsStart, rows, chunkRows),
+      cpu.chunksTouched(rowsStart, rows, chunkRows),
     ],
     flops: ({ rows, outputs, width }) => 2 * rows * outputs * width,
   });
@@ -142,7 +157,7 @@ const sumRowsKernel = defineKernel({
   wgsl: new URL("./sum-rows.wgsl", import.meta.url),
   workgroups: ({ rows, rowsStart, outputs, chunkRows }) => [
     Math.ceil(outputs / 32),
-    chunksTouched(rowsStart, rows, chunkRows),
+    cpu.chunksTouched(rowsStart, rows, chunkRows),
     1,
   ],
 });
@@ -245,6 +260,11 @@ export function multiplyForward(
   if (bias !== null) expectShape("multiplyForward: bias", bias.shape, [columns], `y is [${y.shape}].`);
   const operands = operandType("multiplyForward", x, panels);
   if (residual !== null) expectShape("multiplyForward: residual", residual.shape, y.shape, "It is added to y.");
+  const form = matrixFormFor(x.backend, "forward", operands, rows);
+  if (form !== null) {
+    matrixForward(form, { left: x, right: panels, bias, residual, result: y });
+    return;
+  }
   const inFours = areInFours([width, columns], residual === null ? [x, panels, y] : [x, panels, y, residual]);
   const { tile, constants } = chooseTile(x.backend, "forward", operands, rows, inFours);
   run(
@@ -272,6 +292,11 @@ export function multiplyInput(dy: Tensor, weight: Tensor, dx: GradientTarget): v
     );
   expectShape("multiplyInput: dx", dx.tensor.shape, [rows, width], `dy is [${dy.shape}], weight is [${weight.shape}].`);
   const operands = operandType("multiplyInput", dy, weight);
+  const form = matrixFormFor(dy.backend, "input", operands, rows);
+  if (form !== null) {
+    matrixInput(form, dy, weight, dx);
+    return;
+  }
   const inFours = areInFours([leftWidth, width], [dy, weight, dx.tensor], [weight]);
   const { tile, constants } = chooseTile(dy.backend, "input", operands, rows, inFours);
   run(
@@ -300,7 +325,12 @@ export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): 
   expectShape("multiplyWeight: x", x.shape, [rows, width], `dy is [${dy.shape}], dWeight is [${outputs},${width}].`);
   const operands = operandType("multiplyWeight", dy, x);
   const { chunks, chunkRows } = chunksOfRows(rows, outputs, width);
+  const form = matrixFormFor(x.backend, "weight", operands, width);
   inChunks(dWeight, [outputs, width], chunks, (result) => {
+    if (form !== null) {
+      matrixWeight(form, dy, x, result, { chunkRows, chunks });
+      return;
+    }
     const inFours = areInFours([width, rightWidth], [x, dy, result.tensor], [result.tensor]);
     const { tile, constants } = chooseTile(x.backend, "weight", operands, width, inFours);
     const params = { width, rightWidth, chunkRows, chunks };
@@ -360,9 +390,10 @@ function chunksOfRows(rows: number, outputs: number, width: number): { chunks: n
   return { chunks: Math.max(1, Math.ceil(rows / chunkRows)), chunkRows };
 }
 
-/** The number of chunks that have rows in a cell. */
-function chunksTouched(start: number, count: number, chunkRows: number): number {
-  return Math.floor((start + Math.max(count, 1) - 1) / chunkRows) - Math.floor(start / chunkRows) + 1;
+/** The form of a product on matrix units; null if it takes another tile, because of types, adapter or a plan. */
+function matrixFormFor(backend: Backend, product: Product, operands: OperandType, rows: number): MatrixForm | null {
+  const isPlanned = preferredTiles(backend)[shapeClass(product, operands, rows)] !== undefined;
+  return operands === "f16" && !isPlanned ? ownForm(backend) : null;
 }
 
 /** The type of both operands. f64 exists on the plain backend only, whose kernels are the same for all types. */

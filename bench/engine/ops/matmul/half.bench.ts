@@ -1,9 +1,11 @@
 // Mixed precision: the three products of a linear layer with f16 operands, at shapes of linear.bench.ts, and the cost
-// of rounding their operands.
+// of rounding their operands. Each line ends with the tile that was used: on adapters with matrix units those.
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
 import { packHalfPanels, toHalf, writeHalf } from "../../../../engine/ops/matmul/half.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
+import { describeForm, ownForm } from "../../../../engine/ops/matmul/matrix-tiles.ts";
+import { chooseTile } from "../../../../engine/ops/matmul/tiles.ts";
 import { empty } from "../../../../engine/tensor.ts";
 import type { BenchCase, BenchWork } from "../../../harness.ts";
 import { expectSome, operand } from "../../../operands.ts";
@@ -69,6 +71,14 @@ function setUp(product: Product, backend: Backend, [T, C, O]: Size): BenchWork {
   }
 }
 
+/** The tile that the product takes; all sizes here are in fours. */
+function tileOf(backend: Backend, product: Product, [T, C]: Size): string {
+  const form = ownForm(backend);
+  if (form !== null) return describeForm(form);
+  const { tile, constants } = chooseTile(backend, product, "f16", product === "weight" ? C : T, true);
+  return [`tile "${tile}"`, ...Object.entries(constants).map(([name, value]) => `${name} ${value}`)].join(", ");
+}
+
 /** Rounds x; a product with the identity then shows the written values. */
 function roundWork(backend: Backend, [T, C]: readonly [number, number]): BenchWork {
   const x = operand(backend, [T, C], 1);
@@ -102,7 +112,7 @@ export const cases: readonly BenchCase[] = [
         name: `${product} f16 ${name} ${T}×${C}×${O}`,
         flops: 2 * T * C * O,
         bytes: 2 * (T * C + O * C + T * O) + 2 * { forward: T * O, input: T * C, weight: O * C }[product], // result in f32
-        setUp: (backend: Backend) => setUp(product, backend, size),
+        setUp: (backend: Backend) => ({ ...setUp(product, backend, size), choice: tileOf(backend, product, size) }),
       };
     }),
   ),

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { GradientMap, record } from "../../../../engine/autograd.ts";
+import { GradientMap, noGradient, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { DType } from "../../../../engine/dtype.ts";
 import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
@@ -7,13 +7,15 @@ import { add } from "../../../../engine/ops/elementwise/elementwise.ts";
 import { packHalfPanels, toHalf } from "../../../../engine/ops/matmul/half.ts";
 import { linear, linearOp } from "../../../../engine/ops/matmul/linear.ts";
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
-import type { Parameter, WeightTensors } from "../../../../engine/parameters.ts";
+import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
+import type { HalfCopies, Parameter, WeightTensors } from "../../../../engine/parameters.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
 import { reference, testBackends } from "../../../backends.ts";
 import { readSafetensorsFixture } from "../../../fixture-tensors.ts";
 import { assertClose, assertKnown, describe, readFixture, throwsMessage } from "../../../support.ts";
 import { checkOp, normals, sameBits } from "../../check-op.ts";
+import { smallIntegers } from "../../normals.ts";
 
 interface OpCase {
   name: string;
@@ -28,6 +30,15 @@ function withPanels(weight: Tensor): WeightTensors {
   const panels = empty(weight.backend, panelShape(weight.rows, weight.rowSize), weight.dtype);
   packPanels(weight, panels);
   return { rows: weight, panels };
+}
+
+/** Copies that live as long as the innermost scope; the tape does not follow them. */
+function halfCopies(weight: Tensor): HalfCopies {
+  return noGradient(() => {
+    const panels = empty(weight.backend, panelShape(weight.rows, weight.rowSize), "f16");
+    packHalfPanels(weight, panels);
+    return { rows: toHalf(weight), panels };
+  });
 }
 
 describe("engine/ops/matmul/linear", (test) => {
@@ -62,6 +73,21 @@ describe("engine/ops/matmul/linear", (test) => {
     },
     // n ≤ 150 roundings by 2⁻²⁴ of partial sums within the scale, of either sign: 4 · √150 · 2⁻²⁴ = 3e-6.
     tolerance: { forward: { ofScale: 3e-6 }, gradient: { ofScale: 3e-6 } },
+    half: {
+      operands: ["x", "weight"],
+      run: ({ x, weight, bias }) => {
+        if (x === null || weight === null) throw new Error("linear needs x and weight");
+        const parameter: Parameter = { kind: "tensor", tensor: weight, panels: null, half: halfCopies(weight) };
+        return { y: linear(x, parameter, bias) };
+      },
+      // Forward: products of f16 are exact in f32, and only sums round. Matrix units may cut instead of rounding, by less
+      // than 2⁻²³ of a partial sum per step: 150 · 2⁻²³ = 2e-5. Gradients: dy is rounded to f16, by at most the unit
+      // roundoff 2⁻¹¹ of each term. Such roundings are of either sign: 4 / √3 · 2⁻¹¹ = 1.2e-3 of the root of Σ (dy · w)²,
+      // which is at most the scale of a result of many terms and equals that of a result of one term (then 2⁻¹¹).
+      tolerance: { forward: { ofScale: 2e-5 }, gradient: { ofScale: 1.2e-3 } },
+      // Beyond the range of f16: 65504 at most, 6e-8 at least.
+      without: ["huge numbers", "tiny numbers"],
+    },
   });
 
   test("a residual gives the bits of add, with one weight, with slots and in mixed precision", async () => {
@@ -108,12 +134,12 @@ describe("engine/ops/matmul/linear", (test) => {
       for (const { name, backend } of await testBackends()) {
         const before = backend.statistics().liveBuffers;
         await scopeAsync(async () => {
-          const given = (seed: number, shape: Shape): Tensor =>
-            fromArray(
-              backend,
-              normals(seed, sizeOf(shape)).map((value) => f16ToF32(f32ToF16(value))),
-              shape,
-            );
+          // Matrix units sum in another order, which shows in no bit if every sum is exact.
+          const numbers = (seed: number, count: number): Float64Array =>
+            matrixUnits(backend) === null
+              ? normals(seed, count).map((value) => f16ToF32(f32ToF16(value)))
+              : smallIntegers(seed, count);
+          const given = (seed: number, shape: Shape): Tensor => fromArray(backend, numbers(seed, sizeOf(shape)), shape);
           const [x, weight, bias, dy] = [given(1, [T, C]), given(2, [O, C]), given(3, [O]), given(4, [T, O])];
           const half = { rows: toHalf(weight), panels: empty(backend, panelShape(O, C), "f16") };
           packHalfPanels(weight, half.panels);

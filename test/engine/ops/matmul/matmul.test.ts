@@ -22,6 +22,7 @@ import {
   type TileChoice,
   type TileForm,
 } from "../../../../engine/ops/matmul/tiles.ts";
+import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
 import { reference, type TestBackend, testBackends, webgpuBackend } from "../../../backends.ts";
@@ -200,6 +201,8 @@ describe("engine/ops/matmul/matmul", (test) => {
     test(`f16 operands, [${size}]: the bits of f32 ones that hold the same numbers`, async () => {
       const single = await products((await webgpuBackend()).backend, "f32", size, "f32", halfNormals);
       for (const { name: backendName, backend } of [...(await testBackends()), ...(await tileBackends())]) {
+        // Matrix units sum in another order: matrix-products.test.ts.
+        if (matrixUnits(backend) !== null) continue;
         const before = backend.statistics().liveBuffers;
         const found = await products(backend, "f32", size, "f16", halfNormals);
         assert.equal(backend.statistics().liveBuffers, before, `${backendName}: buffers left behind`);

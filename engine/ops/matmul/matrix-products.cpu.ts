@@ -1,0 +1,16 @@
+import type { NumberArray } from "../../dtype.ts";
+import { multiplyForward } from "./matmul.cpu.ts";
+
+/** result[t, o] = bias[o] + Σ_c left[t, c] · panels[o / 8, c, o % 8] + residual[t, o], over the outputs of the cell */
+export function multiplyForwardResidual(
+  bindings: Record<"left" | "right" | "bias" | "residual" | "result", NumberArray>,
+  params: Parameters<typeof multiplyForward>[1] & { hasResidual: number },
+): void {
+  multiplyForward(bindings, params);
+  if (params.hasResidual === 0) return;
+  const { rows, panels, panelsStart, columns } = params;
+  const { residual, result } = bindings;
+  for (let t = 0; t < rows; t++)
+    for (let o = panelsStart * 8; o < Math.min((panelsStart + panels) * 8, columns); o++)
+      result[t * columns + o] += residual[t * columns + o];
+}
