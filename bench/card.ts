@@ -6,14 +6,17 @@
 // Every part runs in a process of its own (card/worker.ts), so that a driver that crashes or hangs ends one part. Every
 // timed result is compared with float64 at some elements; a wrong one is a failure, not a number. Exit code 1 if a part
 // failed.
+import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { cpus } from "node:os";
+import { dirname, resolve } from "node:path";
 import { openAdapter } from "../engine/backends/webgpu/adapter.ts";
-import { asError } from "../engine/host/errors.ts";
+import { asError, FileError, UserError } from "../engine/host/errors.ts";
 import {
   backendSettings,
   boolean,
   choice,
   defineSettings,
+  explained,
   number,
   runCommand,
   text,
@@ -76,10 +79,16 @@ const graceMs = 15_000;
 const leastPartMs = 1500;
 
 /** FOOTHOLD_CARD_FAULT=PART:wrong, crash or hang: the fault that a test plants. */
-function plantedFault(): { part: string; fault: Fault } | null {
-  const [part, wanted] = (process.env["FOOTHOLD_CARD_FAULT"] ?? "").split(":");
+function plantedFault(): { part: PartName; fault: Fault } | null {
+  const given = process.env["FOOTHOLD_CARD_FAULT"];
+  if (!given) return null;
+  const [part, wanted] = given.split(":");
   const fault = faults.find((one) => one === wanted);
-  return fault === undefined ? null : { part, fault };
+  if (fault === undefined || !isPart(part) || part === "peers")
+    throw new UserError(
+      `FOOTHOLD_CARD_FAULT: expected PART:FAULT with a fault of ${faults.join(", ")}, got "${given}". Unset it to measure.`,
+    );
+  return { part, fault };
 }
 
 function rowLine(row: Row): string {
@@ -110,6 +119,7 @@ await runCommand({
       for (const line of plan(wanted, sizes, minutes)) console.log(line);
       return;
     }
+    if (values.out !== "") expectWritable(values.out);
     const end = begun + 60_000 * minutes;
     const fault = plantedFault();
     const rows: Row[] = [];
@@ -124,6 +134,19 @@ await runCommand({
       adapter = message.adapter;
       isSoftware = message.isSoftware;
       progress.line(message.line);
+    };
+    const reportNow = (isWhole: boolean): CardReport => {
+      const ceilings = ceilingsOf(rows);
+      const { command, date, node, commit } = circumstances("bench/card.ts", null);
+      return {
+        schemaVersion: 1,
+        ...{ command, date, node, commit, processors: cpus().length, sizes, minutes },
+        ...{ totalSeconds: (performance.now() - begun) / 1000, isWhole },
+        ...{ adapter, ceilings, parts: reports, rows: rated(rows, ceilings, milliseconds), peers },
+      };
+    };
+    const write = (report: CardReport): void => {
+      if (values.out !== "") writeAtomic(values.out, `${JSON.stringify(report, null, 2)}\n`);
     };
     for (const [i, part] of wanted.entries()) {
       if (signal.aborted) break;
@@ -156,21 +179,22 @@ await runCommand({
         reports.push(run.report);
         rows.push(...run.rows);
       }
+      write(reportNow(false)); // If this process is ended too, the parts so far are there.
     }
-    const ceilings = ceilingsOf(rows);
-    const { command, date, node, commit } = circumstances("bench/card.ts", null);
-    const report: CardReport = {
-      schemaVersion: 1,
-      ...{ command, date, node, commit, processors: cpus().length, sizes, minutes },
-      totalSeconds: (performance.now() - begun) / 1000,
-      isWhole: !signal.aborted,
-      ...{ adapter, ceilings, parts: reports, rows: rated(rows, ceilings, milliseconds), peers },
-    };
+    const report = reportNow(!signal.aborted);
     for (const line of summary(report)) console.log(line);
-    if (values.out !== "") writeAtomic(values.out, `${JSON.stringify(report, null, 2)}\n`);
+    write(report);
     if (reports.some(({ outcome }) => outcome === "failed")) await leave(1);
   },
 });
+
+/** Minutes of measuring are lost if their file cannot be written. @throws FileError */
+function expectWritable(path: string): void {
+  const folder = dirname(resolve(path));
+  explained(folder, () => accessSync(folder, constants.W_OK));
+  if (existsSync(path) && statSync(path).isDirectory())
+    throw new FileError(`--out ${path}: expected a file, got a folder. Name a file in it.`);
+}
 
 /** Ends the process once everything is printed. */
 async function leave(code: number): Promise<never> {

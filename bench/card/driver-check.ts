@@ -9,7 +9,7 @@ import { findWrongResult } from "../../engine/check/check.ts";
 import { AdapterError } from "../../engine/errors.ts";
 import { asError } from "../../engine/host/errors.ts";
 import { tuneTiles } from "../../engine/ops/matmul/tune.ts";
-import { emptyRow } from "./part.ts";
+import { emptyRow, plantDeath } from "./part.ts";
 import type { Message, Order, Row } from "./results.ts";
 
 export async function checkDriver(order: Order, send: (message: Message) => void): Promise<void> {
@@ -56,8 +56,7 @@ export async function checkDriver(order: Order, send: (message: Message) => void
       const chosen = Object.keys(await tuneTiles(backend)).length;
       return { checked: null, note: chosen === 0 ? "the rule's tiles are best" : `${chosen} differ from the rule's` };
     });
-  if (order.fault === "crash") process.kill(process.pid, "SIGKILL");
-  if (order.fault === "hang") for (;;);
+  await plantDeath(order.fault);
   await row("start-up check", async () => {
     const wrong = order.fault === "wrong" ? { work: "planted", detail: "a fault" } : await findWrongResult(backend);
     if (wrong !== null) throw new Error(`wrong value: ${wrong.work}: ${wrong.detail}`);

@@ -161,14 +161,12 @@ def decode(card, work):
     if work["precision"] == "mixed":
         model = model.half()
     prompt = prompt_of(card, work["promptTokens"], work["model"]["vocab_size"])
-    key = "past_key_values"
 
     @torch.no_grad()
     def continue_rows(steps):
         out = model(prompt, use_cache=True, logits_to_keep=1)
-        cache = getattr(out, key, None)
-        name = key if cache is not None else "cache"
-        cache = cache if cache is not None else out.cache
+        name = "cache" if getattr(out, "cache", None) is not None else "past_key_values"
+        cache = getattr(out, name)
         cache.batch_repeat_interleave(work["rows"])
         ids = out.logits[:, -1].argmax(-1, keepdim=True).expand(work["rows"], 1)
         card.wait()

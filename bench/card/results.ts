@@ -136,7 +136,7 @@ export const cardSchema = z.strictObject({
   sizes: z.enum(["small", "full"]),
   minutes: z.number(),
   totalSeconds: z.number(),
-  /** Whether every part of --only ran to its end or to its time limit; false after Ctrl-C. */
+  /** Whether all parts have had their turn; false while it runs, and after Ctrl-C. */
   isWhole: z.boolean(),
   adapter: adapterSchema.nullable(),
   ceilings: ceilingsSchema,

@@ -381,12 +381,19 @@ describe("landscape/landscape", (test) => {
     loaded.free();
     const backend = new CpuBackend();
     const weights = makeWeights(backend, config);
-    const before = backend.statistics().liveBuffers;
+    const before = backend.statistics().liveBytes;
     const slots = new PerturbedWeights(weights, 1);
-    // A norm or bias has rows, a linear layer panels; a tied embedding, looked up as well as multiplied by, has both.
-    const expected = weights.names.length + (config.tieWordEmbeddings ? 1 : 0);
-    const made = backend.statistics().liveBuffers - before;
-    if (made !== expected) throw new Error(`expected ${expected} buffers in a slot, got ${made}`);
+    // A norm or bias has rows, a linear layer panels of 8 outputs; a tied embedding, looked up as well as multiplied by, has
+    // both. Panels of one group are parts of one buffer, so bytes are counted, not buffers.
+    let expected = 0;
+    for (const name of weights.names) {
+      const { shape, rowSize, size } = weights.value(name);
+      const panels = 8 * Math.ceil(shape[0] / 8) * rowSize;
+      expected += 4 * (weights.isLinear(name) ? panels : size);
+      if (config.tieWordEmbeddings && name === config.headName()) expected += 4 * panels;
+    }
+    const made = backend.statistics().liveBytes - before;
+    if (made !== expected) throw new Error(`expected ${expected} bytes in a slot, got ${made}`);
     slots.free();
     weights.free();
   });

@@ -1,4 +1,5 @@
 import type { NumberArray } from "../../dtype.ts";
+import { swiglu } from "../swiglu/swiglu.cpu.ts";
 import { multiplyForward } from "./matmul.cpu.ts";
 
 /** y_i[t, o] = bias_i[o] + Σ_c left[t, c] · W_i[o, c] for three weights, whose panels follow each other in `right` */
@@ -52,6 +53,7 @@ export function multiplyGated(
       const y = t * columns + o;
       b.gate[y] = gate;
       b.up[y] = up;
-      b.result[y] = (gate / (1 + Math.exp(-gate))) * up;
     }
+  // From the stored products, so that arrays of f32 get the bits of separate kernels.
+  swiglu({ gate: b.gate, up: b.up, y: b.result }, { rows, rowSize: columns });
 }

@@ -34,7 +34,10 @@ export function multiplyForward(
       const panel = ((o - first) >> 3) * width * 8 + ((o - first) & 7);
       let sum = hasBias ? bias[o] : 0;
       for (let c = 0; c < width; c++) sum += left[t * width + c] * right[panel + c * 8];
-      result[t * columns + o] = hasResidual ? residual[t * columns + o] + sum : sum;
+      const y = t * columns + o;
+      result[y] = sum;
+      // To the stored sum, so that arrays of f32 get the bits of separate kernels.
+      if (hasResidual) result[y] += residual[y];
     }
 }
 

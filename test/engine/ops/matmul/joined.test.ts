@@ -10,7 +10,7 @@ import { type ArenaEntry, ParameterArena } from "../../../../engine/parameter-ar
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { fromArray, readTensors, type Tensor } from "../../../../engine/tensor.ts";
 import { testBackends, webgpuBackend } from "../../../backends.ts";
-import { assertClose, describe, throwsMessage } from "../../../support.ts";
+import { describe, throwsMessage } from "../../../support.ts";
 import { checkOp, normals, sameBits } from "../../check-op.ts";
 
 // n ≤ 150 roundings by 2⁻²⁴ of partial sums within the scale, of either sign: 4 · √150 · 2⁻²⁴ = 3e-6.
@@ -143,9 +143,7 @@ describe("engine/ops/matmul/joined", (test) => {
           }
           const [joined, apart] = [await readTensors(both[0]), await readTensors(both[1])];
           joined.forEach((values, i) => {
-            // The plain backend rounds to f32 once per kernel.
-            if (backend.kind === "cpu") assertClose(`${name}: tensor ${i}`, values, apart[i], { ofScale: 1e-6 });
-            else sameBits(`${name}: tensor ${i}`, values, apart[i]);
+            sameBits(`${name}: tensor ${i}`, values, apart[i]);
           });
           arena.free();
         });
@@ -187,8 +185,7 @@ describe("engine/ops/matmul/joined", (test) => {
             ];
             const [found, wanted] = [await readTensors(joined), await readTensors(apart)];
             found.forEach((values, i) => {
-              if (backend.kind === "cpu") assertClose(`${name}: tensor ${i}`, values, wanted[i], { ofScale: 1e-6 });
-              else sameBits(`${name}: tensor ${i}`, values, wanted[i]);
+              sameBits(`${name}: tensor ${i}`, values, wanted[i]);
             });
             for (const arena of arenas) arena.free();
           });

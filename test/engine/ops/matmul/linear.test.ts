@@ -13,7 +13,7 @@ import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
 import { reference, testBackends } from "../../../backends.ts";
 import { readSafetensorsFixture } from "../../../fixture-tensors.ts";
-import { assertClose, assertKnown, describe, readFixture, throwsMessage } from "../../../support.ts";
+import { assertKnown, describe, readFixture, throwsMessage } from "../../../support.ts";
 import { checkOp, normals, sameBits } from "../../check-op.ts";
 import { smallIntegers } from "../../normals.ts";
 
@@ -118,9 +118,7 @@ describe("engine/ops/matmul/linear", (test) => {
           const own = kind === "slots" ? rows : null;
           const found = await linear(x, parameter, bias, own, { residual }).read();
           const wanted = await add(residual, linear(x, parameter, bias, own)).read();
-          // The plain backend rounds to f32 once per op.
-          if (backend.kind === "cpu") assertClose(`${name}: ${kind}`, found, wanted, { ofScale: 2e-7 });
-          else sameBits(`${name}: ${kind}`, found, wanted);
+          sameBits(`${name}: ${kind}`, found, wanted);
         }
       });
   });
