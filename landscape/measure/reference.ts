@@ -36,14 +36,14 @@ export async function scoreReference(
   model: Model,
   rollouts: readonly Rollout[],
   rolloutsPerPrompt: number,
-  settings: ScoringSettings,
+  settings: ScoringSettings & { readonly advantageEpsilon?: number },
 ): Promise<Reference> {
   const prompts = rollouts.length / rolloutsPerPrompt;
   const rewards = cutInto(
     rollouts.map(({ reward }) => reward),
     rolloutsPerPrompt,
   );
-  const advantage = rewards.map((group) => [...groupAdvantages("grpo", group)]);
+  const advantage = rewards.map((group) => [...groupAdvantages("grpo", group, settings.advantageEpsilon)]);
   const parts: ReferencePart[] = [];
   for (const sequences of microBatches(rollouts, settings.maxTokens)) {
     settings.signal?.throwIfAborted();

@@ -100,6 +100,7 @@ async function drawReference(context: SweepContext, phase: Phase): Promise<Refer
   });
   return scoreReference(context.model, drawn, rollouts, {
     maxTokens: context.settings.batch.tokens,
+    advantageEpsilon: context.settings.train.advantageEpsilon,
     signal: context.signal,
     onPass: () => phase.advance(0, "scoring"),
   });
