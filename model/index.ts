@@ -49,5 +49,15 @@ export {
 } from "./scoring.ts";
 export { loadTokenizer, Tokenizer } from "./tokenizer.ts";
 export type { WeightDtype } from "./weight-source.ts";
-export { loadModel, loadWeights, makeWeights, saveWeights, type WeightOptions } from "./weights.ts";
+export {
+  halfEntries,
+  type InferenceModel,
+  loadForInference,
+  loadModel,
+  loadWeights,
+  makeHalfWeights,
+  makeWeights,
+  saveWeights,
+  type WeightOptions,
+} from "./weights.ts";
 export { type CheckpointToWrite, type NamedTensor, writeCheckpoint } from "./write-checkpoint.ts";

@@ -23,6 +23,7 @@ import {
   laneConstants,
   laneVariants,
   logitsOf,
+  operandOf,
   pickLogits,
   scorePicked,
   sliceBatchRows,
@@ -131,7 +132,7 @@ function scoreTargets(
   const { rowChunks, columnChunks } = cutIntoChunks(hidden.backend, hidden.rows, vocabulary, hidden.dtype, settings);
   for (const part of rowChunks)
     scope(() => {
-      const states = hidden.sliceRows(part.start, part.count);
+      const states = operandOf(hidden.sliceRows(part.start, part.count), weight);
       const own = sliceBatchRows(rows, part);
       const ownTargets = targets.sliceRows(part.start, part.count);
       const sums = emptySums(hidden, part.count, vocabulary);
@@ -169,7 +170,8 @@ export function head(
   const weight = asParameter(weightGiven);
   if (weight.kind === "tensor")
     return headOp({ hidden, weight: weight.tensor, panels: weight.panels, targets }, settings);
-  if (shouldRecord([hidden])) throw new Error("head: perturbed weights have no gradient: run it under noGradient");
+  if (shouldRecord([hidden]))
+    throw new Error("head: perturbed and f16 weights have no gradient: run it under noGradient");
   checkHead({ hidden: hidden.shape, weight: weight.shape, targets: targets.shape }, settings);
   const scores = emptyScores(hidden);
   scoreTargets(hidden, weight, rows, targets, scores, settings);

@@ -10,10 +10,18 @@ import { bytesPerElement, type DType } from "../../dtype.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { memoryLabel } from "../../memory-purpose.ts";
-import { type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
+import {
+  type BatchRows,
+  forEachGroup,
+  hasHalfPanels,
+  type Parameter,
+  shapeOfParameter,
+  type WeightTensors,
+} from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type IndexRange, type Tensor } from "../../tensor.ts";
+import { toHalf } from "../matmul/half.ts";
 import { multiplyForward, packPanels, panelShape } from "../matmul/matmul.ts";
 import * as cpu from "./logits.cpu.ts";
 
@@ -87,7 +95,7 @@ function paddedWidth(columns: number): number {
 
 /** Rows of the weight [V, C]: the size of the vocabulary. */
 export function vocabularyOf(weight: Parameter): number {
-  return weight.kind === "tensor" ? weight.tensor.rows : weight.shape[0];
+  return shapeOfParameter(weight)[0];
 }
 
 /** The runs of a batch's rows that lie in a range, counted from its start. */
@@ -102,19 +110,28 @@ export function sliceBatchRows(rows: BatchRows, { start, count }: IndexRange): B
 
 /**
  * Logits of some columns: hidden · weight[columns]ᵀ, not divided by a temperature. A new tensor of the innermost scope.
- * @param hidden  [T, C]
+ * @param hidden  [T, C] f32; or f16, for a weight in f16 panels
  * @returns       [T, columns.count rounded up to a multiple of 8]; the content beyond the columns is undefined
  */
 export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, columns: IndexRange): Tensor {
-  const { backend, dtype } = hidden;
+  const { backend } = hidden;
+  const dtype = hidden.dtype === "f16" ? "f32" : hidden.dtype;
   const logits = empty(backend, [hidden.rows, paddedWidth(columns.count)], dtype, memoryLabel("head", "logits"));
-  forEachGroup("logits", weight, rows, hidden.rows, (own, start, count) => {
-    if (count === 0) return;
-    scope(() =>
-      multiplyForward(hidden.sliceRows(start, count), panelsOf(own, columns), null, logits.sliceRows(start, count)),
-    );
+  scope(() => {
+    const states = operandOf(hidden, weight);
+    forEachGroup("logits", weight, rows, hidden.rows, (own, start, count) => {
+      if (count === 0) return;
+      scope(() =>
+        multiplyForward(states.sliceRows(start, count), panelsOf(own, columns), null, logits.sliceRows(start, count)),
+      );
+    });
   });
   return logits;
+}
+
+/** Hidden states as the product with this weight reads them: rounded to f16 if the weight is f16 panels. */
+export function operandOf(hidden: Tensor, weight: Parameter): Tensor {
+  return hasHalfPanels(weight) && hidden.dtype !== "f16" ? toHalf(hidden) : hidden;
 }
 
 function panelsOf({ panels, rows: weight }: WeightTensors, { start, count }: IndexRange): Tensor {
@@ -161,10 +178,12 @@ export function forEachLogitsChunk(
     settings,
   );
   for (const rowChunk of rowChunks) {
-    const states = hidden.sliceRows(rowChunk.start, rowChunk.count);
     const own = sliceBatchRows(rows, rowChunk);
-    for (const columns of columnChunks)
-      scope(() => body({ logits: logitsOf(states, weight, own, columns), rows: rowChunk, columns }));
+    scope(() => {
+      const states = operandOf(hidden.sliceRows(rowChunk.start, rowChunk.count), weight);
+      for (const columns of columnChunks)
+        scope(() => body({ logits: logitsOf(states, weight, own, columns), rows: rowChunk, columns }));
+    });
   }
 }
 
