@@ -80,13 +80,6 @@ export class HalfWeights implements Weights {
     return rows === null ? parameter : { kind: "tensor", tensor: rows, panels: null };
   }
 
-  /** Copies a tensor that is on the device. Its f16 panels have the bits that `loader` gives them. */
-  copy(name: string, tensor: Tensor): void {
-    const { weight } = this.#parameter(name);
-    if (weight.panels !== null) packHalfPanels(tensor, weight.panels);
-    else throw new Error(`HalfWeights: ${name} is f32: load it`);
-  }
-
   /**
    * Takes the elements of one tensor in order, in pieces of any length, and writes them to the device.
    * `end` must be called after the last piece.

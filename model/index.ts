@@ -7,7 +7,7 @@ export { temperatureProblems } from "./commands/sampling-settings.ts";
 export { parseConfig, type Qwen2Config } from "./config.ts";
 export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
-export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
+export { type Answer, type Dialogue, type GenerateSettings, generate, type Model, notNumbers } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
 export { KvCache } from "./kv-cache.ts";
 export {

@@ -22,19 +22,24 @@ export interface WeightOptions {
   dtype?: "f32" | "f64";
   /** Receives the notes for the user about how the folder was read. Default: prints to standard error. */
   note?: (sentence: string) => void;
+  /**
+   * Whether weights have the copies that forward products read. Without them a product makes them again each time.
+   * Default true.
+   */
+  forwardCopies?: boolean;
   /** mixed: linear layers read their operands in f16 (the weights themselves stay f32). Default f32. */
   precision?: "f32" | "mixed";
 }
 
 /** An arena with the parameters of a model, all zero. */
 export function makeWeights(backend: Backend, config: LanguageModel, options: WeightOptions = {}): ParameterArena {
-  const { trainable = false, dtype = "f32", precision = "f32" } = options;
+  const { trainable = false, dtype = "f32", precision = "f32", forwardCopies = true } = options;
   const head = config.headName();
   const parameters = new Map(
     [...config.parameters()].map(([name, { shape, role }]) => {
       const isLinear = role === "linear";
       const halfCopies = isLinear && precision === "mixed";
-      return [name, { shape, isLinear, forwardCopy: isLinear || name === head, halfCopies }];
+      return [name, { shape, isLinear, forwardCopy: forwardCopies && (isLinear || name === head), halfCopies }];
     }),
   );
   return new ParameterArena(backend, parameters, { trainable, dtype });

@@ -183,7 +183,7 @@ export function embedding(
   const { tensor, host } = "host" in ids ? ids : onDevice(ids, table);
   if (table.kind === "tensor") return embeddingOp({ ids: tensor, table: table.tensor }, { host }).y;
   if (shouldRecord([tensor]))
-    throw new Error("embedding: perturbed and f16 tables have no gradient: run it under noGradient");
+    throw new Error("embedding: perturbed tables have no gradient, nor have f16 panels: run it under noGradient");
   const [vocabulary, width] = table.shape;
   if (host !== null) checkIds(host, tensor.rows, vocabulary);
   const isHalf = hasHalfPanels(table);

@@ -171,7 +171,7 @@ export function head(
   if (weight.kind === "tensor")
     return headOp({ hidden, weight: weight.tensor, panels: weight.panels, targets }, settings);
   if (shouldRecord([hidden]))
-    throw new Error("head: perturbed and f16 weights have no gradient: run it under noGradient");
+    throw new Error("head: perturbed weights have no gradient, nor have f16 panels: run it under noGradient");
   checkHead({ hidden: hidden.shape, weight: weight.shape, targets: targets.shape }, settings);
   const scores = emptyScores(hidden);
   scoreTargets(hidden, weight, rows, targets, scores, settings);

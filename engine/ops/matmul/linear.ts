@@ -129,7 +129,7 @@ export function linear(
     return residual === null ? y : add(residual, y);
   }
   if (shouldRecord(residual === null ? [x] : [x, residual]))
-    throw new Error("linear: perturbed weights and weights in f16 panels have no gradient: run it under noGradient");
+    throw new Error("linear: perturbed weights have no gradient, nor have f16 panels: run it under noGradient");
   const y = empty(
     x.backend,
     checkShapes(x.shape, shapeOfParameter(weight), bias === null ? undefined : shapeOfParameter(bias)),

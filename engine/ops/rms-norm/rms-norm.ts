@@ -200,7 +200,7 @@ export function rmsNorm(
   const isHalf = output === "f16";
   if (weight.kind === "tensor" && !isHalf) return rmsNormOp({ x, weight: weight.tensor }, { eps }).y;
   if (shouldRecord(weight.kind === "tensor" ? [x, weight.tensor] : [x]))
-    throw new Error("rmsNorm: perturbed weights and results in f16 have no gradient: run it under noGradient");
+    throw new Error("rmsNorm: perturbed weights have no gradient, nor have results in f16: run it under noGradient");
   expectShape("rmsNorm: weight", shapeOfParameter(weight), x.shape.slice(-1), "It scales the last axis of x.");
   const read: (Tensor | null)[] = [];
   forEachGroup("rmsNorm", weight, rows, x.rows, (own) => void read.push(own.rows));
