@@ -2,9 +2,18 @@
 //
 // Scoring, training and sampling compute log-probabilities by the same kernels in the same order. So a sequence gets the same
 // numbers in any batch, and scorer and sampler agree to the bit.
-import { fromArray, gatherRows, head, type RowGroup, readTensors, scopeAsync, type Tensor } from "../engine/index.ts";
+import {
+  fromArray,
+  gatherRows,
+  head,
+  NumericalError,
+  type RowGroup,
+  readTensors,
+  scopeAsync,
+  type Tensor,
+} from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
-import type { Model } from "./generation.ts";
+import { type Model, notNumbers } from "./generation.ts";
 import { type ForwardOptions, headWeight } from "./language-model.ts";
 
 export interface Sequence {
@@ -104,6 +113,9 @@ export async function score(
       );
       return readTensors([scored.logProbs, scored.entropy, scored.logSumExp]);
     });
+    // In f16 a number may be beyond the format's range: that is reported, never returned as a score.
+    if (model.weights.operands === "f16" && !logSumExp.every(Number.isFinite))
+      throw new NumericalError(notNumbers("score", model.weights));
     let next = 0;
     for (const sequence of part) {
       const end = next + scoredPositions(sequence).length;

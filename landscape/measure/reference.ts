@@ -1,7 +1,7 @@
 // The checkpoint's own completions (the reference). They are sampled and scored once per checkpoint; J and KL of every grid point
 // are then computed on these same tokens.
-import { fromArray, head, klAndScore, readTensors, scopeAsync } from "../../engine/index.ts";
-import { answerStates, headWeight, type Model, microBatches, type Sequence } from "../../model/index.ts";
+import { fromArray, head, klAndScore, NumericalError, readTensors, scopeAsync } from "../../engine/index.ts";
+import { answerStates, headWeight, type Model, microBatches, notNumbers, type Sequence } from "../../model/index.ts";
 import { groupAdvantages, type Rollout } from "../../rl/index.ts";
 import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
 
@@ -117,6 +117,8 @@ export async function scorePoint(
       });
       return readTensors([scored.logProbs, scored.entropy, scored.kl]);
     });
+    if (perturbed.weights.operands === "f16" && !kl.every(Number.isFinite))
+      throw new NumericalError(notNumbers("sweep", perturbed.weights));
     settings.onPass?.(part.sequences.length);
     let token = 0;
     for (const { mask } of part.sequences) {
