@@ -11,6 +11,8 @@ import {
   backendSettings,
   boolean,
   defineSettings,
+  formatBytes,
+  formatDuration,
   integer,
   runCommand,
   text,
@@ -60,9 +62,23 @@ await runCommand({
   summary: "Checks kernels at the shapes of real models, then times them.",
   settings,
   positional: [{ name: "TEXT", meaning: "only cases whose file or name contains it", many: true }],
-  async main({ values, positionals, signal }) {
+  dryRun: "Print the cases that would run, with their operations and bytes, and stop: no adapter is used.",
+  async main({ values, positionals, signal, isDryRun }) {
     const found = await findCases(positionals, values.all || positionals.length > 0);
     if (found.length === 0) throw new SettingsError(`no benchmark contains ${positionals.join(" and ")}.`);
+    if (isDryRun) {
+      for (const { file, benchCase } of found)
+        console.log(
+          `${file}  ${benchCase.name}: ${(benchCase.flops / 1e9).toFixed(2)} GFLOP, ${formatBytes(benchCase.bytes)} moved`,
+        );
+      console.log(
+        `${found.length} cases. Time: at least ${formatDuration(found.length * values.timeMs)}, ${values.timeMs} ms per case for samples (--timeMs), ` +
+          "and in addition checks, first runs and ceilings. " +
+          `Memory: at least ${formatBytes(Math.max(...found.map(({ benchCase }) => benchCase.bytes)))}, the operands of the largest case. ` +
+          `Disk: ${values.json === "" ? "nothing is written" : `the results, in ${values.json}`}.`,
+      );
+      return;
+    }
     const { backend, adapter } = await openBackend({
       backend: values.backend,
       adapter: values.adapter,

@@ -8,6 +8,7 @@
 import { basename, join } from "node:path";
 import { runCommand } from "../engine/host/index.ts";
 import { loadModuleOf } from "../rl/index.ts";
+import { printPlan } from "./plan/dry-run.ts";
 import { studySettings } from "./settings.ts";
 import { notesThatHold, presetNames, studyFiles } from "./settings-files.ts";
 import { runStudy } from "./study.ts";
@@ -29,6 +30,10 @@ await runCommand({
     ["node landscape/run.ts tiny --train.seed 101 --out runs/tiny-101", "another training seed"],
     ["node landscape/run.ts my-study.toml", "a study of your own, in runs/my-study"],
     ["node landscape/run.ts tiny my-changes.toml", "the tiny study with these settings changed, in runs/my-changes"],
+    [
+      "node landscape/run.ts study --dry-run",
+      "operations, time, memory and disk of the study, before anything is done",
+    ],
     ["node landscape/run.ts --write-settings my-study.toml tiny", "a commented file to start from, which extends tiny"],
   ],
   settingsFiles: (studies, flags) => {
@@ -37,12 +42,14 @@ await runCommand({
     return studyFiles(typeof base === "string" && base !== "" ? [base, ...named] : named);
   },
   prepare: loadModuleOf,
-  main: async ({ values, sources, positionals, progress, signal }) => {
+  dryRun:
+    "Print the resolved settings, operations, time, memory and disk, and stop. It trains, writes and downloads nothing; the time is measured on a small piece of the work.",
+  main: async ({ values, sources, positionals, progress, signal, isDryRun }) => {
     const study = positionals.at(-1) ?? (values.extends || "tiny");
     const out = values.out === "" ? join("runs", basename(study, ".toml")) : values.out;
     const notes = notesThatHold(sources, values.notes);
     if (notes.length < values.notes.length)
       progress.line("The settings' notes are about another model, and are left out of the report (notes).");
-    await runStudy({ ...values, notes, out }, progress, signal);
+    await (isDryRun ? printPlan : runStudy)({ ...values, notes, out }, progress, signal);
   },
 });

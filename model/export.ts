@@ -14,6 +14,7 @@ import {
   defineSettings,
   expectDiskSpace,
   formatBytes,
+  freeDiskBytes,
   runCommand,
   SettingsError,
   text,
@@ -110,16 +111,32 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
       ["node model/export.ts --model ORG/NAME --shard-size 500MB --out DIR", "files of at most 500 MB, with an index"],
       ["node model/export.ts --model ADAPTER --dtype bf16 --out DIR", "a LoRA adapter, merged into its base model"],
     ],
-    main: async ({ values, progress, signal }) => {
+    dryRun:
+      "Print what would be written, and the disk that it needs, and stop. A model on the hub must be in the cache.",
+    main: async ({ values, progress, signal, isDryRun }) => {
       const { out } = values;
       if (existsSync(out))
         throw new SettingsError(`out: ${out} exists already. Choose another name, or delete it first.`);
-      const { checkpoint, filesFrom } = await openWhole(values.model, values.base, { progress, signal });
+      const { checkpoint, filesFrom } = await openWhole(values.model, values.base, {
+        ...{ progress, signal },
+        ...(isDryRun ? { environment: { ...process.env, HF_HUB_OFFLINE: "1" } } : {}),
+      });
       try {
         for (const note of checkpoint.notes) progress.line(note);
         const dtype = values.dtype === "stored" ? storedDtype(checkpoint) : values.dtype;
         const elements = [...checkpoint.shapes.values()].reduce((sum, shape) => sum + sizeOf(shape), 0);
         const bytes = elements * storedBytes[dtype];
+        if (isDryRun) {
+          const shards = Math.max(1, Math.ceil(bytes / bytesOfSize(values["shard-size"])));
+          const largest = [...checkpoint.shapes.values()].reduce((most, shape) => Math.max(most, sizeOf(shape)), 0);
+          process.stdout.write(
+            `Weights: ${elements.toLocaleString("en")} in ${checkpoint.shapes.size} tensors, as ${dtype}, in about ${shards} file${shards > 1 ? "s" : ""}\n` +
+              `Operations: each weight is read, converted and written once; the time is that of the disk\n` +
+              `Memory: about ${formatBytes(largest * (4 + storedBytes[dtype]))}, one tensor at a time; no adapter is used\n` +
+              `Disk: ${formatBytes(bytes)} in ${out}, and the tokenizer's files; free: ${formatBytes(freeDiskBytes(out))}\n`,
+          );
+          return;
+        }
         expectDiskSpace(out, bytes, "the weights");
         const phase = progress.phase("export", elements, "weights");
         const tensors = [...checkpoint.shapes.keys()].map((name) => ({

@@ -27,6 +27,7 @@ export {
   emptyModel,
   expectMemory,
   halve,
+  type MemoryLimit,
   type MemoryPlan,
   type MemorySetting,
   memoryLimit,
@@ -34,6 +35,7 @@ export {
   rehearseGeneration,
   rehearseScoring,
 } from "./plan.ts";
+export { publishedConfigOf } from "./published-shapes.ts";
 export { type Qwen2Model, qwen2Model } from "./qwen2.ts";
 export { initialise } from "./random-weights.ts";
 export { openSafetensors, writeSafetensors } from "./safetensors.ts";
@@ -47,6 +49,7 @@ export {
   scoreWhole,
   type WholeScores,
 } from "./scoring.ts";
+export { standInChat } from "./stand-in-chat.ts";
 export { loadTokenizer, Tokenizer } from "./tokenizer.ts";
 export type { WeightDtype } from "./weight-source.ts";
 export {

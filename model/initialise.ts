@@ -10,6 +10,8 @@ import {
   choice,
   defineSettings,
   expectDiskSpace,
+  formatBytes,
+  freeDiskBytes,
   integer,
   number,
   runCommand,
@@ -76,7 +78,8 @@ await runCommand({
       "a shape of yours, with a tokenizer",
     ],
   ],
-  main: async ({ values, progress, signal }) => {
+  dryRun: "Print the size of the model that would be made, and the disk that it needs, and stop.",
+  main: async ({ values, progress, signal, isDryRun }) => {
     const { out, seed, dtype } = values;
     const configJson = await readConfig(values.config);
     if (existsSync(out))
@@ -85,6 +88,15 @@ await runCommand({
     if (filesFrom !== "") await openConfig(filesFrom, { weights: false }); // throws if it is not a model folder
     const parameters = [...openLanguageModel(configJson, values.config).parameters()];
     const elements = parameters.reduce((sum, [, { shape }]) => sum + sizeOf(shape), 0);
+    if (isDryRun) {
+      const largest = parameters.reduce((most, [, { shape }]) => Math.max(most, sizeOf(shape)), 0);
+      process.stdout.write(
+        `Weights: ${elements.toLocaleString("en")} in ${parameters.length} tensors, as ${dtype}\n` +
+          `Memory: about ${formatBytes(largest * (4 + bytesOf[dtype]))}, one tensor at a time; no adapter is used\n` +
+          `Disk: ${formatBytes(elements * bytesOf[dtype])} in ${out}; free: ${formatBytes(freeDiskBytes(out))}\n`,
+      );
+      return;
+    }
     expectDiskSpace(out, elements * bytesOf[dtype], "the weights");
     const phase = progress.phase("initialise", elements, "weights");
     const tensors = parameters.map(([name, description]) => ({

@@ -115,3 +115,12 @@ export function withPublishedKeys(json: Json, where: string): Json {
   const added = Object.entries(meanings).filter(([key]) => json[key] == null);
   return { ...json, ...Object.fromEntries(added) };
 }
+
+/**
+ * config.json of a model on the hub if it is one of these sizes; null for any other name. The revision is ignored.
+ * @param name  "Qwen/Qwen2.5-0.5B-Instruct", or with @REVISION
+ */
+export function publishedConfigOf(name: string): Json | null {
+  const size = /^Qwen\/(Qwen2\.5-[\d.]+B)(?:-Instruct)?(?:@.+)?$/.exec(name)?.[1];
+  return size === undefined ? null : publishedConfig(size);
+}

@@ -58,8 +58,9 @@ export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
 export { answerToOtherNames } from "./other-names.ts";
-export { expectTrainingMemory } from "./plan.ts";
+export { expectTrainingMemory, type MemoryCheck } from "./plan.ts";
 export type { PolicyLoss } from "./policy-loss.ts";
+export { policyProbe, probeRates, trainingShare, type WorkRates, type WorkSizes } from "./probe.ts";
 export {
   dialoguesOf,
   expectTemplate,
@@ -81,3 +82,4 @@ export { openTensorBoard } from "./tensorboard.ts";
 export { type Normalisation, tokenWeights } from "./token-weights.ts";
 export { type TrainingContext, type TrainingSettings, train } from "./trainer.ts";
 export { trainingAlters, trainingApplies, trainingProblems } from "./training-settings.ts";
+export { attentionFlops, forwardFlops, headFlops } from "./work.ts";

@@ -8,6 +8,7 @@ import {
   expectMemory,
   halve,
   type LanguageModel,
+  type MemoryLimit,
   type MemoryPlan,
   type MemorySetting,
   makeWeights,
@@ -99,11 +100,23 @@ const trainingMemorySettings: readonly MemorySetting<Batch>[] = [
   halve("--batch.tokens", "tokens"),
 ];
 
+/** How a plan is checked. */
+export interface MemoryCheck {
+  /** Default: the backend's memory. Null: nothing is refused. */
+  readonly limit?: MemoryLimit | null;
+  /** Whether kernels are compiled if the job fits. Default true. */
+  readonly compiles?: boolean;
+}
+
 /**
  * Refuses a GRPO training run that cannot fit.
  * @throws OutOfMemoryError with the numbers, and the settings that would make it fit
  */
-export async function expectTrainingMemory(backend: Backend, job: TrainingJob): Promise<MemoryPlan> {
+export async function expectTrainingMemory(
+  backend: Backend,
+  job: TrainingJob,
+  { limit = memoryLimit(backend), compiles = true }: MemoryCheck = {},
+): Promise<MemoryPlan> {
   const { config, chat, environment } = job;
   const { train, evaluate, environment: task } = job.settings;
   const episodes = new EpisodeList(environment, train.episodeSeed);
@@ -135,7 +148,7 @@ export async function expectTrainingMemory(backend: Backend, job: TrainingJob): 
         policyStep(model, part, { ...sizes, temperature, loss: policyLossOf(train) }),
       );
     });
-  return expectMemory("Training", job.settings.batch, plan, trainingMemorySettings, memoryLimit(backend));
+  return expectMemory("Training", job.settings.batch, plan, trainingMemorySettings, limit, compiles);
 }
 
 /** The training sequences of a step if every answer has the maximum length. */
@@ -170,7 +183,11 @@ export interface SupervisedJob {
 }
 
 /** As `expectTrainingMemory`, for the warm start. */
-export async function expectSupervisedMemory(backend: Backend, job: SupervisedJob): Promise<MemoryPlan> {
+export async function expectSupervisedMemory(
+  backend: Backend,
+  job: SupervisedJob,
+  { limit = memoryLimit(backend), compiles = true }: MemoryCheck = {},
+): Promise<MemoryPlan> {
   const plan = ({ microBatchTokens, recompute }: SupervisedJob["batch"]): Promise<MemoryPlan> =>
     planMemory(backend, async (planning) => {
       const model = emptyTrainable(planning, job.config, job.weights);
@@ -187,5 +204,5 @@ export async function expectSupervisedMemory(backend: Backend, job: SupervisedJo
     },
     halve("--warmStart.microBatchTokens", "microBatchTokens"),
   ];
-  return expectMemory("Training", job.batch, plan, memorySettings, memoryLimit(backend));
+  return expectMemory("Training", job.batch, plan, memorySettings, limit, compiles);
 }

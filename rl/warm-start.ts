@@ -50,6 +50,7 @@ import { expectSupervisedMemory } from "./plan.ts";
 import { expectTemplate, stopIdsOf } from "./rollout.ts";
 import { learningRate, type Schedule } from "./schedule.ts";
 import { environmentSettings, precisionSetting } from "./settings.ts";
+import { printWarmStartPlan } from "./warm-start-plan.ts";
 
 export const warmStartSettings = defineSettings(
   {
@@ -172,7 +173,7 @@ export const warmStartSettings = defineSettings(
 
 type Context = CommandContext<(typeof warmStartSettings)["tree"]>;
 
-export async function warmStart({ values, progress, signal }: Context): Promise<void> {
+export async function warmStart({ values, progress, signal, isDryRun }: Context): Promise<void> {
   const { warmStart: settings, model: from, out } = values;
   const environment = await openEnvironment(values.environment);
   if (!isWorked(environment))
@@ -185,12 +186,15 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
   ]);
   if (problems.length > 0) throw settingsError(problems);
   // A folder that another process uses is refused at once. A new one is made when everything has been checked.
-  let unlock = existsSync(out) ? lockFolder(out) : null;
+  let unlock = existsSync(out) && !isDryRun ? lockFolder(out) : null;
   const opened = await openBackend({ backend: values.backend, adapter: values.adapter, tune: values.tune });
   const { backend } = opened;
   expectPrecision("--warmStart.precision", settings.precision, opened);
   progress.line(adapterLine(opened));
-  const { folder } = await locateModel(from.path, { progress, signal, weights: from.start === "weights" });
+  const { folder } = await locateModel(from.path, {
+    ...{ progress, signal, weights: from.start === "weights" && !isDryRun },
+    ...(isDryRun ? { environment: { ...process.env, HF_HUB_OFFLINE: "1" } } : {}),
+  });
   const { config } = await openConfig(folder);
   const chat = await loadChat(folder, await loadTokenizer(folder));
   expectTemplate(
@@ -217,12 +221,19 @@ export async function warmStart({ values, progress, signal }: Context): Promise<
     maxTokens: 8192,
     signal,
   };
-  await expectSupervisedMemory(backend, {
+  const job = {
     ...{ config, chat, environment, evaluation },
     examples: batchOf(1),
     weights: { precision },
     batch: settings,
-  });
+  };
+  if (isDryRun) {
+    const { steps, evaluateEvery } = settings;
+    const evaluations = Math.ceil(steps / evaluateEvery);
+    await printWarmStartPlan(backend, { settings: warmStartSettings, values, job, steps, evaluations, out }, signal);
+    return;
+  }
+  await expectSupervisedMemory(backend, job);
   const weights =
     from.start === "weights"
       ? (await loadModel(backend, folder, { trainable: true, precision, note: (line) => progress.line(line) })).weights
@@ -305,6 +316,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
       ],
       ["node rl/warm-start.ts my-recipe.toml --out runs/my-model", "a recipe of your own"],
     ],
+    dryRun:
+      "Print the resolved settings, operations, time, memory and disk, and stop: nothing is written or downloaded.",
     prepare: loadModuleOf,
     main: warmStart,
   });

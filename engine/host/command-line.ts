@@ -19,7 +19,7 @@ import {
   withValues,
 } from "./settings.ts";
 import { type CommandLine, readFlags, readTomlFile } from "./settings-sources.ts";
-import { flagsHelp, settingsTemplate } from "./settings-text.ts";
+import { flagsHelp, settingsTemplate, wrap } from "./settings-text.ts";
 
 export interface Positional {
   /** As it stands in the usage line: "STUDY.toml". */
@@ -44,6 +44,8 @@ export interface Command<D extends SettingsTree> {
    * Called with the values of files and flags before they are checked: the place to add settings to the declaration.
    */
   prepare?(sources: readonly Source[]): Promise<void>;
+  /** What `--dry-run` prints, for --help. The command has the flag if this is given, and then `main` must heed it. */
+  dryRun?: string;
   main(context: CommandContext<D>): Promise<void>;
 }
 
@@ -61,9 +63,16 @@ export interface CommandContext<D extends SettingsTree> {
    */
   signal: AbortSignal;
   verbose: boolean;
+  /** --dry-run: print the plan of the work, and write and download nothing. */
+  isDryRun: boolean;
 }
 
 const switches = ["help", "version", "verbose", "quiet", "write-settings"] as const;
+
+function switchesOf({ dryRun }: Pick<Command<SettingsTree>, "dryRun">): readonly string[] {
+  return dryRun === undefined ? switches : [...switches, "dry-run"];
+}
+
 /** From 22.18 on Node runs TypeScript directly. The package contains JavaScript, which Node 20 runs. */
 const isSource = import.meta.url.endsWith(".ts");
 const oldestNode = isSource ? ([22, 18] as const) : ([20, 0] as const);
@@ -111,12 +120,13 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const { settings } = command;
   const readFiles = ({ positionals, source }: CommandLine): Source[] =>
     (command.settingsFiles?.(positionals, source) ?? []).map((file) => readTomlFile(settings, file));
+  const known = switchesOf(command);
   if (command.prepare !== undefined) {
-    const line = readFlags(settings, switches, argv);
+    const line = readFlags(settings, known, argv);
     const asksOnly = ["help", "version", "write-settings"].some((name) => line.switches.has(name));
     await command.prepare([...(asksOnly ? [] : readFiles(line)), line.source]);
   }
-  const line = readFlags(settings, switches, argv);
+  const line = readFlags(settings, known, argv);
   const { source, switches: given, positionals } = line;
   if (given.has("help")) {
     process.stdout.write(`${inOwnWords(helpText(command))}\n`);
@@ -140,7 +150,11 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const progress = createProgress({ quiet: given.has("quiet") });
   try {
     const keys = new Set(source.given.map(({ key }) => key));
-    await command.main({ values, given: keys, sources, positionals, progress, signal, verbose: given.has("verbose") });
+    await command.main({
+      ...{ values, given: keys, sources, positionals, progress, signal },
+      verbose: given.has("verbose"),
+      isDryRun: given.has("dry-run"),
+    });
   } finally {
     progress.close();
   }
@@ -268,6 +282,9 @@ function helpText<D extends SettingsTree>(command: Command<D>): string {
     "  --version    Show the version of foothold.",
     "  --verbose    Show the stack behind an error message.",
     "  --quiet      Show no progress.",
+    ...(command.dryRun === undefined
+      ? []
+      : wrap(command.dryRun, width - 15).map((text, i) => `${i === 0 ? "  --dry-run    " : " ".repeat(15)}${text}`)),
     ...(command.settingsFiles === undefined
       ? []
       : [

@@ -20,6 +20,18 @@ export function writeToml<D extends SettingsTree>(settings: Settings<D>, values:
   return `${blocks.join("\n\n")}\n`;
 }
 
+/** Every setting that applies, with its value, as TOML without comments: what a command was understood to mean. */
+export function resolvedToml<D extends SettingsTree>(settings: Settings<D>, values: Values<D>): string {
+  const blocks: string[] = [];
+  for (const [section, keys] of bySection(settings)) {
+    const lines = keys
+      .filter(([key]) => settings.applies(key, values))
+      .map(([key]) => stringify({ [lastPart(key)]: settingValue(values, key) }).trim());
+    if (lines.length > 0) blocks.push([...(section === "" ? [] : [`[${section}]`]), ...lines].join("\n"));
+  }
+  return blocks.join("\n\n");
+}
+
 /**
  * A settings file to start from: every setting that applies, with meaning, unit, bounds and default. Its value is
  * commented out unless the setting is one of `chosen`.
@@ -111,7 +123,7 @@ function lastPart(key: string): string {
   return key.slice(key.lastIndexOf(".") + 1);
 }
 
-function wrap(text: string, width: number): string[] {
+export function wrap(text: string, width: number): string[] {
   const lines = [""];
   for (const word of text.split(" ")) {
     const line = lines[lines.length - 1];

@@ -12,7 +12,7 @@ import {
   planMemory,
   rehearseGeneration,
 } from "../../model/index.ts";
-import { type Environment, episodeList, expectTemplate, type Rollout } from "../../rl/index.ts";
+import { type Environment, episodeList, expectTemplate, type MemoryCheck, type Rollout } from "../../rl/index.ts";
 import type { StudySettings } from "../files/run-folder.ts";
 import { workOrder } from "../grid.ts";
 import type { Slice } from "./directions.ts";
@@ -41,7 +41,21 @@ export async function expectSweepMemory(
   signal: AbortSignal,
   compiles = true,
 ): Promise<MemoryPlan> {
-  const { landscape, batch, environment } = job.settings;
+  return sweepMemory(backend, job, signal, { limit: memoryLimit(backend), compiles, refusesHost: true });
+}
+
+/** @throws OutOfMemoryError when the study's measurements do not fit Node's own memory */
+export async function expectHostMemoryOf(job: SweepJob, signal: AbortSignal): Promise<void> {
+  const { surveyBoth } = await survey(job, signal);
+  expectHostMemory(job.settings, await surveyBoth(sampledPrompts), job.config.hiddenSize);
+}
+
+/** The prompts of a sweep. `surveyBoth` looks at the first ones of each set, at most as many as it is given. */
+async function survey(
+  job: SweepJob,
+  signal: AbortSignal,
+): Promise<{ list: ReturnType<typeof episodeList>; surveyBoth(most: number): Promise<SurveyedSets> }> {
+  const { landscape, batch } = job.settings;
   const { reference, rollouts } = landscape;
   const list = episodeList(job.environment, landscape.episodeSeed);
   await list.makeDistinct(Math.max(reference.prompts, rollouts.prompts), signal);
@@ -52,11 +66,31 @@ export async function expectSweepMemory(
       maxTokens: batch.tokens,
       signal,
     });
-  const surveyBoth = async (most: number): Promise<SurveyedSets> => ({
-    reference: await surveyOf(Math.min(most, reference.prompts)),
-    rollouts: await surveyOf(Math.min(most, rollouts.prompts)),
-  });
-  expectHostMemory(job.settings, await surveyBoth(sampledPrompts), job.config.hiddenSize);
+  return {
+    list,
+    surveyBoth: async (most) => ({
+      reference: await surveyOf(Math.min(most, reference.prompts)),
+      rollouts: await surveyOf(Math.min(most, rollouts.prompts)),
+    }),
+  };
+}
+
+interface SweepCheck extends Required<MemoryCheck> {
+  /** Whether a sweep that does not fit Node's own memory is refused. */
+  readonly refusesHost: boolean;
+}
+
+/** As `expectSweepMemory`; what is refused, and by which limit, is the caller's choice. */
+export async function sweepMemory(
+  backend: Backend,
+  job: SweepJob,
+  signal: AbortSignal,
+  { limit, compiles, refusesHost }: SweepCheck,
+): Promise<MemoryPlan & { readonly heap: ReadonlyMap<string, number> }> {
+  const { landscape, batch, environment } = job.settings;
+  const { reference, rollouts } = landscape;
+  const { list, surveyBoth } = await survey(job, signal);
+  if (refusesHost) expectHostMemory(job.settings, await surveyBoth(sampledPrompts), job.config.hiddenSize);
   expectTemplate(job.chat, list.distinct(Math.max(reference.prompts, rollouts.prompts)), environment.turn2Template);
   const prompts = await surveyBoth(Number.POSITIVE_INFINITY);
   const sizes = {
@@ -64,7 +98,7 @@ export async function expectSweepMemory(
     rows: batch.rows,
     tokens: batch.tokens,
   };
-  return expectMemory(
+  const plan = await expectMemory(
     "The sweep",
     sizes,
     (lowered) => planSweep(backend, job, prompts, lowered, signal),
@@ -73,9 +107,10 @@ export async function expectSweepMemory(
       halve("--batch.tokens", "tokens"),
       halve("--landscape.pointsAtOnce", "pointsAtOnce"),
     ],
-    memoryLimit(backend),
+    limit,
     compiles,
   );
+  return { ...plan, heap: hostMemoryOf(job.settings, prompts, job.config.hiddenSize).heap };
 }
 
 /** Enough prompts for their mean length, which decides whether host memory suffices. */

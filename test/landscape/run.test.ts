@@ -3,6 +3,9 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
+import { readTomlFile, resolveSettings } from "../../engine/host/index.ts";
+import { studySettings } from "../../landscape/settings.ts";
+import { studyFiles } from "../../landscape/settings-files.ts";
 import { describe, fixturePath } from "../support.ts";
 import {
   contents,
@@ -156,6 +159,12 @@ describe("landscape/run", (test) => {
     const text = readFileSync(path, "utf8");
     assert.match(text, /^extends = "tiny"$/m);
     assert.match(text.replaceAll("\n# ", " "), "A number, above 0. Default: 0.000006. learningRate = 0.0006\n");
+    const valuesOf = (study: string) =>
+      resolveSettings(
+        studySettings,
+        studyFiles([study]).map((file) => readTomlFile(studySettings, file)),
+      );
+    assert.equal(valuesOf(path), { ...valuesOf("tiny"), extends: "tiny" });
     const again = await start(command).ended;
     assert.is(again.status, 2);
     assert.match(again.stderr, `${path}: already exists`);

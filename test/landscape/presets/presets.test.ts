@@ -3,7 +3,15 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parse } from "smol-toml";
 import { equal, is, match, not, ok } from "uvu/assert";
-import { readTomlFile, resolveSettings, settingValue } from "../../../engine/host/index.ts";
+import {
+  diffSettings,
+  readToml,
+  readTomlFile,
+  resolveSettings,
+  settingsTemplate,
+  settingValue,
+  writeToml,
+} from "../../../engine/host/index.ts";
 import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
 import { presetNames, studyFiles } from "../../../landscape/settings-files.ts";
 import { describe } from "../../support.ts";
@@ -123,6 +131,31 @@ describe("landscape/presets", (test) => {
     const quick = preset("quick");
     const { points, slices, rollouts, reference } = quick.landscape;
     equal([points, slices, rollouts.prompts, reference.prompts, quick.train.steps], [11, 5, 128, 128, 0]);
+  });
+
+  test("a file to start from names every setting with meaning and default, and parses back to its preset's values", () => {
+    for (const name of presetNames) {
+      const values = preset(name);
+      const text = settingsTemplate(studySettings, values, new Set(), "node landscape/run.ts my.toml");
+      const taken = text.replaceAll(/^# ([\w-]+ = )/gm, "$1");
+      equal(resolveSettings(studySettings, [readToml(studySettings, taken, "my.toml")]), values, name);
+      const applying = [...studySettings.byKey.keys()].filter((key) => studySettings.applies(key, values));
+      is(text.replaceAll("\n# ", " ").match(/\. Default: /g)?.length, applying.length, name);
+    }
+  });
+
+  test("a run folder's config.toml is complete by itself: no other file, and the values that shape the results", () => {
+    for (const name of presetNames) {
+      const values = preset(name);
+      const text = writeToml(studySettings, values);
+      not.match(text, /^extends/m);
+      const read = resolveSettings(studySettings, [readToml(studySettings, text, "config.toml")]);
+      equal(
+        diffSettings(studySettings, read, values).filter(({ effect }) => effect !== "free"),
+        [],
+        name,
+      );
+    }
   });
 
   test("docs/settings.md lists every preset; what is not built is said in the preset and in the pages", () => {

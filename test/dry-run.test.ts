@@ -1,0 +1,57 @@
+// Every long command has --dry-run: it says what the command would do and need, and writes nothing. (The study's:
+// test/landscape/plan.test.ts; those of generate and score: test/model/generate-command.test.ts.)
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { equal, is, match, ok } from "uvu/assert";
+import { start } from "./landscape/tiny-study.ts";
+import { describe } from "./support.ts";
+
+describe("test/dry-run", (test) => {
+  const place = mkdtempSync(join(tmpdir(), "foothold-dry-run-"));
+  test.after(() => rmSync(place, { recursive: true, force: true }));
+  const out = join(place, "out");
+  const tiny = "landscape/presets/tiny/checkpoint";
+  const commands: readonly (readonly [command: string, ...says: (string | RegExp)[]])[] = [
+    [
+      `rl/warm-start.ts landscape/presets/tiny/warm-start.toml --out ${out}`,
+      /^dropTags = 0\.8$/m,
+      "training: 10000 steps, 320000 dialogues",
+      /^Memory: \d/m,
+      /^Time: \d/m,
+      "rests on a piece of the work itself",
+      /^Disk: about \d/m,
+    ],
+    [`model/export.ts --model ${tiny} --dtype bf16 --out ${out}`, "122,624 in 26 tensors, as bf16", "Disk: 239.5 KiB"],
+    [`model/initialise.ts --config qwen2.5-0.5b --dtype bf16 --out ${out}`, "494,032,768 in 290", "Disk: 942.3 MiB"],
+    ["bench/run.ts attention", /attention.*GFLOP/, /\d+ cases\. Time: at least/, "Disk: nothing is written"],
+    ["bench/card.ts --sizes small", "products"],
+  ];
+  for (const [command, ...says] of commands)
+    test(command.split(" ")[0], async () => {
+      const { status, stdout, stderr } = await start([...command.split(" "), "--dry-run"]).ended;
+      is(status, 0, stderr);
+      for (const expected of says) match(stdout, expected);
+      ok(!existsSync(out), "nothing is written");
+      equal(readdirSync(place), []);
+    });
+
+  test("a folder that is there is not locked or changed", async () => {
+    const begun = mkdtempSync(join(place, "begun-"));
+    const { status, stderr } = await start([
+      ...["rl/warm-start.ts", "landscape/presets/tiny/warm-start.toml", "--out", begun, "--dry-run"],
+    ]).ended;
+    is(status, 0, stderr);
+    equal(readdirSync(begun), []);
+  });
+
+  test("a model that is not in the cache is not downloaded", async () => {
+    const { status, stderr } = await start(
+      ["model/export.ts", "--model", "nobody/nothing", "--out", out, "--dry-run"],
+      { HF_HUB_CACHE: join(place, "cache"), HF_ENDPOINT: "http://127.0.0.1:9" },
+    ).ended;
+    is(status, 2);
+    match(stderr, "nobody/nothing");
+    ok(!existsSync(join(place, "cache")));
+  });
+});
