@@ -1,6 +1,7 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
 import {
   backendSettings,
+  choice,
   defineSettings,
   integer,
   integers,
@@ -64,6 +65,13 @@ export const landscapeSettings = {
     unit: "points",
     changes: "free",
     meaning: "maximum number of grid points whose perturbed weights are in memory at the same time",
+  }),
+  drafts: choice({
+    options: ["on", "off"],
+    default: "on",
+    changes: "free",
+    meaning:
+      "whether the answers of neighbouring grid points are proposed to a point's rollouts, which verify many tokens in one forward pass; the results are the same bits",
   }),
   reference: {
     prompts: integer({
