@@ -73,6 +73,13 @@ export const landscapeSettings = {
       "number format of the perturbed matrices, KV cache and what they are multiplied with; perturbation, sums and " +
       "statistics are f32 always",
   }),
+  drafts: choice({
+    options: ["on", "off"],
+    default: "on",
+    changes: "free",
+    meaning:
+      "whether the answers of neighbouring grid points are proposed to a point's rollouts, which verify many tokens in one forward pass; the results are the same bits",
+  }),
   reference: {
     prompts: integer({
       default: 64,

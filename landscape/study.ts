@@ -38,7 +38,7 @@ import {
 } from "./files/run-folder.ts";
 import { Timings } from "./files/timings.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
-import { prepareReference, sweep } from "./measure/sweep.ts";
+import { prepareReference, type SweepTiming, sweep } from "./measure/sweep.ts";
 import type { TrainingRow } from "./report/figures/figure-data.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
@@ -239,6 +239,7 @@ async function sweepPart(part: Part): Promise<void> {
   if (todo.length === 0) return;
   let done = todo.reduce((sum, slice) => sum + slice.done, 0);
   const phase = progress.phase("landscape", todo.length * settings.landscape.points ** 2, "cells", done);
+  const drafts = { tokens: 0, drafted: 0, spared: 0 };
   for (const step of new Set(todo.map((one) => one.step))) {
     signal.throwIfAborted();
     expectSound(folder, step);
@@ -256,7 +257,12 @@ async function sweepPart(part: Part): Promise<void> {
         settings,
         signal,
         say: (line: string) => progress.line(line),
-        onTiming: (record: { phase: string; seconds: number }) => timings.record({ step, ...record }),
+        onTiming: (record: SweepTiming) => {
+          drafts.tokens += record.tokens ?? 0;
+          drafts.drafted += record.drafted ?? 0;
+          drafts.spared += record.spared ?? 0;
+          timings.record({ step, ...record });
+        },
       };
       await timings.measure(`landscape ${step}`, async () => {
         const { prompts, rollouts } = settings.landscape.reference;
@@ -273,6 +279,12 @@ async function sweepPart(part: Part): Promise<void> {
     }
   }
   phase.done();
+  const percent = (part: number): string => `${((100 * part) / Math.max(1, drafts.tokens)).toFixed(0)}%`;
+  if (settings.landscape.drafts === "on")
+    progress.line(
+      `Drafts: ${percent(drafts.drafted)} of ${drafts.tokens} assistant tokens at grid points were as a neighbouring point had ` +
+        `said them; ${percent(drafts.spared)} needed no decode step (--landscape.drafts).`,
+    );
 }
 
 /** Slices with cells left to measure, and how many. */

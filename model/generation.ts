@@ -9,6 +9,11 @@
 // rows' tokens in the order of the steps. What a row drew after the end of its answer is dropped; the slots of the cache
 // that it wrote are written again before any token sees them. So the results are the bits of one step per read.
 //
+// Drafts: a dialogue may propose the next tokens of its answer (drafts.ts). The pass computes them too and draws the token
+// at each place of them, as if they had been said. Draws are used up to the first that differs from the proposal. They
+// are the tokens that decode steps would have drawn, to the bit, since a draw depends on the tokens before it and its
+// counter alone. The slots of the cache after that place are written again, as above.
+//
 // Prefix sharing: a prompt that several dialogues of one policy share is computed once and cached once. Each dialogue
 // computes the prompt's last token itself, so a dialogue that joins later also has logits to sample from.
 import {
@@ -32,6 +37,7 @@ import {
 } from "../engine/index.ts";
 import type { Batch } from "./batch.ts";
 import { boundsOf, type DialogueBounds, prefixKeyOf } from "./dialogue-bounds.ts";
+import { type Draft, type Drafted, draftFor, seenAlong } from "./drafts.ts";
 import { type CacheRun, KvCache } from "./kv-cache.ts";
 import { headWeight, type LanguageModel } from "./language-model.ts";
 import { StepsPerRead } from "./steps-per-read.ts";
@@ -72,6 +78,8 @@ export interface Dialogue {
   answered(answer: Answer): ArrayLike<number> | null;
   /** Called with each token as it is sampled. */
   sampled?(id: number): void;
+  /** Proposes the next tokens of an answer. It changes the time that the answer takes, and no bit of it. */
+  draft?: Draft;
 }
 
 export interface GenerateSettings {
@@ -99,9 +107,19 @@ export interface GenerateSettings {
   signal?: AbortSignal;
   /**
    * Called after each pass, and for each of several decode steps. `tokens`: computed. `sampled`: drawn and used, so not
-   * those after the end of an answer.
+   * those after the end of an answer. `drafted`: those of them that a draft proposed. `spared`: those of them that were
+   * drawn from a draft's tokens, each of which spares its row a decode step.
    */
-  onPass?: (pass: { tokens: number; sampled: number; finished: number }) => void;
+  onPass?: (pass: Pass) => void;
+}
+
+/** What a forward pass did. */
+export interface Pass {
+  readonly tokens: number;
+  readonly sampled: number;
+  readonly finished: number;
+  readonly drafted: number;
+  readonly spared: number;
 }
 
 const nowhere: CacheRun = { start: 0, length: 0 };
@@ -277,7 +295,8 @@ class PassTokens {
   readonly slots: number[] = [];
   readonly spans: number[] = [];
   readonly groups: OpenGroup[] = [];
-  readonly sampledRows: Row[] = [];
+  readonly drawings: Drawing[] = [];
+  /** After which token of the pass each sample is drawn. */
   readonly sampledAt: number[] = [];
 
   /** Adds tokens first … first + count − 1 of a run that begins after `prefix`. */
@@ -292,12 +311,25 @@ class PassTokens {
     extendGroups(this.groups, policy, ids.length - first);
   }
 
-  /** Which policy each sampled row belongs to. */
+  /** Draws for a row whose tokens were added last: after the last one before its draft, and after each of the draft. */
+  draw(row: Row, draft: Drafted): void {
+    this.drawings.push({ row, draft, first: this.sampledAt.length });
+    for (let after = draft.computed; after >= 0; after--) this.sampledAt.push(this.ids.length - 1 - after);
+  }
+
+  /** Which policy each sample belongs to. */
   sampledGroups(): RowGroup[] {
     const groups: OpenGroup[] = [];
-    for (const { dialogue } of this.sampledRows) extendGroups(groups, dialogue.policy, 1);
+    for (const { row, draft } of this.drawings) extendGroups(groups, row.dialogue.policy, 1 + draft.computed);
     return groups;
   }
+}
+
+/** The samples of a row in a pass: first, first + 1, …, one more than its draft has computed tokens. */
+interface Drawing {
+  readonly row: Row;
+  readonly draft: Drafted;
+  readonly first: number;
 }
 
 /** A run of rows that may grow. */
@@ -314,8 +346,8 @@ function extendGroups(groups: OpenGroup[], policy: number, count: number): void 
 }
 
 /**
- * One forward pass over waiting tokens, and a sampled token for each row that was computed; or several decode steps.
- * Returns the finished rows.
+ * One forward pass over waiting tokens, and the sampled tokens of each row that was computed: one, or more with a draft
+ * or in several decode steps. Returns the finished rows.
  */
 async function pass(
   model: Model,
@@ -335,15 +367,22 @@ async function pass(
     }
     tokens.push(policy, row.tokens, row.computed, row.prefix, row.own);
     row.computed = row.tokens.length;
-    tokens.sampledRows.push(row);
-    tokens.sampledAt.push(tokens.ids.length - 1);
+    // With a penalty, samples have their sets of seen ids, which are large: no more of them than rows are under way.
+    const samples = row.seen === null ? Number.POSITIVE_INFINITY : settings.maxRows - tokens.sampledAt.length - 1;
+    const room = Math.min(settings.maxTokens - tokens.ids.length, samples);
+    const draft = draftFor(row, settings, model.config.vocabSize, room);
+    if (draft.computed > 0) {
+      const said = [...row.tokens, ...draft.ids.slice(0, draft.computed)];
+      tokens.push(policy, said, row.computed, row.prefix, row.own);
+    }
+    tokens.draw(row, draft);
   }
 
-  const rows = tokens.sampledRows;
-  const isDecode = tokens.ids.length === rows.length;
+  const { drawings } = tokens;
+  const isDecode = tokens.ids.length === drawings.length;
   /** How many steps' tokens each row can use: it has slots for them, and its answer may become that long. */
-  const usable = rows.map(({ own, tokens: { length }, answer }) =>
-    Math.min(own.length - length + 1, settings.maxNewTokens - answer.ids.length),
+  const usable = drawings.map(({ row: { own, tokens: said, answer } }) =>
+    Math.min(own.length - said.length + 1, settings.maxNewTokens - answer.ids.length),
   );
   const steps = isDecode ? Math.max(1, Math.min(pace.count, Math.max(...usable))) : 1;
   model.backend.phase?.(isDecode ? "decode step" : "prefill");
@@ -353,24 +392,23 @@ async function pass(
 
   const finished: Row[] = [];
   /** Rows whose answer goes on. */
-  let under = rows.map((_, i) => i);
-  drawn.forEach(({ ids, logProbs, entropies }, step) => {
+  let under = drawings.map((_, i) => i);
+  drawn.forEach((samples, step) => {
     if (step > 0) settings.signal?.throwIfAborted();
     under = under.filter((i) => step === 0 || step < usable[i]);
-    const sampled = under.length;
+    const counts = { sampled: 0, drafted: 0, spared: 0 };
     const before = finished.length;
     under = under.filter((i) => {
-      if (ids[i] === noSample) throw new NumericalError(notNumbers("generate", model.weights));
-      const row = rows[i];
+      const { row } = drawings[i];
       if (step > 0) row.computed++;
       const { turn, answer } = row;
-      const isOver = appendSample(row, ids[i], logProbs[i], entropies[i], settings);
+      const isOver = useSamples(drawings[i], samples, model.weights, settings, counts);
       if (isOver) finished.push(row);
       if (!isOver && row.turn === turn) return true;
       pace.ended(answer.ids.length);
       return false;
     });
-    settings.onPass?.({ tokens: tokens.ids.length, sampled, finished: finished.length - before });
+    settings.onPass?.({ tokens: tokens.ids.length, finished: finished.length - before, ...counts });
   });
   return finished;
 }
@@ -386,7 +424,34 @@ export function notNumbers(what: string, { operands = "f32" }: Weights): string 
   );
 }
 
-/** The results of one step, in the order of the rows. */
+/**
+ * Adds a row's samples to its answer: all up to the first that its draft did not propose, or that ends the answer.
+ * Returns true when the dialogue is over.
+ */
+function useSamples(
+  { row, draft, first }: Drawing,
+  { ids, logProbs, entropies }: Drawn,
+  weights: Weights,
+  settings: GenerateSettings,
+  counts: { sampled: number; drafted: number; spared: number },
+): boolean {
+  const { turn } = row;
+  for (let k = 0; ; k++) {
+    const at = first + k;
+    if (ids[at] === noSample) throw new NumericalError(notNumbers("generate", weights));
+    const isDrafted = ids[at] === draft.ids[k];
+    counts.sampled++;
+    if (isDrafted) counts.drafted++;
+    if (k > 0) {
+      counts.spared++;
+      row.computed++; // the sample before this one is in the cache, as a token of the draft
+    }
+    if (appendSample(row, ids[at], logProbs[at], entropies[at], settings)) return true;
+    if (!isDrafted || row.turn !== turn || k === draft.computed) return false;
+  }
+}
+
+/** The results of one step, in the order of the samples. */
 interface Drawn {
   readonly ids: ArrayLike<number>;
   readonly logProbs: ArrayLike<number>;
@@ -410,8 +475,7 @@ async function drawTokens(
   settings: GenerateSettings,
 ): Promise<Drawn[]> {
   const T = tokens.ids.length;
-  const R = tokens.sampledRows.length;
-  const isDecode = T === R;
+  const R = tokens.sampledAt.length;
   const groups = weights.isPerturbed ? tokens.groups : null;
   const positions = new Uint32Array(steps * T);
   // All that the host gives goes to the device in one write, each part from a multiple of four numbers on.
@@ -427,16 +491,17 @@ async function drawTokens(
       for (let i = 0; i < 4; i++) given[spansAt + 4 * at + i] = tokens.spans[4 * t + i];
       given[spansAt + 4 * at + 3] += later;
     }
-    tokens.sampledRows.forEach(({ dialogue, turn, answer }, i) => {
+    tokens.drawings.forEach(({ row: { dialogue, turn, answer }, draft, first }, i) => {
       const later = step === 0 ? 0 : Math.min(step, usable[i] - 1);
-      const row = tokenCounterRow({ position: answer.ids.length + later, turn, ...dialogue.noise });
-      given.set(row, countersAt + 4 * (step * R + i));
+      for (let k = 0; k <= draft.computed; k++) {
+        const counter = tokenCounterRow({ position: answer.ids.length + later + k, turn, ...dialogue.noise });
+        given.set(counter, countersAt + 4 * (step * R + first + k));
+      }
     });
   }
   given.set(tokens.ids, idsAt);
   const uploaded = fromArray(backend, given, [given.length], "u32", "tokens");
   let ids: Batch["ids"] = { tensor: uploaded.sliceRows(idsAt, T), host: given.slice(idsAt, idsAt + T) };
-  const seen = seenTable(backend, tokens.sampledRows);
   const drawn: SampledTokens[] = [];
   for (let step = 0; step < steps; step++) {
     if (step > 0) backend.flush(); // the device begins while the host builds the next step
@@ -452,12 +517,12 @@ async function drawTokens(
       };
       const into = { keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt + step * T, T) };
       const hidden = config.forward(weights, batch, into); // [T, C]
-      const last = isDecode ? hidden : gatherRows(hidden, tokens.sampledAt); // [R, C]
+      const last = T === R ? hidden : gatherRows(hidden, tokens.sampledAt); // [R, C]
       return sampleTokens(last, headWeight(config, weights), groups === null ? null : tokens.sampledGroups(), {
         counters: fours(countersAt, R),
         key: settings.noiseKey,
         temperature: settings.temperature,
-        warping: settings.warping && { ...settings.warping, seen },
+        warping: settings.warping && { ...settings.warping, seen: seenTable(backend, tokens) },
       });
     });
     drawn.push(sampled);
@@ -471,15 +536,14 @@ async function drawTokens(
   }));
 }
 
-/** The ids that each row has seen, as bits, [R, words]; null if rows do not keep track of them. */
-function seenTable(backend: Backend, rows: readonly Row[]): Tensor | null {
-  const words = rows[0].seen?.length;
+/** The ids that precede each sample in its row's text, as bits, [R, words]; null if rows do not keep track of them. */
+function seenTable(backend: Backend, { drawings, sampledAt }: PassTokens): Tensor | null {
+  const words = drawings[0].row.seen?.length;
   if (words === undefined) return null;
-  const table = new Uint32Array(rows.length * words);
-  rows.forEach(({ seen }, i) => {
-    if (seen !== null) table.set(seen, i * words);
-  });
-  return fromArray(backend, table, [rows.length, words], "u32", "seen ids");
+  const table = new Uint32Array(sampledAt.length * words);
+  for (const { row, draft, first } of drawings)
+    if (row.seen !== null) seenAlong(row.seen, draft, table.subarray(first * words));
+  return fromArray(backend, table, [sampledAt.length, words], "u32", "seen ids");
 }
 
 /** Adds a sampled token to a row. Returns true when the dialogue is over. */

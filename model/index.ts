@@ -6,6 +6,7 @@ export { Checkpoint, isModelFile, modelFiles, openCheckpoint, openConfig, tokeni
 export { temperatureProblems } from "./commands/sampling-settings.ts";
 export { parseConfig, type Qwen2Config } from "./config.ts";
 export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
+export type { Draft } from "./drafts.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model, notNumbers } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";

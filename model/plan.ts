@@ -85,8 +85,8 @@ export async function rehearseGeneration(
       model,
       // The longest prompts first, so that the rehearsal includes the largest passes.
       dialogues
-        .map(({ policy, prompt, noise, expectedTokens }) => ({
-          ...{ policy, prompt, noise, expectedTokens },
+        .map(({ policy, prompt, noise, expectedTokens, draft }) => ({
+          ...{ policy, prompt, noise, expectedTokens, draft },
           answered: () => null,
         }))
         .sort((one, other) => other.prompt.length - one.prompt.length),

@@ -48,6 +48,11 @@ export interface RolloutRequest {
   point?: number;
   /** The number of this copy of the prompt, from 0: copies get different noise. */
   copy?: number;
+  /**
+   * Proposes the next ids of an answer, given the answers before it and its ids so far (`Dialogue.draft`). It changes no
+   * bit of the rollout.
+   */
+  draft?: (earlier: readonly (readonly number[])[], answer: readonly number[]) => readonly number[] | null;
 }
 
 export interface Rollout {
@@ -221,6 +226,7 @@ class RolloutRun implements Dialogue {
   readonly prompt: readonly number[];
   readonly noise: { readonly rollout: number; readonly prompt: number };
   readonly expectedTokens: number;
+  readonly draft: Dialogue["draft"];
   readonly #request: RolloutRequest;
   readonly #chat: Chat;
   readonly #settings: ConversationSettings;
@@ -229,6 +235,7 @@ class RolloutRun implements Dialogue {
   readonly #mask: number[];
   readonly #logProbs: number[];
   readonly #completions: string[] = [];
+  readonly #answers: (readonly number[])[] = [];
   #entropySum = 0;
   #isTruncated = false;
   #isLastTruncated = false;
@@ -247,6 +254,8 @@ class RolloutRun implements Dialogue {
     this.#mask = this.#ids.map(() => 0);
     this.#logProbs = this.#ids.map(() => 0);
     this.expectedTokens = expectedTokensOf(request.episode, chat, settings.maxNewTokens);
+    const { draft } = request;
+    this.draft = draft && ((_, answer) => draft(this.#answers, answer));
   }
 
   /** Called when the rollout has ended. */
@@ -261,6 +270,7 @@ class RolloutRun implements Dialogue {
 
   #take(answer: Answer): readonly number[] | null {
     this.#append(answer.ids, 1, answer.logProbs);
+    this.#answers.push(answer.ids);
     for (const entropy of answer.entropies) this.#entropySum += entropy;
     this.#isTruncated ||= answer.isTruncated;
     this.#isLastTruncated = answer.isTruncated;

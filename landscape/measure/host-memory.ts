@@ -8,6 +8,7 @@ import { getHeapStatistics } from "node:v8";
 import { formatBytes } from "../../engine/host/index.ts";
 import { OutOfMemoryError } from "../../engine/index.ts";
 import type { StudySettings } from "../files/run-folder.ts";
+import { mostDraftBytes } from "./drafts.ts";
 import type { PromptSurvey } from "./prompt-survey.ts";
 
 /** The prompts of both sets of completions. */
@@ -53,6 +54,8 @@ export function hostMemoryOf(
     answer: expectedTokens.sum / prompts,
   });
   const { whole, answer } = perPrompt(surveyed.reference);
+  /** Two numbers per rollout, and the tokens of its answers. */
+  const draftBytes = (tokens: number): number => (8 + 4 * tokens) * points ** 2 * rollouts.prompts * rollouts.rollouts;
   const prompts = episodeBytes * (Math.max(reference.prompts, rollouts.prompts) + train.promptsPerStep * train.steps);
   const cell = cellBytes(rollouts.prompts, rollouts.rollouts) + cellBytes(reference.prompts, reference.rollouts);
   const sweeping = new Map([
@@ -69,7 +72,8 @@ export function hostMemoryOf(
     heap: sumOf(sweeping) > sumOf(reporting) ? sweeping : reporting,
     outside:
       4 * hiddenSize * answer * completions +
-      underWayBytes * Math.min(landscape.pointsAtOnce, points ** 2) * rollouts.prompts * rollouts.rollouts,
+      underWayBytes * Math.min(landscape.pointsAtOnce, points ** 2) * rollouts.prompts * rollouts.rollouts +
+      (landscape.drafts === "off" ? 0 : Math.min(mostDraftBytes, draftBytes(perPrompt(surveyed.rollouts).answer))),
   };
 }
 

@@ -3,6 +3,7 @@
 import type { Backend } from "../../engine/index.ts";
 import {
   type Chat,
+  type Draft,
   expectMemory,
   halve,
   type LanguageModel,
@@ -128,6 +129,12 @@ function planSweep(
   const { landscape, train } = settings;
   const { reference, rollouts } = landscape;
   const generation = { maxRows: rows, maxTokens: tokens, temperature: 1 };
+  // As long as drafts can be. They are wrong, since a planning backend draws token 0.
+  const draftFor = ({ expectedTokens }: SurveyedPrompt): Draft | undefined => {
+    if (landscape.drafts === "off") return undefined;
+    const ids = new Array<number>(Math.min(expectedTokens, landscape.maxNewTokens)).fill(1);
+    return (turn, answer) => (turn === 0 && answer.length === 0 ? ids : null);
+  };
   // No more rows are under way than `rows`, and the longest prompts come first.
   const longestOf = ({ longest }: PromptSurvey, perPrompt: number): SurveyedPrompt[] =>
     longest.flatMap((prompt) => new Array<SurveyedPrompt>(perPrompt).fill(prompt)).slice(0, rows);
@@ -154,7 +161,7 @@ function planSweep(
       const fresh = longestOf(prompts.rollouts, rollouts.rollouts);
       await rehearseGeneration(
         perturbed,
-        points.flatMap((point) => fresh.map((one) => ({ policy: point, ...one }))),
+        points.flatMap((point) => fresh.map((one) => ({ policy: point, ...one, draft: draftFor(one) }))),
         { ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, pointsAtOnce, rows) },
       );
       const { clipLow, clipHigh } = train;

@@ -11,7 +11,7 @@ export class SweepProgress {
   /** Finished cells of all slices. */
   #done: number;
   #cells = 0;
-  #rollouts = { finished: 0, total: 0, tokens: 0, finishedTokens: 0, share: 0 };
+  #rollouts = { finished: 0, total: 0, tokens: 0, drafted: 0, finishedTokens: 0, share: 0 };
   #passStartMs = performance.now();
   #longestPassMs = 0;
 
@@ -34,7 +34,8 @@ export class SweepProgress {
   /** A batch of cells begins; an earlier process has already finished `kept` of its rollouts. */
   beginBatch(cells: number, kept: number): void {
     this.#cells = cells;
-    this.#rollouts = { finished: kept, total: cells * this.#rolloutsPerCell, tokens: 0, finishedTokens: 0, share: 0 };
+    const total = cells * this.#rolloutsPerCell;
+    this.#rollouts = { finished: kept, total, tokens: 0, drafted: 0, finishedTokens: 0, share: 0 };
     this.#passStartMs = performance.now();
   }
 
@@ -43,18 +44,20 @@ export class SweepProgress {
     this.#rollouts.finishedTokens += tokens;
   }
 
-  /** After a forward pass of the rollouts. */
-  rolloutPass(sampled: number): void {
+  /** After a forward pass of the rollouts. @param drafted  how many of the sampled tokens a draft had proposed */
+  rolloutPass(sampled: number, drafted = 0): void {
     this.#clock();
     const state = this.#rollouts;
     state.tokens += sampled;
+    state.drafted += drafted;
     const running = state.total - state.finished;
     const of = running === 0 ? 0 : (state.tokens - state.finishedTokens) / (running * this.#meanTokens);
     const share = (state.finished + running * Math.min(Math.max(of, 0), 0.95)) / state.total;
     state.share = Math.max(state.share, share); // an answer longer than expected does not lower the progress
     this.#show(
       (this.#cells * this.#rolloutsPerCell * state.share) / (this.#rolloutsPerCell + this.#scoredPerCell),
-      `rollouts ${state.finished}/${state.total}, ${state.tokens} tokens`,
+      `rollouts ${state.finished}/${state.total}, ${state.tokens} tokens` +
+        (state.drafted === 0 ? "" : `, ${Math.floor((100 * state.drafted) / state.tokens)}% drafted`),
     );
   }
 

@@ -22,6 +22,7 @@ import { slicePaths } from "../files/layout.ts";
 import { type GridCell, workOrder } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
 import { makeSlice } from "./directions.ts";
+import { answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
 import { type Reference, scorePoint, scoreReference } from "./reference.ts";
@@ -48,7 +49,18 @@ export interface SweepContext {
   say: OnDamage;
   /** Longest delay until a finished rollout is on disk, milliseconds. Default 10 s. */
   keepEveryMs?: number;
-  onTiming?: (record: { phase: string; seconds: number }) => void;
+  onTiming?: (record: SweepTiming) => void;
+}
+
+/** How long a part of a sweep took. */
+export interface SweepTiming {
+  readonly phase: string;
+  readonly seconds: number;
+  /** Of rollouts: assistant tokens that were drawn; how many of them a draft had proposed, */
+  readonly tokens?: number;
+  readonly drafted?: number;
+  /** and how many needed no forward pass of their own. */
+  readonly spared?: number;
 }
 
 /** The episodes of the fixed prompt set: both sets of completions use the first episodes of one list. */
@@ -160,6 +172,7 @@ export async function sweep(
       ({ i, j }) => !measured.has(`${i},${j}`),
     );
     const size = Math.min(landscape.pointsAtOnce, todo.length);
+    const drafts = landscape.drafts === "on" ? draftSource(reference, landscape.rollouts.rollouts) : null;
     await withPolicy(context, async (policy) => {
       const weights = new PerturbedWeights(model.weights, size, landscape.precision);
       try {
@@ -168,12 +181,13 @@ export async function sweep(
           const cells = todo.slice(start, start + size);
           weights.place(cells, directions);
           const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
-          await measureBatch(context, both, cells, reference, underWay, progress, (record, conversations) => {
+          await measureBatch(context, both, cells, reference, underWay, drafts, progress, (record, conversations) => {
             killPoint("cells");
             writer.append(record, conversations);
             measured.add(`${record.i},${record.j}`);
           });
           underWay.clear();
+          drafts?.finish(todo.slice(start + size));
         }
       } finally {
         weights.free();
@@ -189,6 +203,15 @@ export async function sweep(
   }
 }
 
+/** Drafts from the checkpoint's own completions, until grid points are finished. */
+function draftSource({ rollouts, rolloutsPerPrompt }: Reference, atPoints: number): DraftSource {
+  const own: OwnAnswers = (prompt, rollout) => {
+    const found = rollout < rolloutsPerPrompt ? rollouts.at(prompt * rolloutsPerPrompt + rollout) : undefined;
+    return found === undefined ? null : answersOf(found);
+  };
+  return new DraftSource(own, atPoints);
+}
+
 /**
  * Measures some grid points; point k of the perturbed weights is cells[k]. Each is passed on as soon as it is scored.
  */
@@ -198,14 +221,15 @@ async function measureBatch(
   cells: readonly GridCell[],
   reference: Reference,
   underWay: UnderWay,
+  drafts: DraftSource | null,
   progress: SweepProgress,
   take: (record: CellRecord, conversations: string) => void,
 ): Promise<void> {
   const { settings, onTiming } = context;
   const start = performance.now();
-  await rollOutCells(context, perturbed, cells, underWay, progress);
+  const drawn = await rollOutCells(context, perturbed, cells, underWay, drafts, progress);
   const middle = performance.now();
-  onTiming?.({ phase: "rollouts", seconds: (middle - start) / 1000 });
+  onTiming?.({ phase: "rollouts", seconds: (middle - start) / 1000, ...drawn });
   for (const [point, { i, j, alpha, beta }] of cells.entries()) {
     let scoredCompletions = 0;
     const scored = await scorePoint(policy, perturbed, point, reference, {
@@ -248,8 +272,9 @@ async function rollOutCells(
   perturbed: Model,
   cells: readonly GridCell[],
   underWay: UnderWay,
+  drafts: DraftSource | null,
   progress: SweepProgress,
-): Promise<void> {
+): Promise<Required<Pick<SweepTiming, "tokens" | "drafted" | "spared">>> {
   const { landscape } = context.settings;
   const { prompts, rollouts: perPrompt } = landscape.rollouts;
   const episodes = promptSet(context).slice(0, prompts);
@@ -259,26 +284,38 @@ async function rollOutCells(
   const bounds = boundsAtPoints(survey, perPrompt, cells.length, settings.maxRows);
   const kept = cells.reduce((sum, cell) => sum + underWay.lengthAt(cell), 0);
   progress.beginBatch(cells.length, kept);
+  const nearest = cells.map((cell) => drafts?.nearest(cell) ?? []);
   const missing = function* (): Iterable<RolloutRequest & { key: RolloutKey }> {
     for (const [point, { i, j }] of cells.entries())
       for (const [prompt, episode] of episodes.entries())
         for (let rollout = 0; rollout < perPrompt; rollout++) {
           const key = { i, j, prompt, rollout };
-          if (!underWay.has(key)) yield { episode, rollout, point, key };
+          if (!underWay.has(key)) yield { episode, rollout, point, key, draft: drafts?.draftOf(nearest[point], key) };
         }
   };
+  const counts = { tokens: 0, drafted: 0, spared: 0 };
   await rollOutEach(
     perturbed,
     context.chat,
     missing(),
     { ...bounds, count: bounds.count - kept },
-    { ...settings, onPass: ({ sampled }) => progress.rolloutPass(sampled) },
+    {
+      ...settings,
+      onPass: ({ sampled, drafted, spared }) => {
+        counts.tokens += sampled;
+        counts.drafted += drafted;
+        counts.spared += spared;
+        progress.rolloutPass(sampled, drafted);
+      },
+    },
     (rollout, { key }) => {
       const isKept = key.prompt < landscape.conversations && key.rollout === 0;
       underWay.add(key, measuredOf(rollout, isKept));
+      drafts?.add(key, answersOf(rollout));
       progress.rolloutEnded(rollout.tokens);
     },
   );
+  return counts;
 }
 
 /** The rollouts of a grid point, [prompt][rollout]. */

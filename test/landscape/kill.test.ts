@@ -48,4 +48,16 @@ describe("landscape/kill", (test) => {
       } else assert.not.match(told, "damaged");
       expectSame(contents(out), contents(undisturbed));
     });
+
+  test("without drafts, killed after some cells, and continued with drafts: the same bytes", async () => {
+    const out = join(place, "drafts", "study");
+    const off = { ...flags, "landscape.drafts": "off" };
+    const killed = await runStudy(out, off, { FOOTHOLD_KILL_AT: "cells:4" });
+    assert.is(killed.signal, "SIGKILL");
+    const told = expectDone(await runStudy(out, flags));
+    const [, drafted, tokens, spared] =
+      told.match(/Drafts: (\d+)% of (\d+) assistant tokens .*; (\d+)% needed no decode step/) ?? [];
+    assert.ok(Number(tokens) > 0 && Number(drafted) > 50 && Number(spared) > 25, told);
+    expectSame(contents(out), contents(undisturbed));
+  });
 });

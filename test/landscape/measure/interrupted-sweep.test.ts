@@ -83,7 +83,7 @@ describe("landscape/measure/interrupted-sweep", (test) => {
       assert.ok(value >= (values[k - 1] ?? 10), `${values[k - 1]} → ${value}`);
     });
     assert.is(values.at(-1), 19);
-    assert.ok(notes.some((note) => /^rollouts \d+\/24, \d+ tokens$/.test(note)));
+    assert.ok(notes.some((note) => /^rollouts \d+\/24, \d+ tokens, \d+% drafted$/.test(note)));
     assert.ok(notes.includes("scoring point 3 of 4"));
 
     const folder = join(place, "stopped");
@@ -96,7 +96,7 @@ describe("landscape/measure/interrupted-sweep", (test) => {
       const controller = new AbortController();
       const watch = watched((moves) => {
         passes++;
-        if (moves === 17) controller.abort();
+        if (moves === 13) controller.abort();
       });
       try {
         await sweep(context(controller.signal), 0, folder, reference, watch.phase, 0);
@@ -117,7 +117,7 @@ describe("landscape/measure/interrupted-sweep", (test) => {
       assert.ok(stops < 200, "every attempt gets further");
     }
     assert.ok(stops > 3 && sawRollouts && sawPartOfBatch, `${stops} stops, ${sawRollouts}, ${sawPartOfBatch}`);
-    // Only conversations under way are begun again: each stop costs less than the 17 passes before it.
+    // Only conversations under way are begun again: each stop costs less than the 13 passes before it.
     assert.ok(passes < values.length * 3, `${passes} passes for ${values.length}`);
     assert.equal(readdirSync(folder).sort(), readdirSync(whole).sort());
     assert.not.ok(existsSync(paths.underWay));

@@ -1,0 +1,226 @@
+// Drafts for a sweep. Neighbouring grid points draw with the same noise, so their rollouts of a prompt say mostly the
+// same. A finished neighbour's answers are therefore proposed to a point's rollouts, which verify many tokens in one
+// pass (model/drafts.ts). The checkpoint's own completions, which are the rollouts at the centre, serve in the same way,
+// also in a sweep that was resumed and no longer has the answers of the points before.
+//
+// Drafts change no bit of a result. So it is free which answers are kept: as many as memory allows, those first that most
+// of the remaining points are near to.
+import type { Draft } from "../../model/index.ts";
+import type { Rollout } from "../../rl/index.ts";
+import type { GridCell } from "../grid.ts";
+import type { RolloutKey } from "./under-way.ts";
+
+/** Memory for answers on the host, bytes. */
+export const mostDraftBytes = 256 * 2 ** 20;
+/** How many of the nearest finished grid points a rollout's drafts are chosen from. */
+const nearestPoints = 4;
+/** When no other answer begins as this one: tokens before a place in another answer that must be the same, */
+const agreeing = 2;
+/** and tokens that are then proposed from there on. */
+const tokensAfterDifference = 8;
+
+export type Answers = readonly (readonly number[])[];
+type Place = Pick<GridCell, "i" | "j">;
+
+/** The answers of a rollout: the runs of assistant tokens. */
+export function answersOf({ ids, mask }: Pick<Rollout, "ids" | "mask">): Answers {
+  const answers: number[][] = [];
+  ids.forEach((id, t) => {
+    if (mask[t] !== 1) return;
+    if (mask[t - 1] !== 1) answers.push([]);
+    answers[answers.length - 1].push(id);
+  });
+  return answers;
+}
+
+const endOfAnswer = -1;
+
+/** The answers of one grid point's rollouts, outside V8's heap. */
+class PointAnswers implements Place {
+  readonly i: number;
+  readonly j: number;
+  isFinished = false;
+  #tokens = new Int32Array(1024);
+  #length = 0;
+  /** Where each rollout's tokens begin, plus 1, and end; 0 for a rollout without any. */
+  #ranges = new Uint32Array(128);
+
+  constructor({ i, j }: Place) {
+    this.i = i;
+    this.j = j;
+  }
+
+  get bytes(): number {
+    return this.#tokens.byteLength + this.#ranges.byteLength;
+  }
+
+  set(index: number, answers: Answers): void {
+    const start = this.#length;
+    const needed = answers.reduce((sum, { length }) => sum + length + 1, start);
+    if (needed > this.#tokens.length) {
+      const tokens = new Int32Array(grown(this.#tokens.length, needed));
+      tokens.set(this.#tokens);
+      this.#tokens = tokens;
+    }
+    for (const answer of answers) {
+      this.#tokens.set(answer, this.#length);
+      this.#length += answer.length;
+      this.#tokens[this.#length++] = endOfAnswer;
+    }
+    if (2 * index + 2 > this.#ranges.length) {
+      const ranges = new Uint32Array(grown(this.#ranges.length, 2 * index + 2));
+      ranges.set(this.#ranges);
+      this.#ranges = ranges;
+    }
+    this.#ranges[2 * index] = start + 1;
+    this.#ranges[2 * index + 1] = this.#length;
+  }
+
+  find(index: number): Answers | null {
+    const start = 2 * index < this.#ranges.length ? this.#ranges[2 * index] : 0;
+    if (start === 0) return null;
+    const answers: number[][] = [];
+    let answer: number[] = [];
+    for (const token of this.#tokens.subarray(start - 1, this.#ranges[2 * index + 1]))
+      if (token === endOfAnswer) {
+        answers.push(answer);
+        answer = [];
+      } else answer.push(token);
+    return answers;
+  }
+}
+
+const grown = (length: number, needed: number): number => Math.max(needed, length + (length >> 1));
+
+/** Answers of the checkpoint's own completions; null for those that it did not sample. */
+export type OwnAnswers = (prompt: number, rollout: number) => Answers | null;
+
+/** Answers of finished grid points of one slice, from which drafts are chosen. */
+export class DraftSource {
+  readonly #own: OwnAnswers;
+  readonly #rolloutsPerPrompt: number;
+  readonly #mostBytes: number;
+  #points: PointAnswers[] = [];
+  #bytes = 0;
+
+  /**
+   * @param own                of the checkpoint: of the same prompts with the same noise, perhaps of fewer
+   * @param rolloutsPerPrompt  at a grid point
+   */
+  constructor(own: OwnAnswers, rolloutsPerPrompt: number, mostBytes = mostDraftBytes) {
+    this.#own = own;
+    this.#rolloutsPerPrompt = rolloutsPerPrompt;
+    this.#mostBytes = mostBytes;
+  }
+
+  /** Memory of the answers, bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Keeps a rollout's answers, if there is memory for them. They are used once their point is finished. */
+  add(of: RolloutKey, answers: Answers): void {
+    if (this.#bytes >= this.#mostBytes) return;
+    let point = this.#points.find(({ i, j }) => i === of.i && j === of.j);
+    if (point === undefined) {
+      point = new PointAnswers(of);
+      this.#points.push(point);
+      this.#bytes += point.bytes;
+    }
+    const before = point.bytes;
+    point.set(of.prompt * this.#rolloutsPerPrompt + of.rollout, answers);
+    this.#bytes += point.bytes - before;
+  }
+
+  /**
+   * The points whose rollouts were added so far are finished.
+   * @param remaining  grid points that are still to be measured. Answers that none of them uses are dropped once they
+   *                   take more than half of the memory
+   */
+  finish(remaining: readonly Place[]): void {
+    for (const point of this.#points) point.isFinished = true;
+    if (this.#bytes <= this.#mostBytes / 2) return;
+    const uses = new Map(this.#points.map((point) => [point, 0]));
+    for (const cell of remaining) for (const point of this.nearest(cell)) uses.set(point, (uses.get(point) ?? 0) + 1);
+    const mostUsed = [...uses].sort(([, one], [, other]) => other - one);
+    this.#points = [];
+    this.#bytes = 0;
+    for (const [point, count] of mostUsed) {
+      if (count === 0 || this.#bytes + point.bytes > this.#mostBytes / 2) break;
+      this.#points.push(point);
+      this.#bytes += point.bytes;
+    }
+  }
+
+  /** The finished points nearest to a cell, nearest first; of equally near ones those that were finished first. */
+  nearest({ i, j }: Place): PointAnswers[] {
+    const found: { point: PointAnswers; distance: number }[] = [];
+    for (const point of this.#points) {
+      if (!point.isFinished) continue;
+      const distance = (point.i - i) ** 2 + (point.j - j) ** 2;
+      if (found.length === nearestPoints && distance >= found[nearestPoints - 1].distance) continue;
+      const at = found.findIndex((one) => one.distance > distance);
+      found.splice(at < 0 ? found.length : at, 0, { point, distance });
+      if (found.length > nearestPoints) found.pop();
+    }
+    return found.map(({ point }) => point);
+  }
+
+  /**
+   * The drafts of one rollout.
+   * @param nearest  of its grid point, `nearest`
+   * @returns undefined if nobody has answered this prompt with this noise
+   */
+  draftOf(nearest: readonly PointAnswers[], { prompt, rollout }: RolloutKey): RolloutDraft | undefined {
+    const index = prompt * this.#rolloutsPerPrompt + rollout;
+    const found = [...nearest.map((point) => point.find(index)), this.#own(prompt, rollout)];
+    const others = found.filter((answers) => answers !== null);
+    return others.length === 0 ? undefined : (earlier, answer) => proposal(others, earlier, answer);
+  }
+}
+
+/** The next ids of a rollout's answer, given the answers before it and its ids so far. */
+export type RolloutDraft = (earlier: Answers, answer: readonly number[]) => ReturnType<Draft>;
+
+/**
+ * What others said next: the first of them who has said the same so far; else who has begun this answer in the same way;
+ * else the tokens after the nearest place of another answer whose last two tokens are the same. Null if there is none.
+ * @param others  the best source first
+ */
+export function proposal(others: readonly Answers[], earlier: Answers, answer: readonly number[]): number[] | null {
+  const turn = earlier.length;
+  const begun = others.filter((said) => turn < said.length && beginsWith(said[turn], answer));
+  const source = begun.find((said) => earlier.every((one, t) => isSame(one, said[t]))) ?? begun.at(0);
+  if (source !== undefined) return source[turn].slice(answer.length);
+  for (const said of others) {
+    const at = turn < said.length ? placeAfter(said[turn], answer) : null;
+    if (at !== null) return said[turn].slice(at, at + tokensAfterDifference);
+  }
+  return null;
+}
+
+function beginsWith(said: readonly number[], answer: readonly number[]): boolean {
+  // The last token decides most cases.
+  for (let t = answer.length - 1; t >= 0; t--) if (said[t] !== answer[t]) return false;
+  return said.length > answer.length;
+}
+
+function isSame(one: readonly number[], other: readonly number[]): boolean {
+  return one.length === other.length && one.every((id, t) => id === other[t]);
+}
+
+/** The place in `said` nearest to the answer's end that has the answer's last two tokens before it; null if there is none. */
+function placeAfter(said: readonly number[], answer: readonly number[]): number | null {
+  const { length } = answer;
+  if (length < agreeing) return null;
+  const isPlace = (at: number): boolean => {
+    if (at < agreeing || at >= said.length) return false;
+    for (let back = 1; back <= agreeing; back++) if (said[at - back] !== answer[length - back]) return false;
+    return true;
+  };
+  for (let away = 0; away <= Math.max(length, said.length); away++) {
+    if (isPlace(length - away)) return length - away;
+    if (isPlace(length + away)) return length + away;
+  }
+  return null;
+}
