@@ -2,10 +2,19 @@
 //
 // Scoring, training and sampling compute log-probabilities by the same kernels in the same order. So a sequence gets the same
 // numbers in any batch, and scorer and sampler agree to the bit.
-import { fromArray, gatherRows, head, type RowGroup, readTensors, scopeAsync, type Tensor } from "../engine/index.ts";
+import {
+  fromArray,
+  gatherRows,
+  head,
+  isRecording,
+  type RowGroup,
+  readTensors,
+  scopeAsync,
+  type Tensor,
+} from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
 import type { Model } from "./generation.ts";
-import { type ForwardOptions, headWeight } from "./language-model.ts";
+import { type ForwardOptions, finalStates, headWeight } from "./language-model.ts";
 
 export interface Sequence {
   readonly ids: ArrayLike<number>;
@@ -70,12 +79,17 @@ export function answerStates(
     start += sequence.ids.length;
   }
   const { isPerturbed } = model.weights;
+  // The gradient of a weight is summed in chunks of rows that depend on the number of rows. So the last layer has all
+  // rows in training: the order of these sums does not depend on which tokens are scored.
+  const all = isRecording();
   const batch = packSequences(
     model.backend,
     sequences.map(({ ids }) => ids),
     isPerturbed ? [{ start: 0, count: total, point: policy }] : null,
+    all ? null : before,
   );
-  const hidden = gatherRows(model.config.forward(model.weights, batch, null, options), before); // [T, C] → [N, C]
+  const states = finalStates(model.config, model.weights, batch, null, options); // [N, C], or [T, C] in training
+  const hidden = all ? gatherRows(states, before) : states; // [N, C]
   return {
     hidden,
     targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),
