@@ -1,6 +1,6 @@
 // Batches for the forward pass: the tokens of many sequences, packed one after another without padding. Spans say which keys
 // each token sees; there is no mask matrix.
-import { type Backend, type BatchRows, causalSpans, fromArray, type Tensor } from "../engine/index.ts";
+import { type Backend, type BatchRows, causalSpans, fromArray, type RowGroup, type Tensor } from "../engine/index.ts";
 
 export interface TokenIds {
   readonly tensor: Tensor; // [T] u32
@@ -8,6 +8,19 @@ export interface TokenIds {
    * The same ids on the host, needed for the gradient of the embedding; null for ids that were sampled on the device.
    */
   readonly host: Uint32Array | null;
+}
+
+/**
+ * The tokens of a batch whose final states are wanted. The last layer need not compute the others beyond their keys and
+ * values.
+ */
+export interface BatchOutputs {
+  /** Their places in the batch, ascending. */
+  readonly indices: Uint32Array; // [N]
+  /** `spans`, `querySpans` and `rows` of a batch, for these tokens as queries. */
+  readonly spans: Tensor; // [N, 4] u32
+  readonly querySpans: Tensor | null; // [S, 2] u32
+  readonly rows: BatchRows;
 }
 
 /** One forward pass's tokens. */
@@ -21,16 +34,20 @@ export interface Batch {
   readonly querySpans: Tensor | null; // [T, 2] u32
   /** Which grid point each token belongs to; null with plain weights. */
   readonly rows: BatchRows;
+  /** Default: the final states of all tokens are wanted. */
+  readonly outputs?: BatchOutputs;
 }
 
 /**
  * Makes a batch of whole sequences that attend within themselves: for scoring and training. Call inside a scope.
- * @param rows  which grid point each token belongs to; null with plain weights
+ * @param rows    which grid point each token belongs to; null with plain weights
+ * @param wanted  places of the tokens whose final states are wanted, ascending; null (the default) for all
  */
 export function packSequences(
   backend: Backend,
   sequences: readonly ArrayLike<number>[],
   rows: BatchRows = null,
+  wanted: readonly number[] | null = null,
 ): Batch {
   const total = sequences.reduce((sum, ids) => sum + ids.length, 0);
   const ids = new Uint32Array(total);
@@ -49,5 +66,43 @@ export function packSequences(
     spans: fromArray(backend, spans, [total, 4], "u32", "spans"),
     querySpans: fromArray(backend, querySpans, [total, 2], "u32", "querySpans"),
     rows,
+    ...(wanted === null ? {} : { outputs: outputsOf(backend, wanted, spans, querySpans, rows) }),
   };
+}
+
+/** The wanted tokens of packed sequences. A key is seen by those of its queries that are wanted: neighbours again. */
+function outputsOf(
+  backend: Backend,
+  wanted: readonly number[],
+  spans: Uint32Array,
+  querySpans: Uint32Array,
+  rows: BatchRows,
+): BatchOutputs {
+  const own = new Uint32Array(4 * wanted.length);
+  wanted.forEach((token, i) => void own.set(spans.subarray(4 * token, 4 * token + 4), 4 * i));
+  /** before[t]: how many wanted tokens come before token t. */
+  const before = new Uint32Array(spans.length / 4 + 1);
+  for (const token of wanted) before[token + 1] = 1;
+  for (let t = 0; t + 1 < before.length; t++) before[t + 1] += before[t];
+  const seenBy = new Uint32Array(querySpans.length);
+  for (let key = 0; key < seenBy.length / 2; key++) {
+    const [first, count] = querySpans.subarray(2 * key, 2 * key + 2);
+    seenBy[2 * key] = before[first];
+    seenBy[2 * key + 1] = before[first + count] - before[first];
+  }
+  return {
+    indices: Uint32Array.from(wanted),
+    spans: fromArray(backend, own, [wanted.length, 4], "u32", "spans"),
+    querySpans: fromArray(backend, seenBy, [seenBy.length / 2, 2], "u32", "querySpans"),
+    rows: groupsOf(rows, before),
+  };
+}
+
+/** The groups of the wanted tokens. @param before  before[t]: how many wanted tokens come before token t */
+function groupsOf(rows: BatchRows, before: Uint32Array): BatchRows {
+  if (rows === null) return null;
+  const groups = rows.map(({ start, count, point }): RowGroup => {
+    return { start: before[start], count: before[start + count] - before[start], point };
+  });
+  return groups.filter(({ count }) => count > 0);
 }

@@ -19,7 +19,6 @@
 import {
   type Backend,
   fromArray,
-  gatherRows,
   markSeen,
   NumericalError,
   noSample,
@@ -35,11 +34,11 @@ import {
   type Warping,
   type Weights,
 } from "../engine/index.ts";
-import type { Batch } from "./batch.ts";
+import type { Batch, BatchOutputs } from "./batch.ts";
 import { boundsOf, type DialogueBounds, prefixKeyOf } from "./dialogue-bounds.ts";
 import { type Draft, type Drafted, draftFor, seenAlong } from "./drafts.ts";
 import { type CacheRun, KvCache } from "./kv-cache.ts";
-import { headWeight, type LanguageModel } from "./language-model.ts";
+import { finalStates, headWeight, type LanguageModel } from "./language-model.ts";
 import { StepsPerRead } from "./steps-per-read.ts";
 
 export interface Model {
@@ -476,7 +475,9 @@ async function drawTokens(
 ): Promise<Drawn[]> {
   const T = tokens.ids.length;
   const R = tokens.sampledAt.length;
+  const isEachSampled = T === R;
   const groups = weights.isPerturbed ? tokens.groups : null;
+  const sampledRows = weights.isPerturbed ? tokens.sampledGroups() : null;
   const positions = new Uint32Array(steps * T);
   // All that the host gives goes to the device in one write, each part from a multiple of four numbers on.
   const [spansAt, countersAt, idsAt] = [0, 4 * steps * T, 4 * steps * (T + R)];
@@ -514,11 +515,11 @@ async function drawTokens(
         spans: fours(spansAt, T),
         querySpans: null,
         rows: groups,
+        ...(isEachSampled ? {} : { outputs: sampledOutputs(backend, tokens, sampledRows) }),
       };
       const into = { keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt + step * T, T) };
-      const hidden = config.forward(weights, batch, into); // [T, C]
-      const last = T === R ? hidden : gatherRows(hidden, tokens.sampledAt); // [R, C]
-      return sampleTokens(last, headWeight(config, weights), groups === null ? null : tokens.sampledGroups(), {
+      const last = finalStates(config, weights, batch, into); // [R, C]
+      return sampleTokens(last, headWeight(config, weights), sampledRows, {
         counters: fours(countersAt, R),
         key: settings.noiseKey,
         temperature: settings.temperature,
@@ -534,6 +535,22 @@ async function drawTokens(
     logProbs: read[3 * step + 1],
     entropies: read[3 * step + 2],
   }));
+}
+
+/** The tokens after which one is drawn: only their final states are read. */
+function sampledOutputs(
+  backend: Backend,
+  { sampledAt, spans }: PassTokens,
+  rows: readonly RowGroup[] | null,
+): BatchOutputs {
+  const own = new Uint32Array(4 * sampledAt.length);
+  sampledAt.forEach((token, i) => void own.set(spans.slice(4 * token, 4 * token + 4), 4 * i));
+  return {
+    indices: Uint32Array.from(sampledAt),
+    spans: fromArray(backend, own, [sampledAt.length, 4], "u32", "spans"),
+    querySpans: null,
+    rows,
+  };
 }
 
 /** The ids that precede each sample in its row's text, as bits, [R, words]; null if rows do not keep track of them. */

@@ -1,7 +1,15 @@
 // The interface of a model: a few numbers, its parameters, and its forward pass. Generation, scoring, the cache, memory
 // plans, training and sweeps work with any `LanguageModel`. A model family (qwen2.ts) makes one from config.json;
 // families.ts chooses the family. docs/extending/model-family.md shows how to add one.
-import { isRecording, type Parameter, recompute, scope, type Tensor, type Weights } from "../engine/index.ts";
+import {
+  gatherRows,
+  isRecording,
+  type Parameter,
+  recompute,
+  scope,
+  type Tensor,
+  type Weights,
+} from "../engine/index.ts";
 import type { Batch } from "./batch.ts";
 
 /** Facts about a model that every family has; names as in Hugging Face's config.json. */
@@ -57,7 +65,8 @@ export interface LanguageModel extends ModelFacts {
    * Hidden states after the final norm. Weights are looked up by name and passed to ops unchanged: a weight may be a
    * set of slots of several perturbed models, for which ops need `batch.rows`.
    * @param cache  null if every token attends only within the batch, along its span
-   * @returns      [T, C], a tensor of the innermost scope
+   * @returns      [T, C], a tensor of the innermost scope; or only the rows of `batch.outputs`, [N, C], if it is given.
+   *               A family may ignore `batch.outputs`: callers use `finalStates`
    */
   forward(weights: Weights, batch: Batch, cache: LayerCaches | null, options?: ForwardOptions): Tensor;
 }
@@ -124,6 +133,23 @@ export function runLayers(
     input.free();
   }
   return state;
+}
+
+/**
+ * Hidden states after the final norm, of the tokens that the batch wants.
+ * @returns  [N, C], a tensor of the innermost scope; [T, C] if all tokens are wanted
+ */
+export function finalStates(
+  model: LanguageModel,
+  weights: Weights,
+  batch: Batch,
+  cache: LayerCaches | null,
+  options?: ForwardOptions,
+): Tensor {
+  const states = model.forward(weights, batch, cache, options);
+  const { outputs } = batch;
+  // The places are distinct, so as many rows as places are these rows.
+  return outputs === undefined || states.rows === outputs.indices.length ? states : gatherRows(states, outputs.indices);
 }
 
 /** The weight that turns hidden states into logits. */

@@ -9,6 +9,7 @@ import {
   embedding,
   fromArray,
   gatedLinear,
+  gatherRows,
   linear,
   linearTriple,
   type Parameter,
@@ -86,7 +87,7 @@ function forward(
     (layer, input) => decoderLayer(config, weights, layer, input, batch, angles, cache),
     options,
   );
-  return rmsNorm(x, weights.get("model.norm.weight"), config.rmsNormEps, batch.rows);
+  return rmsNorm(x, weights.get("model.norm.weight"), config.rmsNormEps, (batch.outputs ?? batch).rows);
 }
 
 /** The rotary angles of each token's position. */
@@ -116,7 +117,7 @@ function decoderLayer(
   cache: LayerCaches | null,
 ): Tensor {
   const { numAttentionHeads: H, numKeyValueHeads: K, headDim: D, rmsNormEps } = config;
-  const { rows, spans, querySpans } = batch;
+  const { rows } = batch;
   const { operands } = weights;
   const T = x.rows;
   const weight = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.weight`);
@@ -128,12 +129,16 @@ function decoderLayer(
   const [qRows, kRows, vRows] = linearTriple(h, ofThree(weight), ofThree(bias), rows); // [T, H·D], [T, K·D] twice
   const [q, k, v] = [reshape(qRows, [T, H, D]), reshape(kRows, [T, K, D]), reshape(vRows, [T, K, D])];
   const seen = cache === null ? rotated(q, k, v, angles) : intoCache(q, k, v, angles, cache, layer);
-  const mixed = reshape(attention(seen.q, seen.keys, seen.values, spans, querySpans), [T, H * D]);
-  const afterAttention = linear(mixed, weight("self_attn.o_proj"), null, rows, { residual: x }); // [T, C]
+  // After the last layer's keys and values, only the tokens whose final states are wanted go on: N of T.
+  const outputs = layer === config.numHiddenLayers - 1 ? batch.outputs : undefined;
+  const own = outputs ?? batch;
+  const [q0, x0] = outputs === undefined ? [seen.q, x] : [seen.q, x].map((all) => gatherRows(all, outputs.indices));
+  const mixed = reshape(attention(q0, seen.keys, seen.values, own.spans, own.querySpans), [q0.rows, H * D]);
+  const afterAttention = linear(mixed, weight("self_attn.o_proj"), null, own.rows, { residual: x0 }); // [N, C]
 
-  const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, rows, operands); // [T, C]
-  const product = gatedLinear(m, weight("mlp.gate_proj"), weight("mlp.up_proj"), rows, operands); // [T, F]
-  return linear(product, weight("mlp.down_proj"), null, rows, { isLastReader: true, residual: afterAttention }); // [T, C]
+  const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, own.rows, operands); // [N, C]
+  const product = gatedLinear(m, weight("mlp.gate_proj"), weight("mlp.up_proj"), own.rows, operands); // [N, F]
+  return linear(product, weight("mlp.down_proj"), null, own.rows, { isLastReader: true, residual: afterAttention }); // [N, C]
 }
 
 /** Rotated queries, and what they see. */

@@ -7,6 +7,7 @@ import {
   fromArray,
   gatherRows,
   head,
+  isRecording,
   NumericalError,
   type RowGroup,
   readTensors,
@@ -15,7 +16,7 @@ import {
 } from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
 import { type Model, notNumbers } from "./generation.ts";
-import { type ForwardOptions, headWeight, type LayerCaches } from "./language-model.ts";
+import { type ForwardOptions, finalStates, headWeight, type LayerCaches } from "./language-model.ts";
 
 export interface Sequence {
   readonly ids: ArrayLike<number>;
@@ -80,12 +81,17 @@ export function answerStates(
     start += sequence.ids.length;
   }
   const { isPerturbed } = model.weights;
+  // The gradient of a weight is summed in chunks of rows that depend on the number of rows. So the last layer has all
+  // rows in training: the order of these sums does not depend on which tokens are scored.
+  const all = isRecording();
   const batch = packSequences(
     model.backend,
     sequences.map(({ ids }) => ids),
     isPerturbed ? [{ start: 0, count: total, point: policy }] : null,
+    all ? null : before,
   );
-  const hidden = gatherRows(model.config.forward(model.weights, batch, halfKeys(model, total), options), before); // [T, C] → [N, C]
+  const states = finalStates(model.config, model.weights, batch, halfKeys(model, total), options); // [N, C], or [T, C] in training
+  const hidden = all ? gatherRows(states, before) : states; // [N, C]
   return {
     hidden,
     targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),

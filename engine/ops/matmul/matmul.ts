@@ -162,6 +162,9 @@ const sumRowsKernel = defineKernel({
   ],
 });
 
+const vectorOfFour = { Vector: "vec4f", WIDTH: 4 };
+const oneNumber = { Vector: "f32", WIDTH: 1 };
+
 const sumChunksKernel = defineKernel({
   name: "sumChunks",
   axes: { outputs: "map" },
@@ -170,7 +173,13 @@ const sumChunksKernel = defineKernel({
   cpu: cpu.sumChunks,
   wgsl: new URL("./sum-chunks.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  workgroups: ({ outputs, width }) => [Math.ceil((outputs * width) / 64)],
+  constants: vectorOfFour,
+  variants: [oneNumber],
+  // In fours on software drivers, where a load of four neighbours costs as much as a load of one number. A GPU needs
+  // many invocations instead.
+  form: ({ width, partialBase, resultBase }, style) =>
+    style !== "gpu" && [width, partialBase, resultBase].every((count) => count % 4 === 0) ? vectorOfFour : oneNumber,
+  workgroups: ({ outputs, width }, { WIDTH }) => [Math.ceil((outputs * width) / (64 * Number(WIDTH)))],
 });
 
 const packKernel = defineKernel({

@@ -1,0 +1,73 @@
+// The tokens whose final states are wanted: the last layer computes these alone, to the bits of a pass that computes all.
+import * as assert from "uvu/assert";
+import type { BatchRows, Weights } from "../../engine/index.ts";
+import { noGradient, scopeAsync } from "../../engine/index.ts";
+import { makeSlice } from "../../landscape/measure/directions.ts";
+import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
+import { loadModel, packSequences } from "../../model/index.ts";
+import { testBackends } from "../backends.ts";
+import { describe, fixturePath } from "../support.ts";
+
+const sequences = [
+  [3, 1, 4, 1, 5, 9, 2, 6, 5],
+  [8, 9, 7, 9],
+  [2, 7, 1, 8, 2, 8, 1],
+];
+/** The end of a sequence, tokens apart from each other, none of the second sequence. */
+const wanted = [4, 6, 7, 8, 13, 14, 19];
+
+describe("model/batch-outputs", (test) => {
+  for (const folder of ["qwen2-tiny", "qwen2-untied-odd"])
+    test(`${folder}: final states of some tokens have the bits of those of all tokens`, async () => {
+      for (const { name, backend } of await testBackends()) {
+        const { config, weights } = await loadModel(backend, fixturePath(folder));
+        const slots = new PerturbedWeights(weights, 2);
+        const cells = [0, 0.1].map((alpha, i) => ({ i, j: 0, alpha, beta: 0, squaredSteps: i }));
+        slots.place(cells, await makeSlice(weights, 1, 0));
+        // The second group has no wanted token.
+        const groups: BatchRows = [
+          { start: 0, count: 9, point: 1 },
+          { start: 9, count: 4, point: 0 },
+          { start: 13, count: 7, point: 0 },
+        ];
+        const cases: { read: Weights; rows: BatchRows }[] = [
+          { read: weights, rows: null },
+          { read: slots, rows: groups },
+        ];
+        for (const { read, rows } of cases) {
+          const states = (some: readonly number[] | null): Promise<ArrayLike<number>> =>
+            scopeAsync(async () =>
+              noGradient(() => {
+                const result = config.forward(read, packSequences(backend, sequences, rows, some), null);
+                assert.equal(result.shape, [some === null ? 20 : some.length, config.hiddenSize]);
+                return result.read();
+              }),
+            );
+          const all = Array.from(await states(null));
+          const expected = wanted.flatMap((t) => all.slice(t * config.hiddenSize, (t + 1) * config.hiddenSize));
+          assert.equal(Array.from(await states(wanted)), expected, `${name}, ${rows === null ? "plain" : "perturbed"}`);
+        }
+        slots.free();
+        weights.free();
+      }
+    });
+
+  test("a key is seen by those of its queries that are wanted", async () => {
+    const [{ backend }] = await testBackends();
+    const { spans, querySpans } = await scopeAsync(async () => {
+      const { outputs } = packSequences(
+        backend,
+        [
+          [1, 2, 3],
+          [4, 5],
+        ],
+        null,
+        [1, 4],
+      );
+      if (outputs?.querySpans == null) throw new Error("expected query spans");
+      return { spans: await outputs.spans.read(), querySpans: await outputs.querySpans.read() };
+    });
+    assert.equal(Array.from(spans), [0, 0, 0, 2, 0, 0, 3, 2]);
+    assert.equal(Array.from(querySpans), [0, 1, 0, 1, 1, 0, 1, 1, 1, 1]);
+  });
+});
