@@ -127,7 +127,10 @@ function decoderLayer(
   const [qRows, kRows, vRows] = linearTriple(h, ofThree(weight), ofThree(bias), rows); // [T, H·D], [T, K·D] twice
   const [q, k, v] = [reshape(qRows, [T, H, D]), reshape(kRows, [T, K, D]), reshape(vRows, [T, K, D])];
   const seen = cache === null ? rotated(q, k, v, angles) : intoCache(q, k, v, angles, cache, layer);
-  const mixed = reshape(attention(seen.q, seen.keys, seen.values, spans, querySpans), [T, H * D]);
+  // Mixed precision: where the projections read f16, attention does too, if the adapter has matrix units for it.
+  const projection = weight("self_attn.q_proj");
+  const operands = projection.kind === "tensor" && projection.half !== undefined ? "f16" : "f32";
+  const mixed = reshape(attention(seen.q, seen.keys, seen.values, spans, querySpans, { operands }), [T, H * D]);
   const afterAttention = linear(mixed, weight("self_attn.o_proj"), null, rows, { residual: x }); // [T, C]
 
   const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, rows); // [T, C]

@@ -14,8 +14,8 @@ export interface WeightOptions {
   /** Receives the notes for the user about how the folder was read. Default: prints to standard error. */
   note?: (sentence: string) => void;
   /**
-   * mixed: linear layers read their operands in f16 (the weights themselves stay f32), and so does the head if the
-   * adapter has matrix units. Default f32.
+   * mixed: linear layers read their operands in f16 (the weights themselves stay f32), and so do the head and the
+   * forward pass of attention if the adapter has matrix units. Default f32.
    */
   precision?: "f32" | "mixed";
 }
