@@ -133,7 +133,14 @@ function decoderLayer(
   const outputs = layer === config.numHiddenLayers - 1 ? batch.outputs : undefined;
   const own = outputs ?? batch;
   const [q0, x0] = outputs === undefined ? [seen.q, x] : [seen.q, x].map((all) => gatherRows(all, outputs.indices));
-  const mixed = reshape(attention(q0, seen.keys, seen.values, own.spans, own.querySpans), [q0.rows, H * D]);
+  // Mixed precision: where the projections read f16, attention does too, if the adapter has matrix units for it.
+  const projection = weight("self_attn.q_proj");
+  const isMixed = projection.kind === "tensor" && projection.half !== undefined;
+  const inAttention = { operands: isMixed ? "f16" : "f32" } as const;
+  const mixed = reshape(attention(q0, seen.keys, seen.values, own.spans, own.querySpans, inAttention), [
+    q0.rows,
+    H * D,
+  ]);
   const afterAttention = linear(mixed, weight("self_attn.o_proj"), null, own.rows, { residual: x0 }); // [N, C]
 
   const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, own.rows, operands); // [N, C]

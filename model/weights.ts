@@ -29,8 +29,8 @@ export interface WeightOptions {
    */
   forwardCopies?: boolean;
   /**
-   * mixed: linear layers read their operands in f16 (the weights themselves stay f32), and so does the head if the
-   * adapter has matrix units. Default f32.
+   * mixed: linear layers read their operands in f16 (the weights themselves stay f32), and so do the head and the
+   * forward pass of attention if the adapter has matrix units. Default f32.
    */
   precision?: "f32" | "mixed";
 }

@@ -109,7 +109,7 @@ describe("model/generate", (test) => {
     }
   });
 
-  test("in mixed precision: the same bits alone, in a batch, and in the scorer, head and layers in f16", async () => {
+  test("in mixed precision: the same bits alone, in a batch, and in the scorer, head, layers and attention in f16", async () => {
     for (const { name, backend } of await testBackends()) {
       if (backend.kind === "cpu" || name.includes("segments")) continue;
       const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"), { precision: "mixed" });
@@ -117,6 +117,12 @@ describe("model/generate", (test) => {
       // The head has copies in f16 if its products use matrix units.
       const head = weights.get(config.headName());
       assert.is(head.kind === "tensor" && head.half !== undefined, matrixUnits(backend) !== null, name);
+      const { dispatch } = backend;
+      const attended = new Set<boolean>();
+      backend.dispatch = (work) => {
+        if (/^attention/.test(work.kernel.name)) attended.add(work.kernel.name === "attentionMatrix");
+        dispatch.call(backend, work);
+      };
       const alone = await talk(model, 12, 1);
       assertSame(`${name}: a batch of 12`, await talk(model, 12, 12), alone);
       const said = [...alone.values()];
@@ -130,6 +136,9 @@ describe("model/generate", (test) => {
             throw new Error(`${name}: dialogue ${k}, token ${i}: sampled with ${value}, scored ${scored[i]}`);
         });
       });
+      Object.assign(backend, { dispatch });
+      // Generation and scoring alike.
+      assert.equal([...attended], [matrixUnits(backend) !== null], name);
       weights.free();
     }
   });

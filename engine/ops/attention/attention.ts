@@ -11,12 +11,19 @@ import { defineOp, expectRank, expectShape } from "../../op.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { chooseHalfForward, chooseKernels, type Heads, statisticsKernel } from "./kernels.ts";
+import { attentionFormOf, matrixKernel } from "./matrix-attention.ts";
 
 const largestHead = 128;
 
 export interface AttentionSettings {
   /** Factor of the scores; usually D^−½. */
   scale: number;
+  /**
+   * f16: on adapters with matrix units the forward pass reads q, keys and values rounded to f16, and rounds the weights
+   * that multiply values. Sums, the softmax, y, logSumExp and the whole backward pass stay f32. On other adapters it
+   * changes nothing. Default f32.
+   */
+  operands?: "f32" | "f16";
 }
 
 /** The op below `attention`. It saves logSumExp [T, H], natural, of the scaled scores. */
@@ -45,16 +52,20 @@ export const attentionOp = defineOp<
     if (H % K !== 0) throw new ShapeError(`attention: expected key heads that divide the ${H} query heads, got ${K}.`);
     return { y: q, logSumExp: [T, H] };
   },
-  forward: (run, { q, keys, values, spans, querySpans }, { y, logSumExp }, { scale }) =>
+  forward: (run, { q, keys, values, spans, querySpans }, { y, logSumExp }, { scale, operands }) =>
     scope(() => {
       const sums = empty(q.backend, logSumExp.shape, q.dtype, "attention.sums");
       const heads = paramsOf(q, keys);
       if (keys.dtype !== values.dtype)
         throw new ShapeError(`attention: expected keys and values of one type, got ${keys.dtype} and ${values.dtype}.`);
-      const choose = keys.dtype === "f16" ? chooseHalfForward : chooseKernels;
-      const { forward, forTokens } = choose(q.backend.style, heads, querySpans === undefined);
-      const constants = { ...forTokens, CONTINUES: isCut(keys) || isCut(values) };
-      run(forward, { q, keys, values, spans, y, logSumExp, sums }, { ...heads, scale }, { constants });
+      const isCached = querySpans === undefined;
+      const isStoredInHalf = keys.dtype === "f16";
+      const form = operands === "f16" && !isStoredInHalf ? attentionFormOf(q.backend, heads, isCached) : null;
+      const choose = isStoredInHalf ? chooseHalfForward : chooseKernels;
+      const { forward, forTokens } = choose(q.backend.style, heads, isCached);
+      const constants = { ...(form ?? forTokens), CONTINUES: isCut(keys) || isCut(values) };
+      const bound = { q, keys, values, spans, y, logSumExp, sums };
+      run(form === null ? forward : matrixKernel, bound, { ...heads, scale }, { constants });
     }),
   // With P = exp(scale·QKᵀ − logSumExp) and Δ = Σ_d dy·y:
   // dV = Pᵀ·dY,   dS = P ∘ (dY·Vᵀ − Δ),   dQ = scale · dS·K,   dK = scale · dSᵀ·Q
@@ -93,7 +104,7 @@ export const attentionOp = defineOp<
  * @param spans       [T, 4] u32: {prefixStart, prefixLength, ownStart, length}; slots below S
  * @param querySpans  [S, 2] u32: {first, count} of the tokens that see each key, which must be neighbours; null if no
  *                    gradient of keys or values is wanted
- * @param settings    scale: D^−½ unless it is given
+ * @param settings    scale: D^−½ unless it is given; operands: f32 unless it is given
  * @returns           [T, H, D] f32
  * @throws ShapeError when shapes do not match, D is odd or above 128, or a gradient needs querySpans and has none
  * Source: Dao et al. 2022 (FlashAttention), with the reference of the softmax moved lazily; Ainslie et al. 2023
@@ -107,8 +118,8 @@ export function attention(
   querySpans: Tensor | null,
   settings: Partial<AttentionSettings> = {},
 ): Tensor {
-  const { scale = q.shape[q.shape.length - 1] ** -0.5 } = settings;
-  return attentionOp({ q, keys, values, spans, querySpans }, { scale }).y;
+  const { scale = q.shape[q.shape.length - 1] ** -0.5, operands = "f32" } = settings;
+  return attentionOp({ q, keys, values, spans, querySpans }, { scale, operands }).y;
 }
 
 function paramsOf(q: Tensor, keys: Tensor): Heads {

@@ -21,9 +21,9 @@ const mostVectors = 16;
 
 const headParams = { heads: "u32", keyHeads: "u32", headSize: "u32" } as const;
 
-// The parts that the two variants of a kernel share.
+// The parts that the variants of a kernel share.
 
-const forward = {
+export const forward = {
   axes: { tokens: "map", slots: "reduce" },
   bindings: {
     q: { access: "read", axis: "tokens" },
@@ -250,10 +250,16 @@ function vectorConstants(
   style: AdapterStyle,
   { heads, keyHeads, headSize }: Heads,
 ): { Vector: string; WIDTH: number; VECTORS: number; HEADS: number } {
-  const width = headSize % 4 === 0 ? 4 : 2;
-  const vectors = headSize / width;
+  const vector = vectorOf(headSize);
+  const vectors = headSize / vector.WIDTH;
   const group = heads / keyHeads;
   let taken = style === "gpu" ? 1 : group;
   while (taken > 1 && (group % taken !== 0 || taken * vectors > mostVectors)) taken--;
-  return { Vector: `vec${width}f`, WIDTH: width, VECTORS: vectors, HEADS: taken };
+  return { ...vector, VECTORS: vectors, HEADS: taken };
+}
+
+/** The largest vector that divides a head. */
+export function vectorOf(headSize: number): { Vector: string; WIDTH: number } {
+  const width = headSize % 4 === 0 ? 4 : 2;
+  return { Vector: `vec${width}f`, WIDTH: width };
 }

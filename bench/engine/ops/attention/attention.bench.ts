@@ -1,9 +1,10 @@
-// Attention at the shapes of the embedded tiny model (a training batch of 123 dialogues, decoding 448 rows of which
+// Attention, and its forward pass with f16 operands, at the shapes of the embedded tiny model (a training batch of 123 dialogues, decoding 448 rows of which
 // every eight share a prompt) and of Qwen2.5-0.5B (training at 128 to 512 tokens, decoding 1, 16 and 256 rows).
 import { type GradientStore, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
 import { attentionOp, causalSpans } from "../../../../engine/ops/attention/attention.ts";
+import { type AttentionForm, attentionFormOf } from "../../../../engine/ops/attention/matrix-attention.ts";
 import { scope } from "../../../../engine/scope.ts";
 import { empty, fromArray, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
 import type { BenchCase, BenchWork } from "../../../harness.ts";
@@ -25,18 +26,25 @@ function operand(backend: Backend, shape: Shape, seed: number): Tensor {
   );
 }
 
-function setUp(backend: Backend, isBackward: boolean, { heads: [H, K, D], slots: S, ...size }: Size): BenchWork {
+type Pass = "forward" | "f16 forward" | "backward";
+
+function setUp(backend: Backend, pass: Pass, { heads: [H, K, D], slots: S, ...size }: Size): BenchWork {
   const T = size.spans.length / 4;
   const leaves = [operand(backend, [T, H, D], 1), operand(backend, [S, K, D], 2), operand(backend, [S, K, D], 3)];
   const [q, keys, values] = leaves;
   const spans = fromArray(backend, size.spans, [T, 4], "u32");
   const querySpans = size.querySpans === null ? null : fromArray(backend, size.querySpans, [S, 2], "u32");
-  const forward = () => attentionOp({ q, keys, values, spans, querySpans }, { scale: D ** -0.5 });
-  if (!isBackward) {
+  const operands = pass === "f16 forward" ? "f16" : "f32";
+  const forward = () => attentionOp({ q, keys, values, spans, querySpans }, { scale: D ** -0.5, operands });
+  if (pass !== "backward") {
     const { y } = forward();
+    const form =
+      operands === "f16" ? attentionFormOf(backend, { heads: H, keyHeads: K, headSize: D }, !querySpans) : null;
+    const tolerance = form === null ? undefined : 2e-3;
     return {
       run: () => scope(() => void forward()),
-      check: async () => compare("y", y, (await textbook(size.spans, leaves, [H, K, D])).y),
+      check: async () => compare("y", y, (await textbook(size.spans, leaves, [H, K, D])).y, tolerance),
+      ...(operands === "f32" ? {} : { choice: form === null ? "f32 operands" : describeForm(form) }),
     };
   }
   for (const leaf of leaves) leaf.requiresGradient = true;
@@ -96,12 +104,18 @@ async function textbook(
   return { y, dq, dKeys, dValues };
 }
 
-async function compare(name: string, actual: Tensor, expected: Float64Array): Promise<void> {
+function describeForm({ MATRIX_ROWS, MATRIX_COLUMNS, MATRIX_STEPS, SUBGROUPS }: AttentionForm): string {
+  const rows = MATRIX_ROWS * SUBGROUPS;
+  return `matrix units ${MATRIX_ROWS}×${MATRIX_COLUMNS}×${MATRIX_STEPS}, ${rows} rows per workgroup`;
+}
+
+/** @param tolerance  of the largest expected element; with f16 operands these are not rounded beforehand */
+async function compare(name: string, actual: Tensor, expected: Float64Array, tolerance = 2e-5): Promise<void> {
   const found = await actual.read();
   let scale = 0;
   for (const value of expected) scale = Math.max(scale, Math.abs(value));
   for (const [i, value] of expected.entries())
-    if (!(Math.abs(found[i] - value) <= 2e-5 * scale))
+    if (!(Math.abs(found[i] - value) <= tolerance * scale))
       throw new Error(`${name}[${i}]: expected ${value}, got ${found[i]}`);
 }
 
@@ -139,11 +153,11 @@ const sizes: Record<string, Size> = {
  * Products per pair of query and key. Forward: q·k and p·v. Backward: q·k and dy·v twice, since two kernels need them,
  * and the three gradients.
  */
-const products = { forward: 2, backward: 7 } as const;
+const products: Readonly<Record<Pass, number>> = { forward: 2, "f16 forward": 2, backward: 7 };
 
 export const cases: readonly BenchCase[] = Object.entries(sizes).flatMap(([name, size]) =>
-  (["forward", "backward"] as const)
-    .filter((pass) => pass === "forward" || size.querySpans !== null)
+  (["forward", "f16 forward", "backward"] as const)
+    .filter((pass) => pass !== "backward" || size.querySpans !== null)
     .map((pass) => {
       const [H, K, D] = size.heads;
       const T = size.spans.length / 4;
@@ -151,8 +165,9 @@ export const cases: readonly BenchCase[] = Object.entries(sizes).flatMap(([name,
       return {
         name: `attention ${pass} ${name}`,
         flops: 2 * products[pass] * pairs * D,
-        bytes: 4 * (pass === "forward" ? 2 * T * H * D + 2 * size.slots * K * D : 4 * (T * H * D + size.slots * K * D)),
-        setUp: (backend: Backend) => setUp(backend, pass === "backward", size),
+        bytes:
+          4 * (pass !== "backward" ? 2 * T * H * D + 2 * size.slots * K * D : 4 * (T * H * D + size.slots * K * D)),
+        setUp: (backend: Backend) => setUp(backend, pass, size),
       };
     }),
 );

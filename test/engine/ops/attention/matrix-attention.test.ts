@@ -1,0 +1,443 @@
+// Attention with f16 operands on matrix units: against float64 at every edge, and the promise that a token's bits do not
+// depend on the tokens beside it, on where its keys lie, or on how they are split between prefix and own sequence.
+import assert from "node:assert/strict";
+import type { Backend } from "../../../../engine/backends/backend.ts";
+import type { NumberArray } from "../../../../engine/dtype.ts";
+import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
+import { attentionOp, causalSpans } from "../../../../engine/ops/attention/attention.ts";
+import { attentionOfHalves } from "../../../../engine/ops/attention/matrix-attention.cpu.ts";
+import { attentionForm, attentionFormOf, matrixKernel } from "../../../../engine/ops/attention/matrix-attention.ts";
+import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
+import { run } from "../../../../engine/run.ts";
+import { scopeAsync } from "../../../../engine/scope.ts";
+import { empty, fromArray, readTensors, type Tensor } from "../../../../engine/tensor.ts";
+import { reference, testBackends, webgpuBackend } from "../../../backends.ts";
+import { assertClose, describe } from "../../../support.ts";
+import { checkOp, normals, sameBits } from "../../check-op.ts";
+
+/** Heads: [H, K, D]. */
+type Heads = readonly [number, number, number];
+
+interface Given {
+  heads: Heads;
+  q: ArrayLike<number>;
+  keys: ArrayLike<number>;
+  values: ArrayLike<number>;
+  spans: ArrayLike<number>;
+  querySpans?: ArrayLike<number>;
+}
+
+const scale = 0.5;
+const halved = (values: ArrayLike<number>): Float64Array =>
+  Float64Array.from(values, (value) => f16ToF32(f32ToF16(value)));
+const halfNormals = (seed: number, count: number, spread = 1): Float64Array => halved(normals(seed, count, spread));
+
+/** y and logSumExp. */
+async function evaluate(
+  backend: Backend,
+  given: Given,
+  operands: "f16" | "f32",
+  factor = scale,
+): Promise<NumberArray[]> {
+  return scopeAsync(async () => {
+    const [H, K, D] = given.heads;
+    const dtype = backend === reference ? "f64" : "f32";
+    const rows = (values: ArrayLike<number>, heads: number): Tensor =>
+      fromArray(backend, values, [values.length / (heads * D), heads, D], dtype);
+    const table = (from: ArrayLike<number>, width: number): Tensor =>
+      fromArray(backend, from, [from.length / width, width], "u32");
+    const inputs = {
+      q: rows(given.q, H),
+      keys: rows(given.keys, K),
+      values: rows(given.values, K),
+      spans: table(given.spans, 4),
+      querySpans: given.querySpans === undefined ? null : table(given.querySpans, 2),
+    };
+    const { y, logSumExp } = attentionOp(inputs, { scale: factor, operands });
+    return readTensors([y, logSumExp]);
+  });
+}
+
+/** Inputs of a check on spans that are given in full. */
+function along(spans: ArrayLike<number>, querySpans: ArrayLike<number>, [H, K, D]: Heads) {
+  const [T, S] = [spans.length / 4, querySpans.length / 2];
+  return {
+    q: [T, H, D],
+    keys: [S, K, D],
+    values: [S, K, D],
+    spans: { shape: [T, 4], values: spans, dtype: "u32" },
+    querySpans: { shape: [S, 2], values: querySpans, dtype: "u32" },
+  } as const;
+}
+
+function causal(lengths: readonly number[], heads: Heads, cachedLengths?: readonly number[]) {
+  const { spans, querySpans } = causalSpans(lengths, cachedLengths);
+  return along(spans, querySpans, heads);
+}
+
+/** Rows that share a prefix in slots 3 …, each followed by an own sequence in slots of any order. */
+function withPrefix(heads: Heads, prefix: number, owns: readonly number[]): Given {
+  const [H, K, D] = heads;
+  const order = owns.map((_, row) => row).toReversed();
+  let slots = 3 + prefix;
+  const starts: number[] = [];
+  for (const row of order) {
+    starts[row] = slots;
+    slots += owns[row] + (row % 3);
+  }
+  const spans = owns.flatMap((own, row) =>
+    Array.from({ length: own }, (_, i) => [3, prefix, starts[row], prefix + i + 1]).flat(),
+  );
+  const T = spans.length / 4;
+  return {
+    heads,
+    q: halfNormals(1, T * H * D),
+    keys: halfNormals(2, slots * K * D),
+    values: halfNormals(3, slots * K * D),
+    spans,
+  };
+}
+
+/**
+ * Weights are rounded to f16, to within 2⁻¹¹ each: y errs by at most that times Σ p·|values|, which may be a few times
+ * the largest |y| where values cancel.
+ */
+const tolerance = { ofScale: 2e-3, absolute: 2e-3 };
+/** Log-sum-exp sees no rounded weight. */
+const sumTolerance = { ofScale: 2e-5, absolute: 1e-5 };
+
+const { name: adapterName, backend: whole } = await webgpuBackend();
+const all = await testBackends();
+const backends = all.filter(({ backend }) => matrixUnits(backend) !== null);
+
+describe("engine/ops/attention/matrix-attention", (test) => {
+  test("the plain body rounds q, keys and values, and nothing else", async () => {
+    const heads: Heads = [4, 2, 6];
+    const [H, K, D] = heads;
+    const { spans } = causalSpans([5, 3]);
+    const given = { q: normals(1, 8 * H * D), keys: normals(2, 8 * K * D), values: normals(3, 8 * K * D) };
+    const [y, logSumExp] = await evaluate(
+      reference,
+      { heads, spans, q: halved(given.q), keys: halved(given.keys), values: halved(given.values) },
+      "f32",
+    );
+    await scopeAsync(async () => {
+      const tensor = (values: Float64Array, count: number): Tensor =>
+        fromArray(reference, values, [8, count, D], "f64");
+      const made = [empty(reference, [8, H, D], "f64"), empty(reference, [8, H], "f64")];
+      run(
+        matrixKernel,
+        {
+          q: tensor(given.q, H),
+          keys: tensor(given.keys, K),
+          values: tensor(given.values, K),
+          spans: fromArray(reference, spans, [8, 4], "u32"),
+          y: made[0],
+          logSumExp: made[1],
+          sums: empty(reference, [8, H], "f64"),
+        },
+        { heads: H, keyHeads: K, headSize: D, scale },
+      );
+      const found = await readTensors(made);
+      sameBits("y", found[0], y);
+      sameBits("logSumExp", found[1], logSumExp);
+    });
+    const bindings = {
+      q: Float64Array.of(1, 0),
+      keys: Float64Array.of(1, 0),
+      values: Float64Array.of(65520, 1),
+      spans: Uint32Array.of(0, 0, 0, 1),
+      y: new Float64Array(2),
+      logSumExp: new Float64Array(1),
+      sums: new Float64Array(1),
+    };
+    attentionOfHalves(bindings, {
+      ...{ heads: 1, keyHeads: 1, headSize: 2, tokens: 1, slots: 1, slotsStart: 0, slotsTotal: 1, scale: 1 },
+    });
+    assert.deepEqual([...bindings.y], [Number.POSITIVE_INFINITY, 1]);
+  });
+
+  test("a form fits into 16 KiB and 256 invocations, and none is made of a side that blocks of 32 keys do not hold", () => {
+    const shape = (MATRIX_ROWS: number, MATRIX_COLUMNS: number, MATRIX_STEPS: number) => ({
+      ...{ constants: { MATRIX_ROWS, MATRIX_COLUMNS, MATRIX_STEPS }, subgroup: 32 },
+    });
+    assert.equal(attentionForm(shape(16, 16, 16), 64, 4)?.SUBGROUPS, 4);
+    assert.equal(attentionForm(shape(16, 16, 16), 128, 4)?.SUBGROUPS, 2);
+    assert.equal(attentionForm(shape(16, 16, 16), 64, 1)?.LANES, 32);
+    assert.deepEqual(
+      [attentionForm(shape(8, 16, 16), 14, 4), attentionForm(shape(16, 8, 16), 14, 4)].map((form) => [
+        form?.STEPS_DEEP,
+        form?.COLUMNS_ACROSS,
+      ]),
+      [
+        [1, 1],
+        [1, 2],
+      ],
+    );
+    assert.equal(attentionForm(shape(16, 16, 64), 64, 4), null);
+  });
+
+  test("without matrix units, f16 operands change no bit", async () => {
+    const heads: Heads = [4, 2, 16];
+    const given = {
+      heads,
+      ...causalSpans([19, 3]),
+      q: normals(1, 22 * 64),
+      keys: normals(2, 22 * 32),
+      values: normals(3, 22 * 32),
+    };
+    for (const { name, backend } of all.filter((found) => !backends.includes(found))) {
+      const [usual, found] = [await evaluate(backend, given, "f32"), await evaluate(backend, given, "f16")];
+      usual.forEach((values, i) => void sameBits(`${name}: ${i}`, found[i], values));
+    }
+  });
+
+  if (backends.length === 0) {
+    test.skip("all that needs matrix units", `${whole.description} has no matrix units for f16 operands`);
+    return;
+  }
+
+  checkOp(test, attentionOp, {
+    settings: { scale },
+    cases: {
+      "one number twice": causal([1], [1, 1, 2]),
+      "no tokens, no keys": causal([], [4, 2, 8]),
+      "keys without tokens": causal([0, 0], [2, 1, 8], [3, 2]),
+      "some tokens see no key": along([0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 2]),
+      "ragged lengths, odd pairs": causal([1, 7, 3], [6, 2, 14]),
+      "seven heads of 22 on one key head": causal([5, 2], [7, 1, 22]),
+      "Qwen2.5's heads": causal([3], [14, 2, 64]),
+      "queries after cached keys": causal([2, 3, 1], [6, 2, 12], [33, 0, 8]),
+      "sequences across segments, and blocks of keys": causal([40, 5, 30], [4, 2, 16]),
+      "tiles of many sequences": causal([2, 1, 3, 0, 1, 4, 1, 1, 2], [2, 2, 16]),
+    },
+    tolerance: { forward: { ofScale: 2e-5, absolute: 2e-6 }, gradient: { ofScale: 2e-5, absolute: 2e-6 } },
+    half: {
+      operands: ["q", "keys", "values"],
+      run: ({ q, keys, values, spans, querySpans }, settings) => {
+        if (q === null || keys === null || values === null || spans === null) throw new Error("an input is missing");
+        return { ...attentionOp({ q, keys, values, spans, querySpans }, { ...settings, operands: "f16" }) };
+      },
+      // The backward pass is that of f32, from y (rounded weights) and logSumExp: dq and dKeys multiply y's error.
+      tolerance: { forward: tolerance, gradient: { ofScale: 2e-3, absolute: 4e-3 } },
+    },
+  });
+
+  test("packed sequences, prefixes and caches of random lengths: float64's results on rounded operands", async () => {
+    const random = normals(9, 400);
+    let next = 0;
+    const below = (limit: number): number => Math.floor(Math.abs(random[next++] * 1e4)) % limit;
+    for (const heads of [
+      [14, 2, 64],
+      [6, 3, 22],
+      [3, 1, 16],
+      [2, 2, 128],
+    ] as const)
+      for (let round = 0; round < 2; round++) {
+        const [H, K, D] = heads;
+        const lengths = Array.from({ length: 1 + below(5) }, () => below(70));
+        const cached = lengths.map(() => below(50));
+        const { spans, querySpans } = causalSpans(lengths, cached);
+        const [T, S] = [spans.length / 4, querySpans.length / 2];
+        const packed: Given = {
+          ...{ heads, spans, querySpans, q: halfNormals(1, T * H * D, 2) },
+          ...{ keys: halfNormals(2, S * K * D), values: halfNormals(3, S * K * D) },
+        };
+        const shared = withPrefix(heads, below(80), [1 + below(40), 1, 1 + below(9)]);
+        for (const given of [packed, shared]) {
+          const [y, logSumExp] = await evaluate(reference, given, "f32", D ** -0.5);
+          for (const { name, backend } of backends) {
+            const found = await evaluate(backend, given, "f16", D ** -0.5);
+            assertClose(`${name}: y, heads ${heads}, round ${round}`, found[0], y, tolerance);
+            assertClose(`${name}: logSumExp, heads ${heads}, round ${round}`, found[1], logSumExp, sumTolerance);
+          }
+        }
+      }
+  });
+
+  test("operands are rounded to f16, and the kernel of f32 is another", async () => {
+    const heads: Heads = [2, 1, 8];
+    const given = { heads, spans: [0, 0, 0, 1], q: new Array(16).fill(1), keys: new Array(8).fill(1) };
+    const values = new Array(8).fill(1 + 2 ** -12);
+    for (const { name, backend } of backends) {
+      assert.deepEqual([...(await evaluate(backend, { ...given, values }, "f16"))[0]], new Array(16).fill(1), name);
+      assert.deepEqual(
+        [...(await evaluate(backend, { ...given, values }, "f32"))[0]],
+        new Array(16).fill(1 + 2 ** -12),
+      );
+    }
+  });
+
+  for (const heads of [
+    [4, 2, 16],
+    [7, 1, 32],
+  ] as const)
+    test(`a token alone, among others, in other slots, split elsewhere: the same bits, with heads ${heads}`, async () => {
+      const [H, K, D] = heads;
+      const lengths = Array.from({ length: 64 }, (_, row) => 1 + ((row * 37) % 83));
+      const longest = Math.max(...lengths);
+      const [q, keys, values] = [
+        normals(1, lengths.length * H * D, 3),
+        normals(2, lengths.length * longest * K * D, 3),
+        normals(3, lengths.length * longest * K * D),
+      ];
+      const pick = (from: NumberArray, rows: readonly number[], size: number): Float64Array =>
+        Float64Array.from(rows.flatMap((row) => [...from.subarray(row * size, (row + 1) * size)]));
+      const every = lengths.map((_, row) => row);
+      const decode = (
+        backend: Backend,
+        batch: readonly number[],
+        slotOf: (row: number) => number,
+        cut: (row: number) => number,
+      ): Promise<NumberArray[]> => {
+        const order = every.toSorted((a, b) => slotOf(a) - slotOf(b));
+        const spans = batch.flatMap((row) => {
+          const [start, prefix] = [slotOf(row) * longest, cut(row)];
+          return prefix === 0 ? [0, 0, start, lengths[row]] : [start, prefix, start + prefix, lengths[row]];
+        });
+        const arranged = { keys: pick(keys, order, longest * K * D), values: pick(values, order, longest * K * D) };
+        return evaluate(backend, { heads, q: pick(q, batch, H * D), ...arranged, spans }, "f16");
+      };
+      for (const { name, backend } of backends) {
+        if (backend.limits.maxBufferBytes < keys.length * 4) continue; // rows would cross segments
+        const [y, logSumExp] = await decode(
+          backend,
+          every,
+          (row) => row,
+          () => 0,
+        );
+        for (const batch of [[0], [41], [63], [5, 60, 7, 33, 2, 18, 40], every.toReversed()]) {
+          const [ownY, ownLogSumExp] = await decode(
+            backend,
+            batch,
+            (row) => (row * 29 + 11) % lengths.length,
+            (row) => (row % 2 === 0 ? Math.floor(lengths[row] / 3) : 0),
+          );
+          sameBits(`${name}: y of rows ${batch}`, Float64Array.from(ownY), pick(y, batch, H * D));
+          sameBits(`${name}: logSumExp of rows ${batch}`, Float64Array.from(ownLogSumExp), pick(logSumExp, batch, H));
+        }
+      }
+    });
+
+  test("500 tokens in packed sequences, and each of some of them decoded alone: the same bits", async () => {
+    const heads: Heads = [7, 1, 24];
+    const [H, K, D] = heads;
+    const { spans, querySpans } = causalSpans([300, 1, 67, 132]);
+    const T = spans.length / 4;
+    const given = {
+      ...{ heads, spans, q: normals(1, T * H * D, 3) },
+      ...{ keys: normals(2, T * K * D, 3), values: normals(3, T * K * D) },
+    };
+    const [y, logSumExp] = await evaluate(whole, { ...given, querySpans }, "f16");
+    for (const token of [0, 31, 32, 33, 255, 299, 300, 301, 333, 367, 368, 499]) {
+      const [ownY, ownLogSumExp] = await evaluate(
+        whole,
+        {
+          ...given,
+          q: given.q.subarray(token * H * D, (token + 1) * H * D),
+          spans: spans.subarray(token * 4, token * 4 + 4),
+        },
+        "f16",
+      );
+      sameBits(`${adapterName}: y of token ${token}`, ownY, y.slice(token * H * D, (token + 1) * H * D));
+      sameBits(
+        `${adapterName}: logSumExp of token ${token}`,
+        ownLogSumExp,
+        logSumExp.slice(token * H, (token + 1) * H),
+      );
+    }
+  });
+
+  test("several subgroups in a workgroup, and as many rows more: the same bits", async () => {
+    const heads: Heads = [4, 2, 24];
+    const [H, K, D] = heads;
+    const { spans } = causalSpans([70, 3, 40]);
+    const T = spans.length / 4;
+    const units = matrixUnits(whole);
+    assert.ok(units !== null);
+    await scopeAsync(async () => {
+      const rows = (seed: number, count: number): Tensor =>
+        fromArray(whole, normals(seed, T * count * D, 2), [T, count, D]);
+      const bound = {
+        q: rows(1, H),
+        keys: rows(2, K),
+        values: rows(3, K),
+        spans: fromArray(whole, spans, [T, 4], "u32"),
+      };
+      const results: NumberArray[][] = [];
+      for (const most of [1, 2, 4]) {
+        const form = attentionForm(units, D, most);
+        assert.ok(form !== null && form.SUBGROUPS === most);
+        const made = [empty(whole, [T, H, D]), empty(whole, [T, H])];
+        run(
+          matrixKernel,
+          { ...bound, y: made[0], logSumExp: made[1], sums: empty(whole, [T, H]) },
+          { heads: H, keyHeads: K, headSize: D, scale },
+          { constants: { ...form, CONTINUES: false } },
+        );
+        results.push(await readTensors(made));
+      }
+      for (const [i, values] of results[0].entries())
+        for (const found of results.slice(1)) sameBits(`${adapterName}: ${i}`, found[i], values);
+    });
+  });
+
+  test("NaN and infinity reach all that sees them and nothing else", async () => {
+    const heads: Heads = [4, 2, 16];
+    const [H, K, D] = heads;
+    const [T, lost] = [9, 4]; // the second token of the second sequence
+    for (const [where, poison] of [
+      ["keys", Number.NaN],
+      ["values", Number.NaN],
+      ["values", Number.POSITIVE_INFINITY],
+      ["values", -65520],
+      ["q", Number.NaN],
+    ] as const) {
+      const given = { heads, q: normals(1, T * H * D), keys: normals(2, T * K * D), values: normals(3, T * K * D) };
+      given[where].fill(poison, lost * (where === "q" ? H : K) * D, (lost + 1) * (where === "q" ? H : K) * D);
+      const clean = { heads, q: normals(1, T * H * D), keys: normals(2, T * K * D), values: normals(3, T * K * D) };
+      for (const { name, backend } of backends) {
+        const spans = causalSpans([3, 3, 3]);
+        const [y] = await evaluate(backend, { ...given, ...spans }, "f16");
+        const [usual] = await evaluate(backend, { ...clean, ...spans }, "f16");
+        for (const [i, number] of y.entries()) {
+          const token = Math.floor(i / (H * D));
+          const isLost = token === lost || (where !== "q" && token === lost + 1);
+          if (isLost) assert.ok(!Number.isFinite(number), `${name}: ${poison} in ${where}: token ${token}`);
+          else assert.equal(number, usual[i], `${name}: ${poison} in ${where}: token ${token}`);
+        }
+      }
+    }
+  });
+
+  test("scores of any size, rising and falling", async () => {
+    const heads: Heads = [1, 1, 2];
+    const T = 240;
+    // Scores rise by 30 a key, fall by 30 a key, jump about: the reference moves at each block, never, now and then.
+    const score = (t: number) => 30 * [t, 160 - t, 10 * ((t * 17) % 5)][Math.floor(t / 80)];
+    const keys = halved(Float64Array.from({ length: 2 * T }, (_, i) => (i % 2 === 0 ? score(i >> 1) : Math.cos(i))));
+    const q = halved(Float64Array.from({ length: 2 * T }, (_, i) => (i % 2 === 0 ? 1 : Math.sin(i))));
+    const given = { heads, q, keys, values: halfNormals(3, 2 * T), ...causalSpans([80, 80, 80]) };
+    const truth = await evaluate(reference, given, "f32", 1);
+    for (const { name, backend } of backends) {
+      const found = await evaluate(backend, given, "f16", 1);
+      assertClose(`${name}: y`, found[0], truth[0], tolerance);
+      assertClose(`${name}: logSumExp`, found[1], truth[1], { ofScale: 2 ** -20 });
+    }
+  });
+
+  test("a token without keys has y = 0 and logSumExp = −∞", async () => {
+    const given = { heads: [1, 1, 2], q: [1, 2], keys: [3, 4], values: [5, 6], spans: [0, 0, 0, 0] } as const;
+    for (const { name, backend } of backends) {
+      const [y, logSumExp] = await evaluate(backend, given, "f16");
+      assert.deepEqual([...y], [0, 0], name);
+      assert.deepEqual([...logSumExp], [Number.NEGATIVE_INFINITY], name);
+    }
+  });
+
+  test("the backends under test use the kernel", () => {
+    for (const { backend } of backends)
+      for (const isCached of [false, true])
+        assert.ok(attentionFormOf(backend, { heads: 2, keyHeads: 1, headSize: 16 }, isCached) !== null);
+  });
+});
