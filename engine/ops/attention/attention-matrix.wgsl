@@ -15,8 +15,8 @@
 //            COLUMNS_ACROSS: matrices along a head, padded with zeros. Vector: vec4f | vec2f, of WIDTH numbers, divides a head.
 //            LANES: invocations. CONTINUES: whether there are several cells of slots. SUBGROUPS changes no bit.
 // Memory     q read and y written once; keys and values once per tile and block.
-// Edges      a key that a row does not see counts as nothing, whatever it holds. A value that is not finite in f16 makes NaN
-//            of the whole head of every row that sees it.
+// Edges      a key that a row does not see counts as nothing, whatever it holds. What is not finite in f16 (q, a key or value that
+//            a row sees) makes the row's whole head NaN. Else an infinite score could pass for a weight of 0.
 // Chosen     for operands "f16", if the adapter has matrix units for them.
 @group(0) @binding(0) var<storage, read> q: array<Vector>;
 @group(0) @binding(1) var<storage, read> keys: array<Vector>;
@@ -63,7 +63,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let isSumming = subgroup < SUBGROUPS;
   let ownScores = subgroup * MATRIX_ROWS * SCORE_LINE;
   let ownSums = subgroup * MATRIX_FOURS;
-  let continues = CONTINUES && params.slotsStart > 0u;
+  if (lane == 0u) { atomicStore(&most, 0u); }
 
   // Invocation `lane` looks after the softmax of row `lane`.
   let isRow = lane < ROWS && first + lane < items;
@@ -73,7 +73,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var reference = lowest;
   var sum = 0.0;
   var lost = 0.0;
-  if (continues && isRow) {
+  if (CONTINUES && params.slotsStart > 0u && isRow) {
     reference = logSumExp[params.logSumExpBase + item];
     sum = sums[params.sumsBase + item];
   }
@@ -231,7 +231,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
   let isLast = params.slotsStart + params.slots == params.slotsTotal;
   if (isRow) {
-    let total = select(sum, lost, isNaN(lost));
+    let total = select(notANumber(), sum, isFinite(lost));
     let seesNone = isLast && span.w == 0u;
     factors[lane] = select(select(1.0, 1.0 / (lift * total), isLast), 0.0, seesNone);
     let closed = select(reference + log(total), total, isNaN(total));
