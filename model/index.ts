@@ -8,7 +8,7 @@ export { parseConfig, type Qwen2Config } from "./config.ts";
 export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
-export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
+export { type LocatedModel, type LocateOptions, locateModel, withoutDownload } from "./hub.ts";
 export { KvCache } from "./kv-cache.ts";
 export {
   type ForwardOptions,

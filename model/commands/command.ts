@@ -16,7 +16,10 @@ export const modelCommandSettings = {
     unit: "tokens",
     meaning: "maximum tokens per forward pass; a longer sequence runs by itself",
   }),
-  "dry-run": boolean({ default: false, meaning: "print how much memory is needed, by part, and stop" }),
+  "dry-run": boolean({
+    default: false,
+    meaning: "print how much memory is needed, by part, and stop; nothing is downloaded",
+  }),
 } as const;
 
 /**
