@@ -145,7 +145,7 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
     };
     if (total.right > 86_400)
       print(
-        `  For comparison, by arithmetic alone: an adapter that sustained ${short(cardRate)}FLOP/s throughout would take ${durationRange(atCardRate, knowsRight)}.`,
+        `  For comparison, by arithmetic alone: an adapter that sustained ${cardRate / 1e12} TFLOP/s throughout would take ${durationRange(atCardRate, knowsRight)}.`,
       );
     print("  Not counted: loading, writing perturbed weights, files, statistics and figures.");
     print("");
