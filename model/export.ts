@@ -22,7 +22,7 @@ import {
 import { sizeOf, storedBytes } from "../engine/index.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems } from "./commands/command.ts";
-import { type LocateOptions, locateModel } from "./hub.ts";
+import { type LocateOptions, locateModel, withoutDownload } from "./hub.ts";
 import { isAdapter, mergeAdapter, readAdapterConfig } from "./lora.ts";
 import { type WrittenDtype, writeCheckpoint, writtenDtypes } from "./write-checkpoint.ts";
 
@@ -119,7 +119,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
         throw new SettingsError(`out: ${out} exists already. Choose another name, or delete it first.`);
       const { checkpoint, filesFrom } = await openWhole(values.model, values.base, {
         ...{ progress, signal },
-        ...(isDryRun ? { environment: { ...process.env, HF_HUB_OFFLINE: "1" } } : {}),
+        ...(isDryRun ? withoutDownload() : {}),
       });
       try {
         for (const note of checkpoint.notes) progress.line(note);

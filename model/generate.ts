@@ -15,7 +15,7 @@ import { modelCommandSettings, modelProblems, openModel } from "./commands/comma
 import { idsOfInputs, inputFileSettings, inputProblems, readInputs } from "./commands/prompts.ts";
 import { samplingOf, samplingOfFile, samplingSettings, temperatureProblems } from "./commands/sampling-settings.ts";
 import { type Answer, type Dialogue, generate } from "./generation.ts";
-import { locateModel } from "./hub.ts";
+import { locateModel, withoutDownload } from "./hub.ts";
 import { emptyModel, expectMemory, halve, memoryLimit, planMemory, rehearseGeneration } from "./plan.ts";
 import type { TextStream, Tokenizer } from "./tokenizer.ts";
 
@@ -142,7 +142,10 @@ await runCommand({
     ["node model/generate.ts --model DIR --jsonl prompts.jsonl --json", "many prompts, one on each line"],
   ],
   main: async ({ values, given, progress, signal }) => {
-    const { folder } = await locateModel(values.model, { progress, signal });
+    const { folder } = await locateModel(values.model, {
+      ...{ progress, signal },
+      ...(values["dry-run"] ? { ...withoutDownload(), weights: false } : {}),
+    });
     const { config } = await openConfig(folder);
     const inputs = readInputs(values, values.prompt, "prompt");
     const {

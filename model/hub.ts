@@ -68,6 +68,11 @@ export interface LocateOptions extends ClientOptions {
   lockPatienceMs?: number;
 }
 
+/** Options under which `locateModel` sends no request and downloads nothing: the model is a folder or in the cache. */
+export function withoutDownload(): Pick<LocateOptions, "environment"> {
+  return { environment: { ...process.env, HF_HUB_OFFLINE: "1" } };
+}
+
 /**
  * The folder of a model. A folder on disk takes precedence over a hub model of the same name. For a hub model it
  * requests the commit and fetches the files that the cache lacks. If the hub cannot be reached or HF_HUB_OFFLINE is

@@ -9,7 +9,7 @@ export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bound
 export type { Draft } from "./drafts.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
 export { type Answer, type Dialogue, type GenerateSettings, generate, type Model, notNumbers } from "./generation.ts";
-export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
+export { type LocatedModel, type LocateOptions, locateModel, withoutDownload } from "./hub.ts";
 export { KvCache } from "./kv-cache.ts";
 export {
   type ForwardOptions,

@@ -9,7 +9,7 @@ import { lowestTemperature } from "../engine/index.ts";
 import { openConfig } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems, openModel } from "./commands/command.ts";
 import { idsOfInputs, inputFileSettings, inputProblems, readInputs } from "./commands/prompts.ts";
-import { locateModel } from "./hub.ts";
+import { locateModel, withoutDownload } from "./hub.ts";
 import { emptyModel, expectMemory, halve, memoryLimit, planMemory, rehearseScoring } from "./plan.ts";
 import { extended, scoreWhole } from "./scoring.ts";
 
@@ -43,7 +43,10 @@ await runCommand({
     ["node model/score.ts --model DIR --tokens ids.json --dry-run", "how much memory the command needs"],
   ],
   main: async ({ values, progress, signal }) => {
-    const { folder } = await locateModel(values.model, { progress, signal });
+    const { folder } = await locateModel(values.model, {
+      ...{ progress, signal },
+      ...(values["dry-run"] ? { ...withoutDownload(), weights: false } : {}),
+    });
     const { config } = await openConfig(folder);
     const inputs = readInputs(values, values.text, "text");
     const { ids: sequences } = await idsOfInputs(inputs, folder, { vocabulary: config.vocabSize, opensAnswer: false });

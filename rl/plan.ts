@@ -126,7 +126,8 @@ export async function expectTrainingMemory(
   const plan = (batch: Batch): Promise<MemoryPlan> =>
     planMemory(backend, async (planning) => {
       const model = emptyTrainable(planning, config, { precision: train.precision });
-      const examples = longestExamples(chat, rollouts, settings);
+      const trains = train.steps > 0;
+      const examples = trains ? longestExamples(chat, rollouts, settings) : [];
       const reference =
         train.klCoefficient > 0
           ? { backend: planning, config, weights: makeWeights(planning, config, { precision: train.precision }) }
@@ -134,13 +135,14 @@ export async function expectTrainingMemory(
       const { temperature } = train;
       for (const [requests, sampling] of [
         [evaluated, { temperature: evaluate.temperature }],
-        [rollouts, samplingOf(train)],
+        ...(trains ? [[rollouts, samplingOf(train)] as const] : []),
       ] as const)
         await rehearseGeneration(model, dialoguesOf(chat, requests, settings), {
           maxRows: batch.rows,
           maxTokens: batch.tokens,
           ...sampling,
         });
+      if (!trains) return;
       if (train.topEntropyQuantile < 1)
         await rehearseScoring(model, examples, { temperature, maxTokens: batch.trainTokens });
       if (reference) await rehearseScoring(reference, examples, { temperature, maxTokens: batch.trainTokens });

@@ -31,6 +31,7 @@ import {
   makeWeights,
   openConfig,
   saveWeights,
+  withoutDownload,
 } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { episodeProblems, isWorked } from "./environments/environment.ts";
@@ -193,7 +194,7 @@ export async function warmStart({ values, progress, signal, isDryRun }: Context)
   progress.line(adapterLine(opened));
   const { folder } = await locateModel(from.path, {
     ...{ progress, signal, weights: from.start === "weights" && !isDryRun },
-    ...(isDryRun ? { environment: { ...process.env, HF_HUB_OFFLINE: "1" } } : {}),
+    ...(isDryRun ? withoutDownload() : {}),
   });
   const { config } = await openConfig(folder);
   const chat = await loadChat(folder, await loadTokenizer(folder));

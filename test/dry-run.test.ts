@@ -52,6 +52,17 @@ describe("test/dry-run", (test) => {
     ).ended;
     is(status, 2);
     match(stderr, "nobody/nothing");
+    for (const [command, input] of [
+      ["generate", "--prompt"],
+      ["score", "--text"],
+    ]) {
+      const { status: code, stderr: said } = await start(
+        [`model/${command}.ts`, "--model", "nobody/nothing", input, "x", "--dry-run"],
+        { HF_HUB_CACHE: join(place, "cache"), HF_ENDPOINT: "http://127.0.0.1:9" },
+      ).ended;
+      is(code, 2);
+      match(said, "nobody/nothing: neither a folder here nor complete in the cache");
+    }
     ok(!existsSync(join(place, "cache")));
   });
 });

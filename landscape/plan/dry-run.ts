@@ -23,6 +23,7 @@ import {
   openLanguageModel,
   publishedConfigOf,
   standInChat,
+  withoutDownload,
 } from "../../model/index.ts";
 import {
   type Environment,
@@ -31,7 +32,10 @@ import {
   openEnvironment,
   policyProbe,
   probeRates,
+  trainedSteps,
 } from "../../rl/index.ts";
+import { countCells } from "../files/cells.ts";
+import { stateFolder } from "../files/layout.ts";
 import { checkSettings, embeddedModel, type StudySettings } from "../files/run-folder.ts";
 import { expectHostMemoryOf, sweepMemory } from "../measure/memory-plan.ts";
 import { studySettings } from "../settings.ts";
@@ -57,7 +61,7 @@ interface PlannedModel {
 export async function plannedModel(path: string): Promise<PlannedModel> {
   const wanted = path === "" ? embeddedModel : path;
   try {
-    const { folder } = await locateModel(wanted, { environment: { ...process.env, HF_HUB_OFFLINE: "1" } });
+    const { folder } = await locateModel(wanted, withoutDownload());
     const chat = await loadChat(folder, await loadTokenizer(folder));
     return { config: (await openConfig(folder)).config, chat, folder, remark: null };
   } catch (thrown) {
@@ -98,6 +102,8 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
       `Model: ${settings.model.path === "" ? "the embedded one" : settings.model.path}, ${weights.toLocaleString("en")} weights`,
     );
     if (remark !== null) print(`  ${remark}`);
+    const done = alreadyDone(settings);
+    if (done !== null) print(`  ${done}`);
     const { parts, lengths, knowsRight } = workOf(config, chat, environment, settings);
     for (const line of workTable(parts, knowsRight)) print(line);
     print("");
@@ -139,7 +145,7 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
     };
     if (total.right > 86_400)
       print(
-        `  For comparison, by arithmetic alone: an adapter that sustained ${short(cardRate)}FLOP/s throughout would take ${durationRange(atCardRate, knowsRight)}.`,
+        `  For comparison, by arithmetic alone: an adapter that sustained ${cardRate / 1e12} TFLOP/s throughout would take ${durationRange(atCardRate, knowsRight)}.`,
       );
     print("  Not counted: loading, writing perturbed weights, files, statistics and figures.");
     print("");
@@ -152,6 +158,20 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
   } finally {
     backend.destroy();
   }
+}
+
+/** What the run folder already holds, in a sentence; null for nothing. */
+function alreadyDone({ out, train, landscape }: StudySettings): string | null {
+  const { steps, slices, points } = landscape;
+  const trained = trainedSteps(stateFolder(out));
+  const measured = steps
+    .flatMap((step) => Array.from({ length: slices }, (_, slice) => countCells(out, { step, slice })))
+    .reduce((sum, cells) => sum + cells, 0);
+  if (trained === null && measured === 0) return null;
+  return (
+    `${out} already holds ${trained ?? 0} of ${train.steps} training steps and ${measured} of ` +
+    `${steps.length * slices * points ** 2} grid points. The plan below is of the whole study; the run continues there.`
+  );
 }
 
 const answers = (knowsRight: boolean): string =>
@@ -224,10 +244,10 @@ async function printMemory(
     print(`  ${name}: ${describePlan(plan)}`);
     if (limit !== null && plan.totalBytes > limit.bytes) await told(again);
   };
-  if (train.steps > 0) {
-    const plan = await expectTrainingMemory(backend, job, { limit: null, compiles: false });
-    await tell("training", plan, () => expectTrainingMemory(backend, job, { limit, compiles: false }));
-  }
+  const training = await expectTrainingMemory(backend, job, { limit: null, compiles: false });
+  await tell(train.steps > 0 ? "training" : "evaluation of the starting model", training, () =>
+    expectTrainingMemory(backend, job, { limit, compiles: false }),
+  );
   if (landscape.steps.length > 0) {
     const check = { compiles: false, refusesHost: false };
     const plan = await sweepMemory(backend, job, signal, { ...check, limit: null });

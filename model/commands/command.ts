@@ -23,7 +23,10 @@ export const modelCommandSettings = {
       "number format of matrices, KV cache and what they are multiplied with; sums and probabilities are f32 always " +
       "(docs/precision.md)",
   }),
-  "dry-run": boolean({ default: false, meaning: "print how much memory is needed, by part, and stop" }),
+  "dry-run": boolean({
+    default: false,
+    meaning: "print how much memory is needed, by part, and stop; nothing is downloaded",
+  }),
 } as const;
 
 /**

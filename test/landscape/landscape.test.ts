@@ -1,5 +1,6 @@
 // The three quantities away from the origin, against PyTorch in float64 (landscape.json); what holds exactly at the origin;
 // and three interleaved grid points in one batch against float64 forwards on materialised weights.
+import { equal } from "uvu/assert";
 import type { Backend } from "../../engine/index.ts";
 import {
   CpuBackend,
@@ -30,7 +31,7 @@ import {
   makeWeights,
   packSequences,
 } from "../../model/index.ts";
-import type { Rollout } from "../../rl/index.ts";
+import { groupAdvantages, type Rollout } from "../../rl/index.ts";
 import { testBackends } from "../backends.ts";
 import { readSafetensorsFixture } from "../fixture-tensors.ts";
 import { assertClose, assertKnown, describe, fixturePath, readFixture, type Tolerance } from "../support.ts";
@@ -158,6 +159,14 @@ describe("landscape/landscape", (test) => {
       const { config, weights } = await loadModel(backend, fixturePath(known.checkpoint));
       const model = { backend, config, weights };
       const reference = await scoreReference(model, list, perPrompt, { maxTokens: 60 });
+      // The advantages of J have the setting's epsilon.
+      const { reward, advantage } = (
+        await scoreReference(model, list, perPrompt, { maxTokens: 60, advantageEpsilon: 0.5 })
+      ).set;
+      equal(
+        advantage,
+        reward.map((group) => [...groupAdvantages("grpo", group, 0.5)]),
+      );
       for (const point of known.points) {
         const moved = await scopeAsync(() => perturbedByFile(weights, point.alpha, point.beta));
         const scored = await scorePoint(model, { backend, config, weights: moved }, 0, reference, {

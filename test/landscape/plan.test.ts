@@ -4,15 +4,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { readTomlFile, resolveSettings } from "../../engine/host/index.ts";
+import { CpuBackend } from "../../engine/index.ts";
 import { embeddedModel } from "../../landscape/files/run-folder.ts";
 import { diskOf } from "../../landscape/plan/disk.ts";
 import { plannedModel } from "../../landscape/plan/dry-run.ts";
 import { flopsOf, secondsOf, workOf } from "../../landscape/plan/work.ts";
 import { type StudySettings, studySettings } from "../../landscape/settings.ts";
 import { studyFiles } from "../../landscape/settings-files.ts";
-import { attentionFlops, forwardFlops, headFlops, openEnvironment } from "../../rl/index.ts";
+import { attentionFlops, expectTrainingMemory, forwardFlops, headFlops, openEnvironment } from "../../rl/index.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
-import { expectDone, type Flags, small, start, studyCommand } from "./tiny-study.ts";
+import { contents, expectDone, expectSame, type Flags, small, start, studyCommand } from "./tiny-study.ts";
 
 /** The small study, large enough that averages show. */
 const measured: Flags = {
@@ -116,6 +117,31 @@ describe("landscape/plan", (test) => {
     for (const [part, ratio] of [...ratios, ["everything", planned / bytesBelow(out)] as const])
       ok(ratio > 0.8 && ratio < 1.2, `${part}: ${ratio.toFixed(2)} of the real size`);
     ok(peak > planned);
+    const before = contents(out);
+    const again = await start([...studyCommand(out, measured), "--dry-run"]).ended;
+    is(again.status, 0, again.stderr);
+    match(again.stdout, "already holds 4 of 4 training steps and 18 of 18 grid points");
+    expectSame(contents(out), before);
+    const other = await start([...studyCommand(out, { ...measured, "train.seed": "9" }), "--dry-run"]).ended;
+    is(other.status, 2);
+    match(other.stderr, "train.seed: 100 -> 9");
+  });
+
+  test("without training steps, memory is planned for the evaluation alone", async () => {
+    const { config, chat } = await plannedModel("");
+    const backend = new CpuBackend();
+    const bytesWith = async (steps: number): Promise<number> => {
+      const settings = settingsOf({
+        ...measured,
+        "train.steps": String(steps),
+        "train.checkpoints": "0",
+        "landscape.steps": "0",
+      });
+      const environment = await openEnvironment(settings.environment);
+      const job = { config, chat, environment, settings };
+      return (await expectTrainingMemory(backend, job, { limit: null, compiles: false })).totalBytes;
+    };
+    ok((await bytesWith(0)) < (await bytesWith(1)));
   });
 
   test("tiny --dry-run prints settings, operations, memory, time and disk, and writes nothing", async () => {

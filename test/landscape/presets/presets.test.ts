@@ -131,6 +131,7 @@ describe("landscape/presets", (test) => {
     const quick = preset("quick");
     const { points, slices, rollouts, reference } = quick.landscape;
     equal([points, slices, rollouts.prompts, reference.prompts, quick.train.steps], [11, 5, 128, 128, 0]);
+    equal([quick.landscape.radius, quick.landscape.episodeSeed], [study.landscape.radius, study.landscape.episodeSeed]);
   });
 
   test("a file to start from names every setting with meaning and default, and parses back to its preset's values", () => {
