@@ -7,7 +7,6 @@
 import {
   attention,
   embedding,
-  empty,
   fromArray,
   linear,
   type Parameter,
@@ -73,32 +72,14 @@ function forward(
   options: ForwardOptions = {},
 ): Tensor {
   const angles = rotaryAngles(config, batch, weights.dtype);
-  const into = cache ?? (weights.operands === "f16" ? halfKeys(config, batch) : null);
   const embedded = embedding(batch.ids, weights.get("model.embed_tokens.weight"), batch.rows); // [T, C]
   const x = runLayers(
     config.numHiddenLayers,
     embedded,
-    (layer, input) => decoderLayer(config, weights, layer, input, batch, angles, into),
+    (layer, input) => decoderLayer(config, weights, layer, input, batch, angles, cache),
     options,
   );
   return rmsNorm(x, weights.get("model.norm.weight"), config.rmsNormEps, batch.rows);
-}
-
-/**
- * Where keys and values go if they are f16 and there is no cache: tensors of this batch alone, the same for all layers,
- * which run one after another. So scoring rounds them in the kernel that generation uses, and both get the same bits.
- */
-function halfKeys({ numHiddenLayers, numKeyValueHeads, headDim }: Qwen2Config, { ids }: Batch): LayerCaches {
-  const { backend, rows } = ids.tensor;
-  const [keys, values] = ["keys", "values"].map((name) =>
-    empty(backend, [rows, numKeyValueHeads, headDim], "f16", name),
-  );
-  const slots = Uint32Array.from({ length: rows }, (_, t) => t);
-  return {
-    keys: new Array<Tensor>(numHiddenLayers).fill(keys),
-    values: new Array<Tensor>(numHiddenLayers).fill(values),
-    slots: fromArray(backend, slots, [rows], "u32", "slots"),
-  };
 }
 
 /** The rotary angles of each token's position. */

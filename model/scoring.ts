@@ -3,6 +3,7 @@
 // Scoring, training and sampling compute log-probabilities by the same kernels in the same order. So a sequence gets the same
 // numbers in any batch, and scorer and sampler agree to the bit.
 import {
+  empty,
   fromArray,
   gatherRows,
   head,
@@ -14,7 +15,7 @@ import {
 } from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
 import { type Model, notNumbers } from "./generation.ts";
-import { type ForwardOptions, headWeight } from "./language-model.ts";
+import { type ForwardOptions, headWeight, type LayerCaches } from "./language-model.ts";
 
 export interface Sequence {
   readonly ids: ArrayLike<number>;
@@ -84,12 +85,30 @@ export function answerStates(
     sequences.map(({ ids }) => ids),
     isPerturbed ? [{ start: 0, count: total, point: policy }] : null,
   );
-  const hidden = gatherRows(model.config.forward(model.weights, batch, null, options), before); // [T, C] → [N, C]
+  const hidden = gatherRows(model.config.forward(model.weights, batch, halfKeys(model, total), options), before); // [T, C] → [N, C]
   return {
     hidden,
     targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),
     rows: isPerturbed ? [{ start: 0, count: before.length, point: policy }] : null,
     count: before.length,
+  };
+}
+
+/**
+ * In f16, where keys and values go: tensors of this batch alone, the same for all layers, which run one after another. So
+ * they are rounded as in a cache, and scoring gets the bits of generation. Null in f32.
+ */
+function halfKeys({ backend, config, weights }: Model, tokens: number): LayerCaches | null {
+  if (weights.operands !== "f16") return null;
+  const { numHiddenLayers, numKeyValueHeads, headDim } = config;
+  const [keys, values] = ["keys", "values"].map((name) =>
+    empty(backend, [tokens, numKeyValueHeads, headDim], "f16", name),
+  );
+  const slots = Uint32Array.from({ length: tokens }, (_, t) => t);
+  return {
+    keys: new Array<Tensor>(numHiddenLayers).fill(keys),
+    values: new Array<Tensor>(numHiddenLayers).fill(values),
+    slots: fromArray(backend, slots, [tokens], "u32", "slots"),
   };
 }
 

@@ -10,8 +10,10 @@ import { CheckpointError } from "../../engine/host/index.ts";
 import { head, type ParameterArena, scopeAsync } from "../../engine/index.ts";
 import { makeSlice } from "../../landscape/measure/directions.ts";
 import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
+import { RoundedWeights } from "../../landscape/measure/rounded-weights.ts";
 import {
   answerStates,
+  generate,
   headWeight,
   initialise,
   makeWeights,
@@ -121,6 +123,34 @@ describe("model/families", (test) => {
       assert.equal(await at(0), expected, `${name}: at the origin to the bit`);
       assert.not.equal(await at(1), expected, `${name}: elsewhere not`);
       slots.free();
+
+      const rounded = new RoundedWeights(weights);
+      const half = { backend, config, weights: rounded };
+      const said: { ids: number[]; mask: number[]; logProbs: number[] }[] = [];
+      const dialogues = [
+        [5, 9, 13, 2],
+        [7, 7],
+        [5, 9, 13],
+      ].map((prompt, i) => ({
+        ...{ policy: 0, prompt, noise: { rollout: i, prompt: 0 }, expectedTokens: 5 },
+        answered: ({ ids, logProbs }: { ids: readonly number[]; logProbs: readonly number[] }) => {
+          said[i] = {
+            ids: [...prompt, ...ids],
+            mask: [...prompt.map(() => 0), ...ids.map(() => 1)],
+            logProbs: [...logProbs],
+          };
+          return null;
+        },
+      }));
+      const sizes = { temperature: 1, maxRows: 2, maxTokens: 64 };
+      await generate(half, dialogues, { ...sizes, maxNewTokens: 5, noiseKey: [1, 2], stopIds: [] });
+      const scored = await score(half, said, sizes);
+      assert.equal(
+        scored.map(({ logProbs }) => [...logProbs]),
+        said.map(({ logProbs }) => logProbs),
+        `${name}: in f16 the scorer has the sampler's bits`,
+      );
+      rounded.free();
       weights.free();
     }
   });

@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
-import { loadTokenizer } from "../../model/index.ts";
+import { head, klAndScore, openBackend, scopeAsync } from "../../engine/index.ts";
+import { answerStates, headWeight, loadForInference, loadTokenizer } from "../../model/index.ts";
 import { assertKnown, describe, readFixture } from "../support.ts";
 
 interface SmolLM2 {
@@ -29,6 +30,8 @@ interface Generated {
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const file = "smollm2.json";
+/** In f16 hardly any log-probability errs by more than the first, none by more than the second. */
+const [usualInHalf, mostInHalf] = [1e-2, 2e-2];
 
 describe("model/smollm2", (test) => {
   const folder = process.env["FOOTHOLD_SMOLLM2"] ?? "";
@@ -103,6 +106,75 @@ describe("model/smollm2", (test) => {
       const ids = known.greedy[i].continuation_ids;
       assertKnown(file, "greedy: tokens", "as run", tokens.slice(0, ids.length), ids, {}, `answer ${i} in a batch`);
     });
+  });
+
+  test("in f16: greedy answers up to a near tie, 99% of log-probabilities within 1e-2 and all within 2e-2", () => {
+    const errors: number[] = [];
+    const compare = (what: string, quantity: string, found: readonly number[], expected: readonly number[]): void => {
+      assertKnown(file, `${quantity} in f16`, "as run", found, expected, { absolute: mostInHalf }, what);
+      found.forEach((value, t) => void errors.push(Math.abs(value - expected[t])));
+    };
+    for (const [i, one] of known.greedy.entries()) {
+      const { continuation_ids: ids, continuation_log_probs: logProbs, smallest_margin: margin } = one;
+      const found = command<Generated>(
+        "model/generate.ts",
+        "--precision",
+        "f16",
+        "--chat",
+        write(`chat-${i}.json`, one.messages),
+        ...greedy,
+        String(ids.length),
+      ).completions[0];
+      const differs = found.tokens.findIndex((id, t) => id !== ids[t]);
+      console.log(
+        `answer ${i}: ${differs < 0 ? `${ids.length} tokens alike` : `differs at ${differs}, margin ${margin}`}`,
+      );
+      // Two logits that are nearer than twice the log-probabilities' tolerance may change places.
+      assert.ok(
+        differs < 0 || margin < 2 * mostInHalf,
+        `answer ${i}: token ${differs} differs; smallest margin ${margin}`,
+      );
+      const same = differs < 0 ? ids.length : differs;
+      compare(`answer ${i}`, "greedy: logProbs", found.logProbs.slice(0, same), logProbs.slice(0, same));
+    }
+    const { ids, log_probs_f64 } = known.scored;
+    const { sequences } = command<{ sequences: { logProbs: number[] }[] }>(
+      ...["model/score.ts", "--precision", "f16", "--tokens", write("scored.json", [ids])],
+    );
+    compare("the text", "scored: logProbs", sequences[0].logProbs, log_probs_f64);
+    const within = errors.filter((error) => error <= usualInHalf).length;
+    const rms = Math.sqrt(errors.reduce((sum, error) => sum + error ** 2, 0) / errors.length);
+    console.log(`${within} of ${errors.length} within 1e-2, rms ${rms.toExponential(1)}`);
+    assert.ok(within >= 0.99 * errors.length, `${within} of ${errors.length} log-probabilities are within 1e-2`);
+  });
+
+  test("in f16: KL to f32 below 1e-4 nats per token", async () => {
+    const { backend } = await openBackend({ backend: "webgpu", adapter });
+    const sequences = [
+      { ids: known.scored.ids },
+      ...known.greedy.map(({ prompt_ids, continuation_ids }) => ({ ids: [...prompt_ids, ...continuation_ids] })),
+    ];
+    const [p, q] = [await loadForInference(backend, folder, "f32"), await loadForInference(backend, folder, "f16")];
+    let total = 0;
+    let count = 0;
+    for (const sequence of sequences)
+      await scopeAsync(async () => {
+        const [own, other] = [answerStates(p, [sequence]), answerStates(q, [sequence])];
+        const [headP, headQ] = [p, q].map(({ config, weights }) => headWeight(config, weights));
+        const { logSumExp } = head(own.hidden, headP, own.targets, { temperature: 1 });
+        const { kl } = klAndScore({
+          ...{ hiddenQ: other.hidden, headQ, rows: null, targets: own.targets, temperature: 1 },
+          ...{ hiddenP: own.hidden, headP, logSumExpP: logSumExp },
+        });
+        for (const one of await kl.read()) {
+          total += one;
+          count++;
+        }
+      });
+    console.log(`KL of f16 to f32: ${(total / count).toExponential(2)} nats per token, ${count} tokens`);
+    assert.ok(Math.abs(total / count) < 1e-4 && total !== 0, `${total / count}`);
+    for (const { weights } of [p, q]) weights.free();
+    await backend.destroy();
   });
 
   test("log-probabilities of a text", () => {
