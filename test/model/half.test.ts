@@ -1,5 +1,10 @@
 // Generation and scoring in f16 (`--precision f16`): near the f32 model and transformers, and the same bits whatever the
 // batch, from the sampler and from the scorer.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { type Backend, head, klAndScore, openBackend, scopeAsync, tokenKey } from "../../engine/index.ts";
 import { openLanguageModel } from "../../model/families.ts";
@@ -13,6 +18,7 @@ import {
   type Model,
   makeHalfWeights,
   type Sequence,
+  saveWeights,
   score,
 } from "../../model/index.ts";
 import { emptyModel, planMemory, rehearseGeneration, rehearseScoring } from "../../model/plan.ts";
@@ -109,7 +115,7 @@ describe("model/half", (test) => {
         const scores = await score(f16, known.sequences, { temperature: 1, maxTokens: 4096 });
         known.sequences.forEach(({ logProbs }, i) => {
           const found = scores[i].logProbs;
-          assertKnown(file, "logProbs", where, found, logProbs, { absolute: bound }, `sequence ${i} in f16`);
+          assertKnown(file, "logProbs in f16", where, found, logProbs, { absolute: bound }, `sequence ${i}`);
         });
         const kl = await divergence(f32, f16, known.sequences);
         const mean = kl.reduce((sum, one) => sum + one, 0) / kl.length;
@@ -134,7 +140,7 @@ describe("model/half", (test) => {
           };
           const settings = { temperature: 0, noiseKey: [0, 0], stopIds: [], maxRows: 1, maxTokens: 4096 } as const;
           await generate(f16, [dialogue], { ...settings, maxNewTokens: tokens.length });
-          assertKnown(file, "greedy: tokens", where, found, tokens, {}, "in f16");
+          assertKnown(file, "greedy: tokens in f16", where, found, tokens, {});
         }
         free();
       }
@@ -211,7 +217,41 @@ describe("model/half", (test) => {
     assert.ok(f16.cache <= 0.51 * f32.cache, JSON.stringify({ f32, f16 }));
   });
 
-  test("numbers beyond f16 are refused or reported, never used", async () => {
+  test("a folder whose matrices hold numbers beyond f16 is refused by the command, and read in f32", async () => {
+    const { backend } = await webgpuBackend();
+    const { weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const name = "model.layers.1.mlp.down_proj.weight";
+    const [values] = (await weights.read([name])).values();
+    values[5] = -65520;
+    weights.load(name, values);
+    const place = mkdtempSync(join(tmpdir(), "foothold-half-"));
+    try {
+      const folder = join(place, "model");
+      await saveWeights(weights, folder, fixturePath("qwen2-tiny"));
+      const score = (precision: string) => {
+        const words = ["model/score.ts", "--model", folder, "--tokens", join(place, "ids.json")];
+        writeFileSync(join(place, "ids.json"), "[[3, 50, 7]]");
+        return spawnSync(process.execPath, [...words, "--precision", precision, "--backend", "cpu"], {
+          cwd: fileURLToPath(new URL("../..", import.meta.url)),
+          encoding: "utf8",
+        });
+      };
+      const { status, stderr } = score("f16");
+      assert.is(status, 2, stderr);
+      assert.ok(
+        stderr.includes(
+          `${name}: element 5 is -65520: expected a number within ±65504, the range of f16. Use --precision f32.`,
+        ),
+        stderr,
+      );
+      assert.is(score("f32").status, 0);
+    } finally {
+      rmSync(place, { recursive: true, force: true });
+      weights.free();
+    }
+  });
+
+  test("activations beyond f16 are reported, never used", async () => {
     const { backend } = await webgpuBackend();
     const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
     const values = await weights.read();

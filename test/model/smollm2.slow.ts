@@ -30,7 +30,8 @@ interface Generated {
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const file = "smollm2.json";
-const f16 = { absolute: 1e-2 };
+/** In f16 hardly any log-probability errs by more than the first, none by more than the second. */
+const [usualInHalf, mostInHalf] = [1e-2, 2e-2];
 
 describe("model/smollm2", (test) => {
   const folder = process.env["FOOTHOLD_SMOLLM2"] ?? "";
@@ -107,7 +108,12 @@ describe("model/smollm2", (test) => {
     });
   });
 
-  test("in f16: greedy answers up to a near tie, log-probabilities within 1e-2", () => {
+  test("in f16: greedy answers up to a near tie, 99% of log-probabilities within 1e-2 and all within 2e-2", () => {
+    const errors: number[] = [];
+    const compare = (what: string, quantity: string, found: readonly number[], expected: readonly number[]): void => {
+      assertKnown(file, `${quantity} in f16`, "as run", found, expected, { absolute: mostInHalf }, what);
+      found.forEach((value, t) => void errors.push(Math.abs(value - expected[t])));
+    };
     for (const [i, one] of known.greedy.entries()) {
       const { continuation_ids: ids, continuation_log_probs: logProbs, smallest_margin: margin } = one;
       const found = command<Generated>(
@@ -124,24 +130,22 @@ describe("model/smollm2", (test) => {
         `answer ${i}: ${differs < 0 ? `${ids.length} tokens alike` : `differs at ${differs}, margin ${margin}`}`,
       );
       // Two logits that are nearer than twice the log-probabilities' tolerance may change places.
-      assert.ok(differs < 0 || margin < 2e-2, `answer ${i}: token ${differs} differs; smallest margin ${margin}`);
-      const same = differs < 0 ? ids.length : differs;
-      const what = `answer ${i} in f16`;
-      assertKnown(
-        file,
-        "greedy: logProbs",
-        "as run",
-        found.logProbs.slice(0, same),
-        logProbs.slice(0, same),
-        f16,
-        what,
+      assert.ok(
+        differs < 0 || margin < 2 * mostInHalf,
+        `answer ${i}: token ${differs} differs; smallest margin ${margin}`,
       );
+      const same = differs < 0 ? ids.length : differs;
+      compare(`answer ${i}`, "greedy: logProbs", found.logProbs.slice(0, same), logProbs.slice(0, same));
     }
     const { ids, log_probs_f64 } = known.scored;
     const { sequences } = command<{ sequences: { logProbs: number[] }[] }>(
       ...["model/score.ts", "--precision", "f16", "--tokens", write("scored.json", [ids])],
     );
-    assertKnown(file, "scored: logProbs", "as run", sequences[0].logProbs, log_probs_f64, f16, "in f16");
+    compare("the text", "scored: logProbs", sequences[0].logProbs, log_probs_f64);
+    const within = errors.filter((error) => error <= usualInHalf).length;
+    const rms = Math.sqrt(errors.reduce((sum, error) => sum + error ** 2, 0) / errors.length);
+    console.log(`${within} of ${errors.length} within 1e-2, rms ${rms.toExponential(1)}`);
+    assert.ok(within >= 0.99 * errors.length, `${within} of ${errors.length} log-probabilities are within 1e-2`);
   });
 
   test("in f16: KL to f32 below 1e-4 nats per token", async () => {
