@@ -18,6 +18,14 @@ export { PlanningBackend } from "./backends/planning.ts";
 export type { DType, NumberArray } from "./dtype.ts";
 export * from "./dtype-conversion.ts";
 export * from "./errors.ts";
+export {
+  allocateForward,
+  type HalfEntry,
+  HalfWeights,
+  halfMemory,
+  smallestBeyondHalf,
+  writeElements,
+} from "./half-weights.ts";
 export { CheckpointError, FileError, RunFolderError, SettingsError, UserError } from "./host/errors.ts";
 export { type AdapterStyle, type Constants, defineKernel, type Kernel, type KernelDefinition } from "./kernel.ts";
 export { type MemoryPurpose, memoryLabel, purposeOf } from "./memory-purpose.ts";
@@ -56,6 +64,7 @@ export { type ArenaMemory, allocateGroups, arenaMemory, ParameterArena } from ".
 export {
   type BatchRows,
   forEachGroup,
+  type OperandPrecision,
   type Parameter,
   type RowGroup,
   type Weights,

@@ -7,8 +7,8 @@ export interface WeightTensors {
   /** Hugging Face's layout, [out, in] (or [V, C], or [C]). Absent if only the forward product reads it. */
   readonly rows: Tensor | null;
   /**
-   * The forward product's copy: panels of eight outputs, [⌈out/8⌉, in, 8]. Absent for weights that are not a factor of
-   * a product.
+   * The forward product's copy: panels of eight outputs, [⌈out/8⌉, in, 8], f32 or f16. Absent for weights that are not
+   * a factor of a product. In f16 an embedding is read from its panels too, so that it needs no rows.
    */
   readonly panels: Tensor | null;
 }
@@ -18,6 +18,9 @@ export interface HalfCopies {
   readonly rows: Tensor;
   readonly panels: Tensor;
 }
+
+/** Operands of products, and the keys and values of attention: f32, or f16 with sums in f32. */
+export type OperandPrecision = "f32" | "f16";
 
 export type Parameter =
   | {
@@ -30,6 +33,8 @@ export type Parameter =
        */
       readonly half?: HalfCopies;
     }
+  /** One copy that the forward pass alone reads, the same for all rows of the batch: no gradient flows to it. */
+  | { readonly kind: "forward"; readonly shape: readonly number[]; readonly weight: WeightTensors }
   /** One perturbed copy per grid point in progress. */
   | { readonly kind: "slots"; readonly shape: readonly number[]; readonly slots: ReadonlyMap<number, WeightTensors> };
 
@@ -59,10 +64,27 @@ export interface Weights {
   readonly dtype: "f32" | "f64";
   /** Whether they are slots, one per grid point: ops then need the batch's rows. */
   readonly isPerturbed: boolean;
+  /**
+   * f16: matrices are f16 panels. A model then also rounds what products and attention read to f16. Default f32.
+   */
+  readonly operands?: OperandPrecision;
   get(name: string): Parameter;
 }
 
-/** Calls `body` once per run of rows that share their weights; for a plain tensor, once with the whole batch. */
+/** The shape of the weight, in Hugging Face's layout. */
+export function shapeOfParameter(parameter: Parameter): readonly number[] {
+  return parameter.kind === "tensor" ? parameter.tensor.shape : parameter.shape;
+}
+
+/** Whether products with this weight read f16 panels. */
+export function hasHalfPanels(parameter: Parameter): boolean {
+  if (parameter.kind === "tensor") return false;
+  const weights = parameter.kind === "forward" ? [parameter.weight] : parameter.slots.values();
+  for (const { panels } of weights) return panels?.dtype === "f16";
+  return false;
+}
+
+/** Calls `body` once per run of rows that share their weights; without slots, once with the whole batch. */
 export function forEachGroup(
   name: string,
   parameter: Parameter,
@@ -72,6 +94,10 @@ export function forEachGroup(
 ): void {
   if (parameter.kind === "tensor") {
     body({ rows: parameter.tensor, panels: parameter.panels }, 0, total);
+    return;
+  }
+  if (parameter.kind === "forward") {
+    body(parameter.weight, 0, total);
     return;
   }
   if (rows === null) throw new Error(`${name}: perturbed weights need the batch's rows`);

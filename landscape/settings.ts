@@ -1,6 +1,7 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
 import {
   backendSettings,
+  choice,
   defineSettings,
   integer,
   integers,
@@ -64,6 +65,13 @@ export const landscapeSettings = {
     unit: "points",
     changes: "free",
     meaning: "maximum number of grid points whose perturbed weights are in memory at the same time",
+  }),
+  precision: choice({
+    default: "f32",
+    options: ["f32", "f16"],
+    meaning:
+      "number format of the perturbed matrices, KV cache and what they are multiplied with; perturbation, sums and " +
+      "statistics are f32 always",
   }),
   reference: {
     prompts: integer({

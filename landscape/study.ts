@@ -245,7 +245,9 @@ async function sweepPart(part: Part): Promise<void> {
     const place = checkpointFolder(folder, step);
     const { config: kept } = await openConfig(place);
     await expectSweepMemory(backend, { config: kept, chat, environment, settings }, signal);
-    const { config, weights } = await loadModel(backend, place);
+    const { config, weights } = await loadModel(backend, place, {
+      forwardCopies: settings.landscape.precision === "f32",
+    });
     try {
       const context = {
         model: { backend, config, weights },

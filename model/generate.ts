@@ -171,7 +171,10 @@ await runCommand({
         (sizes) =>
           planMemory(backend, (planning) => {
             const dialogues = dialoguesOf(prompts, completions, maxNewTokens, null);
-            return rehearseGeneration(emptyModel(planning, config), dialogues, { ...sampling, ...sizes });
+            return rehearseGeneration(emptyModel(planning, config, values.precision), dialogues, {
+              ...sampling,
+              ...sizes,
+            });
           }),
         [halve("--batch-rows", "maxRows"), halve("--pass-tokens", "maxTokens")],
         memoryLimit(backend),

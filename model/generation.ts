@@ -136,7 +136,7 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
   if (stepsPerRead !== undefined && !(Number.isInteger(stepsPerRead) && stepsPerRead >= 1))
     throw new Error(`generate: stepsPerRead: expected a whole number from 1 on, got ${stepsPerRead}.`);
   const pace = new StepsPerRead(model.backend, isPenalised ? 1 : stepsPerRead, settings.maxNewTokens);
-  const cache = new KvCache(model.backend, model.config, cacheSlots(model, bounds, rows));
+  const cache = new KvCache(model.backend, model.config, cacheSlots(model, bounds, rows), model.weights.operands);
   // Rows that wait to be admitted, the next one last: preempted ones, and at most one new one.
   const waiting: Row[] = [];
   const nextRow = (): Row | undefined => {
@@ -190,12 +190,19 @@ function boundedBy(
 /**
  * Slots for `rows` dialogues at a time: the tokens of each, and the longest distinct prompts, as many as there are rows.
  */
-function cacheSlots({ backend, config }: Model, bounds: DialogueBounds, rows: number): number {
+function cacheSlots({ backend, config, weights }: Model, bounds: DialogueBounds, rows: number): number {
   const longestOwn = bounds.expectedTokens + 1;
   const prefixes = bounds.promptLengths.slice(0, rows);
   // A single dialogue may become twice as long as expected.
   const needed = Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
-  return needed + slotsLostAtCuts(KvCache.slotsPerSegment(backend, config), needed, Math.max(longestOwn, prefixes[0]));
+  return (
+    needed +
+    slotsLostAtCuts(
+      KvCache.slotsPerSegment(backend, config, weights.operands),
+      needed,
+      Math.max(longestOwn, prefixes[0]),
+    )
+  );
 }
 
 /** No run crosses a segment boundary, so each segment except the last may end in a gap too short for the next run. */
@@ -352,10 +359,7 @@ async function pass(
     const sampled = under.length;
     const before = finished.length;
     under = under.filter((i) => {
-      if (ids[i] === noSample)
-        throw new NumericalError(
-          "generate: the model's logits are not numbers: its weights hold NaN or infinite values.",
-        );
+      if (ids[i] === noSample) throw new NumericalError(notNumbers("generate", model.weights));
       const row = rows[i];
       if (step > 0) row.computed++;
       const { turn, answer } = row;
@@ -368,6 +372,17 @@ async function pass(
     settings.onPass?.({ tokens: tokens.ids.length, sampled, finished: finished.length - before });
   });
   return finished;
+}
+
+/** The message about logits that are not numbers. */
+export function notNumbers(what: string, { operands = "f32" }: Weights): string {
+  return (
+    `${what}: the model's logits are not numbers: ` +
+    (operands === "f16"
+      ? "its weights hold NaN or infinite values, or an activation is beyond ±65504, the range of f16. Use f32 " +
+        "(--precision f32; in a sweep --landscape.precision f32)."
+      : "its weights hold NaN or infinite values.")
+  );
 }
 
 /** The results of one step, in the order of the rows. */

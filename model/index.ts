@@ -7,7 +7,7 @@ export { temperatureProblems } from "./commands/sampling-settings.ts";
 export { parseConfig, type Qwen2Config } from "./config.ts";
 export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
-export { type Answer, type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
+export { type Answer, type Dialogue, type GenerateSettings, generate, type Model, notNumbers } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel } from "./hub.ts";
 export { KvCache } from "./kv-cache.ts";
 export {
@@ -49,5 +49,15 @@ export {
 } from "./scoring.ts";
 export { loadTokenizer, Tokenizer } from "./tokenizer.ts";
 export type { WeightDtype } from "./weight-source.ts";
-export { loadModel, loadWeights, makeWeights, saveWeights, type WeightOptions } from "./weights.ts";
+export {
+  halfEntries,
+  type InferenceModel,
+  loadForInference,
+  loadModel,
+  loadWeights,
+  makeHalfWeights,
+  makeWeights,
+  saveWeights,
+  type WeightOptions,
+} from "./weights.ts";
 export { type CheckpointToWrite, type NamedTensor, writeCheckpoint } from "./write-checkpoint.ts";

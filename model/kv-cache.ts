@@ -4,10 +4,10 @@
 //
 // Runs are allocated first fit. No run crosses a segment boundary of the storage, so one dispatch sees all keys of a
 // run in order.
-import { type Backend, empty, keep, memoryLabel, type Tensor } from "../engine/index.ts";
+import { type Backend, empty, keep, memoryLabel, type OperandPrecision, type Tensor } from "../engine/index.ts";
 import type { ModelFacts } from "./language-model.ts";
 
-const bytesPerNumber = 4;
+const bytesPerNumber: Readonly<Record<OperandPrecision, number>> = { f32: 4, f16: 2 };
 
 export interface CacheRun {
   readonly start: number;
@@ -32,13 +32,14 @@ export class KvCache {
   readonly #prefixes = new Map<string, Prefix>();
 
   /**
-   * @param slots  total number of tokens that the cache can hold
+   * @param slots      total number of tokens that the cache can hold
+   * @param precision  the type of keys and values. Default f32
    */
-  constructor(backend: Backend, config: CachedShape, slots: number) {
+  constructor(backend: Backend, config: CachedShape, slots: number, precision: OperandPrecision = "f32") {
     const shape = [slots, config.numKeyValueHeads, config.headDim];
     const storage = (name: string): Tensor[] =>
       Array.from({ length: config.numHiddenLayers }, (_, layer) =>
-        keep(empty(backend, shape, "f32", memoryLabel("KV cache", `${name}.${layer}`))),
+        keep(empty(backend, shape, precision, memoryLabel("KV cache", `${name}.${layer}`))),
       );
     this.keys = storage("keys");
     this.values = storage("values");
@@ -55,9 +56,14 @@ export class KvCache {
   }
 
   /** Slots per segment, if the storage is split. */
-  static slotsPerSegment({ limits }: Pick<Backend, "limits">, { numKeyValueHeads, headDim }: CachedShape): number {
-    const fitting = Math.floor(limits.maxBufferBytes / (numKeyValueHeads * headDim * bytesPerNumber));
-    return Math.floor(fitting / 32) * 32; // so that a segment ends at a multiple of 256 bytes
+  static slotsPerSegment(
+    { limits }: Pick<Backend, "limits">,
+    { numKeyValueHeads, headDim }: CachedShape,
+    precision: OperandPrecision = "f32",
+  ): number {
+    const fitting = Math.floor(limits.maxBufferBytes / (numKeyValueHeads * headDim * bytesPerNumber[precision]));
+    const aligned = precision === "f16" ? 64 : 32; // so that a segment ends at a multiple of 256 bytes
+    return Math.floor(fitting / aligned) * aligned;
   }
 
   /** Allocates a run of slots; null when no gap is long enough. */

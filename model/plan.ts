@@ -7,11 +7,18 @@
 // known.
 import { freemem } from "node:os";
 import { formatBytes } from "../engine/host/index.ts";
-import { type Backend, type MemoryPurpose, OutOfMemoryError, PlanningBackend, purposeOf } from "../engine/index.ts";
+import {
+  type Backend,
+  type MemoryPurpose,
+  type OperandPrecision,
+  OutOfMemoryError,
+  PlanningBackend,
+  purposeOf,
+} from "../engine/index.ts";
 import { type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
-import { makeWeights, piecesAtOnceBytes } from "./weights.ts";
+import { makeHalfWeights, makeWeights, piecesAtOnceBytes } from "./weights.ts";
 
 export type MemoryPart = MemoryPurpose | "staging" | "host";
 
@@ -56,8 +63,11 @@ export async function planMemory(
 }
 
 /** A model without values, for rehearsals. */
-export function emptyModel(backend: Backend, config: LanguageModel): Model {
-  return { backend, config, weights: makeWeights(backend, config) };
+export function emptyModel(backend: Backend, config: LanguageModel, precision: OperandPrecision = "f32"): Model {
+  if (precision === "f32") return { backend, config, weights: makeWeights(backend, config) };
+  const weights = makeHalfWeights(backend, config);
+  weights.rehearseLoading();
+  return { backend, config, weights };
 }
 
 /**

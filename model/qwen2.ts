@@ -7,6 +7,7 @@
 import {
   attention,
   embedding,
+  empty,
   fromArray,
   gatedLinear,
   gatherRows,
@@ -80,14 +81,32 @@ function forward(
   options: ForwardOptions = {},
 ): Tensor {
   const angles = rotaryAngles(config, batch, weights.dtype);
+  const into = cache ?? (weights.operands === "f16" ? halfKeys(config, batch) : null);
   const embedded = embedding(batch.ids, weights.get("model.embed_tokens.weight"), batch.rows); // [T, C]
   const x = runLayers(
     config.numHiddenLayers,
     embedded,
-    (layer, input) => decoderLayer(config, weights, layer, input, batch, angles, cache),
+    (layer, input) => decoderLayer(config, weights, layer, input, batch, angles, into),
     options,
   );
   return rmsNorm(x, weights.get("model.norm.weight"), config.rmsNormEps, (batch.outputs ?? batch).rows);
+}
+
+/**
+ * Where keys and values go if they are f16 and there is no cache: tensors of this batch alone, the same for all layers,
+ * which run one after another. So scoring rounds them in the kernel that generation uses, and both get the same bits.
+ */
+function halfKeys({ numHiddenLayers, numKeyValueHeads, headDim }: Qwen2Config, { ids }: Batch): LayerCaches {
+  const { backend, rows } = ids.tensor;
+  const [keys, values] = ["keys", "values"].map((name) =>
+    empty(backend, [rows, numKeyValueHeads, headDim], "f16", name),
+  );
+  const slots = Uint32Array.from({ length: rows }, (_, t) => t);
+  return {
+    keys: new Array<Tensor>(numHiddenLayers).fill(keys),
+    values: new Array<Tensor>(numHiddenLayers).fill(values),
+    slots: fromArray(backend, slots, [rows], "u32", "slots"),
+  };
 }
 
 /** The rotary angles of each token's position. */
@@ -118,13 +137,14 @@ function decoderLayer(
 ): Tensor {
   const { numAttentionHeads: H, numKeyValueHeads: K, headDim: D, rmsNormEps } = config;
   const { rows } = batch;
+  const { operands } = weights;
   const T = x.rows;
   const weight = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.weight`);
   const bias = (name: string): Parameter => weights.get(`model.layers.${layer}.${name}.bias`);
   const ofThree = (get: (name: string) => Parameter) =>
     [get("self_attn.q_proj"), get("self_attn.k_proj"), get("self_attn.v_proj")] as const;
 
-  const h = rmsNorm(x, weight("input_layernorm"), rmsNormEps, rows); // [T, C]
+  const h = rmsNorm(x, weight("input_layernorm"), rmsNormEps, rows, operands); // [T, C]
   const [qRows, kRows, vRows] = linearTriple(h, ofThree(weight), ofThree(bias), rows); // [T, H·D], [T, K·D] twice
   const [q, k, v] = [reshape(qRows, [T, H, D]), reshape(kRows, [T, K, D]), reshape(vRows, [T, K, D])];
   const seen = cache === null ? rotated(q, k, v, angles) : intoCache(q, k, v, angles, cache, layer);
@@ -135,8 +155,8 @@ function decoderLayer(
   const mixed = reshape(attention(q0, seen.keys, seen.values, own.spans, own.querySpans), [q0.rows, H * D]);
   const afterAttention = linear(mixed, weight("self_attn.o_proj"), null, own.rows, { residual: x0 }); // [N, C]
 
-  const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, own.rows); // [N, C]
-  const product = gatedLinear(m, weight("mlp.gate_proj"), weight("mlp.up_proj"), own.rows); // [N, F]
+  const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, own.rows, operands); // [N, C]
+  const product = gatedLinear(m, weight("mlp.gate_proj"), weight("mlp.up_proj"), own.rows, operands); // [N, F]
   return linear(product, weight("mlp.down_proj"), null, own.rows, { isLastReader: true, residual: afterAttention }); // [N, C]
 }
 

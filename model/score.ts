@@ -54,7 +54,10 @@ await runCommand({
         { maxTokens: passTokens },
         ({ maxTokens }) =>
           planMemory(backend, (planning) =>
-            rehearseScoring(emptyModel(planning, config), sequences.map(extended), { temperature, maxTokens }),
+            rehearseScoring(emptyModel(planning, config, values.precision), sequences.map(extended), {
+              temperature,
+              maxTokens,
+            }),
           ),
         [halve("--pass-tokens", "maxTokens")],
         memoryLimit(backend),

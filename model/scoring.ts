@@ -7,13 +7,14 @@ import {
   gatherRows,
   head,
   isRecording,
+  NumericalError,
   type RowGroup,
   readTensors,
   scopeAsync,
   type Tensor,
 } from "../engine/index.ts";
 import { packSequences } from "./batch.ts";
-import type { Model } from "./generation.ts";
+import { type Model, notNumbers } from "./generation.ts";
 import { type ForwardOptions, finalStates, headWeight } from "./language-model.ts";
 
 export interface Sequence {
@@ -118,6 +119,9 @@ export async function score(
       );
       return readTensors([scored.logProbs, scored.entropy, scored.logSumExp]);
     });
+    // In f16 a number may be beyond the format's range: that is reported, never returned as a score.
+    if (model.weights.operands === "f16" && !logSumExp.every(Number.isFinite))
+      throw new NumericalError(notNumbers("score", model.weights));
     let next = 0;
     for (const sequence of part) {
       const end = next + scoredPositions(sequence).length;

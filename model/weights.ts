@@ -1,7 +1,17 @@
 // A model's weights on a device: all parameters in one arena, loaded from a Hugging Face folder and saved to one.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Backend, matrixUnits, ParameterArena, type Tensor } from "../engine/index.ts";
+import {
+  type Backend,
+  CheckpointError,
+  type HalfEntry,
+  HalfWeights,
+  matrixUnits,
+  type OperandPrecision,
+  ParameterArena,
+  smallestBeyondHalf,
+  writeElements,
+} from "../engine/index.ts";
 import { type Checkpoint, openCheckpoint, openConfig, readModelJson } from "./checkpoint-files.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { writeCheckpoint } from "./write-checkpoint.ts";
@@ -14,6 +24,11 @@ export interface WeightOptions {
   /** Receives the notes for the user about how the folder was read. Default: prints to standard error. */
   note?: (sentence: string) => void;
   /**
+   * Whether weights have the copies that forward products read. Without them a product makes them again each time.
+   * Default true.
+   */
+  forwardCopies?: boolean;
+  /**
    * mixed: linear layers read their operands in f16 (the weights themselves stay f32), and so does the head if the
    * adapter has matrix units. Default f32.
    */
@@ -22,17 +37,62 @@ export interface WeightOptions {
 
 /** An arena with the parameters of a model, all zero. */
 export function makeWeights(backend: Backend, config: LanguageModel, options: WeightOptions = {}): ParameterArena {
-  const { trainable = false, dtype = "f32", precision = "f32" } = options;
+  const { trainable = false, dtype = "f32", precision = "f32", forwardCopies = true } = options;
   const head = config.headName();
   const parameters = new Map(
     [...config.parameters()].map(([name, { shape, role, group }]) => {
       const isLinear = role === "linear";
       const isMixed = isLinear || (name === head && matrixUnits(backend) !== null);
       const halfCopies = isMixed && precision === "mixed";
-      return [name, { shape, isLinear, forwardCopy: isLinear || name === head, halfCopies, group }];
+      return [name, { shape, isLinear, forwardCopy: forwardCopies && (isLinear || name === head), halfCopies, group }];
     }),
   );
   return new ParameterArena(backend, parameters, { trainable, dtype });
+}
+
+/** The weights of a model in f16 for the forward pass alone. Their content is undefined until they are loaded. */
+export function makeHalfWeights(backend: Backend, config: LanguageModel): HalfWeights {
+  return new HalfWeights(backend, halfEntries(config));
+}
+
+/** Matrices are f16; norms and biases are f32. */
+export function halfEntries(config: LanguageModel): Map<string, HalfEntry> {
+  return new Map(
+    [...config.parameters()].map(([name, { shape, role }]) => [
+      name,
+      { shape, isHalf: role === "linear" || role === "embedding" },
+    ]),
+  );
+}
+
+/** Loads an open checkpoint in f16, piece by piece, without an f32 copy of a matrix on the device. */
+export async function loadHalfWeights(backend: Backend, checkpoint: Checkpoint, folder: string): Promise<HalfWeights> {
+  const entries = halfEntries(checkpoint.config);
+  const weights = new HalfWeights(backend, entries);
+  let pending = 0;
+  for (const name of checkpoint.shapes.keys()) {
+    const loader = weights.loader(name);
+    for await (const { start, data } of checkpoint.chunks(name)) {
+      if (entries.get(name)?.isHalf) expectHalfRange(folder, name, start, data);
+      loader.push(data);
+      pending += data.byteLength;
+      if (pending < piecesAtOnceBytes) continue;
+      await backend.idle();
+      pending = 0;
+    }
+    loader.end();
+  }
+  return weights;
+}
+
+/** @throws CheckpointError when f16 does not hold a number */
+function expectHalfRange(folder: string, name: string, start: number, data: Float32Array): void {
+  const bad = data.findIndex((value) => !(Math.abs(value) < smallestBeyondHalf));
+  if (bad >= 0)
+    throw new CheckpointError(
+      `${folder}: ${name}: element ${start + bad} is ${data[bad]}: expected a number within ±65504, the range of f16. ` +
+        "Use --precision f32.",
+    );
 }
 
 /** Loads an open checkpoint piece by piece. Host memory holds a few pieces at a time, whatever the size of a tensor. */
@@ -45,7 +105,7 @@ export async function loadWeights(
   let pending = 0;
   for (const name of checkpoint.shapes.keys())
     for await (const { start, data } of checkpoint.chunks(name)) {
-      writePart(arena.value(name), start, data);
+      writeElements(arena.value(name), start, data);
       pending += data.byteLength;
       // A driver keeps a copy of written data until the device has it.
       if (pending < piecesAtOnceBytes) continue;
@@ -58,19 +118,6 @@ export async function loadWeights(
 
 /** Maximum bytes in transfer to the device at a time while weights load. */
 export const piecesAtOnceBytes = 64 * 2 ** 20;
-
-/** Writes elements from `start` on, into the segments that hold them. */
-function writePart(tensor: Tensor, start: number, data: Float32Array): void {
-  const values = tensor.dtype === "f64" ? Float64Array.from(data) : data;
-  let offset = 0; // of the segment, in the tensor
-  for (const { buffer, base, rows } of tensor.segments) {
-    const length = rows * tensor.rowSize;
-    const from = Math.max(start, offset);
-    const to = Math.min(start + data.length, offset + length);
-    if (from < to) tensor.backend.write(buffer, base + from - offset, values.subarray(from - start, to - start));
-    offset += length;
-  }
-}
 
 export interface LoadedModel {
   backend: Backend;
@@ -85,6 +132,34 @@ export async function loadModel(backend: Backend, folder: string, options: Weigh
   checkpoint.notes.forEach((sentence) => void note(sentence));
   try {
     return { backend, config: checkpoint.config, weights: await loadWeights(backend, checkpoint, options) };
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** A model for generation and scoring alone. */
+export interface InferenceModel {
+  readonly backend: Backend;
+  readonly config: LanguageModel;
+  readonly weights: ParameterArena | HalfWeights;
+}
+
+/**
+ * Opens a Hugging Face folder, checks it, and loads its weights for generation and scoring, in f32 or f16.
+ * @throws CheckpointError when `precision` is f16 and a matrix holds a number that f16 does not
+ */
+export async function loadForInference(
+  backend: Backend,
+  folder: string,
+  precision: OperandPrecision,
+  options: Pick<WeightOptions, "note"> = {},
+): Promise<InferenceModel> {
+  if (precision === "f32") return loadModel(backend, folder, options);
+  const checkpoint = await openCheckpoint(folder);
+  const { note = (sentence: string) => process.stderr.write(`${sentence}\n`) } = options;
+  checkpoint.notes.forEach((sentence) => void note(sentence));
+  try {
+    return { backend, config: checkpoint.config, weights: await loadHalfWeights(backend, checkpoint, folder) };
   } finally {
     await checkpoint.close();
   }

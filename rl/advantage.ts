@@ -8,19 +8,25 @@ export type AdvantageKind = GroupAdvantageKind | "batch";
 export const groupAdvantageKinds: readonly GroupAdvantageKind[] = ["grpo", "grpo_sample", "dr_grpo", "leave_one_out"];
 export const advantageKinds: readonly AdvantageKind[] = [...groupAdvantageKinds, "batch"];
 
-const EPSILON = 1e-8;
+/** The usual ε: so small that it has no effect unless the rewards of a group are almost equal. */
+export const usualAdvantageEpsilon = 1e-8;
 
 /**
  * Advantages of one group of G rewards, with m their mean:
- * - `grpo`           (r − m) / (s + 1e-8), s the population standard deviation (÷ G)
+ * - `grpo`           (r − m) / (s + ε), s the population standard deviation (÷ G)
  * - `grpo_sample`    the same with the sample's (÷ G − 1)
  * - `dr_grpo`        r − m (Liu et al. 2025)
  * - `leave_one_out`  r minus the mean of the others, = (r − m)·G / (G − 1) (Ahmadian et al. 2024)
  *
  * All are exactly 0 when the rewards are equal, so also for a group of one.
+ * @param epsilon  ε, above 0; without effect in the last two
  * @throws Error on a reward that is not finite, which would make all advantages of its group 0 or NaN
  */
-export function groupAdvantages(kind: GroupAdvantageKind, rewards: ArrayLike<number>): Float64Array {
+export function groupAdvantages(
+  kind: GroupAdvantageKind,
+  rewards: ArrayLike<number>,
+  epsilon: number = usualAdvantageEpsilon,
+): Float64Array {
   const size = rewards.length;
   const values = Float64Array.from(rewards);
   const broken = values.findIndex((reward) => !Number.isFinite(reward));
@@ -33,9 +39,9 @@ export function groupAdvantages(kind: GroupAdvantageKind, rewards: ArrayLike<num
   const scale = (): number => {
     switch (kind) {
       case "grpo":
-        return 1 / (Math.sqrt(squares / size) + EPSILON);
+        return 1 / (Math.sqrt(squares / size) + epsilon);
       case "grpo_sample":
-        return 1 / (Math.sqrt(squares / (size - 1)) + EPSILON);
+        return 1 / (Math.sqrt(squares / (size - 1)) + epsilon);
       case "dr_grpo":
         return 1;
       case "leave_one_out":
@@ -71,19 +77,28 @@ export function standardDeviation(values: readonly number[], kind: "population" 
 
 /**
  * Advantages of a batch of consecutive groups of `groupSize` rewards each. With m the mean of a reward's group:
- * - `batch`     (r − m) / (s + 1e-8), s the sample standard deviation of all rewards of the batch; exactly 0 in groups whose
- *               rewards are equal (arXiv 2508.08221; TRL's scale_rewards = "batch", which adds 1e-4 instead of 1e-8)
+ * - `batch`     (r − m) / (s + ε), s the sample standard deviation of all rewards of the batch; exactly 0 in groups whose
+ *               rewards are equal (arXiv 2508.08221; TRL's scale_rewards = "batch", with ε = 1e-4)
  * - the others  computed per group, see `groupAdvantages`
  * @throws Error when the rewards are not whole groups, or a reward is not finite
  */
-export function batchAdvantages(kind: AdvantageKind, rewards: ArrayLike<number>, groupSize: number): Float64Array {
+export function batchAdvantages(
+  kind: AdvantageKind,
+  rewards: ArrayLike<number>,
+  groupSize: number,
+  epsilon: number = usualAdvantageEpsilon,
+): Float64Array {
   if (!Number.isSafeInteger(groupSize) || groupSize < 1 || rewards.length % groupSize !== 0)
     throw new Error(`advantages: expected whole groups of ${groupSize}, got ${rewards.length} rewards`);
   const values = Float64Array.from(rewards);
   const advantages = new Float64Array(values.length);
-  const factor = kind === "batch" ? 1 / (standardDeviation([...values], "sample") + EPSILON) : 1;
+  const factor = kind === "batch" ? 1 / (standardDeviation([...values], "sample") + epsilon) : 1;
   for (let start = 0; start < values.length; start += groupSize) {
-    const group = groupAdvantages(kind === "batch" ? "dr_grpo" : kind, values.subarray(start, start + groupSize));
+    const group = groupAdvantages(
+      kind === "batch" ? "dr_grpo" : kind,
+      values.subarray(start, start + groupSize),
+      epsilon,
+    );
     for (const [i, advantage] of group.entries()) advantages[start + i] = advantage * factor;
   }
   return advantages;

@@ -117,7 +117,7 @@ const answers: Readonly<Record<string, string>> = {
   importancesamplinglevel: "train.importanceLevel",
   usebiascorrectionkl: "train.klTimesRatio",
   scalerewards:
-    'train.advantage (TRL\'s "group" is "grpo_sample", "batch" is "batch", "none" is "dr_grpo"; TRL adds 1e-4 to a deviation, not 1e-8)',
+    'train.advantage (TRL\'s "group" is "grpo_sample", "batch" is "batch", "none" is "dr_grpo"; TRL\'s 1e-4 beside a deviation is train.advantageEpsilon)',
   normadvbystdingrpo: 'train.advantage ("grpo" divides by the group\'s standard deviation, "dr_grpo" does not)',
   advestimator: "train.advantage",
   entropycoeff: "train.entropyCoefficient",

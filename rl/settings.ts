@@ -1,7 +1,7 @@
 // The settings of a training run. The landscape's settings include them (landscape/settings.ts).
 import { boolean, choice, integer, integers, number, text } from "../engine/host/index.ts";
 import { lowestTemperature } from "../engine/index.ts";
-import { advantageKinds } from "./advantage.ts";
+import { advantageKinds, usualAdvantageEpsilon } from "./advantage.ts";
 import { keptStates } from "./checkpoint.ts";
 import { alphabetSortSeed } from "./environments/alphabet-sort.ts";
 import { scheduleKinds } from "./learning-rate.ts";
@@ -138,6 +138,12 @@ export const trainSettings = {
     meaning:
       "how a reward r becomes an advantage: grpo (r − group mean) / group deviation; grpo_sample the same with the deviation over n − 1; batch with that of the whole batch; dr_grpo r − group mean; leave_one_out r − mean of the others",
   }),
+  advantageEpsilon: number({
+    default: usualAdvantageEpsilon,
+    above: 0,
+    meaning:
+      "added to the deviation that an advantage is divided by (grpo, grpo_sample, batch); J of the landscape, whose advantages are grpo, uses it too",
+  }),
   normalisation: choice({
     default: "group-token",
     options: normalisations,
@@ -248,6 +254,15 @@ export const trainSettings = {
     unit: "steps",
     changes: addsLater,
     meaning: "steps after which a checkpoint is kept; 0 is the starting model",
+  }),
+  conversationsEvery: integer({
+    default: 0,
+    min: 0,
+    unit: "steps",
+    changes: "free",
+    isRecorded: true,
+    meaning:
+      "the report shows sample conversations of every step that is a multiple of this; 0 for none; rollouts/ has all conversations of all steps",
   }),
   resumeEvery: integer({
     default: 10,

@@ -28,6 +28,7 @@ export type BatchSettings = Pick<
   | "rolloutsPerPrompt"
   | "maxNewTokens"
   | "advantage"
+  | "advantageEpsilon"
   | "normalisation"
   | "equalGroups"
   | "maxRedraws"
@@ -67,13 +68,22 @@ function isEqual(group: readonly Rollout[]): boolean {
  * place among the rollouts and its group's rewards; only its tokens are gone.
  */
 export function stepBatch(groups: readonly (readonly Rollout[])[], settings: BatchSettings): StepBatch {
-  const { rolloutsPerPrompt: G, advantage, normalisation, maxNewTokens, equalGroups, maskTruncated } = settings;
+  const {
+    rolloutsPerPrompt: G,
+    advantage,
+    advantageEpsilon,
+    normalisation,
+    maxNewTokens,
+    equalGroups,
+    maskTruncated,
+  } = settings;
   const isKept = groups.map((group) => equalGroups === "keep" || !isEqual(group));
   const kept = groups.filter((_, g) => isKept[g]).flat();
   const ofKept = batchAdvantages(
     advantage,
     kept.map(({ reward }) => reward),
     G,
+    advantageEpsilon,
   );
   const isUsed = ({ isTruncated }: Rollout): boolean => !(maskTruncated && isTruncated);
   const weights = tokenWeights(

@@ -4,7 +4,7 @@
 // Differences from the papers, with the default settings:
 // 1. Rollouts come from the current weights, and each batch gets one update. Sampler and scorer give the same bits, so every
 //    ratio is exactly 1 and clipping has no effect. train.updatesPerBatch above 1 changes that.
-// 2. Advantages are divided by the population standard deviation + 1e-8, and are exactly 0 if all rewards of a group are equal.
+// 2. Advantages are divided by the population standard deviation + train.advantageEpsilon, and are exactly 0 if all rewards of a group are equal.
 // 3. No KL penalty (train.klCoefficient adds one). Truncated completions and groups of equal rewards are kept (rl/step-batch.ts).
 //    The tokens of all assistant turns count, end tokens included.
 //

@@ -13,6 +13,9 @@ export const configPath = (folder: string): string => join(folder, "config.toml"
 export const provenancePath = (folder: string): string => join(folder, "provenance.json");
 export const metricsPath = (folder: string): string => join(folder, "metrics.jsonl");
 export const timingsPath = (folder: string): string => join(folder, "timings.jsonl");
+/** All conversations of a training step. */
+export const trainingRolloutsPath = (folder: string, step: number): string =>
+  join(folder, "rollouts", `${stepName(step)}.jsonl.gz`);
 export const stateFolder = (folder: string): string => join(folder, "state");
 export const figuresFolder = (folder: string): string => join(folder, "figures");
 export const reportPath = (folder: string): string => join(folder, "report.html");

@@ -20,6 +20,7 @@ import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
 import { scorePoint, scoreReference } from "./reference.ts";
+import { RoundedWeights } from "./rounded-weights.ts";
 
 export interface SweepJob {
   readonly config: LanguageModel;
@@ -98,8 +99,9 @@ function planSweep(
   return planMemory(
     backend,
     async (planning) => {
-      const arena = makeWeights(planning, config);
-      const plain = { backend: planning, config, weights: arena };
+      const isHalf = landscape.precision === "f16";
+      const arena = makeWeights(planning, config, { forwardCopies: !isHalf });
+      const plain = { backend: planning, config, weights: isHalf ? new RoundedWeights(arena) : arena };
       await rehearseGeneration(
         plain,
         longestOf(prompts.reference, reference.rollouts).map((one) => ({ policy: 0, ...one })),
@@ -110,7 +112,7 @@ function planSweep(
         tokens,
       );
       const scored = await scoreReference(plain, drawn, drawn.length, { maxTokens: tokens });
-      const weights = new PerturbedWeights(arena, pointsAtOnce);
+      const weights = new PerturbedWeights(arena, pointsAtOnce, landscape.precision);
       const points = Array.from({ length: pointsAtOnce }, (_, point) => point);
       weights.place(workOrder(landscape).slice(0, pointsAtOnce), unscaled(arena.names));
       const perturbed = { backend: planning, config, weights };

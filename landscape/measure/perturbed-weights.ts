@@ -1,10 +1,12 @@
 // The weights θ + αδ + βη of several grid points at once, one slot per point, in the layouts that the forward pass reads. The
 // checkpoint's own weights θ are never written.
 import {
+  allocateForward,
   allocateGroups,
   empty,
   keep,
   memoryLabel,
+  type OperandPrecision,
   type Parameter,
   type ParameterArena,
   perturbIntoSlot,
@@ -15,19 +17,26 @@ import {
 } from "../../engine/index.ts";
 import type { GridCell } from "../grid.ts";
 import type { Slice } from "./directions.ts";
+import { isMatrix } from "./rounded-weights.ts";
 
 export class PerturbedWeights implements Weights {
   readonly dtype: "f32" | "f64";
   readonly isPerturbed = true;
+  readonly operands: OperandPrecision;
   readonly #arena: ParameterArena;
   readonly #parameters = new Map<string, Parameter>();
   readonly #slots: ReadonlyMap<string, WeightTensors>[] = [];
 
-  /** @param slots  grid points held at once */
-  constructor(arena: ParameterArena, slots: number) {
+  /**
+   * @param slots      grid points held at once
+   * @param precision  f16: matrices are f16 panels, computed in f32 and rounded to nearest. Default f32
+   */
+  constructor(arena: ParameterArena, slots: number, precision: OperandPrecision = "f32") {
     this.dtype = arena.dtype;
+    this.operands = precision;
     this.#arena = arena;
-    for (let slot = 0; slot < slots; slot++) this.#slots.push(allocateSlot(arena));
+    for (let slot = 0; slot < slots; slot++)
+      this.#slots.push(precision === "f16" ? allocateHalfSlot(arena) : allocateSlot(arena));
   }
 
   /** Fills the slots with the perturbed weights of these cells. In a batch, point k means cells[k]. */
@@ -69,6 +78,16 @@ export class PerturbedWeights implements Weights {
         panels?.free();
       }
   }
+}
+
+/** Matrices in f16 panels, which the embedding reads too; norms and biases in f32. */
+function allocateHalfSlot(arena: ParameterArena): Map<string, WeightTensors> {
+  return new Map(
+    arena.names.map((name) => {
+      const { shape } = arena.value(name);
+      return [name, allocateForward(arena.backend, { shape, isHalf: isMatrix(shape) }, "perturbed weights", name)];
+    }),
+  );
 }
 
 /**

@@ -1,7 +1,7 @@
 // The checkpoint's own completions (the reference). They are sampled and scored once per checkpoint; J and KL of every grid point
 // are then computed on these same tokens.
-import { fromArray, head, klAndScore, readTensors, scopeAsync } from "../../engine/index.ts";
-import { answerStates, headWeight, type Model, microBatches, type Sequence } from "../../model/index.ts";
+import { fromArray, head, klAndScore, NumericalError, readTensors, scopeAsync } from "../../engine/index.ts";
+import { answerStates, headWeight, type Model, microBatches, notNumbers, type Sequence } from "../../model/index.ts";
 import { groupAdvantages, type Rollout } from "../../rl/index.ts";
 import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
 
@@ -36,14 +36,14 @@ export async function scoreReference(
   model: Model,
   rollouts: readonly Rollout[],
   rolloutsPerPrompt: number,
-  settings: ScoringSettings,
+  settings: ScoringSettings & { readonly advantageEpsilon?: number },
 ): Promise<Reference> {
   const prompts = rollouts.length / rolloutsPerPrompt;
   const rewards = cutInto(
     rollouts.map(({ reward }) => reward),
     rolloutsPerPrompt,
   );
-  const advantage = rewards.map((group) => [...groupAdvantages("grpo", group)]);
+  const advantage = rewards.map((group) => [...groupAdvantages("grpo", group, settings.advantageEpsilon)]);
   const parts: ReferencePart[] = [];
   for (const sequences of microBatches(rollouts, settings.maxTokens)) {
     settings.signal?.throwIfAborted();
@@ -117,6 +117,8 @@ export async function scorePoint(
       });
       return readTensors([scored.logProbs, scored.entropy, scored.kl]);
     });
+    if (perturbed.weights.operands === "f16" && !kl.every(Number.isFinite))
+      throw new NumericalError(notNumbers("sweep", perturbed.weights));
     settings.onPass?.(part.sequences.length);
     let token = 0;
     for (const { mask } of part.sequences) {

@@ -25,6 +25,7 @@ import { makeSlice } from "./directions.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
 import { type Reference, scorePoint, scoreReference } from "./reference.ts";
+import { RoundedWeights } from "./rounded-weights.ts";
 import { SweepProgress } from "./sweep-progress.ts";
 import { type MeasuredRollout, type RolloutKey, UnderWay } from "./under-way.ts";
 
@@ -70,6 +71,20 @@ function rolloutSettings({ settings, signal }: SweepContext): RolloutSettings {
   };
 }
 
+/**
+ * Runs `body` with the checkpoint as the sweep's precision reads it: as it is in f32, its matrices rounded in f16. So the
+ * grid's origin is this model bit for bit.
+ */
+async function withPolicy<T>({ model, settings }: SweepContext, body: (policy: Model) => Promise<T>): Promise<T> {
+  if (settings.landscape.precision === "f32") return body(model);
+  const weights = new RoundedWeights(model.weights);
+  try {
+    return await body({ ...model, weights });
+  } finally {
+    weights.free();
+  }
+}
+
 /** Samples and scores the checkpoint's reference completions, which all slices share. @param phase  counts them */
 export async function prepareReference(context: SweepContext, phase: Phase): Promise<Reference> {
   const announceStop = (): void =>
@@ -79,27 +94,28 @@ export async function prepareReference(context: SweepContext, phase: Phase): Pro
     );
   context.signal.addEventListener("abort", announceStop);
   try {
-    return await drawReference(context, phase);
+    return await withPolicy(context, (policy) => drawReference(context, policy, phase));
   } finally {
     context.signal.removeEventListener("abort", announceStop);
   }
 }
 
-async function drawReference(context: SweepContext, phase: Phase): Promise<Reference> {
+async function drawReference(context: SweepContext, policy: Model, phase: Phase): Promise<Reference> {
   const { prompts, rollouts } = context.settings.landscape.reference;
   const requests = promptSet(context)
     .slice(0, prompts)
     .flatMap((episode) => Array.from({ length: rollouts }, (_, rollout) => ({ episode, rollout })));
   let tokens = 0;
-  const drawn = await rollOut(context.model, context.chat, requests, {
+  const drawn = await rollOut(policy, context.chat, requests, {
     ...rolloutSettings(context),
     onPass: ({ sampled, finished }) => {
       tokens += sampled;
       phase.advance(finished, `${tokens} tokens`);
     },
   });
-  return scoreReference(context.model, drawn, rollouts, {
+  return scoreReference(policy, drawn, rollouts, {
     maxTokens: context.settings.batch.tokens,
+    advantageEpsilon: context.settings.train.advantageEpsilon,
     signal: context.signal,
     onPass: () => phase.advance(0, "scoring"),
   });
@@ -144,23 +160,25 @@ export async function sweep(
       ({ i, j }) => !measured.has(`${i},${j}`),
     );
     const size = Math.min(landscape.pointsAtOnce, todo.length);
-    const weights = new PerturbedWeights(model.weights, size);
-    try {
-      for (let start = 0; start < todo.length; start += size) {
-        signal.throwIfAborted();
-        const cells = todo.slice(start, start + size);
-        weights.place(cells, directions);
-        const perturbed: Model = { backend: model.backend, config: model.config, weights };
-        await measureBatch(context, perturbed, cells, reference, underWay, progress, (record, conversations) => {
-          killPoint("cells");
-          writer.append(record, conversations);
-          measured.add(`${record.i},${record.j}`);
-        });
-        underWay.clear();
+    await withPolicy(context, async (policy) => {
+      const weights = new PerturbedWeights(model.weights, size, landscape.precision);
+      try {
+        for (let start = 0; start < todo.length; start += size) {
+          signal.throwIfAborted();
+          const cells = todo.slice(start, start + size);
+          weights.place(cells, directions);
+          const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
+          await measureBatch(context, both, cells, reference, underWay, progress, (record, conversations) => {
+            killPoint("cells");
+            writer.append(record, conversations);
+            measured.add(`${record.i},${record.j}`);
+          });
+          underWay.clear();
+        }
+      } finally {
+        weights.free();
       }
-    } finally {
-      weights.free();
-    }
+    });
     underWay.clear();
     return before + todo.length;
   } finally {
@@ -176,7 +194,7 @@ export async function sweep(
  */
 async function measureBatch(
   context: SweepContext,
-  perturbed: Model,
+  { policy, perturbed }: { policy: Model; perturbed: Model },
   cells: readonly GridCell[],
   reference: Reference,
   underWay: UnderWay,
@@ -190,7 +208,7 @@ async function measureBatch(
   onTiming?.({ phase: "rollouts", seconds: (middle - start) / 1000 });
   for (const [point, { i, j, alpha, beta }] of cells.entries()) {
     let scoredCompletions = 0;
-    const scored = await scorePoint(context.model, perturbed, point, reference, {
+    const scored = await scorePoint(policy, perturbed, point, reference, {
       maxTokens: settings.batch.tokens,
       signal: context.signal,
       clipLow: settings.train.clipLow,

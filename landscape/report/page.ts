@@ -16,6 +16,7 @@ import { studyFigures } from "./figures/study-figures.ts";
 import type { Markup } from "./figures/svg.ts";
 import { html, jsonScript, type Part } from "./html.ts";
 import { explorer } from "./page-explorer.ts";
+import { trainingSamples } from "./page-samples.ts";
 import { definitions, mapTable, settingsTable, trendTable } from "./page-tables.ts";
 
 /**
@@ -48,6 +49,7 @@ ${maps.length > 0 ? mapTable(study) : null}
 ${trendTable(study)}
 ${maps.length > 0 ? definitions() : null}
 ${hasConversations ? conversations() : html`<div id="conversations" hidden></div>`}
+${trainingSamples(study)}
 ${settingsTable(study)}
 </main>
 ${jsonScript("data", pageData(maps))}

@@ -19,6 +19,7 @@ import { figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
 import { readMetrics } from "../files/metrics.ts";
 import { readProvenance, runName, type StudySettings } from "../files/run-folder.ts";
 import { readRunSettings } from "../files/run-settings.ts";
+import { readTrainingSamples } from "../files/training-samples.ts";
 import { studySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
@@ -40,6 +41,7 @@ import type {
   SliceMean,
   Study,
   TrainingRow,
+  TrainingSample,
 } from "./figures/figure-data.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
@@ -53,6 +55,8 @@ export interface SummarisedRun {
   readonly training: readonly TrainingRow[];
   /** Conversations per slice and cell; a cell whose conversations cannot be read is absent. */
   readonly conversations: readonly (readonly CellConversations[])[];
+  /** Sample conversations of training steps. */
+  readonly samples: readonly TrainingSample[];
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
   /** Incomplete parts, in sentences without paths: the report must not change when the folder moves. */
@@ -84,6 +88,9 @@ export async function summariseRun(
   const wanted = settings.train.steps + 1;
   if (training.length < wanted)
     gap(`Training: metrics.jsonl has ${training.length} of ${wanted} steps, step 0 included.`);
+  const samples = readTrainingSamples(folder, sampledSteps(settings, training), say);
+  for (const { step, conversations: said } of samples)
+    if (said.length === 0) gap(`Training: the sample conversations of step ${step} cannot be read.`);
   for (const step of settings.landscape.steps)
     for (let slice = 0; slice < settings.landscape.slices; slice++) {
       await heed(signal);
@@ -105,14 +112,14 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, training, conversations, trends: trendsOf(maps), gaps };
+  return { slices, training, conversations, samples, trends: trendsOf(maps), gaps };
 }
 
 /** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */
 export async function drawRun(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, trends, gaps }: SummarisedRun,
+  { slices, training, conversations, samples, trends, gaps }: SummarisedRun,
   signal: AbortSignal,
 ): Promise<void> {
   const study: Study = {
@@ -122,6 +129,7 @@ export async function drawRun(
     gaps,
     notes: settings.notes,
     training,
+    trainingSamples: samples,
     maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index])),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     trends,
@@ -200,6 +208,12 @@ function trainingRows(folder: string, episodes: number, onDamage: OnDamage): Tra
       evalRewardReach: typeof error === "number" ? reachOfMean(error, episodes) : null,
     };
   });
+}
+
+/** The trained steps whose conversations the report shows. */
+function sampledSteps({ train: { conversationsEvery } }: StudySettings, training: readonly TrainingRow[]): number[] {
+  if (conversationsEvery === 0) return [];
+  return training.map(({ step }) => step).filter((step) => step > 0 && step % conversationsEvery === 0);
 }
 
 function drawn({ value, low, high }: Estimate): DrawnEstimate {

@@ -1,8 +1,8 @@
 // Common to generate and score: the settings for model and adapter, and opening both.
-import { backendSettings, boolean, integer, type Progress, text } from "../../engine/host/index.ts";
+import { backendSettings, boolean, choice, integer, type Progress, text } from "../../engine/host/index.ts";
 import { adapterLine, type Backend, openBackend } from "../../engine/index.ts";
 import { describePlan, type MemoryPlan } from "../plan.ts";
-import { type LoadedModel, loadModel } from "../weights.ts";
+import { type InferenceModel, loadForInference } from "../weights.ts";
 
 export const modelCommandSettings = {
   model: text({
@@ -16,6 +16,13 @@ export const modelCommandSettings = {
     unit: "tokens",
     meaning: "maximum tokens per forward pass; a longer sequence runs by itself",
   }),
+  precision: choice({
+    default: "f32",
+    options: ["f32", "f16"],
+    meaning:
+      "number format of matrices, KV cache and what they are multiplied with; sums and probabilities are f32 always " +
+      "(docs/precision.md)",
+  }),
   "dry-run": boolean({ default: false, meaning: "print how much memory is needed, by part, and stop" }),
 } as const;
 
@@ -26,10 +33,16 @@ export const modelCommandSettings = {
  */
 export async function openModel(
   folder: string,
-  values: { backend: "auto" | "webgpu" | "cpu"; adapter: string; tune: "auto" | "on" | "off"; "dry-run": boolean },
+  values: {
+    backend: "auto" | "webgpu" | "cpu";
+    adapter: string;
+    tune: "auto" | "on" | "off";
+    precision: "f32" | "f16";
+    "dry-run": boolean;
+  },
   progress: Progress,
   plan: (backend: Backend) => Promise<MemoryPlan>,
-): Promise<LoadedModel | null> {
+): Promise<InferenceModel | null> {
   const opened = await openBackend({
     backend: values.backend,
     adapter: values.adapter,
@@ -38,7 +51,8 @@ export async function openModel(
   const { backend } = opened;
   progress.line(adapterLine(opened));
   const planned = await plan(backend);
-  if (!values["dry-run"]) return loadModel(backend, folder, { note: (line) => progress.line(line) });
+  if (!values["dry-run"])
+    return loadForInference(backend, folder, values.precision, { note: (line) => progress.line(line) });
   process.stdout.write(`Memory: ${describePlan(planned)}\n`);
   return null;
 }

@@ -55,9 +55,10 @@ describe("landscape/settings-files", (test) => {
     await throwsMessage(
       () => studyFiles([lost]),
       `extends = "tinny" (${lost}, line 2)`,
-      "found neither. Presets: tiny",
+      "found neither. Presets: first-steps, quick, study, tiny, wide.",
     );
     await throwsMessage(() => studyFiles(["tinny"]), "tinny: expected a settings file or a preset");
+    await throwsMessage(() => studyFiles(["gsm8k"]), "gsm8k: expected", "no environment for GSM8K yet");
     file("one.toml", 'extends = "two.toml"');
     file("two.toml", 'extends = "one.toml"');
     await throwsMessage(

@@ -33,6 +33,28 @@ describe("rl/advantage", (test) => {
       assertClose(name, groupAdvantages("leave_one_out", rewards), expected, { absolute, relative: 2 ** -51 });
     }
   });
+  test("epsilon is added to the deviation of grpo, grpo_sample and batch, and to no other", () => {
+    // Rewards 0 and 1: mean 1/2, population deviation 1/2, sample deviation √½.
+    const of = (kind: (typeof groupAdvantageKinds)[number]): number[] => [...groupAdvantages(kind, [0, 1], 0.5)];
+    equal(of("grpo"), [-0.5, 0.5]);
+    assertClose(
+      "grpo_sample",
+      of("grpo_sample"),
+      [-0.5, 0.5].map((r) => r / (Math.SQRT1_2 + 0.5)),
+      { relative: 1e-15 },
+    );
+    equal(of("dr_grpo"), [-0.5, 0.5]);
+    equal(of("leave_one_out"), [-1, 1]);
+    const batch = batchAdvantages("batch", [0, 1], 2, 0.5);
+    assertClose(
+      "batch",
+      batch,
+      [-0.5, 0.5].map((r) => r / (Math.SQRT1_2 + 0.5)),
+      { relative: 1e-15 },
+    );
+    equal([...batchAdvantages("grpo", [0, 1], 2, 0.5)], [-0.5, 0.5]);
+    equal([...groupAdvantages("grpo", [0.7, 0.7, 0.7], 0.5)], [0, 0, 0]);
+  });
   for (const kind of groupAdvantageKinds)
     test(`${kind}: exactly 0 where rewards are equal`, () => {
       // The mean of five times 0.7 is not 0.7 in floating point: the residue must not be divided by eps.

@@ -12,6 +12,7 @@ const usual: BatchSettings = {
   rolloutsPerPrompt: 2,
   maxNewTokens: 16,
   advantage: "dr_grpo",
+  advantageEpsilon: 1e-8,
   normalisation: "batch-token",
   equalGroups: "keep",
   maxRedraws: 0,

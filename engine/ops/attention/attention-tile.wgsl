@@ -8,13 +8,14 @@ enable subgroups; diagnostic(off, subgroup_uniformity);
 // Uniformity all lanes reach all subgroup operations: loop bounds are the same in all lanes.
 // Constants  PIECES: head size / 8. ROWS: 2, or 1 for heads above 64; with 4, registers spill and the kernel is half as fast.
 //            CONTINUES: whether there are several cells of slots.
+// Stored     keys and values are f32, or f16 in words: see the key loads in `uses`. All arithmetic is f32.
 // Chosen     on lavapipe, if the head size is a multiple of 8; in decoding from 32 on.
 // Measured   14 query and 2 key heads of 64, 2 sequences of 128: 2.5 ms, 24 GFLOP/s (attention.wgsl: 17 to 24 ms); decoding 16
 //            rows at 256 keys: 0.75 ms (5.9). Compiles in a fifth of the time of attention.wgsl. Mesa 25.0.7, 2 cores (Zen 4);
 //            node bench/run.ts "attention forward" --adapter lavapipe.
 @group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> keys: array<f32>;
-@group(0) @binding(2) var<storage, read> values: array<f32>;
+@group(0) @binding(1) var<storage, read> keys: array<Stored>;
+@group(0) @binding(2) var<storage, read> values: array<Stored>;
 @group(0) @binding(3) var<storage, read> spans: array<vec4u>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<storage, read_write> logSumExp: array<f32>;
@@ -69,7 +70,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         var products: array<vec4f, ROWS>;
         for (var r = 0u; r < ROWS; r++) { products[r] = vec4f(); } // a declaration alone keeps the last round's values on every driver
         /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          let part = keys[key + i * 8u];
+          let part = keyAt(key + i * 8u);
           /* @unroll */ for (var j = 0u; j < 8u; j++) {
             let one = subgroupBroadcast(part, j);
             /* @unroll */ for (var r = 0u; r < ROWS; r++) {
@@ -101,7 +102,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
           }
         }
         /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          let part = values[value + i * 8u];
+          let part = valueAt(value + i * 8u);
           /* @unroll */ for (var j = 0u; j < 8u; j++) {
             let one = subgroupBroadcast(part, j);
             /* @unroll */ for (var r = 0u; r < ROWS; r++) {

@@ -10,7 +10,7 @@ import { ShapeError } from "../../errors.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
-import { chooseKernels, type Heads, statisticsKernel } from "./kernels.ts";
+import { chooseHalfForward, chooseKernels, type Heads, statisticsKernel } from "./kernels.ts";
 
 const largestHead = 128;
 
@@ -49,7 +49,10 @@ export const attentionOp = defineOp<
     scope(() => {
       const sums = empty(q.backend, logSumExp.shape, q.dtype, "attention.sums");
       const heads = paramsOf(q, keys);
-      const { forward, forTokens } = chooseKernels(q.backend.style, heads, querySpans === undefined);
+      if (keys.dtype !== values.dtype)
+        throw new ShapeError(`attention: expected keys and values of one type, got ${keys.dtype} and ${values.dtype}.`);
+      const choose = keys.dtype === "f16" ? chooseHalfForward : chooseKernels;
+      const { forward, forTokens } = choose(q.backend.style, heads, querySpans === undefined);
       const constants = { ...forTokens, CONTINUES: isCut(keys) || isCut(values) };
       run(forward, { q, keys, values, spans, y, logSumExp, sums }, { ...heads, scale }, { constants });
     }),
@@ -57,6 +60,7 @@ export const attentionOp = defineOp<
   // dV = Pᵀ·dY,   dS = P ∘ (dY·Vᵀ − Δ),   dQ = scale · dS·K,   dK = scale · dSᵀ·Q
   vjp: (run, { q, keys, values, spans, querySpans, y, logSumExp }, { y: dy }, d, { scale }) =>
     scope(() => {
+      if (keys.dtype === "f16") throw new Error("attention: keys and values in f16 have no gradient.");
       const heads = paramsOf(q, keys);
       const params = { ...heads, scale };
       const { query, key, forTokens, forKeys, forStatistics } = chooseKernels(q.backend.style, heads, false);
@@ -84,13 +88,13 @@ export const attentionOp = defineOp<
  * with g = ⌊h / (H/K)⌋. Token t sees its keys 0 ≤ j < length; slot_j = prefixStart + j for j < prefixLength, else
  * ownStart + j − prefixLength. A token that sees none has y = 0 and logSumExp = −∞.
  * @param q           [T, H, D] f32, D even and at most 128
- * @param keys        [S, K, D], K divides H
- * @param values      [S, K, D]
+ * @param keys        [S, K, D] f32 or f16, K divides H; f16 is forward only
+ * @param values      [S, K, D], of the type of keys
  * @param spans       [T, 4] u32: {prefixStart, prefixLength, ownStart, length}; slots below S
  * @param querySpans  [S, 2] u32: {first, count} of the tokens that see each key, which must be neighbours; null if no
  *                    gradient of keys or values is wanted
  * @param settings    scale: D^−½ unless it is given
- * @returns           [T, H, D]
+ * @returns           [T, H, D] f32
  * @throws ShapeError when shapes do not match, D is odd or above 128, or a gradient needs querySpans and has none
  * Source: Dao et al. 2022 (FlashAttention), with the reference of the softmax moved lazily; Ainslie et al. 2023
  * (grouped queries).

@@ -9,12 +9,13 @@
 //            CONTINUES: whether there are several cells of slots; if not, loads that compile slowly are left out.
 // Memory     q read and y written once; each token reads the keys and values it sees, (H/K)/HEADS times, mostly from cache.
 // Precision  f32. NaN among a token's numbers gives NaN: `lost` keeps a NaN that a driver's exp may drop.
+// Stored     keys and values are f32, or f16 in words: see the key loads in `uses`. All arithmetic is f32.
 // Chosen     HEADS: as many heads of a key head as fit 16 vectors on software adapters (loads cost more than products), 1 on GPUs.
 // Measured   tiny model, 123 dialogues of 73 tokens: 18 ms of one core on lavapipe, 98 on SwiftShader (2-core x86-64,
 //            node bench/run.ts attention). With one head per invocation half as fast; SwiftShader without unrolling a quarter.
 @group(0) @binding(0) var<storage, read> q: array<Vector>;
-@group(0) @binding(1) var<storage, read> keys: array<Vector>;
-@group(0) @binding(2) var<storage, read> values: array<Vector>;
+@group(0) @binding(1) var<storage, read> keys: array<Stored>;
+@group(0) @binding(2) var<storage, read> values: array<Stored>;
 @group(0) @binding(3) var<storage, read> spans: array<vec4u>;
 @group(0) @binding(4) var<storage, read_write> y: array<Vector>;
 @group(0) @binding(5) var<storage, read_write> logSumExp: array<f32>;
@@ -68,7 +69,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     for (var slot = range.x; slot < range.y; slot++) {
       /* @unroll */ for (var h = 0u; h < HEADS; h++) { products[h] = Vector(); }
       /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
-        let part = keys[key + i];
+        let part = keyAt(key + i);
         /* @unroll */ for (var h = 0u; h < HEADS; h++) { products[h] = fma(query[h * VECTORS + i], part, products[h]); }
       }
       /* @unroll */ for (var h = 0u; h < HEADS; h++) {
@@ -85,7 +86,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         lost[h] += difference;
       }
       /* @unroll */ for (var i = 0u; i < VECTORS; i++) {
-        let part = values[value + i];
+        let part = valueAt(value + i);
         /* @unroll */ for (var h = 0u; h < HEADS; h++) { mixed[h * VECTORS + i] = fma(Vector(weight[h]), part, mixed[h * VECTORS + i]); }
       }
       key += stride;

@@ -89,14 +89,37 @@ const perQuery = ({ tokens, heads }: { tokens: number; heads: number }, { HEADS 
   Math.ceil((tokens * heads) / Number(HEADS ?? 1) / workgroupSize),
 ];
 
-const forwardKernel = defineKernel({
+const perQueryForward = {
   ...forward,
-  name: "attention",
   wgsl: new URL("./attention.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "key-range", "is-finite"],
-  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true },
-  variants: groupVariants,
   workgroups: perQuery,
+} as const;
+const perQueryUses = ["flat-workgroup", "key-range", "is-finite"];
+
+const forwardKernel = defineKernel({
+  ...perQueryForward,
+  name: "attention",
+  uses: [...perQueryUses, "key-loads"],
+  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true, Stored: "Vector" },
+  variants: groupVariants,
+});
+
+// Keys and values in f16: in fours, and in twos for heads of another size.
+
+const halfFoursKernel = defineKernel({
+  ...perQueryForward,
+  name: "attentionHalfFours",
+  uses: [...perQueryUses, "key-loads-half-fours"],
+  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true, Stored: "vec2u" },
+  variants: [{ CONTINUES: false }, { VECTORS: 16 }, { VECTORS: 32, HEADS: 1 }],
+});
+
+const halfTwosKernel = defineKernel({
+  ...perQueryForward,
+  name: "attentionHalfTwos",
+  uses: [...perQueryUses, "key-loads-half-twos"],
+  constants: { Vector: "vec2f", WIDTH: 2, VECTORS: 7, HEADS: 2, CONTINUES: true, Stored: "u32" },
+  variants: [{ CONTINUES: false, HEADS: 1 }],
 });
 
 const queryKernel = defineKernel({
@@ -150,8 +173,18 @@ const forwardTileKernel = defineKernel({
   ...forward,
   name: "attentionTile",
   wgsl: new URL("./attention-tile.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "key-range", "key-runs", "is-finite"],
-  constants: tileDefaults,
+  uses: ["flat-workgroup", "key-range", "key-runs", "is-finite", "key-loads"],
+  constants: { ...tileDefaults, Stored: "f32", Vector: "f32" },
+  variants: tileVariants,
+  workgroups: ({ tokens, heads, keyHeads }, constants) => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)],
+});
+
+const halfTileKernel = defineKernel({
+  ...forward,
+  name: "attentionTileHalf",
+  wgsl: new URL("./attention-tile.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "key-range", "key-runs", "is-finite", "key-loads-half"],
+  constants: { ...tileDefaults, Stored: "u32" },
   variants: tileVariants,
   workgroups: ({ tokens, heads, keyHeads }, constants) => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)],
 });
@@ -199,6 +232,13 @@ export function chooseKernels(style: AdapterStyle, heads: Heads, isCached: boole
     return { ...tileKernels, forTokens: constants, forKeys: constants, forStatistics: vectors };
   }
   return { ...plainKernels, forTokens: { ...vectors, HEADS }, forKeys: vectors, forStatistics: vectors };
+}
+
+/** The forward variant for an adapter if keys and values are f16. */
+export function chooseHalfForward(style: AdapterStyle, heads: Heads, isCached: boolean) {
+  const { forward, forTokens } = chooseKernels(style, heads, isCached);
+  if (forward === forwardTileKernel) return { forward: halfTileKernel, forTokens };
+  return { forward: heads.headSize % 4 === 0 ? halfFoursKernel : halfTwosKernel, forTokens };
 }
 
 /**

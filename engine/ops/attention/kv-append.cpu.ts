@@ -1,4 +1,13 @@
 import type { NumberArray } from "../../dtype.ts";
+import { keptHalf } from "../matmul/half.cpu.ts";
+
+/** appendToCache with keys and values rounded to f16; NaN if f16 does not hold the number */
+export function appendToHalfCache(
+  { k, v, ...rest }: Parameters<typeof appendToCache>[0],
+  p: Parameters<typeof appendToCache>[1],
+): void {
+  appendToCache({ ...rest, k: k.map(keptHalf), v: v.map(keptHalf) }, p);
+}
 
 export function appendToCache(
   { k, v, slots, keys, values }: Record<"k" | "v" | "slots" | "keys" | "values", NumberArray>,

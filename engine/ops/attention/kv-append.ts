@@ -5,7 +5,13 @@ import { defineKernel } from "../../kernel.ts";
 import { expectRank, expectShape } from "../../op.ts";
 import { run } from "../../run.ts";
 import type { Tensor } from "../../tensor.ts";
-import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
+import {
+  elementConstants,
+  elementForm,
+  elementVariants,
+  elementWorkgroups,
+  roundsOf,
+} from "../elementwise/work-split.ts";
 import * as cpu from "./kv-append.cpu.ts";
 
 const appendKernel = defineKernel({
@@ -28,14 +34,35 @@ const appendKernel = defineKernel({
   workgroups: ({ tokens, rowSize }, constants) => elementWorkgroups(tokens * rowSize, constants),
 });
 
+const appendHalfKernel = defineKernel({
+  name: "appendToHalfCache",
+  axes: { tokens: "map", cache: "map" },
+  bindings: {
+    k: { access: "read", axis: "tokens" },
+    v: { access: "read", axis: "tokens" },
+    slots: { access: "read", axis: "tokens" },
+    keys: { access: "update", axis: "cache" },
+    values: { access: "update", axis: "cache" },
+  },
+  params: { rowSize: "u32" },
+  cpu: cpu.appendToHalfCache,
+  wgsl: new URL("./kv-append-half.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "halves", "kept-halves"],
+  constants: { ROUNDS: 16 },
+  variants: [{ ROUNDS: 1 }],
+  form: (_, style) => ({ ROUNDS: roundsOf(style) }),
+  workgroups: ({ tokens, rowSize }, { ROUNDS }) => [Math.ceil((tokens * rowSize) / 2 / (64 * Number(ROUNDS)))],
+});
+
 /**
  * keys[slots[t]] = k[t], values[slots[t]] = v[t]; all other slots keep what they hold. No gradient flows through a
  * cache.
  * @param k       [T, K, D] f32
  * @param v       [T, K, D]
  * @param slots   [T] u32, distinct; a token whose slot is not below S is skipped
- * @param keys    [S, K, D]
- * @param values  [S, K, D], in separate memory
+ * @param keys    [S, K, D]; f16, if the cache is f16: numbers are rounded to nearest, and those that f16 does not hold
+ *                become NaN
+ * @param values  [S, K, D], of the type of keys, in separate memory
  * @throws ShapeError when shapes do not match, or keys and values share their memory
  * @throws Error inside `record`, when k or v require a gradient
  */
@@ -51,5 +78,10 @@ export function appendToCache(k: Tensor, v: Tensor, slots: Tensor, keys: Tensor,
     throw new ShapeError("appendToCache: expected keys and values in separate tensors, got one.");
   if (shouldRecord([k, v]))
     throw new Error("appendToCache: no gradient flows through a cache: run it under noGradient.");
-  run(appendKernel, { k, v, slots, keys, values }, { rowSize: K * D });
+  if (keys.dtype !== values.dtype || (keys.dtype === "f16" && (K * D) % 2 !== 0))
+    throw new ShapeError(
+      `appendToCache: expected keys and values of one type, and an even K · D in f16, got ${keys.dtype} and ` +
+        `${values.dtype} of [${keys.shape}].`,
+    );
+  run(keys.dtype === "f16" ? appendHalfKernel : appendKernel, { k, v, slots, keys, values }, { rowSize: K * D });
 }

@@ -9,6 +9,11 @@ const rounds: Readonly<Record<AdapterStyle, number>> = { plain: 16, lavapipe: 16
 const fours = { Vector: "vec4f", WIDTH: 4 };
 const ones = { Vector: "f32", WIDTH: 1 };
 
+/** Vectors per invocation, for kernels that have one width only. */
+export function roundsOf(style: AdapterStyle): number {
+  return rounds[style];
+}
+
 /** For `constants` and `variants` of an elementwise kernel. */
 export const elementConstants: Constants = { ...fours, ROUNDS: 16 };
 export const elementVariants: readonly Constants[] = [ones, { ROUNDS: 1 }];

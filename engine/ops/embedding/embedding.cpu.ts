@@ -16,6 +16,17 @@ export function embedding(
   }
 }
 
+export function embeddingHalf(
+  { ids, table, y }: { ids: NumberArray; table: NumberArray; y: NumberArray },
+  { rows, width, panels, panelsStart }: { rows: number; width: number; panels: number; panelsStart: number },
+): void {
+  for (let t = 0; t < rows; t++) {
+    const panel = Math.floor(ids[t] / 8) - panelsStart;
+    if (panel < 0 || panel >= panels) continue;
+    for (let c = 0; c < width; c++) y[t * width + c] = table[(panel * width + c) * 8 + (ids[t] % 8)];
+  }
+}
+
 export function embeddingBackward(
   { dy, runs, order, dTable }: { dy: NumberArray; runs: NumberArray; order: NumberArray; dTable: NumberArray },
   {

@@ -7,11 +7,17 @@ import { bytesPerElement } from "../../dtype.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank } from "../../op.ts";
-import { asParameter, type BatchRows, forEachGroup, type Parameter } from "../../parameters.ts";
+import { asParameter, type BatchRows, forEachGroup, hasHalfPanels, type Parameter } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, fromArray, type Tensor } from "../../tensor.ts";
-import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
+import {
+  elementConstants,
+  elementForm,
+  elementVariants,
+  elementWorkgroups,
+  roundsOf,
+} from "../elementwise/work-split.ts";
 import * as cpu from "./embedding.cpu.ts";
 
 // Over the segments of the table, each dispatch writes the tokens whose ids lie in it; together they write every token
@@ -32,6 +38,25 @@ const embeddingKernel = defineKernel({
   variants: elementVariants,
   form: (p, style) => elementForm(style, p.width, p.tableBase, p.yBase),
   workgroups: ({ rows, width }, constants) => elementWorkgroups(rows * width, constants),
+});
+
+// A table in f16 panels, the layout of the head's product: so a tied embedding needs one layout only.
+const embeddingHalfKernel = defineKernel({
+  name: "embeddingHalf",
+  axes: { rows: "map", panels: "reduce" },
+  bindings: {
+    ids: { access: "read", axis: "rows" },
+    table: { access: "read", axis: "panels" },
+    y: { access: "write", axis: "rows" },
+  },
+  params: { width: "u32" },
+  cpu: cpu.embeddingHalf,
+  wgsl: new URL("./embedding-half.wgsl", import.meta.url),
+  uses: ["flat-workgroup"],
+  constants: { ROUNDS: 16 },
+  variants: [{ ROUNDS: 1 }],
+  form: (_, style) => ({ ROUNDS: roundsOf(style) }),
+  workgroups: ({ rows, width }, { ROUNDS }) => [Math.ceil((rows * width) / (64 * Number(ROUNDS)))],
 });
 
 const embeddingBackwardKernel = defineKernel({
@@ -133,8 +158,8 @@ function onDevice(ids: readonly number[] | Uint32Array, table: Parameter): Embed
   const bad = ids.findIndex((id) => !Number.isInteger(id) || id < 0);
   if (bad >= 0)
     throw new ShapeError(`embedding: ids: position ${bad}: expected a whole number from 0 on, got ${ids[bad]}.`);
-  if (table.kind === "slots")
-    throw new Error("embedding: ids: perturbed tables take ids that are on the device already.");
+  if (table.kind !== "tensor")
+    throw new Error("embedding: ids: perturbed and f16 tables take ids that are on the device already.");
   return {
     tensor: fromArray(table.tensor.backend, ids, [ids.length], "u32", "embedding.ids"),
     host: Uint32Array.from(ids),
@@ -144,9 +169,9 @@ function onDevice(ids: readonly number[] | Uint32Array, table: Parameter): Embed
 /**
  * y[t] = table[ids[t]].
  * @param ids    [T] u32, on the device and the host; or a list, which is copied to the device
- * @param table  [V, C]; perturbed tables (slots) are forward only
+ * @param table  [V, C]; perturbed tables (slots) and tables in f16 panels are forward only
  * @param rows   which grid point each token belongs to; null (the default) with a plain table
- * @returns      [T, C]
+ * @returns      [T, C] f32 (or f64)
  * @throws ShapeError when an id that the host knows is not a row of the table
  */
 export function embedding(
@@ -157,18 +182,19 @@ export function embedding(
   const table = asParameter(tableGiven);
   const { tensor, host } = "host" in ids ? ids : onDevice(ids, table);
   if (table.kind === "tensor") return embeddingOp({ ids: tensor, table: table.tensor }, { host }).y;
-  if (shouldRecord([tensor])) throw new Error("embedding: perturbed tables have no gradient: run it under noGradient");
+  if (shouldRecord([tensor]))
+    throw new Error("embedding: perturbed tables have no gradient, nor have f16 panels: run it under noGradient");
   const [vocabulary, width] = table.shape;
   if (host !== null) checkIds(host, tensor.rows, vocabulary);
-  const dtype = [...table.slots.values()][0]?.rows?.dtype ?? "f32";
+  const isHalf = hasHalfPanels(table);
+  const weights = table.kind === "forward" ? [table.weight] : [...table.slots.values()];
+  const dtype = isHalf ? "f32" : (weights[0]?.rows?.dtype ?? "f32");
   const y = empty(tensor.backend, [tensor.rows, width], dtype, "embedding.y");
   forEachGroup("embedding", table, rows, tensor.rows, (own, start, count) => {
-    if (own.rows === null) throw new Error("embedding: the slot lacks the table in Hugging Face's layout");
-    run(
-      embeddingKernel,
-      { ids: tensor.sliceRows(start, count), table: own.rows, y: y.sliceRows(start, count) },
-      { width },
-    );
+    const [ownIds, ownY] = [tensor.sliceRows(start, count), y.sliceRows(start, count)];
+    if (isHalf && own.panels !== null) run(embeddingHalfKernel, { ids: ownIds, table: own.panels, y: ownY }, { width });
+    else if (own.rows !== null) run(embeddingKernel, { ids: ownIds, table: own.rows, y: ownY }, { width });
+    else throw new Error("embedding: the weight has neither rows nor f16 panels");
   });
   return y;
 }

@@ -25,6 +25,7 @@ import {
   laneConstants,
   laneVariants,
   logitsOf,
+  operandOf,
   type PlainWeight,
   pickLogits,
   plainWeight,
@@ -164,7 +165,7 @@ function scoreTargets(
   const { rowChunks, columnChunks } = cutIntoChunks(hidden.backend, hidden.rows, vocabulary, hidden.dtype, settings);
   for (const part of rowChunks)
     scope(() => {
-      const states = hidden.sliceRows(part.start, part.count);
+      const states = operandOf(hidden.sliceRows(part.start, part.count), weight);
       const own = sliceBatchRows(rows, part);
       const ownTargets = targets.sliceRows(part.start, part.count);
       const sums = emptySums(hidden, part.count, vocabulary);
@@ -207,7 +208,8 @@ export function head(
       ? headOp({ ...given, panels: weight.panels }, settings)
       : mixedHeadOp({ ...given, ...half }, settings);
   }
-  if (shouldRecord([hidden])) throw new Error("head: perturbed weights have no gradient: run it under noGradient");
+  if (shouldRecord([hidden]))
+    throw new Error("head: perturbed weights have no gradient, nor have f16 panels: run it under noGradient");
   checkHead({ hidden: hidden.shape, weight: weight.shape, targets: targets.shape }, settings);
   const scores = emptyScores(hidden);
   scoreTargets(hidden, weight, rows, targets, scores, settings);

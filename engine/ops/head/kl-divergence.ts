@@ -8,7 +8,7 @@ import { noGradient } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
 import { memoryLabel } from "../../memory-purpose.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
-import type { BatchRows, Parameter } from "../../parameters.ts";
+import { type BatchRows, type Parameter, shapeOfParameter } from "../../parameters.ts";
 import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
@@ -281,7 +281,7 @@ export interface Comparison {
   rows: BatchRows;
   /** [T, C], the hidden states of the reference for the same tokens. */
   hiddenP: Tensor;
-  /** A plain weight. */
+  /** A weight without slots. */
   headP: Parameter;
   /** [T], stored when the reference was scored by `head`. */
   logSumExpP: Tensor;
@@ -299,16 +299,15 @@ export interface Comparison {
  */
 export function klAndScore(comparison: Comparison, chunks: ChunkSettings = {}): LogitScores & { kl: Tensor } {
   const { hiddenQ, headQ, rows, hiddenP, headP, logSumExpP, targets, temperature } = comparison;
-  const shapeOf = (weight: Parameter): Shape => (weight.kind === "tensor" ? weight.tensor.shape : weight.shape);
-  if (headP.kind !== "tensor")
+  if (headP.kind === "slots")
     throw new Error("klAndScore: headP: the reference has a plain weight, this one is perturbed");
   const shapes = {
     hiddenP: hiddenP.shape,
-    headP: shapeOf(headP),
+    headP: shapeOfParameter(headP),
     logSumExpP: logSumExpP.shape,
     hiddenQ: hiddenQ.shape,
   };
-  checkBothHeads("klAndScore", { ...shapes, headQ: shapeOf(headQ) }, temperature);
+  checkBothHeads("klAndScore", { ...shapes, headQ: shapeOfParameter(headQ) }, temperature);
   expectShape("klAndScore: targets", targets.shape, [hiddenQ.rows], "Each row of hiddenQ has one token to score.");
   return noGradient(() => {
     const out = { ...emptyScores(hiddenQ), kl: empty(hiddenQ.backend, [hiddenQ.rows], hiddenQ.dtype, "kl") };

@@ -12,7 +12,15 @@ import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { memoryLabel } from "../../memory-purpose.ts";
 import { expectShape } from "../../op.ts";
-import { type BatchRows, forEachGroup, type HalfCopies, type Parameter, type WeightTensors } from "../../parameters.ts";
+import {
+  type BatchRows,
+  forEachGroup,
+  type HalfCopies,
+  hasHalfPanels,
+  type Parameter,
+  shapeOfParameter,
+  type WeightTensors,
+} from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
@@ -91,7 +99,7 @@ function paddedWidth(columns: number): number {
 
 /** Rows of the weight [V, C]: the size of the vocabulary. */
 export function vocabularyOf(weight: Parameter): number {
-  return weight.kind === "tensor" ? weight.tensor.rows : weight.shape[0];
+  return shapeOfParameter(weight)[0];
 }
 
 export type PlainWeight = Parameter & { readonly kind: "tensor" };
@@ -122,22 +130,26 @@ export function sliceBatchRows(rows: BatchRows, { start, count }: IndexRange): B
 
 /**
  * Logits of some columns: hidden · weight[columns]ᵀ, not divided by a temperature. A new tensor of the innermost scope.
- * @param hidden  [T, C]
+ * @param hidden  [T, C] f32; or f16, for a weight in f16 panels
  * @returns       [T, columns.count rounded up to a multiple of 8]; the content beyond the columns is undefined
  */
 export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, columns: IndexRange): Tensor {
-  const { backend, dtype } = hidden;
+  const { backend } = hidden;
+  const dtype = hidden.dtype === "f16" ? "f32" : hidden.dtype;
   const logits = empty(backend, [hidden.rows, paddedWidth(columns.count)], dtype, memoryLabel("head", "logits"));
   const half = halfCopiesOf(weight, backend);
   if (half !== null) {
     if (hidden.rows > 0) scope(() => multiplyForward(toHalf(hidden), slicePanels(half.panels, columns), null, logits));
     return logits;
   }
-  forEachGroup("logits", weight, rows, hidden.rows, (own, start, count) => {
-    if (count === 0) return;
-    scope(() =>
-      multiplyForward(hidden.sliceRows(start, count), panelsOf(own, columns), null, logits.sliceRows(start, count)),
-    );
+  scope(() => {
+    const states = operandOf(hidden, weight);
+    forEachGroup("logits", weight, rows, hidden.rows, (own, start, count) => {
+      if (count === 0) return;
+      scope(() =>
+        multiplyForward(states.sliceRows(start, count), panelsOf(own, columns), null, logits.sliceRows(start, count)),
+      );
+    });
   });
   return logits;
 }
@@ -152,6 +164,11 @@ export function halfCopiesOf(weight: Parameter, backend: Backend): HalfCopies | 
 
 function slicePanels(panels: Tensor, { start, count }: IndexRange): Tensor {
   return panels.sliceRows(start / 8, Math.ceil(count / 8));
+}
+
+/** Hidden states as the product with this weight reads them: rounded to f16 if the weight is f16 panels. */
+export function operandOf(hidden: Tensor, weight: Parameter): Tensor {
+  return hasHalfPanels(weight) && hidden.dtype !== "f16" ? toHalf(hidden) : hidden;
 }
 
 function panelsOf({ panels, rows: weight }: WeightTensors, columns: IndexRange): Tensor {
@@ -199,10 +216,12 @@ export function forEachLogitsChunk(
     settings,
   );
   for (const rowChunk of rowChunks) {
-    const states = hidden.sliceRows(rowChunk.start, rowChunk.count);
     const own = sliceBatchRows(rows, rowChunk);
-    for (const columns of columnChunks)
-      scope(() => body({ logits: logitsOf(states, weight, own, columns), rows: rowChunk, columns }));
+    scope(() => {
+      const states = operandOf(hidden.sliceRows(rowChunk.start, rowChunk.count), weight);
+      for (const columns of columnChunks)
+        scope(() => body({ logits: logitsOf(states, weight, own, columns), rows: rowChunk, columns }));
+    });
   }
 }
 

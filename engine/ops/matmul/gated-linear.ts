@@ -2,13 +2,21 @@
 // They are one dispatch if their weights lie so.
 import { shouldRecord } from "../../autograd.ts";
 import { defineOp, expectShape } from "../../op.ts";
-import { asParameter, type BatchRows, type Parameter, type WeightTensors } from "../../parameters.ts";
+import {
+  asParameter,
+  type BatchRows,
+  hasHalfPanels,
+  type OperandPrecision,
+  type Parameter,
+  shapeOfParameter,
+  type WeightTensors,
+} from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { swiglu, swigluBackwardKernel, swigluKernel } from "../swiglu/swiglu.ts";
 import { multiplyGated } from "./joined.ts";
-import { asMatrix, checkShapes, groupsOf, linear, multiply, shapeOf } from "./linear.ts";
+import { asMatrix, checkShapes, groupsOf, linear, multiply } from "./linear.ts";
 import { isPlain } from "./linear-triple.ts";
 import { multiplyInput, multiplyWeight } from "./matmul.ts";
 
@@ -80,10 +88,11 @@ function multiplyBoth(
  * y = silu(x · Gᵀ) · (x · Uᵀ), with the bits of `linear` and `swiglu`. One dispatch computes it if the panels of U follow
  * those of G in memory (a `group` of a ParameterArena) and F is a multiple of 8. Gradients flow to x and to plain weights;
  * perturbed weights (slots) are forward only.
- * @param x     [..., C] f32. In mixed precision it must have no other reader: it is freed
+ * @param x     [..., C] f32, or f16 for weights in f16 panels. In mixed precision it must have no other reader: it is freed
  * @param gate  [F, C], G
  * @param up    [F, C], U
  * @param rows  which grid point each row of x belongs to; null (the default) with plain weights
+ * @param operands  f16: with weights in f16 panels y is f16 too, the operand of the product that follows. Default f32
  * @returns     [..., F]
  * @throws ShapeError when gate or up is not [F, C]
  * Source: Shazeer 2020.
@@ -93,19 +102,20 @@ export function gatedLinear(
   gateGiven: Tensor | Parameter,
   upGiven: Tensor | Parameter,
   rows: BatchRows = null,
+  operands: OperandPrecision = "f32",
 ): Tensor {
   const [gate, up] = [asParameter(gateGiven), asParameter(upGiven)];
   if (isPlain(gate) && isPlain(up)) {
     const panels = { gatePanels: gate.panels, upPanels: up.panels };
     return gatedLinearOp({ x, gate: gate.tensor, up: up.tensor, ...panels }, {}).y;
   }
-  if (gate.kind !== "slots" || up.kind !== "slots") {
+  if (gate.kind !== "slots" || up.kind !== "slots" || hasHalfPanels(gate) || hasHalfPanels(up)) {
     const gateProduct = linear(x, gate, null, rows);
-    return swiglu(gateProduct, linear(x, up, null, rows, { isLastReader: true }));
+    return swiglu(gateProduct, linear(x, up, null, rows, { isLastReader: true }), operands);
   }
   if (shouldRecord([x])) throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
   expectShape("gatedLinear: up", up.shape, gate.shape, "It is gated element by element.");
-  const y = empty(x.backend, checkShapes(x.shape, shapeOf(gate), undefined), x.dtype, "gatedLinear.y");
+  const y = empty(x.backend, checkShapes(x.shape, shapeOfParameter(gate), undefined), x.dtype, "gatedLinear.y");
   scope(() => {
     const products = { gate: empty(x.backend, y.shape, x.dtype), up: empty(x.backend, y.shape, x.dtype) };
     const from = asMatrix(x);

@@ -1,10 +1,10 @@
 // Three linear layers that read the same x, as query, key and value do: in one dispatch if their weights lie so.
 import { shouldRecord } from "../../autograd.ts";
 import { defineOp } from "../../op.ts";
-import { asParameter, type BatchRows, type Parameter } from "../../parameters.ts";
+import { asParameter, type BatchRows, hasHalfPanels, type Parameter, shapeOfParameter } from "../../parameters.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { multiplyTriple, type Triple } from "./joined.ts";
-import { asMatrix, checkShapes, groupsOf, linear, multiply, shapeOf } from "./linear.ts";
+import { asMatrix, checkShapes, groupsOf, linear, multiply } from "./linear.ts";
 import { multiplyInput, multiplyWeight, sumRows } from "./matmul.ts";
 
 type Inputs = "x" | `weight${0 | 1 | 2}` | `panels${0 | 1 | 2}` | `bias${0 | 1 | 2}`;
@@ -65,7 +65,7 @@ function isWhole(triple: Triple<Tensor | null>): triple is Triple<Tensor> {
  * Three linear layers of one x: y_i = x · W_iᵀ + b_i, with the bits of `linear`. One dispatch computes all three if their
  * panels follow each other in memory (a `group` of a ParameterArena) and each O_i is a multiple of 8. Gradients flow as in
  * `linear`.
- * @param x        [..., C] f32. In mixed precision it must have no other reader: it is freed
+ * @param x        [..., C] f32, or f16 for weights in f16 panels. In mixed precision it must have no other reader: it is freed
  * @param weights  [O_i, C]
  * @param biases   [O_i]
  * @param rows     which grid point each row of x belongs to; null with plain weights
@@ -89,11 +89,11 @@ export function linearTriple(
     const { y0, y1, y2 } = linearTripleOp({ x, ...given }, {});
     return [y0, y1, y2];
   }
-  if (![w0, w1, w2, b0, b1, b2].every(({ kind }) => kind === "slots"))
+  if (![w0, w1, w2, b0, b1, b2].every(({ kind }) => kind === "slots") || own.some(hasHalfPanels))
     return [linear(x, w0, b0, rows), linear(x, w1, b1, rows), linear(x, w2, b2, rows, { isLastReader: true })];
   if (shouldRecord([x])) throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
   const made = (weight: Parameter, bias: Parameter): Tensor =>
-    empty(x.backend, checkShapes(x.shape, shapeOf(weight), shapeOf(bias)), x.dtype, "linear.y");
+    empty(x.backend, checkShapes(x.shape, shapeOfParameter(weight), shapeOfParameter(bias)), x.dtype, "linear.y");
   const ys = [made(w0, b0), made(w1, b1), made(w2, b2)] as const;
   const from = asMatrix(x);
   const [g0, g1, g2, h0, h1, h2] = [w0, w1, w2, b0, b1, b2].map((parameter) => groupsOf(parameter, rows, from.rows));

@@ -8,7 +8,15 @@ import { accumulateKernel } from "../../accumulate.ts";
 import { noGradient, shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineOp, expectShape } from "../../op.ts";
-import { asParameter, type BatchRows, forEachGroup, type Parameter, type WeightTensors } from "../../parameters.ts";
+import {
+  asParameter,
+  type BatchRows,
+  forEachGroup,
+  hasHalfPanels,
+  type Parameter,
+  shapeOfParameter,
+  type WeightTensors,
+} from "../../parameters.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Shape, type Tensor } from "../../tensor.ts";
 import { add } from "../elementwise/elementwise.ts";
@@ -94,13 +102,13 @@ export interface LinearOptions {
 
 /**
  * y = x · Wᵀ + b, or residual + (x · Wᵀ + b). Gradients flow to x, W, b and the residual with plain weights; perturbed
- * weights (slots) are forward only.
- * @param x       [..., C] f32
+ * weights (slots) and weights in f16 panels are forward only.
+ * @param x       [..., C] f32; or f16, if the weight is f16 panels. f32 is rounded to f16 for such a weight
  * @param weight  [O, C]
  * @param bias    [O]; null (the default) for none
  * @param rows    which grid point each row of x belongs to (leading axes flattened); null (the default) with plain
  *                weights
- * @returns       [..., O]
+ * @returns       [..., O] f32
  * @throws ShapeError when weight is not [O, C], bias not [O] or the residual not [..., O]
  */
 export function linear(
@@ -113,7 +121,7 @@ export function linear(
   const weight = asParameter(weightGiven);
   const bias = biasGiven === null ? null : asParameter(biasGiven);
   const { residual = null } = options;
-  if (weight.kind === "tensor" && bias?.kind !== "slots") {
+  if (weight.kind === "tensor" && (bias === null || bias.kind === "tensor")) {
     const given = { x, weight: weight.tensor, bias: bias?.tensor ?? null };
     if (weight.half === undefined) return linearOp({ ...given, panels: weight.panels, residual }, {}).y;
     const { y } = mixedLinearOp({ ...given, ...weight.half, xHalf: halfOf(x) }, {});
@@ -121,11 +129,11 @@ export function linear(
     return residual === null ? y : add(residual, y);
   }
   if (shouldRecord(residual === null ? [x] : [x, residual]))
-    throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
+    throw new Error("linear: perturbed weights have no gradient, nor have f16 panels: run it under noGradient");
   const y = empty(
     x.backend,
-    checkShapes(x.shape, shapeOf(weight), bias === null ? undefined : shapeOf(bias)),
-    x.dtype,
+    checkShapes(x.shape, shapeOfParameter(weight), bias === null ? undefined : shapeOfParameter(bias)),
+    x.dtype === "f16" ? "f32" : x.dtype,
     "linear.y",
   );
   const from = asMatrix(x);
@@ -134,11 +142,12 @@ export function linear(
   const added = residual && asMatrix(residual);
   const weights = groupsOf(weight, rows, from.rows);
   const biases = bias === null ? [] : groupsOf(bias, rows, from.rows);
-  // A plain tensor is one group of all rows, and goes with every group of the other parameter.
-  (weight.kind === "slots" ? weights : biases).forEach(({ start, count }, i) => {
+  const half = hasHalfPanels(weight) && from.dtype !== "f16" ? halfOf(from) : from;
+  // A parameter without slots is one group of all rows, and goes with every group of the other parameter.
+  (bias?.kind === "slots" ? biases : weights).forEach(({ start, count }, i) => {
     const own = weights[weight.kind === "slots" ? i : 0].tensors;
     const ownBias = bias === null ? null : biases[bias.kind === "slots" ? i : 0].tensors.rows;
-    multiply(from.sliceRows(start, count), own, ownBias, to.sliceRows(start, count), added?.sliceRows(start, count));
+    multiply(half.sliceRows(start, count), own, ownBias, to.sliceRows(start, count), added?.sliceRows(start, count));
   });
   return y;
 }
@@ -168,10 +177,6 @@ export function groupsOf(parameter: Parameter, rows: BatchRows, total: number) {
   const groups: { tensors: WeightTensors; start: number; count: number }[] = [];
   forEachGroup("linear", parameter, rows, total, (tensors, start, count) => groups.push({ tensors, start, count }));
   return groups;
-}
-
-export function shapeOf(parameter: Parameter): Shape {
-  return parameter.kind === "tensor" ? parameter.tensor.shape : parameter.shape;
 }
 
 /** [..., C] as [rows, C]. */

@@ -10,7 +10,7 @@ import { knownForms, type MatrixForm, tileColumns, tileRows } from "./matrix-til
 /** The parts of a kernel that depend on how operands lie in memory. */
 function bodyOf(inEights: boolean) {
   return {
-    uses: ["matrix-units", "product", "sums", "matrix-tile", inEights ? "matrix-operands-eights" : "matrix-operands"],
+    uses: ["matrix-units", "product", "matrix-tile", inEights ? "matrix-operands-eights" : "matrix-operands"],
     constants: { ...knownForms[0], Operand: inEights ? "vec4u" : "u32" },
     variants: knownForms.slice(1),
   };

@@ -117,7 +117,7 @@ fn startsOf(p: Product, first: vec2u, i: u32, down: u32, across: u32) -> vec4u {
 }
 
 fn startOf(p: Product, at: vec2u) -> u32 {
-  if (p.continues) { return bitcast<u32>(storedSum(p, at.x, at.y)); }
+  if (p.continues) { return bitcast<u32>(result[resultPlace(p, min(at.x, p.rows - 1u), min(at.y, p.columns - 1u))]); }
   return bitcast<u32>(columnStart(at.y));
 }
 

@@ -1,5 +1,6 @@
 import type { NumberArray } from "../../dtype.ts";
 import { directionNormals } from "../../random.ts";
+import { keptHalf } from "../matmul/half.cpu.ts";
 
 interface Coefficients {
   a: number;
@@ -39,9 +40,17 @@ export function perturbRows(
   for (let i = 0; i < rows * rowSize; i++) slot[i] = perturbed(weight[i], delta[i], eta[i], params);
 }
 
+type PanelNoise = Noise & { rows: number; rowsStart: number; rowsTotal: number; panels: number; panelsStart: number };
+
+/** perturbPanels with its results rounded to f16; NaN if f16 does not hold the number */
+export function perturbHalfPanels(bindings: { weight: NumberArray; slot: NumberArray }, params: PanelNoise): void {
+  perturbPanels(bindings, params, keptHalf);
+}
+
 export function perturbPanels(
   { weight, slot }: { weight: NumberArray; slot: NumberArray },
-  params: Noise & { rows: number; rowsStart: number; rowsTotal: number; panels: number; panelsStart: number },
+  params: PanelNoise,
+  round: (x: number) => number = (x) => x,
 ): void {
   const { rows, rowsStart, rowsTotal, panels, panelsStart, rowSize } = params;
   const place = (row: number, column: number): number =>
@@ -54,7 +63,7 @@ export function perturbPanels(
     for (let column = 0; column < rowSize; column++) {
       const i = (row - start) * rowSize + column;
       const w = weight[(row - rowsStart) * rowSize + column];
-      slot[place(row, column)] = perturbed(w, delta[i], eta[i], params);
+      slot[place(row, column)] = round(perturbed(w, delta[i], eta[i], params));
     }
   if (end === rowsTotal)
     for (let row = end; row < Math.ceil(end / 8) * 8; row++)

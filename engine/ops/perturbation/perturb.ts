@@ -1,11 +1,11 @@
 // Perturbed weights: W(α, β) = W + α·s_δ·g_δ + β·s_η·g_η, in f32 from the stored W, left to right. The kernel draws the
 // Gaussians again from their counters. It writes into a slot, in the layouts that the forward pass reads; W is not
-// changed.
+// changed. A slot in f16 has panels alone: the same numbers, rounded to nearest.
 //
 // Kernels take a = α·s_δ and b = β·s_η. A coefficient of 0 leaves the weight as it is and draws nothing, so the centre
 // of a grid is the checkpoint bit for bit, −0 included.
 import { ShapeError } from "../../errors.ts";
-import { defineKernel } from "../../kernel.ts";
+import { type Constants, defineKernel } from "../../kernel.ts";
 import { expectShape } from "../../op.ts";
 import type { WeightTensors } from "../../parameters.ts";
 import type { WordPair } from "../../random.ts";
@@ -38,24 +38,44 @@ const perturbRowsKernel = defineKernel({
   workgroups: ({ rowsStart, rows, rowSize }) => [Math.ceil(quadsTouched(rowsStart, rows, rowSize) / 64)],
 });
 
+/** A grid of the panels that a cell of rows and a cell of panels have in common: the two are cut independently. */
+function panelGrid(
+  { rowsStart, rows, panelsStart, panels }: Record<"rowsStart" | "rows" | "panelsStart" | "panels", number>,
+  { PANELS }: Constants,
+): [number, number] {
+  const start = Math.max(panelsStart, Math.floor(rowsStart / 8));
+  const end = Math.min(panelsStart + panels, Math.ceil((rowsStart + rows) / 8));
+  const shared = Math.max(0, end - start);
+  const most = Number(PANELS);
+  return [Math.min(shared, most), Math.ceil(shared / most)];
+}
+
 const perturbPanelsKernel = defineKernel({
   name: "perturbPanels",
   axes: { rows: "map", panels: "map" },
   bindings: { weight: { access: "read", axis: "rows" }, slot: { access: "write", axis: "panels" } },
   params: noiseParams,
-  cpu: cpu.perturbPanels,
+  cpu: (bindings, params) => cpu.perturbPanels(bindings, params),
   wgsl: new URL("./perturb-panels.wgsl", import.meta.url),
   uses: [...directionFunctions, "perturbed"],
   /** Largest number of panels on the grid's second axis; further ones use its third axis. */
   constants: { PANELS: 8192 },
-  workgroups: ({ rowsStart, rows, panelsStart, panels, rowSize }, { PANELS }) => {
-    // Rows and panels are cut independently; a cell computes what the two have in common.
-    const start = Math.max(panelsStart, Math.floor(rowsStart / 8));
-    const end = Math.min(panelsStart + panels, Math.ceil((rowsStart + rows) / 8));
-    const shared = Math.max(0, end - start);
-    const most = Number(PANELS);
-    return [Math.ceil((2 * rowSize) / 64), Math.min(shared, most), Math.ceil(shared / most)];
-  },
+  workgroups: (cell, constants) => [Math.ceil((2 * cell.rowSize) / 64), ...panelGrid(cell, constants)],
+});
+
+const perturbHalfPanelsKernel = defineKernel({
+  name: "perturbHalfPanels",
+  axes: { rows: "map", panels: "map" },
+  bindings: { weight: { access: "read", axis: "rows" }, slot: { access: "update", axis: "panels" } },
+  params: noiseParams,
+  cpu: cpu.perturbHalfPanels,
+  wgsl: new URL("./perturb-half-panels.wgsl", import.meta.url),
+  uses: [...directionFunctions, "perturbed", "halves", "kept-halves"],
+  constants: { PANELS: 8192 },
+  workgroups: (cell, constants) => [
+    Math.ceil(((cell.rowSize % 4 === 0 ? 1 : 4) * cell.rowSize) / 64),
+    ...panelGrid(cell, constants),
+  ],
 });
 
 export interface Perturbation {
@@ -70,7 +90,8 @@ export interface Perturbation {
 /**
  * Writes (W + a·g_δ) + b·g_η into a slot, each step rounded once. Rows and panels get the same bits.
  * @param weight  [O, …] f32
- * @param slot    `rows` of W's shape, or `panels` [⌈O/8⌉, C, 8] with zeros past the last row, or both
+ * @param slot    `rows` of W's shape, or `panels` [⌈O/8⌉, C, 8] with zeros past the last row, or both. f16 panels, without
+ *                rows, get the numbers rounded to nearest; a number that f16 does not hold becomes NaN
  * @throws ShapeError when the slot's shapes do not fit
  */
 export function perturbIntoSlot(weight: Tensor, slot: WeightTensors, perturbation: Perturbation): void {
@@ -88,6 +109,11 @@ export function perturbIntoSlot(weight: Tensor, slot: WeightTensors, perturbatio
     b,
   };
   if (panels !== null) expectPanels(weight, panels);
+  if (panels?.dtype === "f16") {
+    if (rows !== null) throw new ShapeError("perturbIntoSlot: expected f16 panels without rows, got both.");
+    run(perturbHalfPanelsKernel, { weight, slot: panels }, params);
+    return;
+  }
   if (rows !== null) {
     expectShape("perturbIntoSlot: rows", rows.shape, weight.shape, "A slot holds a copy of the weight.");
     run(perturbRowsKernel, { weight, slot: rows }, params);

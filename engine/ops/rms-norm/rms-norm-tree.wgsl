@@ -3,10 +3,11 @@
 // Constants  LANES: power of two, at most 256.
 // Memory     x is read twice (the second time from cache), y written once; 4 bytes per row for inverseRms. Bandwidth-bound.
 // Precision  f32 sums, tree in fixed order.
+// Stored     f32, or f16 in words: see the output file in `uses`.
 // Chosen     on GPUs.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<Stored>;
 @group(0) @binding(3) var<storage, read_write> inverseRms: array<f32>;
 
 @compute @workgroup_size(LANES)
@@ -21,7 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   let r = 1.0 / sqrt(treeSum(lane, squares) / f32(params.width) + params.eps);
   if (lane == 0u && width > 0u) { inverseRms[params.inverseRmsBase + row] = r; }
-  for (var c = lane; c < width; c += LANES) {
-    y[params.yBase + first + c] = x[params.xBase + first + c] * r * weight[params.weightBase + c];
+  for (var c = lane * COLUMNS; c < width; c += LANES * COLUMNS) {
+    storeColumns(params.yBase + first + c, params.xBase + first + c, params.weightBase + c, r);
   }
 }

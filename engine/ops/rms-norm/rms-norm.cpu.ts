@@ -1,4 +1,5 @@
 import type { NumberArray } from "../../dtype.ts";
+import { roundedToHalf } from "../matmul/half.cpu.ts";
 
 interface Extent {
   rows: number;
@@ -16,6 +17,12 @@ export function rmsNorm(
     inverseRms[row] = r;
     for (let c = 0; c < width; c++) y[row * width + c] = x[row * width + c] * r * weight[c];
   }
+}
+
+/** rmsNorm with y rounded to f16 */
+export function rmsNormHalf(bindings: Parameters<typeof rmsNorm>[0], params: Parameters<typeof rmsNorm>[1]): void {
+  rmsNorm(bindings, params);
+  for (let i = 0; i < params.rows * params.width; i++) bindings.y[i] = roundedToHalf(bindings.y[i]);
 }
 
 export function rmsNormBackward(

@@ -6,11 +6,19 @@
 import { shouldRecord } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
-import { asParameter, type BatchRows, forEachGroup, type Parameter } from "../../parameters.ts";
+import {
+  asParameter,
+  type BatchRows,
+  forEachGroup,
+  type OperandPrecision,
+  type Parameter,
+  shapeOfParameter,
+} from "../../parameters.ts";
 import { type Run, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
+import { toHalf } from "../matmul/half.ts";
 import { sumRows } from "../matmul/matmul.ts";
 import * as cpu from "./rms-norm.cpu.ts";
 
@@ -38,16 +46,35 @@ const forwardByRow = inEitherWidth((ending, inOrder) =>
     ...forward,
     name: `rmsNorm${ending}`,
     wgsl: new URL("./rms-norm.wgsl", import.meta.url),
-    uses: ["flat-workgroup", inOrder],
+    uses: ["flat-workgroup", inOrder, "output-f32"],
+    constants: { Stored: "Vector" },
     workgroups: ({ rows }) => [Math.ceil(rows / rowsPerWorkgroup)],
   }),
 );
+const halfByRow = defineKernel({
+  ...forward,
+  cpu: cpu.rmsNormHalf,
+  name: "rmsNormFoursHalf",
+  wgsl: new URL("./rms-norm.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "in-order-fours", "output-half-fours", "halves"],
+  constants: { Stored: "vec2u" },
+  workgroups: ({ rows }) => [Math.ceil(rows / rowsPerWorkgroup)],
+});
+const halfByTree = defineKernel({
+  ...forward,
+  cpu: cpu.rmsNormHalf,
+  name: "rmsNormTreeHalf",
+  wgsl: new URL("./rms-norm-tree.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "tree-sum", "tree-output-half", "halves"],
+  constants: { LANES: 64, Stored: "u32" },
+  workgroups: ({ rows }) => [rows],
+});
 const forwardByTree = defineKernel({
   ...forward,
   name: "rmsNormTree",
   wgsl: new URL("./rms-norm-tree.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "tree-sum"],
-  constants: { LANES: 64 },
+  uses: ["flat-workgroup", "tree-sum", "tree-output"],
+  constants: { LANES: 64, Stored: "f32" },
   workgroups: ({ rows }) => [rows],
 });
 
@@ -109,8 +136,12 @@ function choose<K>(byRow: { ones: K; fours: K }, byTree: K, x: Tensor, ...others
   return [x.rowSize, ...bases].every((place) => place % 4 === 0) ? byRow.fours : byRow.ones;
 }
 
+/** @param y  f32, or f16 if everything begins at multiples of four */
 function normalise(runKernel: Run, x: Tensor, weight: Tensor, y: Tensor, inverseRms: Tensor, eps: number): void {
-  const kernel = choose(forwardByRow, forwardByTree, x, weight, y);
+  const kernel =
+    y.dtype === "f16"
+      ? choose({ ones: halfByRow, fours: halfByRow }, halfByTree, x, weight, y)
+      : choose(forwardByRow, forwardByTree, x, weight, y);
   runKernel(kernel, { x, weight, y, inverseRms }, { width: x.rowSize, eps });
 }
 
@@ -142,21 +173,39 @@ export const rmsNormOp = defineOp<"x" | "weight", "y", "inverseRms", { eps: numb
   },
 });
 
+/** Whether a norm of these rows can write f16 directly: words and fours must not be shared by two rows. */
+function writesHalf(x: Tensor, weights: readonly (Tensor | null | undefined)[]): boolean {
+  const bases = [x, ...weights].flatMap((tensor) => tensor?.segments.map(({ base }) => base) ?? []);
+  return [x.rowSize, ...bases].every((place) => place % 4 === 0);
+}
+
 /**
  * Root-mean-square normalisation over the last axis: y = x · weight / sqrt(mean(x²) + eps).
  * @param x       [T, C] f32
  * @param weight  [C]; perturbed weights (slots) are forward only
  * @param rows    which grid point each row belongs to; null (the default) with plain weights
+ * @param output  f16: y is rounded to f16, for products alone, without gradient. Default: the type of x
  * @returns       [T, C]
  * @throws ShapeError when weight is not [C]
  * Source: Zhang & Sennrich 2019, eq. 4. Qwen2.5 sets eps = 1e-6.
  */
-export function rmsNorm(x: Tensor, weightGiven: Tensor | Parameter, eps: number, rows: BatchRows = null): Tensor {
+export function rmsNorm(
+  x: Tensor,
+  weightGiven: Tensor | Parameter,
+  eps: number,
+  rows: BatchRows = null,
+  output: OperandPrecision = "f32",
+): Tensor {
   const weight = asParameter(weightGiven);
-  if (weight.kind === "tensor") return rmsNormOp({ x, weight: weight.tensor }, { eps }).y;
-  if (shouldRecord([x])) throw new Error("rmsNorm: perturbed weights have no gradient: run it under noGradient");
-  expectShape("rmsNorm: weight", weight.shape, x.shape.slice(-1), "It scales the last axis of x.");
-  const y = empty(x.backend, x.shape, x.dtype, "rmsNorm.y");
+  const isHalf = output === "f16";
+  if (weight.kind === "tensor" && !isHalf) return rmsNormOp({ x, weight: weight.tensor }, { eps }).y;
+  if (shouldRecord(weight.kind === "tensor" ? [x, weight.tensor] : [x]))
+    throw new Error("rmsNorm: perturbed weights have no gradient, nor have results in f16: run it under noGradient");
+  expectShape("rmsNorm: weight", shapeOfParameter(weight), x.shape.slice(-1), "It scales the last axis of x.");
+  const read: (Tensor | null)[] = [];
+  forEachGroup("rmsNorm", weight, rows, x.rows, (own) => void read.push(own.rows));
+  const isDirect = isHalf && writesHalf(x, read);
+  const y = empty(x.backend, x.shape, isDirect ? "f16" : x.dtype, "rmsNorm.y");
   scope(() => {
     const inverseRms = empty(x.backend, [x.rows], x.dtype, "rmsNorm.inverseRms");
     forEachGroup("rmsNorm", weight, rows, x.rows, (own, start, count) => {
@@ -165,5 +214,8 @@ export function rmsNorm(x: Tensor, weightGiven: Tensor | Parameter, eps: number,
       normalise(run, cut(x), own.rows, cut(y), cut(inverseRms), eps);
     });
   });
-  return y;
+  if (!isHalf || isDirect) return y;
+  const half = toHalf(y);
+  y.free();
+  return half;
 }

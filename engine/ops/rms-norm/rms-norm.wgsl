@@ -2,10 +2,11 @@
 // Work       one invocation per row, columns ascending, WIDTH at a time (in-order.wgsl).
 // Memory     x is read twice (the second time from cache), y written once; 4 bytes per row for inverseRms. Bandwidth-bound.
 // Precision  one f32 sum by fma.
+// Stored     f32, or f16 in words: see the output file in `uses`.
 // Chosen     on software drivers; in fours if the row length is a multiple of four.
 @group(0) @binding(0) var<storage, read> x: array<Vector>;
 @group(0) @binding(1) var<storage, read> weight: array<Vector>;
-@group(0) @binding(2) var<storage, read_write> y: array<Vector>;
+@group(0) @binding(2) var<storage, read_write> y: array<Stored>;
 @group(0) @binding(3) var<storage, read_write> inverseRms: array<f32>;
 
 @compute @workgroup_size(64)
@@ -23,5 +24,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   let r = 1.0 / sqrt(squares / f32(params.width) + params.eps);
   inverseRms[params.inverseRmsBase + row] = r;
-  for (var c = 0u; c < width; c++) { y[yStart + c] = x[xStart + c] * r * weight[weightStart + c]; }
+  for (var c = 0u; c < width; c++) { storeOutput(yStart + c, x[xStart + c] * r * weight[weightStart + c]); }
 }

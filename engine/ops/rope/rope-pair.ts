@@ -6,7 +6,13 @@ import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
 import { run } from "../../run.ts";
 import type { Shape, Tensor } from "../../tensor.ts";
-import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
+import {
+  elementConstants,
+  elementForm,
+  elementVariants,
+  elementWorkgroups,
+  roundsOf,
+} from "../elementwise/work-split.ts";
 import * as cpu from "./rope.cpu.ts";
 import { rotate } from "./rope.ts";
 
@@ -34,8 +40,7 @@ const pairKernel = defineKernel({
     elementWorkgroups(rows * (heads + keyHeads) * half, constants),
 });
 
-const cacheKernel = defineKernel({
-  name: "ropeIntoCache",
+const intoCache = {
   axes: { tokens: "map", cache: "map" },
   bindings: {
     q: { access: "update", axis: "tokens" },
@@ -48,6 +53,11 @@ const cacheKernel = defineKernel({
     values: { access: "update", axis: "cache" },
   },
   params: { heads: "u32", keyHeads: "u32", half: "u32" },
+} as const;
+
+const cacheKernel = defineKernel({
+  ...intoCache,
+  name: "ropeIntoCache",
   cpu: cpu.ropeIntoCache,
   wgsl: new URL("./rope-into-cache.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
@@ -57,6 +67,20 @@ const cacheKernel = defineKernel({
     elementForm(style, p.half, p.qBase, p.kBase, p.vBase, p.cosBase, p.sinBase, p.keysBase, p.valuesBase),
   workgroups: ({ tokens, heads, keyHeads, half }, constants) =>
     elementWorkgroups(tokens * (heads + 2 * keyHeads) * half, constants),
+});
+
+const halfCacheKernel = defineKernel({
+  ...intoCache,
+  name: "ropeIntoHalfCache",
+  cpu: cpu.ropeIntoHalfCache,
+  wgsl: new URL("./rope-into-half-cache.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "halves", "kept-halves"],
+  constants: { ROUNDS: 16 },
+  variants: [{ ROUNDS: 1 }],
+  form: (_, style) => ({ ROUNDS: roundsOf(style) }),
+  workgroups: ({ tokens, heads, keyHeads, half }, { ROUNDS }) => [
+    Math.ceil((tokens * (heads + 2 * keyHeads) * half) / (64 * Number(ROUNDS))),
+  ],
 });
 
 /** The op below `ropePair`. */
@@ -101,7 +125,10 @@ export function ropePair(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor): { q: T
 export interface CacheTarget {
   /** [T] u32, distinct; a token whose slot is not below S is skipped. */
   readonly slots: Tensor;
-  /** [S, K, D] each, in separate memory. */
+  /**
+   * [S, K, D] each, in separate memory. If they are f16, numbers are rounded to nearest, and those that f16 does not
+   * hold become NaN.
+   */
   readonly keys: Tensor;
   readonly values: Tensor;
 }
@@ -134,7 +161,9 @@ export function ropeIntoCache(
     throw new ShapeError("ropeIntoCache: expected keys and values in separate tensors, got one.");
   if (shouldRecord([q, k, v]))
     throw new Error("ropeIntoCache: no gradient flows through a cache: run it under noGradient.");
-  run(cacheKernel, { q, k, v, cos, sin, slots, keys, values }, headsOf(q, k));
+  if (keys.dtype !== values.dtype)
+    throw new ShapeError(`ropeIntoCache: expected keys and values of one type, got ${keys.dtype} and ${values.dtype}.`);
+  run(keys.dtype === "f16" ? halfCacheKernel : cacheKernel, { q, k, v, cos, sin, slots, keys, values }, headsOf(q, k));
 }
 
 function headsOf(q: Tensor, k: Tensor): { heads: number; keyHeads: number; half: number } {

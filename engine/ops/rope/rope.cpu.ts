@@ -1,4 +1,5 @@
 import type { NumberArray } from "../../dtype.ts";
+import { keptHalf } from "../matmul/half.cpu.ts";
 
 export function rope(
   { x, cos, sin, y }: { x: NumberArray; cos: NumberArray; sin: NumberArray; y: NumberArray },
@@ -38,6 +39,21 @@ export function ropePair(
 ): void {
   rope({ x: b.q, cos: b.cos, sin: b.sin, y: b.rotatedQ }, { ...p, addToY: p.addToRotatedQ });
   rope({ x: b.k, cos: b.cos, sin: b.sin, y: b.rotatedK }, { ...p, heads: p.keyHeads, addToY: p.addToRotatedK });
+}
+
+/** ropeIntoCache with keys and values rounded to f16; NaN if f16 does not hold the number */
+export function ropeIntoHalfCache(
+  b: Parameters<typeof ropeIntoCache>[0],
+  p: Parameters<typeof ropeIntoCache>[1],
+): void {
+  ropeIntoCache(b, p);
+  const rowSize = p.keyHeads * 2 * p.half;
+  for (let token = 0; token < p.tokens; token++) {
+    const row = b.slots[token] - p.cacheStart;
+    if (row < 0 || row >= p.cache) continue;
+    for (const cache of [b.keys, b.values])
+      for (let i = row * rowSize; i < (row + 1) * rowSize; i++) cache[i] = keptHalf(cache[i]);
+  }
 }
 
 /** q[t] = rope(q[t]) in place,  keys[slots[t]] = rope(k[t]),  values[slots[t]] = v[t] */

@@ -3,7 +3,7 @@
 // the token is drawn from the warped ones and scored with the unchanged ones.
 import { noGradient } from "../../autograd.ts";
 import { expectRank, expectShape } from "../../op.ts";
-import type { BatchRows, Parameter } from "../../parameters.ts";
+import { type BatchRows, type Parameter, shapeOfParameter } from "../../parameters.ts";
 import { scope } from "../../scope.ts";
 import type { Tensor } from "../../tensor.ts";
 import {
@@ -61,7 +61,7 @@ export function sampleTokens(
   settings: TokenSampling,
 ): SampledTokens {
   const { counters, key, temperature } = settings;
-  const shape = weight.kind === "tensor" ? weight.tensor.shape : weight.shape;
+  const shape = shapeOfParameter(weight);
   expectRank("sampleTokens: hidden", hidden.shape, "R, C");
   expectShape("sampleTokens: weight", shape, [shape[0], hidden.shape[1]], "It is [V, C], with the C of hidden.");
   expectShape("sampleTokens: counters", counters.shape, [hidden.rows, 4], "Each row of hidden has its own counter.");

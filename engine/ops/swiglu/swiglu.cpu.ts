@@ -1,4 +1,5 @@
 import type { NumberArray } from "../../dtype.ts";
+import { roundedToHalf } from "../matmul/half.cpu.ts";
 
 interface Extent {
   rows: number;
@@ -12,6 +13,12 @@ export function swiglu(
   { rows, rowSize }: Extent,
 ): void {
   for (let i = 0; i < rows * rowSize; i++) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
+}
+
+/** swiglu with y rounded to f16 */
+export function swigluHalf(bindings: Parameters<typeof swiglu>[0], extent: Extent): void {
+  swiglu(bindings, extent);
+  for (let i = 0; i < extent.rows * extent.rowSize; i++) bindings.y[i] = roundedToHalf(bindings.y[i]);
 }
 
 export function swigluBackward(

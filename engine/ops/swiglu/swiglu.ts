@@ -1,12 +1,22 @@
 // SwiGLU, the gated activation of Qwen2.5's MLP.
+import { shouldRecord } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectShape } from "../../op.ts";
-import type { Tensor } from "../../tensor.ts";
-import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
+import type { OperandPrecision } from "../../parameters.ts";
+import { run } from "../../run.ts";
+import { scope } from "../../scope.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import {
+  elementConstants,
+  elementForm,
+  elementVariants,
+  elementWorkgroups,
+  roundsOf,
+} from "../elementwise/work-split.ts";
+import { toHalf } from "../matmul/half.ts";
 import * as cpu from "./swiglu.cpu.ts";
 
-export const swigluKernel = defineKernel({
-  name: "swiglu",
+const forward = {
   axes: { rows: "map" },
   bindings: {
     gate: { access: "read", axis: "rows" },
@@ -14,12 +24,29 @@ export const swigluKernel = defineKernel({
     y: { access: "write", axis: "rows" },
   },
   params: { rowSize: "u32" },
-  cpu: cpu.swiglu,
   wgsl: new URL("./swiglu.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "sigmoid"],
-  constants: elementConstants,
+} as const;
+
+export const swigluKernel = defineKernel({
+  ...forward,
+  name: "swiglu",
+  cpu: cpu.swiglu,
+  uses: ["flat-workgroup", "sigmoid", "output-f32"],
+  constants: { ...elementConstants, Stored: "Vector" },
   variants: elementVariants,
   form: (p, style) => elementForm(style, p.rows * p.rowSize, p.gateBase, p.upBase, p.yBase),
+  workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
+});
+
+/** For rows of whole fours. */
+const swigluHalfKernel = defineKernel({
+  ...forward,
+  name: "swigluHalf",
+  cpu: cpu.swigluHalf,
+  uses: ["flat-workgroup", "sigmoid", "output-half-fours", "halves"],
+  constants: { ...elementConstants, Stored: "vec2u" },
+  variants: [{ ROUNDS: 1 }],
+  form: (_, style) => ({ ROUNDS: roundsOf(style) }),
   workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 
@@ -50,12 +77,12 @@ export const swigluOp = defineOp<"gate" | "up", "y">({
     expectShape("swiglu: up", up, gate, "It is gated element by element.");
     return { y: gate };
   },
-  forward: (run, { gate, up }, { y }) => run(swigluKernel, { gate, up, y }, { rowSize: gate.rowSize }),
+  forward: (runKernel, { gate, up }, { y }) => runKernel(swigluKernel, { gate, up, y }, { rowSize: gate.rowSize }),
   // s = 1 / (1 + e^(−gate));  dGate = dy · up · s · (1 + gate · (1 − s)),  dUp = dy · gate · s
-  vjp: (run, { gate, up }, { y: dy }, d) => {
+  vjp: (runKernel, { gate, up }, { y: dy }, d) => {
     const { rowSize } = gate;
-    if (d.gate) run(swigluBackwardKernel, { dy, gate, up, d: d.gate }, { rowSize, which: 0 });
-    if (d.up) run(swigluBackwardKernel, { dy, gate, up, d: d.up }, { rowSize, which: 1 });
+    if (d.gate) runKernel(swigluBackwardKernel, { dy, gate, up, d: d.gate }, { rowSize, which: 0 });
+    if (d.up) runKernel(swigluBackwardKernel, { dy, gate, up, d: d.up }, { rowSize, which: 1 });
   },
 });
 
@@ -63,10 +90,20 @@ export const swigluOp = defineOp<"gate" | "up", "y">({
  * y = silu(gate) · up,  silu(x) = x / (1 + e^(−x)).
  * @param gate  [T, F] f32
  * @param up    [T, F]
+ * @param output  f16: y is rounded to f16, for products alone, without gradient. Default: the type of gate
  * @returns     [T, F]
  * @throws ShapeError when the shapes differ
  * Source: Shazeer 2020.
  */
-export function swiglu(gate: Tensor, up: Tensor): Tensor {
-  return swigluOp({ gate, up }, {}).y;
+export function swiglu(gate: Tensor, up: Tensor, output: OperandPrecision = "f32"): Tensor {
+  if (output === "f32") return swigluOp({ gate, up }, {}).y;
+  if (shouldRecord([gate, up])) throw new Error("swiglu: a result in f16 has no gradient: run it under noGradient");
+  const isDirect = [gate, up].every(
+    ({ rowSize, segments }) => rowSize % 4 === 0 && segments.every(({ base }) => base % 4 === 0),
+  );
+  if (!isDirect) return scope(() => toHalf(swigluOp({ gate, up }, {}).y));
+  expectShape("swiglu: up", up.shape, gate.shape, "It is gated element by element.");
+  const y = empty(gate.backend, gate.shape, "f16", "swiglu.y");
+  run(swigluHalfKernel, { gate, up, y }, { rowSize: gate.rowSize });
+  return y;
 }

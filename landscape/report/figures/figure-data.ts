@@ -98,6 +98,21 @@ export interface SliceMean {
   withinRing: DrawnEstimate;
 }
 
+/** A conversation of a training step. */
+export interface TrainingConversation {
+  readonly episode: number;
+  readonly rollout: number;
+  readonly reward: number;
+  readonly advantage: number;
+  readonly messages: readonly { readonly role: string; readonly content: string }[];
+}
+
+/** Sample conversations of one training step. */
+export interface TrainingSample {
+  readonly step: number;
+  readonly conversations: readonly TrainingConversation[];
+}
+
 export interface Study {
   name: string;
   settings: readonly { key: string; value: string | number | boolean }[];
@@ -107,6 +122,8 @@ export interface Study {
   maps: readonly LandscapeMap[];
   /** Means over slices, from five slices on. */
   sliceMeans?: readonly SliceMean[];
+  /** Sample conversations of training steps, in the order of the steps. */
+  trainingSamples?: readonly TrainingSample[];
   /** What the task is, in a sentence. */
   task?: string;
   /** The incomplete parts, in sentences. */

@@ -89,6 +89,27 @@ describe("landscape/report/page", (test) => {
     assert.is(new Set(said.texts).size, said.texts.length, "each text is carried once");
   });
 
+  test("shows sample conversations of training steps, as text, and no section without any", () => {
+    assert.not.match(page, "Conversations in training");
+    const conversation = { episode: 3, rollout: 0, reward: 0.5, advantage: -1.25 };
+    const messages = [
+      { role: "user", content: `question ${hostile}` },
+      { role: "assistant", content: "answer" },
+    ];
+    const sampled = renderReport({
+      ...base,
+      trainingSamples: [
+        { step: 30, conversations: [{ ...conversation, messages }] },
+        { step: 60, conversations: [] },
+      ],
+    });
+    assert.match(sampled, "<summary>Step 30</summary>");
+    assert.not.match(sampled, "<summary>Step 60</summary>");
+    assert.match(sampled, "reward 0.50, advantage −1.25");
+    assert.match(sampled, "question &lt;/script&gt;");
+    assert.not.match(sampled, "<script>alert");
+  });
+
   test("carries the numbers it was given, to the last bit", () => {
     const data: PageData = json("data");
     assert.equal(data.steps, [0, 5, 10]);

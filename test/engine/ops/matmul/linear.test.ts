@@ -75,10 +75,10 @@ describe("engine/ops/matmul/linear", (test) => {
     tolerance: { forward: { ofScale: 3e-6 }, gradient: { ofScale: 3e-6 } },
     half: {
       operands: ["x", "weight"],
-      run: ({ x, weight, bias }) => {
+      run: ({ x, weight, bias, residual }) => {
         if (x === null || weight === null) throw new Error("linear needs x and weight");
         const parameter: Parameter = { kind: "tensor", tensor: weight, panels: null, half: halfCopies(weight) };
-        return { y: linear(x, parameter, bias) };
+        return { y: linear(x, parameter, bias, null, residual === null ? {} : { residual }) };
       },
       // Forward: products of f16 are exact in f32, and only sums round. Matrix units may cut instead of rounding, by less
       // than 2⁻²³ of a partial sum per step: 150 · 2⁻²³ = 2e-5. Gradients: dy is rounded to f16, by at most the unit

@@ -1,10 +1,12 @@
+import * as assert from "uvu/assert";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
-import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
+import { toHalf } from "../../../../engine/ops/matmul/half.ts";
+import { multiplyForward, packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { type Perturbation, perturbIntoSlot } from "../../../../engine/ops/perturbation/perturb.ts";
 import { directionNormals, philoxKey, wordsOf } from "../../../../engine/random.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
-import { empty, fromArray, readTensors, type Shape, sizeOf } from "../../../../engine/tensor.ts";
+import { empty, fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
 import { reference, testBackends } from "../../../backends.ts";
 import { assertClose, describe, throwsMessage } from "../../../support.ts";
 import { normals, sameBits } from "../../check-op.ts";
@@ -73,6 +75,16 @@ async function slotsOf(
   });
 }
 
+/** What f16 panels [P, C, 8] hold, as a product with the identity shows it: [C, 8P]. */
+async function readHalf(panels: Tensor): Promise<NumberArray> {
+  const { backend, shape } = panels;
+  const [count, width] = shape;
+  const identity = Float32Array.from({ length: width * width }, (_, i) => (i % (width + 1) === 0 ? 1 : 0));
+  const y = empty(backend, [width, 8 * count]);
+  multiplyForward(toHalf(fromArray(backend, identity, [width, width])), panels, null, y);
+  return y.read();
+}
+
 describe("engine/ops/perturbation/perturb", (test) => {
   for (const shape of matrices)
     test(`a matrix [${shape}], as rows and as panels`, async () => {
@@ -105,6 +117,38 @@ describe("engine/ops/perturbation/perturb", (test) => {
         }
       }
     });
+
+  for (const shape of [...matrices, [21, 5]])
+    test(`a matrix [${shape}] as f16 panels: the bits of the f32 panels, rounded`, async () => {
+      const values = weightOf(sizeOf(shape)).map((value) => (Math.abs(value) > 1e30 ? 3 : value));
+      const ofPanels = panelShape(shape[0], shape[1]);
+      for (const [a, b] of coefficients)
+        for (const { name, backend } of await testBackends())
+          await scopeAsync(async () => {
+            const weight = fromArray(backend, values, shape);
+            const single = empty(backend, ofPanels);
+            const half = empty(backend, ofPanels, "f16");
+            perturbIntoSlot(weight, { rows: null, panels: half }, { ...streams, a: 1, b: 1 }); // another point's numbers
+            perturbIntoSlot(weight, { rows: null, panels: half }, { ...streams, a, b });
+            perturbIntoSlot(weight, { rows: null, panels: single }, { ...streams, a, b });
+            sameBits(`${name}, ${a}, ${b}`, await readHalf(half), await readHalf(toHalf(single)));
+          });
+    });
+
+  test("f16 panels hold NaN for a number beyond f16, and take no rows beside them", async () => {
+    for (const { name, backend } of await testBackends())
+      await scopeAsync(async () => {
+        const weight = fromArray(backend, [1, 65504, -65520, 1], [2, 2]);
+        const panels = empty(backend, panelShape(2, 2), "f16");
+        perturbIntoSlot(weight, { rows: null, panels }, { ...streams, a: 0, b: 0 });
+        const rows = empty(backend, [2, 2]);
+        await throwsMessage(() => perturbIntoSlot(weight, { rows, panels }, { ...streams, a: 0, b: 0 }), "got both");
+        const y = empty(backend, [1, 2]);
+        multiplyForward(toHalf(fromArray(backend, [1, 1], [1, 2])), panels, null, y);
+        const [first, second] = await y.read();
+        assert.ok(first === 65505 && Number.isNaN(second), `${name}: ${first}, ${second}`);
+      });
+  });
 
   test("vectors and tensors of other ranks have rows alone", async () => {
     for (const shape of [[5], [4097], [3, 4, 5], [0, 8]]) {

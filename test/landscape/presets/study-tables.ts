@@ -1,0 +1,38 @@
+// The tables of the original study, as it printed them: component and value.
+export const trainingTable: readonly (readonly [component: string, value: string])[] = [
+  ["Base model", "Qwen/Qwen2.5-0.5B-Instruct"],
+  ["Training environment", "Alphabet-sort with min_turns = 2, max_turns = 2"],
+  ["RL algorithm", "GRPO"],
+  ["Optimizer", "AdamW"],
+  ["Learning rate", "6e-6"],
+  ["Batch size", "512"],
+  ["Rollouts per example", "16"],
+  ["Sequence length", "4096"],
+  ["Sampling max tokens", "128"],
+  ["Mask truncated completions", "false"],
+  ["Advantage type", "grpo"],
+  ["Advantage epsilon", "1e-8"],
+  ["Loss type", "grpo"],
+  ["Clip epsilon", "0.2"],
+  ["KL coefficient", "0.0"],
+  ["Training steps", "150"],
+  ["Eval interval", "Every 10 steps"],
+  ["Eval examples", "128"],
+  ["Eval rollouts per example", "1"],
+  ["Eval environment", "Alphabet-sort with min_turns = 2, max_turns = 2, seed = 2001"],
+  ["Eval sampling", "max_tokens = 128, temperature = 0.7"],
+  ["Extra logging interval", "Every 30 steps"],
+];
+
+export const landscapeTable: readonly (readonly [component: string, value: string])[] = [
+  ["Evaluation environment", "Alphabet-sort"],
+  ["Environment args", "min_turns = 2, max_turns = 2, seed = 12345"],
+  ["Buffer seed", "12345"],
+  ["Batch size", "1024"],
+  ["Rollouts per example", "16"],
+  ["Sampling max tokens", "512"],
+  ["GRPO clip epsilon", "0.2"],
+  ["Grid range", "α, β ∈ [−0.05, 0.05]"],
+  ["Grid resolution", "21 × 21"],
+  ["Metrics", "GRPO surrogate loss, rollout reward, KL divergence"],
+];
