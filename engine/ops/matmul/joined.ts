@@ -3,7 +3,7 @@
 //
 // Whether memory is laid out so is read from the tensors themselves. A `ParameterArena` lays out the weights of one
 // `group` so, and so do the slots of perturbed weights. Otherwise, and for odd sizes, each weight is multiplied by itself.
-import { defineKernel } from "../../kernel.ts";
+import { type AdapterStyle, defineKernel } from "../../kernel.ts";
 import { run } from "../../run.ts";
 import { Tensor } from "../../tensor.ts";
 import * as cpu from "./joined.cpu.ts";
@@ -75,6 +75,21 @@ function gatedKernel(tile: Tile) {
 const tripleKernels = forTiles(tripleKernel, "f32");
 const gatedKernels = forTiles(gatedKernel, "f32");
 
+/**
+ * From this many rows on each weight is multiplied by itself: a dispatch is then cheap beside its work, and the joined
+ * kernels are slower, because they choose the output of every store.
+ *
+ * Measured by processor time on 2 busy cores, 64 inputs, joined ÷ apart (AMD EPYC, Zen 4). Lavapipe, Mesa 25.0.7: three
+ * outputs 1.00 at 1,024 rows, 1.0 to 1.1 at 2,048, 1.05 to 1.13 at 4,096; gated 0.92 to 1.05 at 1,024 to 4,096 rows.
+ * SwiftShader: three outputs 0.99 at 512 and 1.05 at 2,048; gated 1.05 to 1.1 at 256 to 2,048.
+ */
+const rowsApart: Readonly<Record<AdapterStyle, { triple: number; gated: number }>> = {
+  lavapipe: { triple: 2048, gated: Number.POSITIVE_INFINITY },
+  swiftshader: { triple: 2048, gated: 256 },
+  gpu: { triple: Number.POSITIVE_INFINITY, gated: Number.POSITIVE_INFINITY },
+  plain: { triple: Number.POSITIVE_INFINITY, gated: Number.POSITIVE_INFINITY },
+};
+
 /** Three of a kind: query, key and value. */
 export type Triple<T> = readonly [T, T, T];
 
@@ -85,7 +100,7 @@ export type Triple<T> = readonly [T, T, T];
  * @param biases  [O_i] each, or null for none
  * @param ys      [T, O_i], written
  * @returns       false, and nothing is done, if the weights do not follow each other in memory, biases lie in several
- *                buffers, or an O_i is no multiple of 8
+ *                buffers, an O_i is no multiple of 8, or this adapter is faster without at so many rows
  */
 export function multiplyTriple(
   x: Tensor,
@@ -93,6 +108,7 @@ export function multiplyTriple(
   biases: Triple<Tensor> | null,
   ys: Triple<Tensor>,
 ): boolean {
+  if (x.rows >= rowsApart[x.backend.style].triple) return false;
   const right = joined(panels);
   const bias = biases === null ? null : spanOf(biases);
   if (right === null || (biases !== null && bias === null) || !fillPanels(panels, ys)) return false;
@@ -124,13 +140,15 @@ export function multiplyTriple(
  * @param x           [T, C] f32
  * @param panels      of G and of U, [F/8, C, 8] each
  * @param gate, up, y [T, F], written
- * @returns           false, and nothing is done, if U does not follow G in memory, or F is no multiple of 8
+ * @returns           false, and nothing is done, if U does not follow G in memory, F is no multiple of 8, or this
+ *                    adapter is faster without at so many rows
  */
 export function multiplyGated(
   x: Tensor,
   panels: readonly [gate: Tensor, up: Tensor],
   { gate, up, y }: Record<"gate" | "up" | "y", Tensor>,
 ): boolean {
+  if (x.rows >= rowsApart[x.backend.style].gated) return false;
   const right = joined(panels);
   if (right === null || !fillPanels(panels, [gate, up])) return false;
   const inFours = areInFours([x.rowSize], [x, right, gate, up, y]);

@@ -47,7 +47,14 @@ const sizes = [
   { T: 70, C: 36, outputs: [40, 8, 16], isOne: true },
   { T: 5, C: 7, outputs: [16, 8, 8], isOne: true },
   { T: 4, C: 12, outputs: [10, 8, 8], isOne: false },
+  { T: 2100, C: 4, outputs: [8, 8, 8], isOne: true },
 ] as const;
+
+/** At many rows software drivers are faster with a dispatch for each layer (joined.ts). */
+function dispatchesOf(what: "triple" | "gated", { style }: Backend, rows: number): number {
+  if (style === "swiftshader") return rows >= (what === "gated" ? 256 : 2048) ? 3 : 1;
+  return style === "lavapipe" && what === "triple" && rows >= 2048 ? 3 : 1;
+}
 
 const rowsOf = (T: number) => [
   { start: 0, count: T - Math.floor(T / 2), point: 1 },
@@ -104,7 +111,7 @@ describe("engine/ops/matmul/joined", (test) => {
                 : names.map((one) => linear(x, arena.get(`${one}.weight`), arena.get(`${one}.bias`))),
             );
             if (way === "joined" && isOne && backend === (await webgpuBackend()).backend)
-              assert.equal(backend.statistics().dispatches - before, 1);
+              assert.equal(backend.statistics().dispatches - before, dispatchesOf("triple", backend, T));
             const gradients = new GradientMap();
             recording.backward(new Map(recording.result.map((y, i) => [y, upstream[i]])), gradients);
             const leaves = [x, ...arena.names.map((one) => arena.value(one))];
@@ -135,7 +142,7 @@ describe("engine/ops/matmul/joined", (test) => {
               way === "joined" ? gatedLinear(x, gate, up) : swiglu(linear(x, gate), linear(x, up)),
             );
             if (way === "joined" && isOne && backend === (await webgpuBackend()).backend)
-              assert.equal(backend.statistics().dispatches - before, 1);
+              assert.equal(backend.statistics().dispatches - before, dispatchesOf("gated", backend, T));
             const gradients = new GradientMap();
             recording.backward(new Map([[recording.result, dy]]), gradients);
             const leaves = [x, ...arena.names.map((one) => arena.value(one))];
