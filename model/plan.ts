@@ -8,7 +8,8 @@
 import { freemem } from "node:os";
 import { formatBytes } from "../engine/host/index.ts";
 import { type Backend, type MemoryPurpose, OutOfMemoryError, PlanningBackend, purposeOf } from "../engine/index.ts";
-import { type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
+import type { Dialogue } from "./dialogue.ts";
+import { type GenerateSettings, generate, type Model } from "./generation.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
 import { makeWeights, piecesAtOnceBytes } from "./weights.ts";
