@@ -35,50 +35,18 @@ import {
   type Weights,
 } from "../engine/index.ts";
 import type { Batch, BatchOutputs } from "./batch.ts";
+import type { Dialogue } from "./dialogue.ts";
 import { boundsOf, type DialogueBounds, prefixKeyOf } from "./dialogue-bounds.ts";
-import { type Draft, type Drafted, draftFor, seenAlong } from "./drafts.ts";
+import { draftFor, seenAlong } from "./drafts.ts";
 import { type CacheRun, KvCache } from "./kv-cache.ts";
 import { finalStates, headWeight, type LanguageModel } from "./language-model.ts";
+import { type Drawing, nowhere, PassTokens, type Row } from "./pass-tokens.ts";
 import { StepsPerRead } from "./steps-per-read.ts";
 
 export interface Model {
   readonly backend: Backend;
   readonly config: LanguageModel;
   readonly weights: Weights;
-}
-
-/** The sampled tokens of one turn. */
-export interface Answer {
-  /** The turn's number, from 0. */
-  readonly turn: number;
-  /** The sampled ids, with the end token if one was sampled. */
-  readonly ids: readonly number[];
-  /** Log-probability of each id at the sampling temperature (1 when greedy), f32. */
-  readonly logProbs: readonly number[];
-  /** Entropy of the distribution that each id was drawn from, in nats, f32. */
-  readonly entropies: readonly number[];
-  /** True if maxNewTokens was reached before an end token. */
-  readonly isTruncated: boolean;
-}
-
-export interface Dialogue {
-  /** Which policy answers, if the weights hold several (`RowGroup.point`); 0 with plain weights. */
-  readonly policy: number;
-  /** The token ids before the first answer. */
-  readonly prompt: ArrayLike<number>;
-  /** Two words of the noise counter: the rollout and the prompt (docs/definitions.md, "Random numbers"). */
-  readonly noise: { readonly rollout: number; readonly prompt: number };
-  /**
-   * Expected number of tokens after the prompt, over all turns. The cache reserves as many slots; a longer dialogue
-   * must be computed again in a longer run of slots.
-   */
-  readonly expectedTokens: number;
-  /** Receives an answer. Returns the tokens to append before the next answer, or null when the dialogue is over. */
-  answered(answer: Answer): ArrayLike<number> | null;
-  /** Called with each token as it is sampled. */
-  sampled?(id: number): void;
-  /** Proposes the next tokens of an answer. It changes the time that the answer takes, and no bit of it. */
-  draft?: Draft;
 }
 
 export interface GenerateSettings {
@@ -119,24 +87,6 @@ export interface Pass {
   readonly finished: number;
   readonly drafted: number;
   readonly spared: number;
-}
-
-const nowhere: CacheRun = { start: 0, length: 0 };
-
-interface Row {
-  readonly dialogue: Dialogue;
-  readonly prefixKey: string;
-  prefix: CacheRun;
-  own: CacheRun;
-  /** All tokens after the prefix, and how many of them the cache holds. */
-  readonly tokens: number[];
-  computed: number;
-  /** The prefix's tokens if this row computes them. */
-  pendingPrefix: ArrayLike<number> | null;
-  turn: number;
-  /** The ids of the row's text so far, if the repetition penalty needs them. */
-  seen: Uint32Array | null;
-  answer: { ids: number[]; logProbs: number[]; entropies: number[] };
 }
 
 /**
@@ -285,63 +235,6 @@ function ensureRoom(cache: KvCache, row: Row): boolean {
   row.own = longer;
   row.computed = 0;
   return true;
-}
-
-/** The tokens of one pass, while they are collected. */
-class PassTokens {
-  readonly ids: number[] = [];
-  readonly positions: number[] = [];
-  readonly slots: number[] = [];
-  readonly spans: number[] = [];
-  readonly groups: OpenGroup[] = [];
-  readonly drawings: Drawing[] = [];
-  /** After which token of the pass each sample is drawn. */
-  readonly sampledAt: number[] = [];
-
-  /** Adds tokens first … first + count − 1 of a run that begins after `prefix`. */
-  push(policy: number, ids: ArrayLike<number>, first: number, prefix: CacheRun, own: CacheRun): void {
-    for (let i = first; i < ids.length; i++) {
-      const position = prefix.length + i;
-      this.ids.push(ids[i]);
-      this.positions.push(position);
-      this.slots.push(own.start + i);
-      this.spans.push(prefix.start, prefix.length, own.start, position + 1);
-    }
-    extendGroups(this.groups, policy, ids.length - first);
-  }
-
-  /** Draws for a row whose tokens were added last: after the last one before its draft, and after each of the draft. */
-  draw(row: Row, draft: Drafted): void {
-    this.drawings.push({ row, draft, first: this.sampledAt.length });
-    for (let after = draft.computed; after >= 0; after--) this.sampledAt.push(this.ids.length - 1 - after);
-  }
-
-  /** Which policy each sample belongs to. */
-  sampledGroups(): RowGroup[] {
-    const groups: OpenGroup[] = [];
-    for (const { row, draft } of this.drawings) extendGroups(groups, row.dialogue.policy, 1 + draft.computed);
-    return groups;
-  }
-}
-
-/** The samples of a row in a pass: first, first + 1, …, one more than its draft has computed tokens. */
-interface Drawing {
-  readonly row: Row;
-  readonly draft: Drafted;
-  readonly first: number;
-}
-
-/** A run of rows that may grow. */
-interface OpenGroup {
-  readonly start: number;
-  count: number;
-  readonly point: number;
-}
-
-function extendGroups(groups: OpenGroup[], policy: number, count: number): void {
-  const last = groups.at(-1);
-  if (last !== undefined && last.point === policy) last.count += count;
-  else groups.push({ start: last === undefined ? 0 : last.start + last.count, count, point: policy });
 }
 
 /**

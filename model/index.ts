@@ -5,10 +5,11 @@ export { Chat, type ChatMessage, type GlueOptions, loadChat } from "./chat.ts";
 export { Checkpoint, isModelFile, modelFiles, openCheckpoint, openConfig, tokenizerFiles } from "./checkpoint-files.ts";
 export { temperatureProblems } from "./commands/sampling-settings.ts";
 export { parseConfig, type Qwen2Config } from "./config.ts";
+export type { Answer, Dialogue } from "./dialogue.ts";
 export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 export type { Draft } from "./drafts.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
-export { type Answer, type Dialogue, type GenerateSettings, generate, type Model, notNumbers } from "./generation.ts";
+export { type GenerateSettings, generate, type Model, notNumbers } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel, withoutDownload } from "./hub.ts";
 export { KvCache } from "./kv-cache.ts";
 export {

@@ -15,7 +15,8 @@ import {
   PlanningBackend,
   purposeOf,
 } from "../engine/index.ts";
-import { type Dialogue, type GenerateSettings, generate, type Model } from "./generation.ts";
+import type { Dialogue } from "./dialogue.ts";
+import { type GenerateSettings, generate, type Model } from "./generation.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
 import { makeHalfWeights, makeWeights, piecesAtOnceBytes } from "./weights.ts";

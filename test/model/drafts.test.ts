@@ -24,6 +24,8 @@ interface Talk {
   heard: string[];
   answers: Answers[];
   passes: number;
+  /** Computed. */
+  tokens: number;
   sampled: number;
   drafted: number;
   spared: number;
@@ -37,7 +39,7 @@ async function talk(
   plain: Talk | null = null,
   source: Source | null = null,
 ): Promise<Talk> {
-  const result: Talk = { heard: [], answers: [], passes: 0, sampled: 0, drafted: 0, spared: 0 };
+  const result: Talk = { heard: [], answers: [], passes: 0, tokens: 0, sampled: 0, drafted: 0, spared: 0 };
   const dialogues = Array.from({ length: count }, (_, k): Dialogue => {
     result.heard[k] = "";
     result.answers[k] = [];
@@ -60,8 +62,9 @@ async function talk(
   await generate(model, dialogues, {
     ...settings,
     ...other,
-    onPass: ({ sampled, drafted, spared }) => {
+    onPass: ({ tokens, sampled, drafted, spared }) => {
       result.passes++;
+      result.tokens += tokens;
       result.sampled += sampled;
       result.drafted += drafted;
       result.spared += spared;
@@ -160,6 +163,7 @@ describe("model/drafts", (test) => {
     assert.equal(drafted.heard, plain.heard);
     assert.is(drafted.passes, 3);
     if (plain.passes < 15) throw new Error(`plain decoding took ${plain.passes} passes only`);
+    assert.is(drafted.tokens, plain.tokens, "nothing is computed twice");
     assert.is(drafted.drafted, drafted.sampled);
     assert.is(drafted.spared, drafted.sampled - 3 * 12);
     weights.free();

@@ -3,8 +3,9 @@ import * as assert from "uvu/assert";
 import { type Backend, empty, openBackend, ParameterArena } from "../../engine/index.ts";
 import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
 import { openConfig } from "../../model/checkpoint-files.ts";
+import type { Dialogue } from "../../model/dialogue.ts";
 import { openLanguageModel } from "../../model/families.ts";
-import { type Dialogue, generate, type Model } from "../../model/generation.ts";
+import { generate, type Model } from "../../model/generation.ts";
 import { KvCache } from "../../model/kv-cache.ts";
 import { parameterShapes } from "../../model/language-model.ts";
 import {
