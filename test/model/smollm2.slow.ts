@@ -30,8 +30,8 @@ interface Generated {
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const file = "smollm2.json";
-/** In f16 hardly any log-probability errs by more than the first, none by more than the second. */
-const [usualInHalf, mostInHalf] = [1e-2, 2e-2];
+/** In f16: three times the root mean square of the errors of log-probabilities, and the largest of some hundred errors. */
+const [threeRmsInHalf, mostInHalf] = [1e-2, 2e-2];
 
 describe("model/smollm2", (test) => {
   const folder = process.env["FOOTHOLD_SMOLLM2"] ?? "";
@@ -108,7 +108,7 @@ describe("model/smollm2", (test) => {
     });
   });
 
-  test("in f16: greedy answers up to a near tie, 99% of log-probabilities within 1e-2 and all within 2e-2", () => {
+  test("in f16: greedy answers up to a near tie; errors of log-probabilities: three times their rms below 1e-2, none above 2e-2", () => {
     const errors: number[] = [];
     const compare = (what: string, quantity: string, found: readonly number[], expected: readonly number[]): void => {
       assertKnown(file, `${quantity} in f16`, "as run", found, expected, { absolute: mostInHalf }, what);
@@ -142,10 +142,10 @@ describe("model/smollm2", (test) => {
       ...["model/score.ts", "--precision", "f16", "--tokens", write("scored.json", [ids])],
     );
     compare("the text", "scored: logProbs", sequences[0].logProbs, log_probs_f64);
-    const within = errors.filter((error) => error <= usualInHalf).length;
+    const within = errors.filter((error) => error <= 1e-2).length;
     const rms = Math.sqrt(errors.reduce((sum, error) => sum + error ** 2, 0) / errors.length);
     console.log(`${within} of ${errors.length} within 1e-2, rms ${rms.toExponential(1)}`);
-    assert.ok(within >= 0.99 * errors.length, `${within} of ${errors.length} log-probabilities are within 1e-2`);
+    assert.ok(3 * rms <= threeRmsInHalf, `root mean square ${rms}`);
   });
 
   test("in f16: KL to f32 below 1e-4 nats per token", async () => {
