@@ -2,7 +2,7 @@
 // the cells to the backend in order.
 //
 // A decode step runs the same few hundred cells again and again, and on a GPU the host's time per cell limits its rate.
-// So what follows from a kernel alone is derived once (`Plan`), and what follows from the numbers of a cell (its params
+// So what follows from a kernel alone is derived once (`KernelLayout`), and what follows from the numbers of a cell (its params
 // by name, its constants) is kept and found again by those numbers (`Cell`). Backends recognise a repeated cell by its
 // `params` object.
 import type { Backend, BufferHandle } from "./backends/backend.ts";
@@ -40,7 +40,7 @@ export interface RunOptions {
 export type Run = typeof run;
 
 /** What follows from a kernel's contract alone. */
-interface Plan {
+interface KernelLayout {
   readonly kernel: AnyKernel;
   readonly bindings: readonly string[];
   /** For each binding, the number of its axis; −1 for none. */
@@ -73,10 +73,10 @@ interface Cell {
 /** Cells kept per kernel and backend. A decode step of a model of 80 layers has 560 of its largest kernel. */
 const mostCells = 1024;
 
-const plans = new WeakMap<AnyKernel, Plan>();
+const layouts = new WeakMap<AnyKernel, KernelLayout>();
 
-function planOf(kernel: AnyKernel): Plan {
-  const found = plans.get(kernel);
+function layoutOf(kernel: AnyKernel): KernelLayout {
+  const found = layouts.get(kernel);
   if (found !== undefined) return found;
   const axes = Object.keys(kernel.axes);
   const bindings = Object.entries(kernel.bindings);
@@ -87,7 +87,7 @@ function planOf(kernel: AnyKernel): Plan {
   onAxis.forEach((on, axis) => {
     if (on.length === 0) throw new ShapeError(`${kernel.name}: no binding lies on axis "${axes[axis]}"`);
   });
-  const made: Plan = {
+  const made: KernelLayout = {
     ...{ kernel, axes, axisOf, isReduced, onAxis },
     bindings: bindings.map(([name]) => name),
     isGradient: bindings.map(([, { access }]) => access === "gradient"),
@@ -98,7 +98,7 @@ function planOf(kernel: AnyKernel): Plan {
     block: parameterBlock(kernel).map(({ name }) => name),
     cells: new WeakMap(),
   };
-  plans.set(kernel, made);
+  layouts.set(kernel, made);
   return made;
 }
 
@@ -125,10 +125,10 @@ export function run<
   B extends Readonly<Record<string, Binding<A>>>,
   P extends Readonly<Record<string, ParamType>>,
 >(typed: Kernel<A, B, P>, bindings: Bound<B>, params: OwnParams<P>, options: RunOptions = {}): void {
-  const plan = planOf(eraseKernel(typed));
-  const { kernel, bindings: names, isGradient, axisOf } = plan;
+  const layout = layoutOf(eraseKernel(typed));
+  const { kernel, bindings: names, isGradient, axisOf } = layout;
   const bound: Readonly<Record<string, GradientTarget | Tensor | undefined>> = bindings;
-  const work: Work = { plan, tensors: [], flags: [], params, given: options.constants };
+  const work: Work = { layout, tensors: [], flags: [], params, given: options.constants };
   let isCut = false;
   for (let i = 0; i < names.length; i++) {
     const given = bound[names[i]];
@@ -146,14 +146,14 @@ export function run<
     work.tensors.push(tensor);
   }
   beforeRun(kernel.name, names, work.tensors);
-  const totals = plan.axes.map((_, axis) => extentOf(plan, axis, work.tensors));
+  const totals = layout.axes.map((_, axis) => extentOf(layout, axis, work.tensors));
   if (isCut) runCut(work, totals);
-  else if (totals.every((total, axis) => total > 0 || plan.isReduced[axis])) runCell(work, totals, null, null);
+  else if (totals.every((total, axis) => total > 0 || layout.isReduced[axis])) runCell(work, totals, null, null);
 }
 
 /** One call of `run`. */
 interface Work {
-  readonly plan: Plan;
+  readonly layout: KernelLayout;
   readonly tensors: Tensor[];
   /** Whether each gradient is added to, 1 or 0. */
   readonly flags: number[];
@@ -162,7 +162,7 @@ interface Work {
 }
 
 /** Rows on an axis. */
-function extentOf({ kernel, axes, onAxis, bindings }: Plan, axis: number, tensors: readonly Tensor[]): number {
+function extentOf({ kernel, axes, onAxis, bindings }: KernelLayout, axis: number, tensors: readonly Tensor[]): number {
   const on = onAxis[axis];
   const total = tensors[on[0]].rows;
   for (const i of on)
@@ -176,7 +176,7 @@ function extentOf({ kernel, axes, onAxis, bindings }: Plan, axis: number, tensor
 
 /** Cuts the work at every segment boundary of its tensors, and runs the cells. */
 function runCut(work: Work, totals: readonly number[]): void {
-  const { axisOf, isReduced, onAxis, loops } = work.plan;
+  const { axisOf, isReduced, onAxis, loops } = work.layout;
   const starts = work.tensors.map((tensor, i) => (axisOf[i] < 0 ? [] : segmentStarts(tensor.segments)));
   const intervals = onAxis.map((on, axis) => cutAxis(on, starts, totals[axis], isReduced[axis]));
   const cell: IndexRange[] = totals.map((count) => ({ start: 0, count }));
@@ -203,12 +203,12 @@ const numberBits = new Uint32Array(numbers.buffer);
  * @param starts  the first row of each segment of each binding, and the total; null if no tensor is cut
  */
 function runCell(
-  { plan, tensors, flags, params, given }: Work,
+  { layout, tensors, flags, params, given }: Work,
   totals: readonly number[],
   cell: readonly IndexRange[] | null,
   starts: readonly (readonly number[])[] | null,
 ): void {
-  const { kernel, axisOf, isReduced } = plan;
+  const { kernel, axisOf, isReduced } = layout;
   let n = 0;
   let continues = false;
   for (let axis = 0; axis < totals.length; axis++) {
@@ -237,30 +237,30 @@ function runCell(
   }
   // Later cells of a reduction continue the sum of the first cell.
   for (const flag of flags) numbers[n++] = continues ? 1 : flag;
-  for (const name of plan.params) {
+  for (const name of layout.params) {
     const value = params[name];
     if (value === undefined) throw new Error(`${kernel.name}: no value for param "${name}"`);
     numbers[n++] = value;
   }
   const { backend } = tensors[0];
-  const found = cellOf(plan, backend, 2 * n, given);
+  const found = cellOf(layout, backend, 2 * n, given);
   backend.dispatch({ kernel, buffers, params: found.params, constants: found.constants });
 }
 
 /** The cell whose numbers are the first `words` words of `numberBits`. */
-function cellOf(plan: Plan, backend: Backend, words: number, given: Constants | undefined): Cell {
-  let cells = plan.cells.get(backend);
+function cellOf(layout: KernelLayout, backend: Backend, words: number, given: Constants | undefined): Cell {
+  let cells = layout.cells.get(backend);
   if (cells === undefined) {
     cells = new Map();
-    plan.cells.set(backend, cells);
+    layout.cells.set(backend, cells);
   }
   let hash = 0;
   for (let i = 0; i < words; i++) hash = Math.imul(hash ^ numberBits[i] ^ (hash >>> 15), 0x9e3779b1);
   const found = cells.get(hash);
   if (found !== undefined && isSameCell(found, words, given)) return found;
-  const { kernel } = plan;
+  const { kernel } = layout;
   const params: Record<string, number> = {};
-  plan.block.forEach((name, i) => {
+  layout.block.forEach((name, i) => {
     params[name] = numbers[i];
   });
   const made: Cell = {

@@ -25,7 +25,7 @@ import { type Example, type PolicyExample, policyStep, supervisedStep, type Trai
 import { policyLossOf } from "./policy-loss.ts";
 import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
-import { samplingOf } from "./training-settings.ts";
+import { rolloutSampling } from "./training-settings.ts";
 
 /** A trainable model without values, for rehearsals. */
 function emptyTrainable(backend: Backend, config: LanguageModel, options: WeightOptions): TrainableModel {
@@ -135,7 +135,7 @@ export async function expectTrainingMemory(
       const { temperature } = train;
       for (const [requests, sampling] of [
         [evaluated, { temperature: evaluate.temperature }],
-        ...(trains ? [[rollouts, samplingOf(train)] as const] : []),
+        ...(trains ? [[rollouts, rolloutSampling(train)] as const] : []),
       ] as const)
         await rehearseGeneration(model, dialoguesOf(chat, requests, settings), {
           maxRows: batch.rows,

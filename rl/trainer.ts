@@ -37,7 +37,7 @@ import type { batchSettings, environmentSettings, evaluateSettings, trainSetting
 import { drawGroups, type StepBatch, stepBatch } from "./step-batch.ts";
 import { countedTokens, stepMetrics } from "./step-metrics.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
-import { samplingOf } from "./training-settings.ts";
+import { rolloutSampling } from "./training-settings.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;
@@ -283,7 +283,12 @@ async function trainingStep(
   const { promptsPerStep, updatesPerBatch } = training;
   const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
   const groups = await drawGroups(episodes, firstPrompt ?? (step - 1) * promptsPerStep, training, (requests) =>
-    rollOut(model, chat, requests, { ...rolloutSettings(context), ...samplingOf(training), purpose: "train", step }),
+    rollOut(model, chat, requests, {
+      ...rolloutSettings(context),
+      ...rolloutSampling(training),
+      purpose: "train",
+      step,
+    }),
   );
   killPoint("rollout");
   clock("rollouts");

@@ -8,7 +8,7 @@ import type { trainSettings } from "./settings.ts";
 export type TrainValues = Values<typeof trainSettings>;
 
 /** How the training rollouts are sampled. */
-export function samplingOf({ temperature, topK, topP }: Pick<TrainValues, "temperature" | "topK" | "topP">): {
+export function rolloutSampling({ temperature, topK, topP }: Pick<TrainValues, "temperature" | "topK" | "topP">): {
   temperature: number;
   warping?: Warping;
 } {

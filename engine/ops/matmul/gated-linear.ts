@@ -16,7 +16,7 @@ import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { swiglu, swigluBackwardKernel, swigluKernel } from "../swiglu/swiglu.ts";
 import { multiplyGated } from "./joined.ts";
-import { asMatrix, checkShapes, groupsOf, linear, multiply } from "./linear.ts";
+import { asMatrix, checkShapes, groupsOf, linear, multiplyByPanels } from "./linear.ts";
 import { isPlain } from "./linear-triple.ts";
 import { multiplyInput, multiplyWeight } from "./matmul.ts";
 
@@ -79,8 +79,8 @@ function multiplyBoth(
   to: Record<"gate" | "up" | "y", Tensor>,
 ): void {
   if (gate.panels !== null && up.panels !== null && multiplyGated(x, [gate.panels, up.panels], to)) return;
-  multiply(x, gate, null, to.gate);
-  multiply(x, up, null, to.up);
+  multiplyByPanels(x, gate, null, to.gate);
+  multiplyByPanels(x, up, null, to.up);
   run(swigluKernel, to, { rowSize: to.y.rowSize });
 }
 

@@ -4,7 +4,7 @@ import { defineOp } from "../../op.ts";
 import { asParameter, type BatchRows, hasHalfPanels, type Parameter, shapeOfParameter } from "../../parameters.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { multiplyTriple, type Triple } from "./joined.ts";
-import { asMatrix, checkShapes, groupsOf, linear, multiply } from "./linear.ts";
+import { asMatrix, checkShapes, groupsOf, linear, multiplyByPanels } from "./linear.ts";
 import { multiplyInput, multiplyWeight, sumRows } from "./matmul.ts";
 
 type Inputs = "x" | `weight${0 | 1 | 2}` | `panels${0 | 1 | 2}` | `bias${0 | 1 | 2}`;
@@ -54,7 +54,7 @@ function multiplyAll(
   const panels = [weights[0].panels, weights[1].panels, weights[2].panels] as const;
   if (isWhole(panels) && (isWhole(biases) || biases.every((bias) => bias === null)))
     if (multiplyTriple(x, panels, isWhole(biases) ? biases : null, ys)) return;
-  weights.forEach((weight, i) => void multiply(x, weight, biases[i], ys[i]));
+  weights.forEach((weight, i) => void multiplyByPanels(x, weight, biases[i], ys[i]));
 }
 
 function isWhole(triple: Triple<Tensor | null>): triple is Triple<Tensor> {

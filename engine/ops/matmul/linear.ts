@@ -39,7 +39,7 @@ export const linearOp = defineOp<"x" | "weight" | "panels" | "bias" | "residual"
     return { y };
   },
   forward: (_, { x, weight, panels, bias, residual }, { y }) =>
-    multiply(
+    multiplyByPanels(
       asMatrix(x),
       { rows: weight, panels: panels ?? null },
       bias ?? null,
@@ -147,13 +147,19 @@ export function linear(
   (bias?.kind === "slots" ? biases : weights).forEach(({ start, count }, i) => {
     const own = weights[weight.kind === "slots" ? i : 0].tensors;
     const ownBias = bias === null ? null : biases[bias.kind === "slots" ? i : 0].tensors.rows;
-    multiply(half.sliceRows(start, count), own, ownBias, to.sliceRows(start, count), added?.sliceRows(start, count));
+    multiplyByPanels(
+      half.sliceRows(start, count),
+      own,
+      ownBias,
+      to.sliceRows(start, count),
+      added?.sliceRows(start, count),
+    );
   });
   return y;
 }
 
 /** y = residual + (x · Wᵀ + b), x and y as matrices. Makes panels if there are none. */
-export function multiply(
+export function multiplyByPanels(
   x: Tensor,
   { rows: weight, panels }: WeightTensors,
   bias: Tensor | null,
