@@ -2,7 +2,16 @@
 // none of it.
 import { tmpdir } from "node:os";
 
-export type Dawn = typeof import("webgpu");
+/**
+ * What is used of Dawn. It is written out here because this package's declarations must not name the types of `webgpu`:
+ * they bring in @webgpu/types, which clashes with the browser's own WebGPU types in a program that uses both.
+ */
+export interface Dawn {
+  /** Makes an instance with these flags. */
+  create(flags: string[]): GPU;
+  /** GPUBufferUsage and the like. */
+  readonly globals: object;
+}
 
 let loaded: Dawn | null = null;
 
