@@ -1,5 +1,5 @@
 // Two linear layers that read the same x, the first of which gates the second by SiLU: the first half of Qwen2.5's MLP.
-// They are one dispatch if their weights lie so.
+// One dispatch computes both if the panels of their weights follow each other in memory.
 import { shouldRecord } from "../../autograd.ts";
 import { defineOp, expectShape } from "../../op.ts";
 import {

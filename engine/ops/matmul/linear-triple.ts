@@ -1,4 +1,5 @@
-// Three linear layers that read the same x, as query, key and value do: in one dispatch if their weights lie so.
+// Three linear layers that read the same x, as query, key and value do: in one dispatch if the panels of their weights
+// follow each other in memory.
 import { shouldRecord } from "../../autograd.ts";
 import { defineOp } from "../../op.ts";
 import { asParameter, type BatchRows, hasHalfPanels, type Parameter, shapeOfParameter } from "../../parameters.ts";
