@@ -71,7 +71,7 @@ export const gatedLinearOp = defineOp<
     }),
 });
 
-/** Both products and silu(gate) · up: one dispatch if the weights lie so, else three. */
+/** Both products and silu(gate) · up: one dispatch if the weights' panels follow each other, else three. */
 function multiplyBoth(
   x: Tensor,
   gate: WeightTensors,

@@ -45,7 +45,7 @@ export const linearTripleOp = defineOp<Inputs, "y0" | "y1" | "y2">({
   },
 });
 
-/** y_i = x · W_iᵀ + b_i: one dispatch if weights and biases lie so, else one for each. */
+/** y_i = x · W_iᵀ + b_i: one dispatch if weights and biases follow each other, else one per layer. */
 function multiplyAll(
   x: Tensor,
   weights: Triple<{ rows: Tensor | null; panels: Tensor | null }>,
