@@ -1,5 +1,5 @@
 // What a card can do, in one command and at most eight minutes: start-up check, ceilings, products, attention, head,
-// AdamW, decoding, training and a grid point, beside PyTorch where Python has it. One table, and a JSON file.
+// AdamW, decoding, training and a grid point, beside PyTorch if Python has it. One table, and a JSON file.
 //
 //   node bench/card.ts --out card.json [--only PART] [--sizes small|full] [--minutes N] [--dry-run]
 //

@@ -1,4 +1,4 @@
-// The first line that a command prints: what computes, and what it uses of it.
+// The first line that a command prints: the adapter, and what kernels use of it.
 import type { Abilities, MatrixShape } from "./backends/backend.ts";
 import { formatBytes } from "./host/files.ts";
 import type { OpenedBackend } from "./open.ts";

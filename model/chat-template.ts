@@ -1,5 +1,5 @@
 // Compiles a chat template with @huggingface/jinja so that it renders as in Python, where templates are written. The
-// package differs in two ways, which are mended here:
+// package differs in two ways, which are corrected here:
 //   - line ends: Python's Jinja turns CRLF and CR into LF before it parses;
 //   - `strip`, `lstrip` and `rstrip`: the package ignores their argument, and its white space is JavaScript's.
 import { Template } from "@huggingface/jinja";

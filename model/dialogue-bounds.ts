@@ -1,4 +1,4 @@
-// What decides the size of the cache for a generation: a few numbers about all dialogues together. They are computed in
+// A few numbers about all dialogues together, which decide the size of the cache for a generation. They are computed in
 // one pass that keeps nothing of a dialogue, so millions of them need no memory.
 
 export interface DialogueBounds {

@@ -1,4 +1,4 @@
-// What nothing on this card exceeds by much: the rate of a copy, by our kernel and by the driver's own command, and the
+// Upper bounds of this card, as measured: the rate of a copy, by our kernel and by the driver's own command, and the
 // rate of the largest product in each precision.
 import type { Backend } from "../../engine/backends/backend.ts";
 import { WebGpuBackend } from "../../engine/backends/webgpu/backend.ts";

@@ -1,5 +1,5 @@
 // The first part: what the adapter offers, the choice of tiles, and the start-up check, which every command runs before
-// it uses a driver. Here it runs in any case, whether it was passed before or not.
+// it uses a driver. Here it runs even if the driver passed before.
 import { describeAbilities } from "../../engine/adapter-line.ts";
 import { openAdapter } from "../../engine/backends/webgpu/adapter.ts";
 import { WebGpuBackend } from "../../engine/backends/webgpu/backend.ts";

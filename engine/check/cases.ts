@@ -1,6 +1,6 @@
-// The work of the start-up check: a little of everything that a model's numbers go through, at sizes that end inside
-// every tile. What the work should give is what the plain-TypeScript backend gives for the same calls, since it defines
-// what kernels compute; a few values come from elsewhere.
+// The work of the start-up check: a small piece of each computation of a model, at sizes that tiles do not divide
+// evenly. The expected results are those of the plain-TypeScript backend for the same calls, since it defines what
+// kernels compute; a few expected values come from elsewhere.
 
 import { record } from "../autograd.ts";
 import type { Backend } from "../backends/backend.ts";

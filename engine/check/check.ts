@@ -1,8 +1,8 @@
 // The start-up check: refuses a driver that computes wrong numbers, before hours are spent on them.
 //
-// A small piece of every kind of work (cases.ts) runs on the adapter and on the plain-TypeScript backend, and the results
-// are compared. An adapter that passed is not asked again until its driver, Dawn, or a kernel changes: the answer lies in
-// the cache. A wrong driver is never remembered, so it is checked again each time.
+// A small piece of every kind of work (cases.ts) runs on the adapter and on the plain-TypeScript backend, and the
+// results are compared. An adapter that passed is not checked again until its driver, Dawn, Node or a kernel changes:
+// the cache remembers it. A driver that failed is not remembered, so it is checked again each time.
 import type { Backend, KernelForm } from "../backends/backend.ts";
 import { CpuBackend } from "../backends/cpu.ts";
 import { PlanningBackend } from "../backends/planning.ts";

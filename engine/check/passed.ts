@@ -1,5 +1,5 @@
-// Which drivers passed the start-up check. The answer lies in the cache, for one driver, what it can do, one version of
-// Dawn and Node, and one text of every kernel of the check: a change of any of them is checked anew. A driver that did
+// Which drivers passed the start-up check. The cache remembers it for the driver, its abilities, the versions of Dawn
+// and Node, and the text of every kernel of the check: if any of them changes, the check runs again. A driver that did
 // not pass is not remembered, so it is checked each time.
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";

@@ -44,7 +44,7 @@ export interface Command<D extends SettingsTree> {
    * Called with the values of files and flags before they are checked: the place to add settings to the declaration.
    */
   prepare?(sources: readonly Source[]): Promise<void>;
-  /** What `--dry-run` prints, for --help. The command has the flag if this is given, and then `main` must heed it. */
+  /** What `--dry-run` prints, for --help. The command has the flag if this is given; `main` must then implement it. */
   dryRun?: string;
   main(context: CommandContext<D>): Promise<void>;
 }

@@ -1,10 +1,10 @@
-// Drafts for a sweep. Neighbouring grid points draw with the same noise, so their rollouts of a prompt say mostly the
+// Drafts for a sweep. Neighbouring grid points sample with the same noise, so their answers to a prompt are mostly the
 // same. A finished neighbour's answers are therefore proposed to a point's rollouts, which verify many tokens in one
-// pass (model/drafts.ts). The checkpoint's own completions, which are the rollouts at the centre, serve in the same way,
-// also in a sweep that was resumed and no longer has the answers of the points before.
+// pass (model/drafts.ts). The checkpoint's own completions, which are the rollouts at the centre, serve in the same
+// way, also in a sweep that was resumed and no longer has the answers of the points before.
 //
-// Drafts change no bit of a result. So it is free which answers are kept: as many as memory allows, those first that most
-// of the remaining points are near to.
+// Drafts change no bit of a result, so any answers may be kept. As many are kept as memory allows, first those of
+// points that are near most of the remaining points.
 import type { Draft } from "../../model/index.ts";
 import type { Rollout } from "../../rl/index.ts";
 import type { GridCell } from "../grid.ts";

@@ -111,7 +111,7 @@ export class UnderWay {
     return this.#points.reduce((sum, { length }) => sum + length, 0);
   }
 
-  /** How many of them are of one grid point. */
+  /** How many of them belong to one grid point. */
   lengthAt(cell: { i: number; j: number }): number {
     return this.#pointAt(cell)?.length ?? 0;
   }

@@ -1,6 +1,6 @@
 // `--dry-run` of a study: what it will compute, how long it will take, and what memory and disk it needs. Nothing is
-// trained, written or downloaded. Without the model at hand, the shape of a published model is known, and lengths of
-// prompts are estimated.
+// trained, written or downloaded. If the model is not on this machine, its shape is that of the published model, and
+// the lengths of prompts are estimated.
 import {
   CheckpointError,
   formatBytes,

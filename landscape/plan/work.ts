@@ -1,5 +1,5 @@
 // What a study computes, counted from its settings before it starts: conversations, tokens and operations of each part.
-// The length of answers is not known before; everything that depends on it is counted twice, for answers as long as
+// The length of answers is not known in advance; everything that depends on it is counted twice, for answers as long as
 // right ones (if the environment knows them) and for answers of maximum length.
 import type { Chat, LanguageModel } from "../../model/index.ts";
 import {

@@ -1,5 +1,5 @@
-// bench/card.ts in small sizes on whatever adapter the tests have: its file fits its schema, everything that is timed was
-// checked, and a part that fails is reported while the others continue. Each run is a process of several processes.
+// bench/card.ts in small sizes on whatever adapter the tests have: its file fits its schema, everything that is timed
+// was checked, and a part that fails is reported while the others continue. Each run starts several processes.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";

@@ -1,5 +1,5 @@
-// Gradients of the policy losses: by central differences, with held constant what has no gradient; and through the model,
-// where they do not depend on how the batch is cut into micro-batches, nor on the order of its sequences.
+// Gradients of the policy losses: by central differences, with stop-gradient factors held constant; and through the
+// model, where they do not depend on how the batch is cut into micro-batches, nor on the order of its sequences.
 import * as assert from "uvu/assert";
 import { fromArray, GradientMap, record, scopeAsync, type Tensor } from "../../engine/index.ts";
 import { loadModel } from "../../model/index.ts";

@@ -59,7 +59,7 @@ export interface OpenedAdapter {
   gpu: GPU;
   adapter: GPUAdapter;
   info: AdapterInfo;
-  /** The same adapter anew, because an adapter opens only one device; null if it is gone. */
+  /** Requests the same adapter again, because an adapter opens only one device; null if it is gone. */
   again: () => Promise<GPUAdapter | null>;
 }
 

@@ -1,7 +1,7 @@
 // Opens the device with everything that kernels may use and the adapter offers: its features and its real limits.
 //
-// A driver may list a feature and then open no device with it. So a refusal is not the end: the device is opened with
-// the features that it does accept, and what is missing is said once.
+// Some drivers list a feature but open no device with it. The device is then opened with the features that the driver
+// does accept, and a message says once which one is missing.
 import { AdapterError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
 import { captureNativeStderr } from "../../host/native-stderr.ts";

@@ -1,8 +1,9 @@
-// What the device needs to run a cell again, besides its buffers: pipeline, workgroups and parameter block. It is derived
-// once per cell and found by the cell's `params` object: for the same numbers engine/run.ts passes the same object.
+// What the device needs to run a cell again, besides its buffers: pipeline, workgroups and parameter block. It is
+// derived once per cell and found by the cell's `params` object: for the same numbers engine/run.ts passes the same
+// object.
 //
 // A parameter block keeps its place in one uniform buffer, so a decode step that only repeats cells writes none. When
-// the buffer is full, the work so far is submitted, and places are assigned anew.
+// the buffer is full, the work so far is submitted, and places are assigned again from the start.
 import { DeviceError } from "../../errors.ts";
 import { type AnyKernel, parameterBlock } from "../../kernel.ts";
 import type { Dispatch } from "../backend.ts";

@@ -1,9 +1,9 @@
 enable subgroups;
-// multiplyTile  a tile for up to 16 rows on lavapipe, as in decoding. There a load costs about 65 cycles: it goes lane by lane, but each
-//               lane gets four neighbours for it. So every load brings 32 different numbers, and no number is loaded twice.
+// multiplyTile  a tile for up to 16 rows on lavapipe, as in decoding. There a load costs about 65 cycles: it is executed lane by
+//               lane, and each lane gets four neighbours. So every load brings 32 different numbers, and no number is loaded twice.
 // Work          one subgroup of 8 per workgroup. Lanes lie along the columns: each sums ROWS rows × 4 neighbouring columns. A lane loads
-//               four steps of one row of left; the other lanes get them by broadcast. With fewer than 8 rows the lanes left
-//               over load the four steps that follow (`quad` 1), so that a load of left serves eight steps.
+//               four steps of one row of left; the other lanes get them by broadcast. With fewer than 8 rows the spare lanes
+//               load the four steps that follow (`quad` 1), so that a load of left serves eight steps.
 // Constants     ROWS: 1, 4, 8 or 16.
 // Chosen        on lavapipe up to 16 rows, if operands and result begin and are cut at multiples of four.
 // Measured      16×576×1536 and 16×1536×576: 21 GFLOP/s per core, vector tile 14; 8 rows 15 and 7; 4 rows 8.5 and 10 (thin tile 6 and 7);

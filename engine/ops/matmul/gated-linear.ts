@@ -1,5 +1,5 @@
 // Two linear layers that read the same x, the first of which gates the second by SiLU: the first half of Qwen2.5's MLP.
-// They are one dispatch if their weights lie so.
+// One dispatch computes both if the panels of their weights follow each other in memory.
 import { shouldRecord } from "../../autograd.ts";
 import { defineOp, expectShape } from "../../op.ts";
 import {
@@ -71,7 +71,7 @@ export const gatedLinearOp = defineOp<
     }),
 });
 
-/** Both products and silu(gate) · up: one dispatch if the weights lie so, else three. */
+/** Both products and silu(gate) · up: one dispatch if the weights' panels follow each other, else three. */
 function multiplyBoth(
   x: Tensor,
   gate: WeightTensors,

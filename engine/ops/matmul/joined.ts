@@ -1,8 +1,9 @@
-// Products of one x with several weights in one dispatch, if the weights' panels follow each other in memory. Each sum is
-// the same as in a dispatch of its own, in the same order, so the bits are the same too.
+// Products of one x with several weights in one dispatch, if the weights' panels follow each other in memory. Each sum
+// is the same as in a separate dispatch, in the same order, so the bits are the same too.
 //
-// Whether memory is laid out so is read from the tensors themselves. A `ParameterArena` lays out the weights of one
-// `group` so, and so do the slots of perturbed weights. Otherwise, and for odd sizes, each weight is multiplied by itself.
+// The tensors themselves show whether memory is laid out in this way. It is for the weights of one `group` in a
+// `ParameterArena` and in the slots of perturbed weights. Otherwise, and for odd sizes, each weight has its own
+// dispatch.
 import { type AdapterStyle, defineKernel } from "../../kernel.ts";
 import { run } from "../../run.ts";
 import { Tensor } from "../../tensor.ts";

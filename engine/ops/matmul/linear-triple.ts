@@ -1,4 +1,5 @@
-// Three linear layers that read the same x, as query, key and value do: in one dispatch if their weights lie so.
+// Three linear layers that read the same x, as query, key and value do: in one dispatch if the panels of their weights
+// follow each other in memory.
 import { shouldRecord } from "../../autograd.ts";
 import { defineOp } from "../../op.ts";
 import { asParameter, type BatchRows, hasHalfPanels, type Parameter, shapeOfParameter } from "../../parameters.ts";
@@ -44,7 +45,7 @@ export const linearTripleOp = defineOp<Inputs, "y0" | "y1" | "y2">({
   },
 });
 
-/** y_i = x · W_iᵀ + b_i: one dispatch if weights and biases lie so, else one for each. */
+/** y_i = x · W_iᵀ + b_i: one dispatch if weights and biases follow each other, else one per layer. */
 function multiplyAll(
   x: Tensor,
   weights: Triple<{ rows: Tensor | null; panels: Tensor | null }>,

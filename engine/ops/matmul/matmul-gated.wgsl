@@ -4,7 +4,7 @@
 //                the elements of gate that it wrote itself.
 // Constants      LANES: invocations of a workgroup, the tile's. Vector: as Result, for sigmoid.
 // Precision      f32, c ascending, one accumulator per sum: the bits of two products and swiglu.
-// Chosen         if the panels lie so; the adapter decides the tile (tiles.ts).
+// Chosen         if the panels follow each other; the adapter decides the tile (tiles.ts).
 @group(0) @binding(0) var<storage, read> left: array<Operand>;
 @group(0) @binding(1) var<storage, read> right: array<Operand>;
 @group(0) @binding(2) var<storage, read_write> gate: array<Result>;

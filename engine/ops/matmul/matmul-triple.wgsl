@@ -3,7 +3,7 @@
 // Work            one workgroup per tile of rows × outputs of all three; see the tile in `uses`.
 // Constants       LANES: invocations of a workgroup, the tile's.
 // Precision       f32, c ascending, one accumulator that starts from the bias: the bits of three products.
-// Chosen          if panels and biases lie so; the adapter decides the tile (tiles.ts).
+// Chosen          if panels and biases follow each other; the adapter decides the tile (tiles.ts).
 @group(0) @binding(0) var<storage, read> left: array<Operand>;
 @group(0) @binding(1) var<storage, read> right: array<Operand>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;

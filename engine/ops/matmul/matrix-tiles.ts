@@ -1,7 +1,8 @@
 // The tile of products on matrix units (matrix-tile.wgsl): how many matrices of the adapter's shape a workgroup sums.
 //
-// A product uses one tile for every number of rows, decoding included. So a row's result has the same bits alone and
-// among 500 others. The counts below change no bit, only speed: every sum goes by matrices in ascending order of steps.
+// A product uses the same tile for every number of rows, decoding included. So a row's result has the same bits alone
+// and among 500 others. The counts below change no bit, only speed: every sum takes its matrices in ascending order of
+// steps.
 import type { AdapterStyle, Constants } from "../../kernel.ts";
 import { type MatrixBackend, type MatrixConstants, matrixUnits } from "../shared/matrix-units.ts";
 

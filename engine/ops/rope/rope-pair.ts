@@ -1,5 +1,5 @@
-// Rotary position embedding of queries and keys together: in one dispatch, where `rope` takes two. And in decoding the
-// cache gets its keys and values in that dispatch too.
+// Rotary position embedding of queries and keys in one dispatch; `rope` needs two. In decoding the same dispatch also
+// writes keys and values into the cache.
 import { shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";

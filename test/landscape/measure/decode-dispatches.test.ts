@@ -1,5 +1,5 @@
-// What a layer of a decode step costs in dispatches: on a GPU each is microseconds that no arithmetic hides. The kernels
-// are listed by name, so that an added one shows.
+// The dispatches of a layer in a decode step: on a GPU each costs microseconds that no arithmetic hides. The kernels
+// are listed by name, so that an additional one is noticed.
 import assert from "node:assert/strict";
 import type { Backend, Dispatch } from "../../../engine/backends/backend.ts";
 import { CpuBackend } from "../../../engine/backends/cpu.ts";
