@@ -32,5 +32,5 @@ export interface Dialogue {
   /** Called with each token as it is sampled. */
   sampled?(id: number): void;
   /** Proposes the next tokens of an answer. It changes the time that the answer takes, and no bit of it. */
-  draft?: Draft;
+  readonly draft?: Draft | undefined;
 }
