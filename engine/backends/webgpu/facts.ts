@@ -1,6 +1,7 @@
 // What an adapter says of itself, as separate facts. Each decision follows the one fact that it depends on: the limit
-// of memory follows where the memory lies, the kernels follow the subgroups, a hint follows what computes. The driver's
-// name decides none of them, so a software driver with an unknown name is treated like every other.
+// of memory follows where the memory lies, the kernels follow the subgroups, a hint follows what computes. Whether a driver
+// computes on the processor is Dawn's word (a fallback, or the architecture "software"); a list of names only helps where
+// Dawn says nothing.
 import type { Backend } from "../backend.ts";
 
 /** Number of invocations in a subgroup. */
