@@ -58,7 +58,7 @@ const conditions: { readonly [key: string]: (train: TrainValues) => boolean } = 
   "train.schedulePower": ({ schedule }) => schedule === "polynomial",
 };
 
-/** Whether a setting has any effect, given the values of the others. Settings of other sections have. */
+/** Whether a setting has any effect, given the values of the others. True for a setting without a condition. */
 export function trainingApplies(key: string, train: TrainValues): boolean {
   return !Object.hasOwn(conditions, key) || conditions[key](train);
 }
