@@ -287,7 +287,7 @@ fn seenOf(span: vec4u, place: vec3u, firstKey: u32) -> u32 {
 // Eight neighbouring numbers of a head as halves; those past the head are 0, and so is a whole line outside of the cell.
 
 fn queryEight(row: u32, eight: u32, keyHead: u32, sharing: u32) -> vec4u {
-  var words: vec4u;
+  var words = vec4u(0u); // written out: a `var` of a loop may keep its last value, and callers loop
   if (row < params.tokens * sharing) {
     let start = params.qBase + itemOf(row, keyHead, sharing) * params.headSize;
     /* @unroll */ for (var i = 0u; i < 4u; i++) {
@@ -302,7 +302,7 @@ fn queryEight(row: u32, eight: u32, keyHead: u32, sharing: u32) -> vec4u {
 }
 
 fn keyEight(slot: u32, eight: u32, keyHead: u32) -> vec4u {
-  var words: vec4u;
+  var words = vec4u(0u); // written out: a `var` of a loop may keep its last value, and callers loop
   if (slot - params.slotsStart < params.slots) {
     let start = params.keysBase + ((slot - params.slotsStart) * params.keyHeads + keyHead) * params.headSize;
     /* @unroll */ for (var i = 0u; i < 4u; i++) {
@@ -317,7 +317,7 @@ fn keyEight(slot: u32, eight: u32, keyHead: u32) -> vec4u {
 }
 
 fn valueEight(slot: u32, eight: u32, keyHead: u32) -> vec4u {
-  var words: vec4u;
+  var words = vec4u(0u); // written out: a `var` of a loop may keep its last value, and callers loop
   if (slot - params.slotsStart < params.slots) {
     let start = params.valuesBase + ((slot - params.slotsStart) * params.keyHeads + keyHead) * params.headSize;
     /* @unroll */ for (var i = 0u; i < 4u; i++) {
