@@ -4,8 +4,8 @@
 // On the adapter that the figures were measured on, every figure must be the same number. A kernel that adds in another order
 // changes them; the commit that brings it in then runs the example again. Another driver rounds otherwise. At step 1 the weights are
 // still the same, so a sampled token differs only at a near tie, and figures differ by rounding. After a step of AdamW, weights
-// whose first gradient is nearly 0 have moved by the learning rate one way or the other, and more tokens differ: of steps 2 and 3
-// only the reward is compared there, within the deviation of a mean over the step's 64 rollouts.
+// whose first gradient is nearly 0 have moved by the learning rate one way or the other, and more tokens may differ. Mesa 26 (LLVM 19)
+// beside Mesa 25 (LLVM 15): the same rewards and losses in all three steps, gradient norms within 2.1e-6 of each other.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -68,14 +68,11 @@ describe("landscape/smollm2-training", (test) => {
       return;
     }
     console.log(`${adapter} is not the adapter of the figures: compared within bounds`);
-    // At most two of the 64 rollouts with another reward.
-    assert.ok(Math.abs(found[0]["reward"] - known[0]["reward"]) <= 2 / rollouts, "reward of step 1");
+    // Rollouts with another reward: at most two of the 64 at step 1, four at steps 2 and 3.
+    for (const [i, most] of [2, 4, 4].entries())
+      assert.ok(Math.abs(found[i]["reward"] - known[i]["reward"]) <= most / rollouts, `reward of step ${i + 1}`);
     if (found[0]["num_tokens"] === known[0]["num_tokens"] && found[0]["reward"] === known[0]["reward"])
       for (const key of ["loss", "entropy", "grad_norm"])
-        assert.ok(Math.abs(found[0][key] / known[0][key] - 1) <= 1e-3, `${key} of step 1: ${found[0][key]}`);
-    // Three standard deviations of a mean over independent rewards of 0 or 1; common noise makes the true one smaller.
-    const reach = 3 * Math.sqrt(0.25 / rollouts);
-    for (const i of [1, 2])
-      assert.ok(Math.abs(found[i]["reward"] - known[i]["reward"]) <= reach, `reward of step ${i + 1}`);
+        assert.ok(Math.abs(found[0][key] / known[0][key] - 1) <= 1e-4, `${key} of step 1: ${found[0][key]}`);
   });
 });
