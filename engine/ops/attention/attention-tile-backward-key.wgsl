@@ -1,26 +1,22 @@
 enable subgroups; diagnostic(off, subgroup_uniformity);
 // attentionTileBackwardKey  the same as attention-backward-key.wgsl, to the same bits.
 // Work       one subgroup of 8 for 8 · ROWS neighbouring keys of one key head, one key per lane and r. Together they loop over the
-//            queries that any of them sees, HEADS heads at a time. A load brings a four of q or dy to every lane: 32 numbers, each of
-//            which is broadcast twice, each time to all keys.
+//            queries that any of them sees. Pieces of q and dy are loaded once and broadcast twice, each time to all keys.
 // Tokens     a key ignores the queries outside its own range; tokens that no key of the tile sees are skipped.
+// Constants  PIECES, ROWS as in attention-tile.wgsl. CONTINUES: whether dKeys or dValues may already hold sums.
 // Order      of workgroups: balanced.wgsl.
-// Constants  PIECES as in attention-tile.wgsl.
-//            ROWS: 2, or 1 for heads above 64; 4 are faster by a tenth, but take minutes to compile. HEADS: divides H/K; 2 for heads up to 32: sums are
-//            then fetched and stored half as often. LOADS: fours of HEADS heads / 8, rounded up. CONTINUES: whether dKeys or dValues
-//            may already hold sums.
-// Chosen     on lavapipe, for heads of a multiple of 8.
+// Chosen     on lavapipe, for heads of a multiple of 8 above 32.
 // Measured   see attention-tile-backward-query.wgsl.
-@group(0) @binding(0) var<storage, read> q: array<vec4f>;
-@group(0) @binding(1) var<storage, read> keys: array<vec4f>;
-@group(0) @binding(2) var<storage, read> values: array<vec4f>;
-@group(0) @binding(3) var<storage, read> dy: array<vec4f>;
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> keys: array<f32>;
+@group(0) @binding(2) var<storage, read> values: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read> statistics: array<vec2f>;
 @group(0) @binding(5) var<storage, read> querySpans: array<vec2u>;
-@group(0) @binding(6) var<storage, read_write> dKeys: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> dValues: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> dKeys: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dValues: array<f32>;
 
-const FOURS = 2u * PIECES; // of a head
+const SIZE = 8u * PIECES;
 const none = 0xffffffffu;
 
 @compute @workgroup_size(8)
@@ -31,10 +27,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let firstSlot = tile / params.keyHeads * 8u * ROWS;
   if (firstSlot >= params.slots) { return; }
 
-  var key: array<vec4f, ROWS * FOURS>;
-  var value: array<vec4f, ROWS * FOURS>;
-  var dKey: array<vec4f, ROWS * FOURS>;
-  var dValue: array<vec4f, ROWS * FOURS>;
+  var key: array<f32, ROWS * SIZE>;
+  var value: array<f32, ROWS * SIZE>;
+  var dKey: array<f32, ROWS * SIZE>;
+  var dValue: array<f32, ROWS * SIZE>;
   var item: array<u32, ROWS>; // slot · K + key head
   var begin: array<u32, ROWS>;
   var end: array<u32, ROWS>;
@@ -44,12 +40,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let range = querySpans[params.querySpansBase / 2u + slot];
     begin[r] = max(range.x, params.tokensStart);
     end[r] = min(range.x + range.y, params.tokensStart + params.tokens);
-    for (var f = 0u; f < FOURS; f++) {
-      key[r * FOURS + f] = keys[params.keysBase / 4u + item[r] * FOURS + f];
-      value[r * FOURS + f] = values[params.valuesBase / 4u + item[r] * FOURS + f];
+    for (var d = 0u; d < SIZE; d++) {
+      key[r * SIZE + d] = keys[params.keysBase + item[r] * SIZE + d];
+      value[r * SIZE + d] = values[params.valuesBase + item[r] * SIZE + d];
       if (CONTINUES) {
-        dKey[r * FOURS + f] = select(vec4f(), dKeys[params.dKeysBase / 4u + item[r] * FOURS + f], params.addToDKeys != 0u);
-        dValue[r * FOURS + f] = select(vec4f(), dValues[params.dValuesBase / 4u + item[r] * FOURS + f], params.addToDValues != 0u);
+        dKey[r * SIZE + d] = select(0.0, dKeys[params.dKeysBase + item[r] * SIZE + d], params.addToDKeys != 0u);
+        dValue[r * SIZE + d] = select(0.0, dValues[params.dValuesBase + item[r] * SIZE + d], params.addToDValues != 0u);
       }
     }
   }
@@ -68,59 +64,46 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let stop = subgroupMax(last);
     for (; token < stop; token++) {
       let firstHead = (token - params.tokensStart) * params.heads + keyHead * sharing;
-      for (var head = firstHead; head < firstHead + sharing; head += HEADS) {
-        let known = statistics[params.statisticsBase / 2u + head + min(lane, HEADS - 1u)];
-        var query: array<vec4f, LOADS>;
-        var upstream: array<vec4f, LOADS>;
-        var products: array<vec4f, HEADS * ROWS>;
-        var weightProducts: array<vec4f, HEADS * ROWS>;
-        for (var i = 0u; i < HEADS * ROWS; i++) {
-          products[i] = vec4f();
-          weightProducts[i] = vec4f();
+      for (var head = firstHead; head < firstHead + sharing; head++) {
+        let queryStart = params.qBase + head * SIZE + lane;
+        let upstreamStart = params.dyBase + head * SIZE + lane;
+        let known = statistics[params.statisticsBase / 2u + head];
+        var products: array<vec4f, ROWS>;
+        var weightProducts: array<vec4f, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+          products[r] = vec4f();
+          weightProducts[r] = vec4f();
         }
-        /* @unroll */ for (var i = 0u; i < LOADS; i++) {
-          let four = head * FOURS + min(8u * i + lane, HEADS * FOURS - 1u);
-          query[i] = q[params.qBase / 4u + four];
-          upstream[i] = dy[params.dyBase / 4u + four];
-        }
+        var query: array<f32, PIECES>;
+        var upstream: array<f32, PIECES>;
         /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          /* @unroll */ for (var j = 0u; j < 2u; j++) {
-            /* @unroll */ for (var h = 0u; h < HEADS; h++) {
-              const four = h * FOURS + 2u * i + j;
-              let one = subgroupBroadcast(query[four / 8u], four % 8u);
-              let oneUpstream = subgroupBroadcast(upstream[four / 8u], four % 8u);
-              /* @unroll */ for (var r = 0u; r < ROWS; r++) {
-                const f = r * FOURS + 2u * i + j;
-                products[h * ROWS + r] = fma(one, key[f], products[h * ROWS + r]);
-                weightProducts[h * ROWS + r] = fma(oneUpstream, value[f], weightProducts[h * ROWS + r]);
-              }
+          query[i] = q[queryStart + i * 8u];
+          upstream[i] = dy[upstreamStart + i * 8u];
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
+            let one = subgroupBroadcast(query[i], j);
+            let oneUpstream = subgroupBroadcast(upstream[i], j);
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
+              products[r][j % 4u] = fma(one, key[r * SIZE + i * 8u + j], products[r][j % 4u]);
+              weightProducts[r][j % 4u] = fma(oneUpstream, value[r * SIZE + i * 8u + j], weightProducts[r][j % 4u]);
             }
           }
         }
-        var weight: array<f32, HEADS * ROWS>;
-        var dScore: array<f32, HEADS * ROWS>;
-        /* @unroll */ for (var h = 0u; h < HEADS; h++) {
-          let own = subgroupBroadcast(known, h);
-          /* @unroll */ for (var r = 0u; r < ROWS; r++) {
-            const i = h * ROWS + r;
-            weight[i] = exp(dot(products[i], vec4f(1.0)) * params.scale - own.x);
-            dScore[i] = params.scale * weight[i] * (dot(weightProducts[i], vec4f(1.0)) - own.y);
-          }
-        }
+        var weight: array<f32, ROWS>;
+        var dScore: array<f32, ROWS>;
+        var isSeen: array<bool, ROWS>;
         /* @unroll */ for (var r = 0u; r < ROWS; r++) {
-          if (begin[r] <= token && token < end[r]) {
-            /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-              /* @unroll */ for (var j = 0u; j < 2u; j++) {
-                const f = r * FOURS + 2u * i + j;
-                var sum = dKey[f];
-                var valueSum = dValue[f];
-                /* @unroll */ for (var h = 0u; h < HEADS; h++) {
-                  const four = h * FOURS + 2u * i + j;
-                  sum = fma(vec4f(dScore[h * ROWS + r]), subgroupBroadcast(query[four / 8u], four % 8u), sum);
-                  valueSum = fma(vec4f(weight[h * ROWS + r]), subgroupBroadcast(upstream[four / 8u], four % 8u), valueSum);
-                }
-                dKey[f] = sum;
-                dValue[f] = valueSum;
+          isSeen[r] = begin[r] <= token && token < end[r];
+          weight[r] = exp(dot(products[r], vec4f(1.0)) * params.scale - known.x);
+          dScore[r] = params.scale * weight[r] * (dot(weightProducts[r], vec4f(1.0)) - known.y);
+        }
+        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
+            let one = subgroupBroadcast(query[i], j);
+            let oneUpstream = subgroupBroadcast(upstream[i], j);
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
+              if (isSeen[r]) {
+                dKey[r * SIZE + i * 8u + j] = fma(dScore[r], one, dKey[r * SIZE + i * 8u + j]);
+                dValue[r * SIZE + i * 8u + j] = fma(weight[r], oneUpstream, dValue[r * SIZE + i * 8u + j]);
               }
             }
           }
@@ -131,9 +114,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
   for (var r = 0u; r < ROWS; r++) {
     if (firstSlot + r * 8u + lane >= params.slots) { continue; }
-    for (var f = 0u; f < FOURS; f++) {
-      dKeys[params.dKeysBase / 4u + item[r] * FOURS + f] = dKey[r * FOURS + f];
-      dValues[params.dValuesBase / 4u + item[r] * FOURS + f] = dValue[r * FOURS + f];
+    for (var d = 0u; d < SIZE; d++) {
+      dKeys[params.dKeysBase + item[r] * SIZE + d] = dKey[r * SIZE + d];
+      dValues[params.dValuesBase + item[r] * SIZE + d] = dValue[r * SIZE + d];
     }
   }
 }

@@ -1,26 +1,21 @@
 enable subgroups; diagnostic(off, subgroup_uniformity);
 // attentionTileBackwardQuery  the same as attention-backward-query.wgsl, to the same bits.
-// Work       as attention-tile.wgsl: one subgroup of 8 for 8 · ROWS queries of one key head. A load brings a four of a key or value
-//            to every lane: 32 numbers, which are broadcast to all queries; those of the key twice. KEYS keys are taken at a time.
+// Work       as attention-tile.wgsl: one subgroup of 8 for 8 · ROWS queries of one key head. The numbers of each key and value are
+//            loaded once; those of the key are broadcast twice.
+// Constants  PIECES, ROWS as in attention-tile.wgsl. CONTINUES: whether dq may already hold a sum.
 // Order      of workgroups: balanced.wgsl.
-// Constants  PIECES as in attention-tile.wgsl.
-//            ROWS: 2, or 1 for heads above 64; 4 are faster by a tenth, but take minutes to compile. KEYS: 2 for heads up to 32: sums are then fetched and
-//            stored half as often; larger heads gain nothing. LOADS: fours of KEYS keys / 8, rounded up. CONTINUES: whether dq may
-//            already hold a sum.
-// Chosen     on lavapipe, if the head size is a multiple of 8.
-// Measured   processor time of both backward kernels and the statistics, before loads in fours, pairs and balance ÷ now (Mesa 25.0.7,
-//            busy machine): 123 dialogues of 73 tokens, heads of 16: 1.6; heads of 64, one sequence of 512: 1.14, two of 128: 1.0.
-//            On two idle cores balance alone makes dKeys and dValues of the sequence of 512 take half the time.
-//            node bench/run.ts "attention backward"
-@group(0) @binding(0) var<storage, read> q: array<vec4f>;
-@group(0) @binding(1) var<storage, read> keys: array<vec4f>;
-@group(0) @binding(2) var<storage, read> values: array<vec4f>;
-@group(0) @binding(3) var<storage, read> dy: array<vec4f>;
+// Chosen     on lavapipe, if the head size is a multiple of 8 above 32.
+// Measured   with attention-tile-backward-key.wgsl, 14 query and 2 key heads of 64, 2 sequences of 128: 7.2 ms, 29 GFLOP/s. The
+//            plain kernels need 47 ms and five times as long to compile; node bench/run.ts "attention backward".
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> keys: array<f32>;
+@group(0) @binding(2) var<storage, read> values: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read> statistics: array<vec2f>;
 @group(0) @binding(5) var<storage, read> spans: array<vec4u>;
-@group(0) @binding(6) var<storage, read_write> dq: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> dq: array<f32>;
 
-const FOURS = 2u * PIECES; // of a head
+const SIZE = 8u * PIECES;
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -31,9 +26,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let first = tile / params.keyHeads * 8u * ROWS;
   if (first >= items) { return; }
 
-  var query: array<vec4f, ROWS * FOURS>;
-  var upstream: array<vec4f, ROWS * FOURS>;
-  var gradient: array<vec4f, ROWS * FOURS>;
+  var query: array<f32, ROWS * SIZE>;
+  var upstream: array<f32, ROWS * SIZE>;
+  var gradient: array<f32, ROWS * SIZE>;
   var item: array<u32, ROWS>; // token · H + head
   var runs: Runs;
   var known: array<vec2f, ROWS>;
@@ -43,73 +38,61 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     item[r] = token * params.heads + keyHead * sharing + place % sharing;
     runs.span[r] = spans[params.spansBase / 4u + token];
     known[r] = statistics[params.statisticsBase / 2u + item[r]];
-    for (var f = 0u; f < FOURS; f++) {
-      query[r * FOURS + f] = q[params.qBase / 4u + item[r] * FOURS + f];
-      upstream[r * FOURS + f] = dy[params.dyBase / 4u + item[r] * FOURS + f];
-      if (CONTINUES && params.addToDq != 0u) { gradient[r * FOURS + f] = dq[params.dqBase / 4u + item[r] * FOURS + f]; }
+    for (var d = 0u; d < SIZE; d++) {
+      query[r * SIZE + d] = q[params.qBase + item[r] * SIZE + d];
+      upstream[r * SIZE + d] = dy[params.dyBase + item[r] * SIZE + d];
+      if (CONTINUES && params.addToDq != 0u) { gradient[r * SIZE + d] = dq[params.dqBase + item[r] * SIZE + d]; }
     }
   }
 
-  let stride = params.keyHeads * FOURS;
+  let stride = params.keyHeads * SIZE;
   for (var run = 0u; run < 2u; run++) {
     openRun(&runs, run, params.slotsStart, params.slotsStart + params.slots);
     while (nextRange(&runs)) {
-      for (var slot = runs.start; slot < runs.stop; slot += KEYS) {
-        var key: array<vec4f, LOADS>;
-        var value: array<vec4f, LOADS>;
-        var products: array<vec4f, KEYS * ROWS>;
-        var weightProducts: array<vec4f, KEYS * ROWS>;
-        for (var i = 0u; i < KEYS * ROWS; i++) {
-          products[i] = vec4f();
-          weightProducts[i] = vec4f();
+      let offset = (runs.start - params.slotsStart) * stride + keyHead * SIZE + lane;
+      var key = params.keysBase + offset;
+      var value = params.valuesBase + offset;
+      for (var slot = runs.start; slot < runs.stop; slot++) {
+        var products: array<vec4f, ROWS>;
+        var weightProducts: array<vec4f, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+          products[r] = vec4f();
+          weightProducts[r] = vec4f();
         }
-        /* @unroll */ for (var i = 0u; i < LOADS; i++) {
-          let four = 8u * i + lane;
-          let place = min(slot + four / FOURS, runs.stop - 1u) - params.slotsStart;
-          key[i] = keys[params.keysBase / 4u + place * stride + keyHead * FOURS + four % FOURS];
-          value[i] = values[params.valuesBase / 4u + place * stride + keyHead * FOURS + four % FOURS];
+        var parts: array<f32, PIECES>;
+        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
+          parts[i] = keys[key + i * 8u];
+          let valuePart = values[value + i * 8u];
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
+            let one = subgroupBroadcast(parts[i], j);
+            let oneValue = subgroupBroadcast(valuePart, j);
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
+              products[r][j % 4u] = fma(query[r * SIZE + i * 8u + j], one, products[r][j % 4u]);
+              weightProducts[r][j % 4u] = fma(upstream[r * SIZE + i * 8u + j], oneValue, weightProducts[r][j % 4u]);
+            }
+          }
+        }
+        var dScore: array<f32, ROWS>;
+        /* @unroll */ for (var r = 0u; r < ROWS; r++) {
+          let weight = exp(dot(products[r], vec4f(1.0)) * params.scale - known[r].x);
+          dScore[r] = params.scale * weight * (dot(weightProducts[r], vec4f(1.0)) - known[r].y);
         }
         /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          /* @unroll */ for (var j = 0u; j < 2u; j++) {
-            /* @unroll */ for (var k = 0u; k < KEYS; k++) {
-              const four = k * FOURS + 2u * i + j;
-              let one = subgroupBroadcast(key[four / 8u], four % 8u);
-              let oneValue = subgroupBroadcast(value[four / 8u], four % 8u);
-              /* @unroll */ for (var r = 0u; r < ROWS; r++) {
-                const f = r * FOURS + 2u * i + j;
-                products[k * ROWS + r] = fma(query[f], one, products[k * ROWS + r]);
-                weightProducts[k * ROWS + r] = fma(upstream[f], oneValue, weightProducts[k * ROWS + r]);
-              }
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
+            let one = subgroupBroadcast(parts[i], j);
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
+              if (slot < runs.limit[r]) { gradient[r * SIZE + i * 8u + j] = fma(dScore[r], one, gradient[r * SIZE + i * 8u + j]); }
             }
           }
         }
-        /* @unroll */ for (var r = 0u; r < ROWS; r++) {
-          var dScore: array<f32, KEYS>;
-          /* @unroll */ for (var k = 0u; k < KEYS; k++) {
-            let weight = exp(dot(products[k * ROWS + r], vec4f(1.0)) * params.scale - known[r].x);
-            dScore[k] = params.scale * weight * (dot(weightProducts[k * ROWS + r], vec4f(1.0)) - known[r].y);
-          }
-          if (slot < runs.limit[r]) {
-            /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-              /* @unroll */ for (var j = 0u; j < 2u; j++) {
-                const f = r * FOURS + 2u * i + j;
-                var sum = gradient[f];
-                /* @unroll */ for (var k = 0u; k < KEYS; k++) {
-                  const four = k * FOURS + 2u * i + j;
-                  let next = fma(vec4f(dScore[k]), subgroupBroadcast(key[four / 8u], four % 8u), sum);
-                  sum = select(sum, next, k == 0u || slot + k < runs.limit[r]);
-                }
-                gradient[f] = sum;
-              }
-            }
-          }
-        }
+        key += stride;
+        value += stride;
       }
     }
   }
 
   for (var r = 0u; r < ROWS; r++) {
     if (first + r * 8u + lane >= items) { continue; }
-    for (var f = 0u; f < FOURS; f++) { dq[params.dqBase / 4u + item[r] * FOURS + f] = gradient[r * FOURS + f]; }
+    for (var d = 0u; d < SIZE; d++) { dq[params.dqBase + item[r] * SIZE + d] = gradient[r * SIZE + d]; }
   }
 }

@@ -193,15 +193,12 @@ const halfTileKernel = defineKernel({
   workgroups: ({ tokens, heads, keyHeads }, constants) => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)],
 });
 
-/**
- * The backward kernels load fours: KEYS keys or HEADS heads at a time, LOADS fours per lane for each. Other forms: heads
- * of 64 and 128, and several of 16 at once.
- */
-const backwardDefaults = { PIECES: 2, ROWS: 2, LOADS: 1, CONTINUES: true };
-const backwardVariants: readonly Constants[] = [
-  { CONTINUES: false },
-  { PIECES: 8, LOADS: 2 },
-  { PIECES: 16, LOADS: 4, ROWS: 1 },
+const onTokens = (
+  { tokens, heads, keyHeads }: { tokens: number; heads: number; keyHeads: number },
+  constants: Constants,
+): [number] => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)];
+const onSlots = ({ slots, keyHeads }: { slots: number; keyHeads: number }, constants: Constants): [number] => [
+  keyHeads * tilesOf(slots, constants),
 ];
 
 const queryTileKernel = defineKernel({
@@ -209,9 +206,9 @@ const queryTileKernel = defineKernel({
   name: "attentionTileBackwardQuery",
   wgsl: new URL("./attention-tile-backward-query.wgsl", import.meta.url),
   uses: ["flat-workgroup", "balanced", "key-range", "key-runs"],
-  constants: { ...backwardDefaults, KEYS: 1 },
-  variants: [...backwardVariants, { KEYS: 2 }],
-  workgroups: ({ tokens, heads, keyHeads }, constants) => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)],
+  constants: tileDefaults,
+  variants: tileVariants,
+  workgroups: onTokens,
 });
 
 const keyTileKernel = defineKernel({
@@ -219,13 +216,39 @@ const keyTileKernel = defineKernel({
   name: "attentionTileBackwardKey",
   wgsl: new URL("./attention-tile-backward-key.wgsl", import.meta.url),
   uses: ["flat-workgroup", "balanced"],
-  constants: { ...backwardDefaults, HEADS: 1 },
-  variants: [...backwardVariants, { HEADS: 2 }],
-  workgroups: ({ slots, keyHeads }, constants) => [keyHeads * tilesOf(slots, constants)],
+  constants: tileDefaults,
+  variants: tileVariants,
+  workgroups: onSlots,
+});
+
+// Small heads: a lane loads four numbers at once, LOADS times for KEYS keys or HEADS heads.
+
+const pairsDefaults = { PIECES: 2, ROWS: 2, LOADS: 1, CONTINUES: true };
+const pairsVariants: readonly Constants[] = [{ CONTINUES: false }, { PIECES: 4, LOADS: 2 }];
+
+const queryPairsKernel = defineKernel({
+  ...backwardQuery,
+  name: "attentionPairsBackwardQuery",
+  wgsl: new URL("./attention-pairs-backward-query.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "balanced", "key-range", "key-runs"],
+  constants: { ...pairsDefaults, KEYS: 2 },
+  variants: pairsVariants,
+  workgroups: onTokens,
+});
+
+const keyPairsKernel = defineKernel({
+  ...backwardKey,
+  name: "attentionPairsBackwardKey",
+  wgsl: new URL("./attention-pairs-backward-key.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "balanced"],
+  constants: { ...pairsDefaults, HEADS: 2 },
+  variants: [...pairsVariants, { HEADS: 1 }],
+  workgroups: onSlots,
 });
 
 const plainKernels = { forward: forwardKernel, query: queryKernel, key: keyKernel };
 const tileKernels = { forward: forwardTileKernel, query: queryTileKernel, key: keyTileKernel };
+const pairsKernels = { forward: forwardTileKernel, query: queryPairsKernel, key: keyPairsKernel };
 
 /**
  * Heads up to this size use two rows per lane: with larger heads, two rows no longer fit the first-level cache.
@@ -248,13 +271,13 @@ export function chooseKernels(style: AdapterStyle, heads: Heads, isCached: boole
   const { HEADS, ...vectors } = vectorConstants(style, heads);
   if (style === "lavapipe" && headSize % lanes === 0 && (!isCached || headSize >= smallestOwnHead)) {
     const forTokens = { PIECES: headSize / lanes, ROWS: headSize <= sizeOfTwoRows ? 2 : 1 };
-    const [keys, taken] = [2, heads.heads / heads.keyHeads].map((most) =>
-      headSize <= sizeOfPairs && most % 2 === 0 ? 2 : 1,
-    );
+    if (headSize > sizeOfPairs)
+      return { ...tileKernels, forTokens, forQuery: forTokens, forKeys: forTokens, forStatistics: vectors };
+    const taken = (heads.heads / heads.keyHeads) % 2 === 0 ? 2 : 1;
     return {
-      ...tileKernels,
+      ...pairsKernels,
       forTokens,
-      forQuery: { ...forTokens, KEYS: keys, LOADS: loadsOf(keys * headSize) },
+      forQuery: { ...forTokens, KEYS: 2, LOADS: loadsOf(2 * headSize) },
       forKeys: { ...forTokens, HEADS: taken, LOADS: loadsOf(taken * headSize) },
       forStatistics: vectors,
     };

@@ -92,7 +92,7 @@ describe("engine/check", (test) => {
     test(`a token that attention skips, backward${suffix}`, async () => {
       const wrong = await wrongWith((work) =>
         // The last token's own gradients are missing from those of the keys.
-        /^attention(Tile)?BackwardKey$/.test(work.kernel.name)
+        /^attention(Pairs)?BackwardKey$/.test(work.kernel.name)
           ? { ...work, params: { ...work.params, tokens: work.params["tokens"] - 1 } }
           : work,
       );
