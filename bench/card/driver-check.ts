@@ -4,7 +4,7 @@ import { describeAbilities } from "../../engine/adapter-line.ts";
 import { openAdapter } from "../../engine/backends/webgpu/adapter.ts";
 import { WebGpuBackend } from "../../engine/backends/webgpu/backend.ts";
 import { openDevice } from "../../engine/backends/webgpu/device.ts";
-import { checkCases } from "../../engine/check/cases.ts";
+import { casesFor } from "../../engine/check/cases.ts";
 import { findWrongResult } from "../../engine/check/check.ts";
 import { AdapterError } from "../../engine/errors.ts";
 import { asError } from "../../engine/host/errors.ts";
@@ -60,7 +60,7 @@ export async function checkDriver(order: Order, send: (message: Message) => void
   await row("start-up check", async () => {
     const wrong = order.fault === "wrong" ? { work: "planted", detail: "a fault" } : await findWrongResult(backend);
     if (wrong !== null) throw new Error(`wrong value: ${wrong.work}: ${wrong.detail}`);
-    return { checked: `${checkCases.length} kinds of work against the plain backend` };
+    return { checked: `${casesFor(backend).length} kinds of work against the plain backend` };
   });
   backend.destroy();
 }

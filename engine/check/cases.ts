@@ -12,6 +12,7 @@ import type { OperandType } from "../ops/matmul/tiles.ts";
 import { writeNormals } from "../ops/perturbation/normals.ts";
 import { perturbIntoSlot } from "../ops/perturbation/perturb.ts";
 import { sampleTokens } from "../ops/sampling/sample-tokens.ts";
+import { matrixUnits } from "../ops/shared/matrix-units.ts";
 import { asParameter } from "../parameters.ts";
 import { tokenCounterRow, tokenKey, type WordPair, wordsOf } from "../random.ts";
 import { empty, fromArray, type Shape, sizeOf, type Tensor } from "../tensor.ts";
@@ -30,6 +31,8 @@ export interface CheckCase {
   readonly known?: Readonly<Record<string, readonly number[]>>;
   /** Pairs of results that must be equal bit for bit. */
   readonly equal?: readonly (readonly [string, string])[];
+  /** Whether the backend has kernels of this kind. Default: every backend has. */
+  readonly isFor?: (backend: Backend) => boolean;
 }
 
 /** Numbers in [−1, 1), the same on every machine. */
@@ -193,36 +196,54 @@ const cached = [0, 5];
 /** exp and log of a driver may be 62 units in the last place off; gradients sum such errors. */
 const attentionTolerance = 1e-4;
 
-const attentionCase: CheckCase = {
-  name: "attention, forward and backward",
-  tolerance: attentionTolerance,
-  run: (backend) => {
-    const { spans, querySpans } = causalSpans(lengths, cached);
-    const [tokens, slots] = [spans.length / 4, querySpans.length / 2];
-    const leaf = (seed: number, shape: Shape): Tensor => {
-      const made = tensor(backend, seed, shape, 2);
-      made.requiresGradient = true;
-      return made;
-    };
-    const q = leaf(12, [tokens, heads.count, heads.size]);
-    const keys = leaf(13, [slots, heads.keys, heads.size]);
-    const values = leaf(14, [slots, heads.keys, heads.size]);
-    const given = {
-      spans: fromArray(backend, spans, [tokens, 4], "u32"),
-      querySpans: fromArray(backend, querySpans, [slots, 2], "u32"),
-    };
-    const recording = record(() => attentionOp({ q, keys, values, ...given }, { scale: heads.size ** -0.5 }));
-    const { y, logSumExp } = recording.result;
-    const targets = new Map([q, keys, values].map((x) => [x, empty(backend, x.shape)] as const));
-    recording.backward(new Map([[y, tensor(backend, 15, y.shape)]]), {
-      target: (x) => targets.get(x),
-      has: () => false,
-      mark: () => {},
-    });
-    const gradient = (x: Tensor): Tensor => targets.get(x) ?? x;
-    return { y, logSumExp, dq: gradient(q), dKeys: gradient(keys), dValues: gradient(values) };
-  },
-};
+/**
+ * Weights of the softmax, dy and gradients of scores are rounded to f16 once each, to within 2⁻¹¹, and an error of a sum
+ * may be a few times the largest result's share of it where terms cancel.
+ */
+const matrixAttentionTolerance = 3e-3;
+
+/** With f16 operands these are multiples of 2⁻⁸ below 2, which f16 holds exactly: the plain backend does not round. */
+function attentionCase(operands: OperandType): CheckCase {
+  const onMatrixUnits = operands === "f16";
+  return {
+    name: `attention${onMatrixUnits ? " on matrix units" : ""}, forward and backward`,
+    tolerance: onMatrixUnits ? matrixAttentionTolerance : attentionTolerance,
+    ...(onMatrixUnits ? { isFor: (backend: Backend) => matrixUnits(backend) !== null } : {}),
+    run: (backend) => {
+      const { spans, querySpans } = causalSpans(lengths, cached);
+      const [tokens, slots] = [spans.length / 4, querySpans.length / 2];
+      const made = (seed: number, shape: Shape, factor: number): Tensor => {
+        if (!onMatrixUnits) return tensor(backend, seed, shape, factor);
+        const rounded = numbers(seed, sizeOf(shape)).map((value) => Math.round(256 * factor * value) / 256);
+        return fromArray(backend, rounded, shape);
+      };
+      const leaf = (seed: number, shape: Shape): Tensor => {
+        const own = made(seed, shape, 2);
+        own.requiresGradient = true;
+        return own;
+      };
+      const q = leaf(12, [tokens, heads.count, heads.size]);
+      const keys = leaf(13, [slots, heads.keys, heads.size]);
+      const values = leaf(14, [slots, heads.keys, heads.size]);
+      const given = {
+        spans: fromArray(backend, spans, [tokens, 4], "u32"),
+        querySpans: fromArray(backend, querySpans, [slots, 2], "u32"),
+      };
+      const recording = record(() =>
+        attentionOp({ q, keys, values, ...given }, { scale: heads.size ** -0.5, operands }),
+      );
+      const { y, logSumExp } = recording.result;
+      const targets = new Map([q, keys, values].map((x) => [x, empty(backend, x.shape)] as const));
+      recording.backward(new Map([[y, made(15, y.shape, 1)]]), {
+        target: (x) => targets.get(x),
+        has: () => false,
+        mark: () => {},
+      });
+      const gradient = (x: Tensor): Tensor => targets.get(x) ?? x;
+      return { y, logSumExp, dq: gradient(q), dKeys: gradient(keys), dValues: gradient(values) };
+    },
+  };
+}
 
 /** Decoding: every token sees a shared prefix and its own keys, and the slots are written twice. */
 const cacheCase: CheckCase = {
@@ -319,7 +340,7 @@ const sampleCase: CheckCase = {
   },
 };
 
-export const checkCases: readonly CheckCase[] = [
+const allCases: readonly CheckCase[] = [
   forwardProduct("f32"),
   inputProduct("f32"),
   weightProduct("f32"),
@@ -327,9 +348,15 @@ export const checkCases: readonly CheckCase[] = [
   forwardProduct("f16"),
   inputProduct("f16"),
   weightProduct("f16"),
-  attentionCase,
+  attentionCase("f32"),
+  attentionCase("f16"),
   cacheCase,
   normalsCase,
   slotCase,
   sampleCase,
 ];
+
+/** The work that a backend has kernels for. */
+export function casesFor(backend: Backend): readonly CheckCase[] {
+  return allCases.filter(({ isFor = () => true }) => isFor(backend));
+}

@@ -11,7 +11,7 @@ import { asError } from "../host/errors.ts";
 import { preferredTiles, preferTiles, type TileChoice } from "../ops/matmul/tiles.ts";
 import { scope, scopeAsync } from "../scope.ts";
 import { readTensors } from "../tensor.ts";
-import { type CheckCase, checkCases } from "./cases.ts";
+import { type CheckCase, casesFor } from "./cases.ts";
 
 /** What a driver computes wrongly: case, result and element, expected and got. */
 export interface WrongResult {
@@ -30,7 +30,7 @@ export type Meant = ConstructorParameters<typeof PlanningBackend>[0];
 export function checkForms(meant: Meant, tiles: TileChoice): readonly KernelForm[] {
   const planning = new PlanningBackend(meant);
   preferTiles(planning, tiles);
-  for (const { run } of checkCases)
+  for (const { run } of casesFor(planning))
     scope(() => {
       run(planning);
     });
@@ -44,7 +44,7 @@ export function checkForms(meant: Meant, tiles: TileChoice): readonly KernelForm
 export async function findWrongResult(backend: Backend): Promise<WrongResult | null> {
   const plain = new CpuBackend();
   await backend.prepare?.(checkForms(backend, preferredTiles(backend)));
-  for (const one of checkCases) {
+  for (const one of casesFor(backend)) {
     let got: Results;
     try {
       got = await resultsOf(one, backend);

@@ -4,7 +4,8 @@ enable subgroups; diagnostic(off, subgroup_uniformity);
 //            queries that any of them sees. Pieces of q and dy are loaded once and broadcast twice, each time to all keys.
 // Tokens     a key ignores the queries outside its own range; tokens that no key of the tile sees are skipped.
 // Constants  PIECES, ROWS as in attention-tile.wgsl. CONTINUES: whether dKeys or dValues may already hold sums.
-// Chosen     on lavapipe, for heads of a multiple of 8.
+// Order      of workgroups: balanced.wgsl.
+// Chosen     on lavapipe, for heads of a multiple of 8 above 32.
 // Measured   see attention-tile-backward-query.wgsl.
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> keys: array<f32>;
@@ -20,7 +21,7 @@ const none = 0xffffffffu;
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let tile = flatWorkgroup(group, groups);
+  let tile = balanced(flatWorkgroup(group, groups), params.keyHeads * ((params.slots + 8u * ROWS - 1u) / (8u * ROWS)));
   let keyHead = tile % params.keyHeads;
   let sharing = params.heads / params.keyHeads;
   let firstSlot = tile / params.keyHeads * 8u * ROWS;

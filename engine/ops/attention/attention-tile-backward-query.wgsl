@@ -3,7 +3,8 @@ enable subgroups; diagnostic(off, subgroup_uniformity);
 // Work       as attention-tile.wgsl: one subgroup of 8 for 8 · ROWS queries of one key head. The numbers of each key and value are
 //            loaded once; those of the key are broadcast twice.
 // Constants  PIECES, ROWS as in attention-tile.wgsl. CONTINUES: whether dq may already hold a sum.
-// Chosen     on lavapipe, if the head size is a multiple of 8.
+// Order      of workgroups: balanced.wgsl.
+// Chosen     on lavapipe, if the head size is a multiple of 8 above 32.
 // Measured   with attention-tile-backward-key.wgsl, 14 query and 2 key heads of 64, 2 sequences of 128: 7.2 ms, 29 GFLOP/s. The
 //            plain kernels need 47 ms and five times as long to compile; node bench/run.ts "attention backward".
 @group(0) @binding(0) var<storage, read> q: array<f32>;
@@ -18,11 +19,11 @@ const SIZE = 8u * PIECES;
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let tile = flatWorkgroup(group, groups);
-  let keyHead = tile % params.keyHeads;
   let sharing = params.heads / params.keyHeads;
-  let first = tile / params.keyHeads * 8u * ROWS;
   let items = params.tokens * sharing;
+  let tile = balanced(flatWorkgroup(group, groups), params.keyHeads * ((items + 8u * ROWS - 1u) / (8u * ROWS)));
+  let keyHead = tile % params.keyHeads;
+  let first = tile / params.keyHeads * 8u * ROWS;
   if (first >= items) { return; }
 
   var query: array<f32, ROWS * SIZE>;

@@ -11,7 +11,13 @@ import { defineOp, expectRank, expectShape } from "../../op.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { chooseHalfForward, chooseKernels, type Heads, statisticsKernel } from "./kernels.ts";
-import { attentionFormOf, matrixKernel } from "./matrix-attention.ts";
+import {
+  attentionFormOf,
+  matrixKernel,
+  matrixKeyKernel,
+  matrixQueryKernel,
+  matrixStatisticsKernel,
+} from "./matrix-attention.ts";
 
 const largestHead = 128;
 
@@ -19,9 +25,9 @@ export interface AttentionSettings {
   /** Factor of the scores; usually D^−½. */
   scale: number;
   /**
-   * f16: on adapters with matrix units the forward pass reads q, keys and values rounded to f16, and rounds the weights
-   * that multiply values. Sums, the softmax, y, logSumExp and the whole backward pass stay f32. On other adapters it
-   * changes nothing. Default f32.
+   * f16: on adapters with matrix units both passes read q, keys, values and dy rounded to f16, and round what multiplies
+   * them: the softmax's weights and the gradients of scores. Sums, the softmax, y and logSumExp stay f32. On other
+   * adapters it changes nothing. Default f32.
    */
   operands?: "f32" | "f16";
 }
@@ -69,18 +75,20 @@ export const attentionOp = defineOp<
     }),
   // With P = exp(scale·QKᵀ − logSumExp) and Δ = Σ_d dy·y:
   // dV = Pᵀ·dY,   dS = P ∘ (dY·Vᵀ − Δ),   dQ = scale · dS·K,   dK = scale · dSᵀ·Q
-  vjp: (run, { q, keys, values, spans, querySpans, y, logSumExp }, { y: dy }, d, { scale }) =>
+  vjp: (run, { q, keys, values, spans, querySpans, y, logSumExp }, { y: dy }, d, { scale, operands }) =>
     scope(() => {
       if (keys.dtype === "f16") throw new Error("attention: keys and values in f16 have no gradient.");
       const heads = paramsOf(q, keys);
       const params = { ...heads, scale };
-      const { query, key, forTokens, forKeys, forStatistics } = chooseKernels(q.backend.style, heads, false);
+      const { query, key, forQuery, forKeys, forStatistics } = chooseKernels(q.backend.style, heads, false);
+      const form = operands === "f16" ? attentionFormOf(q.backend, heads, false, "backward") : null;
       const statistics = empty(q.backend, [...logSumExp.shape, 2], q.dtype, "attention.statistics");
-      run(statisticsKernel, { y, dy, logSumExp, statistics }, heads, { constants: forStatistics });
+      const statisticsOf = form === null ? statisticsKernel : matrixStatisticsKernel;
+      run(statisticsOf, { y, dy, logSumExp, statistics }, heads, { constants: forStatistics });
       const given = { q, keys, values, dy, statistics };
       if (d.q) {
-        const constants = { ...forTokens, CONTINUES: d.q.add || isCut(keys) || isCut(values) };
-        run(query, { ...given, spans, dq: d.q }, params, { constants });
+        const constants = { ...(form ?? forQuery), CONTINUES: d.q.add || isCut(keys) || isCut(values) };
+        run(form === null ? query : matrixQueryKernel, { ...given, spans, dq: d.q }, params, { constants });
       }
       if (d.keys || d.values) {
         if (querySpans === undefined)
@@ -88,8 +96,8 @@ export const attentionOp = defineOp<
         const unwanted = () => ({ tensor: empty(q.backend, keys.shape, q.dtype, "attention.unwanted"), add: false });
         const [dKeys, dValues] = [d.keys ?? unwanted(), d.values ?? unwanted()];
         const isTokensCut = [q, dy, statistics].some(isCut);
-        const constants = { ...forKeys, CONTINUES: dKeys.add || dValues.add || isTokensCut };
-        run(key, { ...given, querySpans, dKeys, dValues }, params, { constants });
+        const constants = { ...(form ?? forKeys), CONTINUES: dKeys.add || dValues.add || isTokensCut };
+        run(form === null ? key : matrixKeyKernel, { ...given, querySpans, dKeys, dValues }, params, { constants });
       }
     }),
 });

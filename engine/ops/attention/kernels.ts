@@ -38,7 +38,7 @@ export const forward = {
   cpu: cpu.attention,
 } as const;
 
-const backwardQuery = {
+export const backwardQuery = {
   axes: { tokens: "map", slots: "reduce" },
   bindings: {
     q: { access: "read", axis: "tokens" },
@@ -53,7 +53,7 @@ const backwardQuery = {
   cpu: cpu.attentionBackwardQuery,
 } as const;
 
-const backwardKey = {
+export const backwardKey = {
   axes: { slots: "map", tokens: "reduce" },
   bindings: {
     q: { access: "read", axis: "tokens" },
@@ -142,8 +142,7 @@ const keyKernel = defineKernel({
   workgroups: ({ slots, keyHeads }) => [Math.ceil((slots * keyHeads) / workgroupSize)],
 });
 
-export const statisticsKernel = defineKernel({
-  name: "attentionStatistics",
+export const statistics = {
   axes: { tokens: "map" },
   bindings: {
     y: { access: "read", axis: "tokens" },
@@ -152,12 +151,17 @@ export const statisticsKernel = defineKernel({
     statistics: { access: "write", axis: "tokens" },
   },
   params: headParams,
-  cpu: cpu.attentionStatistics,
   wgsl: new URL("./attention-statistics.wgsl", import.meta.url),
-  uses: ["flat-workgroup"],
   constants: vectorDefaults,
   variants: vectorVariants,
   workgroups: perQuery,
+} as const;
+
+export const statisticsKernel = defineKernel({
+  ...statistics,
+  name: "attentionStatistics",
+  cpu: cpu.attentionStatistics,
+  uses: ["flat-workgroup", "upstream"],
 });
 
 // A subgroup of eight per 8 · ROWS queries of one key head, or per as many keys.
@@ -189,31 +193,69 @@ const halfTileKernel = defineKernel({
   workgroups: ({ tokens, heads, keyHeads }, constants) => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)],
 });
 
+const onTokens = (
+  { tokens, heads, keyHeads }: { tokens: number; heads: number; keyHeads: number },
+  constants: Constants,
+): [number] => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)];
+const onSlots = ({ slots, keyHeads }: { slots: number; keyHeads: number }, constants: Constants): [number] => [
+  keyHeads * tilesOf(slots, constants),
+];
+
 const queryTileKernel = defineKernel({
   ...backwardQuery,
   name: "attentionTileBackwardQuery",
   wgsl: new URL("./attention-tile-backward-query.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "key-range", "key-runs"],
+  uses: ["flat-workgroup", "balanced", "key-range", "key-runs"],
   constants: tileDefaults,
   variants: tileVariants,
-  workgroups: ({ tokens, heads, keyHeads }, constants) => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)],
+  workgroups: onTokens,
 });
 
 const keyTileKernel = defineKernel({
   ...backwardKey,
   name: "attentionTileBackwardKey",
   wgsl: new URL("./attention-tile-backward-key.wgsl", import.meta.url),
-  uses: ["flat-workgroup"],
+  uses: ["flat-workgroup", "balanced"],
   constants: tileDefaults,
   variants: tileVariants,
-  workgroups: ({ slots, keyHeads }, constants) => [keyHeads * tilesOf(slots, constants)],
+  workgroups: onSlots,
+});
+
+// Small heads: a lane loads four numbers at once, LOADS times for KEYS keys or HEADS heads.
+
+const pairsDefaults = { PIECES: 2, ROWS: 2, LOADS: 1, CONTINUES: true };
+const pairsVariants: readonly Constants[] = [{ CONTINUES: false }, { PIECES: 4, LOADS: 2 }];
+
+const queryPairsKernel = defineKernel({
+  ...backwardQuery,
+  name: "attentionPairsBackwardQuery",
+  wgsl: new URL("./attention-pairs-backward-query.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "balanced", "key-range", "key-runs"],
+  constants: { ...pairsDefaults, KEYS: 2 },
+  variants: pairsVariants,
+  workgroups: onTokens,
+});
+
+const keyPairsKernel = defineKernel({
+  ...backwardKey,
+  name: "attentionPairsBackwardKey",
+  wgsl: new URL("./attention-pairs-backward-key.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "balanced"],
+  constants: { ...pairsDefaults, HEADS: 2 },
+  variants: [...pairsVariants, { HEADS: 1 }],
+  workgroups: onSlots,
 });
 
 const plainKernels = { forward: forwardKernel, query: queryKernel, key: keyKernel };
 const tileKernels = { forward: forwardTileKernel, query: queryTileKernel, key: keyTileKernel };
+const pairsKernels = { forward: forwardTileKernel, query: queryPairsKernel, key: keyPairsKernel };
 
-/** Heads up to this size use two rows per lane: with larger heads, two rows no longer fit the first-level cache. */
+/**
+ * Heads up to this size use two rows per lane: with larger heads, two rows no longer fit the first-level cache.
+ */
 const sizeOfTwoRows = 64;
+/** Of heads up to this size the backward pass takes two keys, or two heads of a token, at a time. */
+const sizeOfPairs = 32;
 /**
  * If each token has its own keys, a tile processes one token after another; smaller heads are then slower than without
  * a tile.
@@ -228,11 +270,24 @@ export function chooseKernels(style: AdapterStyle, heads: Heads, isCached: boole
   const { headSize } = heads;
   const { HEADS, ...vectors } = vectorConstants(style, heads);
   if (style === "lavapipe" && headSize % lanes === 0 && (!isCached || headSize >= smallestOwnHead)) {
-    const constants = { PIECES: headSize / lanes, ROWS: headSize <= sizeOfTwoRows ? 2 : 1 };
-    return { ...tileKernels, forTokens: constants, forKeys: constants, forStatistics: vectors };
+    const forTokens = { PIECES: headSize / lanes, ROWS: headSize <= sizeOfTwoRows ? 2 : 1 };
+    if (headSize > sizeOfPairs)
+      return { ...tileKernels, forTokens, forQuery: forTokens, forKeys: forTokens, forStatistics: vectors };
+    const taken = (heads.heads / heads.keyHeads) % 2 === 0 ? 2 : 1;
+    return {
+      ...pairsKernels,
+      forTokens,
+      forQuery: { ...forTokens, KEYS: 2, LOADS: loadsOf(2 * headSize) },
+      forKeys: { ...forTokens, HEADS: taken, LOADS: loadsOf(taken * headSize) },
+      forStatistics: vectors,
+    };
   }
-  return { ...plainKernels, forTokens: { ...vectors, HEADS }, forKeys: vectors, forStatistics: vectors };
+  const forTokens = { ...vectors, HEADS };
+  return { ...plainKernels, forTokens, forQuery: forTokens, forKeys: vectors, forStatistics: vectors };
 }
+
+/** Fours per lane. */
+const loadsOf = (numbers: number): number => Math.ceil(numbers / (4 * lanes));
 
 /** The forward variant for an adapter if keys and values are f16. */
 export function chooseHalfForward(style: AdapterStyle, heads: Heads, isCached: boolean) {

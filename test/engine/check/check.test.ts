@@ -11,6 +11,7 @@ import { findWrongResult, type Meant, type WrongResult } from "../../../engine/c
 import { checkDigest, hasPassed, rememberPass } from "../../../engine/check/passed.ts";
 import { expectSoundDriver, refusal } from "../../../engine/check/start.ts";
 import { openBackend } from "../../../engine/open.ts";
+import { matrixUnits } from "../../../engine/ops/shared/matrix-units.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { stderrOf } from "../../stderr-of.ts";
 import { describe, throwsMessage } from "../../support.ts";
@@ -30,6 +31,8 @@ function onlyFirst(name: RegExp): Plant {
   let count = 0;
   return (work) => (name.test(work.kernel.name) && count++ > 0 ? null : work);
 }
+
+const { backend: adapter } = await webgpuBackend();
 
 describe("engine/check", (test) => {
   for (const kernels of ["own", "gpu"] as const) {
@@ -89,13 +92,36 @@ describe("engine/check", (test) => {
     test(`a token that attention skips, backward${suffix}`, async () => {
       const wrong = await wrongWith((work) =>
         // The last token's own gradients are missing from those of the keys.
-        /^attention(Tile)?BackwardKey$/.test(work.kernel.name)
+        /^attention(Pairs)?BackwardKey$/.test(work.kernel.name)
           ? { ...work, params: { ...work.params, tokens: work.params["tokens"] - 1 } }
           : work,
       );
       assert.is(wrong.work, "attention, forward and backward");
       assert.match(wrong.detail, /^dKeys|^dValues/);
     });
+
+    if (matrixUnits(adapter) !== null) {
+      test(`a key, and a token, that attention on matrix units skips${suffix}`, async () => {
+        const key = await wrongWithEdits(/^attentionMatrix/, [
+          [/var seen = (0xffffffffu >> \(32u - count\));/, "var seen = ($1) & ~32u;"],
+        ]);
+        assert.is(key.work, "attention on matrix units, forward and backward");
+        assert.match(key.detail, "y, element ");
+        for (const [name, detail] of [
+          [/^attentionMatrixBackwardKey$/, /^dKeys|^dValues/],
+          [/^attentionMatrixBackwardQuery$/, /^dq/],
+        ] as const) {
+          const token = await wrongWith(({ kernel, params, ...work }) => ({
+            ...{ ...work, kernel },
+            params: name.test(kernel.name) ? { ...params, scale: params["scale"] * 1.02 } : params,
+          }));
+          assert.is(token.work, "attention on matrix units, forward and backward");
+          assert.match(token.detail, detail);
+        }
+      });
+    } else if (kernels === "own") {
+      test.skip("attention on matrix units", `${adapter.description} has no matrix units for f16 operands`);
+    }
 
     test(`a slot of weights, or of a cache, that keeps old values${suffix}`, async () => {
       assert.is((await wrongWith(onlyFirst(/^perturbRows$/))).work, "a perturbed weight in its slot");

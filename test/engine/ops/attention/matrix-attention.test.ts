@@ -1,12 +1,24 @@
 // Attention with f16 operands on matrix units: against float64 at every edge, and the promise that a token's bits do not
 // depend on the tokens beside it, on where its keys lie, or on how they are split between prefix and own sequence.
 import assert from "node:assert/strict";
+import { record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
 import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
 import { attentionOp, causalSpans } from "../../../../engine/ops/attention/attention.ts";
-import { attentionOfHalves } from "../../../../engine/ops/attention/matrix-attention.cpu.ts";
-import { attentionForm, attentionFormOf, matrixKernel } from "../../../../engine/ops/attention/matrix-attention.ts";
+import {
+  attentionBackwardKeyOfHalves,
+  attentionBackwardQueryOfHalves,
+  attentionOfHalves,
+  attentionStatisticsOfHalves,
+} from "../../../../engine/ops/attention/matrix-attention.cpu.ts";
+import {
+  attentionForm,
+  attentionFormOf,
+  matrixKernel,
+  matrixKeyKernel,
+  matrixQueryKernel,
+} from "../../../../engine/ops/attention/matrix-attention.ts";
 import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
 import { run } from "../../../../engine/run.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
@@ -32,6 +44,49 @@ const halved = (values: ArrayLike<number>): Float64Array =>
   Float64Array.from(values, (value) => f16ToF32(f32ToF16(value)));
 const halfNormals = (seed: number, count: number, spread = 1): Float64Array => halved(normals(seed, count, spread));
 
+/** Tensors of a backend. */
+function tensorsOf(backend: Backend, given: Given) {
+  const [H, K, D] = given.heads;
+  const dtype = backend === reference ? "f64" : "f32";
+  const rows = (values: ArrayLike<number>, heads: number): Tensor =>
+    fromArray(backend, values, [values.length / (heads * D), heads, D], dtype);
+  const table = (from: ArrayLike<number>, width: number): Tensor =>
+    fromArray(backend, from, [from.length / width, width], "u32");
+  return {
+    rows,
+    inputs: {
+      q: rows(given.q, H),
+      keys: rows(given.keys, K),
+      values: rows(given.values, K),
+      spans: table(given.spans, 4),
+      querySpans: given.querySpans === undefined ? null : table(given.querySpans, 2),
+    },
+  };
+}
+
+/** The gradients of q and, with querySpans, of keys and values. */
+async function gradients(
+  backend: Backend,
+  given: Given,
+  dy: ArrayLike<number>,
+  operands: "f16" | "f32",
+  factor = scale,
+): Promise<NumberArray[]> {
+  return scopeAsync(async () => {
+    const { rows, inputs } = tensorsOf(backend, given);
+    const leaves = given.querySpans === undefined ? [inputs.q] : [inputs.q, inputs.keys, inputs.values];
+    for (const leaf of leaves) leaf.requiresGradient = true;
+    const targets = new Map(leaves.map((leaf) => [leaf, empty(backend, leaf.shape, leaf.dtype)]));
+    const recording = record(() => attentionOp(inputs, { scale: factor, operands }));
+    recording.backward(new Map([[recording.result.y, rows(dy, given.heads[0])]]), {
+      target: (leaf) => targets.get(leaf),
+      has: () => false,
+      mark: () => {},
+    });
+    return readTensors([...targets.values()]);
+  });
+}
+
 /** y and logSumExp. */
 async function evaluate(
   backend: Backend,
@@ -40,19 +95,7 @@ async function evaluate(
   factor = scale,
 ): Promise<NumberArray[]> {
   return scopeAsync(async () => {
-    const [H, K, D] = given.heads;
-    const dtype = backend === reference ? "f64" : "f32";
-    const rows = (values: ArrayLike<number>, heads: number): Tensor =>
-      fromArray(backend, values, [values.length / (heads * D), heads, D], dtype);
-    const table = (from: ArrayLike<number>, width: number): Tensor =>
-      fromArray(backend, from, [from.length / width, width], "u32");
-    const inputs = {
-      q: rows(given.q, H),
-      keys: rows(given.keys, K),
-      values: rows(given.values, K),
-      spans: table(given.spans, 4),
-      querySpans: given.querySpans === undefined ? null : table(given.querySpans, 2),
-    };
+    const { inputs } = tensorsOf(backend, given);
     const { y, logSumExp } = attentionOp(inputs, { scale: factor, operands });
     return readTensors([y, logSumExp]);
   });
@@ -157,6 +200,36 @@ describe("engine/ops/attention/matrix-attention", (test) => {
     assert.deepEqual([...bindings.y], [Number.POSITIVE_INFINITY, 1]);
   });
 
+  test("the plain bodies of the backward pass round dy as well", () => {
+    const bindings = (dy: number) => ({
+      ...{ q: Float64Array.of(1), keys: Float64Array.of(1), values: Float64Array.of(1), dy: Float64Array.of(dy) },
+      ...{
+        y: Float64Array.of(1),
+        logSumExp: Float64Array.of(1),
+        statistics: Float64Array.of(1, 0),
+        spans: Uint32Array.of(0, 0, 0, 1),
+        querySpans: Uint32Array.of(0, 1),
+      },
+      ...{ dq: new Float64Array(1), dKeys: new Float64Array(1), dValues: new Float64Array(1) },
+    });
+    const params = {
+      ...{ heads: 1, keyHeads: 1, headSize: 1, tokens: 1, tokensStart: 0, slots: 1, slotsStart: 0, scale: 1 },
+      ...{ addToDq: 0, addToDKeys: 0, addToDValues: 0 },
+    };
+    const [rounded, exact] = [bindings(1 + 2 ** -12), bindings(1)];
+    for (const given of [rounded, exact]) {
+      attentionBackwardQueryOfHalves(given, params);
+      attentionBackwardKeyOfHalves(given, params);
+      attentionStatisticsOfHalves(given, params);
+    }
+    assert.deepEqual([...rounded.statistics], [1, 1]);
+    assert.deepEqual([...exact.dq, ...exact.dKeys, ...exact.dValues], [1, 1, 1]);
+    assert.deepEqual(
+      [rounded.dq, rounded.dKeys, rounded.dValues].map(([value]) => value),
+      [1, 1, 1],
+    );
+  });
+
   test("a form fits into 16 KiB and 256 invocations, and none is made of a side that blocks of 32 keys do not hold", () => {
     const shape = (MATRIX_ROWS: number, MATRIX_COLUMNS: number, MATRIX_STEPS: number) => ({
       ...{ constants: { MATRIX_ROWS, MATRIX_COLUMNS, MATRIX_STEPS }, subgroup: 32 },
@@ -218,7 +291,9 @@ describe("engine/ops/attention/matrix-attention", (test) => {
         if (q === null || keys === null || values === null || spans === null) throw new Error("an input is missing");
         return { ...attentionOp({ q, keys, values, spans, querySpans }, { ...settings, operands: "f16" }) };
       },
-      // The backward pass is that of f32, from y (rounded weights) and logSumExp: dq and dKeys multiply y's error.
+      // Rounded to f16, to within 2⁻¹¹ each: dy, the weights in y and in dValues, and the gradients of scores. A gradient of
+      // a score is a difference of two sums of products with dy; where they cancel, three of these errors add up, and each
+      // may be a few times as large as the largest gradient's own.
       tolerance: { forward: tolerance, gradient: { ofScale: 3e-3, absolute: 1e-5 } },
     },
   });
@@ -252,6 +327,106 @@ describe("engine/ops/attention/matrix-attention", (test) => {
             assertClose(`${name}: logSumExp, heads ${heads}, round ${round}`, found[1], logSumExp, sumTolerance);
           }
         }
+      }
+  });
+
+  test("gradients at lengths around a block: float64's on rounded operands", async () => {
+    for (const [heads, lengths, cached] of [
+      [[2, 1, 16], [31, 32, 33, 1, 0, 64, 65], undefined],
+      [
+        [14, 2, 64],
+        [3, 37],
+        [40, 0],
+      ],
+      [
+        [6, 3, 22],
+        [19, 50],
+        [0, 33],
+      ],
+      [[2, 2, 128], [9, 34], undefined],
+    ] as const) {
+      const [H, K, D] = heads;
+      const { spans, querySpans } = causalSpans(lengths, cached);
+      const [T, S] = [spans.length / 4, querySpans.length / 2];
+      const given: Given = {
+        ...{ heads, spans, querySpans, q: halfNormals(1, T * H * D, 2) },
+        ...{ keys: halfNormals(2, S * K * D), values: halfNormals(3, S * K * D) },
+      };
+      const dy = halfNormals(4, T * H * D);
+      const expected = await gradients(reference, given, dy, "f32", D ** -0.5);
+      for (const { name, backend } of backends) {
+        const found = await gradients(backend, given, dy, "f16", D ** -0.5);
+        for (const [i, what] of ["dq", "dKeys", "dValues"].entries())
+          assertClose(`${name}: ${what}, heads ${heads}`, found[i], expected[i], tolerance);
+      }
+    }
+  });
+
+  test("dq of some tokens alone: the bits among all others; the gradients of keys: the bits in any number of subgroups", async () => {
+    const heads: Heads = [6, 2, 24];
+    const [H, K, D] = heads;
+    const { spans, querySpans } = causalSpans([70, 3, 40]);
+    const T = spans.length / 4;
+    const given = {
+      ...{ heads, spans, q: normals(1, T * H * D, 2) },
+      ...{ keys: normals(2, T * K * D, 2), values: normals(3, T * K * D) },
+    };
+    const dy = normals(4, T * H * D);
+    const [all] = await gradients(whole, given, dy, "f16");
+    for (const [first, end] of [
+      [0, 1],
+      [33, 71],
+      [72, 113],
+    ]) {
+      const cut = (values: ArrayLike<number>, width: number) => Array.from(values).slice(first * width, end * width);
+      const part = { ...given, q: cut(given.q, H * D), spans: cut(spans, 4) };
+      const [own] = await gradients(whole, part, cut(dy, H * D), "f16");
+      sameBits(`${adapterName}: dq of tokens ${first} to ${end}`, own, all.slice(first * H * D, end * H * D));
+    }
+    const units = matrixUnits(whole);
+    assert.ok(units !== null);
+    await scopeAsync(async () => {
+      const { rows, inputs } = tensorsOf(whole, { ...given, querySpans });
+      const { spans: ownSpans, querySpans: ownQuerySpans, ...operands } = inputs;
+      assert.ok(ownQuerySpans !== null);
+      const statistics = fromArray(whole, normals(5, 2 * T * H), [T, H, 2]);
+      const bound = { ...operands, dy: rows(dy, H), statistics };
+      const params = { heads: H, keyHeads: K, headSize: D, scale: 0.1 };
+      const results: NumberArray[][] = [];
+      for (const most of [1, 2]) {
+        const form = attentionForm(units, D, most, "backward");
+        assert.ok(form !== null && form.SUBGROUPS === most);
+        const target = (count: number) => ({ tensor: empty(whole, [T, count, D]), add: false });
+        const [dq, dKeys, dValues] = [target(H), target(K), target(K)];
+        const constants = { ...form, CONTINUES: false };
+        run(matrixQueryKernel, { ...bound, spans: ownSpans, dq }, params, { constants });
+        run(matrixKeyKernel, { ...bound, querySpans: ownQuerySpans, dKeys, dValues }, params, { constants });
+        results.push(await readTensors([dq.tensor, dKeys.tensor, dValues.tensor]));
+      }
+      for (const [i, values] of results[0].entries()) {
+        assert.ok(values.some((value) => value !== 0));
+        sameBits(`${adapterName}: gradient ${i} with two subgroups`, results[1][i], values);
+      }
+    });
+  });
+
+  test("a number of dy that f16 does not hold shows in every gradient that it reaches", async () => {
+    const given: Given = {
+      heads: [1, 1, 2],
+      q: [1, 1, 1, 1],
+      keys: [1, 2, 3, 1],
+      values: [1, 2, 3, 4],
+      ...causalSpans([2]),
+    };
+    for (const { name, backend } of backends)
+      for (const poison of [65520, -1e6, Number.NaN]) {
+        const [dq, dKeys, dValues] = await gradients(backend, given, [1, 1, poison, 1], "f16");
+        assert.ok(![...dq.slice(2)].some(Number.isFinite), `${name}: dq, ${poison}: ${dq}`);
+        for (const values of [dKeys, dValues])
+          assert.ok(
+            [...values].some((value) => !Number.isFinite(value)),
+            `${name}: ${poison}: ${values}`,
+          );
       }
   });
 

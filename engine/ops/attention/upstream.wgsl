@@ -1,0 +1,2 @@
+// dy as it is.
+fn upstreamOf(given: Vector) -> Vector { return given; }
