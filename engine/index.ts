@@ -67,6 +67,7 @@ export {
   type OperandPrecision,
   type Parameter,
   type RowGroup,
+  type SelectedRows,
   type Weights,
   type WeightTensors,
 } from "./parameters.ts";

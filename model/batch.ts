@@ -46,7 +46,7 @@ export interface Batch {
 export function packSequences(
   backend: Backend,
   sequences: readonly ArrayLike<number>[],
-  rows: BatchRows = null,
+  rows: readonly RowGroup[] | null = null,
   wanted: readonly number[] | null = null,
 ): Batch {
   const total = sequences.reduce((sum, ids) => sum + ids.length, 0);
@@ -76,7 +76,7 @@ function outputsOf(
   wanted: readonly number[],
   spans: Uint32Array,
   querySpans: Uint32Array,
-  rows: BatchRows,
+  rows: readonly RowGroup[] | null,
 ): BatchOutputs {
   const own = new Uint32Array(4 * wanted.length);
   wanted.forEach((token, i) => void own.set(spans.subarray(4 * token, 4 * token + 4), 4 * i));
@@ -90,17 +90,17 @@ function outputsOf(
     seenBy[2 * key] = before[first];
     seenBy[2 * key + 1] = before[first + count] - before[first];
   }
+  const indices = Uint32Array.from(wanted);
   return {
-    indices: Uint32Array.from(wanted),
+    indices,
     spans: fromArray(backend, own, [wanted.length, 4], "u32", "spans"),
     querySpans: fromArray(backend, seenBy, [seenBy.length / 2, 2], "u32", "querySpans"),
-    rows: groupsOf(rows, before),
+    rows: rows === null ? { total: before.length - 1, places: indices } : groupsOf(rows, before),
   };
 }
 
 /** The groups of the wanted tokens. @param before  before[t]: how many wanted tokens come before token t */
-function groupsOf(rows: BatchRows, before: Uint32Array): BatchRows {
-  if (rows === null) return null;
+function groupsOf(rows: readonly RowGroup[], before: Uint32Array): BatchRows {
   const groups = rows.map(({ start, count, point }): RowGroup => {
     return { start: before[start], count: before[start + count] - before[start], point };
   });

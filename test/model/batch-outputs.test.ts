@@ -1,11 +1,12 @@
 // The tokens whose final states are wanted: the last layer computes these alone, to the bits of a pass that computes all.
 import * as assert from "uvu/assert";
-import type { BatchRows, Weights } from "../../engine/index.ts";
-import { noGradient, scopeAsync } from "../../engine/index.ts";
+import type { NumberArray, RowGroup, Weights } from "../../engine/index.ts";
+import { fromArray, gatherRows, noGradient, readTensors, record, scope, scopeAsync } from "../../engine/index.ts";
 import { makeSlice } from "../../landscape/measure/directions.ts";
 import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
 import { loadModel, packSequences } from "../../model/index.ts";
 import { testBackends } from "../backends.ts";
+import { normals } from "../engine/check-op.ts";
 import { describe, fixturePath } from "../support.ts";
 
 const sequences = [
@@ -25,12 +26,12 @@ describe("model/batch-outputs", (test) => {
         const cells = [0, 0.1].map((alpha, i) => ({ i, j: 0, alpha, beta: 0, squaredSteps: i }));
         slots.place(cells, await makeSlice(weights, 1, 0));
         // The second group has no wanted token.
-        const groups: BatchRows = [
+        const groups: RowGroup[] = [
           { start: 0, count: 9, point: 1 },
           { start: 9, count: 4, point: 0 },
           { start: 13, count: 7, point: 0 },
         ];
-        const cases: { read: Weights; rows: BatchRows }[] = [
+        const cases: { read: Weights; rows: RowGroup[] | null }[] = [
           { read: weights, rows: null },
           { read: slots, rows: groups },
         ];
@@ -48,6 +49,38 @@ describe("model/batch-outputs", (test) => {
           assert.equal(Array.from(await states(wanted)), expected, `${name}, ${rows === null ? "plain" : "perturbed"}`);
         }
         slots.free();
+        weights.free();
+      }
+    });
+
+  for (const recomputeLayers of [false, true])
+    test(`gradients from some tokens have the bits of those from all tokens${recomputeLayers ? ", layers recomputed" : ""}`, async () => {
+      for (const { name, backend } of await testBackends()) {
+        const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"), { trainable: true });
+        // More rows than one chunk of a sum has.
+        const many = Array.from({ length: 15 }, () => sequences).flat();
+        const some = Array.from({ length: 15 }, (_, i) => wanted.map((t) => 20 * i + t)).flat();
+        const gradients = async (isCut: boolean): Promise<NumberArray[]> => {
+          weights.clearGradients();
+          scope(() => {
+            const recording = record(() => {
+              const batch = packSequences(backend, many, null, isCut ? some : null);
+              const states = config.forward(weights, batch, null, { recomputeLayers });
+              return isCut ? states : gatherRows(states, some);
+            });
+            const { result } = recording;
+            const seed = fromArray(backend, normals(5, result.size), result.shape, "f32");
+            recording.backward(new Map([[result, seed]]), weights.gradients);
+          });
+          weights.completeGradients();
+          return readTensors(weights.names.map((parameter) => weights.gradient(parameter)));
+        };
+        const all = await gradients(false);
+        const found = await gradients(true);
+        // Equal numbers: a sum of zeros may be 0 or −0.
+        weights.names.forEach(
+          (parameter, i) => void assert.equal(Array.from(found[i]), Array.from(all[i]), `${name}: ${parameter}`),
+        );
         weights.free();
       }
     });
