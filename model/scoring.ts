@@ -12,10 +12,12 @@ import {
   NumericalError,
   type RowGroup,
   readTensors,
+  record,
+  repeatRows,
   scopeAsync,
   type Tensor,
 } from "../engine/index.ts";
-import { packSequences } from "./batch.ts";
+import { type Batch, packDistinct, packSequences } from "./batch.ts";
 import { type Model, notNumbers } from "./generation.ts";
 import { type ForwardOptions, finalStates, headWeight, type LayerCaches } from "./language-model.ts";
 
@@ -89,7 +91,24 @@ export function answerStates(
     isPerturbed ? [{ start: 0, count: total, point: policy }] : null,
     isWhole ? null : before,
   );
-  const states = finalStates(model.config, model.weights, batch, halfKeys(model, total), options); // [N, C], or [T, C]
+  const statesOf = (of: Batch): Tensor =>
+    finalStates(model.config, model.weights, of, halfKeys(model, of.positions.length), options); // [N, C], or [T, C]
+  const canShare = isRecording() && !isWhole && !options.recomputeLayers;
+  const distinct = canShare
+    ? packDistinct(
+        model.backend,
+        sequences.map(({ ids }) => ids),
+        before,
+      )
+    : null;
+  const states =
+    distinct === null
+      ? statesOf(batch)
+      : repeatRows(
+          record(() => statesOf(distinct.batch)),
+          distinct.rows,
+          () => statesOf(batch),
+        );
   return {
     hidden: isWhole ? gatherRows(states, before) : states, // [N, C]
     targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),
