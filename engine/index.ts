@@ -36,6 +36,7 @@ export { appendToCache } from "./ops/attention/kv-append.ts";
 export { add, mul, scale, sub } from "./ops/elementwise/elementwise.ts";
 export { embedding } from "./ops/embedding/embedding.ts";
 export { gatherRows } from "./ops/gather/gather.ts";
+export { type RepeatedRows, repeatRows } from "./ops/gather/repeat-rows.ts";
 export { head } from "./ops/head/head.ts";
 export { klAndScore } from "./ops/head/kl-divergence.ts";
 export { lowestTemperature } from "./ops/head/logits.ts";
@@ -67,6 +68,7 @@ export {
   type OperandPrecision,
   type Parameter,
   type RowGroup,
+  type SelectedRows,
   type Weights,
   type WeightTensors,
 } from "./parameters.ts";

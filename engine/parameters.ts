@@ -53,10 +53,26 @@ export interface RowGroup {
 }
 
 /**
- * Which grid point each row of a batch belongs to, as runs of rows. It is a property of the batch, never of the
- * weights; null if all rows use plain tensors.
+ * Rows that were selected from a longer batch: row i was row `places[i]` of `total`. The gradient of a plain weight is a sum
+ * over rows, cut into chunks by their number. With selected rows it is cut where the sum over all rows is: leaving out rows
+ * whose gradient is 0 then changes no bit of it.
  */
-export type BatchRows = readonly RowGroup[] | null;
+export interface SelectedRows {
+  readonly total: number;
+  /** Ascending. */
+  readonly places: Uint32Array;
+}
+
+/**
+ * Which grid point each row of a batch belongs to, as runs of rows; with plain weights, where selected rows were in the
+ * whole batch. It is a property of the batch, never of the weights; null for all rows of a batch with plain weights.
+ */
+export type BatchRows = readonly RowGroup[] | SelectedRows | null;
+
+/** The selection, if rows are one. */
+export function selectionOf(rows: BatchRows): SelectedRows | null {
+  return rows !== null && "places" in rows ? rows : null;
+}
 
 /** Weights by Hugging Face's names. */
 export interface Weights {
@@ -100,7 +116,7 @@ export function forEachGroup(
     body(parameter.weight, 0, total);
     return;
   }
-  if (rows === null) throw new Error(`${name}: perturbed weights need the batch's rows`);
+  if (rows === null || "places" in rows) throw new Error(`${name}: perturbed weights need the batch's rows`);
   let next = 0;
   for (const { start, count, point } of rows) {
     const slot = parameter.slots.get(point);

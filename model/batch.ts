@@ -1,6 +1,14 @@
 // Batches for the forward pass: the tokens of many sequences, packed one after another without padding. Spans say which keys
 // each token sees; there is no mask matrix.
-import { type Backend, type BatchRows, causalSpans, fromArray, type RowGroup, type Tensor } from "../engine/index.ts";
+import {
+  type Backend,
+  type BatchRows,
+  causalSpans,
+  fromArray,
+  type RepeatedRows,
+  type RowGroup,
+  type Tensor,
+} from "../engine/index.ts";
 
 export interface TokenIds {
   readonly tensor: Tensor; // [T] u32
@@ -46,7 +54,7 @@ export interface Batch {
 export function packSequences(
   backend: Backend,
   sequences: readonly ArrayLike<number>[],
-  rows: BatchRows = null,
+  rows: readonly RowGroup[] | null = null,
   wanted: readonly number[] | null = null,
 ): Batch {
   const total = sequences.reduce((sum, ids) => sum + ids.length, 0);
@@ -70,13 +78,83 @@ export function packSequences(
   };
 }
 
+/** The distinct tokens of packed sequences, and where each token of the whole batch is among them. */
+export interface DistinctBatch {
+  readonly batch: Batch;
+  readonly rows: RepeatedRows;
+}
+
+/**
+ * Packs only one copy of the tokens that sequences have in common with an earlier one from their start on. Such tokens have
+ * the same states, whatever follows. They are shared only with a sequence that is kept whole, because a token names its keys by
+ * two runs; a sequence is kept whole if later ones save more tokens by it than it costs.
+ * @param wanted  as in `packSequences`
+ * @returns       null if more than half of the tokens are distinct
+ */
+export function packDistinct(
+  backend: Backend,
+  sequences: readonly ArrayLike<number>[],
+  wanted: readonly number[],
+): DistinctBatch | null {
+  const ids: number[] = [];
+  const positions: number[] = [];
+  const spans: number[] = [];
+  const places: number[] = [];
+  /** What each sequence has in common with one that is kept whole: how many tokens, and where those begin. */
+  const common = sequences.map(() => ({ shared: 0, prefixStart: 0 }));
+  for (const [i, sequence] of sequences.entries()) {
+    const later = sequences.slice(i + 1).map((other) => commonLength(sequence, other));
+    const gain = later.reduce((sum, length, k) => sum + Math.max(0, length - common[i + 1 + k].shared), 0);
+    const ownStart = ids.length;
+    if (gain > common[i].shared) {
+      common[i] = { shared: 0, prefixStart: 0 };
+      later.forEach((length, k) => {
+        if (length > common[i + 1 + k].shared) common[i + 1 + k] = { shared: length, prefixStart: ownStart };
+      });
+    }
+    const { shared, prefixStart } = common[i];
+    for (let t = 0; t < sequence.length; t++) {
+      places.push(t < shared ? prefixStart + t : ids.length);
+      if (t < shared) continue;
+      ids.push(sequence[t]);
+      positions.push(t);
+      spans.push(prefixStart, shared, ownStart, t + 1);
+    }
+  }
+  if (2 * ids.length > places.length) return null;
+  const indices = [...new Set(wanted.map((token) => places[token]))].sort((a, b) => a - b);
+  const ownWanted = new Map(indices.map((place, i) => [place, i]));
+  const list = Uint32Array.from(ids);
+  const noQueries = new Uint32Array(2 * ids.length); // there is no backward pass
+  return {
+    batch: {
+      ids: { tensor: fromArray(backend, list, [list.length], "u32", "ids"), host: list },
+      positions: Uint32Array.from(positions),
+      spans: fromArray(backend, Uint32Array.from(spans), [list.length, 4], "u32", "spans"),
+      querySpans: fromArray(backend, noQueries, [list.length, 2], "u32", "querySpans"),
+      rows: null,
+      outputs: outputsOf(backend, indices, Uint32Array.from(spans), noQueries, null),
+    },
+    rows: new Map([
+      [places.length, Uint32Array.from(places)],
+      [wanted.length, Uint32Array.from(wanted, (token) => ownWanted.get(places[token]) ?? 0)],
+    ]),
+  };
+}
+
+function commonLength(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let t = 0;
+  while (t < a.length && t < b.length && a[t] === b[t]) t++;
+  return t;
+}
+
 /** The wanted tokens of packed sequences. A key is seen by those of its queries that are wanted: neighbours again. */
 function outputsOf(
   backend: Backend,
   wanted: readonly number[],
   spans: Uint32Array,
   querySpans: Uint32Array,
-  rows: BatchRows,
+  rows: readonly RowGroup[] | null,
 ): BatchOutputs {
   const own = new Uint32Array(4 * wanted.length);
   wanted.forEach((token, i) => void own.set(spans.subarray(4 * token, 4 * token + 4), 4 * i));
@@ -90,17 +168,17 @@ function outputsOf(
     seenBy[2 * key] = before[first];
     seenBy[2 * key + 1] = before[first + count] - before[first];
   }
+  const indices = Uint32Array.from(wanted);
   return {
-    indices: Uint32Array.from(wanted),
+    indices,
     spans: fromArray(backend, own, [wanted.length, 4], "u32", "spans"),
     querySpans: fromArray(backend, seenBy, [seenBy.length / 2, 2], "u32", "querySpans"),
-    rows: groupsOf(rows, before),
+    rows: rows === null ? { total: before.length - 1, places: indices } : groupsOf(rows, before),
   };
 }
 
 /** The groups of the wanted tokens. @param before  before[t]: how many wanted tokens come before token t */
-function groupsOf(rows: BatchRows, before: Uint32Array): BatchRows {
-  if (rows === null) return null;
+function groupsOf(rows: readonly RowGroup[], before: Uint32Array): BatchRows {
   const groups = rows.map(({ start, count, point }): RowGroup => {
     return { start: before[start], count: before[start + count] - before[start], point };
   });

@@ -8,13 +8,16 @@ import {
   gatherRows,
   head,
   isRecording,
+  matrixUnits,
   NumericalError,
   type RowGroup,
   readTensors,
+  record,
+  repeatRows,
   scopeAsync,
   type Tensor,
 } from "../engine/index.ts";
-import { packSequences } from "./batch.ts";
+import { type Batch, packDistinct, packSequences } from "./batch.ts";
 import { type Model, notNumbers } from "./generation.ts";
 import { type ForwardOptions, finalStates, headWeight, type LayerCaches } from "./language-model.ts";
 
@@ -81,23 +84,49 @@ export function answerStates(
     start += sequence.ids.length;
   }
   const { isPerturbed } = model.weights;
-  // The gradient of a weight is summed in chunks of rows that depend on the number of rows. So the last layer has all
-  // rows in training: the order of these sums does not depend on which tokens are scored.
-  const all = isRecording();
+  const isWhole = sumsOnMatrixUnits(model);
   const batch = packSequences(
     model.backend,
     sequences.map(({ ids }) => ids),
     isPerturbed ? [{ start: 0, count: total, point: policy }] : null,
-    all ? null : before,
+    isWhole ? null : before,
   );
-  const states = finalStates(model.config, model.weights, batch, halfKeys(model, total), options); // [N, C], or [T, C] in training
-  const hidden = all ? gatherRows(states, before) : states; // [N, C]
+  const statesOf = (of: Batch): Tensor =>
+    finalStates(model.config, model.weights, of, halfKeys(model, of.positions.length), options); // [N, C], or [T, C]
+  const canShare = isRecording() && !isWhole && !options.recomputeLayers;
+  const distinct = canShare
+    ? packDistinct(
+        model.backend,
+        sequences.map(({ ids }) => ids),
+        before,
+      )
+    : null;
+  const states =
+    distinct === null
+      ? statesOf(batch)
+      : repeatRows(
+          record(() => statesOf(distinct.batch)),
+          distinct.rows,
+          () => statesOf(batch),
+        );
   return {
-    hidden,
+    hidden: isWhole ? gatherRows(states, before) : states, // [N, C]
     targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),
     rows: isPerturbed ? [{ start: 0, count: before.length, point: policy }] : null,
     count: before.length,
   };
+}
+
+/**
+ * Whether gradients of weights are being summed on matrix units, which add several rows at once. There the last layer has
+ * all rows, so that the order of these sums does not depend on which tokens are scored.
+ */
+function sumsOnMatrixUnits({ backend, config, weights }: Model): boolean {
+  if (!isRecording() || matrixUnits(backend) === null) return false;
+  return [...config.parameters().keys()].some((name) => {
+    const weight = weights.get(name);
+    return weight.kind === "tensor" && weight.half !== undefined;
+  });
 }
 
 /**

@@ -1,11 +1,12 @@
 // The tokens whose final states are wanted: the last layer computes these alone, to the bits of a pass that computes all.
 import * as assert from "uvu/assert";
-import type { BatchRows, Weights } from "../../engine/index.ts";
-import { noGradient, scopeAsync } from "../../engine/index.ts";
+import type { NumberArray, RowGroup, Weights } from "../../engine/index.ts";
+import { fromArray, gatherRows, noGradient, readTensors, record, scope, scopeAsync } from "../../engine/index.ts";
 import { makeSlice } from "../../landscape/measure/directions.ts";
 import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
-import { loadModel, packSequences } from "../../model/index.ts";
+import { answerStates, loadModel, packSequences, scoredPositions } from "../../model/index.ts";
 import { testBackends } from "../backends.ts";
+import { normals } from "../engine/check-op.ts";
 import { describe, fixturePath } from "../support.ts";
 
 const sequences = [
@@ -25,12 +26,12 @@ describe("model/batch-outputs", (test) => {
         const cells = [0, 0.1].map((alpha, i) => ({ i, j: 0, alpha, beta: 0, squaredSteps: i }));
         slots.place(cells, await makeSlice(weights, 1, 0));
         // The second group has no wanted token.
-        const groups: BatchRows = [
+        const groups: RowGroup[] = [
           { start: 0, count: 9, point: 1 },
           { start: 9, count: 4, point: 0 },
           { start: 13, count: 7, point: 0 },
         ];
-        const cases: { read: Weights; rows: BatchRows }[] = [
+        const cases: { read: Weights; rows: RowGroup[] | null }[] = [
           { read: weights, rows: null },
           { read: slots, rows: groups },
         ];
@@ -51,6 +52,88 @@ describe("model/batch-outputs", (test) => {
         weights.free();
       }
     });
+
+  for (const recomputeLayers of [false, true])
+    test(`gradients from some tokens have the bits of those from all tokens${recomputeLayers ? ", layers recomputed" : ""}`, async () => {
+      for (const { name, backend } of await testBackends()) {
+        const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"), { trainable: true });
+        // More rows than one chunk of a sum has.
+        const many = Array.from({ length: 8 }, () => sequences).flat();
+        const some = Array.from({ length: 8 }, (_, i) => wanted.map((t) => 20 * i + t)).flat();
+        const gradients = async (isCut: boolean): Promise<NumberArray[]> => {
+          weights.clearGradients();
+          scope(() => {
+            const recording = record(() => {
+              const batch = packSequences(backend, many, null, isCut ? some : null);
+              const states = config.forward(weights, batch, null, { recomputeLayers });
+              return isCut ? states : gatherRows(states, some);
+            });
+            const { result } = recording;
+            const seed = fromArray(backend, normals(5, result.size), result.shape, "f32");
+            recording.backward(new Map([[result, seed]]), weights.gradients);
+          });
+          weights.completeGradients();
+          return readTensors(weights.names.map((parameter) => weights.gradient(parameter)));
+        };
+        const all = await gradients(false);
+        const found = await gradients(true);
+        // Equal numbers: a sum of zeros may be 0 or −0.
+        weights.names.forEach(
+          (parameter, i) => void assert.equal(Array.from(found[i]), Array.from(all[i]), `${name}: ${parameter}`),
+        );
+        weights.free();
+      }
+    });
+
+  test("answers of one prompt: gradients with states computed once have the bits of those with all states", async () => {
+    const prompt = [3, 1, 4, 1, 5, 9];
+    const answers = [[2, 6], [2, 6, 5], [2, 7, 1], [8], [2, 6], [8, 2, 8, 1]];
+    // Two prompts, of which the second begins as the first.
+    const many = [prompt, [3, 1, 4, 2, 2, 2, 7]].flatMap((own) =>
+      answers.map((answer) => ({
+        ids: [...own, ...answer],
+        mask: [...own.map(() => 0), ...answer.map(() => 1)],
+      })),
+    );
+    for (const { name, backend } of await testBackends()) {
+      const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"), { trainable: true });
+      const take = async (isShared: boolean): Promise<NumberArray[]> => {
+        weights.clearGradients();
+        const states = scope(() => {
+          const recording = record(() => {
+            if (isShared) return answerStates({ backend, config, weights }, many).hidden;
+            const ids = many.map((sequence) => sequence.ids);
+            const before = many.flatMap((sequence, i) => {
+              const start = ids.slice(0, i).reduce((sum, { length }) => sum + length, 0);
+              return scoredPositions(sequence).map((t) => start + t - 1);
+            });
+            return config.forward(weights, packSequences(backend, ids, null, before), null);
+          });
+          const { result } = recording;
+          const seed = fromArray(backend, normals(5, result.size), result.shape, "f32");
+          recording.backward(new Map([[result, seed]]), weights.gradients);
+          return readTensors([result]);
+        });
+        weights.completeGradients();
+        const gradients = weights.names.map((parameter) => weights.gradient(parameter));
+        return [...(await states), ...(await readTensors(gradients))];
+      };
+      const { dispatch } = backend;
+      let gathers = 0;
+      backend.dispatch = (work) => {
+        if (work.kernel.name === "gatherRows") gathers++;
+        dispatch.call(backend, work);
+      };
+      const shared = await take(true);
+      Object.assign(backend, { dispatch });
+      assert.ok(gathers > 20, `${name}: ${gathers} gathers`);
+      const all = await take(false);
+      all.forEach(
+        (values, i) => void assert.equal(Array.from(shared[i]), Array.from(values), `${name}: ${weights.names[i - 1]}`),
+      );
+      weights.free();
+    }
+  });
 
   test("a key is seen by those of its queries that are wanted", async () => {
     const [{ backend }] = await testBackends();

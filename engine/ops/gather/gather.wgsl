@@ -10,9 +10,15 @@
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = flatWorkgroup(group, groups) * 64u * ROUNDS + lane;
   let end = min(first + 64u * ROUNDS, params.rows * params.rowSize / WIDTH);
+  let width = params.rowSize / WIDTH;
+  // A division costs software drivers as much as the copy: the place is divided once and then moved on.
+  var place = first / width;
+  var column = first % width;
   for (var i = first; i < end; i += 64u) {
-    let width = params.rowSize / WIDTH;
-    let row = indices[params.indicesBase + i / width] - params.sourceStart; // wraps around below the segment
-    if (row < params.source) { y[params.yBase / WIDTH + i] = x[params.xBase / WIDTH + row * width + i % width]; }
+    let row = indices[params.indicesBase + place] - params.sourceStart; // wraps around below the segment
+    if (row < params.source) { y[params.yBase / WIDTH + i] = x[params.xBase / WIDTH + row * width + column]; }
+    column += 64u % width;
+    place += 64u / width + select(0u, 1u, column >= width);
+    column -= select(0u, width, column >= width);
   }
 }

@@ -120,7 +120,8 @@ export function expectHalfCopies(
 
 /** The runs of a batch's rows that lie in a range, counted from its start. */
 export function sliceBatchRows(rows: BatchRows, { start, count }: IndexRange): BatchRows {
-  if (rows === null) return null;
+  // Selected rows have plain weights, which need no groups.
+  if (rows === null || "places" in rows) return null;
   return rows.flatMap((group) => {
     const from = Math.max(group.start, start);
     const to = Math.min(group.start + group.count, start + count);

@@ -8,6 +8,7 @@ import {
   hasHalfPanels,
   type OperandPrecision,
   type Parameter,
+  selectionOf,
   shapeOfParameter,
   type WeightTensors,
 } from "../../parameters.ts";
@@ -16,7 +17,7 @@ import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { swiglu, swigluBackwardKernel, swigluKernel } from "../swiglu/swiglu.ts";
 import { multiplyGated } from "./joined.ts";
-import { asMatrix, checkShapes, groupsOf, linear, multiplyByPanels } from "./linear.ts";
+import { asMatrix, checkShapes, groupsOf, linear, multiplyByPanels, type Selection } from "./linear.ts";
 import { isPlain } from "./linear-triple.ts";
 import { multiplyInput, multiplyWeight } from "./matmul.ts";
 
@@ -27,7 +28,8 @@ import { multiplyInput, multiplyWeight } from "./matmul.ts";
 export const gatedLinearOp = defineOp<
   "x" | "gate" | "up" | "gatePanels" | "upPanels",
   "y",
-  "gateProduct" | "upProduct"
+  "gateProduct" | "upProduct",
+  Selection
 >({
   name: "gatedLinear",
   optional: ["gatePanels", "upPanels"],
@@ -46,7 +48,7 @@ export const gatedLinearOp = defineOp<
       { gate: asMatrix(gateProduct), up: asMatrix(upProduct), y: asMatrix(y) },
     ),
   // As swiglu and two linear layers in reverse: dx = dUp · U + dGate · G,  dU = dUpᵀ · x,  dG = dGateᵀ · x
-  vjp: (runKernel, { x, gate, up, gateProduct, upProduct }, { y: dy }, d) =>
+  vjp: (runKernel, { x, gate, up, gateProduct, upProduct }, { y: dy }, d, { selected = null }) =>
     scope(() => {
       const given = { dy: asMatrix(dy), gate: asMatrix(gateProduct), up: asMatrix(upProduct) };
       const slopes = (which: 0 | 1): Tensor => {
@@ -66,7 +68,7 @@ export const gatedLinearOp = defineOp<
         if (!d.x && !dWeight) continue;
         const dProduct = slopes(which);
         if (d.x) multiplyInput(dProduct, weight, { tensor: asMatrix(d.x.tensor), add: d.x.add || i > 0 });
-        if (dWeight) multiplyWeight(dProduct, asMatrix(x), dWeight);
+        if (dWeight) multiplyWeight(dProduct, asMatrix(x), dWeight, selected);
       }
     }),
 });
@@ -91,7 +93,7 @@ function multiplyBoth(
  * @param x     [..., C] f32, or f16 for weights in f16 panels. In mixed precision it must have no other reader: it is freed
  * @param gate  [F, C], G
  * @param up    [F, C], U
- * @param rows  which grid point each row of x belongs to; null (the default) with plain weights
+ * @param rows  as in `linear`
  * @param operands  f16: with weights in f16 panels y is f16 too, the operand of the product that follows. Default f32
  * @returns     [..., F]
  * @throws ShapeError when gate or up is not [F, C]
@@ -107,7 +109,7 @@ export function gatedLinear(
   const [gate, up] = [asParameter(gateGiven), asParameter(upGiven)];
   if (isPlain(gate) && isPlain(up)) {
     const panels = { gatePanels: gate.panels, upPanels: up.panels };
-    return gatedLinearOp({ x, gate: gate.tensor, up: up.tensor, ...panels }, {}).y;
+    return gatedLinearOp({ x, gate: gate.tensor, up: up.tensor, ...panels }, { selected: selectionOf(rows) }).y;
   }
   if (gate.kind !== "slots" || up.kind !== "slots" || hasHalfPanels(gate) || hasHalfPanels(up)) {
     const gateProduct = linear(x, gate, null, rows);

@@ -2,16 +2,23 @@
 // follow each other in memory.
 import { shouldRecord } from "../../autograd.ts";
 import { defineOp } from "../../op.ts";
-import { asParameter, type BatchRows, hasHalfPanels, type Parameter, shapeOfParameter } from "../../parameters.ts";
+import {
+  asParameter,
+  type BatchRows,
+  hasHalfPanels,
+  type Parameter,
+  selectionOf,
+  shapeOfParameter,
+} from "../../parameters.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { multiplyTriple, type Triple } from "./joined.ts";
-import { asMatrix, checkShapes, groupsOf, linear, multiplyByPanels } from "./linear.ts";
+import { asMatrix, checkShapes, groupsOf, linear, multiplyByPanels, type Selection } from "./linear.ts";
 import { multiplyInput, multiplyWeight, sumRows } from "./matmul.ts";
 
 type Inputs = "x" | `weight${0 | 1 | 2}` | `panels${0 | 1 | 2}` | `bias${0 | 1 | 2}`;
 
 /** The op below `linearTriple`, for plain weights. `panels` are their forward copies; temporary ones are made if absent. */
-export const linearTripleOp = defineOp<Inputs, "y0" | "y1" | "y2">({
+export const linearTripleOp = defineOp<Inputs, "y0" | "y1" | "y2", never, Selection>({
   name: "linearTriple",
   optional: ["panels0", "panels1", "panels2", "bias0", "bias1", "bias2"],
   constants: ["panels0", "panels1", "panels2"],
@@ -31,7 +38,7 @@ export const linearTripleOp = defineOp<Inputs, "y0" | "y1" | "y2">({
     multiplyAll(asMatrix(given.x), weights, biases, [asMatrix(y0), asMatrix(y1), asMatrix(y2)]);
   },
   // As three linear layers in reverse: dx = dy2 · W2 + dy1 · W1 + dy0 · W0,  dW_i = dy_iᵀ · x,  db_i = Σ_t dy_i[t]
-  vjp: (_, { x, weight0, weight1, weight2 }, { y0, y1, y2 }, d) => {
+  vjp: (_, { x, weight0, weight1, weight2 }, { y0, y1, y2 }, d, { selected = null }) => {
     const layers = [
       { weight: weight2, dy: asMatrix(y2), dWeight: d.weight2, dBias: d.bias2 },
       { weight: weight1, dy: asMatrix(y1), dWeight: d.weight1, dBias: d.bias1 },
@@ -39,8 +46,8 @@ export const linearTripleOp = defineOp<Inputs, "y0" | "y1" | "y2">({
     ];
     for (const [i, { weight, dy, dWeight, dBias }] of layers.entries()) {
       if (d.x) multiplyInput(dy, weight, { tensor: asMatrix(d.x.tensor), add: d.x.add || i > 0 });
-      if (dWeight) multiplyWeight(dy, asMatrix(x), dWeight);
-      if (dBias) sumRows(dy, dBias);
+      if (dWeight) multiplyWeight(dy, asMatrix(x), dWeight, selected);
+      if (dBias) sumRows(dy, dBias, selected);
     }
   },
 });
@@ -69,7 +76,7 @@ function isWhole(triple: Triple<Tensor | null>): triple is Triple<Tensor> {
  * @param x        [..., C] f32, or f16 for weights in f16 panels. In mixed precision it must have no other reader: it is freed
  * @param weights  [O_i, C]
  * @param biases   [O_i]
- * @param rows     which grid point each row of x belongs to; null with plain weights
+ * @param rows     as in `linear`
  * @returns        [..., O_i]
  * @throws ShapeError when a weight is not [O_i, C] or a bias not [O_i]
  */
@@ -87,7 +94,7 @@ export function linearTriple(
     const [panels0, panels1, panels2] = own.map(({ panels }) => panels);
     const [bias0, bias1, bias2] = [b0, b1, b2].filter(isPlain).map(({ tensor }) => tensor);
     const given = { weight0, weight1, weight2, panels0, panels1, panels2, bias0, bias1, bias2 };
-    const { y0, y1, y2 } = linearTripleOp({ x, ...given }, {});
+    const { y0, y1, y2 } = linearTripleOp({ x, ...given }, { selected: selectionOf(rows) });
     return [y0, y1, y2];
   }
   if (![w0, w1, w2, b0, b1, b2].every(({ kind }) => kind === "slots") || own.some(hasHalfPanels))

@@ -14,6 +14,8 @@ import {
   forEachGroup,
   hasHalfPanels,
   type Parameter,
+  type SelectedRows,
+  selectionOf,
   shapeOfParameter,
   type WeightTensors,
 } from "../../parameters.ts";
@@ -23,11 +25,16 @@ import { add } from "../elementwise/elementwise.ts";
 import { toHalf } from "./half.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, packPanels, panelShape, sumRows } from "./matmul.ts";
 
+/** Setting of ops with plain weights: which rows of a longer batch theirs are, for the order of sums over rows. */
+export interface Selection {
+  readonly selected?: SelectedRows | null;
+}
+
 /**
  * The op below `linear`, for plain weights. `panels` is the weight's forward copy; if it is absent, a temporary one is
  * made.
  */
-export const linearOp = defineOp<"x" | "weight" | "panels" | "bias" | "residual", "y">({
+export const linearOp = defineOp<"x" | "weight" | "panels" | "bias" | "residual", "y", never, Selection>({
   name: "linear",
   optional: ["panels", "bias", "residual"],
   constants: ["panels"],
@@ -47,17 +54,17 @@ export const linearOp = defineOp<"x" | "weight" | "panels" | "bias" | "residual"
       residual && asMatrix(residual),
     ),
   // dResidual = dy,  dx = dy · W,  dW = dyᵀ · x,  db = Σ_t dy[t]
-  vjp: (run, { x, weight }, upstream, d) => {
+  vjp: (run, { x, weight }, upstream, d, { selected = null }) => {
     const dy = asMatrix(upstream.y);
     if (d.residual) run(accumulateKernel, { x: upstream.y, y: d.residual }, { rowSize: upstream.y.rowSize, factor: 1 });
     if (d.x) multiplyInput(dy, weight, { tensor: asMatrix(d.x.tensor), add: d.x.add });
-    if (d.weight) multiplyWeight(dy, asMatrix(x), d.weight);
-    if (d.bias) sumRows(dy, d.bias);
+    if (d.weight) multiplyWeight(dy, asMatrix(x), d.weight, selected);
+    if (d.bias) sumRows(dy, d.bias, selected);
   },
 });
 
 /** `linearOp` with f16 operands: xHalf, rows and panels are copies of x and weight, and are read in their place. */
-export const mixedLinearOp = defineOp<"x" | "weight" | "xHalf" | "rows" | "panels" | "bias", "y">({
+export const mixedLinearOp = defineOp<"x" | "weight" | "xHalf" | "rows" | "panels" | "bias", "y", never, Selection>({
   name: "mixedLinear",
   optional: ["bias"],
   constants: ["xHalf", "rows", "panels"],
@@ -68,14 +75,14 @@ export const mixedLinearOp = defineOp<"x" | "weight" | "xHalf" | "rows" | "panel
     return { y: checkShapes(x, weight, bias) };
   },
   forward: (_, { xHalf, panels, bias }, { y }) => multiplyForward(asMatrix(xHalf), panels, bias ?? null, asMatrix(y)),
-  vjp: (_, { xHalf, rows }, upstream, d) => {
+  vjp: (_, { xHalf, rows }, upstream, d, { selected = null }) => {
     const dy = asMatrix(upstream.y);
     scope(() => {
       const dyHalf = toHalf(dy);
       if (d.x) multiplyInput(dyHalf, rows, { tensor: asMatrix(d.x.tensor), add: d.x.add });
-      if (d.weight) multiplyWeight(dyHalf, asMatrix(xHalf), d.weight);
+      if (d.weight) multiplyWeight(dyHalf, asMatrix(xHalf), d.weight, selected);
     });
-    if (d.bias) sumRows(dy, d.bias);
+    if (d.bias) sumRows(dy, d.bias, selected);
   },
 });
 
@@ -106,8 +113,8 @@ export interface LinearOptions {
  * @param x       [..., C] f32; or f16, if the weight is f16 panels. f32 is rounded to f16 for such a weight
  * @param weight  [O, C]
  * @param bias    [O]; null (the default) for none
- * @param rows    which grid point each row of x belongs to (leading axes flattened); null (the default) with plain
- *                weights
+ * @param rows    of the batch, leading axes of x flattened: which grid point each belongs to, or with plain weights which
+ *                rows were selected; null (the default) for all rows of a batch with plain weights
  * @returns       [..., O] f32
  * @throws ShapeError when weight is not [O, C], bias not [O] or the residual not [..., O]
  */
@@ -123,8 +130,9 @@ export function linear(
   const { residual = null } = options;
   if (weight.kind === "tensor" && (bias === null || bias.kind === "tensor")) {
     const given = { x, weight: weight.tensor, bias: bias?.tensor ?? null };
-    if (weight.half === undefined) return linearOp({ ...given, panels: weight.panels, residual }, {}).y;
-    const { y } = mixedLinearOp({ ...given, ...weight.half, xHalf: halfOf(x) }, {});
+    const selected = selectionOf(rows);
+    if (weight.half === undefined) return linearOp({ ...given, panels: weight.panels, residual }, { selected }).y;
+    const { y } = mixedLinearOp({ ...given, ...weight.half, xHalf: halfOf(x) }, { selected });
     if (options.isLastReader) x.free();
     return residual === null ? y : add(residual, y);
   }

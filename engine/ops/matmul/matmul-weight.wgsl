@@ -6,31 +6,30 @@
 // Chosen          always; the adapter decides the tile (tiles.ts).
 @group(0) @binding(0) var<storage, read> left: array<Operand>;
 @group(0) @binding(1) var<storage, read> right: array<Operand>;
-@group(0) @binding(2) var<storage, read_write> result: array<Result>;
+@group(0) @binding(2) var<storage, read> starts: array<u32>;
+@group(0) @binding(3) var<storage, read_write> result: array<Result>;
 
 /** Whether the steps of a row of left are neighbours in memory; if not, its rows are. */
 const LEFT_ALONG_STEPS = false;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let chunk = params.rowsStart / params.chunkRows + tile.z;
-  let chunkStart = chunk * params.chunkRows;
-  let first = max(chunkStart, params.rowsStart) - params.rowsStart;
-  let end = min(chunkStart + params.chunkRows - params.rowsStart, params.rows);
+  let chunk = chunkOf(tile.z);
+  if (!chunk.isHere) { return; }
   var p: Product;
   p.rows = params.width;
   p.columns = params.outputs;
-  p.count = end - first;
-  p.leftBase = params.leftBase + first * params.width;
+  p.count = chunk.end - chunk.first;
+  p.leftBase = params.leftBase + chunk.first * params.width;
   p.leftRow = 1u;
   p.leftStep = params.width;
-  p.rightBase = params.rightBase + first * params.rightWidth + params.outputsStart;
+  p.rightBase = params.rightBase + chunk.first * params.rightWidth + params.outputsStart;
   p.rightPanel = 8u;
   p.rightStep = params.rightWidth;
-  p.resultBase = params.resultBase + chunk * params.width;
+  p.resultBase = params.resultBase + chunk.index * params.width;
   p.resultRow = 1u;
   p.resultColumn = params.chunks * params.width;
-  p.continues = params.addToResult != 0u && (params.chunks == 1u || chunkStart < params.rowsStart);
+  p.continues = params.addToResult != 0u && chunk.isBegun;
   multiplyTile(p, tile.xy, lane);
 }
 

@@ -61,36 +61,47 @@ export function multiplyInput(
     }
 }
 
+/** The rows of a sum that lie in a cell, and how they are cut into chunks. */
+interface ChunkedRows {
+  rows: number;
+  rowsStart: number;
+  chunkRows: number;
+  chunks: number;
+  hasStarts: number;
+}
+
+/** Calls `body` for each chunk with the rows of it that lie in the cell, counted from the cell's first row. */
+function forEachChunk(
+  { rows, rowsStart, chunkRows, chunks, hasStarts }: ChunkedRows,
+  starts: NumberArray,
+  body: (chunk: number, first: number, end: number, isBegun: boolean) => void,
+): void {
+  const startOf = (chunk: number): number => (hasStarts ? starts[chunk] : chunk * chunkRows);
+  for (let chunk = 0; chunk < chunks; chunk++) {
+    const begin = startOf(chunk);
+    const first = Math.max(begin, rowsStart) - rowsStart;
+    const end = Math.min(startOf(chunk + 1), rowsStart + rows) - rowsStart;
+    // The first cell writes the sums of chunks without rows.
+    const isEmpty = startOf(chunk + 1) === begin;
+    if (chunks > 1 && (isEmpty ? rowsStart > 0 : end <= first)) continue;
+    body(chunk, first, Math.max(first, end), chunks === 1 || begin < rowsStart);
+  }
+}
+
 /** result[o, chunk, c] (+)= Σ_t left[t, c] · right[t, o], over the rows of the chunk that lie in the cell */
 export function multiplyWeight(
-  { left, right, result }: Operands,
-  {
-    rows,
-    rowsStart,
-    outputs,
-    outputsStart,
-    width,
-    rightWidth,
-    chunkRows,
-    chunks,
-    addToResult,
-  }: {
-    rows: number;
-    rowsStart: number;
+  { left, right, starts, result }: Operands & { starts: NumberArray },
+  cell: ChunkedRows & {
     outputs: number;
     outputsStart: number;
     width: number;
     rightWidth: number;
-    chunkRows: number;
-    chunks: number;
     addToResult: number;
   },
 ): void {
-  for (let chunk = 0; chunk < chunks; chunk++) {
-    const first = Math.max(chunk * chunkRows, rowsStart) - rowsStart;
-    const end = Math.min((chunk + 1) * chunkRows, rowsStart + rows) - rowsStart;
-    if (end <= first && chunks > 1) continue;
-    const continues = addToResult && (chunks === 1 || chunk * chunkRows < rowsStart);
+  const { outputs, outputsStart, width, rightWidth, chunks, addToResult } = cell;
+  forEachChunk(cell, starts, (chunk, first, end, isBegun) => {
+    const continues = addToResult && isBegun;
     for (let o = 0; o < outputs; o++)
       for (let c = 0; c < width; c++) {
         const place = (o * chunks + chunk) * width + c;
@@ -98,43 +109,23 @@ export function multiplyWeight(
         for (let t = first; t < end; t++) sum += right[t * rightWidth + outputsStart + o] * left[t * width + c];
         result[place] = sum;
       }
-  }
+  });
 }
 
 /** partial[o, chunk] (+)= Σ_t x[t, o], over the rows of the chunk that lie in the cell */
 export function sumRows(
-  { x, partial }: { x: NumberArray; partial: NumberArray },
-  {
-    rows,
-    rowsStart,
-    outputs,
-    outputsStart,
-    width,
-    chunkRows,
-    chunks,
-    addToPartial,
-  }: {
-    rows: number;
-    rowsStart: number;
-    outputs: number;
-    outputsStart: number;
-    width: number;
-    chunkRows: number;
-    chunks: number;
-    addToPartial: number;
-  },
+  { x, starts, partial }: { x: NumberArray; starts: NumberArray; partial: NumberArray },
+  cell: ChunkedRows & { outputs: number; outputsStart: number; width: number; addToPartial: number },
 ): void {
-  for (let chunk = 0; chunk < chunks; chunk++) {
-    const first = Math.max(chunk * chunkRows, rowsStart) - rowsStart;
-    const end = Math.min((chunk + 1) * chunkRows, rowsStart + rows) - rowsStart;
-    if (end <= first && chunks > 1) continue;
-    const continues = addToPartial && (chunks === 1 || chunk * chunkRows < rowsStart);
+  const { outputs, outputsStart, width, chunks, addToPartial } = cell;
+  forEachChunk(cell, starts, (chunk, first, end, isBegun) => {
+    const continues = addToPartial && isBegun;
     for (let o = 0; o < outputs; o++) {
       let sum = continues ? partial[o * chunks + chunk] : 0;
       for (let t = first; t < end; t++) sum += x[t * width + outputsStart + o];
       partial[o * chunks + chunk] = sum;
     }
-  }
+  });
 }
 
 /** result[o, c] (+)= Σ_chunk partial[o, chunk, c] */
@@ -177,7 +168,8 @@ export function packPanels(
     }
 }
 
-/** The number of chunks that have rows in a cell of `count` rows from `start` on. */
-export function chunksTouched(start: number, count: number, chunkRows: number): number {
-  return Math.floor((start + Math.max(count, 1) - 1) / chunkRows) - Math.floor(start / chunkRows) + 1;
+/** Workgroups for the chunks of a cell: for those that have rows in it; with starts, for all. */
+export function chunksTouched({ rows, rowsStart, chunkRows, chunks, hasStarts }: ChunkedRows): number {
+  if (hasStarts !== 0) return chunks;
+  return Math.floor((rowsStart + Math.max(rows, 1) - 1) / chunkRows) - Math.floor(rowsStart / chunkRows) + 1;
 }

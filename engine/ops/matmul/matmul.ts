@@ -16,9 +16,10 @@ import type { Backend } from "../../backends/backend.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { expectShape } from "../../op.ts";
+import type { SelectedRows } from "../../parameters.ts";
 import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
-import { empty, type Tensor } from "../../tensor.ts";
+import { empty, fromArray, type Tensor } from "../../tensor.ts";
 import * as cpu from "./matmul.cpu.ts";
 import { matrixForward, matrixInput, matrixWeight } from "./matrix-products.ts";
 import { type MatrixForm, ownForm } from "./matrix-tiles.ts";
@@ -102,23 +103,28 @@ function inputKernel(tile: Tile, operands: OperandType) {
   });
 }
 
+const chunkParams = { chunkRows: "u32", chunks: "u32", hasStarts: "u32" } as const;
+
 function weightKernel(tile: Tile, operands: OperandType) {
+  const body = bodyOf(tile, operands);
   return defineKernel({
     name: kernelName("Weight", tile, operands),
     axes: { rows: "reduce", outputs: "map" },
     bindings: {
       left: { access: "read", axis: "rows" },
       right: { access: "read", axis: "rows" },
+      starts: { access: "read" },
       result: { access: "gradient", axis: "outputs" },
     },
-    params: { width: "u32", rightWidth: "u32", chunkRows: "u32", chunks: "u32" },
+    params: { width: "u32", rightWidth: "u32", ...chunkParams },
     cpu: cpu.multiplyWeight,
     wgsl: new URL("./matmul-weight.wgsl", import.meta.url),
-    ...bodyOf(tile, operands),
-    workgroups: ({ rows, rowsStart, outputs, width, chunkRows }, constants) => [
-      Math.ceil(width / tile.rows(constants)),
-      Math.ceil(outputs / tile.columns(constants)),
-      cpu.chunksTouched(rowsStart, rows, chunkRows),
+    ...body,
+    uses: [...body.uses, "chunk-rows"],
+    workgroups: (cell, constants) => [
+      Math.ceil(cell.width / tile.rows(constants)),
+      Math.ceil(cell.outputs / tile.columns(constants)),
+      cpu.chunksTouched(cell),
     ],
     flops: ({ rows, outputs, width }) => 2 * rows * outputs * width,
   });
@@ -151,15 +157,16 @@ export function kernelOf<K>(kernels: ReadonlyMap<TileName, K>, tile: TileName): 
 const sumRowsKernel = defineKernel({
   name: "sumRows",
   axes: { rows: "reduce", outputs: "map" },
-  bindings: { x: { access: "read", axis: "rows" }, partial: { access: "gradient", axis: "outputs" } },
-  params: { width: "u32", chunkRows: "u32", chunks: "u32" },
+  bindings: {
+    x: { access: "read", axis: "rows" },
+    starts: { access: "read" },
+    partial: { access: "gradient", axis: "outputs" },
+  },
+  params: { width: "u32", ...chunkParams },
   cpu: cpu.sumRows,
   wgsl: new URL("./sum-rows.wgsl", import.meta.url),
-  workgroups: ({ rows, rowsStart, outputs, chunkRows }) => [
-    Math.ceil(outputs / 32),
-    cpu.chunksTouched(rowsStart, rows, chunkRows),
-    1,
-  ],
+  uses: ["chunk-rows"],
+  workgroups: (cell) => [Math.ceil(cell.outputs / 32), cpu.chunksTouched(cell), 1],
 });
 
 const vectorOfFour = { Vector: "vec4f", WIDTH: 4 };
@@ -322,9 +329,15 @@ export function multiplyInput(dy: Tensor, weight: Tensor, dx: GradientTarget): v
  * @param dy       [T, O] f32 or f16
  * @param x        [T, C], of the type of dy
  * @param dWeight  [O, C]
+ * @param selected the places of these rows in a longer batch, whose chunks are kept; null (the default) for all its rows
  * @throws ShapeError when the shapes do not match
  */
-export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): void {
+export function multiplyWeight(
+  dy: Tensor,
+  x: Tensor,
+  dWeight: GradientTarget,
+  selected: SelectedRows | null = null,
+): void {
   const [outputs, width] = dWeight.tensor.shape;
   const [rows, rightWidth] = dy.shape;
   if (rightWidth < outputs)
@@ -333,17 +346,19 @@ export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): 
     );
   expectShape("multiplyWeight: x", x.shape, [rows, width], `dy is [${dy.shape}], dWeight is [${outputs},${width}].`);
   const operands = operandType("multiplyWeight", dy, x);
-  const { chunks, chunkRows } = chunksOfRows(rows, outputs, width);
-  const form = matrixFormFor(x.backend, "weight", operands, width);
-  inChunks(dWeight, [outputs, width], chunks, (result) => {
+  const sum = chunksOfRows(rows, [outputs, width], selected);
+  // Matrix units add several rows at once: without the rows between them their sums would have other bits.
+  const form = selected === null ? matrixFormFor(x.backend, "weight", operands, width) : null;
+  inChunks(dWeight, [outputs, width], sum, (result, starts) => {
     if (form !== null) {
-      matrixWeight(form, dy, x, result, { chunkRows, chunks });
+      matrixWeight(form, dy, x, result, sum);
       return;
     }
     const inFours = areInFours([width, rightWidth], [x, dy, result.tensor], [result.tensor]);
     const { tile, constants } = chooseTile(x.backend, "weight", operands, width, inFours);
-    const params = { width, rightWidth, chunkRows, chunks };
-    run(kernelOf(weightKernels[operands], tile), { left: x, right: dy, result }, params, { constants });
+    const params = { width, rightWidth, ...paramsOf(sum) };
+    const bindings = { left: x, right: dy, starts: starts ?? dy.sliceRows(0, 0), result };
+    run(kernelOf(weightKernels[operands], tile), bindings, params, { constants });
   });
 }
 
@@ -351,13 +366,29 @@ export function multiplyWeight(dy: Tensor, x: Tensor, dWeight: GradientTarget): 
  * dBias (+)= Σ_t dy[t], in the same chunks as `multiplyWeight`.
  * @param dy     [T, O] f32
  * @param dBias  [O]
+ * @param selected  as in `multiplyWeight`
  * @throws ShapeError when dBias is not [O]
  */
-export function sumRows(dy: Tensor, dBias: GradientTarget): void {
+export function sumRows(dy: Tensor, dBias: GradientTarget, selected: SelectedRows | null = null): void {
   const [rows, width] = dy.shape;
   expectShape("sumRows: dBias", dBias.tensor.shape, [width], `dy is [${dy.shape}].`);
-  const { chunks, chunkRows } = chunksOfRows(rows, width, 1);
-  inChunks(dBias, [width], chunks, (partial) => run(sumRowsKernel, { x: dy, partial }, { width, chunkRows, chunks }));
+  const sum = chunksOfRows(rows, [width, 1], selected);
+  inChunks(dBias, [width], sum, (partial, starts) =>
+    run(sumRowsKernel, { x: dy, starts: starts ?? dy.sliceRows(0, 0), partial }, { width, ...paramsOf(sum) }),
+  );
+}
+
+/** How the rows of a sum are cut into chunks. */
+interface ChunkedSum {
+  readonly chunks: number;
+  /** Rows of each but the last. */
+  readonly chunkRows: number;
+  /** The first row of each chunk, and the number of rows; null if they follow from chunkRows. */
+  readonly starts: Uint32Array | null; // [chunks + 1]
+}
+
+function paramsOf({ chunks, chunkRows, starts }: ChunkedSum) {
+  return { chunks, chunkRows, hasStarts: starts === null ? 0 : 1 };
 }
 
 /**
@@ -367,17 +398,18 @@ export function sumRows(dy: Tensor, dBias: GradientTarget): void {
 function inChunks(
   target: GradientTarget,
   [outputs, width = 1]: readonly number[],
-  chunks: number,
-  body: (partial: GradientTarget) => void,
+  { chunks, starts }: ChunkedSum,
+  body: (partial: GradientTarget, starts: Tensor | null) => void,
 ): void {
   if (chunks === 1) {
-    body(target);
+    body(target, null);
     return;
   }
   const { backend, dtype } = target.tensor;
   scope(() => {
     const partial = empty(backend, [outputs, chunks * width], dtype, "partial sums");
-    body({ tensor: partial, add: false });
+    const list = starts && fromArray(backend, starts, [starts.length], "u32", "chunk starts");
+    body({ tensor: partial, add: false }, list);
     run(sumChunksKernel, { partial, result: target }, { width, chunks });
   });
 }
@@ -390,13 +422,24 @@ const fewestChunkRows = 128;
 const widestPartialRow = 4096;
 
 /**
- * How the rows of a sum into [outputs, width] are cut. It depends on the shapes only, because it is part of the result.
+ * How the rows of a sum into [outputs, width] are cut. It depends on the shapes of the whole batch only, because it is part
+ * of the result: a chunk of selected rows has those of the same chunk of all rows.
  */
-function chunksOfRows(rows: number, outputs: number, width: number): { chunks: number; chunkRows: number } {
+function chunksOfRows(
+  count: number,
+  [outputs, width]: readonly [number, number],
+  selected: SelectedRows | null,
+): ChunkedSum {
+  const rows = selected?.total ?? count;
   const tiles = Math.max(1, Math.ceil(outputs / 32) * Math.ceil(width / 32));
   const most = Math.max(1, Math.min(Math.floor(enoughWorkgroups / tiles), Math.floor(widestPartialRow / width)));
   const chunkRows = Math.max(fewestChunkRows, 8 * Math.ceil(rows / most / 8));
-  return { chunks: Math.max(1, Math.ceil(rows / chunkRows)), chunkRows };
+  const chunks = Math.max(1, Math.ceil(rows / chunkRows));
+  if (selected === null || chunks === 1) return { chunks, chunkRows, starts: null };
+  const starts = new Uint32Array(chunks + 1);
+  for (const place of selected.places) starts[Math.floor(place / chunkRows) + 1]++;
+  for (let chunk = 0; chunk < chunks; chunk++) starts[chunk + 1] += starts[chunk];
+  return { chunks, chunkRows, starts };
 }
 
 /** The form of a product on matrix units; null if it takes another tile, because of types, adapter or a plan. */

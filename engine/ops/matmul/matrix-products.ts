@@ -74,13 +74,13 @@ const weightKernel = (inEights: boolean) =>
       result: { access: "gradient", axis: "outputs" },
     },
     params: { width: "u32", rightWidth: "u32", chunkRows: "u32", chunks: "u32" },
-    cpu: cpu.multiplyWeight,
+    cpu: matrixCpu.multiplyWeight,
     wgsl: new URL("./matrix-weight.wgsl", import.meta.url),
     ...bodyOf(inEights),
-    workgroups: ({ rows, rowsStart, outputs, width, chunkRows }, constants) => [
-      Math.ceil(width / tileRows(constants)),
-      Math.ceil(outputs / tileColumns(constants)),
-      cpu.chunksTouched(rowsStart, rows, chunkRows),
+    workgroups: (cell, constants) => [
+      Math.ceil(cell.width / tileRows(constants)),
+      Math.ceil(cell.outputs / tileColumns(constants)),
+      cpu.chunksTouched({ ...cell, hasStarts: 0 }),
     ],
     flops: ({ rows, outputs, width }) => 2 * rows * outputs * width,
   });

@@ -12,6 +12,7 @@ import {
   forEachGroup,
   type OperandPrecision,
   type Parameter,
+  selectionOf,
   shapeOfParameter,
 } from "../../parameters.ts";
 import { type Run, run } from "../../run.ts";
@@ -19,6 +20,7 @@ import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
 import { toHalf } from "../matmul/half.ts";
+import type { Selection } from "../matmul/linear.ts";
 import { sumRows } from "../matmul/matmul.ts";
 import * as cpu from "./rms-norm.cpu.ts";
 
@@ -146,7 +148,7 @@ function normalise(runKernel: Run, x: Tensor, weight: Tensor, y: Tensor, inverse
 }
 
 /** The op below `rmsNorm`, for plain weights. */
-export const rmsNormOp = defineOp<"x" | "weight", "y", "inverseRms", { eps: number }>({
+export const rmsNormOp = defineOp<"x" | "weight", "y", "inverseRms", { eps: number } & Selection>({
   name: "rmsNorm",
   saved: ["inverseRms"],
   shapes: ({ x, weight }) => {
@@ -157,7 +159,7 @@ export const rmsNormOp = defineOp<"x" | "weight", "y", "inverseRms", { eps: numb
   forward: (runKernel, { x, weight }, { y, inverseRms }, { eps }) =>
     normalise(runKernel, x, weight, y, inverseRms, eps),
   // dx = r · (dy·w − x · r² · mean(dy·w·x)),  dw = Σ_rows dy · x · r,  with r = inverseRms
-  vjp: (runKernel, { x, weight, inverseRms }, { y: dy }, d) => {
+  vjp: (runKernel, { x, weight, inverseRms }, { y: dy }, d, { selected = null }) => {
     const width = x.rowSize;
     if (d.x) {
       const kernel = choose(backwardByRow, backwardByTree, x, dy, weight, d.x.tensor);
@@ -168,7 +170,7 @@ export const rmsNormOp = defineOp<"x" | "weight", "y", "inverseRms", { eps: numb
     scope(() => {
       const terms = empty(x.backend, x.shape, x.dtype, "rmsNorm.terms");
       runKernel(weightTermsKernel, { dy, x, inverseRms, terms }, { width });
-      sumRows(terms, target);
+      sumRows(terms, target, selected);
     });
   },
 });
@@ -183,7 +185,7 @@ function writesHalf(x: Tensor, weights: readonly (Tensor | null | undefined)[]):
  * Root-mean-square normalisation over the last axis: y = x · weight / sqrt(mean(x²) + eps).
  * @param x       [T, C] f32
  * @param weight  [C]; perturbed weights (slots) are forward only
- * @param rows    which grid point each row belongs to; null (the default) with plain weights
+ * @param rows    as in `linear`
  * @param output  f16: y is rounded to f16, for products alone, without gradient. Default: the type of x
  * @returns       [T, C]
  * @throws ShapeError when weight is not [C]
@@ -198,7 +200,8 @@ export function rmsNorm(
 ): Tensor {
   const weight = asParameter(weightGiven);
   const isHalf = output === "f16";
-  if (weight.kind === "tensor" && !isHalf) return rmsNormOp({ x, weight: weight.tensor }, { eps }).y;
+  if (weight.kind === "tensor" && !isHalf)
+    return rmsNormOp({ x, weight: weight.tensor }, { eps, selected: selectionOf(rows) }).y;
   if (shouldRecord(weight.kind === "tensor" ? [x, weight.tensor] : [x]))
     throw new Error("rmsNorm: perturbed weights have no gradient, nor have results in f16: run it under noGradient");
   expectShape("rmsNorm: weight", shapeOfParameter(weight), x.shape.slice(-1), "It scales the last axis of x.");
