@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { readTomlFile, SettingsError, type Source } from "../engine/host/index.ts";
 import { studySettings } from "./settings.ts";
 
-const presets = fileURLToPath(new URL("./presets", import.meta.url));
+const presets = fileURLToPath(new URL("../rl/presets", import.meta.url));
 
 export const presetNames = readdirSync(presets)
   .filter((file) => file.endsWith(".toml"))

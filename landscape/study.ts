@@ -5,9 +5,14 @@ import { expectDiskSpace, formatDuration, killPoint, type Progress, settingsErro
 import { adapterLine, type Backend, openBackend, preferTiles } from "../engine/index.ts";
 import { type Chat, loadChat, loadModel, loadTokenizer, locateModel, openConfig } from "../model/index.ts";
 import {
+  checkModel,
+  checkOrigin,
   checkpointFolder,
+  checkSettings,
+  claimFolder,
   type Environment,
   type Episode,
+  embeddedModel,
   environmentDescription,
   episodeList,
   episodeProblems,
@@ -16,33 +21,27 @@ import {
   expectTemplate,
   expectTrainable,
   expectTrainingMemory,
+  hasProvenance,
   isKept,
   openEnvironment,
+  openRunFolder,
+  originOf,
+  readProvenance,
   settleState,
+  stateFolder,
+  Timings,
   train,
   trainedSteps,
 } from "../rl/index.ts";
 import { countCells, writeReference } from "./files/cells.ts";
-import { figuresFolder, reportPath, type SlicePlace, sliceFolder, slicePaths, stateFolder } from "./files/layout.ts";
-import {
-  checkModel,
-  checkOrigin,
-  checkSettings,
-  claimFolder,
-  embeddedModel,
-  hasProvenance,
-  openRunFolder,
-  originOf,
-  readProvenance,
-  type StudySettings,
-} from "./files/run-folder.ts";
-import { Timings } from "./files/timings.ts";
+import { figuresFolder, reportPath, type SlicePlace, sliceFolder, slicePaths } from "./files/layout.ts";
+import { studyDeclaration } from "./files/run-settings.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { prepareReference, type SweepTiming, sweep } from "./measure/sweep.ts";
 import type { TrainingRow } from "./report/figures/figure-data.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
-import { studySettings } from "./settings.ts";
+import { type StudySettings, studySettings } from "./settings.ts";
 
 interface Part {
   backend: Backend;
@@ -69,7 +68,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
   let backend: Backend | undefined;
   let isBegun = false;
   try {
-    await checkSettings(folder, settings);
+    await checkSettings(folder, studyDeclaration, settings);
     const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: settings.tune });
     backend = opened.backend;
     expectPrecision("--train.precision", settings.train.precision, opened);
@@ -103,7 +102,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     await expectMemoryOfAllParts(part);
     signal.throwIfAborted();
     isBegun = true;
-    claimFolder(folder, settings, origin);
+    claimFolder(folder, studySettings, settings, origin);
     if (isEmbedded(settings) && settings.train.learningRate === studySettings.byKey.get("train.learningRate")?.default)
       progress.line(
         "Note: the embedded tiny model is trained with the default learning rate, which is for a model of 0.5 billion parameters. " +

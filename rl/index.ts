@@ -46,6 +46,24 @@ export {
 export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
+export { metricsPath, stateFolder } from "./files/layout.ts";
+export { readMetrics } from "./files/metrics.ts";
+export {
+  checkModel,
+  checkOrigin,
+  checkSettings,
+  claimFolder,
+  embeddedModel,
+  hasProvenance,
+  openRunFolder,
+  originOf,
+  type Provenance,
+  readProvenance,
+  runName,
+} from "./files/run-folder.ts";
+export { type RunDeclaration, readSettings } from "./files/run-settings.ts";
+export { Timings } from "./files/timings.ts";
+export { readTrainingSamples } from "./files/training-samples.ts";
 export { checkpointFolder, expectSound, isKept, stepName } from "./kept-checkpoints.ts";
 export {
   type Example,

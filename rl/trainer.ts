@@ -11,7 +11,7 @@
 // After each step come, in this order: evaluation, checkpoint, metrics, state. Each can be repeated. So a kill at any moment
 // loses at most the steps since the last saved state, and the resumed run writes the same bytes.
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { dirname } from "node:path";
 import {
   ensureFolder,
   gzipMember,
@@ -26,7 +26,8 @@ import { type Chat, loadModel, type Model, score } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { evaluate } from "./evaluate.ts";
-import { checkpointFolder, isKept, keepCheckpoint, stepName } from "./kept-checkpoints.ts";
+import { boardFolder, metricsPath, stateFolder, trainingRolloutsPath } from "./files/layout.ts";
+import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
 import { type PolicyExample, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { rateOfUpdate } from "./learning-rate.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
@@ -71,8 +72,8 @@ export interface TrainingContext {
 export async function train(context: TrainingContext): Promise<void> {
   const { model, settings, folder, progress, signal } = context;
   const { steps, resumeEvery } = settings.train;
-  const stateFolder = join(folder, "state");
-  const resumed = await loadState(stateFolder, model.weights);
+  const states = stateFolder(folder);
+  const resumed = await loadState(states, model.weights);
   if (resumed?.trouble)
     progress.line(`Resuming from step ${resumed.state.step}, because a later state is damaged: ${resumed.trouble}`);
   const first = resumed === null ? 0 : resumed.state.step + 1;
@@ -88,21 +89,21 @@ export async function train(context: TrainingContext): Promise<void> {
   if (first > steps) return;
 
   ensureFolder(folder);
-  const metricsPath = join(folder, "metrics.jsonl");
+  const metricsFile = metricsPath(folder);
   // The last step of the shorter run was evaluated because it was the last; a longer run does not evaluate it.
   if (resumed !== null && resumed.state.step % settings.evaluate.every !== 0)
-    dropFromLast(metricsPath, resumed.state.step, (metric) => metric.startsWith("eval/"));
-  const metrics = openMetrics(metricsPath, first - 1);
+    dropFromLast(metricsFile, resumed.state.step, (metric) => metric.startsWith("eval/"));
+  const metrics = openMetrics(metricsFile, first - 1);
   // Metrics reach the disk before the state of their step, so after an interruption they are never behind the state.
   if (metrics.lastStep !== first - 1) {
     metrics.close();
     throw new RunFolderError(
-      `${metricsPath}: expected records up to step ${first - 1}, the step of the saved state, got records up to step ` +
-        `${metrics.lastStep}. Restore the file from a copy; or delete ${stateFolder}, and the same command trains again from the ` +
+      `${metricsFile}: expected records up to step ${first - 1}, the step of the saved state, got records up to step ` +
+        `${metrics.lastStep}. Restore the file from a copy; or delete ${states}, and the same command trains again from the ` +
         "start, to the same results.",
     );
   }
-  const tensorBoard = openTensorBoard(join(folder, "tensorboard"), Date.now() / 1000, first);
+  const tensorBoard = openTensorBoard(boardFolder(folder), Date.now() / 1000, first);
   const episodes = new EpisodeList(context.environment, settings.train.episodeSeed);
   progress.line(ratioNote(settings.train));
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
@@ -112,7 +113,7 @@ export async function train(context: TrainingContext): Promise<void> {
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
     await saveState(
-      stateFolder,
+      states,
       model.weights,
       { step, own: { tokensSeen, ...(countsPrompts && { promptsDrawn }), ...savedLossScale(lossScale) } },
       resumeEvery,
@@ -179,7 +180,7 @@ async function completeCheckpoints(context: TrainingContext, step: number): Prom
   if (lost !== undefined)
     throw new RunFolderError(
       `${checkpointFolder(folder, lost)}: missing, and training is already at step ${step}. Restore it (and its .sha256) ` +
-        `from a copy; or delete ${join(folder, "state")}, and the same command trains again from the start, to the same ` +
+        `from a copy; or delete ${stateFolder(folder)}, and the same command trains again from the start, to the same ` +
         "weights, and keeps it.",
     );
   if (missing.length > 0)
@@ -382,14 +383,14 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
 
 /** Writes the conversations of the step for people to read, one per line: rollouts/step-000001.jsonl.gz. */
 function keepRollouts(folder: string, step: number, { groups, advantages, used }: StepBatch): void {
-  const rolloutFolder = join(folder, "rollouts");
-  if (!existsSync(rolloutFolder)) ensureFolder(rolloutFolder);
+  const path = trainingRolloutsPath(folder, step);
+  if (!existsSync(dirname(path))) ensureFolder(dirname(path));
   const lines = groups.flat().map(({ episode, rollout, reward, parts, isTruncated, failure, messages }, i) => {
     const leftOut = used[i] ? {} : { isUsed: false };
     const about = { episode, rollout, reward, advantage: advantages[i], ...leftOut, ...parts, isTruncated, failure };
     return JSON.stringify({ ...about, messages });
   });
-  writeAtomic(join(rolloutFolder, `${stepName(step)}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
+  writeAtomic(path, gzipMember(`${lines.join("\n")}\n`));
 }
 
 /** Each call reports the seconds since the previous call. */

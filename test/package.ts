@@ -101,7 +101,7 @@ function succeed(command: string, words: readonly string[], cwd = folder): strin
 
 const bin = (name: string): string => join(folder, "node_modules/.bin", name);
 const installed = join(folder, "node_modules/foothold");
-const model = join(installed, "dist/landscape/presets/tiny/checkpoint");
+const model = join(installed, "dist/rl/presets/tiny/checkpoint");
 /** The command as installed, on the Node that was installed beside it. */
 const foothold = (...words: string[]) => run(bin("node"), [bin("foothold"), ...words]);
 
@@ -126,8 +126,8 @@ try {
   check("it holds what is read at run time, and no source or test", () => {
     for (const file of [
       "dist/engine/ops/shared/philox.wgsl",
-      "dist/landscape/presets/tiny.toml",
-      "dist/landscape/presets/tiny/checkpoint/model.safetensors",
+      "dist/rl/presets/tiny.toml",
+      "dist/rl/presets/tiny/checkpoint/model.safetensors",
       "dist/landscape/report/figures/fonts/SourceSans3-Regular.ttf",
       "dist/engine/index.d.ts",
       "dist/engine/index.js.map",

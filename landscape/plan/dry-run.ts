@@ -26,19 +26,21 @@ import {
   withoutDownload,
 } from "../../model/index.ts";
 import {
+  checkSettings,
   type Environment,
+  embeddedModel,
   expectPrecision,
   expectTrainingMemory,
   openEnvironment,
   policyProbe,
   probeRates,
+  stateFolder,
   trainedSteps,
 } from "../../rl/index.ts";
 import { countCells } from "../files/cells.ts";
-import { stateFolder } from "../files/layout.ts";
-import { checkSettings, embeddedModel, type StudySettings } from "../files/run-folder.ts";
+import { studyDeclaration } from "../files/run-settings.ts";
 import { expectHostMemoryOf, sweepMemory } from "../measure/memory-plan.ts";
-import { studySettings } from "../settings.ts";
+import { type StudySettings, studySettings } from "../settings.ts";
 import { diskOf } from "./disk.ts";
 import { flopsOf, type Range, secondsOf, type WorkPart, workOf } from "./work.ts";
 
@@ -88,7 +90,7 @@ export async function plannedModel(path: string): Promise<PlannedModel> {
 export async function printPlan(settings: StudySettings, progress: Progress, signal: AbortSignal): Promise<void> {
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
   const environment = await openEnvironment(settings.environment);
-  await checkSettings(settings.out, settings);
+  await checkSettings(settings.out, studyDeclaration, settings);
   const { config, chat, folder, remark } = await plannedModel(settings.model.path);
   const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: "off" });
   const { backend } = opened;

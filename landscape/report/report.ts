@@ -13,14 +13,18 @@ import {
   valueText,
   writeAtomic,
 } from "../../engine/host/index.ts";
-import { environmentDescription } from "../../rl/index.ts";
+import {
+  environmentDescription,
+  metricsPath,
+  readMetrics,
+  readProvenance,
+  readTrainingSamples,
+  runName,
+} from "../../rl/index.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
-import { figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
-import { readMetrics } from "../files/metrics.ts";
-import { readProvenance, runName, type StudySettings } from "../files/run-folder.ts";
+import { figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
-import { readTrainingSamples } from "../files/training-samples.ts";
-import { studySettings } from "../settings.ts";
+import { type StudySettings, studySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
   type CorrelationTrend,

@@ -50,7 +50,7 @@ function statedIn(cell: string): [string, unknown][] {
 const numbersIn = (text: string): number[] =>
   [...text.matchAll(/(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.])/g)].map(([number]) => Number(number));
 
-describe("landscape/presets", (test) => {
+describe("rl/presets", (test) => {
   const study = preset("study");
 
   for (const [heading, table] of [
