@@ -17,6 +17,7 @@ interface Door {
 }
 
 const doors: Readonly<Record<string, Door>> = {
+  train: { file: "rl/train", summary: "GRPO alone: checkpoints, metrics and rollouts in a run folder" },
   study: { file: "landscape/run", summary: "train, measure the landscapes, write the report" },
   report: { file: "landscape/report", summary: "draw the figures and the report of a run again, from its files" },
   compare: { file: "landscape/compare", summary: "several runs side by side" },

@@ -84,7 +84,8 @@ export function renameCommands(names: ReadonlyMap<string, string>): void {
   renamed = names;
 }
 
-function inOwnWords(text: string): string {
+/** A text with the commands' names as the user types them. */
+export function inOwnWords(text: string): string {
   let result = text;
   for (const [name, other] of renamed) result = result.replaceAll(name, other);
   return result;
@@ -143,7 +144,7 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const problems = positionalProblems(command.positional ?? [], positionals);
   if (problems.length > 0) throw settingsError([...problems, ...source.problems]);
   const sources = [...readFiles(line), source];
-  for (const note of sources.flatMap(({ notes }) => notes ?? [])) process.stderr.write(`${note}\n`);
+  for (const note of sources.flatMap(({ notes }) => notes ?? [])) process.stderr.write(`${inOwnWords(note)}\n`);
   const values = resolveSettings(settings, sources);
   for (const { key, where } of source.given)
     if (!settings.applies(key, values)) process.stderr.write(`${where}: has no effect with the other settings\n`);

@@ -6,9 +6,13 @@ import { type StudySettings, studySettings } from "../settings.ts";
 export const studyDeclaration: RunDeclaration<(typeof studySettings)["tree"]> = {
   settings: studySettings,
   sections: ["environment", "train", "evaluate", "landscape"],
+  later: {
+    section: "landscape",
+    absent: { given: [{ key: "landscape.steps", value: [], where: "set by the program" }], problems: [] },
+  },
 };
 
-/** The settings that a run folder was made with. @throws as `readSettings` */
+/** The settings that a run folder was made with; without a landscape if only rl/train.ts made it. @throws as `readSettings` */
 export function readRunSettings(folder: string): Promise<StudySettings> {
   return readSettings(folder, studyDeclaration);
 }

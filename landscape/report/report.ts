@@ -16,6 +16,7 @@ import {
 import {
   environmentDescription,
   metricsPath,
+  reachOfMean,
   readMetrics,
   readProvenance,
   readTrainingSamples,
@@ -51,7 +52,7 @@ import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
 import { summaryText } from "./table.ts";
-import { intervalName, reachOf, reachOfMean } from "./wording.ts";
+import { intervalName, reachOf } from "./wording.ts";
 
 /** A run's slices with their statistics. */
 export interface SummarisedRun {

@@ -14,6 +14,7 @@ import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import {
   CheckpointError,
+  defineSettings,
   diffSettings,
   ensureFolder,
   explained,
@@ -36,10 +37,13 @@ import type { Environment } from "../environments/environment.ts";
 import { environmentFiles } from "../environments/registry.ts";
 import type { modelSettings } from "../settings.ts";
 import { configPath, metricsPath, provenancePath } from "./layout.ts";
-import { type RunDeclaration, readSettings } from "./run-settings.ts";
+import { hasSection, type RunDeclaration, readSettings } from "./run-settings.ts";
 
 /** The model that comes with the program. */
 export const embeddedModel = fileURLToPath(new URL("../presets/tiny/checkpoint", import.meta.url));
+
+/** With no settings declared, a file's sections are its keys. */
+const undeclared = defineSettings({});
 
 type ModelValues = Values<typeof modelSettings>;
 
@@ -111,12 +115,22 @@ export function openRunFolder(folder: string): () => void {
  */
 export async function checkSettings<D extends SettingsTree>(
   folder: string,
-  { settings, sections }: RunDeclaration<D>,
+  declaration: RunDeclaration<D>,
   values: Values<D>,
 ): Promise<void> {
   if (!existsSync(configPath(folder))) return;
-  const before = await readSettings(folder, { settings, sections });
-  const altered = diffSettings(settings, before, values).filter(({ effect }) => effect === "alters");
+  const { settings, later } = declaration;
+  for (const [section, command] of settings.names.elsewhere ?? [])
+    if (hasSection(folder, undeclared, section))
+      throw new RunFolderError(
+        `${folder}: config.toml has a section [${section}], so ${command} works in this folder. Continue there with that ` +
+          `command, or choose another folder: --out ${freeName(folder)}`,
+      );
+  const before = await readSettings(folder, declaration);
+  const isBegun = later === undefined || hasSection(folder, settings, later.section);
+  const altered = diffSettings(settings, before, values)
+    .filter(({ key }) => isBegun || !key.startsWith(`${later.section}.`))
+    .filter(({ effect }) => effect === "alters");
   if (altered.length === 0) return;
   throw new RunFolderError(
     `${folder}: this folder holds another study:\n${altered.map(({ line }) => `  ${line}`).join("\n")}\n` +
