@@ -52,7 +52,7 @@ export {
 } from "./environments/registry.ts";
 export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
-export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
+export { type Evaluation, evaluate, summariseRollouts } from "./evaluation.ts";
 export { metricsPath, stateFolder } from "./files/layout.ts";
 export { readMetrics } from "./files/metrics.ts";
 export {

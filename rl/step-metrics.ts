@@ -2,7 +2,7 @@
 // programs can be compared. Other names are defined only here. docs/metrics.md defines each metric and marks those of
 // TRL.
 import { meanOf, standardDeviation } from "./advantage.ts";
-import { summariseRollouts } from "./evaluate.ts";
+import { summariseRollouts } from "./evaluation.ts";
 import type { StepOutcome } from "./learn.ts";
 import type { PolicyLoss } from "./policy-loss.ts";
 import type { Rollout } from "./rollout.ts";

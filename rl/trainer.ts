@@ -25,7 +25,7 @@ import type { AdamwSettings, ParameterArena } from "../engine/index.ts";
 import { type Chat, loadModel, type Model, score } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
-import { evaluate } from "./evaluate.ts";
+import { evaluate } from "./evaluation.ts";
 import { boardFolder, metricsPath, stateFolder, trainingRolloutsPath } from "./files/layout.ts";
 import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
 import { type PolicyExample, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";

@@ -43,7 +43,7 @@ import {
 } from "./environments/registry.ts";
 import { loadModuleOf } from "./environments/user-module.ts";
 import { workedDialogue } from "./environments/worked-dialogues.ts";
-import { evaluate, evaluatedRollouts } from "./evaluate.ts";
+import { evaluate, evaluatedRollouts } from "./evaluation.ts";
 import { type Example, supervisedStep } from "./learn.ts";
 import { expectPrecision, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { openMetrics } from "./metrics-file.ts";

@@ -22,6 +22,7 @@ describe("test/dry-run", (test) => {
       "rests on a piece of the work itself",
       /^Disk: about \d/m,
     ],
+    [`rl/evaluate.ts tiny --out ${out}`, "evaluation", /^Memory:/m, /^Time: \d/m, "Disk: the conversations"],
     [`model/export.ts --model ${tiny} --dtype bf16 --out ${out}`, "122,624 in 26 tensors, as bf16", "Disk: 239.5 KiB"],
     [`model/initialise.ts --config qwen2.5-0.5b --dtype bf16 --out ${out}`, "494,032,768 in 290", "Disk: 942.3 MiB"],
     ["bench/run.ts attention", /attention.*GFLOP/, /\d+ cases\. Time: at least/, "Disk: nothing is written"],

@@ -14,6 +14,7 @@ const commands = [
   "model/generate.ts",
   "model/initialise.ts",
   "model/score.ts",
+  "rl/evaluate.ts",
   "rl/train.ts",
   "rl/warm-start.ts",
 ];

@@ -40,6 +40,7 @@ export function readToml(settings: Settings, text: string, name: string): Source
       else {
         const now = renamed?.get(key);
         if (now !== undefined) notes.push(`${where}: ${key} is now ${now}`);
+        if (other !== undefined) continue;
         if (settings.byKey.get(key)?.isFlagOnly)
           source.problems.push(`${where}: --${key} is a flag, and not for files`);
         else source.given.push({ key: now ?? key, value, where });

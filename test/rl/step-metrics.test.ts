@@ -2,7 +2,7 @@
 // TRL's numbers are at hand (losses.json), against these.
 import * as assert from "uvu/assert";
 import { standardDeviation } from "../../rl/advantage.ts";
-import { summariseRollouts } from "../../rl/evaluate.ts";
+import { summariseRollouts } from "../../rl/evaluation.ts";
 import { countedTokens, stepMetrics } from "../../rl/step-metrics.ts";
 import { assertClose, assertKnown, describe, readFixture } from "../support.ts";
 import { outcomeOf, rollout } from "./measured-step.ts";
