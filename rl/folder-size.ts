@@ -111,7 +111,7 @@ export function conversationBytes(
       rollouts.map(({ reward }) => reward),
     );
     return rollouts.map(({ messages, reward, parts }, rollout) => {
-      const training = { rollout, reward, advantage: advantages[rollout], ...parts, isTruncated: false };
+      const training = { rollout, reward, advantage: advantages[rollout], ...parts, tokens: 40, isTruncated: false };
       return JSON.stringify({
         episode: episode.index,
         ...(isTraining ? training : { reward }),

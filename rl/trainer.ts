@@ -27,6 +27,8 @@ import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { evaluate } from "./evaluation.ts";
 import { boardFolder, metricsPath, stateFolder, trainingRolloutsPath } from "./files/layout.ts";
+import { readMetrics } from "./files/metrics.ts";
+import { Health } from "./health.ts";
 import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
 import { type PolicyExample, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { rateOfUpdate } from "./learning-rate.ts";
@@ -108,8 +110,7 @@ export async function train(context: TrainingContext): Promise<void> {
   progress.line(ratioNote(settings.train));
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
   const reference = await openReference(context);
-  let toldNoSignal = false;
-  let toldMissing = false;
+  const health = new Health(settings.train, first > 1 ? firstEntropyOf(metricsFile) : null);
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
     await saveState(
@@ -127,6 +128,7 @@ export async function train(context: TrainingContext): Promise<void> {
   try {
     for (let step = first; step <= steps; step++) {
       signal.throwIfAborted();
+      const began = performance.now();
       const record: Record<string, number> = {};
       if (step > 0) {
         const firstPrompt = countsPrompts ? promptsDrawn : null;
@@ -136,15 +138,9 @@ export async function train(context: TrainingContext): Promise<void> {
         tokensSeen += taken.tokens;
         promptsDrawn += taken.prompts;
         Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
-        const kept = taken.prompts - taken.dropped;
-        if (settings.train.maxRedraws > 0 && kept < settings.train.promptsPerStep && !toldMissing) {
-          toldMissing = true;
-          progress.line(missingNote(step, settings.train, kept));
-        }
-        if (!taken.hasSignal && !toldNoSignal) {
-          toldNoSignal = true;
-          progress.line(noSignalNote(step, taken.metrics));
-        }
+        const groups = taken.prompts - taken.dropped;
+        for (const line of health.check({ step, metrics: taken.metrics, hasSignal: taken.hasSignal, groups }))
+          progress.line(line);
       }
       killPoint("step");
       if (step % settings.evaluate.every === 0 || step === steps)
@@ -152,13 +148,16 @@ export async function train(context: TrainingContext): Promise<void> {
       if (settings.train.checkpoints.includes(step))
         await keepCheckpoint(folder, step, model.weights, context.modelFolder, stopIdsOf(model, context.chat));
       metrics.append({ step, ...record });
-      draw(tensorBoard, { step, ...record });
+      const seconds = (performance.now() - began) / 1000;
+      draw(tensorBoard, { step, ...record, ...(step > 0 && { step_time: seconds }) });
+      if (step > 0) context.onTiming?.({ step, phase: "step", seconds });
       done = step;
       applied = step;
       unsaved = true;
       if (step === 0 || step % resumeEvery === 0 || step === steps) await save(step);
       if (step > 0) phase.advance(1, describeStep(record));
     }
+    if (steps > 0) progress.line(health.admission());
   } finally {
     // Ctrl-C loses the current step; the steps before it are saved here.
     if (unsaved && signal.aborted && applied === done) await save(done);
@@ -190,6 +189,11 @@ async function completeCheckpoints(context: TrainingContext, step: number): Prom
 function draw(tensorBoard: TensorBoardWriter, { step, ...record }: MetricsRecord): void {
   for (const [name, value] of Object.entries(record))
     if (typeof value === "number") tensorBoard.scalar(name, value, step, Date.now() / 1000);
+}
+
+/** The entropy of the run's first step. */
+function firstEntropyOf(path: string): number | null {
+  return readMetrics(path, () => {}).find(({ step }) => step === 1)?.entropy ?? null;
 }
 
 function describeStep(record: Readonly<Record<string, number>>): string {
@@ -225,32 +229,6 @@ function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): str
   return (
     `One update per batch: every ratio is 1, so ${bounds} have no effect in training. They have an effect with ` +
     "--train.updatesPerBatch 2 or more."
-  );
-}
-
-function noSignalNote(step: number, metrics: Readonly<Record<string, number>>): string {
-  const [cause, share] =
-    metrics["frac_reward_zero_std"] === 1
-      ? [
-          "within every group all rewards are equal",
-          "frac_reward_zero_std in metrics.jsonl is the share of such groups",
-        ]
-      : [
-          "every rollout with an advantage has an answer that was cut off, and train.maskTruncated leaves it out",
-          "completions/truncated_share in metrics.jsonl is the share of such rollouts",
-        ];
-  return (
-    `Step ${step}: ${cause}, so there is nothing to learn from. The backward pass is ` +
-    "skipped; only the optimiser's momentum and weight decay change the weights. This is said once: " +
-    `${share} in each step.`
-  );
-}
-
-function missingNote(step: number, { promptsPerStep, maxRedraws }: Values<typeof trainSettings>, kept: number): string {
-  return (
-    `Step ${step}: after ${maxRedraws} ${maxRedraws === 1 ? "round" : "rounds"} of redraws, ${kept} of ${promptsPerStep} groups ` +
-    "have rewards that differ; the step learns from these. This is said once: groups/drawn less groups/dropped in " +
-    "metrics.jsonl is their number in each step. More rounds: --train.maxRedraws."
   );
 }
 
@@ -385,9 +363,19 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
 function keepRollouts(folder: string, step: number, { groups, advantages, used }: StepBatch): void {
   const path = trainingRolloutsPath(folder, step);
   if (!existsSync(dirname(path))) ensureFolder(dirname(path));
-  const lines = groups.flat().map(({ episode, rollout, reward, parts, isTruncated, failure, messages }, i) => {
+  const lines = groups.flat().map(({ episode, rollout, reward, parts, tokens, isTruncated, failure, messages }, i) => {
     const leftOut = used[i] ? {} : { isUsed: false };
-    const about = { episode, rollout, reward, advantage: advantages[i], ...leftOut, ...parts, isTruncated, failure };
+    const about = {
+      episode,
+      rollout,
+      reward,
+      advantage: advantages[i],
+      ...leftOut,
+      ...parts,
+      tokens,
+      isTruncated,
+      failure,
+    };
     return JSON.stringify({ ...about, messages });
   });
   writeAtomic(path, gzipMember(`${lines.join("\n")}\n`));

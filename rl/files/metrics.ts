@@ -5,6 +5,7 @@ import { FileError, type OnDamage, readText } from "../../engine/host/index.ts";
 const row = z.object({
   step: z.int(),
   reward: z.number().nullish(),
+  entropy: z.number().nullish(),
   "eval/reward": z.number().nullish(),
   "eval/reward_standard_error": z.number().nullish(),
 });

@@ -1,6 +1,6 @@
 // GRPO alone: its folder is that of a study without landscapes, to the byte, and each of the two commands knows what the
 // other one began.
-import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { is, match, ok } from "uvu/assert";
@@ -36,6 +36,12 @@ describe("rl/train command", (test) => {
   test("trains, and says what it kept; what is read by the landscape alone is left out and named", async () => {
     const said = expectDone(await train(alone));
     match(said, "tiny.toml: its section [landscape] is left out here: only node landscape/run.ts reads it");
+    match(said, "Sampler and scorer: mismatch KL 0 nats per token at most (prime-rl admits less than 0.015).");
+    match(
+      contents(alone).get("metrics.jsonl")?.toString() ?? "",
+      '"sampling/importance_sampling_ratio/max":1,"mismatch_kl/mean":0',
+    );
+    match(readFileSync(join(alone, "timings.jsonl"), "utf8"), '{"step":1,"phase":"step","seconds":');
     match(said, /Evaluation on 4 episodes: reward .* at step 0, .* at step 3/);
     match(said, `Last checkpoint: ${join(alone, "checkpoints/step-000003")}`);
     ok(!contents(alone).get("config.toml")?.toString().includes("[landscape]"));
