@@ -5,7 +5,7 @@
 //
 // The rollouts are those that a run's evaluation draws, so with a run's settings the reward is the run's own, to the bit.
 import { existsSync, readdirSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import {
   formatDuration,
   type Progress,
@@ -47,7 +47,7 @@ import { type EvaluateValues, evaluateCommandSettings, evaluatedFiles, runFolder
 import { evaluatedRollouts } from "./evaluation.ts";
 import { evaluationLines, evaluationNumbers, writeEvaluation } from "./evaluation-report.ts";
 import { embeddedModel } from "./files/run-folder.ts";
-import { checkpointFolder, expectSound, isKept } from "./kept-checkpoints.ts";
+import { checkpointFolder, expectSound, isKept, keptSteps } from "./kept-checkpoints.ts";
 import { probeRates } from "./probe.ts";
 import { dialoguesOf, expectTemplate, type RolloutSettings, rollOut } from "./rollout.ts";
 import { presetNames } from "./settings-files.ts";
@@ -155,16 +155,6 @@ function modelOf({ model, step }: EvaluateValues, positionals: readonly string[]
     ]);
   expectSound(run, wanted);
   return checkpointFolder(run, wanted);
-}
-
-function keptSteps(run: string): number[] {
-  const folder = dirname(checkpointFolder(run, 0));
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder)
-    .flatMap((name) => /^step-(\d+)$/.exec(name)?.[1] ?? [])
-    .map(Number)
-    .filter((step) => isKept(run, step))
-    .sort((a, b) => a - b);
 }
 
 function rolloutSettings({ train, evaluate, environment, batch }: EvaluateValues): RolloutSettings {

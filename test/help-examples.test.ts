@@ -15,6 +15,7 @@ const commands = [
   "model/initialise.ts",
   "model/score.ts",
   "rl/evaluate.ts",
+  "rl/show.ts",
   "rl/train.ts",
   "rl/warm-start.ts",
 ];
@@ -34,7 +35,7 @@ describe("test/help-examples", (test) => {
       for (const example of examples) {
         assert.ok(example.startsWith(`  node ${command}`), example);
         for (const [flag] of example.matchAll(/--[\w.-]+/g))
-          assert.match(rest, new RegExp(`^ +${flag}\\b`, "m"), `${example}: ${flag} is no flag of it`);
+          assert.match(rest, new RegExp(`^ +(?:--[\\w.-]+ \\| )?${flag}\\b`, "m"), `${example}: ${flag} is no flag of it`);
       }
     });
 });
