@@ -35,7 +35,11 @@ describe("test/help-examples", (test) => {
       for (const example of examples) {
         assert.ok(example.startsWith(`  node ${command}`), example);
         for (const [flag] of example.matchAll(/--[\w.-]+/g))
-          assert.match(rest, new RegExp(`^ +(?:--[\\w.-]+ \\| )?${flag}\\b`, "m"), `${example}: ${flag} is no flag of it`);
+          assert.match(
+            rest,
+            new RegExp(`^ +(?:--[\\w.-]+ \\| )?${flag}\\b`, "m"),
+            `${example}: ${flag} is no flag of it`,
+          );
       }
     });
 });

@@ -113,6 +113,7 @@ function curves(study: Study): Markup | null {
   const drawn = [
     study.maps.length > 0 ? correlationFigure(study, options) : null,
     studyFigures(study).get("training")?.(options) ?? null,
+    studyFigures(study).get("training-health")?.(options) ?? null,
   ].filter((figure) => figure !== null);
   if (drawn.length === 0) return null;
   return html`<section aria-labelledby="over-training">

@@ -211,6 +211,7 @@ function trainingRows(folder: string, episodes: number, onDamage: OnDamage): Tra
       evalReward: row["eval/reward"],
       evalRewardError: error,
       evalRewardReach: typeof error === "number" ? reachOfMean(error, episodes) : null,
+      health: row,
     };
   });
 }

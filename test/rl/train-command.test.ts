@@ -77,7 +77,12 @@ describe("rl/train command", (test) => {
     const drawn = folder("drawn");
     cpSync(alone, drawn, { recursive: true });
     match(expectDone(await start(["landscape/report.ts", drawn]).ended), "Report: ");
-    ok(existsSync(join(drawn, "figures/training.png")) && existsSync(join(drawn, "report.html")));
+    for (const file of ["figures/training", "figures/training-health"])
+      for (const ending of ["svg", "png", "csv"]) ok(existsSync(join(drawn, `${file}.${ending}`)), `${file}.${ending}`);
+    const [head, , first] = readFileSync(join(drawn, "figures/training-health.csv"), "utf8").split("\n");
+    match(head, "step,entropy,frac_reward_zero_std,completions/truncated_share");
+    const row = JSON.parse(contents(alone).get("metrics.jsonl")?.toString().split("\n")[1] ?? "");
+    is(Number(first.split(",")[1]), row["entropy"]);
   });
 
   test("--dry-run: the plan of the training, and nothing is written", async () => {
