@@ -160,7 +160,8 @@ try {
     const { status, text } = foothold("--help");
     expect(status === 0, text);
     const commands = [...text.matchAll(/^ {2}([a-z-]+) {2,}/gm)].map(([, name]) => name);
-    expect(commands.includes("study") && commands.includes("generate"), text);
+    for (const command of ["study", "train", "evaluate", "show", "generate"])
+      expect(commands.includes(command), `${command} is missing: ${text}`);
     for (const command of commands) {
       const help = foothold(command, "--help");
       expect(help.status === 0 && help.text.includes(`Usage: foothold ${command}`), `${command}: ${help.text}`);
@@ -192,6 +193,16 @@ try {
       "--quiet",
     );
     expect(status === 0 && existsSync(join(folder, "own/checkpoints/step-000001")), text);
+    return undefined;
+  });
+  check("foothold train, evaluate and show work one after another", () => {
+    const small = "--train.steps 1 --train.checkpoints 0,1 --evaluate.episodes 4 --out trained --quiet";
+    const trained = foothold("train", "tiny", ...small.split(" "));
+    expect(trained.status === 0 && existsSync(join(folder, "trained/checkpoints/step-000001")), trained.text);
+    const evaluated = foothold("evaluate", "trained", "--quiet");
+    expect(evaluated.status === 0 && /^Reward: \d/m.test(evaluated.text), evaluated.text);
+    const shown = foothold("show", "trained", "--quiet");
+    expect(shown.status === 0 && shown.text.includes("Tokens that moved most"), shown.text);
     return undefined;
   });
   check("foothold study runs to its report", () => {

@@ -189,6 +189,7 @@ function settingRows(folder: string, settings: StudySettings): { key: string; va
   const { model, names } = readProvenance(folder);
   const given = [...studySettings.byKey]
     .filter(([key, setting]) => !setting.isFree && studySettings.applies(key, settings))
+    .filter(([key]) => settings.landscape.steps.length > 0 || !key.startsWith("landscape."))
     .map(([key]) => ({ key, value: valueText(settingValue(settings, key)) }));
   return [
     { key: "model", value: model.isEmbedded ? "the one that comes with the program" : model.name },
