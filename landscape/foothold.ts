@@ -17,6 +17,9 @@ interface Door {
 }
 
 const doors: Readonly<Record<string, Door>> = {
+  train: { file: "rl/train", summary: "GRPO alone: checkpoints, metrics and rollouts in a run folder" },
+  show: { file: "rl/show", summary: "conversations of a training step, with the tokens that moved most" },
+  evaluate: { file: "rl/evaluate", summary: "a model on an environment: mean reward, pass@k, lengths" },
   study: { file: "landscape/run", summary: "train, measure the landscapes, write the report" },
   report: { file: "landscape/report", summary: "draw the figures and the report of a run again, from its files" },
   compare: { file: "landscape/compare", summary: "several runs side by side" },

@@ -1,7 +1,6 @@
 // The landscape floor's public face: a whole study, its parts, and what is read from a run folder.
 export { type CellRecord, type ReferenceSet, readConversations, readSlice, type SliceFiles } from "./files/cells.ts";
-export { figuresFolder, metricsPath, reportPath, type SlicePlace, sliceFolder } from "./files/layout.ts";
-export { type Provenance, readProvenance } from "./files/run-folder.ts";
+export { figuresFolder, reportPath, type SlicePlace, sliceFolder } from "./files/layout.ts";
 export { readRunSettings } from "./files/run-settings.ts";
 export { type Grid, type GridCell, gridCells } from "./grid.ts";
 export { makeSlice } from "./measure/directions.ts";

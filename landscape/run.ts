@@ -5,12 +5,10 @@
 //   node landscape/run.ts study.toml [--landscape.points 21 …]
 //   node landscape/run.ts tiny changes.toml    the tiny study with the changes in changes.toml
 //   node landscape/run.ts --write-settings study.toml [tiny]
-import { basename, join } from "node:path";
 import { runCommand } from "../engine/host/index.ts";
-import { loadModuleOf } from "../rl/index.ts";
+import { filesOfCommand, folderOfCommand, loadModuleOf, notesThatHold, presetNames } from "../rl/index.ts";
 import { printPlan } from "./plan/dry-run.ts";
 import { studySettings } from "./settings.ts";
-import { notesThatHold, presetNames, studyFiles } from "./settings-files.ts";
 import { runStudy } from "./study.ts";
 
 await runCommand({
@@ -36,17 +34,12 @@ await runCommand({
     ],
     ["node landscape/run.ts --write-settings my-study.toml tiny", "a commented file to start from, which extends tiny"],
   ],
-  settingsFiles: (studies, flags) => {
-    const base = flags.given.findLast(({ key }) => key === "extends")?.value;
-    const named = studies.length > 0 || typeof base === "string" ? studies : ["tiny"];
-    return studyFiles(typeof base === "string" && base !== "" ? [base, ...named] : named);
-  },
+  settingsFiles: (studies, flags) => filesOfCommand(studySettings, studies, flags),
   prepare: loadModuleOf,
   dryRun:
     "Print the resolved settings, operations, time, memory and disk, and stop. It trains, writes and downloads nothing; the time is measured on a small piece of the work.",
   main: async ({ values, sources, positionals, progress, signal, isDryRun }) => {
-    const study = positionals.at(-1) ?? (values.extends || "tiny");
-    const out = values.out === "" ? join("runs", basename(study, ".toml")) : values.out;
+    const out = folderOfCommand(positionals, values);
     const notes = notesThatHold(sources, values.notes);
     if (notes.length < values.notes.length)
       progress.line("The settings' notes are about another model, and are left out of the report (notes).");

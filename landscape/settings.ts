@@ -1,28 +1,13 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
+import { choice, defineSettings, integer, integers, number, type Values } from "../engine/host/index.ts";
 import {
-  backendSettings,
-  choice,
-  defineSettings,
-  integer,
-  integers,
-  number,
-  text,
-  texts,
-  type Values,
-} from "../engine/host/index.ts";
-import { temperatureProblems } from "../model/index.ts";
-import {
-  answerToOtherNames,
   batchSettings,
-  environmentApplies,
-  environmentProblems,
   environmentSettings,
   evaluateSettings,
-  formerEnvironmentKeys,
+  generalSettings,
   modelSettings,
-  trainingAlters,
-  trainingApplies,
-  trainingProblems,
+  runProblems,
+  runRules,
   trainSettings,
 } from "../rl/index.ts";
 
@@ -118,25 +103,7 @@ export const landscapeSettings = {
 
 export const studySettings = defineSettings(
   {
-    extends: text({
-      default: "",
-      changes: "free",
-      meaning:
-        "a preset or settings file that this one builds on: its settings apply unless they are set here; empty for none",
-    }),
-    out: text({
-      default: "",
-      changes: "free",
-      meaning: "run folder; empty for runs/NAME, where NAME is that of the settings file",
-    }),
-    notes: texts({
-      default: [],
-      changes: "free",
-      isRecorded: true,
-      meaning:
-        "sentences that the report shows at its head: what a reader must know about this study, and must not conclude from it",
-    }),
-    ...backendSettings,
+    ...generalSettings,
     model: modelSettings,
     environment: environmentSettings,
     train: trainSettings,
@@ -145,24 +112,15 @@ export const studySettings = defineSettings(
     batch: batchSettings,
   },
   ({ environment, train, evaluate, landscape }) => [
-    ...temperatureProblems("evaluate.temperature", evaluate.temperature),
     ...landscape.steps
       .filter((step) => !train.checkpoints.includes(step))
       .map(
         (step) =>
           `landscape.steps: step ${step} has no checkpoint; add it to train.checkpoints (${train.checkpoints.join(", ")})`,
       ),
-    ...train.checkpoints
-      .filter((step) => step > train.steps)
-      .map((step) => `train.checkpoints: step ${step} is after the last one, train.steps = ${train.steps}`),
-    ...trainingProblems(train),
-    ...environmentProblems(environment),
+    ...runProblems({ environment, train, evaluate }),
   ],
-  {
-    names: { renamed: formerEnvironmentKeys, answer: answerToOtherNames },
-    applies: (key, { environment, train }) => environmentApplies(key, environment) && trainingApplies(key, train),
-    altersIn: (key, before, after) => trainingAlters(key, before.train, after.train),
-  },
+  runRules,
 );
 
 export type StudySettings = Values<(typeof studySettings)["tree"]>;

@@ -14,6 +14,7 @@ import {
 } from "../engine/index.ts";
 import { type Checkpoint, openCheckpoint, openConfig, readModelJson } from "./checkpoint-files.ts";
 import type { LanguageModel } from "./language-model.ts";
+import { mergeAdapter, readAdapterConfig } from "./lora.ts";
 import { writeCheckpoint } from "./write-checkpoint.ts";
 
 export interface WeightOptions {
@@ -146,22 +147,36 @@ export interface InferenceModel {
 
 /**
  * Opens a Hugging Face folder, checks it, and loads its weights for generation and scoring, in f32 or f16.
+ * @param options  `adapter`: the folder of a LoRA adapter of peft, merged into the weights
  * @throws CheckpointError when `precision` is f16 and a matrix holds a number that f16 does not
  */
 export async function loadForInference(
   backend: Backend,
   folder: string,
   precision: OperandPrecision,
-  options: Pick<WeightOptions, "note"> = {},
+  options: Pick<WeightOptions, "note"> & { readonly adapter?: string } = {},
 ): Promise<InferenceModel> {
-  if (precision === "f32") return loadModel(backend, folder, options);
-  const checkpoint = await openCheckpoint(folder);
+  const checkpoint = await openMerged(folder, options.adapter ?? "");
   const { note = (sentence: string) => process.stderr.write(`${sentence}\n`) } = options;
   checkpoint.notes.forEach((sentence) => void note(sentence));
   try {
-    return { backend, config: checkpoint.config, weights: await loadHalfWeights(backend, checkpoint, folder) };
+    const load = precision === "f32" ? loadWeights(backend, checkpoint) : loadHalfWeights(backend, checkpoint, folder);
+    return { backend, config: checkpoint.config, weights: await load };
   } finally {
     await checkpoint.close();
+  }
+}
+
+/** Opens a model with a LoRA adapter of peft merged into it, if one is named. @throws CheckpointError as `mergeAdapter` */
+export async function openMerged(folder: string, adapter: string): Promise<Checkpoint> {
+  const config = adapter === "" ? null : readAdapterConfig(adapter);
+  const checkpoint = await openCheckpoint(folder);
+  if (config === null) return checkpoint;
+  try {
+    return await mergeAdapter(checkpoint, config);
+  } catch (thrown) {
+    await checkpoint.close();
+    throw thrown;
   }
 }
 

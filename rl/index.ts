@@ -2,6 +2,16 @@
 export { type AdvantageKind, advantageKinds, groupAdvantages } from "./advantage.ts";
 export { expectTrainable, loadState, saveState, settleState, trainedSteps } from "./checkpoint.ts";
 export {
+  type PlannedMemory,
+  type PlannedModel,
+  plannedModel,
+  printDisk,
+  printMemory,
+  printModel,
+  printTime,
+  workTable,
+} from "./dry-run.ts";
+export {
   type AlphabetSortOptions,
   alphabetSort,
   alphabetSortDefaults,
@@ -35,17 +45,33 @@ export {
 } from "./environments/names.ts";
 export { labelledRandom } from "./environments/python/random.ts";
 export {
-  environmentApplies,
   environmentDescription,
   environmentFiles,
-  environmentProblems,
-  formerEnvironmentKeys,
   openEnvironment,
   registerEnvironment,
 } from "./environments/registry.ts";
 export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
-export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
+export { type Evaluation, evaluate, summariseRollouts } from "./evaluation.ts";
+export { metricsPath, stateFolder } from "./files/layout.ts";
+export { readMetrics } from "./files/metrics.ts";
+export {
+  checkModel,
+  checkOrigin,
+  checkSettings,
+  claimFolder,
+  embeddedModel,
+  hasProvenance,
+  openRunFolder,
+  originOf,
+  type Provenance,
+  readProvenance,
+  runName,
+} from "./files/run-folder.ts";
+export { type RunDeclaration, readSettings } from "./files/run-settings.ts";
+export { Timings } from "./files/timings.ts";
+export { readTrainingSamples } from "./files/training-samples.ts";
+export { conversationBytes, type DiskPlan, trainingDisk, writtenPrompts } from "./folder-size.ts";
 export { checkpointFolder, expectSound, isKept, stepName } from "./kept-checkpoints.ts";
 export {
   type Example,
@@ -57,7 +83,6 @@ export {
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
-export { answerToOtherNames } from "./other-names.ts";
 export { expectTrainingMemory, type MemoryCheck } from "./plan.ts";
 export type { PolicyLoss } from "./policy-loss.ts";
 export { policyProbe, probeRates, trainingShare, type WorkRates, type WorkSizes } from "./probe.ts";
@@ -70,6 +95,7 @@ export {
   rollOut,
   rollOutEach,
 } from "./rollout.ts";
+export { generalSettings, runProblems, runRules } from "./run-settings.ts";
 export { learningRate, type Schedule } from "./schedule.ts";
 export {
   batchSettings,
@@ -78,8 +104,37 @@ export {
   modelSettings,
   trainSettings,
 } from "./settings.ts";
+export { filesOf, filesOfCommand, folderOfCommand, notesThatHold, presetNames } from "./settings-files.ts";
+export {
+  normalCumulative,
+  normalDensity,
+  normalQuantile,
+  reachOfMean,
+  solveIncreasing,
+  studentQuantile,
+} from "./statistics/distributions.ts";
+export { coverAt, floorShare, passAtK } from "./statistics/pass-at-k.ts";
 export { openTensorBoard } from "./tensorboard.ts";
 export { type Normalisation, tokenWeights } from "./token-weights.ts";
+export { probeSizes, trainingMemory } from "./train-plan.ts";
 export { type TrainingContext, type TrainingSettings, train } from "./trainer.ts";
-export { trainingAlters, trainingApplies, trainingProblems } from "./training-settings.ts";
-export { attentionFlops, forwardFlops, headFlops } from "./work.ts";
+export {
+  type EpisodeUse,
+  evaluationLine,
+  expectMemoryOfTraining,
+  isTrained,
+  type OpenedRun,
+  settleRun,
+  trainRun,
+  withRun,
+} from "./training-run.ts";
+export {
+  flopsOf,
+  generationWork,
+  type Lengths,
+  lengthsOf,
+  scoringWork,
+  secondsOf,
+  trainingWork,
+  type WorkPart,
+} from "./work-parts.ts";

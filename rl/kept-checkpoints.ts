@@ -2,7 +2,7 @@
 // (`cd checkpoints && sha256sum -c *.sha256`). Measurements around a checkpoint depend on every bit of it, so a
 // checkpoint that changed after it was written is refused.
 import { existsSync, readdirSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { RunFolderError, readText, sha256File, writeAtomic } from "../engine/host/index.ts";
 import type { ParameterArena } from "../engine/index.ts";
 import { saveWeights } from "../model/index.ts";
@@ -47,6 +47,17 @@ export async function keepCheckpoint(
 /** Whether the checkpoint exists. Its content is not checked. */
 export function isKept(folder: string, step: number): boolean {
   return existsSync(checkpointFolder(folder, step)) && existsSync(sumsPath(folder, step));
+}
+
+/** The steps whose checkpoints are kept, ascending. */
+export function keptSteps(folder: string): number[] {
+  const place = dirname(checkpointFolder(folder, 0));
+  if (!existsSync(place)) return [];
+  return readdirSync(place)
+    .flatMap((name) => /^step-(\d+)$/.exec(name)?.[1] ?? [])
+    .map(Number)
+    .filter((step) => isKept(folder, step))
+    .sort((a, b) => a - b);
 }
 
 /**

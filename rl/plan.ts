@@ -20,7 +20,7 @@ import {
   type WeightOptions,
 } from "../model/index.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
-import { type EvaluationSettings, evaluatedRollouts } from "./evaluate.ts";
+import { type EvaluationSettings, evaluatedRollouts } from "./evaluation.ts";
 import { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
 import { policyLossOf } from "./policy-loss.ts";
 import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollouts } from "./rollout.ts";

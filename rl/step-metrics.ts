@@ -2,7 +2,7 @@
 // programs can be compared. Other names are defined only here. docs/metrics.md defines each metric and marks those of
 // TRL.
 import { meanOf, standardDeviation } from "./advantage.ts";
-import { summariseRollouts } from "./evaluate.ts";
+import { summariseRollouts } from "./evaluation.ts";
 import type { StepOutcome } from "./learn.ts";
 import type { PolicyLoss } from "./policy-loss.ts";
 import type { Rollout } from "./rollout.ts";
@@ -43,7 +43,10 @@ export function stepMetrics(step: MeasuredStep): Record<string, number> {
   const isUsed = (_: unknown, i: number): boolean => used?.[i] ?? true;
   const counted = rollouts.map(({ tokens }, i) => ({ tokens, advantage: advantages[i] })).filter(isUsed);
   const ratios = outcomes.map(({ ratio }) => statisticsAt(settings.importanceLevel, ratio, counted, settings));
-  const differences = samplerDifferences(rollouts.filter(isUsed), outcomes[0].logProbs);
+  const sampled = rollouts.filter(isUsed);
+  const differences = samplerDifferences(sampled, outcomes[0].logProbs);
+  const sizes = differences.map(Math.abs);
+  const drifts = sequenceRatios(sampled, differences);
   const overUpdates = (quantity: keyof RatioStatistics): number => meanOf(ratios.map((one) => one[quantity]));
   const lengths = rollouts.map(({ tokens }) => tokens);
   const terminated = rollouts.filter(({ isLastTruncated }) => !isLastTruncated).map(({ tokens }) => tokens);
@@ -70,8 +73,12 @@ export function stepMetrics(step: MeasuredStep): Record<string, number> {
     "ratio/mean": overUpdates("ratioMean"),
     "ratio/min": least(ratios.map(({ ratioMin }) => ratioMin)),
     "ratio/max": largest(ratios.map(({ ratioMax }) => ratioMax)),
-    "sampling/sampling_logp_difference/mean": meanOf(differences),
-    "sampling/sampling_logp_difference/max": largest(differences),
+    "sampling/sampling_logp_difference/mean": meanOf(sizes),
+    "sampling/sampling_logp_difference/max": largest(sizes),
+    "sampling/importance_sampling_ratio/min": least(drifts),
+    "sampling/importance_sampling_ratio/mean": meanOf(drifts),
+    "sampling/importance_sampling_ratio/max": largest(drifts),
+    "mismatch_kl/mean": meanOf(differences.map((difference) => Math.expm1(difference) - difference)),
     grad_norm: meanOf(outcomes.map(({ gradientNorm }) => gradientNorm)),
     learning_rate: learningRate,
   };
@@ -144,8 +151,18 @@ export function countedTokens(rollouts: readonly Pick<Rollout, "mask" | "tokens"
   }, 0);
 }
 
-/** |log p by the scorer − log p by the sampler| of each assistant token. @param logProbs  the scorer's, rollouts in order */
+/** log p by the scorer − log p by the sampler, of each assistant token. @param logProbs  the scorer's, rollouts in order */
 function samplerDifferences(rollouts: readonly Rollout[], logProbs: readonly number[]): number[] {
   const sampled = rollouts.flatMap((rollout) => rollout.logProbs.filter((_, t) => rollout.mask[t] === 1));
-  return logProbs.map((logProb, i) => Math.abs(logProb - sampled[i]));
+  return logProbs.map((logProb, i) => logProb - sampled[i]);
+}
+
+/** p by the scorer / p by the sampler, of each rollout as a whole. */
+function sequenceRatios(rollouts: readonly Rollout[], differences: readonly number[]): number[] {
+  let next = 0;
+  return rollouts.map(({ tokens }) => {
+    const sum = differences.slice(next, next + tokens).reduce((a, b) => a + b, 0);
+    next += tokens;
+    return Math.exp(sum);
+  });
 }

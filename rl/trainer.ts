@@ -11,7 +11,7 @@
 // After each step come, in this order: evaluation, checkpoint, metrics, state. Each can be repeated. So a kill at any moment
 // loses at most the steps since the last saved state, and the resumed run writes the same bytes.
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { dirname } from "node:path";
 import {
   ensureFolder,
   gzipMember,
@@ -25,8 +25,11 @@ import type { AdamwSettings, ParameterArena } from "../engine/index.ts";
 import { type Chat, loadModel, type Model, score } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
-import { evaluate } from "./evaluate.ts";
-import { checkpointFolder, isKept, keepCheckpoint, stepName } from "./kept-checkpoints.ts";
+import { evaluate } from "./evaluation.ts";
+import { boardFolder, metricsPath, stateFolder, trainingRolloutsPath } from "./files/layout.ts";
+import { readMetrics } from "./files/metrics.ts";
+import { Health } from "./health.ts";
+import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
 import { type PolicyExample, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { rateOfUpdate } from "./learning-rate.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
@@ -71,8 +74,8 @@ export interface TrainingContext {
 export async function train(context: TrainingContext): Promise<void> {
   const { model, settings, folder, progress, signal } = context;
   const { steps, resumeEvery } = settings.train;
-  const stateFolder = join(folder, "state");
-  const resumed = await loadState(stateFolder, model.weights);
+  const states = stateFolder(folder);
+  const resumed = await loadState(states, model.weights);
   if (resumed?.trouble)
     progress.line(`Resuming from step ${resumed.state.step}, because a later state is damaged: ${resumed.trouble}`);
   const first = resumed === null ? 0 : resumed.state.step + 1;
@@ -88,31 +91,30 @@ export async function train(context: TrainingContext): Promise<void> {
   if (first > steps) return;
 
   ensureFolder(folder);
-  const metricsPath = join(folder, "metrics.jsonl");
+  const metricsFile = metricsPath(folder);
   // The last step of the shorter run was evaluated because it was the last; a longer run does not evaluate it.
   if (resumed !== null && resumed.state.step % settings.evaluate.every !== 0)
-    dropFromLast(metricsPath, resumed.state.step, (metric) => metric.startsWith("eval/"));
-  const metrics = openMetrics(metricsPath, first - 1);
+    dropFromLast(metricsFile, resumed.state.step, (metric) => metric.startsWith("eval/"));
+  const metrics = openMetrics(metricsFile, first - 1);
   // Metrics reach the disk before the state of their step, so after an interruption they are never behind the state.
   if (metrics.lastStep !== first - 1) {
     metrics.close();
     throw new RunFolderError(
-      `${metricsPath}: expected records up to step ${first - 1}, the step of the saved state, got records up to step ` +
-        `${metrics.lastStep}. Restore the file from a copy; or delete ${stateFolder}, and the same command trains again from the ` +
+      `${metricsFile}: expected records up to step ${first - 1}, the step of the saved state, got records up to step ` +
+        `${metrics.lastStep}. Restore the file from a copy; or delete ${states}, and the same command trains again from the ` +
         "start, to the same results.",
     );
   }
-  const tensorBoard = openTensorBoard(join(folder, "tensorboard"), Date.now() / 1000, first);
+  const tensorBoard = openTensorBoard(boardFolder(folder), Date.now() / 1000, first);
   const episodes = new EpisodeList(context.environment, settings.train.episodeSeed);
   progress.line(ratioNote(settings.train));
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
   const reference = await openReference(context);
-  let toldNoSignal = false;
-  let toldMissing = false;
+  const health = new Health(settings.train, first > 1 ? firstEntropyOf(metricsFile) : null);
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
     await saveState(
-      stateFolder,
+      states,
       model.weights,
       { step, own: { tokensSeen, ...(countsPrompts && { promptsDrawn }), ...savedLossScale(lossScale) } },
       resumeEvery,
@@ -126,6 +128,7 @@ export async function train(context: TrainingContext): Promise<void> {
   try {
     for (let step = first; step <= steps; step++) {
       signal.throwIfAborted();
+      const began = performance.now();
       const record: Record<string, number> = {};
       if (step > 0) {
         const firstPrompt = countsPrompts ? promptsDrawn : null;
@@ -135,15 +138,9 @@ export async function train(context: TrainingContext): Promise<void> {
         tokensSeen += taken.tokens;
         promptsDrawn += taken.prompts;
         Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
-        const kept = taken.prompts - taken.dropped;
-        if (settings.train.maxRedraws > 0 && kept < settings.train.promptsPerStep && !toldMissing) {
-          toldMissing = true;
-          progress.line(missingNote(step, settings.train, kept));
-        }
-        if (!taken.hasSignal && !toldNoSignal) {
-          toldNoSignal = true;
-          progress.line(noSignalNote(step, taken.metrics));
-        }
+        const groups = taken.prompts - taken.dropped;
+        for (const line of health.check({ step, metrics: taken.metrics, hasSignal: taken.hasSignal, groups }))
+          progress.line(line);
       }
       killPoint("step");
       if (step % settings.evaluate.every === 0 || step === steps)
@@ -151,13 +148,16 @@ export async function train(context: TrainingContext): Promise<void> {
       if (settings.train.checkpoints.includes(step))
         await keepCheckpoint(folder, step, model.weights, context.modelFolder, stopIdsOf(model, context.chat));
       metrics.append({ step, ...record });
-      draw(tensorBoard, { step, ...record });
+      const seconds = (performance.now() - began) / 1000;
+      draw(tensorBoard, { step, ...record, ...(step > 0 && { step_time: seconds }) });
+      if (step > 0) context.onTiming?.({ step, phase: "step", seconds });
       done = step;
       applied = step;
       unsaved = true;
       if (step === 0 || step % resumeEvery === 0 || step === steps) await save(step);
       if (step > 0) phase.advance(1, describeStep(record));
     }
+    if (steps > 0) progress.line(health.admission());
   } finally {
     // Ctrl-C loses the current step; the steps before it are saved here.
     if (unsaved && signal.aborted && applied === done) await save(done);
@@ -179,7 +179,7 @@ async function completeCheckpoints(context: TrainingContext, step: number): Prom
   if (lost !== undefined)
     throw new RunFolderError(
       `${checkpointFolder(folder, lost)}: missing, and training is already at step ${step}. Restore it (and its .sha256) ` +
-        `from a copy; or delete ${join(folder, "state")}, and the same command trains again from the start, to the same ` +
+        `from a copy; or delete ${stateFolder(folder)}, and the same command trains again from the start, to the same ` +
         "weights, and keeps it.",
     );
   if (missing.length > 0)
@@ -189,6 +189,11 @@ async function completeCheckpoints(context: TrainingContext, step: number): Prom
 function draw(tensorBoard: TensorBoardWriter, { step, ...record }: MetricsRecord): void {
   for (const [name, value] of Object.entries(record))
     if (typeof value === "number") tensorBoard.scalar(name, value, step, Date.now() / 1000);
+}
+
+/** The entropy of the run's first step. */
+function firstEntropyOf(path: string): number | null {
+  return readMetrics(path, () => {}).find(({ step }) => step === 1)?.entropy ?? null;
 }
 
 function describeStep(record: Readonly<Record<string, number>>): string {
@@ -224,32 +229,6 @@ function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): str
   return (
     `One update per batch: every ratio is 1, so ${bounds} have no effect in training. They have an effect with ` +
     "--train.updatesPerBatch 2 or more."
-  );
-}
-
-function noSignalNote(step: number, metrics: Readonly<Record<string, number>>): string {
-  const [cause, share] =
-    metrics["frac_reward_zero_std"] === 1
-      ? [
-          "within every group all rewards are equal",
-          "frac_reward_zero_std in metrics.jsonl is the share of such groups",
-        ]
-      : [
-          "every rollout with an advantage has an answer that was cut off, and train.maskTruncated leaves it out",
-          "completions/truncated_share in metrics.jsonl is the share of such rollouts",
-        ];
-  return (
-    `Step ${step}: ${cause}, so there is nothing to learn from. The backward pass is ` +
-    "skipped; only the optimiser's momentum and weight decay change the weights. This is said once: " +
-    `${share} in each step.`
-  );
-}
-
-function missingNote(step: number, { promptsPerStep, maxRedraws }: Values<typeof trainSettings>, kept: number): string {
-  return (
-    `Step ${step}: after ${maxRedraws} ${maxRedraws === 1 ? "round" : "rounds"} of redraws, ${kept} of ${promptsPerStep} groups ` +
-    "have rewards that differ; the step learns from these. This is said once: groups/drawn less groups/dropped in " +
-    "metrics.jsonl is their number in each step. More rounds: --train.maxRedraws."
   );
 }
 
@@ -382,14 +361,24 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
 
 /** Writes the conversations of the step for people to read, one per line: rollouts/step-000001.jsonl.gz. */
 function keepRollouts(folder: string, step: number, { groups, advantages, used }: StepBatch): void {
-  const rolloutFolder = join(folder, "rollouts");
-  if (!existsSync(rolloutFolder)) ensureFolder(rolloutFolder);
-  const lines = groups.flat().map(({ episode, rollout, reward, parts, isTruncated, failure, messages }, i) => {
+  const path = trainingRolloutsPath(folder, step);
+  if (!existsSync(dirname(path))) ensureFolder(dirname(path));
+  const lines = groups.flat().map(({ episode, rollout, reward, parts, tokens, isTruncated, failure, messages }, i) => {
     const leftOut = used[i] ? {} : { isUsed: false };
-    const about = { episode, rollout, reward, advantage: advantages[i], ...leftOut, ...parts, isTruncated, failure };
+    const about = {
+      episode,
+      rollout,
+      reward,
+      advantage: advantages[i],
+      ...leftOut,
+      ...parts,
+      tokens,
+      isTruncated,
+      failure,
+    };
     return JSON.stringify({ ...about, messages });
   });
-  writeAtomic(join(rolloutFolder, `${stepName(step)}.jsonl.gz`), gzipMember(`${lines.join("\n")}\n`));
+  writeAtomic(path, gzipMember(`${lines.join("\n")}\n`));
 }
 
 /** Each call reports the seconds since the previous call. */

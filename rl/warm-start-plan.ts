@@ -10,7 +10,7 @@ import {
 } from "../engine/host/index.ts";
 import { type Backend, sizeOf } from "../engine/index.ts";
 import { describePlan, memoryLimit } from "../model/index.ts";
-import { evaluatedRollouts } from "./evaluate.ts";
+import { evaluatedRollouts } from "./evaluation.ts";
 import { type Example, supervisedStep } from "./learn.ts";
 import { expectedTokensOf, openingOf } from "./openings.ts";
 import { expectSupervisedMemory, type SupervisedJob } from "./plan.ts";

@@ -1,7 +1,7 @@
 // Supervised training on an environment's worked dialogues. It makes the tiny model that the study starts from. Its
 // checkpoints are also the control: they are compared with checkpoints of equal reward from reinforcement learning.
 //
-//   node rl/warm-start.ts landscape/presets/tiny/warm-start.toml [--out DIR] [settings]
+//   node rl/warm-start.ts rl/presets/tiny/warm-start.toml [--out DIR] [settings]
 //
 // Loss: cross-entropy on the assistant's tokens, end tokens included, mean over the tokens of a batch. No dialogue is seen
 // twice. The run resumes from its last saved state.
@@ -43,7 +43,7 @@ import {
 } from "./environments/registry.ts";
 import { loadModuleOf } from "./environments/user-module.ts";
 import { workedDialogue } from "./environments/worked-dialogues.ts";
-import { evaluate, evaluatedRollouts } from "./evaluate.ts";
+import { evaluate, evaluatedRollouts } from "./evaluation.ts";
 import { type Example, supervisedStep } from "./learn.ts";
 import { expectPrecision, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { openMetrics } from "./metrics-file.ts";
@@ -307,12 +307,12 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
     summary: "Supervised training of a random model on worked dialogues of an environment.",
     settings: warmStartSettings,
     positional: [
-      { name: "SETTINGS.toml", meaning: "the recipe, such as landscape/presets/tiny/warm-start.toml", required: true },
+      { name: "SETTINGS.toml", meaning: "the recipe, such as rl/presets/tiny/warm-start.toml", required: true },
     ],
     settingsFiles: (files) => files,
     examples: [
       [
-        "node rl/warm-start.ts landscape/presets/tiny/warm-start.toml",
+        "node rl/warm-start.ts rl/presets/tiny/warm-start.toml",
         "makes the tiny model; the same command resumes an interrupted run",
       ],
       ["node rl/warm-start.ts my-recipe.toml --out runs/my-model", "a recipe of your own"],

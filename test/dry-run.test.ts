@@ -11,10 +11,10 @@ describe("test/dry-run", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-dry-run-"));
   test.after(() => rmSync(place, { recursive: true, force: true }));
   const out = join(place, "out");
-  const tiny = "landscape/presets/tiny/checkpoint";
+  const tiny = "rl/presets/tiny/checkpoint";
   const commands: readonly (readonly [command: string, ...says: (string | RegExp)[]])[] = [
     [
-      `rl/warm-start.ts landscape/presets/tiny/warm-start.toml --out ${out}`,
+      `rl/warm-start.ts rl/presets/tiny/warm-start.toml --out ${out}`,
       /^dropTags = 0\.8$/m,
       "training: 10000 steps, 320000 dialogues",
       /^Memory: \d/m,
@@ -22,6 +22,7 @@ describe("test/dry-run", (test) => {
       "rests on a piece of the work itself",
       /^Disk: about \d/m,
     ],
+    [`rl/evaluate.ts tiny --out ${out}`, "evaluation", /^Memory:/m, /^Time: \d/m, "Disk: the conversations"],
     [`model/export.ts --model ${tiny} --dtype bf16 --out ${out}`, "122,624 in 26 tensors, as bf16", "Disk: 239.5 KiB"],
     [`model/initialise.ts --config qwen2.5-0.5b --dtype bf16 --out ${out}`, "494,032,768 in 290", "Disk: 942.3 MiB"],
     ["bench/run.ts attention", /attention.*GFLOP/, /\d+ cases\. Time: at least/, "Disk: nothing is written"],
@@ -39,7 +40,7 @@ describe("test/dry-run", (test) => {
   test("a folder that is there is not locked or changed", async () => {
     const begun = mkdtempSync(join(place, "begun-"));
     const { status, stderr } = await start([
-      ...["rl/warm-start.ts", "landscape/presets/tiny/warm-start.toml", "--out", begun, "--dry-run"],
+      ...["rl/warm-start.ts", "rl/presets/tiny/warm-start.toml", "--out", begun, "--dry-run"],
     ]).ended;
     is(status, 0, stderr);
     equal(readdirSync(begun), []);

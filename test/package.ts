@@ -101,7 +101,7 @@ function succeed(command: string, words: readonly string[], cwd = folder): strin
 
 const bin = (name: string): string => join(folder, "node_modules/.bin", name);
 const installed = join(folder, "node_modules/foothold");
-const model = join(installed, "dist/landscape/presets/tiny/checkpoint");
+const model = join(installed, "dist/rl/presets/tiny/checkpoint");
 /** The command as installed, on the Node that was installed beside it. */
 const foothold = (...words: string[]) => run(bin("node"), [bin("foothold"), ...words]);
 
@@ -126,8 +126,8 @@ try {
   check("it holds what is read at run time, and no source or test", () => {
     for (const file of [
       "dist/engine/ops/shared/philox.wgsl",
-      "dist/landscape/presets/tiny.toml",
-      "dist/landscape/presets/tiny/checkpoint/model.safetensors",
+      "dist/rl/presets/tiny.toml",
+      "dist/rl/presets/tiny/checkpoint/model.safetensors",
       "dist/landscape/report/figures/fonts/SourceSans3-Regular.ttf",
       "dist/engine/index.d.ts",
       "dist/engine/index.js.map",
@@ -160,7 +160,8 @@ try {
     const { status, text } = foothold("--help");
     expect(status === 0, text);
     const commands = [...text.matchAll(/^ {2}([a-z-]+) {2,}/gm)].map(([, name]) => name);
-    expect(commands.includes("study") && commands.includes("generate"), text);
+    for (const command of ["study", "train", "evaluate", "show", "generate"])
+      expect(commands.includes(command), `${command} is missing: ${text}`);
     for (const command of commands) {
       const help = foothold(command, "--help");
       expect(help.status === 0 && help.text.includes(`Usage: foothold ${command}`), `${command}: ${help.text}`);
@@ -192,6 +193,16 @@ try {
       "--quiet",
     );
     expect(status === 0 && existsSync(join(folder, "own/checkpoints/step-000001")), text);
+    return undefined;
+  });
+  check("foothold train, evaluate and show work one after another", () => {
+    const small = "--train.steps 1 --train.checkpoints 0,1 --evaluate.episodes 4 --out trained --quiet";
+    const trained = foothold("train", "tiny", ...small.split(" "));
+    expect(trained.status === 0 && existsSync(join(folder, "trained/checkpoints/step-000001")), trained.text);
+    const evaluated = foothold("evaluate", "trained", "--quiet");
+    expect(evaluated.status === 0 && /^Reward: \d/m.test(evaluated.text), evaluated.text);
+    const shown = foothold("show", "trained", "--quiet");
+    expect(shown.status === 0 && shown.text.includes("Tokens that moved most"), shown.text);
     return undefined;
   });
   check("foothold study runs to its report", () => {

@@ -40,6 +40,8 @@ export interface Command<D extends SettingsTree> {
   examples?: readonly (readonly [line: string, meaning: string])[];
   /** The TOML files to read between defaults and flags, given positionals and flags: later ones win. */
   settingsFiles?(positionals: readonly string[], flags: Source): readonly string[];
+  /** Further sources between the settings files and the flags, such as another program's settings. */
+  moreSources?(files: readonly Source[], flags: Source): readonly Source[];
   /**
    * Called with the values of files and flags before they are checked: the place to add settings to the declaration.
    */
@@ -84,7 +86,8 @@ export function renameCommands(names: ReadonlyMap<string, string>): void {
   renamed = names;
 }
 
-function inOwnWords(text: string): string {
+/** A text with the commands' names as the user types them. */
+export function inOwnWords(text: string): string {
   let result = text;
   for (const [name, other] of renamed) result = result.replaceAll(name, other);
   return result;
@@ -118,8 +121,10 @@ export async function runCommand<D extends SettingsTree>(command: Command<D>): P
 async function run<D extends SettingsTree>(command: Command<D>, argv: string[], signal: AbortSignal): Promise<void> {
   expectNode(process.versions.node);
   const { settings } = command;
-  const readFiles = ({ positionals, source }: CommandLine): Source[] =>
-    (command.settingsFiles?.(positionals, source) ?? []).map((file) => readTomlFile(settings, file));
+  const readFiles = ({ positionals, source }: CommandLine): Source[] => {
+    const files = (command.settingsFiles?.(positionals, source) ?? []).map((file) => readTomlFile(settings, file));
+    return [...files, ...(command.moreSources?.(files, source) ?? [])];
+  };
   const known = switchesOf(command);
   if (command.prepare !== undefined) {
     const line = readFlags(settings, known, argv);
@@ -143,7 +148,7 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const problems = positionalProblems(command.positional ?? [], positionals);
   if (problems.length > 0) throw settingsError([...problems, ...source.problems]);
   const sources = [...readFiles(line), source];
-  for (const note of sources.flatMap(({ notes }) => notes ?? [])) process.stderr.write(`${note}\n`);
+  for (const note of sources.flatMap(({ notes }) => notes ?? [])) process.stderr.write(`${inOwnWords(note)}\n`);
   const values = resolveSettings(settings, sources);
   for (const { key, where } of source.given)
     if (!settings.applies(key, values)) process.stderr.write(`${where}: has no effect with the other settings\n`);
@@ -165,7 +170,7 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
  * BASE`.
  */
 function writeSettingsFile<D extends SettingsTree>(command: Command<D>, { positionals, source }: CommandLine): void {
-  const { settings, settingsFiles, name } = command;
+  const { settings, settingsFiles, moreSources, name } = command;
   const [file, base, ...rest] = positionals;
   if (settingsFiles === undefined) throw settingsError(["unknown flag --write-settings; --help lists all"]);
   if (file === undefined || rest.length > 0)
@@ -174,9 +179,12 @@ function writeSettingsFile<D extends SettingsTree>(command: Command<D>, { positi
     ]);
   if (existsSync(file)) throw settingsError([`${file}: already exists and is not replaced. Choose another name.`]);
   const canExtend = settings.byKey.has("extends");
-  const files = base === undefined ? [] : settingsFiles([base], { given: [], problems: [] });
-  const values = resolveSettings(settings, [...files.map((path) => readTomlFile(settings, path)), source]);
-  const chosen = new Set(source.given.map(({ key }) => key));
+  const paths = base === undefined ? [] : settingsFiles([base], { given: [], problems: [] });
+  const files = paths.map((path) => readTomlFile(settings, path));
+  const more = moreSources?.(files, source) ?? [];
+  for (const note of more.flatMap(({ notes }) => notes ?? [])) process.stderr.write(`${inOwnWords(note)}\n`);
+  const values = resolveSettings(settings, [...files, ...more, source]);
+  const chosen = new Set([...more, source].flatMap(({ given }) => given.map(({ key }) => key)));
   const active = withValues(
     settings,
     values,

@@ -1,7 +1,14 @@
 // Everything that commands share for dealing with the machine. It computes nothing, so it is a second public face of
 // the engine.
 export { backendSettings } from "./backend-settings.ts";
-export { type Command, type CommandContext, projectVersion, renameCommands, runCommand } from "./command-line.ts";
+export {
+  type Command,
+  type CommandContext,
+  inOwnWords,
+  projectVersion,
+  renameCommands,
+  runCommand,
+} from "./command-line.ts";
 export * from "./errors.ts";
 export * from "./files.ts";
 export { lockFolder } from "./folder-lock.ts";

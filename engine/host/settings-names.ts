@@ -7,6 +7,11 @@ export interface OtherNames {
   readonly renamed?: ReadonlyMap<string, string>;
   /** The answer to a key that other programs have; null for an unknown key. */
   answer?(key: string): string | null;
+  /**
+   * Sections and keys that only another command reads, and that command: a file may have them, and they are left out (a
+   * section is mentioned); such a flag is refused with the command's name.
+   */
+  readonly elsewhere?: ReadonlyMap<string, string>;
 }
 
 interface Known {
@@ -27,6 +32,8 @@ export function unknownFlag(settings: Known, flag: string, switches: readonly st
   const typed = flag.replace(/^-+/, "");
   const renamed = settings.names.renamed?.get(typed);
   if (renamed !== undefined) return `${flag} is now --${renamed}`;
+  const other = settings.names.elsewhere?.get(typed) ?? settings.names.elsewhere?.get(typed.split(".")[0]);
+  if (other !== undefined) return `unknown flag ${flag}; it is a flag of ${other}`;
   const told = hint(settings, typed, [...settings.byKey.keys(), ...switches], "--");
   return `unknown flag ${flag}${told || "; --help lists all"}`;
 }

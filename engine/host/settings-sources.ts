@@ -27,17 +27,23 @@ export function readToml(settings: Settings, text: string, name: string): Source
   const notes: string[] = [];
   const source: Source = { given: [], problems: [], notes };
   const lines = linesOfKeys(text);
-  const { renamed } = settings.names;
+  const { renamed, elsewhere } = settings.names;
   const walk = (node: object, prefix: string) => {
     for (const [last, value] of Object.entries(node)) {
       const key = prefix + last;
       const line = lines.get(key);
       const where = line === undefined ? name : `${name}, line ${line}`;
+      const other = elsewhere?.get(key);
       if (isTable(value) && isSection(settings, key)) walk(value, `${key}.`);
+      else if (isTable(value) && other !== undefined)
+        notes.push(`${name}: its section [${key}] is left out here: only ${other} reads it`);
       else {
         const now = renamed?.get(key);
         if (now !== undefined) notes.push(`${where}: ${key} is now ${now}`);
-        source.given.push({ key: now ?? key, value, where });
+        if (other !== undefined) continue;
+        if (settings.byKey.get(key)?.isFlagOnly)
+          source.problems.push(`${where}: --${key} is a flag, and not for files`);
+        else source.given.push({ key: now ?? key, value, where });
       }
     }
   };

@@ -25,7 +25,7 @@ export function resolvedToml<D extends SettingsTree>(settings: Settings<D>, valu
   const blocks: string[] = [];
   for (const [section, keys] of bySection(settings)) {
     const lines = keys
-      .filter(([key]) => settings.applies(key, values))
+      .filter(([key, setting]) => !setting.isFlagOnly && settings.applies(key, values))
       .map(([key]) => stringify({ [lastPart(key)]: settingValue(values, key) }).trim());
     if (lines.length > 0) blocks.push([...(section === "" ? [] : [`[${section}]`]), ...lines].join("\n"));
   }
@@ -48,7 +48,7 @@ export function settingsTemplate<D extends SettingsTree>(
   ];
   for (const [section, keys] of bySection(settings)) {
     const lines = keys.flatMap(([key, setting]) => {
-      if (!settings.applies(key, values)) return [];
+      if (setting.isFlagOnly || !settings.applies(key, values)) return [];
       const assignment = stringify({ [lastPart(key)]: settingValue(values, key) }).trim();
       return [
         ...wrap(`${sentence(describe(setting))} Default: ${defaultText(setting) || "empty"}.`, 110).map(

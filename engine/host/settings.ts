@@ -32,6 +32,8 @@ interface Common<T> {
    * without it (which model, which file). Default: free settings are not kept.
    */
   isRecorded?: boolean;
+  /** Given on the command line only: a settings file that has it is refused. */
+  isFlagOnly?: boolean;
 }
 
 interface Bounds {
@@ -53,6 +55,7 @@ export class Setting<T> {
   readonly expected: string;
   /** Whether a run folder's config.toml has it. */
   readonly isRecorded: boolean;
+  readonly isFlagOnly: boolean;
   /** The possible effect of a change; if it can extend, `holds` tells whether a given change extends or alters. */
   readonly #effect: "alters" | "extends" | "free";
   readonly #extension: { holds(before: T, after: T): boolean };
@@ -66,6 +69,7 @@ export class Setting<T> {
     this.expected = expected;
     const changes = common.changes ?? "alters";
     this.isRecorded = common.isRecorded ?? changes !== "free";
+    this.isFlagOnly = common.isFlagOnly ?? false;
     this.#effect = typeof changes === "function" ? "extends" : changes;
     this.#extension = { holds: typeof changes === "function" ? changes : isMore };
   }

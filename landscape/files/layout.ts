@@ -1,5 +1,5 @@
-// Where each file of a run folder is (docs/formats.md says what it holds). All code that reads or writes such a file
-// gets its path here.
+// Where each file that a study adds to a run folder is (docs/formats.md says what it holds). All code that reads or
+// writes such a file gets its path here. rl/files/layout.ts has the files of the training run.
 import { join } from "node:path";
 import { stepName } from "../../rl/index.ts";
 
@@ -9,14 +9,6 @@ export interface SlicePlace {
   slice: number;
 }
 
-export const configPath = (folder: string): string => join(folder, "config.toml");
-export const provenancePath = (folder: string): string => join(folder, "provenance.json");
-export const metricsPath = (folder: string): string => join(folder, "metrics.jsonl");
-export const timingsPath = (folder: string): string => join(folder, "timings.jsonl");
-/** All conversations of a training step. */
-export const trainingRolloutsPath = (folder: string, step: number): string =>
-  join(folder, "rollouts", `${stepName(step)}.jsonl.gz`);
-export const stateFolder = (folder: string): string => join(folder, "state");
 export const figuresFolder = (folder: string): string => join(folder, "figures");
 export const reportPath = (folder: string): string => join(folder, "report.html");
 

@@ -7,7 +7,7 @@
 import { getHeapStatistics } from "node:v8";
 import { formatBytes } from "../../engine/host/index.ts";
 import { OutOfMemoryError } from "../../engine/index.ts";
-import type { StudySettings } from "../files/run-folder.ts";
+import type { StudySettings } from "../settings.ts";
 import { mostDraftBytes } from "./drafts.ts";
 import type { PromptSurvey } from "./prompt-survey.ts";
 

@@ -14,8 +14,8 @@ import {
   rehearseGeneration,
 } from "../../model/index.ts";
 import { type Environment, episodeList, expectTemplate, type MemoryCheck, type Rollout } from "../../rl/index.ts";
-import type { StudySettings } from "../files/run-folder.ts";
 import { workOrder } from "../grid.ts";
+import type { StudySettings } from "../settings.ts";
 import type { Slice } from "./directions.ts";
 import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";

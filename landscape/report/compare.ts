@@ -2,11 +2,10 @@
 // first swept checkpoint on, paired over prompts. Reads run folders; needs no GPU.
 import { basename } from "node:path";
 import { defineSettings, type OnDamage, runCommand } from "../../engine/host/index.ts";
+import { metricsPath, reachOfMean, readMetrics } from "../../rl/index.ts";
 import { readSlice } from "../files/cells.ts";
-import { metricsPath } from "../files/layout.ts";
-import { readMetrics } from "../files/metrics.ts";
-import type { StudySettings } from "../files/run-folder.ts";
 import { readRunSettings } from "../files/run-settings.ts";
+import type { StudySettings } from "../settings.ts";
 import { difference, type Estimand, rAtBudget, rInfinity } from "../statistics/estimands.ts";
 import { CORRELATION_CHANGES, type Estimate, jackknifeCorrelation } from "../statistics/intervals.ts";
 import { promptMaps } from "../statistics/points.ts";
@@ -15,7 +14,7 @@ import type { PromptNeed } from "../statistics/signal.ts";
 import { summariseFiles } from "../statistics/summarise-slice.ts";
 import type { Summary } from "../statistics/summary.ts";
 import { extentOf } from "./figures/figure-data.ts";
-import { fixed, intervalName, reachOfMean, TERMS } from "./wording.ts";
+import { fixed, intervalName, TERMS } from "./wording.ts";
 
 interface Swept {
   step: number;

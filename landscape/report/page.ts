@@ -113,11 +113,12 @@ function curves(study: Study): Markup | null {
   const drawn = [
     study.maps.length > 0 ? correlationFigure(study, options) : null,
     studyFigures(study).get("training")?.(options) ?? null,
+    studyFigures(study).get("training-health")?.(options) ?? null,
   ].filter((figure) => figure !== null);
   if (drawn.length === 0) return null;
   return html`<section aria-labelledby="over-training">
 <h2 id="over-training">Over training</h2>
-<p class="caption">Dashed grey line: the checkpoint that is chosen above. Triangle: the value lies beyond the axis.</p>
+${study.maps.length === 0 ? null : html`<p class="caption">Dashed grey line: the checkpoint that is chosen above. Triangle: the value lies beyond the axis.</p>`}
 <div class="curves">${drawn.map((figure) => html`<figure>${{ markup: figure.svg }}</figure>`)}</div>
 </section>`;
 }

@@ -13,14 +13,19 @@ import {
   valueText,
   writeAtomic,
 } from "../../engine/host/index.ts";
-import { environmentDescription } from "../../rl/index.ts";
+import {
+  environmentDescription,
+  metricsPath,
+  reachOfMean,
+  readMetrics,
+  readProvenance,
+  readTrainingSamples,
+  runName,
+} from "../../rl/index.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
-import { figuresFolder, metricsPath, reportPath } from "../files/layout.ts";
-import { readMetrics } from "../files/metrics.ts";
-import { readProvenance, runName, type StudySettings } from "../files/run-folder.ts";
+import { figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
-import { readTrainingSamples } from "../files/training-samples.ts";
-import { studySettings } from "../settings.ts";
+import { type StudySettings, studySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
   type CorrelationTrend,
@@ -47,7 +52,7 @@ import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
 import { summaryText } from "./table.ts";
-import { intervalName, reachOf, reachOfMean } from "./wording.ts";
+import { intervalName, reachOf } from "./wording.ts";
 
 /** A run's slices with their statistics. */
 export interface SummarisedRun {
@@ -184,6 +189,7 @@ function settingRows(folder: string, settings: StudySettings): { key: string; va
   const { model, names } = readProvenance(folder);
   const given = [...studySettings.byKey]
     .filter(([key, setting]) => !setting.isFree && studySettings.applies(key, settings))
+    .filter(([key]) => settings.landscape.steps.length > 0 || !key.startsWith("landscape."))
     .map(([key]) => ({ key, value: valueText(settingValue(settings, key)) }));
   return [
     { key: "model", value: model.isEmbedded ? "the one that comes with the program" : model.name },
@@ -206,6 +212,7 @@ function trainingRows(folder: string, episodes: number, onDamage: OnDamage): Tra
       evalReward: row["eval/reward"],
       evalRewardError: error,
       evalRewardReach: typeof error === "number" ? reachOfMean(error, episodes) : null,
+      health: row,
     };
   });
 }

@@ -1,7 +1,6 @@
 // The wording of estimates and their terms, shared by the terminal, the report and the comparison of runs.
 //
 // ± always means half the width of a 95% interval. Tables say so in a line under them.
-import { studentQuantile } from "../statistics/distributions.ts";
 import type { Determination, PromptNeed } from "../statistics/signal.ts";
 import type { MeasuredSlice, Summary } from "../statistics/summary.ts";
 
@@ -14,11 +13,6 @@ export const fixed = (value: number, digits: number): string => value.toFixed(di
  */
 export function reachOf({ value, high }: { value: number | null; high: number | null }): number | null {
   return value === null || high === null ? null : high - value;
-}
-
-/** Half the width of the 95% interval of a mean of `count` values, from its standard error: Student's t. */
-export function reachOfMean(standardError: number, count: number): number | null {
-  return count < 2 || Number.isNaN(standardError) ? null : studentQuantile(0.975, count - 1) * standardError;
 }
 
 /** Below this simulated coverage an interval is called a nominal 95% interval, with its coverage. */

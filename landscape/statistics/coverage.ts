@@ -12,8 +12,8 @@
 //  - KL: whole maps of the reference prompts, drawn with replacement; their mean is the truth.
 // Not modelled: a link between a prompt's KL and its reward, and truths that are not quadratic.
 
+import { normalCumulative, normalDensity, normalQuantile, solveIncreasing } from "../../rl/index.ts";
 import type { GridCell } from "../grid.ts";
-import { normalCumulative, normalDensity, normalQuantile, solveIncreasing } from "./distributions.ts";
 import { mapCorrelation, mapCorrelations } from "./estimands.ts";
 import { jackknife, saysSomething } from "./intervals.ts";
 import {

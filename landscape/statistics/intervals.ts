@@ -2,7 +2,7 @@
 //
 // A prompt is deleted from every set, slice and checkpoint that has it, so differences and trends between them are
 // paired. (On Fisher's z coverage falls to 40–90%; a percentile bootstrap of r leans towards 0 and misses.)
-import { studentQuantile } from "./distributions.ts";
+import { studentQuantile } from "../../rl/index.ts";
 import type { Estimand } from "./estimands.ts";
 import { NONE } from "./prompt-maps.ts";
 import { spread } from "./statistics.ts";

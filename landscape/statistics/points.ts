@@ -1,9 +1,9 @@
 // The named averages of what is measured at a grid point (landscape/files/cells.ts), and their table `points.csv`.
 import { FileError } from "../../engine/host/index.ts";
 import { ShapeError } from "../../engine/index.ts";
+import { coverAt, passAtK } from "../../rl/index.ts";
 import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, gridCells } from "../grid.ts";
-import { coverAt, passAtK } from "./pass-at-k.ts";
 import type { PromptMaps } from "./prompt-maps.ts";
 import { mean, spread } from "./statistics.ts";
 

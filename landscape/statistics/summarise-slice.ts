@@ -3,7 +3,7 @@ import { FileError, writeAtomic } from "../../engine/host/index.ts";
 import { ShapeError } from "../../engine/index.ts";
 import type { SliceFiles } from "../files/cells.ts";
 import { referencePath, slicePaths } from "../files/layout.ts";
-import type { StudySettings } from "../files/run-folder.ts";
+import type { StudySettings } from "../settings.ts";
 import { type Point, pointOf, writePoints } from "./points.ts";
 import { type MeasuredSlice, summarise } from "./summary.ts";
 

@@ -1,6 +1,7 @@
 // `summary.json`: every statistic of one slice, computed from its cells alone, so that it can be computed again without
 // a GPU. The same cells, options and seed give the same bytes.
 import { ShapeError } from "../../engine/index.ts";
+import { floorShare } from "../../rl/index.ts";
 import type { CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, landmarks } from "../grid.ts";
 import { type SimulatedCoverage, simulateCoverage } from "./coverage.ts";
@@ -17,7 +18,6 @@ import {
   surrogateFits,
   tenthsOverlap,
 } from "./map-features.ts";
-import { floorShare } from "./pass-at-k.ts";
 import { type Point, pointOf, promptMaps } from "./points.ts";
 import { centredInRings, meanMap, type PromptMaps } from "./prompt-maps.ts";
 import { type SmoothNull, smoothNull } from "./random-fields.ts";

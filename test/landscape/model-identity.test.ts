@@ -5,8 +5,8 @@ import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { resolveSettings } from "../../engine/host/index.ts";
 import { CpuBackend } from "../../engine/index.ts";
-import { checkOrigin, originOf } from "../../landscape/files/run-folder.ts";
 import { studySettings } from "../../landscape/settings.ts";
+import { checkOrigin, originOf } from "../../rl/files/run-folder.ts";
 import { openEnvironment } from "../../rl/index.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
 

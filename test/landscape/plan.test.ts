@@ -5,13 +5,15 @@ import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { readTomlFile, resolveSettings } from "../../engine/host/index.ts";
 import { CpuBackend } from "../../engine/index.ts";
-import { embeddedModel } from "../../landscape/files/run-folder.ts";
 import { diskOf } from "../../landscape/plan/disk.ts";
-import { plannedModel } from "../../landscape/plan/dry-run.ts";
-import { flopsOf, secondsOf, workOf } from "../../landscape/plan/work.ts";
+import { workOf } from "../../landscape/plan/work.ts";
 import { type StudySettings, studySettings } from "../../landscape/settings.ts";
-import { studyFiles } from "../../landscape/settings-files.ts";
-import { attentionFlops, expectTrainingMemory, forwardFlops, headFlops, openEnvironment } from "../../rl/index.ts";
+import { plannedModel } from "../../rl/dry-run.ts";
+import { embeddedModel } from "../../rl/files/run-folder.ts";
+import { expectTrainingMemory, openEnvironment } from "../../rl/index.ts";
+import { filesOf } from "../../rl/settings-files.ts";
+import { attentionFlops, forwardFlops, headFlops } from "../../rl/work.ts";
+import { flopsOf, secondsOf } from "../../rl/work-parts.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
 import { contents, expectDone, expectSame, type Flags, small, start, studyCommand } from "./tiny-study.ts";
 
@@ -34,7 +36,7 @@ function settingsOf(flags: Flags): StudySettings {
     const value = form === "integers" ? text.split(",").map(Number) : form === "string" ? text : Number(text);
     return { key, value, where: key };
   });
-  const files = studyFiles(["tiny"]).map((path) => readTomlFile(studySettings, path));
+  const files = filesOf(studySettings, ["tiny"]).map((path) => readTomlFile(studySettings, path));
   return resolveSettings(studySettings, [...files, { given, problems: [] }]);
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { readTomlFile, resolveSettings } from "../../engine/host/index.ts";
 import { studySettings } from "../../landscape/settings.ts";
-import { studyFiles } from "../../landscape/settings-files.ts";
+import { filesOf } from "../../rl/settings-files.ts";
 import { describe, fixturePath } from "../support.ts";
 import {
   contents,
@@ -162,7 +162,7 @@ describe("landscape/run", (test) => {
     const valuesOf = (study: string) =>
       resolveSettings(
         studySettings,
-        studyFiles([study]).map((file) => readTomlFile(studySettings, file)),
+        filesOf(studySettings, [study]).map((file) => readTomlFile(studySettings, file)),
       );
     assert.equal(valuesOf(path), { ...valuesOf("tiny"), extends: "tiny" });
     const again = await start(command).ended;

@@ -1,11 +1,11 @@
 // Per-prompt maps with a known truth: fields, rewards and noise of which every estimator's answer is known.
 
 import { type Grid, gridCells } from "../../landscape/grid.ts";
-import { normalQuantile } from "../../landscape/statistics/distributions.ts";
 import { mapCorrelation } from "../../landscape/statistics/estimands.ts";
 import { centred, NONE, type Projection, type PromptMaps } from "../../landscape/statistics/prompt-maps.ts";
 import type { SimulationRandom } from "../../landscape/statistics/random.ts";
 import { fieldSampler } from "../../landscape/statistics/random-fields.ts";
+import { normalQuantile } from "../../rl/statistics/distributions.ts";
 
 /** Success probability at (a, b) in units of the radius, s the size of the signal. */
 export const fields = {

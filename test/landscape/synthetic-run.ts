@@ -3,10 +3,11 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { resolveSettings } from "../../engine/host/index.ts";
 import { type CellRecord, openCells, type ReferenceSet, writeReference } from "../../landscape/files/cells.ts";
-import { metricsPath, sliceFolder, timingsPath } from "../../landscape/files/layout.ts";
-import { claimFolder, type StudySettings } from "../../landscape/files/run-folder.ts";
+import { sliceFolder } from "../../landscape/files/layout.ts";
 import { workOrder } from "../../landscape/grid.ts";
-import { studySettings } from "../../landscape/settings.ts";
+import { type StudySettings, studySettings } from "../../landscape/settings.ts";
+import { metricsPath, timingsPath } from "../../rl/files/layout.ts";
+import { claimFolder } from "../../rl/files/run-folder.ts";
 import { openMetrics, openTensorBoard } from "../../rl/index.ts";
 import { seeded } from "./synthetic-study.ts";
 
@@ -68,7 +69,7 @@ function syntheticCells(settings: StudySettings): { cells: CellRecord[]; referen
 export function writeSyntheticRun(folder: string, measured = 9): void {
   mkdirSync(folder, { recursive: true });
   const settings = syntheticSettings();
-  claimFolder(folder, settings, {
+  claimFolder(folder, studySettings, settings, {
     adapter: "made up",
     backend: "cpu",
     model: { name: "made-up", commit: null, isEmbedded: true, sha256: { "model.safetensors": "0".repeat(64) } },

@@ -62,6 +62,7 @@ export function syntheticStudy(steps: readonly number[], slices: readonly number
       evalReward: step % 2 === 0 ? 0.21 + step / 40 : null,
       evalRewardError: 0.01,
       evalRewardReach: 0.02,
+      health: step === 0 ? {} : { entropy: 0.5 - step / 100, grad_norm: 0.3, "ratio/max": 1 + step / 50 },
     })),
     maps: steps.flatMap((step) => slices.map((slice) => syntheticMap(step, slice, n))),
   };

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { is, match, ok } from "uvu/assert";
 import { readToml, resolveSettings } from "../../engine/host/index.ts";
 import { studySettings } from "../../landscape/settings.ts";
-import { answerToOtherNames } from "../../rl/index.ts";
+import { answerToOtherNames } from "../../rl/other-names.ts";
 import { describe } from "../support.ts";
 import { counterpart, fromTrlTables, settingsIn, type TrlConfig } from "./from-trl.ts";
 import { readKnown } from "./known/read.ts";

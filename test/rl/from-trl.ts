@@ -1,7 +1,7 @@
 // The tables of docs/from-trl.md: every field of TRL's GRPOConfig (known/trl-config.json, by introspection) with its
 // counterpart here, from the table of rl/other-names.ts. `node test/rl/from-trl.ts` prints them.
 import { studySettings } from "../../landscape/settings.ts";
-import { answerToOtherNames } from "../../rl/index.ts";
+import { answerToOtherNames } from "../../rl/other-names.ts";
 import { readKnown } from "./known/read.ts";
 
 export interface TrlConfig {

@@ -5,7 +5,7 @@ import { resolveSettings } from "../../engine/host/index.ts";
 import { openBackend } from "../../engine/index.ts";
 import { studySettings } from "../../landscape/settings.ts";
 import { loadChat, loadModel, loadTokenizer, openConfig } from "../../model/index.ts";
-import { evaluatedRollouts } from "../../rl/evaluate.ts";
+import { evaluatedRollouts } from "../../rl/evaluation.ts";
 import { expectTrainingMemory, openEnvironment, policyStep } from "../../rl/index.ts";
 import { longestExamples } from "../../rl/plan.ts";
 import { policyLossOf } from "../../rl/policy-loss.ts";

@@ -2,7 +2,7 @@
 // TRL's numbers are at hand (losses.json), against these.
 import * as assert from "uvu/assert";
 import { standardDeviation } from "../../rl/advantage.ts";
-import { summariseRollouts } from "../../rl/evaluate.ts";
+import { summariseRollouts } from "../../rl/evaluation.ts";
 import { countedTokens, stepMetrics } from "../../rl/step-metrics.ts";
 import { assertClose, assertKnown, describe, readFixture } from "../support.ts";
 import { outcomeOf, rollout } from "./measured-step.ts";
@@ -221,6 +221,10 @@ describe("rl/step-metrics", (test) => {
         "ratio/max": 1,
         "sampling/sampling_logp_difference/mean": 0.15,
         "sampling/sampling_logp_difference/max": 0.5,
+        "sampling/importance_sampling_ratio/min": Math.exp(-0.5),
+        "sampling/importance_sampling_ratio/mean": (Math.exp(-0.5) + Math.exp(-0.25)) / 2,
+        "sampling/importance_sampling_ratio/max": Math.exp(-0.25),
+        "mismatch_kl/mean": (Math.expm1(-0.5) + 0.5 + Math.expm1(-0.25) + 0.25) / 5,
         grad_norm: 3,
         learning_rate: 6e-4,
       },

@@ -88,6 +88,8 @@ export interface TrainingRow {
   evalRewardError?: number | null;
   /** Half the width of its 95% interval: Student's t over the episodes. */
   evalRewardReach?: number | null;
+  /** Metrics of the figure of health, by their names in metrics.jsonl. */
+  health?: Readonly<Record<string, number | null | undefined>>;
 }
 
 /** Correlations of one checkpoint, as means over its slices. */

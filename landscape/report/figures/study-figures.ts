@@ -5,6 +5,7 @@ import { distinct, type Figure, hasObjective, type Study } from "./figure-data.t
 import { heatmapFigure } from "./heatmap.ts";
 import { rewardKlFigure } from "./reward-kl.ts";
 import { trainingFigure } from "./training.ts";
+import { hasHealth, trainingHealthFigure } from "./training-health.ts";
 
 /**
  * The figures that the study's data allow, each as a function that draws it, in the order of a paper. If there are
@@ -40,5 +41,7 @@ export function studyFigures(study: Study): Map<string, (options?: FigureOptions
   }
   if (study.training.some((row) => row.reward !== null || typeof row.evalReward === "number"))
     figures.set("training", (options) => trainingFigure(study, { ...options, name: "training" }));
+  if (hasHealth(study))
+    figures.set("training-health", (options) => trainingHealthFigure(study, { ...options, name: "training-health" }));
   return figures;
 }

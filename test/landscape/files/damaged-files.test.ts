@@ -6,17 +6,10 @@ import { basename, join } from "node:path";
 import * as assert from "uvu/assert";
 import { UserError } from "../../../engine/host/index.ts";
 import { countCells, openCells } from "../../../landscape/files/cells.ts";
-import {
-  configPath,
-  metricsPath,
-  provenancePath,
-  referencePath,
-  sliceFolder,
-  slicePaths,
-  timingsPath,
-} from "../../../landscape/files/layout.ts";
+import { referencePath, sliceFolder, slicePaths } from "../../../landscape/files/layout.ts";
 import { comparison } from "../../../landscape/report/compare.ts";
 import { redraw } from "../../../landscape/report/report.ts";
+import { configPath, metricsPath, provenancePath, timingsPath } from "../../../rl/files/layout.ts";
 import { describe, throwsMessage } from "../../support.ts";
 import { syntheticPlace, writeSyntheticRun } from "../synthetic-run.ts";
 

@@ -1,8 +1,9 @@
 // The table that a study ends with: what it shows, and that everything in it is explained under it.
 import * as assert from "uvu/assert";
 import { summaryText } from "../../../landscape/report/table.ts";
-import { intervalName, reachOfMean } from "../../../landscape/report/wording.ts";
+import { intervalName } from "../../../landscape/report/wording.ts";
 import type { Estimate } from "../../../landscape/statistics/intervals.ts";
+import { reachOfMean } from "../../../rl/index.ts";
 import { assertClose, describe } from "../../support.ts";
 import { type SyntheticSummary, syntheticSummary } from "../synthetic-summary.ts";
 

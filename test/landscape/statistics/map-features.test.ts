@@ -1,9 +1,9 @@
 import * as assert from "uvu/assert";
 import { type GridCell, gridCells } from "../../../landscape/grid.ts";
 import { parity, peakOf, ringMeans, surrogateFits, tenthsOverlap } from "../../../landscape/statistics/map-features.ts";
-import { coverAt, floorShare, passAtK } from "../../../landscape/statistics/pass-at-k.ts";
 import { meanMap } from "../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
+import { coverAt, floorShare, passAtK } from "../../../rl/statistics/pass-at-k.ts";
 import { assertClose, describe } from "../../support.ts";
 import { drawMaps, fields } from "../synthetic-maps.ts";
 

@@ -1,11 +1,4 @@
 import * as assert from "uvu/assert";
-import {
-  normalCumulative,
-  normalDensity,
-  normalQuantile,
-  studentCumulative,
-  studentQuantile,
-} from "../../../landscape/statistics/distributions.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
 import {
   kendall,
@@ -18,6 +11,13 @@ import {
   spearman,
   spread,
 } from "../../../landscape/statistics/statistics.ts";
+import {
+  normalCumulative,
+  normalDensity,
+  normalQuantile,
+  studentCumulative,
+  studentQuantile,
+} from "../../../rl/statistics/distributions.ts";
 import { assertClose, assertKnown, describe, readFixture } from "../../support.ts";
 
 interface Fixture {

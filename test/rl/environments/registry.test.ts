@@ -1,14 +1,8 @@
 // Environments by name: their settings are declared with them, checked, and reach the one that opens.
 import { equal, is, ok } from "uvu/assert";
 import { integer } from "../../../engine/host/index.ts";
-import {
-  environmentApplies,
-  environmentDescription,
-  environmentProblems,
-  isWorked,
-  openEnvironment,
-  registerEnvironment,
-} from "../../../rl/index.ts";
+import { environmentApplies, environmentProblems } from "../../../rl/environments/registry.ts";
+import { environmentDescription, isWorked, openEnvironment, registerEnvironment } from "../../../rl/index.ts";
 import { environmentSettings } from "../../../rl/settings.ts";
 import { describe, throwsMessage } from "../../support.ts";
 

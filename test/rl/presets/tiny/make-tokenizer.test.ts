@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
-import { tinyFiles } from "../../../../landscape/presets/tiny/make-tokenizer.ts";
 import { type Chat, loadChat } from "../../../../model/chat.ts";
 import { parseConfig, parseGenerationConfig, qwen2ParameterShapes } from "../../../../model/config.ts";
 import { loadTokenizer } from "../../../../model/tokenizer.ts";
 import { alphabetSort } from "../../../../rl/environments/alphabet-sort.ts";
 import { generatedNames } from "../../../../rl/environments/names.ts";
 import { workedDialogue } from "../../../../rl/environments/worked-dialogues.ts";
+import { tinyFiles } from "../../../../rl/presets/tiny/make-tokenizer.ts";
 import { describe, fixturePath, readFixture } from "../../../support.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "foothold-tiny-"));
@@ -44,7 +44,7 @@ function encodePlainly(text: string): number[] {
   return ids;
 }
 
-describe("landscape/presets/tiny/make-tokenizer", (test) => {
+describe("rl/presets/tiny/make-tokenizer", (test) => {
   test.after(() => rmSync(folder, { recursive: true }));
 
   const environment = alphabetSort(generatedNames(), {
@@ -124,7 +124,7 @@ describe("landscape/presets/tiny/make-tokenizer", (test) => {
   });
 
   test("the files in the repository are the ones that the script writes", () => {
-    const checkpoint = fileURLToPath(new URL("../../../../landscape/presets/tiny/checkpoint", import.meta.url));
+    const checkpoint = fileURLToPath(new URL("../../../../rl/presets/tiny/checkpoint", import.meta.url));
     for (const [name, text] of tinyFiles()) assert.is(readFileSync(join(checkpoint, name), "utf8"), text, name);
   });
 });

@@ -5,6 +5,12 @@ import { FileError, type OnDamage, readText } from "../../engine/host/index.ts";
 const row = z.object({
   step: z.int(),
   reward: z.number().nullish(),
+  entropy: z.number().nullish(),
+  frac_reward_zero_std: z.number().nullish(),
+  "completions/truncated_share": z.number().nullish(),
+  "completions/mean_length": z.number().nullish(),
+  grad_norm: z.number().nullish(),
+  "ratio/max": z.number().nullish(),
   "eval/reward": z.number().nullish(),
   "eval/reward_standard_error": z.number().nullish(),
 });

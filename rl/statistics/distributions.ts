@@ -59,3 +59,8 @@ export function studentQuantile(p: number, degrees: number): number {
   while (high < 1e12 && studentCumulative(high, degrees) < p) high *= 2;
   return solveIncreasing((t) => studentCumulative(t, degrees), p, 0, high);
 }
+
+/** Half the width of the 95% interval of a mean of `count` values, from its standard error: Student's t. */
+export function reachOfMean(standardError: number, count: number): number | null {
+  return count < 2 || Number.isNaN(standardError) ? null : studentQuantile(0.975, count - 1) * standardError;
+}

@@ -5,10 +5,10 @@ import { basename, join } from "node:path";
 import { equal, is } from "uvu/assert";
 import { defaultSettings, readTomlFile, resolveSettings } from "../../engine/host/index.ts";
 import { studySettings } from "../../landscape/settings.ts";
-import { notesThatHold, studyFiles } from "../../landscape/settings-files.ts";
+import { filesOf, notesThatHold } from "../../rl/settings-files.ts";
 import { describe, throwsMessage } from "../support.ts";
 
-describe("landscape/settings-files", (test) => {
+describe("rl/settings-files", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-files-"));
   test.after(() => rmSync(place, { recursive: true, force: true }));
   mkdirSync(join(place, "deep"));
@@ -20,7 +20,7 @@ describe("landscape/settings-files", (test) => {
   const values = (...studies: string[]) =>
     resolveSettings(
       studySettings,
-      studyFiles(studies).map((path) => readTomlFile(studySettings, path)),
+      filesOf(studySettings, studies).map((path) => readTomlFile(studySettings, path)),
     );
 
   test("a file that extends a preset has its values but for its own", () => {
@@ -34,7 +34,7 @@ describe("landscape/settings-files", (test) => {
     file("base.toml", 'extends = "tiny"\ntrain.steps = 40\ntrain.seed = 7\n');
     const own = file("deep/own.toml", 'extends = "../base.toml"\ntrain.seed = 8\n');
     equal(
-      studyFiles([own]).map((path) => basename(path)),
+      filesOf(studySettings, [own]).map((path) => basename(path)),
       ["tiny.toml", "base.toml", "own.toml"],
     );
     const { train } = values(own);
@@ -44,7 +44,7 @@ describe("landscape/settings-files", (test) => {
   test("several studies one after another: later ones win", () => {
     const changes = file("changes.toml", "train.steps = 30\n");
     equal(
-      studyFiles(["tiny", changes]).map((path) => basename(path)),
+      filesOf(studySettings, ["tiny", changes]).map((path) => basename(path)),
       ["tiny.toml", "changes.toml"],
     );
     equal([values("tiny", changes).train.steps, values(changes, "tiny").train.steps], [30, 20]);
@@ -53,22 +53,23 @@ describe("landscape/settings-files", (test) => {
   test("what is no file and no preset, and a circle, are refused", async () => {
     const lost = file("lost.toml", '\nextends = "tinny"\n');
     await throwsMessage(
-      () => studyFiles([lost]),
+      () => filesOf(studySettings, [lost]),
       `extends = "tinny" (${lost}, line 2)`,
       "found neither. Presets: first-steps, quick, study, tiny, wide.",
     );
-    await throwsMessage(() => studyFiles(["tinny"]), "tinny: expected a settings file or a preset");
-    await throwsMessage(() => studyFiles(["gsm8k"]), "gsm8k: expected", "no environment for GSM8K yet");
+    await throwsMessage(() => filesOf(studySettings, ["tinny"]), "tinny: expected a settings file or a preset");
+    await throwsMessage(() => filesOf(studySettings, ["gsm8k"]), "gsm8k: expected", "no environment for GSM8K yet");
     file("one.toml", 'extends = "two.toml"');
     file("two.toml", 'extends = "one.toml"');
     await throwsMessage(
-      () => studyFiles([join(place, "one.toml")]),
+      () => filesOf(studySettings, [join(place, "one.toml")]),
       "extends itself: one.toml extends two.toml extends one.toml",
     );
   });
 
   test("a preset's notes are of its own model: another model.path after them leaves them out", () => {
-    const read = (...studies: string[]) => studyFiles(studies).map((path) => readTomlFile(studySettings, path));
+    const read = (...studies: string[]) =>
+      filesOf(studySettings, studies).map((path) => readTomlFile(studySettings, path));
     const notes = values("tiny").notes;
     is(notes.length, 4);
     equal(notesThatHold(read("tiny"), notes), notes);

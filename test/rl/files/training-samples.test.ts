@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { equal, match } from "uvu/assert";
-import { trainingRolloutsPath } from "../../../landscape/files/layout.ts";
-import { readTrainingSamples } from "../../../landscape/files/training-samples.ts";
+import { trainingRolloutsPath } from "../../../rl/files/layout.ts";
+import { readTrainingSamples } from "../../../rl/files/training-samples.ts";
 import { describe } from "../../support.ts";
 
-describe("landscape/files/training-samples", (test) => {
+describe("rl/files/training-samples", (test) => {
   const folder = mkdtempSync(join(tmpdir(), "foothold-samples-"));
   test.after(() => rmSync(folder, { recursive: true, force: true }));
   mkdirSync(join(folder, "rollouts"));

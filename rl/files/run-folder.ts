@@ -1,4 +1,4 @@
-// A run folder belongs to one study: its resolved settings are kept in config.toml, and a later command may continue in
+// A run folder belongs to one run: its resolved settings are kept in config.toml, and a later command may continue in
 // it only if every setting that shaped its results is the same. provenance.json records the adapter, the model and the
 // program.
 //
@@ -14,6 +14,7 @@ import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import {
   CheckpointError,
+  defineSettings,
   diffSettings,
   ensureFolder,
   explained,
@@ -21,22 +22,30 @@ import {
   RunFolderError,
   readJson,
   removeTemporary,
+  type Settings,
   SettingsError,
+  type SettingsTree,
   sha256File,
+  type Values,
   withValues,
   writeAtomic,
   writeToml,
 } from "../../engine/host/index.ts";
 import { type Backend, preferredTiles, sumOrder, tileChoiceSchema } from "../../engine/index.ts";
 import { isModelFile, type LocatedModel, modelFiles, openCheckpoint, settleFolders } from "../../model/index.ts";
-import { type Environment, environmentFiles } from "../../rl/index.ts";
-import { type StudySettings, studySettings } from "../settings.ts";
-import { readRunSettings } from "./run-settings.ts";
-
-export type { StudySettings } from "../settings.ts";
+import type { Environment } from "../environments/environment.ts";
+import { environmentFiles } from "../environments/registry.ts";
+import type { modelSettings } from "../settings.ts";
+import { configPath, metricsPath, provenancePath } from "./layout.ts";
+import { hasSection, type RunDeclaration, readSettings } from "./run-settings.ts";
 
 /** The model that comes with the program. */
 export const embeddedModel = fileURLToPath(new URL("../presets/tiny/checkpoint", import.meta.url));
+
+/** With no settings declared, a file's sections are its keys. */
+const undeclared = defineSettings({});
+
+type ModelValues = Values<typeof modelSettings>;
 
 const sums = z.record(z.string(), z.string());
 const provenanceSchema = z.object({
@@ -71,9 +80,8 @@ const provenanceSchema = z.object({
 export type Provenance = z.infer<typeof provenanceSchema>;
 
 const configFile = "config.toml";
-const provenanceFile = "provenance.json";
 /** Entries that a run writes after config.toml: a folder with one of them once had a config.toml. */
-const results = ["checkpoints", "figures", "landscape", "metrics.jsonl", provenanceFile, "report.html", "state"];
+const results = ["checkpoints", "figures", "landscape", "metrics.jsonl", "provenance.json", "report.html", "state"];
 
 /**
  * Locks the folder for this process and removes what a killed process left behind.
@@ -105,10 +113,24 @@ export function openRunFolder(folder: string): () => void {
  * Compares settings with those that the folder was begun with.
  * @throws RunFolderError naming every setting that differs in a way that would mix two studies
  */
-export async function checkSettings(folder: string, values: StudySettings): Promise<void> {
-  if (!existsSync(join(folder, configFile))) return;
-  const before = await readRunSettings(folder);
-  const altered = diffSettings(studySettings, before, values).filter(({ effect }) => effect === "alters");
+export async function checkSettings<D extends SettingsTree>(
+  folder: string,
+  declaration: RunDeclaration<D>,
+  values: Values<D>,
+): Promise<void> {
+  if (!existsSync(configPath(folder))) return;
+  const { settings, later } = declaration;
+  for (const [section, command] of settings.names.elsewhere ?? [])
+    if (hasSection(folder, undeclared, section))
+      throw new RunFolderError(
+        `${folder}: config.toml has a section [${section}], so ${command} works in this folder. Continue there with that ` +
+          `command, or choose another folder: --out ${freeName(folder)}`,
+      );
+  const before = await readSettings(folder, declaration);
+  const isBegun = later === undefined || hasSection(folder, settings, later.section);
+  const altered = diffSettings(settings, before, values)
+    .filter(({ key }) => isBegun || !key.startsWith(`${later.section}.`))
+    .filter(({ effect }) => effect === "alters");
   if (altered.length === 0) return;
   throw new RunFolderError(
     `${folder}: this folder holds another study:\n${altered.map(({ line }) => `  ${line}`).join("\n")}\n` +
@@ -163,7 +185,7 @@ export function modelDigest({ sha256 }: Provenance["model"]): string {
  * Compares the model with the digest in the settings.
  * @throws CheckpointError when it is another model
  */
-export function checkModel({ model: { path, sha256 } }: StudySettings, { model }: Origin): void {
+export function checkModel({ model: { path, sha256 } }: { model: ModelValues }, { model }: Origin): void {
   if (sha256 !== "" && !/^[0-9a-f]{64}$/.test(sha256))
     throw new SettingsError(
       `model.sha256: expected 64 hexadecimal digits, as in a run's config.toml, got ${JSON.stringify(sha256)}.`,
@@ -183,9 +205,9 @@ export function checkModel({ model: { path, sha256 } }: StudySettings, { model }
  * @throws RunFolderError: results of two adapters or drivers differ in their last bits
  */
 export function checkOrigin(folder: string, origin: Origin, isFinished: boolean): void {
-  const path = join(folder, provenanceFile);
+  const path = provenancePath(folder);
   if (!existsSync(path)) {
-    if (existsSync(join(folder, "metrics.jsonl")))
+    if (existsSync(metricsPath(folder)))
       throw new RunFolderError(
         `${path}: missing, so the adapter that made the results here is unknown. Restore it from a copy, or ` +
           `start in another folder: --out ${freeName(folder)}`,
@@ -229,10 +251,15 @@ function fileText(file: Provenance["files"][string] | undefined): string {
   return file === undefined ? "no file" : `the file "${file.name}" (SHA-256 ${file.sha256.slice(0, 12)}…)`;
 }
 
-/** Claims the folder for this study, once both checks have passed. */
-export function claimFolder(folder: string, values: StudySettings, origin: Origin): void {
-  writeAtomic(join(folder, configFile), writeToml(studySettings, recorded(values, origin)));
-  const path = join(folder, provenanceFile);
+/** Claims the folder for this run, once both checks have passed. */
+export function claimFolder<D extends SettingsTree>(
+  folder: string,
+  settings: Settings<D>,
+  values: Values<D>,
+  origin: Origin,
+): void {
+  writeAtomic(configPath(folder), writeToml(settings, recorded(settings, values, origin)));
+  const path = provenancePath(folder);
   if (existsSync(path)) return;
   const provenance: Provenance = {
     schemaVersion: 1,
@@ -246,20 +273,24 @@ export function claimFolder(folder: string, values: StudySettings, origin: Origi
 }
 
 /** The settings as config.toml has them: each path or name has the commit and digest of its content beside it. */
-function recorded(values: StudySettings, { model, files }: Origin): StudySettings {
+function recorded<D extends SettingsTree>(
+  settings: Settings<D>,
+  values: Values<D>,
+  { model, files }: Origin,
+): Values<D> {
   const found = new Map<string, string>([["model.sha256", modelDigest(model)]]);
   if (model.commit !== null) found.set("model.path", `${model.name}@${model.commit}`);
   for (const [setting, { sha256 }] of Object.entries(files)) found.set(`${setting}Sha256`, sha256);
-  return withValues(studySettings, values, found);
+  return withValues(settings, values, found);
 }
 
 export function readProvenance(folder: string): Provenance {
-  return readJson(join(folder, provenanceFile), provenanceSchema);
+  return readJson(provenancePath(folder), provenanceSchema);
 }
 
-/** Whether the folder was claimed by a study. */
+/** Whether the folder was claimed by a run. */
 export function hasProvenance(folder: string): boolean {
-  return existsSync(join(folder, provenanceFile));
+  return existsSync(provenancePath(folder));
 }
 
 /** The name of a run: that of its folder. */

@@ -13,7 +13,7 @@ import {
   writeToml,
 } from "../../../engine/host/index.ts";
 import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
-import { presetNames, studyFiles } from "../../../landscape/settings-files.ts";
+import { filesOf, presetNames } from "../../../rl/settings-files.ts";
 import { describe } from "../../support.ts";
 import { landscapeTable, trainingTable } from "./study-tables.ts";
 
@@ -23,7 +23,7 @@ const guide = readFileSync(fileURLToPath(new URL("../../../docs/settings.md", im
 const preset = (name: string): StudySettings =>
   resolveSettings(
     studySettings,
-    studyFiles([name]).map((path) => readTomlFile(studySettings, path)),
+    filesOf(studySettings, [name]).map((path) => readTomlFile(studySettings, path)),
   );
 
 /** The rows of the table under a heading of the page. */
@@ -50,7 +50,7 @@ function statedIn(cell: string): [string, unknown][] {
 const numbersIn = (text: string): number[] =>
   [...text.matchAll(/(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.])/g)].map(([number]) => Number(number));
 
-describe("landscape/presets", (test) => {
+describe("rl/presets", (test) => {
   const study = preset("study");
 
   for (const [heading, table] of [

@@ -1,5 +1,5 @@
-// Reads sample conversations of training steps for the report, from the files of all rollouts (rl/trainer.ts writes
-// them, one per step, the rollouts of a prompt together).
+// Reads the conversations of training steps, from the files of all rollouts (rl/trainer.ts writes them, one per step, the
+// rollouts of a prompt together): all of a step for rl/show.ts, samples for the report.
 import { existsSync, readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { z } from "zod";
@@ -11,9 +11,26 @@ const rollout = z.object({
   rollout: z.int(),
   reward: z.number(),
   advantage: z.number(),
+  isUsed: z.boolean().default(true),
+  /** Assistant tokens; files of earlier versions lack it. */
+  tokens: z.int().nullable().default(null),
+  isTruncated: z.boolean().default(false),
+  failure: z.string().nullable().default(null),
   messages: z.array(z.object({ role: z.string(), content: z.string() })),
 });
-type SampledRollout = z.infer<typeof rollout>;
+export type SampledRollout = z.infer<typeof rollout>;
+
+/** All rollouts of a step. @throws Error when the file is missing or damaged */
+export function readStepRollouts(path: string): SampledRollout[] {
+  const lines = gunzipSync(explained(path, () => readFileSync(path)))
+    .toString("utf8")
+    .split("\n")
+    .filter((line) => line !== "");
+  return z
+    .array(rollout)
+    .min(1)
+    .parse(lines.map((line): unknown => JSON.parse(line)));
+}
 
 /** Prompts per step whose first rollout is shown. */
 const promptsShown = 3;
@@ -35,11 +52,7 @@ export function readTrainingSamples(
     };
     if (!existsSync(path)) return { step, conversations: problem("missing") };
     try {
-      const lines = gunzipSync(explained(path, () => readFileSync(path)))
-        .toString("utf8")
-        .split("\n")
-        .filter((line) => line !== "");
-      const all = z.array(rollout).parse(lines.map((line): unknown => JSON.parse(line)));
+      const all = readStepRollouts(path);
       return { step, conversations: all.filter((one) => one.rollout === all[0].rollout).slice(0, promptsShown) };
     } catch (thrown) {
       return { step, conversations: problem(`cannot be read (${asError(thrown).message.split("\n")[0]})`) };

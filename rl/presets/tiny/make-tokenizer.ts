@@ -1,7 +1,7 @@
 // Writes all files of the tiny checkpoint except its weights: tokenizer.json, tokenizer_config.json, config.json and
 // generation_config.json.
 //
-//   node landscape/presets/tiny/make-tokenizer.ts [FOLDER]      (default: checkpoint/ beside this file)
+//   node rl/presets/tiny/make-tokenizer.ts [FOLDER]      (default: checkpoint/ beside this file)
 //
 // The tokenizer has Qwen2's form, so that transformers, vLLM and this project read it in the same way: NFC, Qwen's
 // regular expression, bytes. It has no merges; instead each phrase of the task and each part of a name is one token, so

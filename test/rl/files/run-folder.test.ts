@@ -6,13 +6,13 @@ import { join } from "node:path";
 import { equal, is, match } from "uvu/assert";
 import { defaultSettings } from "../../../engine/host/index.ts";
 import { CpuBackend } from "../../../engine/index.ts";
-import { checkModel, checkOrigin, claimFolder, modelDigest, originOf } from "../../../landscape/files/run-folder.ts";
 import { readRunSettings } from "../../../landscape/files/run-settings.ts";
 import { studySettings } from "../../../landscape/settings.ts";
+import { checkModel, checkOrigin, claimFolder, modelDigest, originOf } from "../../../rl/files/run-folder.ts";
 import { openEnvironment } from "../../../rl/index.ts";
 import { describe, fixturePath, throwsMessage } from "../../support.ts";
 
-describe("landscape/files/run-folder", (test) => {
+describe("rl/files/run-folder", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-run-folder-"));
   test.after(() => rmSync(place, { recursive: true, force: true }));
   const folder = join(place, "model");
@@ -46,11 +46,11 @@ describe("landscape/files/run-folder", (test) => {
   test("config.toml has a hub's name with its commit, a folder as it was given, and the digest of both", async () => {
     const commit = "0123456789abcdef0123456789abcdef01234567";
     const out = mkdtempSync(join(place, "run-"));
-    claimFolder(out, { ...values, model: { path: "org/small@main", sha256: "" } }, await origin(commit));
+    claimFolder(out, studySettings, { ...values, model: { path: "org/small@main", sha256: "" } }, await origin(commit));
     const hub = await readRunSettings(out);
     is(hub.model.path, `org/small@${commit}`);
     is(hub.model.sha256, modelDigest((await origin()).model));
-    claimFolder(out, { ...values, model: { path: "models/mine", sha256: "" } }, await origin());
+    claimFolder(out, studySettings, { ...values, model: { path: "models/mine", sha256: "" } }, await origin());
     equal((await readRunSettings(out)).model, { path: "models/mine", sha256: hub.model.sha256 });
   });
 
@@ -71,7 +71,7 @@ describe("landscape/files/run-folder", (test) => {
 
     const out = mkdtempSync(join(place, "run-"));
     const former = { ...found.model.sha256, "trainer_state.json": "1".repeat(64) };
-    claimFolder(out, settings, { ...found, model: { ...found.model, sha256: former } });
+    claimFolder(out, studySettings, settings, { ...found, model: { ...found.model, sha256: former } });
     match(readFileSync(join(out, "provenance.json"), "utf8"), "trainer_state.json");
     checkOrigin(out, found, false);
     await throwsMessage(() => checkOrigin(out, other, false), "begun from another model: config.json");
