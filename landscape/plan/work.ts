@@ -12,6 +12,7 @@ import {
   isWorked,
   openingOf,
   trainingShare,
+  turnsOf,
   type WorkRates,
 } from "../../rl/index.ts";
 import type { StudySettings } from "../settings.ts";
@@ -52,7 +53,7 @@ export function lengthsOf(
   const episodes: Episode[] = episodeList(environment, seed).slice(0, wanted);
   const mean = (of: (episode: Episode) => number): number =>
     episodes.reduce((sum, episode) => sum + of(episode), 0) / episodes.length;
-  const most = mean(({ turns }) => turns * maxNewTokens);
+  const most = mean((episode) => turnsOf(episode) * maxNewTokens);
   const right = rightLengths(chat, environment, seed, wanted, maxNewTokens);
   return {
     prompt: mean((episode) => openingOf(episode, chat).prompt.length),

@@ -4,6 +4,8 @@
 import {
   choice,
   defineSettings,
+  integer,
+  number,
   resolveSettings,
   type Setting,
   type Settings,
@@ -15,6 +17,7 @@ import {
 } from "../../engine/host/index.ts";
 import { alphabetSortKind, formerAlphabetSortKeys } from "./alphabet-sort-settings.ts";
 import type { Environment, EnvironmentFile, EnvironmentKind } from "./environment.ts";
+import { usualLimits } from "./limits.ts";
 import { loadedModule } from "./user-module.ts";
 
 /** The settings common to all environments. The settings of each environment are added as a section of its name. */
@@ -35,6 +38,30 @@ export const environmentSettings = {
     changes: "free",
     isRecorded: true,
     meaning: "SHA-256 of environment.module; a file with a different one is refused; empty accepts any file",
+  }),
+  timeLimit: number({
+    default: usualLimits.timeLimit,
+    above: 0,
+    max: 86_400,
+    unit: "seconds",
+    changes: "free",
+    meaning:
+      "limit for a call of the environment, such as scoring a conversation; a rollout that exceeds it has failed",
+  }),
+  maxFailedShare: number({
+    default: usualLimits.maxFailedShare,
+    min: 0,
+    max: 1,
+    changes: "free",
+    meaning:
+      "share of the rollouts of a step, an evaluation or some grid points whose environment may fail; more stop the run",
+  }),
+  parallelScores: integer({
+    default: usualLimits.parallelScores,
+    min: 1,
+    unit: "conversations",
+    changes: "free",
+    meaning: "conversations that an asynchronous scorer is given at a time",
   }),
   turn2Template: choice({
     default: "standard",
