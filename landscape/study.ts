@@ -63,7 +63,7 @@ interface Part {
 export async function runStudy(settings: StudySettings, progress: Progress, signal: AbortSignal): Promise<void> {
   const folder = settings.out;
   const start = performance.now();
-  const environment = await openEnvironment(settings.environment);
+  const environment = await openEnvironment(settings.environment, { progress, signal });
   await expectDistinctEpisodes(environment, settings, progress, signal);
   const release = openRunFolder(folder);
   let backend: Backend | undefined;

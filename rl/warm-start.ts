@@ -178,7 +178,7 @@ type Context = CommandContext<(typeof warmStartSettings)["tree"]>;
 
 export async function warmStart({ values, progress, signal, isDryRun }: Context): Promise<void> {
   const { warmStart: settings, model: from, out } = values;
-  const environment = await openEnvironment(values.environment);
+  const environment = await openEnvironment(values.environment, { progress, signal, isDryRun });
   if (!isWorked(environment))
     throw settingsError([
       `environment.name: a warm start learns from worked dialogues, and "${environment.name}" has none. Expected an ` +

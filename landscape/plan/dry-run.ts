@@ -87,7 +87,7 @@ export async function plannedModel(path: string): Promise<PlannedModel> {
 /** Prints the plan of a study on standard output. @throws as the study itself would on settings that are refused */
 export async function printPlan(settings: StudySettings, progress: Progress, signal: AbortSignal): Promise<void> {
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
-  const environment = await openEnvironment(settings.environment);
+  const environment = await openEnvironment(settings.environment, { progress, signal, isDryRun: true });
   await checkSettings(settings.out, settings);
   const { config, chat, folder, remark } = await plannedModel(settings.model.path);
   const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: "off" });

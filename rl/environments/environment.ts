@@ -5,6 +5,7 @@
 // error is recorded with its cause and counted (limits.ts). `verdictOf` turns a malformed reward into such an error.
 import { Pauses, SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
 import type { ChatMessage } from "../../model/index.ts";
+import type { OpenContext } from "./data.ts";
 
 export type { ChatMessage };
 
@@ -92,7 +93,7 @@ export interface EnvironmentKind<T extends SettingsTree> {
   /** Problems between its settings, each a line that begins with a setting's name: "minTurns: 3 is above maxTurns, 2". */
   check?(values: Values<T>): string[];
   /** @throws SettingsError, FileError when the settings, or the files that they name, are not valid */
-  open(values: Values<T>): Environment | Promise<Environment>;
+  open(values: Values<T>, context: OpenContext): Environment | Promise<Environment>;
 }
 
 /** One turn of a dialogue with a correct answer, in the form asked for and without it. */

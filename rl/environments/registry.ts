@@ -16,6 +16,7 @@ import {
   type Values,
 } from "../../engine/host/index.ts";
 import { alphabetSortKind, formerAlphabetSortKeys } from "./alphabet-sort-settings.ts";
+import type { OpenContext } from "./data.ts";
 import type { Environment, EnvironmentFile, EnvironmentKind } from "./environment.ts";
 import { usualLimits } from "./limits.ts";
 import { loadedModule } from "./user-module.ts";
@@ -78,7 +79,7 @@ interface Registered {
   readonly description: string | null;
   readonly settings: Settings;
   problems(section: unknown): string[];
-  open(section: unknown): Promise<Environment>;
+  open(section: unknown, context: OpenContext): Promise<Environment>;
 }
 
 const registered = new Map<string, Registered>();
@@ -110,7 +111,7 @@ export function registerEnvironment<const T extends SettingsTree>(kind: Environm
     description,
     settings: declared,
     problems: (section) => kind.check?.(valuesOf(section)) ?? [],
-    open: async (section) => kind.open(valuesOf(section)),
+    open: async (section, context) => kind.open(valuesOf(section), context),
   });
 }
 
@@ -129,11 +130,11 @@ const names = (): string => [...registered.keys()].join(", ");
  * Opens the environment that the settings choose. Settings missing from its section have their defaults.
  * @throws SettingsError when no environment of this name is registered, or its settings contradict each other
  */
-export async function openEnvironment(settings: EnvironmentChoice): Promise<Environment> {
+export async function openEnvironment(settings: EnvironmentChoice, context: OpenContext = {}): Promise<Environment> {
   const problems = environmentProblems(settings);
   const kind = registered.get(settings.name);
   if (problems.length > 0 || kind === undefined) throw settingsError(problems);
-  const environment = await kind.open(settings[settings.name]);
+  const environment = await kind.open(settings[settings.name], context);
   if (environment.name !== settings.name)
     throw settingsError([
       `environment "${settings.name}": it opens as "${environment.name}". Give both the same name.`,
