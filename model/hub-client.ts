@@ -17,6 +17,8 @@ import { asError, CheckpointError, SettingsError } from "../engine/host/index.ts
 export type HubEnvironment = Readonly<Record<string, string | undefined>>;
 
 export interface ClientOptions {
+  /** What is asked for, as messages call it. Default "model". */
+  what?: "model" | "data set";
   environment?: HubEnvironment;
   signal?: AbortSignal;
   /** Wait before the second try; it doubles with each one. Default 1000 ms. */
@@ -82,12 +84,16 @@ export class HubClient {
   readonly #retryMs: number;
   readonly #stallMs: number;
   readonly #name: string;
+  readonly #what: "model" | "data set";
 
   /**
    * @param name  the model asked for, as messages name it: "ORG/NAME" or "ORG/NAME@REVISION"
    * @throws SettingsError when HF_ENDPOINT is no web address
    */
-  constructor(name: string, { environment = process.env, signal, retryMs, stallMs }: ClientOptions = {}) {
+  constructor(
+    name: string,
+    { environment = process.env, signal, retryMs, stallMs, what = "model" }: ClientOptions = {},
+  ) {
     this.endpoint = (environment["HF_ENDPOINT"] || "https://huggingface.co").replace(/\/+$/, "");
     this.#origin = addressOf(this.endpoint);
     this.#token = readToken(environment);
@@ -95,6 +101,7 @@ export class HubClient {
     this.#retryMs = retryMs ?? 1000;
     this.#stallMs = stallMs ?? 60_000;
     this.#name = name;
+    this.#what = what;
   }
 
   /**
@@ -177,7 +184,7 @@ export class HubClient {
       );
     return new HubUnreachableError(
       `${this.#name}: ${this.endpoint} cannot be reached: ${message}, ${failures} times. Check the connection (behind a proxy: ` +
-        "HTTPS_PROXY and NODE_USE_ENV_PROXY=1), or give a folder on disk. The same command resumes a broken download.",
+        `HTTPS_PROXY and NODE_USE_ENV_PROXY=1), or give ${this.#what === "model" ? "a folder" : "a file"} on disk. The same command resumes a broken download.`,
     );
   }
 
@@ -187,31 +194,35 @@ export class HubClient {
       return new TransientError(`answered ${status}`, retryAfterMs(headers.get("retry-after")));
     const [repository, revision] = this.#name.split("@");
     const code = headers.get("x-error-code") ?? "";
-    const page = `${this.endpoint}/${repository}`;
+    const what = this.#what;
+    const page = `${this.endpoint}/${what === "model" ? "" : "datasets/"}${repository}`;
+    const here = what === "model" ? "a folder" : "a file";
     const refuse = (fault: string) =>
       new CheckpointError(`${this.#name}: ${fault} (${this.endpoint} answered ${status})`);
     if (code === "GatedRepo" || (status === 403 && code === ""))
       return refuse(
-        `the model is gated: accept its terms at ${page}, then ${
+        `the ${what} is gated: accept its terms at ${page}, then ${
           this.#token === null ? "set HF_TOKEN to a token" : `see that the token in ${this.#token.from} is one`
         } of that account with the right to read it.`,
       );
     if (status === 401 && this.#token !== null && code !== "RepoNotFound")
       return refuse(
         `the hub does not accept the token in ${this.#token.from}. Make a new one at ${this.endpoint}/settings/tokens, or remove ` +
-          "it: a public model needs no token.",
+          `it: a public ${what} needs no token.`,
       );
     if (code === "RevisionNotFound")
       return refuse(`there is no revision ${JSON.stringify(revision ?? "main")}. ${page}/commits lists the revisions.`);
     if (code === "EntryNotFound") return refuse("a listed file no longer exists. Try again.");
     if (status === 401 || code === "RepoNotFound")
       return refuse(
-        "there is neither a folder of this name here nor a public model on the hub. Check the spelling; for a private model " +
+        `there is neither ${here} of this name here nor a public ${what} on the hub. Check the spelling; for a private ${what} ` +
           `${this.#token === null ? "set HF_TOKEN to a token that may read it" : `the token in ${this.#token.from} must be one that may read it`}.`,
       );
     if (status === 404)
-      return refuse("there is neither a folder of this name here nor a model, or none with this revision, on the hub.");
-    return refuse("the hub refuses the request. Try again later, or give a folder on disk.");
+      return refuse(
+        `there is neither ${here} of this name here nor a ${what}, or none with this revision, on the hub.`,
+      );
+    return refuse(`the hub refuses the request. Try again later, or give ${here} on disk.`);
   }
 }
 

@@ -11,6 +11,8 @@ export type { Draft } from "./drafts.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
 export { type GenerateSettings, generate, type Model, notNumbers } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel, withoutDownload } from "./hub.ts";
+export { type DatasetPart, isHubName, type LocatedDataset, locateDataset, NotAtHandError } from "./hub-dataset.ts";
+export type { FetchOptions } from "./hub-snapshot.ts";
 export { KvCache } from "./kv-cache.ts";
 export {
   type ForwardOptions,

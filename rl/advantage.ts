@@ -76,7 +76,8 @@ export function standardDeviation(values: readonly number[], kind: "population" 
 }
 
 /**
- * Advantages of a batch of consecutive groups of `groupSize` rewards each. With m the mean of a reward's group:
+ * Advantages of a batch of consecutive groups of `groupSize` rewards each; or of these sizes, where rollouts without a
+ * reward are left out. With m the mean of a reward's group:
  * - `batch`     (r − m) / (s + ε), s the sample standard deviation of all rewards of the batch; exactly 0 in groups whose
  *               rewards are equal (arXiv 2508.08221; TRL's scale_rewards = "batch", with ε = 1e-4)
  * - the others  computed per group, see `groupAdvantages`
@@ -85,21 +86,24 @@ export function standardDeviation(values: readonly number[], kind: "population" 
 export function batchAdvantages(
   kind: AdvantageKind,
   rewards: ArrayLike<number>,
-  groupSize: number,
+  groupSize: number | readonly number[],
   epsilon: number = usualAdvantageEpsilon,
 ): Float64Array {
-  if (!Number.isSafeInteger(groupSize) || groupSize < 1 || rewards.length % groupSize !== 0)
+  const sizes = typeof groupSize === "number" ? equalSizes(rewards.length, groupSize) : groupSize;
+  if (sizes.reduce((sum, size) => sum + size, 0) !== rewards.length)
     throw new Error(`advantages: expected whole groups of ${groupSize}, got ${rewards.length} rewards`);
   const values = Float64Array.from(rewards);
   const advantages = new Float64Array(values.length);
   const factor = kind === "batch" ? 1 / (standardDeviation([...values], "sample") + epsilon) : 1;
-  for (let start = 0; start < values.length; start += groupSize) {
-    const group = groupAdvantages(
-      kind === "batch" ? "dr_grpo" : kind,
-      values.subarray(start, start + groupSize),
-      epsilon,
-    );
+  let start = 0;
+  for (const size of sizes) {
+    const group = groupAdvantages(kind === "batch" ? "dr_grpo" : kind, values.subarray(start, start + size), epsilon);
     for (const [i, advantage] of group.entries()) advantages[start + i] = advantage * factor;
+    start += size;
   }
   return advantages;
+}
+
+function equalSizes(count: number, size: number): number[] {
+  return Number.isSafeInteger(size) && size > 0 ? new Array<number>(Math.floor(count / size)).fill(size) : [];
 }

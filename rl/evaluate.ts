@@ -83,7 +83,7 @@ await runCommand({
       throw settingsError([
         `out: ${values.out} is not empty, and an evaluation replaces nothing. Choose another folder`,
       ]);
-    const environment = await openEnvironment(values.environment);
+    const environment = await openEnvironment(values.environment, { progress, signal, isDryRun });
     const { episodes, episodeSeed, rollouts, passReward } = values.evaluate;
     await episodeList(environment, episodeSeed).makeDistinct(episodes, signal);
     const problems = episodeProblems(environment, [

@@ -20,8 +20,11 @@ export interface EvaluationNumbers {
   /** Unbiased, for k = 1, 2, 4, … and the number of rollouts. */
   readonly passAtK: readonly ({ readonly k: number } & MeanOverPrompts)[];
   readonly passReward: number;
-  readonly formatShare: number;
-  readonly quality: number;
+  /** Null if the environment asks for no form, or does not score turns. */
+  readonly formatShare: number | null;
+  readonly quality: number | null;
+  /** Mean of each reward function before its weight; empty if there is one only. */
+  readonly rewards: Readonly<Record<string, number>>;
   readonly truncatedShare: number;
   readonly lastTruncatedShare: number;
   readonly failed: number;
@@ -31,12 +34,16 @@ export interface EvaluationNumbers {
 /** @param each  rollouts per prompt; those of a prompt stand together. The interval counts prompts, since its rollouts are not independent */
 export function evaluationNumbers(rollouts: readonly Rollout[], each: number, passReward: number): EvaluationNumbers {
   const prompts = rollouts.length / each;
+  // A rollout whose environment failed has no reward. Means leave it out, and a prompt without any reward as well.
   const groups = Array.from({ length: prompts }, (_, p) =>
-    rollouts.slice(p * each, (p + 1) * each).map(({ reward }) => reward),
-  );
+    rollouts
+      .slice(p * each, (p + 1) * each)
+      .filter(({ failure }) => failure === null)
+      .map(({ reward }) => reward),
+  ).filter((rewards) => rewards.length > 0);
   const overPrompts = (values: readonly number[]): MeanOverPrompts => ({
     mean: meanOf(values),
-    reach: reachOfMean(standardDeviation(values, "sample") / Math.sqrt(prompts), prompts),
+    reach: reachOfMean(standardDeviation(values, "sample") / Math.sqrt(values.length), values.length),
   });
   const ks = new Set([each]);
   for (let k = 1; k < each; k *= 2) ks.add(k);
@@ -48,13 +55,16 @@ export function evaluationNumbers(rollouts: readonly Rollout[], each: number, pa
     reward: overPrompts(groups.map(meanOf)),
     passAtK: [...ks]
       .sort((a, b) => a - b)
-      .map((k) => ({ k, ...overPrompts(groups.map((rewards) => passAtK(rewards, passReward, k) ?? Number.NaN)) })),
+      .map((k) => ({ k, found: groups.flatMap((rewards) => passAtK(rewards, passReward, k) ?? []) }))
+      .filter(({ found }) => found.length > 0) // failures may leave every prompt fewer than k rollouts
+      .map(({ k, found }) => ({ k, ...overPrompts(found) })),
     passReward,
-    formatShare: summary.formatShare,
-    quality: summary.quality,
+    formatShare: summary.formatShare ?? null,
+    quality: summary.quality ?? null,
+    rewards: summary.rewards,
     truncatedShare: summary.truncatedShare,
     lastTruncatedShare: summary.lastTruncatedShare,
-    failed: rollouts.filter(({ failure }) => failure !== null).length,
+    failed: summary.failed,
     tokens: {
       mean: summary.meanTokens,
       min: lengths.reduce((least, length) => Math.min(least, length), Number.POSITIVE_INFINITY),
@@ -75,10 +85,14 @@ export function evaluationLines(numbers: EvaluationNumbers): string[] {
       ({ k, ...of }) =>
         `pass@${k}: ${withReach(of)}${k === 1 ? `   (share of rollouts with a reward of at least ${numbers.passReward})` : ""}`,
     ),
-    `Turns in the requested form: ${percent(numbers.formatShare)}; mean score of these turns: ${numbers.quality.toFixed(3)}`,
+    ...Object.entries(numbers.rewards).map(([name, mean]) => `Mean of ${name}, before its weight: ${mean.toFixed(3)}`),
+    ...(numbers.formatShare === null ? [] : [`Turns in the requested form: ${percent(numbers.formatShare)}`]),
+    ...(numbers.quality === null
+      ? []
+      : [`Mean score of ${numbers.formatShare === null ? "the" : "these"} turns: ${numbers.quality.toFixed(3)}`]),
     `Rollouts with an answer cut off: ${percent(numbers.truncatedShare)}; with the last one cut off: ${percent(numbers.lastTruncatedShare)}`,
     `Tokens per rollout: ${tokens.mean.toFixed(1)} (${tokens.min} to ${tokens.max})`,
-    ...(failed === 0 ? [] : [`Rollouts in which the environment failed, counted as reward 0: ${failed}`]),
+    ...(failed === 0 ? [] : [`Rollouts in which the environment failed, left out of the means: ${failed}`]),
   ];
 }
 

@@ -9,9 +9,14 @@ export interface Evaluation {
   /** Mean over rollouts, with the standard error of that mean: sample deviation / sqrt(rollouts). */
   reward: number;
   rewardStandardError: number;
-  /** Share of turns in the requested form, and the mean score of those turns. */
-  formatShare: number;
-  quality: number;
+  /** Share of turns in the requested form; undefined if the environment asks for none. */
+  formatShare: number | undefined;
+  /** Mean score of the turns in the requested form; undefined if the environment does not score turns. */
+  quality: number | undefined;
+  /** Mean of each reward function before its weight, by name; empty if the environment has one only. */
+  rewards: Readonly<Record<string, number>>;
+  /** Rollouts whose environment failed. They have no reward, and the means above leave them out. */
+  failed: number;
   /** Shares of rollouts with any answer cut off, and with the last answer cut off. */
   truncatedShare: number;
   lastTruncatedShare: number;
@@ -50,19 +55,30 @@ export function evaluatedRollouts(
 
 /** Computes the numbers of an evaluation from its rollouts. */
 export function summariseRollouts(rollouts: readonly Rollout[]): Evaluation {
-  const rewards = rollouts.map(({ reward }) => reward);
-  const turns = rollouts.flatMap(({ parts }) =>
-    parts.turnScores.map((score, i) => ({ score, failed: parts.formatFailed[i] })),
+  const scored = rollouts.filter(({ failure }) => failure === null);
+  const rewards = scored.map(({ reward }) => reward);
+  const flags = scored.flatMap(({ parts }) => parts.formatFailed ?? []);
+  const formed = scored.flatMap(({ parts: { turnScores = [], formatFailed } }) =>
+    turnScores.filter((_, turn) => formatFailed?.[turn] !== true),
   );
-  const formed = turns.filter(({ failed }) => !failed);
   return {
     reward: meanOf(rewards),
-    rewardStandardError: Math.sqrt(variance(rewards, "sample") / rollouts.length),
-    formatShare: formed.length / turns.length,
-    quality: meanOf(formed.map(({ score }) => score)),
+    rewardStandardError: Math.sqrt(variance(rewards, "sample") / rewards.length),
+    formatShare: flags.length === 0 ? undefined : flags.filter((failed) => !failed).length / flags.length,
+    quality: scored.some(({ parts }) => parts.turnScores !== undefined) ? meanOf(formed) : undefined,
+    rewards: meansByName(scored.map(({ parts }) => parts.rewards ?? {})),
+    failed: rollouts.length - scored.length,
     truncatedShare: meanOf(rollouts.map(({ isTruncated }) => (isTruncated ? 1 : 0))),
     lastTruncatedShare: meanOf(rollouts.map(({ isLastTruncated }) => (isLastTruncated ? 1 : 0))),
     meanTokens: meanOf(rollouts.map(({ tokens }) => tokens)),
     rollouts: [...rollouts],
   };
+}
+
+/** The mean of each name over the records that have it. */
+function meansByName(records: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const names = [...new Set(records.flatMap((record) => Object.keys(record)))];
+  return Object.fromEntries(
+    names.map((name) => [name, meanOf(records.flatMap((record) => (name in record ? [record[name]] : [])))]),
+  );
 }

@@ -11,6 +11,9 @@ import {
   type Episode,
   episodeList,
   isWorked,
+  openingMessages,
+  type Reward,
+  verdictOf,
   type WorkedEpisode,
 } from "./environments/environment.ts";
 import { labelledRandom } from "./environments/python/random.ts";
@@ -102,9 +105,9 @@ export function conversationBytes(
               { role: "user", content: user },
               { role: "assistant", content: varied(formatted) },
             ])
-          : [{ role: "user", content: episode.prompt }];
+          : openingMessages(episode);
       const answers = messages.filter(({ role }) => role === "assistant").map(({ content }) => content);
-      return { messages, ...episode.score(answers) };
+      return { messages, ...verdictForSize(environment, episode, answers) };
     });
     const advantages = groupAdvantages(
       "grpo",
@@ -121,6 +124,21 @@ export function conversationBytes(
     });
   });
   return (gzipMember(`${lines.join("\n")}\n`).length * prompts) / made;
+}
+
+/** A verdict of the usual size. A scorer outside this process is not asked: a plan starts no programs. */
+function verdictForSize(environment: Environment, episode: Episode, answers: readonly string[]): Reward {
+  if (environment.scoresOutside) return { reward: 1 };
+  try {
+    const score = episode.score(answers);
+    if (typeof score === "object" && "then" in score) {
+      score.catch(() => {}); // it fails again in a rollout, and is recorded there
+      return { reward: 1 };
+    }
+    return verdictOf(episode, score);
+  } catch {
+    return { reward: 0 };
+  }
 }
 
 function firstOf<T>(list: Iterable<T>, count: number): T[] {

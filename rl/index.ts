@@ -28,13 +28,18 @@ export {
   episodeList,
   episodeProblems,
   isWorked,
+  openingMessages,
   type Reward,
-  scoreEpisode,
+  type RewardParts,
+  type Score,
+  turnsOf,
+  verdictOf,
   type WorkedEnvironment,
   type WorkedEpisode,
   type WorkedTurn,
 } from "./environments/environment.ts";
 export { environmentFile } from "./environments/environment-file.ts";
+export { type EnvironmentLimits, limitsOf, usualLimits } from "./environments/limits.ts";
 export {
   firstNames,
   generatedNames,

@@ -4,7 +4,8 @@
 import { Pauses } from "../engine/host/index.ts";
 import { wordsOf } from "../engine/index.ts";
 import { BoundsCollector, type Chat, type ChatMessage, type DialogueBounds } from "../model/index.ts";
-import type { Episode } from "./environments/environment.ts";
+import { type Episode, openingMessages, turnsOf } from "./environments/environment.ts";
+import { usualLimits, within } from "./environments/limits.ts";
 
 export interface Opening {
   readonly prompt: readonly number[];
@@ -25,7 +26,7 @@ export function openingOf(episode: Episode, chat: Chat): Opening {
   const found = kept.get(episode);
   if (found !== undefined) return found;
   const opening = {
-    prompt: chat.promptIds([{ role: "user", content: episode.prompt }]),
+    prompt: chat.promptIds(openingMessages(episode)),
     noiseWord: wordsOf(episode.prompt)[0],
     followUpTokens: followUpTokens(episode, chat),
   };
@@ -39,13 +40,16 @@ export function openingOf(episode: Episode, chat: Chat): Opening {
 
 /** Estimates the tokens of later user turns: those of the messages that the episode sends after empty answers. */
 function followUpTokens(episode: Episode, chat: Chat): number {
-  const messages: ChatMessage[] = [{ role: "user", content: episode.prompt }];
+  const { nextUserTurn } = episode;
+  if (nextUserTurn === undefined) return 0;
+  const messages = openingMessages(episode);
   let tokens = 0;
   try {
-    for (let turn = 1; turn < episode.turns; turn++) {
+    for (let turn = 1; turn < turnsOf(episode); turn++) {
       const earlier = [...messages];
       messages.push({ role: "assistant", content: "" });
-      const next = episode.nextUserTurn(messages);
+      const said = messages.filter(({ role }) => role !== "system");
+      const next = within(usualLimits.timeLimit, "nextUserTurn", () => nextUserTurn.call(episode, said));
       if (next === null) break;
       const message: ChatMessage = { role: "user", content: next };
       tokens += chat.glue(earlier, [], [message]).length;
@@ -59,7 +63,7 @@ function followUpTokens(episode: Episode, chat: Chat): number {
 
 /** Expected number of tokens after the prompt, over all turns. */
 export const expectedTokensOf = (episode: Episode, chat: Chat, maxNewTokens: number): number =>
-  maxNewTokens * episode.turns + openingOf(episode, chat).followUpTokens;
+  maxNewTokens * turnsOf(episode) + openingOf(episode, chat).followUpTokens;
 
 /**
  * The bounds of the rollouts of some requests, for `generate`.

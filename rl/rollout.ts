@@ -2,7 +2,8 @@
 // ids are kept as they were drawn, with a mask over the assistant's tokens. They are decoded to text only for the
 // environment.
 //
-// If an environment throws, only that rollout is affected: it gets reward 0, and the error message is stored with it.
+// If an environment throws or exceeds its time limit, only that rollout is affected: the error message is stored with it,
+// and training leaves it out (rl/step-batch.ts). Many failures stop the run (rl/environments/limits.ts).
 import { asError } from "../engine/host/index.ts";
 import { tokenKey, type Warping } from "../engine/index.ts";
 import {
@@ -16,7 +17,21 @@ import {
   generate,
   type Model,
 } from "../model/index.ts";
-import { type Episode, type EpisodeList, type Reward, scoreEpisode } from "./environments/environment.ts";
+import {
+  type Episode,
+  type EpisodeList,
+  openingMessages,
+  type RewardParts,
+  turnsOf,
+} from "./environments/environment.ts";
+import {
+  type EnvironmentLimits,
+  expectFewFailures,
+  Judge,
+  type Judged,
+  usualLimits,
+  within,
+} from "./environments/limits.ts";
 import { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
 
 export interface RolloutSettings {
@@ -33,13 +48,15 @@ export interface RolloutSettings {
   turn2Template: NonNullable<GlueOptions["turn2Template"]>;
   maxRows: number;
   maxTokens: number;
+  /** Of the environment. Default: those of the settings' defaults. */
+  limits?: EnvironmentLimits;
   signal?: AbortSignal;
   /** Called after each pass of the model, with the numbers of tokens computed, tokens sampled and rollouts finished. */
   onPass?: GenerateSettings["onPass"];
 }
 
 /** The maximum length of answers, and how the turns of a conversation are joined. */
-type ConversationSettings = Pick<RolloutSettings, "maxNewTokens" | "turn2Template">;
+type ConversationSettings = Pick<RolloutSettings, "maxNewTokens" | "turn2Template" | "limits">;
 
 /** A rollout request: the episode, the number of the rollout, and the grid point whose weights are used. */
 export interface RolloutRequest {
@@ -75,9 +92,11 @@ export interface Rollout {
   readonly isTruncated: boolean;
   /** Whether the last answer was cut off. */
   readonly isLastTruncated: boolean;
+  /** 0 if the environment failed; such a rollout has no reward, and means leave it out. */
   readonly reward: number;
-  readonly parts: Reward["parts"];
-  /** The message of the error that the environment threw, or null. */
+  /** What the environment tells about the reward; empty if it tells nothing. */
+  readonly parts: RewardParts;
+  /** Why the environment did not score it: the message of its error, or that it was too slow. Null: it did. */
   readonly failure: string | null;
 }
 
@@ -114,10 +133,31 @@ export async function rollOutEach<R extends RolloutRequest>(
   settings: RolloutSettings,
   take: (rollout: Rollout, request: R) => void,
 ): Promise<void> {
+  const limits = settings.limits ?? usualLimits;
+  const judge = new Judge(limits);
+  const failures: string[] = [];
+  let ended = 0;
+  const finish = (rollout: Rollout, request: R): void => {
+    ended++;
+    if (rollout.failure !== null) failures.push(rollout.failure);
+    take(rollout, request);
+  };
+  const scoring = new Set<Promise<void>>();
+  let broken: { readonly thrown: unknown } | null = null;
   const runs = function* (): Iterable<RolloutRun> {
     for (const request of requests) {
       const run = new RolloutRun(request, chat, settings);
-      run.onEnd = () => take(run.result(), request);
+      run.onEnd = () => {
+        const judged = run.judge(judge);
+        if (!(judged instanceof Promise)) return finish(run.result(judged), request);
+        const done: Promise<void> = judged
+          .then((found) => finish(run.result(found), request))
+          .catch((thrown) => {
+            broken ??= { thrown };
+          })
+          .finally(() => scoring.delete(done));
+        scoring.add(done);
+      };
       yield run;
     }
   };
@@ -133,6 +173,23 @@ export async function rollOutEach<R extends RolloutRequest>(
     signal: settings.signal,
     onPass: settings.onPass,
   });
+  await allOf(scoring, settings.signal);
+  if (broken !== null) throw (broken as { readonly thrown: unknown }).thrown;
+  expectFewFailures(failures, ended, limits);
+}
+
+/** Waits for scorers that are under way. @throws the signal's reason once it is aborted */
+async function allOf(scoring: ReadonlySet<Promise<void>>, signal: AbortSignal | undefined): Promise<void> {
+  signal?.throwIfAborted();
+  if (scoring.size === 0) return;
+  let stop = (): void => {};
+  const stopped = new Promise<void>((done) => {
+    stop = done;
+  });
+  signal?.addEventListener("abort", stop, { once: true });
+  await Promise.race([Promise.all(scoring), stopped]);
+  signal?.removeEventListener("abort", stop);
+  signal?.throwIfAborted();
 }
 
 /**
@@ -211,7 +268,7 @@ export function expectTemplate(
   turn2Template: RolloutSettings["turn2Template"],
 ): void {
   chat.expectTurns(
-    episodes.reduce((most, { turns }) => Math.max(most, turns), 1),
+    episodes.reduce((most, episode) => Math.max(most, turnsOf(episode)), 1),
     { turn2Template },
   );
 }
@@ -246,7 +303,7 @@ class RolloutRun implements Dialogue {
     this.#chat = chat;
     this.#settings = settings;
     this.policy = request.point ?? 0;
-    this.#messages = [{ role: "user", content: request.episode.prompt }];
+    this.#messages = openingMessages(request.episode);
     const { prompt, noiseWord } = openingOf(request.episode, chat);
     this.prompt = prompt;
     this.noise = { rollout: noiseRollout(request), prompt: noiseWord };
@@ -260,7 +317,6 @@ class RolloutRun implements Dialogue {
 
   /** Called when the rollout has ended. */
   onEnd: (() => void) | null = null;
-  #result: Rollout | null = null;
 
   answered(answer: Answer): readonly number[] | null {
     const next = this.#take(answer);
@@ -279,7 +335,7 @@ class RolloutRun implements Dialogue {
     this.#messages.push({ role: "assistant", content });
     this.#completions.push(content);
     try {
-      const next = this.#request.episode.nextUserTurn(this.#messages);
+      const next = this.#nextUserTurn();
       if (next === null) return null;
       const message: ChatMessage = { role: "user", content: next };
       const glue = this.#chat.glue(earlier, answer.ids, [message], { turn2Template: this.#settings.turn2Template });
@@ -292,6 +348,18 @@ class RolloutRun implements Dialogue {
     }
   }
 
+  #nextUserTurn(): string | null {
+    const { episode } = this.#request;
+    if (episode.nextUserTurn === undefined) return null;
+    const { timeLimit } = this.#settings.limits ?? usualLimits;
+    const said = this.#messages.filter(({ role }) => role !== "system");
+    const next: unknown = within(timeLimit, "nextUserTurn", () => episode.nextUserTurn?.(said) ?? null);
+    if (next === null || typeof next === "string") return next;
+    throw new Error(
+      `nextUserTurn: expected a text or null, got ${next instanceof Promise ? "a promise" : typeof next}`,
+    );
+  }
+
   #append(ids: readonly number[], bit: 0 | 1, logProbs?: readonly number[]): void {
     ids.forEach((id, i) => {
       this.#ids.push(id);
@@ -300,21 +368,14 @@ class RolloutRun implements Dialogue {
     });
   }
 
-  result(): Rollout {
-    this.#result ??= this.#scored();
-    return this.#result;
+  /** The environment's verdict on the conversation, which has ended. */
+  judge(judge: Judge): Judged | Promise<Judged> {
+    if (this.#failure !== null) return { verdict: null, failure: this.#failure };
+    return judge.judge(this.#request.episode, this.#completions);
   }
 
-  #scored(): Rollout {
+  result({ verdict, failure }: Judged): Rollout {
     const { episode, rollout } = this.#request;
-    let verdict: Reward | null = null;
-    if (this.#failure === null)
-      try {
-        verdict = scoreEpisode(episode, this.#completions);
-      } catch (error) {
-        this.#failure = asError(error).message;
-      }
-    const everyTurn = Array.from({ length: episode.turns }, () => 0);
     return {
       episode: episode.index,
       rollout,
@@ -328,8 +389,8 @@ class RolloutRun implements Dialogue {
       isTruncated: this.#isTruncated,
       isLastTruncated: this.#isLastTruncated,
       reward: verdict?.reward ?? 0,
-      parts: verdict?.parts ?? { turnScores: everyTurn, formatFailed: everyTurn.map(() => true) },
-      failure: this.#failure,
+      parts: verdict?.parts ?? {},
+      failure,
     };
   }
 }

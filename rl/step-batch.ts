@@ -1,7 +1,8 @@
 // The batch of a training step: its rollouts, and what an update needs to know about each of them. Two settings leave
 // rollouts out of the updates. train.equalGroups "drop" drops groups whose rewards are all equal, from which nothing can
 // be learnt, and train.maxRedraws draws other prompts in their place (dynamic sampling, Yu et al. 2025). And
-// train.maskTruncated leaves out rollouts with an answer that was cut off.
+// train.maskTruncated leaves out rollouts with an answer that was cut off. Rollouts whose environment failed are always
+// left out.
 import { batchAdvantages } from "./advantage.ts";
 import type { EpisodeList } from "./environments/environment.ts";
 import type { PolicyExample } from "./learn.ts";
@@ -59,40 +60,39 @@ export async function drawGroups(
 
 /** Whether all rewards of a group are equal, so that every advantage is 0. */
 function isEqual(group: readonly Rollout[]): boolean {
-  return group.every(({ reward }) => reward === group[0].reward);
+  const scored = group.filter(hasReward);
+  return scored.every(({ reward }) => reward === scored[0].reward);
 }
+
+/** False if the environment failed: the rollout is treated as if it had not been drawn. */
+const hasReward = ({ failure }: Rollout): boolean => failure === null;
 
 /**
  * What the updates learn from the groups of a step. Dropped groups count nowhere: not among the groups, rollouts and tokens
  * that a loss is divided by, nor in the deviation of the batch. A rollout that is left out because it was cut off keeps its
- * place among the rollouts and its group's rewards; only its tokens are gone.
+ * place among the rollouts and its group's rewards; only its tokens are gone. A rollout whose environment failed has no
+ * reward and counts nowhere either: its group is the others.
  */
 export function stepBatch(groups: readonly (readonly Rollout[])[], settings: BatchSettings): StepBatch {
-  const {
-    rolloutsPerPrompt: G,
-    advantage,
-    advantageEpsilon,
-    normalisation,
-    maxNewTokens,
-    equalGroups,
-    maskTruncated,
-  } = settings;
+  const { advantage, advantageEpsilon, normalisation, maxNewTokens, equalGroups, maskTruncated } = settings;
   const isKept = groups.map((group) => equalGroups === "keep" || !isEqual(group));
-  const kept = groups.filter((_, g) => isKept[g]).flat();
+  const keptGroups = groups.map((group, g) => (isKept[g] ? group.filter(hasReward) : []));
+  const kept = keptGroups.flat();
+  const groupOf = keptGroups.flatMap((group, g) => group.map(() => g));
   const ofKept = batchAdvantages(
     advantage,
     kept.map(({ reward }) => reward),
-    G,
+    keptGroups.map(({ length }) => length),
     advantageEpsilon,
   );
   const isUsed = ({ isTruncated }: Rollout): boolean => !(maskTruncated && isTruncated);
   const weights = tokenWeights(
     normalisation,
-    kept.map((rollout, i) => ({ tokens: isUsed(rollout) ? rollout.tokens : 0, group: Math.floor(i / G) })),
+    kept.map((rollout, i) => ({ tokens: isUsed(rollout) ? rollout.tokens : 0, group: groupOf[i] })),
     maxNewTokens,
   );
   let next = 0;
-  const places = groups.flatMap((group, g) => group.map(() => (isKept[g] ? next++ : -1)));
+  const places = groups.flatMap((group, g) => group.map((rollout) => (isKept[g] && hasReward(rollout) ? next++ : -1)));
   return {
     groups,
     advantages: places.map((place) => (place < 0 ? 0 : ofKept[place])),

@@ -39,7 +39,8 @@ export function stepMetrics(step: MeasuredStep): Record<string, number> {
   const { groups, advantages, used, outcomes, learningRate, settings } = step;
   const rollouts = groups.flat();
   const summary = summariseRollouts(rollouts);
-  const rewards = groups.map((group) => group.map(({ reward }) => reward));
+  const scored = groups.map((group) => group.filter(({ failure }) => failure === null));
+  const rewards = scored.filter(({ length }) => length > 0).map((group) => group.map(({ reward }) => reward));
   const isUsed = (_: unknown, i: number): boolean => used?.[i] ?? true;
   const counted = rollouts.map(({ tokens }, i) => ({ tokens, advantage: advantages[i] })).filter(isUsed);
   const ratios = outcomes.map(({ ratio }) => statisticsAt(settings.importanceLevel, ratio, counted, settings));
@@ -63,9 +64,10 @@ export function stepMetrics(step: MeasuredStep): Record<string, number> {
     "completions/max_terminated_length": largest(terminated),
     "completions/clipped_ratio": summary.lastTruncatedShare,
     "completions/truncated_share": summary.truncatedShare,
-    "completions/format_share": summary.formatShare,
-    "completions/quality": summary.quality,
-    "completions/failed": rollouts.filter(({ failure }) => failure !== null).length,
+    ...present("completions/format_share", summary.formatShare),
+    ...present("completions/quality", summary.quality),
+    ...Object.fromEntries(Object.entries(summary.rewards).map(([name, mean]) => [`rewards/${name}/mean`, mean])),
+    "completions/failed": summary.failed,
     loss: meanOf(outcomes.map(({ loss }) => loss)),
     ...(settings.klCoefficient > 0 && { kl: meanOf(outcomes.map(({ penalty }) => meanOf(penalty))) }),
     entropy: meanOf(outcomes.map(({ entropy }) => meanOf(entropy))),
@@ -82,6 +84,11 @@ export function stepMetrics(step: MeasuredStep): Record<string, number> {
     grad_norm: meanOf(outcomes.map(({ gradientNorm }) => gradientNorm)),
     learning_rate: learningRate,
   };
+}
+
+/** A metric that some environments do not have. */
+export function present(name: string, value: number | undefined): Record<string, number> {
+  return value === undefined ? {} : { [name]: value };
 }
 
 /** The largest of numbers that are not negative; 0 of none. */

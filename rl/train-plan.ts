@@ -25,7 +25,7 @@ import { type Lengths, trainingWork, type WorkPart } from "./work-parts.ts";
 /** Prints the plan of a training run on standard output. @throws as the run itself would on settings that are refused */
 export async function printTrainingPlan(settings: RunValues, progress: Progress, signal: AbortSignal): Promise<void> {
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
-  const environment = await openEnvironment(settings.environment);
+  const environment = await openEnvironment(settings.environment, { progress, signal, isDryRun: true });
   await checkSettings(settings.out, runDeclaration, settings);
   const model = await plannedModel(settings.model.path);
   const { config, chat, folder } = model;

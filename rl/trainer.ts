@@ -25,6 +25,7 @@ import type { AdamwSettings, ParameterArena } from "../engine/index.ts";
 import { type Chat, loadModel, type Model, score } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
+import { EnvironmentError, limitsOf } from "./environments/limits.ts";
 import { evaluate } from "./evaluation.ts";
 import { boardFolder, metricsPath, stateFolder, trainingRolloutsPath } from "./files/layout.ts";
 import { readMetrics } from "./files/metrics.ts";
@@ -38,7 +39,7 @@ import { policyLossOf, topEntropyTokens } from "./policy-loss.ts";
 import { type RolloutSettings, rollOut, stopIdsOf } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { drawGroups, type StepBatch, stepBatch } from "./step-batch.ts";
-import { countedTokens, stepMetrics } from "./step-metrics.ts";
+import { countedTokens, present, stepMetrics } from "./step-metrics.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
 import { rolloutSampling } from "./training-settings.ts";
 
@@ -125,6 +126,8 @@ export async function train(context: TrainingContext): Promise<void> {
   // The step whose update is in the weights. Between the update and its metrics record it is one ahead of `done`; saving then
   // would label the weights with the wrong step.
   let applied = done;
+  let isEnvironmentFailing = false;
+  let toldFailure = false;
   try {
     for (let step = first; step <= steps; step++) {
       signal.throwIfAborted();
@@ -138,6 +141,10 @@ export async function train(context: TrainingContext): Promise<void> {
         tokensSeen += taken.tokens;
         promptsDrawn += taken.prompts;
         Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
+        if (taken.failure !== null && !toldFailure) {
+          toldFailure = true;
+          progress.line(failureNote(step, taken.failure));
+        }
         const groups = taken.prompts - taken.dropped;
         for (const line of health.check({ step, metrics: taken.metrics, hasSignal: taken.hasSignal, groups }))
           progress.line(line);
@@ -158,9 +165,12 @@ export async function train(context: TrainingContext): Promise<void> {
       if (step > 0) phase.advance(1, describeStep(record));
     }
     if (steps > 0) progress.line(health.admission());
+  } catch (thrown) {
+    isEnvironmentFailing = thrown instanceof EnvironmentError;
+    throw thrown;
   } finally {
-    // Ctrl-C loses the current step; the steps before it are saved here.
-    if (unsaved && signal.aborted && applied === done) await save(done);
+    // Ctrl-C and a failing environment lose the current step; the steps before it are saved here.
+    if (unsaved && (signal.aborted || isEnvironmentFailing) && applied === done) await save(done);
     reference?.weights.free();
     metrics.close();
     tensorBoard.close();
@@ -198,7 +208,11 @@ function firstEntropyOf(path: string): number | null {
 
 function describeStep(record: Readonly<Record<string, number>>): string {
   const evaluated = record["eval/reward"];
-  return `reward ${record["reward"].toFixed(2)}${evaluated === undefined ? "" : `, evaluated ${evaluated.toFixed(2)}`}`;
+  const failed = record["completions/failed"] + (record["eval/completions/failed"] ?? 0);
+  return (
+    `reward ${record["reward"].toFixed(2)}${evaluated === undefined ? "" : `, evaluated ${evaluated.toFixed(2)}`}` +
+    (failed > 0 ? `, ${failed} rollouts failed` : "")
+  );
 }
 
 function rolloutSettings({
@@ -210,6 +224,7 @@ function rolloutSettings({
     maxNewTokens: training.maxNewTokens,
     seed: training.seed,
     turn2Template: environment.turn2Template,
+    limits: limitsOf(environment),
     maxRows: batch.rows,
     maxTokens: batch.tokens,
     signal,
@@ -229,6 +244,13 @@ function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): str
   return (
     `One update per batch: every ratio is 1, so ${bounds} have no effect in training. They have an effect with ` +
     "--train.updatesPerBatch 2 or more."
+  );
+}
+
+function failureNote(step: number, failure: string): string {
+  return (
+    `Step ${step}: a rollout failed in the environment and is left out of its group: ${failure}\nThis is said once: ` +
+    "completions/failed in metrics.jsonl is the number in each step, and rollouts/ has the reasons."
   );
 }
 
@@ -256,7 +278,14 @@ async function trainingStep(
   context: TrainingContext,
   { episodes, step, firstPrompt, lossScale, reference }: StepInputs,
   beforeUpdate: () => void,
-): Promise<{ metrics: Record<string, number>; tokens: number; prompts: number; dropped: number; hasSignal: boolean }> {
+): Promise<{
+  metrics: Record<string, number>;
+  tokens: number;
+  prompts: number;
+  dropped: number;
+  failure: string | null;
+  hasSignal: boolean;
+}> {
   const { model, chat, settings, folder, signal, onTiming } = context;
   const { train: training, batch } = settings;
   const { promptsPerStep, updatesPerBatch } = training;
@@ -311,6 +340,7 @@ async function trainingStep(
     tokens: countedTokens(groups.flat()),
     prompts: groups.length,
     dropped: drawn.dropped,
+    failure: groups.flat().find(({ failure }) => failure !== null)?.failure ?? null,
     hasSignal:
       reference !== null || training.entropyCoefficient > 0 || examples.some(({ advantage }) => advantage !== 0),
   };
@@ -351,8 +381,12 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
   return {
     "eval/reward": evaluation.reward,
     "eval/reward_standard_error": evaluation.rewardStandardError,
-    "eval/format_share": evaluation.formatShare,
-    "eval/quality": evaluation.quality,
+    ...present("eval/format_share", evaluation.formatShare),
+    ...present("eval/quality", evaluation.quality),
+    ...Object.fromEntries(
+      Object.entries(evaluation.rewards).map(([name, mean]) => [`eval/rewards/${name}/mean`, mean]),
+    ),
+    ...(evaluation.failed > 0 && { "eval/completions/failed": evaluation.failed }),
     "eval/completions/mean_length": evaluation.meanTokens,
     "eval/completions/clipped_ratio": evaluation.lastTruncatedShare,
     "eval/completions/truncated_share": evaluation.truncatedShare,

@@ -78,7 +78,7 @@ export async function withRun<D extends SettingsTree, V extends RunValues & Valu
   signal: AbortSignal,
 ): Promise<void> {
   const folder = settings.out;
-  const environment = await openEnvironment(settings.environment);
+  const environment = await openEnvironment(settings.environment, { progress, signal });
   const uses = [...usesOf(settings), ...(parts.episodes ?? [])];
   await expectDistinctEpisodes(environment, uses, progress, signal);
   const release = openRunFolder(folder);

@@ -10,6 +10,7 @@ import {
 } from "../engine/host/index.ts";
 import { type Backend, sizeOf } from "../engine/index.ts";
 import { describePlan, memoryLimit } from "../model/index.ts";
+import { turnsOf } from "./environments/environment.ts";
 import { evaluatedRollouts } from "./evaluation.ts";
 import { type Example, supervisedStep } from "./learn.ts";
 import { expectedTokensOf, openingOf } from "./openings.ts";
@@ -48,7 +49,7 @@ export async function printWarmStartPlan<D extends SettingsTree>(
   );
   const training = steps * trainingShare(batch.recompute) * trained;
   const read = requests.reduce((sum, { episode }) => sum + openingOf(episode, chat).prompt.length, 0);
-  const written = requests.reduce((sum, { episode }) => sum + episode.turns * evaluation.maxNewTokens, 0);
+  const written = requests.reduce((sum, { episode }) => sum + turnsOf(episode) * evaluation.maxNewTokens, 0);
   const longest = Math.max(
     ...requests.map(
       ({ episode }) =>

@@ -35,6 +35,7 @@ import {
 } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { episodeProblems, isWorked } from "./environments/environment.ts";
+import { limitsOf } from "./environments/limits.ts";
 import {
   environmentApplies,
   environmentProblems,
@@ -51,6 +52,7 @@ import { expectSupervisedMemory } from "./plan.ts";
 import { expectTemplate, stopIdsOf } from "./rollout.ts";
 import { learningRate, type Schedule } from "./schedule.ts";
 import { environmentSettings, precisionSetting } from "./settings.ts";
+import { present } from "./step-metrics.ts";
 import { printWarmStartPlan } from "./warm-start-plan.ts";
 
 export const warmStartSettings = defineSettings(
@@ -176,7 +178,7 @@ type Context = CommandContext<(typeof warmStartSettings)["tree"]>;
 
 export async function warmStart({ values, progress, signal, isDryRun }: Context): Promise<void> {
   const { warmStart: settings, model: from, out } = values;
-  const environment = await openEnvironment(values.environment);
+  const environment = await openEnvironment(values.environment, { progress, signal, isDryRun });
   if (!isWorked(environment))
     throw settingsError([
       `environment.name: a warm start learns from worked dialogues, and "${environment.name}" has none. Expected an ` +
@@ -218,6 +220,7 @@ export async function warmStart({ values, progress, signal, isDryRun }: Context)
     maxNewTokens: settings.maxNewTokens,
     seed: settings.seed,
     turn2Template: values.environment.turn2Template,
+    limits: limitsOf(values.environment),
     maxRows: settings.episodes,
     maxTokens: 8192,
     signal,
@@ -273,10 +276,19 @@ export async function warmStart({ values, progress, signal, isDryRun }: Context)
     const isLast = step === settings.steps;
     if (step % settings.evaluateEvery === 0 || isLast) {
       const found = await evaluate(model, chat, environment, evaluation);
-      const { reward, formatShare, quality, truncatedShare } = found;
-      log.append({ step, kind: "evaluation", reward, formatShare, quality, truncatedShare });
+      const { reward, formatShare, quality, truncatedShare, failed } = found;
+      log.append({
+        ...{ step, kind: "evaluation", reward },
+        ...present("formatShare", formatShare),
+        ...present("quality", quality),
+        truncatedShare,
+        ...(failed > 0 && { failed }),
+      });
       progress.line(
-        `step ${step}: reward ${reward.toFixed(3)}, turns with tags ${formatShare.toFixed(2)}, quality ${quality.toFixed(2)}`,
+        `step ${step}: reward ${reward.toFixed(3)}` +
+          (formatShare === undefined ? "" : `, turns with tags ${formatShare.toFixed(2)}`) +
+          (quality === undefined ? "" : `, quality ${quality.toFixed(2)}`) +
+          (failed === 0 ? "" : `, ${failed} rollouts failed in the environment`),
       );
     }
     if (step % settings.logEvery === 0 || isLast) {

@@ -2,7 +2,7 @@
 // The length of answers is not known in advance; everything that depends on it is counted twice, for answers as long as
 // right ones (if the environment knows them) and for answers of maximum length.
 import type { Chat, LanguageModel } from "../model/index.ts";
-import { type Environment, type Episode, episodeList, isWorked } from "./environments/environment.ts";
+import { type Environment, type Episode, episodeList, isWorked, turnsOf } from "./environments/environment.ts";
 import { openingOf } from "./openings.ts";
 import { trainingShare, type WorkRates } from "./probe.ts";
 import type { RunValues } from "./run-settings.ts";
@@ -44,7 +44,7 @@ export function lengthsOf(
   const episodes: Episode[] = episodeList(environment, seed).slice(0, wanted);
   const mean = (of: (episode: Episode) => number): number =>
     episodes.reduce((sum, episode) => sum + of(episode), 0) / episodes.length;
-  const most = mean(({ turns }) => turns * maxNewTokens);
+  const most = mean((episode) => turnsOf(episode) * maxNewTokens);
   const right = rightLengths(chat, environment, seed, wanted, maxNewTokens);
   return {
     prompt: mean((episode) => openingOf(episode, chat).prompt.length),

@@ -39,8 +39,10 @@ const cellRecord = z.object({
     entropy: byRollout,
     /** 0 or 1. */
     truncated: byRollout,
-    /** 0 or 1. */
-    formatFailed: byRollout,
+    /** 0 or 1; absent if the environment asks for no form. */
+    formatFailed: byRollout.optional(),
+    /** 0 or 1: the environment failed, and the reward counts as 0. Absent if there is no such rollout. */
+    failed: byRollout.optional(),
   }),
   /** Sums over the assistant tokens of the reference completions. */
   reference: z.object({

@@ -11,6 +11,7 @@ import {
   type Episode,
   episodeList,
   expectTemplate,
+  limitsOf,
   type Rollout,
   type RolloutRequest,
   type RolloutSettings,
@@ -77,6 +78,7 @@ function rolloutSettings({ settings, signal }: SweepContext): RolloutSettings {
     purpose: "landscape",
     step: 0,
     turn2Template: settings.environment.turn2Template,
+    limits: limitsOf(settings.environment),
     maxRows: settings.batch.rows,
     maxTokens: settings.batch.tokens,
     signal,
@@ -243,6 +245,8 @@ async function measureBatch(
       },
     });
     const byPrompt = rolloutsAt(context, cells[point], underWay);
+    const hasForm = byPrompt.some((prompt) => prompt.some(({ formatFailed }) => formatFailed !== null));
+    const hasFailures = byPrompt.some((prompt) => prompt.some(({ isFailed }) => isFailed));
     const of = (value: (rollout: MeasuredRollout) => number): number[][] => byPrompt.map((prompt) => prompt.map(value));
     take(
       {
@@ -252,7 +256,8 @@ async function measureBatch(
           tokens: of(({ tokens }) => tokens),
           entropy: of(({ entropy }) => entropy),
           truncated: of(({ isTruncated }) => (isTruncated ? 1 : 0)),
-          formatFailed: of(({ formatFailed }) => (formatFailed ? 1 : 0)),
+          ...(hasForm && { formatFailed: of(({ formatFailed }) => (formatFailed === false ? 0 : 1)) }),
+          ...(hasFailures && { failed: of(({ isFailed }) => (isFailed ? 1 : 0)) }),
         },
         reference: scored,
       },
@@ -337,7 +342,8 @@ function measuredOf(rollout: Rollout, isConversationKept: boolean): MeasuredRoll
     tokens,
     entropy: entropySum,
     isTruncated,
-    formatFailed: parts.formatFailed.some(Boolean),
+    formatFailed: parts.formatFailed?.some(Boolean) ?? null,
+    ...(failure !== null && { isFailed: true as const }),
     conversation: isConversationKept ? `${JSON.stringify({ episode, reward, failure, messages })}\n` : null,
   };
 }

@@ -12,7 +12,10 @@ const measuredRollout = z.object({
   /** Summed over the tokens, nats. */
   entropy: z.number(),
   isTruncated: z.boolean(),
-  formatFailed: z.boolean(),
+  /** Null if the environment asks for no form, or failed. */
+  formatFailed: z.boolean().nullable(),
+  /** Present if the environment failed: its reward counts as 0. */
+  isFailed: z.literal(true).optional(),
   /** The conversation as one line of JSON; null if it is not kept for reading. */
   conversation: z.string().nullable(),
 });
@@ -29,6 +32,8 @@ type UnderWayRecord = z.infer<typeof underWayRecord>;
 const isFound = 1;
 const isTruncated = 2;
 const formatFailed = 4;
+const isFormless = 8;
+const isFailed = 16;
 
 /**
  * The finished rollouts of one grid point by number: 25 bytes each, outside V8's heap, because millions of them may be
@@ -59,7 +64,8 @@ class PointRollouts {
       tokens: this.#numbers[3 * index + 1],
       entropy: this.#numbers[3 * index + 2],
       isTruncated: (flags & isTruncated) !== 0,
-      formatFailed: (flags & formatFailed) !== 0,
+      formatFailed: (flags & isFormless) !== 0 ? null : (flags & formatFailed) !== 0,
+      ...((flags & isFailed) !== 0 && { isFailed: true as const }),
       conversation: this.#conversations.get(index) ?? null,
     };
   }
@@ -69,7 +75,10 @@ class PointRollouts {
     if (index >= this.#flags.length) this.#grow(index + 1);
     this.#numbers.set([measured.reward, measured.tokens, measured.entropy], 3 * index);
     this.#flags[index] =
-      isFound | (measured.isTruncated ? isTruncated : 0) | (measured.formatFailed ? formatFailed : 0);
+      isFound |
+      (measured.isTruncated ? isTruncated : 0) |
+      (measured.isFailed ? isFailed : 0) |
+      (measured.formatFailed === null ? isFormless : measured.formatFailed ? formatFailed : 0);
     if (measured.conversation !== null) this.#conversations.set(index, measured.conversation);
   }
 

@@ -29,7 +29,7 @@ import { workOf } from "./work.ts";
 /** Prints the plan of a study on standard output. @throws as the study itself would on settings that are refused */
 export async function printPlan(settings: StudySettings, progress: Progress, signal: AbortSignal): Promise<void> {
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
-  const environment = await openEnvironment(settings.environment);
+  const environment = await openEnvironment(settings.environment, { progress, signal, isDryRun: true });
   await checkSettings(settings.out, studyDeclaration, settings);
   const model = await plannedModel(settings.model.path);
   const { config, chat, folder } = model;

@@ -93,6 +93,12 @@ export async function summariseRun(
   const wanted = settings.train.steps + 1;
   if (training.length < wanted)
     gap(`Training: metrics.jsonl has ${training.length} of ${wanted} steps, step 0 included.`);
+  const failed = trainingFailures(folder);
+  if (failed > 0)
+    gap(
+      `Training: ${failed} rollouts failed in the environment and are left out (completions/failed and ` +
+        "eval/completions/failed in metrics.jsonl, the reasons in rollouts/).",
+    );
   const samples = readTrainingSamples(folder, sampledSteps(settings, training), say);
   for (const { step, conversations: said } of samples)
     if (said.length === 0) gap(`Training: the sample conversations of step ${step} cannot be read.`);
@@ -103,6 +109,13 @@ export async function summariseRun(
       const measured = files?.cells.length ?? 0;
       if (measured < total) gap(`Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.`);
       if (files === null) continue;
+      const failed = files.cells.map(({ rollouts }) => (rollouts.failed ?? []).flat().filter(Boolean).length);
+      const failures = failed.reduce((sum, one) => sum + one, 0);
+      if (failures > 0)
+        gap(
+          `Step ${step}, slice ${slice}: ${failures} rollouts in ${failed.filter(Boolean).length} cells failed in the ` +
+            "environment; they count as reward 0.",
+        );
       const summarised = summariseSlice(folder, files, settings);
       slices.push(summarised);
       maps.push({ ...summarised, maps: promptMaps(files.cells, files.reference, { points, radius }) });
@@ -215,6 +228,16 @@ function trainingRows(folder: string, episodes: number, onDamage: OnDamage): Tra
       health: row,
     };
   });
+}
+
+/** Number of rollouts of training and evaluation that the environment did not score. */
+function trainingFailures(folder: string): number {
+  const path = metricsPath(folder);
+  if (!existsSync(path)) return 0;
+  return readMetrics(path, () => {}).reduce(
+    (sum, row) => sum + (row["completions/failed"] ?? 0) + (row["eval/completions/failed"] ?? 0),
+    0,
+  );
 }
 
 /** The trained steps whose conversations the report shows. */

@@ -40,6 +40,7 @@ export interface Point {
   /** Mean tokens of a rollout. */
   length: number;
   truncated: number;
+  /** NaN, an empty column, if the environment asks for no form. */
   format_failed: number;
   /**
    * `pass_at_K_reward_T`: unbiased pass@K, a success being a reward of at least T; K = 1, 2, 4 … up to the rollouts per
@@ -99,7 +100,7 @@ export function pointOf(cell: CellRecord, reference: ReferenceSet): Point {
     reference_entropy: pooled(cell.reference.entropy, tokens),
     length: meanOfMeans(rollouts.tokens),
     truncated: meanOfMeans(rollouts.truncated),
-    format_failed: meanOfMeans(rollouts.formatFailed),
+    format_failed: rollouts.formatFailed === undefined ? Number.NaN : meanOfMeans(rollouts.formatFailed),
   };
   const fewest = rollouts.reward.reduce((least, of) => Math.min(least, of.length), Number.POSITIVE_INFINITY);
   for (const threshold of SUCCESS_THRESHOLDS)

@@ -1,9 +1,9 @@
 // The settings of Alphabet-sort, and how they open the environment.
 import { boolean, integer, number, text } from "../../engine/host/index.ts";
 import { alphabetSort, alphabetSortDefaults } from "./alphabet-sort.ts";
+import { type OpenContext, openData } from "./data.ts";
 import type { Environment, EnvironmentKind } from "./environment.ts";
-import { environmentFile } from "./environment-file.ts";
-import { generatedNames, readNameRows } from "./names.ts";
+import { generatedNames, nameRows } from "./names.ts";
 
 const settings = {
   minTurns: integer({ default: 2, min: 1, max: 8, unit: "turns", meaning: "minimum turns per episode" }),
@@ -33,7 +33,8 @@ const settings = {
     default: "",
     changes: "free",
     isRecorded: true,
-    meaning: "rows of names: a .json, .jsonl or .parquet file; empty for the built-in generator",
+    meaning:
+      "rows of names: a .json, .jsonl or .parquet file, or a data set of the hub such as kalomaze/alphabetic-arxiv-authors-it1; empty for the built-in generator",
   }),
   namesSha256: text({
     default: "",
@@ -58,9 +59,15 @@ export const alphabetSortKind = {
       ? [`minNamesPerTurn: ${minNamesPerTurn} is above maxNamesPerTurn, ${maxNamesPerTurn}`]
       : []),
   ],
-  async open({ names, namesSha256, namesPerRow, ...options }): Promise<Environment> {
+  async open({ names, namesSha256, namesPerRow, ...options }, context: OpenContext): Promise<Environment> {
     if (names === "") return alphabetSort(generatedNames(namesPerRow), options);
-    const file = environmentFile("names", names, namesSha256);
-    return { ...alphabetSort(await readNameRows(names), options), files: [file] };
+    const { rows, source, file } = await openData(
+      {
+        ...{ setting: "names", data: names, sha256: namesSha256, what: "names", columns: ["names"] },
+        ...{ config: "default", split: "train" },
+      },
+      context,
+    );
+    return { ...alphabetSort(nameRows(rows, source), options), files: [file] };
   },
 } satisfies EnvironmentKind<typeof settings>;

@@ -37,11 +37,18 @@ export const alphabetSortDefaults: Readonly<AlphabetSortOptions> = {
 export const alphabetSortSeed = 1337420;
 
 export interface AlphabetSortEpisode extends WorkedEpisode {
+  readonly turns: number;
   readonly sortByFirst: boolean;
   /** The user messages after the first. */
   readonly followUps: readonly string[];
   /** The right lines of each turn. */
   readonly groundTruths: readonly (readonly string[])[];
+  nextUserTurn(messages: readonly ChatMessage[]): string | null;
+  score(completions: readonly string[]): AlphabetSortReward;
+}
+
+export interface AlphabetSortReward extends Reward {
+  readonly parts: { readonly turnScores: readonly number[]; readonly formatFailed: readonly boolean[] };
 }
 
 export interface AlphabetSort extends WorkedEnvironment {
@@ -194,7 +201,7 @@ function score(
   completions: readonly string[],
   groundTruths: readonly (readonly string[])[],
   options: AlphabetSortOptions,
-): Reward {
+): AlphabetSortReward {
   const turns = groundTruths.map((truth, turn) => scoreTurn(completions[turn] ?? "", turn, truth, options));
   const mean = turns.reduce((sum, { score }) => sum + score, 0) / turns.length;
   return {

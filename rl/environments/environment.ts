@@ -2,9 +2,10 @@
 // them. Environments do not know tokens or models, so they can be written and tested without either.
 //
 // Any function of an environment may throw. The rollout code catches the error: only that rollout is affected, and the
-// error is recorded with its cause and counted. `scoreEpisode` turns a malformed reward into such an error.
+// error is recorded with its cause and counted (limits.ts). `verdictOf` turns a malformed reward into such an error.
 import { Pauses, SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
 import type { ChatMessage } from "../../model/index.ts";
+import type { OpenContext } from "./data.ts";
 
 export type { ChatMessage };
 
@@ -12,26 +13,53 @@ export type { ChatMessage };
 export interface Reward {
   /** The reward in training. Any finite number; between 0 and 1 in the built-in environments. */
   reward: number;
-  parts: {
-    /** The score of each turn, in the environment's measure. One entry per turn that the episode asks for. */
-    turnScores: readonly number[];
-    /** Per turn: true if the answer was not in the requested form, so that its content could not be judged. */
-    formatFailed: readonly boolean[];
-  };
+  /** What the reward is made of, as far as the environment knows it. */
+  parts?: RewardParts;
 }
+
+export interface RewardParts {
+  /** The score of each turn, in the environment's measure. One entry per turn that the episode asks for. */
+  turnScores?: readonly number[];
+  /** Per turn: true if the answer was not in the requested form, so that its content could not be judged. */
+  formatFailed?: readonly boolean[];
+  /** The results of several reward functions by name, before their weights (`weightedScore`). */
+  rewards?: Readonly<Record<string, number>>;
+}
+
+/** What a scorer returns: the reward alone, or with its parts. */
+export type Score = number | Reward;
 
 /** One task of an environment. It holds no state: the same messages always get the same reply and score. */
 export interface Episode {
   /** Position in the environment's list, from 0. */
   readonly index: number;
+  /** A system message before the first user message. Without one, the model's chat template decides. */
+  readonly systemPrompt?: string;
   /** The first user message. The sampling noise is keyed by it, so no two episodes should have the same one. */
   readonly prompt: string;
-  /** Number of answers that the episode asks for, unless it ends early. */
-  readonly turns: number;
-  /** The user's next message, given the conversation up to an assistant's message; null when the episode is over. */
-  nextUserTurn(messages: readonly ChatMessage[]): string | null;
-  /** Scores the assistant's messages, in order. There are fewer messages than turns if the conversation ended early. */
-  score(completions: readonly string[]): Reward;
+  /** Number of answers that the episode asks for, unless it ends early. Default 1. */
+  readonly turns?: number;
+  /**
+   * The user's next message, given the conversation up to an assistant's message (without the system message); null
+   * when the episode is over. Without this function it is over after the first answer.
+   */
+  nextUserTurn?(messages: readonly ChatMessage[]): string | null;
+  /**
+   * Scores the assistant's messages, in order. There are fewer messages than turns if the conversation ended early.
+   * @param signal  aborted when the time limit is over, for scorers that can stop
+   */
+  score(completions: readonly string[], signal?: AbortSignal): Score | Promise<Score>;
+}
+
+/** Number of answers that an episode asks for. */
+export const turnsOf = ({ turns = 1 }: Pick<Episode, "turns">): number => turns;
+
+/** The messages before the first answer. */
+export function openingMessages({ systemPrompt, prompt }: Episode): ChatMessage[] {
+  return [
+    ...(systemPrompt === undefined ? [] : [{ role: "system" as const, content: systemPrompt }]),
+    { role: "user", content: prompt },
+  ];
 }
 
 /** An environment: a name for messages, and a list of episodes per seed. */
@@ -39,6 +67,8 @@ export interface Environment {
   readonly name: string;
   /** The source of its episodes, for messages: a file's path, a generator. */
   readonly source?: string;
+  /** True if scoring uses anything outside this process, such as a program or a server. A plan then does not score. */
+  readonly scoresOutside?: boolean;
   /** The files that it was opened from. */
   readonly files?: readonly EnvironmentFile[];
   /** The same seed gives the same episodes in the same order. They are made on demand, and the list may be endless. */
@@ -63,7 +93,7 @@ export interface EnvironmentKind<T extends SettingsTree> {
   /** Problems between its settings, each a line that begins with a setting's name: "minTurns: 3 is above maxTurns, 2". */
   check?(values: Values<T>): string[];
   /** @throws SettingsError, FileError when the settings, or the files that they name, are not valid */
-  open(values: Values<T>): Environment | Promise<Environment>;
+  open(values: Values<T>, context: OpenContext): Environment | Promise<Environment>;
 }
 
 /** One turn of a dialogue with a correct answer, in the form asked for and without it. */
@@ -245,16 +275,24 @@ export function episodeProblems(
   });
 }
 
-/** Scores a conversation. @throws Error when the environment's reward is not a finite number or its parts do not fit */
-export function scoreEpisode(episode: Episode, completions: readonly string[]): Reward {
-  const verdict = episode.score(completions);
-  const { turnScores, formatFailed } = verdict.parts;
+/**
+ * A scorer's result as a verdict.
+ * @throws Error when the reward is not a finite number, or its parts do not fit the episode
+ */
+export function verdictOf(episode: Episode, score: Score): Reward {
+  // A scorer in JavaScript may return anything.
+  const verdict: Reward = typeof score === "object" && score !== null ? score : { reward: score };
   if (!Number.isFinite(verdict.reward))
-    throw new Error(`episode ${episode.index}: expected a finite reward, got ${verdict.reward}`);
-  if (turnScores.length !== episode.turns || formatFailed.length !== episode.turns)
+    throw new Error(`episode ${episode.index}: expected a finite reward, got ${String(verdict.reward)}`);
+  const turns = turnsOf(episode);
+  const { turnScores, formatFailed, rewards = {} } = verdict.parts ?? {};
+  if ((turnScores?.length ?? turns) !== turns || (formatFailed?.length ?? turns) !== turns)
     throw new Error(
-      `episode ${episode.index}: expected parts for ${episode.turns} turns, ` +
-        `got ${turnScores.length} scores and ${formatFailed.length} format flags`,
+      `episode ${episode.index}: expected parts for ${turns} turns, ` +
+        `got ${turnScores?.length ?? "no"} scores and ${formatFailed?.length ?? "no"} format flags`,
     );
+  const wrong = Object.entries(rewards).find(([, value]) => !Number.isFinite(value));
+  if (wrong !== undefined)
+    throw new Error(`episode ${episode.index}: expected a finite reward of ${wrong[0]}, got ${wrong[1]}`);
   return verdict;
 }

@@ -1,13 +1,10 @@
 // The source of Alphabet-sort's names: rows, each a list of full names, of which an episode uses the first few. A file
 // of the user is read once and its order kept for every seed, as the original task does with its data set. The built-in
 // generator needs no file and no network, and makes any number of rows.
-import { readFile } from "node:fs/promises";
-import { extname } from "node:path";
-import * as zlib from "node:zlib";
-import { asyncBufferFromFile, type Compressors, parquetReadObjects } from "hyparquet";
-import { asError, FileError, linesOf, SettingsError, withoutByteOrderMark } from "../../engine/host/index.ts";
+import { FileError, SettingsError } from "../../engine/host/index.ts";
 import type { Draws } from "./environment.ts";
 import { labelledRandom } from "./python/random.ts";
+import { type DataRow, nameOfType, readRows } from "./rows.ts";
 
 export interface NameRows {
   /** The source of the rows, for messages: a file's path, or the generator. */
@@ -61,86 +58,20 @@ export function listedNames(rows: readonly (readonly string[])[], source: string
 }
 
 /**
- * Rows from a file, by its extension:
- * - `.json`     a list of rows
- * - `.jsonl`    one row per line; empty lines are skipped
- * - `.parquet`  a column `names` of lists of strings
- *
- * A row is a list of names, or an object whose `names` is a list of names.
+ * Rows from a file (`readRows`). A row is a list of names, or an object whose `names` is a list of names.
  * @throws FileError when the file cannot be read, has another extension, has no rows, or has a row that is not a list
  *   of names
  */
 export async function readNameRows(path: string): Promise<NameRows> {
-  const kind = extname(path).toLowerCase();
-  const reader = readers.get(kind);
-  if (reader === undefined)
-    throw new FileError(
-      `${path}: expected a file of names ending in ${[...readers.keys()].join(", ")}, got "${kind}". Rename or convert it.`,
-    );
-  let rows: { where: string; value: unknown }[];
-  try {
-    rows = await reader(path);
-  } catch (caught) {
-    if (caught instanceof FileError) throw caught;
-    throw new FileError(`${path}: cannot be read as ${kind.slice(1)}: ${asError(caught).message}`, { cause: caught });
-  }
-  if (rows.length === 0) throw new FileError(`${path}: expected rows of names, got none.`);
-  return listedNames(
-    rows.map(({ where, value }) => namesOf(value, `${path}: ${where}`)),
-    path,
-  );
+  return nameRows(await readRows(path, { what: "names", columns: ["names"] }), path);
 }
 
-type Reader = (path: string) => Promise<{ where: string; value: unknown }[]>;
-
-const numbered = (values: readonly unknown[]) => values.map((value, i) => ({ where: `row ${i + 1}`, value }));
-
-const readers = new Map<string, Reader>([
-  [
-    ".json",
-    async (path) => {
-      const parsed: unknown = JSON.parse(withoutByteOrderMark(await readFile(path, "utf8")));
-      if (!Array.isArray(parsed)) throw new FileError(`${path}: expected a list of rows, got ${nameOfType(parsed)}.`);
-      return numbered(parsed);
-    },
-  ],
-  [
-    ".jsonl",
-    async (path) => {
-      const rows: { where: string; value: unknown }[] = [];
-      linesOf(withoutByteOrderMark(await readFile(path, "utf8"))).forEach((line, i) => {
-        if (line.trim() === "") return;
-        try {
-          rows.push({ where: `line ${i + 1}`, value: JSON.parse(line) });
-        } catch (caught) {
-          throw new FileError(`${path}: line ${i + 1} is not JSON: ${asError(caught).message}`, { cause: caught });
-        }
-      });
-      return rows;
-    },
-  ],
-  [
-    ".parquet",
-    async (path) => {
-      const file = await asyncBufferFromFile(path);
-      return numbered(await parquetReadObjects({ file, columns: ["names"], compressors }));
-    },
-  ],
-]);
-
-/** Other compressions that data sets use, besides Snappy, which hyparquet supports. */
-const compressors: Compressors = {
-  GZIP: (bytes) => zlib.gunzipSync(bytes),
-  ZSTD: decompressZstd,
-  BROTLI: (bytes) => zlib.brotliDecompressSync(bytes),
-};
-
-function decompressZstd(bytes: Uint8Array): Uint8Array {
-  if (!("zstdDecompressSync" in zlib))
-    throw new FileError(
-      `its pages are compressed with zstd, which Node ${process.versions.node} cannot read: 22.15 can.`,
-    );
-  return zlib.zstdDecompressSync(bytes);
+/** The given rows of a data set as rows of names. @throws FileError when one of them is not a list of names */
+export function nameRows(rows: readonly DataRow[], source: string): NameRows {
+  return listedNames(
+    rows.map(({ where, value }) => namesOf(value, where)),
+    source,
+  );
 }
 
 function namesOf(row: unknown, where: string): readonly string[] {
@@ -151,9 +82,4 @@ function namesOf(row: unknown, where: string): readonly string[] {
     if (typeof name === "string") return name;
     throw new FileError(`${where}: expected strings, got ${nameOfType(name)} as name ${i + 1}.`);
   });
-}
-
-function nameOfType(value: unknown): string {
-  if (value === null) return "null";
-  return Array.isArray(value) ? "a list" : `${typeof value === "object" ? "an" : "a"} ${typeof value}`;
 }

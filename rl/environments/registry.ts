@@ -4,6 +4,8 @@
 import {
   choice,
   defineSettings,
+  integer,
+  number,
   resolveSettings,
   type Setting,
   type Settings,
@@ -14,7 +16,9 @@ import {
   type Values,
 } from "../../engine/host/index.ts";
 import { alphabetSortKind, formerAlphabetSortKeys } from "./alphabet-sort-settings.ts";
+import type { OpenContext } from "./data.ts";
 import type { Environment, EnvironmentFile, EnvironmentKind } from "./environment.ts";
+import { usualLimits } from "./limits.ts";
 import { loadedModule } from "./user-module.ts";
 
 /** The settings common to all environments. The settings of each environment are added as a section of its name. */
@@ -36,6 +40,30 @@ export const environmentSettings = {
     isRecorded: true,
     meaning: "SHA-256 of environment.module; a file with a different one is refused; empty accepts any file",
   }),
+  timeLimit: number({
+    default: usualLimits.timeLimit,
+    above: 0,
+    max: 86_400,
+    unit: "seconds",
+    changes: "free",
+    meaning:
+      "limit for a call of the environment, such as scoring a conversation; a rollout that exceeds it has failed",
+  }),
+  maxFailedShare: number({
+    default: usualLimits.maxFailedShare,
+    min: 0,
+    max: 1,
+    changes: "free",
+    meaning:
+      "share of the rollouts of a step, an evaluation or some grid points whose environment may fail; more stop the run",
+  }),
+  parallelScores: integer({
+    default: usualLimits.parallelScores,
+    min: 1,
+    unit: "conversations",
+    changes: "free",
+    meaning: "conversations that an asynchronous scorer is given at a time",
+  }),
   turn2Template: choice({
     default: "standard",
     options: ["standard", "upstream"],
@@ -51,7 +79,7 @@ interface Registered {
   readonly description: string | null;
   readonly settings: Settings;
   problems(section: unknown): string[];
-  open(section: unknown): Promise<Environment>;
+  open(section: unknown, context: OpenContext): Promise<Environment>;
 }
 
 const registered = new Map<string, Registered>();
@@ -83,7 +111,7 @@ export function registerEnvironment<const T extends SettingsTree>(kind: Environm
     description,
     settings: declared,
     problems: (section) => kind.check?.(valuesOf(section)) ?? [],
-    open: async (section) => kind.open(valuesOf(section)),
+    open: async (section, context) => kind.open(valuesOf(section), context),
   });
 }
 
@@ -102,11 +130,11 @@ const names = (): string => [...registered.keys()].join(", ");
  * Opens the environment that the settings choose. Settings missing from its section have their defaults.
  * @throws SettingsError when no environment of this name is registered, or its settings contradict each other
  */
-export async function openEnvironment(settings: EnvironmentChoice): Promise<Environment> {
+export async function openEnvironment(settings: EnvironmentChoice, context: OpenContext = {}): Promise<Environment> {
   const problems = environmentProblems(settings);
   const kind = registered.get(settings.name);
   if (problems.length > 0 || kind === undefined) throw settingsError(problems);
-  const environment = await kind.open(settings[settings.name]);
+  const environment = await kind.open(settings[settings.name], context);
   if (environment.name !== settings.name)
     throw settingsError([
       `environment "${settings.name}": it opens as "${environment.name}". Give both the same name.`,

@@ -13,6 +13,8 @@ const row = z.object({
   "ratio/max": z.number().nullish(),
   "eval/reward": z.number().nullish(),
   "eval/reward_standard_error": z.number().nullish(),
+  "completions/failed": z.number().nullish(),
+  "eval/completions/failed": z.number().nullish(),
 });
 /** The metrics of one step that are drawn; other fields are ignored. */
 export type MetricsRow = z.infer<typeof row>;

@@ -137,4 +137,34 @@ describe("rl/step-batch", (test) => {
     equal([batch.examples.length, batch.dropped], [0, 1]);
     equal(batch.advantages, [0, 0]);
   });
+
+  test("a rollout whose environment failed counts nowhere: its group is the others", () => {
+    const failed = rollout(0, { failure: "the scorer ended" });
+    const [a, b, c, d] = [rollout(1), rollout(0), rollout(0.25), rollout(0.75)];
+    for (const advantage of ["grpo", "dr_grpo", "leave_one_out", "batch"] as const)
+      for (const normalisation of normalisations) {
+        const settings = { ...usual, rolloutsPerPrompt: 3, advantage, normalisation };
+        const drawn = stepBatch(
+          [
+            [a, failed, b],
+            [failed, c, d],
+          ],
+          settings,
+        );
+        const without = stepBatch(
+          [
+            [a, b],
+            [c, d],
+          ],
+          { ...settings, rolloutsPerPrompt: 2 },
+        );
+        equal(drawn.examples, without.examples, `${advantage}, ${normalisation}`);
+        equal(drawn.used, [true, false, true, false, true, true]);
+        equal([drawn.advantages[1], drawn.advantages[3]], [0, 0]);
+      }
+    const alone = stepBatch([[a, failed, failed]], { ...usual, rolloutsPerPrompt: 3 });
+    equal(alone.advantages.map(Math.abs), [0, 0, 0], "nothing to compare with");
+    is(stepBatch([[a, failed]], { ...usual, equalGroups: "drop" }).dropped, 1);
+    is(stepBatch([[failed, failed]], { ...usual, equalGroups: "keep" }).examples.length, 0);
+  });
 });

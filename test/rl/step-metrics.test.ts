@@ -3,6 +3,7 @@
 import * as assert from "uvu/assert";
 import { standardDeviation } from "../../rl/advantage.ts";
 import { summariseRollouts } from "../../rl/evaluation.ts";
+import type { Rollout } from "../../rl/rollout.ts";
 import { countedTokens, stepMetrics } from "../../rl/step-metrics.ts";
 import { assertClose, assertKnown, describe, readFixture } from "../support.ts";
 import { outcomeOf, rollout } from "./measured-step.ts";
@@ -169,6 +170,33 @@ describe("rl/step-metrics", (test) => {
     }
   });
 
+  test("what an environment does not tell has no metric; reward functions have TRL's names; failures have no reward", () => {
+    const told = (rollouts: Rollout[]) =>
+      stepMetrics({
+        groups: [rollouts],
+        ...{ advantages: rollouts.map(() => 0), outcomes: [outcomeOf(2 * rollouts.length)], learningRate: 0, settings },
+      });
+    const bare = told([
+      rollout(1, { parts: {} }),
+      rollout(0.5, { parts: {} }),
+      rollout(0, { parts: {}, failure: "no" }),
+    ]);
+    for (const name of ["completions/format_share", "completions/quality"]) assert.not.ok(name in bare, name);
+    assert.equal([bare["reward"], bare["completions/failed"]], [0.75, 1]);
+    assert.is(bare["reward_std"], Math.sqrt(2 * 0.25 ** 2));
+    const formless = told([
+      rollout(1, { parts: { turnScores: [0.5] } }),
+      rollout(1, { parts: { turnScores: [0.25] } }),
+    ]);
+    assert.is(formless["completions/quality"], 0.375);
+    assert.not.ok("completions/format_share" in formless);
+    const several = told([
+      rollout(1, { parts: { rewards: { right: 1, form: 0.5 } } }),
+      rollout(0, { parts: { rewards: { right: 0, form: 1 } } }),
+    ]);
+    assert.equal([several["rewards/right/mean"], several["rewards/form/mean"]], [0.5, 0.75]);
+  });
+
   test("completions, the sampler's difference, and what is passed on", () => {
     const groups = [
       [
@@ -194,10 +222,10 @@ describe("rl/step-metrics", (test) => {
     assert.equal(
       { ...metrics, reward_std: 0, reward_group_std: 0 },
       {
-        reward: 0.25,
+        reward: 0.5,
         reward_std: 0,
         reward_group_std: 0,
-        frac_reward_zero_std: 0,
+        frac_reward_zero_std: 1,
         "completions/mean_length": 2.5,
         "completions/min_length": 2,
         "completions/max_length": 3,
@@ -206,7 +234,7 @@ describe("rl/step-metrics", (test) => {
         "completions/max_terminated_length": 3,
         "completions/clipped_ratio": 0.5,
         "completions/truncated_share": 1,
-        "completions/format_share": 1 / 3,
+        "completions/format_share": 1 / 2,
         "completions/quality": 0.25,
         "completions/failed": 1,
         loss: -0.5,

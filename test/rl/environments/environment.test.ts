@@ -3,28 +3,43 @@ import {
   type Episode,
   EpisodeList,
   episodeProblems,
-  type Reward,
-  scoreEpisode,
+  type Score,
+  verdictOf,
 } from "../../../rl/environments/environment.ts";
 import { describe, throwsMessage } from "../../support.ts";
 
-function episode(verdict: Reward, index = 4): Episode {
+function episode(verdict: Score, index = 4): Episode {
   return { index, prompt: `prompt ${index}`, turns: 2, nextUserTurn: () => null, score: () => verdict };
 }
 
 describe("rl/environments/environment", (test) => {
   const parts = { turnScores: [1, 0], formatFailed: [false, true] };
-  test("scoreEpisode passes a sound verdict on", () =>
-    equal(scoreEpisode(episode({ reward: -0.5, parts }), ["a", "b"]), { reward: -0.5, parts }));
+  const refused = (score: Score, ...parts: string[]) =>
+    throwsMessage(() => verdictOf(episode(score), score), "episode 4", ...parts);
+  test("a sound score is a verdict: a number, or a reward with the parts that the environment has", () => {
+    const verdict = (score: Score) => verdictOf(episode(score), score);
+    equal(verdict(0.25), { reward: 0.25 });
+    for (const known of [undefined, {}, parts, { turnScores: [1, 0] }, { rewards: { form: 1 } }])
+      equal(verdict({ reward: -0.5, parts: known }), { reward: -0.5, parts: known });
+  });
   for (const reward of [Number.NaN, Number.POSITIVE_INFINITY])
-    test(`scoreEpisode refuses a reward of ${reward}`, () =>
-      throwsMessage(() => scoreEpisode(episode({ reward, parts }), []), "episode 4", "finite reward", String(reward)));
-  test("scoreEpisode refuses parts of another number of turns", () =>
-    throwsMessage(
-      () => scoreEpisode(episode({ reward: 0, parts: { ...parts, formatFailed: [true] } }), []),
-      "2 turns",
-      "2 scores and 1 format flags",
-    ));
+    test(`a reward of ${reward} is refused`, async () => {
+      await refused(reward, "finite reward", String(reward));
+      await refused({ reward, parts }, "finite reward", String(reward));
+      await refused({ reward: 0, parts: { rewards: { form: reward } } }, "finite reward of form", String(reward));
+    });
+  test("what a scorer in JavaScript may return besides is refused", async () => {
+    for (const score of [undefined, null, "1", true])
+      await refused(
+        JSON.parse(JSON.stringify([score]))[0],
+        "finite reward",
+        `got ${score === undefined ? null : score}`,
+      );
+  });
+  test("parts of another number of turns are refused", async () => {
+    await refused({ reward: 0, parts: { ...parts, formatFailed: [true] } }, "2 turns", "2 scores and 1 format flags");
+    await refused({ reward: 0, parts: { turnScores: [1] } }, "2 turns", "1 scores and no format flags");
+  });
 
   test("EpisodeList asks for each episode once, and for no more than it needs", () => {
     let made = 0;

@@ -1,0 +1,159 @@
+// What an environment may cost: its functions run under a time limit, and a share of rollouts may fail before the run
+// stops.
+//
+// A function that does not return cannot be stopped by other JavaScript. Node's vm module stops it from a thread of its
+// own, whatever code it runs, a regular expression too. This costs about 20 µs per call. An asynchronous scorer is not
+// stopped but abandoned: its signal is aborted, and its result is no longer awaited.
+import { Script } from "node:vm";
+import { asError, UserError } from "../../engine/host/index.ts";
+import { type Episode, type Reward, type Score, verdictOf } from "./environment.ts";
+
+export interface EnvironmentLimits {
+  /** Seconds for each call of the environment. */
+  readonly timeLimit: number;
+  /** Maximum share of failed rollouts, of those of a step, an evaluation or some grid points. */
+  readonly maxFailedShare: number;
+  /** Maximum number of conversations that are scored at a time by an asynchronous scorer. */
+  readonly parallelScores: number;
+}
+
+/** The defaults of the settings. */
+export const usualLimits: EnvironmentLimits = { timeLimit: 60, maxFailedShare: 0.5, parallelScores: 16 };
+
+/** Too many rollouts failed. The state of the last whole step is saved. */
+export class EnvironmentError extends UserError {
+  override name = "EnvironmentError";
+}
+
+/** Where the script below finds the function to call: a script shares only the global object with its caller. */
+const place = Symbol.for("foothold.limitedCall");
+const script = new Script("globalThis[Symbol.for('foothold.limitedCall')]()");
+
+/**
+ * Calls `body` and stops it at the limit.
+ * @param what  the function's name, for the message
+ * @throws Error when it is stopped; whatever `body` throws
+ */
+export function within<T>(seconds: number, what: string, body: () => T): T {
+  let result: { readonly value: T } | null = null;
+  const before: unknown = Reflect.get(globalThis, place);
+  Reflect.set(globalThis, place, () => {
+    result = { value: body() };
+  });
+  try {
+    script.runInThisContext({ timeout: Math.ceil(seconds * 1000), displayErrors: false });
+  } catch (thrown) {
+    const error = asError(thrown);
+    if ("code" in error && error.code === "ERR_SCRIPT_EXECUTION_TIMEOUT") throw tooSlow(what, seconds);
+    throw thrown;
+  } finally {
+    Reflect.set(globalThis, place, before);
+  }
+  if (result === null) throw new Error(`${what}: ended without a result`);
+  return (result as { readonly value: T }).value;
+}
+
+function tooSlow(what: string, seconds: number): Error {
+  return new Error(`${what}: not done after ${seconds} s (environment.timeLimit)`);
+}
+
+/** A verdict, or the reason why there is none. */
+export type Judged =
+  | { readonly verdict: Reward; readonly failure: null }
+  | { readonly verdict: null; readonly failure: string };
+
+const failed = (thrown: unknown): Judged => ({ verdict: null, failure: asError(thrown).message || "unnamed error" });
+
+/** Scores conversations, some at a time if the environment's scorer is asynchronous. */
+export class Judge {
+  readonly #limits: EnvironmentLimits;
+  readonly #waiting: (() => void)[] = [];
+  #active = 0;
+
+  constructor(limits: EnvironmentLimits) {
+    this.#limits = limits;
+  }
+
+  /** The verdict, at once if the episode's scorer is synchronous. It does not throw, and its promise does not reject. */
+  judge(episode: Episode, completions: readonly string[]): Judged | Promise<Judged> {
+    if (this.#active < this.#limits.parallelScores) return this.#start(episode, completions);
+    return new Promise((done) => {
+      this.#waiting.push(() => done(this.#start(episode, completions)));
+    });
+  }
+
+  #start(episode: Episode, completions: readonly string[]): Judged | Promise<Judged> {
+    const { timeLimit } = this.#limits;
+    const stop = new AbortController();
+    this.#active++;
+    try {
+      const score = within(timeLimit, "score", () => episode.score(completions, stop.signal));
+      if (isPromise(score))
+        return limited(score, timeLimit, stop)
+          .then((found): Judged => ({ verdict: verdictOf(episode, found), failure: null }))
+          .catch(failed)
+          .finally(() => this.#end());
+      const verdict = verdictOf(episode, score);
+      this.#end();
+      return { verdict, failure: null };
+    } catch (thrown) {
+      this.#end();
+      return failed(thrown);
+    }
+  }
+
+  /** Gives the place to the next one that waits. */
+  #end(): void {
+    this.#active--;
+    this.#waiting.shift()?.();
+  }
+}
+
+/** A module in JavaScript may return a promise of another library. */
+function isPromise(score: Score | Promise<Score>): score is Promise<Score> {
+  return typeof score === "object" && score !== null && "then" in score;
+}
+
+function limited<T>(promise: Promise<T>, seconds: number, stop: AbortController): Promise<T> {
+  return new Promise((done, refuse) => {
+    const timer = setTimeout(() => {
+      const error = tooSlow("score", seconds);
+      stop.abort(error);
+      refuse(error);
+    }, seconds * 1000);
+    const end = (): void => clearTimeout(timer);
+    promise.then(
+      (value) => {
+        end();
+        done(value);
+      },
+      (thrown) => {
+        end();
+        refuse(thrown);
+      },
+    );
+  });
+}
+
+/**
+ * Refuses to go on if more than the permitted share of rollouts failed, or all of them.
+ * @param failures  the reasons, in the order in which rollouts ended
+ * @throws EnvironmentError with the last reason
+ */
+export function expectFewFailures(
+  failures: readonly string[],
+  rollouts: number,
+  { maxFailedShare }: Pick<EnvironmentLimits, "maxFailedShare">,
+): void {
+  if (failures.length === 0 || (failures.length < rollouts && failures.length <= maxFailedShare * rollouts)) return;
+  throw new EnvironmentError(
+    `environment: ${failures.length} of ${rollouts} rollouts failed, and at most a share of ${maxFailedShare} may ` +
+      `(environment.maxFailedShare). The last one: ${failures.at(-1)}\nMend the environment, and the same command ` +
+      "continues.",
+  );
+}
+
+/** The limits in the settings of an environment. */
+export function limitsOf({ timeLimit, maxFailedShare, parallelScores }: EnvironmentLimits): EnvironmentLimits {
+  return { timeLimit, maxFailedShare, parallelScores };
+}
