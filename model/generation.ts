@@ -75,7 +75,8 @@ export interface GenerateSettings {
   /**
    * Called after each pass, and for each of several decode steps. `tokens`: computed. `sampled`: drawn and used, so not
    * those after the end of an answer. `drafted`: those of them that a draft proposed. `spared`: those of them that were
-   * drawn from a draft's tokens, each of which spares its row a decode step.
+   * drawn from a draft's tokens, each of which spares its row a decode step. `rows`: dialogues whose tokens were drawn and
+   * used. `places`: dialogues that the batch holds at most: `maxRows`, or all if they are fewer.
    */
   onPass?: (pass: Pass) => void;
 }
@@ -87,6 +88,8 @@ export interface Pass {
   readonly finished: number;
   readonly drafted: number;
   readonly spared: number;
+  readonly rows: number;
+  readonly places: number;
 }
 
 /**
@@ -139,7 +142,7 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
       // Rows of one policy are contiguous, so that each policy's weights are used by one range of rows. The sort is
       // stable: the row that computes a prefix stays before the rows that share it.
       active.sort((one, other) => one.dialogue.policy - other.dialogue.policy);
-      for (const row of await pass(model, cache, active, settings, pace)) leave(row);
+      for (const row of await pass(model, cache, active, settings, { pace, places: rows })) leave(row);
     }
   } finally {
     cache.free();
@@ -246,7 +249,7 @@ async function pass(
   cache: KvCache,
   active: readonly Row[],
   settings: GenerateSettings,
-  pace: StepsPerRead,
+  { pace, places }: { pace: StepsPerRead; places: number },
 ): Promise<Row[]> {
   const tokens = new PassTokens();
   for (const row of active) {
@@ -290,6 +293,7 @@ async function pass(
     under = under.filter((i) => step === 0 || step < usable[i]);
     const counts = { sampled: 0, drafted: 0, spared: 0 };
     const before = finished.length;
+    const rows = under.length;
     under = under.filter((i) => {
       const { row } = drawings[i];
       if (step > 0) row.computed++;
@@ -300,7 +304,7 @@ async function pass(
       pace.ended(answer.ids.length);
       return false;
     });
-    settings.onPass?.({ tokens: tokens.ids.length, finished: finished.length - before, ...counts });
+    settings.onPass?.({ tokens: tokens.ids.length, finished: finished.length - before, ...counts, rows, places });
   });
   return finished;
 }

@@ -9,7 +9,7 @@ export type { Answer, Dialogue } from "./dialogue.ts";
 export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 export type { Draft } from "./drafts.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
-export { type GenerateSettings, generate, type Model, notNumbers } from "./generation.ts";
+export { type GenerateSettings, generate, type Model, notNumbers, type Pass } from "./generation.ts";
 export { type LocatedModel, type LocateOptions, locateModel, withoutDownload } from "./hub.ts";
 export { type DatasetPart, isHubName, type LocatedDataset, locateDataset, NotAtHandError } from "./hub-dataset.ts";
 export type { FetchOptions } from "./hub-snapshot.ts";

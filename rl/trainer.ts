@@ -35,6 +35,7 @@ import { type PolicyExample, policyStep, type StepOutcome, type TrainableModel }
 import { rateOfUpdate } from "./learning-rate.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
+import { Occupancy } from "./occupancy.ts";
 import { policyLossOf, topEntropyTokens } from "./policy-loss.ts";
 import { type RolloutSettings, rollOut, stopIdsOf } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
@@ -64,8 +65,11 @@ export interface TrainingContext {
   modelFolder: string;
   progress: Progress;
   signal: AbortSignal;
-  /** Called with the seconds of each phase of each step. Clock readings are kept out of the run's results. */
-  onTiming?: (record: { step: number; phase: string; seconds: number }) => void;
+  /**
+   * Called with the seconds of each phase of each step, and for rollouts and evaluations the mean occupancy of the
+   * generation batch. Clock readings are kept out of the run's results.
+   */
+  onTiming?: (record: { step: number; phase: string; seconds: number; occupancy?: number }) => void;
 }
 
 /**
@@ -112,6 +116,7 @@ export async function train(context: TrainingContext): Promise<void> {
   const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
   const reference = await openReference(context);
   const health = new Health(settings.train, first > 1 ? firstEntropyOf(metricsFile) : null);
+  const occupancy = new Occupancy();
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
     await saveState(
@@ -135,9 +140,13 @@ export async function train(context: TrainingContext): Promise<void> {
       const record: Record<string, number> = {};
       if (step > 0) {
         const firstPrompt = countsPrompts ? promptsDrawn : null;
-        const taken = await trainingStep(context, { episodes, step, firstPrompt, lossScale, reference }, () => {
-          applied = step;
-        });
+        const taken = await trainingStep(
+          context,
+          { episodes, step, firstPrompt, lossScale, reference, occupancy },
+          () => {
+            applied = step;
+          },
+        );
         tokensSeen += taken.tokens;
         promptsDrawn += taken.prompts;
         Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
@@ -176,6 +185,7 @@ export async function train(context: TrainingContext): Promise<void> {
     tensorBoard.close();
     phase.done();
   }
+  if (occupancy.share !== null) progress.line(occupancyNote(occupancy.share, settings.batch.rows));
 }
 
 /**
@@ -254,6 +264,13 @@ function failureNote(step: number, failure: string): string {
   );
 }
 
+function occupancyNote(share: number, rows: number): string {
+  return (
+    `Rollouts: on average ${(100 * share).toFixed(0)}% of the generation batch's places were in use. It has --batch.rows ` +
+    `(${rows}) places, or as many as a step has conversations if these are fewer.`
+  );
+}
+
 /** The frozen starting model, the reference of the KL penalty; null if there is no penalty. The caller frees it. */
 async function openReference({ model, settings, modelFolder }: TrainingContext): Promise<ReferenceModel | null> {
   const { klCoefficient, precision } = settings.train;
@@ -271,12 +288,14 @@ interface StepInputs {
   readonly firstPrompt: number | null;
   readonly lossScale: LossScale | null;
   readonly reference: ReferenceModel | null;
+  /** Of the rollouts of all steps of this process. */
+  readonly occupancy: Occupancy;
 }
 
 /** @param beforeUpdate  called when the rollouts are done and the weights are about to change */
 async function trainingStep(
   context: TrainingContext,
-  { episodes, step, firstPrompt, lossScale, reference }: StepInputs,
+  { episodes, step, firstPrompt, lossScale, reference, occupancy }: StepInputs,
   beforeUpdate: () => void,
 ): Promise<{
   metrics: Record<string, number>;
@@ -289,17 +308,22 @@ async function trainingStep(
   const { model, chat, settings, folder, signal, onTiming } = context;
   const { train: training, batch } = settings;
   const { promptsPerStep, updatesPerBatch } = training;
-  const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
+  const clock = stopwatch((timing) => onTiming?.({ step, ...timing }));
+  const ofStep = new Occupancy();
   const groups = await drawGroups(episodes, firstPrompt ?? (step - 1) * promptsPerStep, training, (requests) =>
     rollOut(model, chat, requests, {
       ...rolloutSettings(context),
       ...rolloutSampling(training),
       purpose: "train",
       step,
+      onPass: (pass) => {
+        ofStep.add(pass);
+        occupancy.add(pass);
+      },
     }),
   );
   killPoint("rollout");
-  clock("rollouts");
+  clock("rollouts", ofStep);
 
   const drawn = stepBatch(groups, training);
   const scores =
@@ -368,7 +392,8 @@ function optimiserOf(training: Values<typeof trainSettings>): Omit<AdamwSettings
 
 async function evaluationRecord(context: TrainingContext, step: number): Promise<Record<string, number>> {
   const { settings, onTiming } = context;
-  const clock = stopwatch((phase, seconds) => onTiming?.({ step, phase, seconds }));
+  const clock = stopwatch((timing) => onTiming?.({ step, ...timing }));
+  const occupancy = new Occupancy();
   const evaluation = await evaluate(context.model, context.chat, context.environment, {
     ...rolloutSettings(context),
     // Ctrl-C waits for the evaluation: its step is already in the weights and is saved together with its record.
@@ -376,8 +401,9 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
     temperature: settings.evaluate.temperature,
     episodes: settings.evaluate.episodes,
     episodeSeed: settings.evaluate.episodeSeed,
+    onPass: (pass) => occupancy.add(pass),
   });
-  clock("evaluation");
+  clock("evaluation", occupancy);
   return {
     "eval/reward": evaluation.reward,
     "eval/reward_standard_error": evaluation.rewardStandardError,
@@ -415,12 +441,15 @@ function keepRollouts(folder: string, step: number, { groups, advantages, used }
   writeAtomic(path, gzipMember(`${lines.join("\n")}\n`));
 }
 
-/** Each call reports the seconds since the previous call. */
-function stopwatch(report: (phase: string, seconds: number) => void): (phase: string) => void {
+/** Each call reports the seconds since the previous call, and the occupancy if there were passes. */
+function stopwatch(
+  report: (timing: { phase: string; seconds: number; occupancy?: number }) => void,
+): (phase: string, passes?: Occupancy) => void {
   let start = performance.now();
-  return (phase) => {
+  return (phase, passes) => {
     const now = performance.now();
-    report(phase, (now - start) / 1000);
+    const share = passes?.share ?? null;
+    report({ phase, seconds: (now - start) / 1000, ...(share !== null && { occupancy: share }) });
     start = now;
   };
 }
