@@ -1,9 +1,10 @@
 // The settings of Alphabet-sort, and how they open the environment.
 import { boolean, integer, number, text } from "../../engine/host/index.ts";
 import { alphabetSort, alphabetSortDefaults } from "./alphabet-sort.ts";
-import { type OpenContext, openData } from "./data.ts";
+import { openData } from "./data.ts";
 import type { Environment, EnvironmentKind } from "./environment.ts";
 import { generatedNames, nameRows } from "./names.ts";
+import type { OpenContext } from "./open-context.ts";
 
 const settings = {
   minTurns: integer({ default: 2, min: 1, max: 8, unit: "turns", meaning: "minimum turns per episode" }),

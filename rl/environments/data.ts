@@ -1,20 +1,11 @@
 // The data set that an environment's setting names: a file on this machine, or a data set of the Hugging Face hub.
 import { existsSync } from "node:fs";
-import { FileError, type Progress } from "../../engine/host/index.ts";
-import { type DatasetPart, type FetchOptions, isHubName, locateDataset } from "../../model/index.ts";
+import { FileError } from "../../engine/host/index.ts";
+import { type DatasetPart, isHubName, locateDataset } from "../../model/index.ts";
 import type { EnvironmentFile } from "./environment.ts";
 import { environmentFile } from "./environment-file.ts";
+import type { OpenContext } from "./open-context.ts";
 import { type DataRow, readRows } from "./rows.ts";
-
-/** What an environment may use while it opens. */
-export interface OpenContext {
-  readonly progress?: Progress;
-  readonly signal?: AbortSignal;
-  /** True for a plan: nothing may be downloaded. */
-  readonly isDryRun?: boolean;
-  /** Where the hub and its cache are; default as the environment variables say. */
-  readonly hub?: Pick<FetchOptions, "environment" | "retryMs">;
-}
 
 export interface WantedData extends DatasetPart {
   /** The setting that names the data: "data". Its digest is in the setting "dataSha256". */

@@ -5,7 +5,7 @@
 // error is recorded with its cause and counted (limits.ts). `verdictOf` turns a malformed reward into such an error.
 import { Pauses, SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
 import type { ChatMessage } from "../../model/index.ts";
-import type { OpenContext } from "./data.ts";
+import type { OpenContext } from "./open-context.ts";
 
 export type { ChatMessage };
 

@@ -16,9 +16,9 @@ import {
   type Values,
 } from "../../engine/host/index.ts";
 import { alphabetSortKind, formerAlphabetSortKeys } from "./alphabet-sort-settings.ts";
-import type { OpenContext } from "./data.ts";
 import type { Environment, EnvironmentFile, EnvironmentKind } from "./environment.ts";
 import { usualLimits } from "./limits.ts";
+import type { OpenContext } from "./open-context.ts";
 import { loadedModule } from "./user-module.ts";
 
 /** The settings common to all environments. The settings of each environment are added as a section of its name. */
