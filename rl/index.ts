@@ -29,6 +29,7 @@ export {
   type WorkedTurn,
 } from "./environments/environment.ts";
 export { environmentFile } from "./environments/environment-file.ts";
+export type { OpenContext } from "./environments/data.ts";
 export { type EnvironmentLimits, limitsOf, usualLimits } from "./environments/limits.ts";
 export {
   firstNames,
@@ -49,6 +50,7 @@ export {
   registerEnvironment,
 } from "./environments/registry.ts";
 export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.ts";
+export { type RewardFunction, weightedScore } from "./environments/weighted-score.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluate.ts";
 export { checkpointFolder, expectSound, isKept, stepName } from "./kept-checkpoints.ts";

@@ -90,7 +90,7 @@ describe("landscape/own-environment", (test) => {
       ...name,
     );
     await refused("there is no none.ts", "tiny", "--environment.module", "none.ts", ...name);
-    await refused('environment.name: expected one of alphabet-sort, got "add"', "tiny", ...name);
+    await refused('environment.name: expected one of alphabet-sort, gsm8k, dataset, got "add"', "tiny", ...name);
     writeFileSync(module, source.replace('name: "add",', 'name: "alphabet-sort",'));
     await refused(
       'environment "alphabet-sort": the name is taken',
