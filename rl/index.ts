@@ -7,6 +7,7 @@ export {
   alphabetSortDefaults,
   alphabetSortSeed,
 } from "./environments/alphabet-sort.ts";
+export type { OpenContext } from "./environments/data.ts";
 export {
   type ChatMessage,
   type Draws,
@@ -29,7 +30,6 @@ export {
   type WorkedTurn,
 } from "./environments/environment.ts";
 export { environmentFile } from "./environments/environment-file.ts";
-export type { OpenContext } from "./environments/data.ts";
 export { type EnvironmentLimits, limitsOf, usualLimits } from "./environments/limits.ts";
 export {
   firstNames,

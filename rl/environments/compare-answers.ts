@@ -26,7 +26,9 @@ export function expressionProblems(setting: string, expression: string): string[
     new RegExp(expression, "gmu");
     return [];
   } catch (thrown) {
-    return [`${setting}: expected a regular expression of JavaScript, got ${JSON.stringify(expression)}: ${asError(thrown).message}`];
+    return [
+      `${setting}: expected a regular expression of JavaScript, got ${JSON.stringify(expression)}: ${asError(thrown).message}`,
+    ];
   }
 }
 
@@ -37,7 +39,11 @@ export function numberOf(text: string): number {
 }
 
 /** The scorer: 1 if the answer is right, else 0. It tells of a form only if answers are extracted. */
-export function judgeOf({ compare, ignoreCase, extract }: AnswerComparison): (completion: string, question: Question) => Reward {
+export function judgeOf({
+  compare,
+  ignoreCase,
+  extract,
+}: AnswerComparison): (completion: string, question: Question) => Reward {
   const folded = (text: string): string => (ignoreCase ? text.toLowerCase() : text);
   const isRight = (given: string, right: string): boolean => {
     switch (compare) {

@@ -41,7 +41,8 @@ const settings = {
   }),
   promptColumn: text({
     default: "prompt",
-    meaning: "column of the user's message: a text, or a list of messages with role and content, the last one the user's",
+    meaning:
+      "column of the user's message: a text, or a list of messages with role and content, the last one the user's",
   }),
   answerColumn: text({
     default: "answer",

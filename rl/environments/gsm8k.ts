@@ -76,7 +76,8 @@ export const gsm8kKind = {
       heldOut: questionsOf(heldOut, values),
       score: (completion, { answer }) => {
         const found = extractAnswer(completion, values.extraction);
-        const reward = found !== null && answer !== null && comparableNumber(found) === comparableNumber(answer) ? 1 : 0;
+        const reward =
+          found !== null && answer !== null && comparableNumber(found) === comparableNumber(answer) ? 1 : 0;
         return { reward, parts: { turnScores: [reward], formatFailed: [found === null] } };
       },
     });
@@ -117,7 +118,10 @@ function standIn(values: Gsm8kValues) {
   const questions = Array.from({ length: 8000 }, (_, i): Question => {
     const worked = "So many and so many more make as many as that, which is added up here. ".repeat(4);
     return {
-      ...framed(`Problem ${i}. ${"A farmer has some hens, and each of them lays an egg on most days. ".repeat(3)}`, values),
+      ...framed(
+        `Problem ${i}. ${"A farmer has some hens, and each of them lays an egg on most days. ".repeat(3)}`,
+        values,
+      ),
       answer: String(i),
       worked: { formatted: `${worked}\n#### ${i}`, bare: worked },
     };
@@ -153,7 +157,10 @@ function questionsOf({ rows }: OpenedData, values: Gsm8kValues): Question[] {
 
 /** The data set's solution, without the calculator's annotations <<48/2=24>>. */
 function workedOf(answer: string, gold: string, { extraction }: Gsm8kValues): { formatted: string; bare: string } {
-  const steps = answer.slice(0, answer.lastIndexOf("####")).replace(/<<[^>]*>>/g, "").trim();
+  const steps = answer
+    .slice(0, answer.lastIndexOf("####"))
+    .replace(/<<[^>]*>>/g, "")
+    .trim();
   const last = extraction === "boxed" ? `\\boxed{${gold}}` : `#### ${gold}`;
   return { formatted: `${steps}\n${last}`, bare: steps };
 }

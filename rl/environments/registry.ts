@@ -16,8 +16,8 @@ import {
   type Values,
 } from "../../engine/host/index.ts";
 import { alphabetSortKind, formerAlphabetSortKeys } from "./alphabet-sort-settings.ts";
-import { datasetKind } from "./dataset-settings.ts";
 import type { OpenContext } from "./data.ts";
+import { datasetKind } from "./dataset-settings.ts";
 import type { Environment, EnvironmentFile, EnvironmentKind } from "./environment.ts";
 import { gsm8kKind } from "./gsm8k.ts";
 import { usualLimits } from "./limits.ts";

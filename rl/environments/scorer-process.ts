@@ -22,7 +22,7 @@ export interface ScorerRequest {
 
 const reply = z.object({
   id: z.int(),
-  reward: z.unknown(),
+  reward: z.unknown().optional(),
   rewards: z.record(z.string(), z.number()).optional(),
   error: z.string().optional(),
 });
@@ -64,7 +64,7 @@ export class ScorerProcess {
       this.#pending.set(id, { sentAt: this.#lines, done, fail });
       this.#hold(child, true);
       signal?.addEventListener("abort", () => this.#expire(id), { once: true });
-      child.stdin.write(`${JSON.stringify({ id, ...request })}\n`);
+      child.stdin.write(`${oneLine({ id, ...request })}\n`);
     });
   }
 
@@ -103,7 +103,10 @@ export class ScorerProcess {
   #take(line: string): void {
     this.#lines++;
     const found = reply.safeParse(parsed(line));
-    if (!found.success) return this.#end(`wrote a line that is no verdict: ${line.slice(0, shownCharacters)}`);
+    if (!found.success) {
+      this.#end(`wrote a line that is no verdict: ${line.slice(0, shownCharacters)}`);
+      return;
+    }
     const { id, reward, rewards, error } = found.data;
     const pending = this.#pending.get(id);
     if (pending === undefined) {
@@ -171,6 +174,14 @@ export class ScorerProcess {
     const said = this.#errorOutput.trim();
     return new Error(`scorer "${this.#command}": ${what}${said === "" ? "" : `. Its last error output: ${said}`}`);
   }
+}
+
+/** JSON without the characters that some languages take for the end of a line. */
+function oneLine(value: object): string {
+  return JSON.stringify(value).replace(
+    /[\u0085\u2028\u2029]/g,
+    (end) => `\\u${end.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 function parsed(line: string): unknown {
