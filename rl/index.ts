@@ -48,6 +48,7 @@ export {
   type NameRows,
   readNameRows,
 } from "./environments/names.ts";
+export type { OpenContext } from "./environments/open-context.ts";
 export { labelledRandom } from "./environments/python/random.ts";
 export {
   environmentDescription,
@@ -56,6 +57,7 @@ export {
   registerEnvironment,
 } from "./environments/registry.ts";
 export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.ts";
+export { type RewardFunction, weightedScore } from "./environments/weighted-score.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluation.ts";
 export { metricsPath, stateFolder } from "./files/layout.ts";

@@ -12,11 +12,6 @@ export const presetNames = readdirSync(presets)
   .map((file) => basename(file, ".toml"))
   .sort();
 
-/** Presets that users may expect, and why there is none. */
-const missingPresets: ReadonlyMap<string, string> = new Map([
-  ["gsm8k", "There is no environment for GSM8K yet; docs/extending/environment.md says how to add a task."],
-]);
-
 const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 
 /** The preset of a command that names neither a file nor `--extends`. */
@@ -65,9 +60,8 @@ function settingsFile(name: string, folder: string, what: string): string {
   if (isFile(near)) return near;
   const preset = join(presets, `${name}.toml`);
   if (existsSync(preset)) return preset;
-  const why = missingPresets.get(name);
   throw new SettingsError(
-    `${what}: expected a settings file or a preset, found neither. ${why === undefined ? "" : `${why} `}Presets: ${presetNames.join(", ")}.`,
+    `${what}: expected a settings file or a preset, found neither. Presets: ${presetNames.join(", ")}.`,
   );
 }
 

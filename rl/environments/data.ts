@@ -25,6 +25,7 @@ export interface OpenedData {
   /** The source of the rows, for messages. */
   readonly source: string;
   readonly file: EnvironmentFile;
+  readonly isFromHub: boolean;
 }
 
 /**
@@ -44,6 +45,7 @@ export async function openData(wanted: WantedData, context: OpenContext = {}): P
     return {
       rows: await readRows(data, { what, columns }),
       source: data,
+      isFromHub: false,
       file: environmentFile(setting, data, sha256),
     };
   const { progress, signal, isDryRun, hub } = context;
@@ -55,5 +57,5 @@ export async function openData(wanted: WantedData, context: OpenContext = {}): P
   const rows: DataRow[] = [];
   for (const path of found.files) rows.push(...(await readRows(path, { what, columns })));
   const source = `${found.name}, commit ${found.commit.slice(0, 12)}`;
-  return { rows, source, file: environmentFile(setting, found.files, sha256, source) };
+  return { rows, source, isFromHub: true, file: environmentFile(setting, found.files, sha256, source) };
 }

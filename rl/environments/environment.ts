@@ -73,6 +73,8 @@ export interface Environment {
   readonly files?: readonly EnvironmentFile[];
   /** The same seed gives the same episodes in the same order. They are made on demand, and the list may be endless. */
   episodes(seed: number): Iterable<Episode>;
+  /** The episodes of evaluation and landscape, likewise, if they are other ones than those of training. */
+  heldOutEpisodes?(seed: number): Iterable<Episode>;
 }
 
 /** A file that an environment reads, identified by its SHA-256; made by `environmentFile`. */
@@ -239,13 +241,21 @@ const episodesPerPause = 100;
 const lists = new WeakMap<Environment, Map<number, EpisodeList>>();
 
 /**
- * The list of an environment's episodes for a seed. There is one list per environment and seed, so a large prompt set is
+ * The list of an environment's episodes for a seed, those of evaluation and landscape. There is one list per environment and seed, so a large prompt set is
  * made once.
  */
 export function episodeList(environment: Environment, seed: number): EpisodeList {
   const ofSeeds = lists.get(environment) ?? new Map<number, EpisodeList>();
   lists.set(environment, ofSeeds);
-  const list = ofSeeds.get(seed) ?? new EpisodeList(environment, seed);
+  const { name, source, heldOutEpisodes } = environment;
+  const list =
+    ofSeeds.get(seed) ??
+    new EpisodeList(
+      heldOutEpisodes === undefined
+        ? environment
+        : { name, source, episodes: (wanted) => heldOutEpisodes.call(environment, wanted) },
+      seed,
+    );
   ofSeeds.set(seed, list);
   return list;
 }

@@ -16,7 +16,9 @@ import {
   type Values,
 } from "../../engine/host/index.ts";
 import { alphabetSortKind, formerAlphabetSortKeys } from "./alphabet-sort-settings.ts";
+import { datasetKind } from "./dataset-settings.ts";
 import type { Environment, EnvironmentFile, EnvironmentKind } from "./environment.ts";
+import { gsm8kKind } from "./gsm8k.ts";
 import { usualLimits } from "./limits.ts";
 import type { OpenContext } from "./open-context.ts";
 import { loadedModule } from "./user-module.ts";
@@ -25,7 +27,7 @@ import { loadedModule } from "./user-module.ts";
 export const environmentSettings = {
   name: text({
     default: alphabetSortKind.name,
-    meaning: "the task: alphabet-sort, or the name of one that environment.module registers",
+    meaning: "the task: alphabet-sort, gsm8k, dataset, or the name of one that environment.module registers",
   }),
   module: text({
     default: "",
@@ -176,3 +178,5 @@ export const formerEnvironmentKeys: ReadonlyMap<string, string> = new Map(
 );
 
 registerEnvironment(alphabetSortKind);
+registerEnvironment(gsm8kKind);
+registerEnvironment(datasetKind);

@@ -96,6 +96,6 @@ function decompressZstd(bytes: Uint8Array): Uint8Array {
 
 /** For messages: "a list", "a number". */
 export function nameOfType(value: unknown): string {
-  if (value === null) return "null";
+  if (value === null || value === undefined) return value === null ? "null" : "none";
   return Array.isArray(value) ? "a list" : `${typeof value === "object" ? "an" : "a"} ${typeof value}`;
 }

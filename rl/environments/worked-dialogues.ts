@@ -5,7 +5,7 @@
 // raise by learning the form, as the study's model does.
 //
 // Dialogue k depends only on (seed, k): a resumed run continues at dialogue k without making the earlier ones.
-import type { ChatMessage, WorkedEnvironment } from "./environment.ts";
+import { type ChatMessage, openingMessages, type WorkedEnvironment } from "./environment.ts";
 import { labelledRandom } from "./python/random.ts";
 
 export interface WorkedDialogueOptions {
@@ -24,8 +24,10 @@ export function workedDialogue(
   index: number,
 ): ChatMessage[] {
   const random = labelledRandom(`worked|${seed}|${index}`);
-  return environment.draw(random, index).workedTurns.flatMap(({ user, formatted, bare }): ChatMessage[] => [
+  const episode = environment.draw(random, index);
+  const turns = episode.workedTurns.flatMap(({ user, formatted, bare }): ChatMessage[] => [
     { role: "user", content: user },
     { role: "assistant", content: random.random() < dropTags ? bare : formatted },
   ]);
+  return [...openingMessages(episode).filter(({ role }) => role === "system"), ...turns];
 }

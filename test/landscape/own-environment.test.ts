@@ -1,5 +1,6 @@
 // docs/extending/environment.md followed to the letter, from a folder outside the source tree: its module is taken out of the page,
 // trained on for one step, and its run folder goes on and is drawn again.
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -90,7 +91,7 @@ describe("landscape/own-environment", (test) => {
       ...name,
     );
     await refused("there is no none.ts", "tiny", "--environment.module", "none.ts", ...name);
-    await refused('environment.name: expected one of alphabet-sort, got "add"', "tiny", ...name);
+    await refused('environment.name: expected one of alphabet-sort, gsm8k, dataset, got "add"', "tiny", ...name);
     writeFileSync(module, source.replace('name: "add",', 'name: "alphabet-sort",'));
     await refused(
       'environment "alphabet-sort": the name is taken',
@@ -107,5 +108,74 @@ describe("landscape/own-environment", (test) => {
       ...["tiny", "--environment.module", "my-task.ts", "--environment.add.largest", "0", ...name],
     );
     assert.not.ok(existsSync(other));
+  });
+
+  test("plain JavaScript with several reward functions, a system prompt and an asynchronous scorer, as the page has it", async () => {
+    writeFileSync(join(place, "my-names.js"), block("js"));
+    assert.ok(block("js").trim().split("\n").length <= 30, "too long");
+    const greet = join(place, "runs", "greet");
+    const chosen = ["--environment.module", "my-names.js", "--environment.name", "greet", "--landscape.steps="];
+    expectDone(await study(["tiny", ...chosen, ...short, "--out", greet]));
+    const [, trained] = readFileSync(join(greet, "metrics.jsonl"), "utf8")
+      .split("\n")
+      .map((line) => line && JSON.parse(line));
+    const [name, brevity] = ["name", "brevity"].map((one) => trained[`rewards/${one}/mean`]);
+    assert.ok(brevity > 0 && brevity < 1);
+    assert.ok(Math.abs(trained.reward - 0.8 * name - 0.2 * brevity) < 1e-12);
+    for (const absent of ["completions/format_share", "completions/quality", "eval/format_share", "eval/quality"])
+      assert.not.ok(absent in trained, absent);
+    const [first] = gunzipSync(readFileSync(join(greet, "rollouts", "step-000001.jsonl.gz")))
+      .toString()
+      .split("\n");
+    assert.equal(JSON.parse(first).messages[0], { role: "system", content: "You greet people in one short line." });
+  });
+
+  const python = spawnSync("python3", ["--version"]).status === 0;
+  test("a data set with the page's scorer", async () => {
+    writeFileSync(join(place, "scorer.py"), block("py"));
+    const rows = Array.from({ length: 8 }, (_, i) => JSON.stringify({ prompt: `Name number ${i}?`, answer: "a" }));
+    writeFileSync(join(place, "questions.jsonl"), rows.join("\n"));
+    const asked = join(place, "runs", "asked");
+    const chosen = [
+      "--environment.name",
+      "dataset",
+      "--environment.dataset.data",
+      "questions.jsonl",
+      "--landscape.steps=",
+    ];
+    const scorer = python ? ["--environment.dataset.scorer", "python3 scorer.py"] : [];
+    expectDone(await study(["tiny", ...chosen, ...scorer, ...short, "--out", asked]));
+    const [, trained] = readFileSync(join(asked, "metrics.jsonl"), "utf8")
+      .split("\n")
+      .map((line) => line && JSON.parse(line));
+    assert.is(trained["completions/failed"], 0);
+    if (python) assert.ok(trained["rewards/brief/mean"] > 0);
+    const config = readFileSync(join(asked, "config.toml"), "utf8");
+    assert.match(config, /^data = "questions.jsonl"$/m);
+    assert.match(config, /^dataSha256 = "[0-9a-f]{64}"$/m);
+    expectDone(await study([join(asked, "config.toml"), "--out", asked]));
+    const warm = join(place, "warm");
+    writeFileSync(join(place, "recipe.toml"), "");
+    expectDone(
+      await start(
+        [
+          ...[
+            join(root, "rl/warm-start.ts"),
+            "recipe.toml",
+            "--out",
+            warm,
+            "--model.path",
+            join(root, "test/fixtures/tiny-warm-start"),
+          ],
+          ...[...chosen.slice(0, 4), "--warmStart.steps", "1", "--warmStart.warmupSteps", "0"],
+          ...["--warmStart.dialogues", "2", "--warmStart.episodes", "2"],
+        ],
+        {},
+        place,
+      ).ended,
+    );
+    const log = readFileSync(join(warm, "log.jsonl"), "utf8");
+    assert.match(log, '"reward":');
+    assert.not.match(log, "formatShare");
   });
 });

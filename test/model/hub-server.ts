@@ -36,7 +36,7 @@ export function gitHash(content: Buffer): string {
   return createHash("sha1").update(`blob ${content.length}\0`).update(content).digest("hex");
 }
 
-const isLarge = (path: string): boolean => path.endsWith(".safetensors");
+const isLarge = (path: string): boolean => /\.(safetensors|parquet)$/.test(path);
 
 /** The name under which the cache keeps a file's content. */
 export function etagOf(path: string, content: Buffer): string {
@@ -80,7 +80,12 @@ async function listen(server: Server): Promise<string> {
   return `http://127.0.0.1:${address.port}`;
 }
 
-export async function startHub(files: ReadonlyMap<string, Buffer>): Promise<HubServer> {
+export async function startHub(
+  files: ReadonlyMap<string, Buffer>,
+  kind: "model" | "dataset" = "model",
+): Promise<HubServer> {
+  const api = `/api/${kind}s/${name}`;
+  const page = kind === "model" ? `/${name}` : `/datasets/${name}`;
   const seen: Seen[] = [];
   const faults: Fault[] = [];
   const current = new Map(files);
@@ -100,13 +105,12 @@ export async function startHub(files: ReadonlyMap<string, Buffer>): Promise<HubS
     const [path] = decodeURIComponent(request.url ?? "").split("?");
     const json = (value: unknown) =>
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(value));
-    if (!path.startsWith(`/api/models/${name}/`) && !path.startsWith(`/${name}/`))
+    if (!path.startsWith(`${api}/`) && !path.startsWith(`${page}/`))
       return refuse(response, 404, { "x-error-code": "RepoNotFound" });
-    if (path === `/api/models/${name}/revision/main` || path === `/api/models/${name}/revision/${commit}`)
+    if (path === `${api}/revision/main` || path === `${api}/revision/${commit}`)
       return json({ _id: "1", id: name, sha: commit, lastModified: "2026-01-01T00:00:00.000Z" });
-    if (path.startsWith(`/api/models/${name}/revision/`))
-      return refuse(response, 404, { "x-error-code": "RevisionNotFound" });
-    if (path === `/api/models/${name}/tree/${commit}`)
+    if (path.startsWith(`${api}/revision/`)) return refuse(response, 404, { "x-error-code": "RevisionNotFound" });
+    if (path === `${api}/tree/${commit}`)
       return json(
         [...current].map(([path, content]) => ({
           type: "file",
@@ -116,7 +120,7 @@ export async function startHub(files: ReadonlyMap<string, Buffer>): Promise<HubS
           ...(isLarge(path) ? { lfs: { oid: sha256(content), size: content.length, pointerSize: 130 } } : {}),
         })),
       );
-    const file = path.replace(`/${name}/resolve/${commit}/`, "");
+    const file = path.replace(`${page}/resolve/${commit}/`, "");
     const content = current.get(file);
     if (content === undefined) return refuse(response, 404, { "x-error-code": "EntryNotFound" });
     if (isLarge(file)) return response.writeHead(302, { location: `${storageEndpoint}/${file}` }).end();

@@ -48,7 +48,7 @@ describe("rl/environments/registry", (test) => {
     await throwsMessage(() => openEnvironment(wrong), "environment.counted.count: 10 is above most, 9");
     await throwsMessage(
       () => openEnvironment({ name: "nothing" }),
-      "environment.name: expected one of alphabet-sort, counted, misnamed",
+      "environment.name: expected one of alphabet-sort, gsm8k, dataset, counted, misnamed",
       'got "nothing"',
     );
     await throwsMessage(() => openEnvironment({ name: "misnamed" }), 'environment "misnamed": it opens as "other"');
