@@ -352,7 +352,8 @@ syncBuiltinESMExports();
   else {
     const interrupted = async (out: string, what: string, delayMs: number, holds: () => boolean): Promise<void> => {
       const run = start(studyCommand(out));
-      await until(what, run, holds);
+      // The condition may hold from an earlier part on; a process that has just started does not hear signals yet.
+      await until(what, run, () => run.hasSpoken() && holds());
       await setTimeout(delayMs);
       run.child.kill("SIGINT");
       const { status, signal, stderr } = await run.ended;

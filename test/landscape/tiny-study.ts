@@ -42,6 +42,8 @@ export interface Ended {
 
 export interface Started {
   child: ChildProcess;
+  /** Whether it has written a line of progress; by then it hears signals. */
+  hasSpoken(): boolean;
   ended: Promise<Ended>;
 }
 
@@ -67,7 +69,7 @@ export function start(argv: readonly string[], environment: NodeJS.ProcessEnv = 
       resolve({ status, signal, stdout, stderr: stderr.replace(/^Warning: .*\n(?: {4}at .*\n)*(?:\n)?/gm, "") }),
     );
   });
-  return { child, ended };
+  return { child, hasSpoken: () => stderr !== "", ended };
 }
 
 /** The command line of the small study with some flags otherwise. */

@@ -58,7 +58,6 @@ describe("rl/settings-files", (test) => {
       "found neither. Presets: first-steps, gsm8k, quick, study, tiny, wide.",
     );
     await throwsMessage(() => filesOf(studySettings, ["tinny"]), "tinny: expected a settings file or a preset");
-    await throwsMessage(() => filesOf(studySettings, ["gsm8k"]), "gsm8k: expected", "no environment for GSM8K yet");
     file("one.toml", 'extends = "two.toml"');
     file("two.toml", 'extends = "one.toml"');
     await throwsMessage(
