@@ -41,6 +41,7 @@ import {
   workTable,
 } from "./dry-run.ts";
 import { type Environment, episodeList, episodeProblems } from "./environments/environment.ts";
+import { limitsOf } from "./environments/limits.ts";
 import { environmentDescription, openEnvironment } from "./environments/registry.ts";
 import { loadModuleOf } from "./environments/user-module.ts";
 import { type EvaluateValues, evaluateCommandSettings, evaluatedFiles, runFolderOf } from "./evaluate-settings.ts";
@@ -162,6 +163,7 @@ function rolloutSettings({ train, evaluate, environment, batch }: EvaluateValues
     ...rolloutSampling(evaluate),
     ...{ maxNewTokens: train.maxNewTokens, seed: train.seed, turn2Template: environment.turn2Template },
     ...{ purpose: "evaluate" as const, step: 0, maxRows: batch.rows, maxTokens: batch.tokens },
+    limits: limitsOf(environment),
   };
 }
 
