@@ -18,6 +18,9 @@ interface Door {
 
 const doors: Readonly<Record<string, Door>> = {
   study: { file: "landscape/run", summary: "train, measure the landscapes, write the report" },
+  sweep: { file: "landscape/sweep", summary: "maps around checkpoints of any training" },
+  merge: { file: "landscape/merge", summary: "join shards that several machines measured" },
+  verify: { file: "landscape/verify", summary: "recompute grid points of a run and compare" },
   report: { file: "landscape/report", summary: "draw the figures and the report of a run again, from its files" },
   compare: { file: "landscape/compare", summary: "several runs side by side" },
   generate: { file: "model/generate", summary: "text from a model" },

@@ -25,6 +25,8 @@ import {
   trainingProblems,
   trainSettings,
 } from "../rl/index.ts";
+import { nestedIndices } from "./grid.ts";
+import { shardProblems } from "./shard.ts";
 
 export const landscapeSettings = {
   seed: integer({ default: 1, min: 0, meaning: "random seed for the directions and for sampling in the landscape" }),
@@ -46,11 +48,13 @@ export const landscapeSettings = {
     default: 21,
     min: 2,
     unit: "points",
+    changes: "extends",
     meaning: "grid points per side; with an odd number the checkpoint itself is a grid point",
   }),
   radius: number({
     default: 0.05,
     above: 0,
+    changes: "extends",
     meaning: "half width of the grid: alpha and beta run from −radius to +radius, in units of each tensor's norm",
   }),
   episodeSeed: integer({
@@ -136,6 +140,19 @@ export const studySettings = defineSettings(
       meaning:
         "sentences that the report shows at its head: what a reader must know about this study, and must not conclude from it",
     }),
+    checkpoints: texts({
+      default: [],
+      changes: "free",
+      isRecorded: true,
+      meaning:
+        "checkpoints of another training to measure instead of training: folders, patterns as out/checkpoint-*, ORG/NAME@REVISION " +
+        "of the hub; =STEP behind a name gives its step (landscape/sweep.ts)",
+    }),
+    shard: text({
+      default: "",
+      meaning:
+        "the part of every map that this command measures, i/n with i from 0: 0/2 and 1/2 for two machines; landscape/merge.ts joins the folders; empty for all",
+    }),
     ...backendSettings,
     model: modelSettings,
     environment: environmentSettings,
@@ -144,9 +161,10 @@ export const studySettings = defineSettings(
     landscape: landscapeSettings,
     batch: batchSettings,
   },
-  ({ environment, train, evaluate, landscape }) => [
+  ({ checkpoints, shard, environment, train, evaluate, landscape }) => [
+    ...shardProblems(shard),
     ...temperatureProblems("evaluate.temperature", evaluate.temperature),
-    ...landscape.steps
+    ...(checkpoints.length > 0 ? [] : landscape.steps)
       .filter((step) => !train.checkpoints.includes(step))
       .map(
         (step) =>
@@ -160,9 +178,22 @@ export const studySettings = defineSettings(
   ],
   {
     names: { renamed: formerEnvironmentKeys, answer: answerToOtherNames },
-    applies: (key, { environment, train }) => environmentApplies(key, environment) && trainingApplies(key, train),
-    altersIn: (key, before, after) => trainingAlters(key, before.train, after.train),
+    applies: (key, { checkpoints, shard, environment, train }) =>
+      environmentApplies(key, environment) &&
+      trainingApplies(key, train) &&
+      (key !== "shard" || shard !== "") &&
+      (checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)),
+    altersIn: (key, before, after) =>
+      key === "landscape.points" || key === "landscape.radius"
+        ? nestedIndices(before.landscape, after.landscape) === null
+        : trainingAlters(key, before.train, after.train),
   },
 );
+
+/** Whether a setting has no effect on maps around checkpoints of another training. */
+function isOfTraining(key: string): boolean {
+  const ofObjective = ["train.clipLow", "train.clipHigh", "train.advantageEpsilon"];
+  return /^(train|evaluate|model)\./.test(key) && !ofObjective.includes(key);
+}
 
 export type StudySettings = Values<(typeof studySettings)["tree"]>;

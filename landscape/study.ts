@@ -1,7 +1,14 @@
 // A whole study, from the starting model to the report: train, sweep, summarise, draw. A part whose output exists is skipped, so
 // the same command continues wherever an earlier one stopped.
 import { existsSync } from "node:fs";
-import { expectDiskSpace, formatDuration, killPoint, type Progress, settingsError } from "../engine/host/index.ts";
+import {
+  expectDiskSpace,
+  formatDuration,
+  killPoint,
+  type Progress,
+  SettingsError,
+  settingsError,
+} from "../engine/host/index.ts";
 import { adapterLine, type Backend, openBackend, preferTiles } from "../engine/index.ts";
 import { type Chat, loadChat, loadModel, loadTokenizer, locateModel, openConfig } from "../model/index.ts";
 import {
@@ -22,8 +29,8 @@ import {
   train,
   trainedSteps,
 } from "../rl/index.ts";
-import { countCells, writeReference } from "./files/cells.ts";
-import { figuresFolder, reportPath, type SlicePlace, sliceFolder, slicePaths, stateFolder } from "./files/layout.ts";
+import { figuresFolder, reportPath, stateFolder } from "./files/layout.ts";
+import { expectGrowable } from "./files/regrid.ts";
 import {
   checkModel,
   checkOrigin,
@@ -38,7 +45,7 @@ import {
 } from "./files/run-folder.ts";
 import { Timings } from "./files/timings.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
-import { prepareReference, type SweepTiming, sweep } from "./measure/sweep.ts";
+import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import type { TrainingRow } from "./report/figures/figure-data.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
@@ -70,6 +77,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
   let isBegun = false;
   try {
     await checkSettings(folder, settings);
+    await expectGrowable(folder, settings);
     const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: settings.tune });
     backend = opened.backend;
     expectPrecision("--train.precision", settings.train.precision, opened);
@@ -85,7 +93,10 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     checkModel(settings, origin);
     const isFinished = isTrained(folder, settings) && slicesToSweep(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
-    if (!isTrained(folder, settings)) expectTrainable(stateFolder(folder));
+    if (!isTrained(folder, settings)) {
+      expectTrainedForShard(settings);
+      expectTrainable(stateFolder(folder));
+    }
     const part: Part = {
       backend,
       chat: await loadChat(modelFolder, await loadTokenizer(modelFolder)),
@@ -112,7 +123,7 @@ export async function runStudy(settings: StudySettings, progress: Progress, sign
     if (isFinished) progress.line("Training and landscape are complete: only the report is written again.");
     await trainPart(part);
     const stateNote = settleState(stateFolder(folder), settings.train.keepState);
-    await sweepPart(part);
+    await sweepCheckpoints({ ...part, checkpointAt: (step) => soundCheckpoint(folder, step) });
     const { slices, trends, training } = await reportPart(part);
     const share = part.timings.finish((performance.now() - start) / 1000);
     if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);
@@ -233,67 +244,20 @@ async function trainPart(part: Part): Promise<void> {
   }
 }
 
-async function sweepPart(part: Part): Promise<void> {
-  const { backend, chat, environment, settings, folder, progress, signal, timings } = part;
-  const todo = slicesToSweep(folder, settings);
-  if (todo.length === 0) return;
-  let done = todo.reduce((sum, slice) => sum + slice.done, 0);
-  const phase = progress.phase("landscape", todo.length * settings.landscape.points ** 2, "cells", done);
-  const drafts = { tokens: 0, drafted: 0, spared: 0 };
-  for (const step of new Set(todo.map((one) => one.step))) {
-    signal.throwIfAborted();
-    expectSound(folder, step);
-    const place = checkpointFolder(folder, step);
-    const { config: kept } = await openConfig(place);
-    await expectSweepMemory(backend, { config: kept, chat, environment, settings }, signal);
-    const { config, weights } = await loadModel(backend, place, {
-      forwardCopies: settings.landscape.precision === "f32",
-    });
-    try {
-      const context = {
-        model: { backend, config, weights },
-        chat,
-        environment,
-        settings,
-        signal,
-        say: (line: string) => progress.line(line),
-        onTiming: (record: SweepTiming) => {
-          drafts.tokens += record.tokens ?? 0;
-          drafts.drafted += record.drafted ?? 0;
-          drafts.spared += record.spared ?? 0;
-          timings.record({ step, ...record });
-        },
-      };
-      await timings.measure(`landscape ${step}`, async () => {
-        const { prompts, rollouts } = settings.landscape.reference;
-        const drawing = phase.phase("reference", prompts * rollouts, "completions");
-        const reference = await prepareReference(context, drawing);
-        drawing.done();
-        writeReference(folder, step, reference.set);
-        for (const one of todo)
-          if (one.step === step)
-            done = await sweep(context, one.slice, sliceFolder(folder, one), reference, phase, done);
-      });
-    } finally {
-      weights.free();
-    }
-  }
-  phase.done();
-  const percent = (part: number): string => `${((100 * part) / Math.max(1, drafts.tokens)).toFixed(0)}%`;
-  if (settings.landscape.drafts === "on")
-    progress.line(
-      `Drafts: ${percent(drafts.drafted)} of ${drafts.tokens} assistant tokens at grid points were as a neighbouring point had ` +
-        `said them; ${percent(drafts.spared)} needed no decode step (--landscape.drafts).`,
-    );
+/** The folder of a checkpoint of this run. @throws RunFolderError when it changed since it was written */
+function soundCheckpoint(folder: string, step: number): string {
+  expectSound(folder, step);
+  return checkpointFolder(folder, step);
 }
 
-/** Slices with cells left to measure, and how many. */
-function slicesToSweep(folder: string, settings: StudySettings): (SlicePlace & { done: number })[] {
-  const { steps, slices, points } = settings.landscape;
-  return steps
-    .flatMap((step) => Array.from({ length: slices }, (_, slice) => ({ step, slice })))
-    .map((place) => ({ ...place, done: countCells(folder, place) }))
-    .filter((place) => place.done < points ** 2 || existsSync(slicePaths(sliceFolder(folder, place)).underWay));
+/** Every shard would train for itself. @throws SettingsError for a shard of a study that is not trained */
+function expectTrainedForShard({ shard, out }: StudySettings): void {
+  if (shard !== "")
+    throw new SettingsError(
+      `shard: ${shard} of a study whose training is not finished in ${out}. Train once, without maps (--landscape.steps=), then give ` +
+        "its checkpoints to every shard: node landscape/sweep.ts --checkpoints 'RUN/checkpoints/step-*' --shard " +
+        `${shard} --out OTHER`,
+    );
 }
 
 async function reportPart({ settings, folder, progress, signal, timings }: Part): Promise<SummarisedRun> {

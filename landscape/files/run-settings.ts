@@ -7,6 +7,9 @@ import { configPath } from "./layout.ts";
 
 /** Sections that every complete config.toml has. */
 const sections = ["environment", "train", "evaluate", "landscape"];
+/** Maps around given checkpoints have no evaluation. */
+const isNeeded = (section: string, keys: readonly string[]): boolean =>
+  section !== "evaluate" || !keys.includes("checkpoints");
 
 /**
  * The settings that a run folder was made with. If they name an environment's module, it is loaded, because the
@@ -29,7 +32,10 @@ export async function readRunSettings(folder: string): Promise<StudySettings> {
 function expectWholeSettings(path: string): void {
   const text = readText(path);
   const source = readToml(studySettings, text, path);
-  const missing = sections.filter((section) => !source.given.some(({ key }) => key.startsWith(`${section}.`)));
+  const keys = source.given.map(({ key }) => key);
+  const missing = sections.filter(
+    (section) => isNeeded(section, keys) && !source.given.some(({ key }) => key.startsWith(`${section}.`)),
+  );
   if (missing.length > 0 || !text.endsWith("\n"))
     throw new FileError(
       `${path}: cut short: ${missing.length > 0 ? `it has no settings in [${missing.join("], [")}]` : "its last line has no end"}. ` +

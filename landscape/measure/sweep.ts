@@ -19,8 +19,9 @@ import {
 } from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
 import { slicePaths } from "../files/layout.ts";
-import { type GridCell, workOrder } from "../grid.ts";
+import type { GridCell } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 import { makeSlice } from "./directions.ts";
 import { answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
@@ -138,6 +139,7 @@ async function drawReference(context: SweepContext, policy: Model, phase: Phase)
  * @param folder  the slice's
  * @param phase   counts cells
  * @param before  cells that `phase` has already counted
+ * @param only    chooses among the cells of the shard; all by default
  * @returns cells that `phase` has counted afterwards
  */
 export async function sweep(
@@ -147,9 +149,11 @@ export async function sweep(
   reference: Reference,
   phase: Phase,
   before: number,
+  only: (cell: GridCell) => boolean = () => true,
 ): Promise<number> {
   const { model, settings, signal, say } = context;
   const { landscape } = settings;
+  const wanted = shardCells(settings.shard, landscape).filter(only);
   const paths = slicePaths(folder);
   const writer = openCells(folder, say);
   const underWay = new UnderWay(paths.underWay, landscape.rollouts.rollouts, context.keepEveryMs ?? 10_000, say);
@@ -161,16 +165,14 @@ export async function sweep(
   });
   const announceStop = (): void =>
     say(
-      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${landscape.points ** 2} grid points of this map and ` +
+      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${wanted.length} grid points of this map and ` +
         `${underWay.length} finished rollouts of the points under way.`,
     );
   signal.addEventListener("abort", announceStop);
   try {
     const directions = await makeSlice(model.weights, landscape.seed, slice, signal);
     writeAtomic(paths.directions, `${JSON.stringify({ seed: landscape.seed, slice, digest: directions.digest })}\n`);
-    const todo = workOrder({ points: landscape.points, radius: landscape.radius }).filter(
-      ({ i, j }) => !measured.has(`${i},${j}`),
-    );
+    const todo = wanted.filter(({ i, j }) => !measured.has(`${i},${j}`));
     const size = Math.min(landscape.pointsAtOnce, todo.length);
     const drafts = landscape.drafts === "on" ? draftSource(reference, landscape.rollouts.rollouts) : null;
     await withPolicy(context, async (policy) => {

@@ -77,8 +77,13 @@ export function diskOf(
     ],
     ["figures and report", reportBytes + steps.length * slices * figuresPerMap + 3 * cells * said],
   ]);
+  // Maps around checkpoints of another training: they are not copied, and nothing is trained.
+  if (settings.checkpoints.length > 0)
+    for (const part of ["checkpoints", "training state", "training rollouts", "metrics and events"]) parts.set(part, 0);
   const total = [...parts.values()].reduce((sum, bytes) => sum + bytes, 0);
-  return { parts, peak: total + (train.steps === 0 ? 1 : 3 - kept) * state };
+  return settings.checkpoints.length > 0
+    ? { parts, peak: total }
+    : { parts, peak: total + (train.steps === 0 ? 1 : 3 - kept) * state };
 }
 
 /** Bytes of the files that every checkpoint copies. */

@@ -35,6 +35,7 @@ import {
   trainedSteps,
 } from "../../rl/index.ts";
 import { countCells } from "../files/cells.ts";
+import { findCheckpoints } from "../files/given-checkpoints.ts";
 import { stateFolder } from "../files/layout.ts";
 import { checkSettings, embeddedModel, type StudySettings } from "../files/run-folder.ts";
 import { expectHostMemoryOf, sweepMemory } from "../measure/memory-plan.ts";
@@ -89,7 +90,9 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
   const environment = await openEnvironment(settings.environment);
   await checkSettings(settings.out, settings);
-  const { config, chat, folder, remark } = await plannedModel(settings.model.path);
+  const { config, chat, folder, remark } = await plannedModel(
+    findCheckpoints(settings.checkpoints)[0]?.path ?? settings.model.path,
+  );
   const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: "off" });
   const { backend } = opened;
   try {
@@ -98,9 +101,7 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
     progress.line(adapterLine(opened));
     expectPrecision("--train.precision", settings.train.precision, opened);
     const weights = [...config.parameters().values()].reduce((sum, { shape }) => sum + sizeOf(shape), 0);
-    print(
-      `Model: ${settings.model.path === "" ? "the embedded one" : settings.model.path}, ${weights.toLocaleString("en")} weights`,
-    );
+    print(`Model: ${modelName(settings)}, ${weights.toLocaleString("en")} weights`);
     if (remark !== null) print(`  ${remark}`);
     const done = alreadyDone(settings);
     if (done !== null) print(`  ${done}`);
@@ -158,6 +159,11 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
   } finally {
     backend.destroy();
   }
+}
+
+function modelName({ checkpoints, model }: StudySettings): string {
+  if (checkpoints.length > 0) return checkpoints.join(", ");
+  return model.path === "" ? "the embedded one" : model.path;
 }
 
 /** What the run folder already holds, in a sentence; null for nothing. */
@@ -244,10 +250,12 @@ async function printMemory(
     print(`  ${name}: ${describePlan(plan)}`);
     if (limit !== null && plan.totalBytes > limit.bytes) await told(again);
   };
-  const training = await expectTrainingMemory(backend, job, { limit: null, compiles: false });
-  await tell(train.steps > 0 ? "training" : "evaluation of the starting model", training, () =>
-    expectTrainingMemory(backend, job, { limit, compiles: false }),
-  );
+  if (job.settings.checkpoints.length === 0) {
+    const training = await expectTrainingMemory(backend, job, { limit: null, compiles: false });
+    await tell(train.steps > 0 ? "training" : "evaluation of the starting model", training, () =>
+      expectTrainingMemory(backend, job, { limit, compiles: false }),
+    );
+  }
   if (landscape.steps.length > 0) {
     const check = { compiles: false, refusesHost: false };
     const plan = await sweepMemory(backend, job, signal, { ...check, limit: null });

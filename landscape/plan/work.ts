@@ -15,6 +15,7 @@ import {
   type WorkRates,
 } from "../../rl/index.ts";
 import type { StudySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 
 /** One number for answers as long as right ones, and one for answers of maximum length. */
 export interface Range {
@@ -94,7 +95,7 @@ export function workOf(
   settings: StudySettings,
 ): { parts: WorkPart[]; lengths: { train: Lengths; landscape: Lengths }; knowsRight: boolean } {
   const { train, evaluate, landscape, batch } = settings;
-  const { reference, rollouts, points, slices, steps } = landscape;
+  const { reference, rollouts, slices, steps } = landscape;
   const trained = lengthsOf(chat, environment, {
     seed: train.episodeSeed,
     count: train.promptsPerStep,
@@ -112,7 +113,7 @@ export function workOf(
   });
   const perStep = train.promptsPerStep * train.rolloutsPerPrompt;
   const maps = steps.length * slices;
-  const cells = maps * points ** 2;
+  const cells = maps * shardCells(settings.shard, landscape).length;
   const ofReference = reference.prompts * reference.rollouts;
   const generation = (name: string, count: number, perPrompt: number, lengths: Lengths): WorkPart => {
     const both = (of: (answer: number) => number): Range => range(lengths, (answer) => count * of(answer));
@@ -172,7 +173,10 @@ export function workOf(
     scoring("landscape: scoring", (cells + steps.length) * ofReference, swept, "forward", 1),
   ];
   return {
-    parts: parts.filter(({ conversations }) => conversations > 0),
+    parts: parts.filter(
+      ({ name, conversations }) =>
+        conversations > 0 && !(settings.checkpoints.length > 0 && name.startsWith("training")),
+    ),
     lengths: { train: trained, landscape: swept },
     knowsRight: trained.knowsRight,
   };
