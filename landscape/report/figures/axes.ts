@@ -213,7 +213,7 @@ export function colourBar(sheet: Sheet, frame: Frame, colours: ColourScale, labe
   const [low, high] = colours.domain;
   const scale = scaleLinear([low, high], [frame.top + frame.height, frame.top]);
   const steps = 64;
-  const ticks = scale.ticks(Math.max(2, Math.floor(frame.height / (3 * em))));
+  const ticks = scale.ticks(Math.max(2, Math.floor(frame.height / (2.4 * em))));
   const write = trueMinus(scale.tickFormat(ticks.length));
   const right = frame.left + frame.width;
   const bands = Array.from({ length: steps }, (_, k) => {

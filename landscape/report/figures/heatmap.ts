@@ -341,7 +341,13 @@ function floorHatching(sheet: Sheet, frame: Frame, map: LandscapeMap, colours: C
   ];
   return element(
     "g",
-    { fill: "none", "stroke-width": 0.6 * sheet.line, "stroke-opacity": "0.6", class: "floor" },
+    {
+      fill: "none",
+      "stroke-width": 0.6 * sheet.line,
+      "stroke-opacity": "0.6",
+      "pointer-events": "none",
+      class: "floor",
+    },
     ...drawn.map(({ d, stroke }) => (d === "" ? null : element("path", { d, stroke }))),
   );
 }

@@ -31,7 +31,7 @@ export function curveMarker(sheet: Sheet, { marker, colour }: CurveStyle, x: num
 }
 
 /**
- * Names of curves in rows that break at the width of the frame.
+ * Names of curves in as many columns as fit into the width of the frame.
  * @param frame  its left, top and width count
  */
 export function legend(
@@ -42,16 +42,12 @@ export function legend(
   const { em } = sheet;
   const sample = 2.6 * em;
   const pitch = 1.45 * em;
-  let [x, row] = [frame.left, 0];
-  const parts = entries.map(({ name, style }) => {
-    const width = sample + 0.4 * em + textWidth(name, em);
-    if (x > frame.left && x + width > frame.left + frame.width) {
-      x = frame.left;
-      row += 1;
-    }
-    const at = x;
-    const y = frame.top + (row + 0.5) * pitch;
-    x += width + 1.2 * em;
+  // Equal columns, so that names stand under each other.
+  const column = sample + 1.4 * em + Math.max(0, ...entries.map(({ name }) => textWidth(name, em)));
+  const columns = Math.max(1, Math.floor((frame.width + em) / column));
+  const parts = entries.map(({ name, style }, k) => {
+    const at = frame.left + (k % columns) * column;
+    const y = frame.top + (Math.floor(k / columns) + 0.5) * pitch;
     return join([
       curve(sheet, style, [
         [at, y],
@@ -61,5 +57,5 @@ export function legend(
       textElement(name, at + sample + 0.4 * em, y + 0.33 * em),
     ]);
   });
-  return { markup: join(parts), heightPt: entries.length === 0 ? 0 : (row + 1) * pitch };
+  return { markup: join(parts), heightPt: Math.ceil(entries.length / columns) * pitch };
 }

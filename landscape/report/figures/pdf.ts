@@ -31,10 +31,16 @@ export function renderPdf(svg: string, title: string): Uint8Array {
   objects.push(Buffer.alloc(0)); // the page, below
   const drawing = add(content);
   const faces = embeddedFaces(fonts, (object) => add(object), stream);
+  const forms = page.circles.map(({ radius, operator, width }, k) => {
+    const reach = short(radius + width);
+    const entries = `/Type /XObject /Subtype /Form /BBox [-${reach} -${reach} ${reach} ${reach}] `;
+    return `/C${k} ${add(stream(Buffer.from(`${circle(radius)} ${operator}`), entries))}`;
+  });
   const states = page.alphas.map(([fill, line], k) => `/G${k} << /ca ${fill} /CA ${line} >>`);
   objects[2] = Buffer.from(
     `<< /Type /Page /Parent ${pages} /MediaBox [0 0 ${width} ${height}] /Contents ${drawing} ` +
-      `/Resources << /Font << ${faces.join(" ")} >> /ExtGState << ${states.join(" ")} >> >> >>`,
+      `/Resources << /Font << ${faces.join(" ")} >> /ExtGState << ${states.join(" ")} >> ` +
+      `/XObject << ${forms.join(" ")} >> >> >>`,
   );
   const info = add(`<< /Title ${unicode(title)} /Creator (foothold) >>`);
   return fileOf(objects, catalogue, info);
@@ -83,6 +89,8 @@ class PageContent {
   readonly operators: string[];
   /** Opacities of fill and stroke; entry k is the graphics state Gk. */
   readonly alphas: (readonly [string, string])[] = [];
+  /** Circles about the origin; entry k is the form Ck. It takes colours and pen from the page. */
+  readonly circles: { readonly radius: number; readonly operator: string; readonly width: number }[] = [];
   readonly #fonts: PageFonts;
   readonly #state = new Map<string, string>();
 
@@ -107,7 +115,9 @@ class PageContent {
         const isStroked = this.#paint(style, "stroke");
         if (!isFilled && !isStroked) return;
         this.#alpha(style);
-        this.operators.push(outlineOf(element), isFilled && isStroked ? "B" : isFilled ? "f" : "S");
+        const operator = isFilled && isStroked ? "B" : isFilled ? "f" : "S";
+        if (element.name === "circle") this.#circle(element, operator, style);
+        else this.operators.push(outlineOf(element), operator);
         return;
       }
       default:
@@ -143,6 +153,15 @@ class PageContent {
     let k = this.alphas.findIndex(([fill, line]) => fill === pair[0] && line === pair[1]);
     if (k === -1) k = this.alphas.push(pair) - 1;
     this.#set("alpha", `/G${k} gs`);
+  }
+
+  /** Figures have many circles of few sizes: each size is stored once and placed. */
+  #circle({ attributes }: SvgElement, operator: string, style: Style): void {
+    const radius = Number(attributes.r);
+    const width = operator === "f" ? 0 : Number(style["stroke-width"] ?? 1);
+    let k = this.circles.findIndex((one) => one.radius === radius && one.operator === operator && one.width >= width);
+    if (k === -1) k = this.circles.push({ radius, operator, width }) - 1;
+    this.operators.push(`q 1 0 0 1 ${attributes.cx} ${attributes.cy} cm /C${k} Do Q`);
   }
 
   #text(element: SvgElement, inherited: Style): void {
@@ -185,11 +204,9 @@ class PageContent {
 const marked = (text: string, operators: string): string =>
   `/Span << /ActualText ${unicode(text)} >> BDC ${operators} EMC`;
 
-/** The path of a shape. */
+/** The path of a rectangle or of straight lines. */
 function outlineOf({ name, attributes }: SvgElement): string {
-  const number = (key: string): number => Number(attributes[key]);
   if (name === "rect") return `${["x", "y", "width", "height"].map((key) => attributes[key] ?? "0").join(" ")} re`;
-  if (name === "circle") return circle(number("cx"), number("cy"), number("r"));
   const { d } = attributes;
   if (!/^(M[-\d.]+ [-\d.]+|L[-\d.]+ [-\d.]+|Z)*$/.test(d))
     throw new Error(`pdf: expected a path of M, L and Z, got ${d}`);
@@ -199,16 +216,16 @@ function outlineOf({ name, attributes }: SvgElement): string {
     .join(" ");
 }
 
-/** Four cubic arcs; their radius is off by at most 0.03%. */
-function circle(x: number, y: number, r: number): string {
+/** A circle about the origin as four cubic arcs; their radius is off by at most 0.03%. */
+function circle(r: number): string {
   const k = (4 / 3) * (Math.SQRT2 - 1) * r;
   const arc = (...numbers: number[]) => `${numbers.map(short).join(" ")} c`;
   return [
-    `${short(x + r)} ${short(y)} m`,
-    arc(x + r, y + k, x + k, y + r, x, y + r),
-    arc(x - k, y + r, x - r, y + k, x - r, y),
-    arc(x - r, y - k, x - k, y - r, x, y - r),
-    arc(x + k, y - r, x + r, y - k, x + r, y),
+    `${short(r)} 0 m`,
+    arc(r, k, k, r, 0, r),
+    arc(-k, r, -r, k, -r, 0),
+    arc(-r, -k, -k, -r, 0, -r),
+    arc(k, -r, r, -k, r, 0),
     "h",
   ].join(" ");
 }

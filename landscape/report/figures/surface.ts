@@ -2,7 +2,7 @@
 //
 // The projection is parallel: equal lengths along an axis stay equal, so heights can be compared. Every patch lies
 // between four measured points and has the mean colour of its corners; a patch with a missing corner is left out.
-import { scaleLinear } from "d3-scale";
+import { type ScaleLinear, scaleLinear } from "d3-scale";
 import {
   colourBar,
   type FigureOptions,
@@ -76,11 +76,11 @@ export function surfaceFigure(maps: readonly LandscapeMap[], options: SurfaceOpt
   const margins = { left: 0.5 * em, right: 5.2 * em, top: 2.4 * em, bottom: 0.4 * em, between: 0.8 * em };
   const grid = panelGrid(ordered.length, sheet, margins, 14 * em, 0.86);
   const hasSlices = distinct(ordered.map((map) => map.slice)).length > 1;
-  const scale = scaleLinear(heights[0] < heights[1] ? heights : [heights[0] - 0.5, heights[0] + 0.5], [0, 1]);
+  const axis = heightAxis(sheet, heights, sideOf(sheet, grid.frames[0]));
   const panels = ordered.map((map, k) =>
     join([
       panelTitle(sheet, grid.frames[k], hasSlices ? `step ${map.step}, slice ${map.slice}` : `step ${map.step}`),
-      drawSurface(sheet, grid.frames[k], map, { quantity, coloured, colours, scale }),
+      drawSurface(sheet, grid.frames[k], map, { quantity, coloured, colours, ...axis }),
     ]),
   );
   const [first] = grid.frames;
@@ -107,24 +107,49 @@ export function surfaceFigure(maps: readonly LandscapeMap[], options: SurfaceOpt
       ],
       [...panels, colourBar(sheet, bar, colours, BAR_LABELS[coloured])],
     ),
-    csv: surfaceCsv(ordered, quantity, coloured, { scale: [scale.domain()[0], scale.domain()[1]], colours }),
+    csv: surfaceCsv(ordered, quantity, coloured, { heights: axis.ends, colours }),
   };
 }
 
 const TITLES: Record<Quantity, string> = { reward: "Reward", kl: "KL", objective: "Surrogate J" };
 
-interface Look {
+/** The vertical axis: from its ends to [0, 1], and the ticks that stand clear of each other. */
+interface HeightAxis {
+  ends: readonly [number, number];
+  scale: ScaleLinear<number, number>;
+  ticks: readonly number[];
+}
+
+interface Look extends HeightAxis {
   quantity: Quantity;
   coloured: Quantity;
   colours: ColourScale;
-  scale: ReturnType<typeof scaleLinear<number, number>>;
+}
+
+/** Half of the side of the box, in points: the labels at its left and right take 6 em. */
+function sideOf({ em }: Sheet, { width }: Frame): number {
+  return (width - 6 * em) / (2 * REACH);
+}
+
+function heightAxis({ em }: Sheet, [low, high]: readonly [number, number], side: number): HeightAxis {
+  const scale = scaleLinear(low < high ? [low, high] : [low - 0.5, low + 0.5], [0, 1]);
+  const rise = side * RISE * Math.cos(EYE);
+  const endsOf = (): readonly [number, number] => [scale.domain()[0], scale.domain()[1]];
+  for (let count = 4; count > 1; count--) {
+    const ticks = scale.ticks(count);
+    if (ticks.length > 1 && rise * (scale(ticks[1]) - scale(ticks[0])) >= 1.15 * em)
+      return { ends: endsOf(), scale, ticks };
+  }
+  // A low box: round ends, which are then the ticks.
+  scale.nice(2);
+  return { ends: endsOf(), scale, ticks: endsOf() };
 }
 
 function drawSurface(sheet: Sheet, frame: Frame, map: LandscapeMap, look: Look): Markup {
   const { em, line, theme } = sheet;
   const { n } = map;
   const [values, tints] = [gridValues(map, look.quantity), gridValues(map, look.coloured)];
-  const side = (frame.width - 6 * em) / (2 * REACH);
+  const side = sideOf(sheet, frame);
   // The lowest corner of the ground stands above the labels of α and β.
   const centre = [
     frame.left + 3.3 * em + side * REACH,
@@ -154,7 +179,7 @@ function drawSurface(sheet: Sheet, frame: Frame, map: LandscapeMap, look: Look):
   const origin = checkpointPoint(map);
   const centreOf = origin === undefined ? null : corner(origin.i, origin.j);
   return join([
-    walls(sheet, place, look.scale),
+    walls(sheet, place, look),
     element(
       "g",
       { stroke: theme.ink, "stroke-width": 0.45 * line, "stroke-opacity": "0.55", "stroke-linejoin": "round" },
@@ -165,23 +190,10 @@ function drawSurface(sheet: Sheet, frame: Frame, map: LandscapeMap, look: Look):
   ]);
 }
 
-/** Ticks of the height, as many as stand clear of each other. */
-function heightTicks({ em }: Sheet, place: Projection, scale: Look["scale"]): number[] {
-  const [, foot] = place(-1, -1, 0);
-  const [, top] = place(-1, -1, 1);
-  for (let count = 4; count > 1; count--) {
-    const ticks = scale.ticks(count);
-    const pitch = ticks.length < 2 ? 0 : (foot - top) * (scale(ticks[1]) - scale(ticks[0]));
-    if (pitch >= 1.15 * em) return ticks;
-  }
-  return scale.ticks(1);
-}
-
 /** Ground, and lines at the heights of the ticks along the two walls at the back. */
-function walls(sheet: Sheet, place: Projection, scale: Look["scale"]): Markup {
-  const { line, theme } = sheet;
+function walls({ line, theme }: Sheet, place: Projection, { scale, ticks }: HeightAxis): Markup {
   const ground = [place(-1, -1, 0), place(1, -1, 0), place(1, 1, 0), place(-1, 1, 0)];
-  const levels = heightTicks(sheet, place, scale).map((tick) => {
+  const levels = ticks.map((tick) => {
     const height = scale(tick);
     return pathData([place(-1, -1, height), place(-1, 1, height), place(1, 1, height)]);
   });
@@ -206,8 +218,8 @@ function boxAxes(sheet: Sheet, place: Projection, look: Look, radius: number): M
   const label = (text: Label, [x, y]: Place, anchor: string): Markup =>
     textElement(text, x, y, { "text-anchor": anchor });
   const ends = [-1, 0, 1];
-  const heights = heightTicks(sheet, place, look.scale);
-  const writeHeight = trueMinus(look.scale.tickFormat(heights.length));
+  const heights = look.ticks;
+  const writeHeight = trueMinus(look.scale.tickFormat(Math.max(2, heights.length)));
   const strokes = [
     pathData([place(-1, -1, 1), place(-1, -1, 0), place(1, -1, 0), place(1, 1, 0)]),
     ...ends.map((u) => tickAt(place(u, -1, 0), -0.2 * em, 0.3 * em)),
@@ -217,7 +229,7 @@ function boxAxes(sheet: Sheet, place: Projection, look: Look, radius: number): M
   return join([
     element("path", { d: strokes.join(""), fill: "none", stroke: theme.ink, "stroke-width": line }),
     // The end at the front corner is said once for each axis, on its own side.
-    ...ends.map((u) => label(axisNumber(u * radius), shift(place(u, -1, 0), u === 1 ? -0.5 : -0.3, 1.15), "end")),
+    ...ends.map((u) => label(axisNumber(u * radius), shift(place(u, -1, 0), u === 1 ? -0.5 : -0.3, 1.3), "end")),
     ...ends.map((v) => label(axisNumber(v * radius), shift(place(1, v, 0), v === -1 ? 0.5 : 0.35, 1), "start")),
     label("α", shift(place(0.1, -1, 0), -1.6, 2.3), "end"),
     label("β", shift(place(1, 0.1, 0), 1.9, 2.1), "start"),
@@ -230,7 +242,7 @@ function surfaceCsv(
   maps: readonly LandscapeMap[],
   quantity: Quantity,
   coloured: Quantity,
-  { scale, colours }: { scale: readonly [number, number]; colours: ColourScale },
+  { heights, colours }: { heights: readonly [number, number]; colours: ColourScale },
 ): string {
   const column = (of: Quantity): string =>
     of === "reward" ? "reward" : of === "kl" ? "kl_token" : "objective_minus_origin";
@@ -247,7 +259,7 @@ function surfaceCsv(
   return mapsCsv(maps, columns, (map, point) => [
     value(map, point, quantity),
     value(map, point, coloured),
-    ...scale,
+    ...heights,
     ...colours.domain,
   ]);
 }

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
+import { sliceFolder } from "../../../landscape/files/layout.ts";
 import {
   type ChosenFigures,
   drawFigures,
@@ -14,7 +15,7 @@ import {
 import { FIGURES } from "../../../landscape/report/figures/study-figures.ts";
 import { metricsPath } from "../../../rl/files/layout.ts";
 import { assertClose, describe, throwsMessage } from "../../support.ts";
-import { writeSyntheticRun } from "../synthetic-run.ts";
+import { syntheticPlace, writeSyntheticRun } from "../synthetic-run.ts";
 import { syntheticStudy } from "../synthetic-study.ts";
 import { root } from "../tiny-study.ts";
 
@@ -119,6 +120,24 @@ describe("landscape/report/chosen-figures", (test) => {
       /--figure training: metrics\.jsonl has no reward .* node rl\/train\.ts, with train\.steps above 0\./,
     );
     assert.not.ok(existsSync(join(place, "none")));
+  });
+
+  test("a run with missing and damaged cells: visible gaps, and the figure says how many there are", () => {
+    const folder = join(place, "partial");
+    writeSyntheticRun(folder, 7);
+    const cells = join(sliceFolder(folder, syntheticPlace), "cells.jsonl");
+    const lines = readFileSync(cells, "utf8").trimEnd().split("\n");
+    // As an interrupted write leaves it: the last cell is cut off.
+    writeFileSync(cells, `${lines.slice(0, -1).join("\n")}\n${lines.at(-1)?.slice(0, 40)}`);
+    const { status, stderr } = command("partial", "--figure", "reward-map,surface", "--out", "gaps");
+    assert.is(status, 0, stderr);
+    const svg = (name: string) => readFileSync(join(place, "gaps", `${name}.svg`), "utf8");
+    const crosses = svg("reward-map").match(/<path d="([^"]*)"[^>]*class="unmeasured"/)?.[1] ?? "";
+    assert.is(crosses.match(/M/g)?.length, 2 * 3, "three of nine cells have a cross");
+    assert.match(svg("reward-map"), "Empty cells with a cross: not measured.");
+    assert.match(svg("surface"), "Gaps: not measured.");
+    for (const name of ["reward-map", "surface"]) assert.match(svg(name), "6 of 9 cells");
+    assert.match(stderr, "6 of 9 cells are measured");
   });
 
   test("lengths", () => {

@@ -106,7 +106,7 @@ describe("landscape/report/figures/pdf", (test) => {
       assert.equal(textOf(pdf), svgText(svg));
       const objects = objectsOf(pdf);
       const all = [...objects.values()].map(({ dictionary }) => dictionary).join("\n");
-      assert.not.match(all, /\/Image|\/XObject/);
+      assert.not.match(all, /\/Image/);
       const [width, height] = svg.match(/viewBox="0 0 ([\d.]+ [\d.]+)"/)?.[1].split(" ") ?? [];
       assert.match(all, `/MediaBox [0 0 ${width} ${height}]`);
       assert.match(all, `/Title <FEFF${Buffer.from(title, "utf16le").swap16().toString("hex").toUpperCase()}>`);
@@ -137,7 +137,9 @@ describe("landscape/report/figures/pdf", (test) => {
     );
     const figure = studyFigures(large).get("reward-map")?.();
     const pdf = renderPdf(figure?.svg ?? "", "");
-    assert.ok(pdf.length < 150_000, `${pdf.length} bytes`);
+    assert.ok(pdf.length < 120_000, `${pdf.length} bytes`);
+    const dots = renderPdf(studyFigures(large).get("reward-kl")?.().svg ?? "", "");
+    assert.ok(dots.length < 150_000, `${dots.length} bytes for ${16 * 441} dots`);
   });
 
   test("shapes, colours and turned text become these operators", () => {
@@ -152,8 +154,21 @@ describe("landscape/report/figures/pdf", (test) => {
     const content = [...objects.values()].find(({ stream }) => stream !== null)?.stream?.toString("latin1") ?? "";
     const lines = content.split("\n");
     assert.equal(lines.slice(0, 5), ["1 0 0 -1 0 100 cm", "0.063 0.125 0.188 rg", "/G0 gs", "1 2 3 4 re", "f"]);
-    for (const line of ["1 0 0 RG", "[2 1] 0 d", "1 2 m 3 4 l 5 6 l h", "S", "/G1 gs", "2 w", "B"])
+    for (const line of [
+      "1 0 0 RG",
+      "[2 1] 0 d",
+      "1 2 m 3 4 l 5 6 l h",
+      "S",
+      "/G1 gs",
+      "2 w",
+      "q 1 0 0 1 50 50 cm /C0 Do Q",
+    ])
       assert.ok(lines.includes(line), line);
+    // The circle begins and ends at its right, and passes through its four extremes.
+    const form = [...objects.values()].find(({ dictionary }) => dictionary.includes("/Subtype /Form"));
+    assert.match(form?.dictionary ?? "", "/BBox [-12 -12 12 12]");
+    const shape = form?.stream?.toString("latin1") ?? "";
+    assert.match(shape, /^10 0 m .* 0 10 c .* -10 0 c .* 0 -10 c .* 10 0 c h B$/);
     assert.is(lines.filter((line) => / re$/.test(line)).length, 1, "nothing is drawn for transparent");
     // "I" is 0.263 em wide: its end is at the point, and it runs upwards, so it begins below.
     const [a, b, c, d, x, y] = (lines.find((line) => line.includes(" Tm")) ?? "")
