@@ -27,7 +27,8 @@ import {
   type LandscapeMap,
 } from "./figure-data.ts";
 import { type FigureKind, measuredMaps, withoutMaps } from "./figure-kind.ts";
-import { checkpointMark, mapsCsv } from "./heatmap.ts";
+import { checkpointMark } from "./map-marks.ts";
+import { mapsCsv } from "./map-table.ts";
 import { element, join } from "./svg.ts";
 
 /**

@@ -28,15 +28,9 @@ import {
   type Quantity,
 } from "./figure-data.ts";
 import { type FigureKind, measuredMaps, withoutMaps } from "./figure-kind.ts";
-import {
-  axisNumber,
-  BAR_LABELS,
-  checkpointMark,
-  colourScaleOf,
-  mapsCsv,
-  QUANTITY_LABELS,
-  withoutObjective,
-} from "./heatmap.ts";
+import { axisNumber, BAR_LABELS, colourScaleOf, QUANTITY_LABELS, withoutObjective } from "./heatmap.ts";
+import { checkpointMark } from "./map-marks.ts";
+import { mapsCsv } from "./map-table.ts";
 import { element, join, type Label, type LabelPart, type Markup, pathData, textElement } from "./svg.ts";
 
 /** Turn of the ground about the vertical, and the height of the eye above it. */

@@ -3,7 +3,7 @@ import { colourOf, SEQUENTIAL, sequential } from "../../../landscape/report/figu
 import { correlationFigure } from "../../../landscape/report/figures/correlation.ts";
 import type { DrawnEstimate, Study } from "../../../landscape/report/figures/figure-data.ts";
 import { gridValues } from "../../../landscape/report/figures/figure-data.ts";
-import { drawnIsolines, heatmapFigure, isolineLevels, mapsCsv } from "../../../landscape/report/figures/heatmap.ts";
+import { drawnIsolines, heatmapFigure, isolineLevels } from "../../../landscape/report/figures/heatmap.ts";
 import {
   evenLevels,
   growingLevels,
@@ -11,6 +11,7 @@ import {
   levelText,
   rootOfKl,
 } from "../../../landscape/report/figures/isolines.ts";
+import { mapsCsv } from "../../../landscape/report/figures/map-table.ts";
 import { pixelsOf, renderPng } from "../../../landscape/report/figures/png.ts";
 import { rewardKlFigure } from "../../../landscape/report/figures/reward-kl.ts";
 import { studyFigures } from "../../../landscape/report/figures/study-figures.ts";
