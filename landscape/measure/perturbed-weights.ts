@@ -6,17 +6,17 @@ import {
   empty,
   keep,
   memoryLabel,
+  moveIntoSlot,
   type OperandPrecision,
   type Parameter,
   type ParameterArena,
-  perturbIntoSlot,
   type Tensor,
   type Weights,
   type WeightTensors,
   wordsOf,
 } from "../../engine/index.ts";
 import type { GridCell } from "../grid.ts";
-import type { Slice } from "./directions.ts";
+import { type Slice, stepsTo } from "./directions.ts";
 import { isMatrix } from "./rounded-weights.ts";
 
 export class PerturbedWeights implements Weights {
@@ -45,20 +45,12 @@ export class PerturbedWeights implements Weights {
       throw new Error(`PerturbedWeights: ${cells.length} cells for ${this.#slots.length} slots`);
     this.#arena.backend.phase?.("perturbing");
     for (const name of this.#arena.names) {
-      const scale = slice.scales.get(name);
-      if (scale === undefined) throw new Error(`PerturbedWeights: the slice has no direction for ${name}`);
       const weight = this.#arena.value(name);
       const slots = new Map<number, WeightTensors>();
-      cells.forEach(({ alpha, beta }, point) => {
+      cells.forEach((cell, point) => {
         const slot = this.#slots[point].get(name);
         if (slot === undefined) throw new Error(`PerturbedWeights: no slot for ${name}`);
-        perturbIntoSlot(weight, slot, {
-          deltaKey: slice.deltaKey,
-          etaKey: slice.etaKey,
-          nameWords: wordsOf(name),
-          a: alpha * scale.delta,
-          b: beta * scale.eta,
-        });
+        moveIntoSlot(weight, slot, wordsOf(name), stepsTo(cell, slice, name));
         slots.set(point, slot);
       });
       this.#parameters.set(name, { kind: "slots", shape: weight.shape, slots });
