@@ -206,7 +206,9 @@ export class DirectionSources {
     const found = await principalComponents(checkpoints, names, signal);
     const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
     return {
-      raw: written(async (name, into) => into.write(await componentTensor(checkpoints, found, component - 1, name))),
+      raw: written(async (name, into) =>
+        into.write(await componentTensor(checkpoints, found, component - 1, name, into.size)),
+      ),
       origin: folders.flatMap(weightSums),
       remark: `${percent(found.shares[component - 1])} of the variance of ${checkpoints.length} checkpoints`,
     };

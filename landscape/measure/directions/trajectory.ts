@@ -8,6 +8,9 @@
 import { SettingsError } from "../../../engine/host/index.ts";
 import type { Checkpoint } from "../../../model/index.ts";
 
+/** A checkpoint whose tensors are read piece by piece. */
+export type TrajectoryPoint = Pick<Checkpoint, "chunks">;
+
 /** Elements of a tensor that are read at a time from each checkpoint. */
 const pieceElements = 2 ** 18;
 
@@ -23,7 +26,7 @@ export interface PrincipalComponents {
  * @param names        the tensors that count
  */
 export async function principalComponents(
-  checkpoints: readonly Checkpoint[],
+  checkpoints: readonly TrajectoryPoint[],
   names: readonly string[],
   signal?: AbortSignal,
 ): Promise<PrincipalComponents> {
@@ -66,14 +69,16 @@ export function componentsOf(products: readonly Float64Array[]): PrincipalCompon
 }
 
 /**
- * Writes one tensor of component `c`, from 0.
+ * One tensor of component `c`, counted from 0.
+ * @param size  elements of the tensor
  * @throws SettingsError when the checkpoints do not span that many directions
  */
 export async function componentTensor(
-  checkpoints: readonly Checkpoint[],
+  checkpoints: readonly TrajectoryPoint[],
   { coefficients, shares }: PrincipalComponents,
   c: number,
   name: string,
+  size: number,
 ): Promise<Float64Array> {
   const own = coefficients[c];
   if (own.every((one) => one === 0))
@@ -81,7 +86,6 @@ export async function componentTensor(
       `landscape.directions: the checkpoints have no principal component ${c + 1}: they differ along ${shares.filter((share) => share > 0).length} ` +
         "directions only. Choose another kind, or other groups of parameters.",
     );
-  const size = checkpoints[0].source(name).shape.reduce((product, extent) => product * extent, 1);
   const values = new Float64Array(size);
   for await (const { start, differences } of differencesOf(checkpoints, name))
     for (let t = 1; t < differences.length; t++)
@@ -91,7 +95,7 @@ export async function componentTensor(
 
 /** x_t − x_0 of one tensor, piece by piece. */
 async function* differencesOf(
-  checkpoints: readonly Checkpoint[],
+  checkpoints: readonly TrajectoryPoint[],
   name: string,
 ): AsyncGenerator<{ start: number; differences: Float64Array[] }> {
   const pieces = checkpoints.map((checkpoint) => checkpoint.chunks(name, pieceElements));
