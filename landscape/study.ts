@@ -22,6 +22,7 @@ import { figuresFolder, reportPath, type SlicePlace, sliceFolder, slicePaths } f
 import { studyDeclaration } from "./files/run-settings.ts";
 import { directionLine, type SliceFacts } from "./files/slice-facts.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
+import { expectDirections } from "./measure/directions.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { prepareReference, type SweepTiming, sweep } from "./measure/sweep.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
@@ -86,7 +87,10 @@ async function expectMemoryOfAllParts(part: Part): Promise<void> {
   const { backend, chat, environment, settings, folder, modelFolder, signal } = part;
   // A checkpoint has the configuration of the model that it was trained from.
   const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
-  if (slicesToSweep(folder, settings).length > 0) await expectSweepMemory(backend, job, signal, false);
+  if (slicesToSweep(folder, settings).length > 0) {
+    await expectDirections(job.config, settings.landscape);
+    await expectSweepMemory(backend, job, signal, false);
+  }
   await expectMemoryOfTraining(part);
 }
 

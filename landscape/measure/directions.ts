@@ -4,12 +4,14 @@
 // A tied embedding is one tensor, so it is perturbed once. docs/directions.md tells what a study can choose.
 import { createHash } from "node:crypto";
 import { type DirectionStep, type ParameterArena, philox, philoxKey, wordsOf } from "../../engine/index.ts";
+import { type LanguageModel, parameterShapes } from "../../model/index.ts";
 import { areUsual, axisIdentity, type CentreSettings, isBeside, type ParameterGroup } from "../direction-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { type Direction, freeDirection, innerProducts, stepOf, sumOf } from "./directions/direction.ts";
 import { groupsOf, movedNames } from "./directions/groups.ts";
 import { DirectionSources, type SourceContext } from "./directions/kinds.ts";
 import { orthogonalise, type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts";
+import { openStateDict } from "./directions/state-dict.ts";
 
 /** The two directions of one slice, and where its grid is. */
 export interface Slice {
@@ -148,6 +150,23 @@ export async function makeDirections(job: DirectionJob): Promise<Slice & { reado
     throw thrown;
   } finally {
     await sources.close();
+  }
+}
+
+/**
+ * Refuses what can be known to be wrong before any work: groups and names that move nothing, a file that does not fit.
+ * @throws SettingsError, CheckpointError
+ */
+export async function expectDirections(
+  config: LanguageModel,
+  { directions }: StudySettings["landscape"],
+): Promise<void> {
+  const names = movedNames(groupsOf(config), directions);
+  const shapes = parameterShapes(config);
+  const moved = new Map(names.map((name) => [name, shapes.get(name) ?? []]));
+  for (const axis of ["delta", "eta"] as const) {
+    const { kind, file } = directions[axis];
+    if (kind === "file") await (await openStateDict(file, moved, `landscape.directions.${axis}.file`)).close();
   }
 }
 

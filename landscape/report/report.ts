@@ -25,6 +25,7 @@ import {
 import { readConversations, readSlice } from "../files/cells.ts";
 import { figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
+import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
@@ -60,6 +61,8 @@ export interface SummarisedRun {
   readonly training: readonly TrainingRow[];
   /** Conversations per slice and cell; a cell whose conversations cannot be read is absent. */
   readonly conversations: readonly (readonly CellConversations[])[];
+  /** Facts about each slice's directions; null if it has none. */
+  readonly directions: readonly (SliceFacts | null)[];
   /** Sample conversations of training steps. */
   readonly samples: readonly TrainingSample[];
   /** The trend of every slice with several complete checkpoints. */
@@ -81,6 +84,7 @@ export async function summariseRun(
 ): Promise<SummarisedRun> {
   const slices: SummarisedSlice[] = [];
   const conversations: CellConversations[][] = [];
+  const directions: (SliceFacts | null)[] = [];
   const gaps: string[] = [];
   const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
   const { points, radius } = settings.landscape;
@@ -118,6 +122,7 @@ export async function summariseRun(
         );
       const summarised = summariseSlice(folder, files, settings);
       slices.push(summarised);
+      directions.push(readSliceFacts(folder, { step, slice }, say));
       maps.push({ ...summarised, maps: promptMaps(files.cells, files.reference, { points, radius }) });
       const said = readConversations(files, say);
       const lost = said.filter((cell) => cell === null).length;
@@ -130,14 +135,14 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, training, conversations, samples, trends: trendsOf(maps), gaps };
+  return { slices, training, conversations, directions, samples, trends: trendsOf(maps), gaps };
 }
 
 /** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */
 export async function drawRun(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, trends, gaps }: SummarisedRun,
+  { slices, training, conversations, directions, samples, trends, gaps }: SummarisedRun,
   signal: AbortSignal,
 ): Promise<void> {
   const study: Study = {
@@ -148,7 +153,7 @@ export async function drawRun(
     notes: settings.notes,
     training,
     trainingSamples: samples,
-    maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index])),
+    maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index], directions[index])),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     trends,
     intervalName: intervalName(slices),
@@ -260,6 +265,7 @@ function mapOf(
   settings: StudySettings,
   { step, slice, summary, points: measured }: SummarisedSlice,
   conversations: readonly CellConversations[],
+  directions: SliceFacts | null,
 ): LandscapeMap {
   const points = measured.map(
     (p): MapPoint => ({
@@ -297,6 +303,7 @@ function mapOf(
       ],
     },
     conversations,
+    ...(directions !== null && { directions }),
   };
 }
 

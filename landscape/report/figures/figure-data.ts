@@ -3,6 +3,7 @@
 // This file measures and estimates nothing; a figure shows the numbers that it is given and can list them as CSV. A
 // missing cell, an absent objective and an undetermined estimate stay distinct from a zero up to the printed figure.
 
+import type { SliceFacts } from "../../files/slice-facts.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
 
@@ -78,6 +79,8 @@ export interface LandscapeMap {
   /** A remark that every figure made from this map must show, such as "cells from two adapters". */
   mark?: string;
   conversations?: readonly CellConversations[];
+  /** What its directions are; absent in runs of earlier versions. */
+  directions?: SliceFacts;
 }
 
 export interface TrainingRow {
