@@ -68,13 +68,17 @@ function describe({ delta, eta, seed, digest }: SliceFacts): string {
   return `${axis("δ", delta)}; ${axis("η", eta)}; seed ${seed}; digest ${digest.slice(0, 12)}…`;
 }
 
+const ruleTexts: Readonly<Record<string, string>> = {
+  tensor: "norm per tensor",
+  global: "global norm",
+  row: "norm per row",
+  "used-row": "norm per used row",
+  none: "as it is",
+};
+
 /** "gaussian, norm per tensor" */
 export function axisText({ kind, norm, remark }: AxisFacts): string {
-  return [
-    kind,
-    norm === "none" ? "as it is" : `norm per ${norm}`.replace("per global", "global"),
-    ...(remark === undefined ? [] : [remark]),
-  ].join(", ");
+  return [kind, ruleTexts[norm] ?? norm, ...(remark === undefined ? [] : [remark])].join(", ");
 }
 
 /** Where the grid's centre is, in words; null if it is the checkpoint. */
