@@ -17,10 +17,12 @@ import {
   symmetricEigen,
 } from "../../../landscape/measure/directions/trajectory.ts";
 import { type DirectionJob, makeDirections, makeSlice, stepsTo } from "../../../landscape/measure/directions.ts";
+import { expectSweepMemory } from "../../../landscape/measure/memory-plan.ts";
 import { PerturbedWeights } from "../../../landscape/measure/perturbed-weights.ts";
 import type { Reference } from "../../../landscape/measure/reference.ts";
 import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
-import { loadModel, writeSafetensors } from "../../../model/index.ts";
+import { loadChat, loadModel, loadTokenizer, writeSafetensors } from "../../../model/index.ts";
+import { openEnvironment } from "../../../rl/index.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { normals } from "../../engine/check-op.ts";
 import { readSafetensorsFixture } from "../../fixture-tensors.ts";
@@ -497,6 +499,55 @@ describe("landscape/measure/directions", (test) => {
     assert.match(said.join(), /no optimiser state of this step, so AdamW's moments begin at 0/);
     assert.equal(slice.facts.delta.remark, "without saved moments of step 0");
     slice.free();
+  });
+
+  test("the plan of a sweep counts directions that are tensors, and the gradients that some are made from", async () => {
+    const { backend } = await webgpuBackend();
+    const checkpoint = fixturePath("tiny-warm-start");
+    const { config, weights } = await loadModel(backend, checkpoint);
+    const bytes = weights.names.reduce((sum, name) => sum + 4 * weights.value(name).size, 0);
+    weights.free();
+    const chat = await loadChat(checkpoint, await loadTokenizer(checkpoint));
+    const planned = async (values: Record<string, unknown>) => {
+      const settings = settingsWith({
+        "landscape.points": 3,
+        "landscape.maxNewTokens": 8,
+        "landscape.pointsAtOnce": 1,
+        ...values,
+      });
+      const environment = await openEnvironment(settings.environment);
+      const never = new AbortController().signal;
+      const { parts, deviceBytes } = await expectSweepMemory(
+        backend,
+        { config, chat, environment, settings },
+        never,
+        false,
+      );
+      return { directions: parts.get("directions") ?? 0, deviceBytes };
+    };
+    const usual = await planned({});
+    assert.equal(usual.directions, 0);
+    assert.equal(
+      (await planned(axis("eta", { norm: "global" }))).directions,
+      0,
+      "a Gaussian of the rule global is none",
+    );
+    const one = await planned(axis("eta", { kind: "rank-1" }));
+    const two = await planned({
+      ...axis("eta", { kind: "rank-1" }),
+      ...axis("delta", { kind: "checkpoint-difference", stepsAhead: 3 }),
+    });
+    // Buffers of the pool are larger than tensors, which are of any size.
+    for (const [found, axes] of [
+      [one.directions, 1],
+      [two.directions, 2],
+    ])
+      assert.ok(found >= axes * bytes && found <= 2 * axes * bytes, `${found} bytes for ${axes} × ${bytes}`);
+    assert.ok(two.deviceBytes > one.deviceBytes && one.deviceBytes > usual.deviceBytes);
+    const gradient = await planned(axis("eta", { kind: "gradient" }));
+    assert.ok(gradient.deviceBytes >= one.deviceBytes, "beside the direction there are gradients for a while");
+    const few = { "landscape.directions.groups": ["norms", "biases"], ...axis("eta", { kind: "rank-1" }) };
+    assert.ok((await planned(few)).directions < 0.2 * bytes, "only what moves has tensors");
   });
 
   test("settings that fit no direction are refused, each by name", async () => {
