@@ -4,9 +4,13 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sliceFolder } from "../../landscape/files/layout.ts";
-import { expectSameDirections, readSliceFacts } from "../../landscape/files/slice-facts.ts";
+import { expectSameDirections, readSliceFacts, type SliceFacts } from "../../landscape/files/slice-facts.ts";
+import { partialPearson } from "../../landscape/statistics/statistics.ts";
 import { describe, throwsMessage } from "../support.ts";
 import { contents, expectDone, runStudy } from "./tiny-study.ts";
+
+/** Of the tiny preset. */
+const radius = 0.05;
 
 const along = (axis: "delta" | "eta", of: Record<string, string>): Record<string, string> =>
   Object.fromEntries(Object.entries(of).map(([key, value]) => [`landscape.directions.${axis}.${key}`, value]));
@@ -18,6 +22,23 @@ const flags = {
   "train.normalisation": "sequence",
   "landscape.reference.rollouts": "3",
 };
+
+/** summary.json's partial correlation is given ‖Δθ‖² along these directions, from the checkpoint on. */
+function expectDistance(out: string, facts: SliceFacts | null): void {
+  const folder = sliceFolder(out, { step: 3, slice: 0 });
+  const [head, ...lines] = readFileSync(join(folder, "points.csv"), "utf8").trim().split("\n");
+  const column = (name: string): number[] =>
+    lines.map((line) => Number(line.split(",")[head.split(",").indexOf(name)]));
+  const [alpha, beta] = [column("alpha"), column("beta")];
+  const [delta, eta, cosine] = [facts?.delta?.length ?? 0, facts?.eta?.length ?? 0, facts?.cosine ?? 0];
+  const distance = alpha.map((a, k) => {
+    const [along, across] = [(a + 0.5 * radius) * delta, beta[k] * eta];
+    return along ** 2 + 2 * along * across * cosine + across ** 2;
+  });
+  const summary: { partialPearson: { value: number } } = JSON.parse(readFileSync(join(folder, "summary.json"), "utf8"));
+  const expected = partialPearson(column("kl_token"), column("reward"), distance);
+  assert.ok(expected !== null && Math.abs(summary.partialPearson.value - expected) < 1e-9, `${expected}`);
+}
 
 describe("landscape/directions-study", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-directions-study-"));
@@ -37,6 +58,7 @@ describe("landscape/directions-study", (test) => {
     }
     const report = readFileSync(join(out, "report.html"), "utf8");
     assert.match(report, /The centre of the grid is not the checkpoint/);
+    expectDistance(out, facts);
     const before = contents(out);
     const other = await runStudy(out, { ...flags, ...along("eta", { norm: "row" }) });
     assert.equal(other.status, 2);
