@@ -85,8 +85,8 @@ export function axisText({ kind, norm, remark }: AxisFacts): string {
 export function centreText({ centre }: SliceFacts): string | null {
   if (centre === undefined) return null;
   const parts = [
-    ...(centre.alpha !== 0 ? [`${centre.alpha} radii along δ`] : []),
-    ...(centre.beta !== 0 ? [`${centre.beta} radii along η`] : []),
+    ...(centre.alpha !== 0 ? [`${centre.alpha} × the radius along δ`] : []),
+    ...(centre.beta !== 0 ? [`${centre.beta} × the radius along η`] : []),
     ...(centre.random !== 0 ? [`${centre.random} of each tensor's norm along a third, random direction`] : []),
   ];
   return parts.length === 0 ? null : parts.join(" and ");

@@ -493,6 +493,23 @@ describe("landscape/measure/directions", (test) => {
     slice.free();
   });
 
+  test("a grid's centre along a third direction is at the given distance in every tensor", async () => {
+    const job = await jobOf({ "landscape.centre.random": 0.25 });
+    const slice = await makeDirections(job);
+    const slots = new PerturbedWeights(job.arena, 1);
+    slots.place([{ i: 0, j: 0, alpha: 0, beta: 0, squaredSteps: 0 }], slice);
+    for (const [name, values] of await job.arena.read()) {
+      const at = slots.get(name);
+      const moved = at.kind === "slots" ? await at.slots.get(0)?.rows?.read() : undefined;
+      if (moved === undefined) continue; // a matrix in panels alone
+      const length = (of: ArrayLike<number>): number => Math.hypot(...Array.from(of));
+      const distance = length(values.map((value, i) => moved[i] - value)) / length(values);
+      assertClose(name, [distance], [0.25], { relative: 1e-5 });
+    }
+    slots.free();
+    slice.free();
+  });
+
   test("adamw-gradient without a saved state says so", async () => {
     const said: string[] = [];
     const slice = await makeDirections(await jobOf(axis("delta", { kind: "adamw-gradient" }), said));

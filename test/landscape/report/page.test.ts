@@ -190,7 +190,10 @@ describe("landscape/report/page", (test) => {
       table,
       "<td>pca, as it is, 61.0% of the variance</td><td>1.00</td><td>–</td><td>75.0%</td><td>25.0%</td><td>0.004</td>",
     );
-    assert.match(page, "The centre of the grid is not the checkpoint.</strong> It is beside it: 1 radii along δ.");
+    assert.match(
+      page,
+      "The centre of the grid is not the checkpoint.</strong> It is beside it: 1 × the radius along δ.",
+    );
     const old = base.maps.map(({ directions: _, ...map }) => map);
     assert.not.match(renderReport({ ...base, maps: old }), "direction-shares");
     const mixed = [...old.slice(0, 2), ...base.maps.slice(2, 4)];
