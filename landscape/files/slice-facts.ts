@@ -35,26 +35,30 @@ export type AxisFacts = z.infer<typeof axisFacts>;
 
 /** The facts of a slice; null if there are none, or they cannot be read, which is reported. */
 export function readSliceFacts(folder: string, place: SlicePlace, onDamage: OnDamage): SliceFacts | null {
-  const path = slicePaths(sliceFolder(folder, place)).directions;
+  return readFacts(slicePaths(sliceFolder(folder, place)).directions, onDamage);
+}
+
+function readFacts(path: string, onDamage: OnDamage): SliceFacts | null {
   if (!existsSync(path)) return null;
   try {
     return readJson(path, sliceFacts);
   } catch (thrown) {
     if (!(thrown instanceof FileError)) throw thrown;
-    onDamage(`${thrown.message} The report says nothing of the directions of this slice.`);
+    onDamage(`${thrown.message} The measurements do not need it, but the slice's directions are not known.`);
     return null;
   }
 }
 
 /**
  * Refuses to continue a slice along other directions than it was begun with.
+ * @param folder    the slice's
+ * @param onDamage  told if slice.json cannot be read; the directions then are those of the same settings
  * @throws RunFolderError naming both
  */
-export function expectSameDirections(folder: string, now: SliceFacts): void {
+export function expectSameDirections(folder: string, now: SliceFacts, onDamage: OnDamage): void {
   const path = slicePaths(folder).directions;
-  if (!existsSync(path)) return;
-  const before = readJson(path, sliceFacts);
-  if (before.digest === now.digest) return;
+  const before = readFacts(path, onDamage);
+  if (before === null || before.digest === now.digest) return;
   throw new RunFolderError(
     `${path}: this slice was measured along other directions:\n  before: ${describe(before)}\n  now:    ${describe(now)}\n` +
       "Settings, files, checkpoints or completions that a direction is made from have changed. Restore them, or measure in " +

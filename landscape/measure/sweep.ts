@@ -188,7 +188,7 @@ export async function sweep(
       digest: directions.digest,
       ...directions.facts,
     } as const;
-    if (writer.done.length > 0 || underWay.length > 0) expectSameDirections(folder, facts);
+    if (writer.done.length > 0 || underWay.length > 0) expectSameDirections(folder, facts, say);
     writeAtomic(paths.directions, `${JSON.stringify(facts)}\n`);
     onDirections?.(facts);
     const todo = workOrder({ points: landscape.points, radius: landscape.radius }).filter(

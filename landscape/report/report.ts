@@ -22,6 +22,7 @@ import {
   readTrainingSamples,
   runName,
 } from "../../rl/index.ts";
+import { areUsual } from "../direction-settings.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
 import { figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
@@ -122,7 +123,13 @@ export async function summariseRun(
         );
       const summarised = summariseSlice(folder, files, settings);
       slices.push(summarised);
-      directions.push(readSliceFacts(folder, { step, slice }, say));
+      const facts = readSliceFacts(folder, { step, slice }, say);
+      directions.push(facts);
+      if (facts === null && !areUsual(settings.landscape.directions, settings.landscape.centre))
+        gap(
+          `Step ${step}, slice ${slice}: slice.json is missing or damaged, so its directions are not shown, and partial ` +
+            "correlations take α² + β² for the distance.",
+        );
       maps.push({ ...summarised, maps: promptMaps(files.cells, files.reference, { points, radius }) });
       const said = readConversations(files, say);
       const lost = said.filter((cell) => cell === null).length;

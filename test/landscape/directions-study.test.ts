@@ -80,17 +80,22 @@ describe("landscape/directions-study", (test) => {
 
   test("a slice is not continued along directions of another digest", async () => {
     const folder = sliceFolder(place, { step: 0, slice: 0 });
-    expectSameDirections(folder, { seed: 1, slice: 0, digest: "one" });
+    const fail = (line: string): never => assert.fail(line);
+    expectSameDirections(folder, { seed: 1, slice: 0, digest: "one" }, fail);
     const file = join(folder, "slice.json");
     mkdirSync(folder, { recursive: true });
     writeFileSync(file, JSON.stringify({ seed: 1, slice: 0, digest: "a".repeat(64) }));
-    expectSameDirections(folder, { seed: 1, slice: 0, digest: "a".repeat(64) });
+    expectSameDirections(folder, { seed: 1, slice: 0, digest: "a".repeat(64) }, fail);
     const axis = { kind: "gradient", norm: "row", length: 1, shares: {} };
     await throwsMessage(
-      () => expectSameDirections(folder, { seed: 1, slice: 0, digest: "b".repeat(64), delta: axis, eta: axis }),
+      () => expectSameDirections(folder, { seed: 1, slice: 0, digest: "b".repeat(64), delta: axis, eta: axis }, fail),
       "this slice was measured along other directions",
       "before: δ gaussian; η gaussian; seed 1; digest aaaaaaaaaaaa…",
       "now:    δ gradient, norm per row; η gradient, norm per row; seed 1; digest bbbbbbbbbbbb…",
     );
+    const told: string[] = [];
+    writeFileSync(file, "{");
+    expectSameDirections(folder, { seed: 1, slice: 0, digest: "b".repeat(64) }, (line) => told.push(line));
+    assert.match(told.join(), /slice\.json: expected JSON.* the slice's directions are not known/);
   });
 });
