@@ -382,6 +382,8 @@ describe("landscape/measure/directions", (test) => {
         `${JSON.stringify(change)} has the digest of ${digests.get(slice.digest)}`,
       );
       digests.set(slice.digest, JSON.stringify(change));
+      if ("landscape.directions.orthogonal" in change)
+        assert.ok(Math.abs(slice.facts.cosine) < 2e-6, `${slice.facts.cosine}`);
       slice.free();
     }
   });
@@ -411,6 +413,26 @@ describe("landscape/measure/directions", (test) => {
     await throwsMessage(() => makeDirections(none), "leave no parameter that moves");
     const idle = await jobOf({ "landscape.directions.leaveOut": ["model.layer.*"] });
     await throwsMessage(() => makeDirections(idle), '"model.layer.*" matches no parameter of this model');
+  });
+
+  test("used-row: rows of the tied embedding that no token of the task uses stay, and the others have their norm", async () => {
+    const job = await jobOf(axis("delta", { norm: "used-row" }));
+    const usedIds = new Set([0, 5, 17]);
+    const slice = await makeDirections({ ...job, usedIds });
+    for (const name of ["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"]) {
+      const { shape, size } = job.arena.value(name);
+      const weight = (await job.arena.read([name])).get(name) ?? [];
+      const moved = await numbersOf(slice.delta, name, size);
+      const lengthOf = (of: ArrayLike<number>, row: number): number =>
+        Math.hypot(...Array.from({ length: shape[1] }, (_, c) => of[row * shape[1] + c]));
+      for (let row = 0; row < shape[0]; row++) {
+        const isUsed = !name.includes("embed") || usedIds.has(row);
+        assertClose(`${name}, row ${row}`, [lengthOf(moved, row)], [isUsed ? lengthOf(weight, row) : 0], {
+          relative: 1e-5,
+        });
+      }
+    }
+    slice.free();
   });
 
   test("a state-dict file: its numbers, and one error for what does not fit", async () => {
