@@ -7,7 +7,7 @@ import { sliceFolder } from "../../landscape/files/layout.ts";
 import { expectSameDirections, readSliceFacts, type SliceFacts } from "../../landscape/files/slice-facts.ts";
 import { partialPearson } from "../../landscape/statistics/statistics.ts";
 import { describe, throwsMessage } from "../support.ts";
-import { contents, expectDone, runStudy } from "./tiny-study.ts";
+import { contents, expectDone, expectSame, runStudy } from "./tiny-study.ts";
 
 /** Of the tiny preset. */
 const radius = 0.05;
@@ -66,6 +66,13 @@ describe("landscape/directions-study", (test) => {
     const longer = await runStudy(out, { ...flags, "train.checkpoints": "0,1,3" });
     assert.match(longer.stderr, /train\.checkpoints: \[0,3\] -> \[0,1,3\]/, "another trajectory is another component");
     assert.deepEqual([...contents(out)], [...before], "a refused command changes nothing");
+    const again = join(place, "again");
+    const killed = await runStudy(again, flags, { FOOTHOLD_KILL_AT: "cells:4" });
+    assert.equal(killed.signal, "SIGKILL", killed.stderr);
+    expectDone(await runStudy(again, flags));
+    const named = (all: Map<string, Buffer>): Map<string, Buffer> =>
+      new Map([...all].filter(([name]) => name !== "report.html"));
+    expectSame(named(contents(again)), named(before));
   });
 
   test("a file that does not fit is refused before training, with nothing written", async () => {
