@@ -21,9 +21,11 @@ import {
   readTrainingSamples,
   runName,
 } from "../../rl/index.ts";
+import { areUsual } from "../direction-settings.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
 import { figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
+import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
@@ -61,6 +63,8 @@ export interface SummarisedRun {
   readonly training: readonly TrainingRow[];
   /** Conversations per slice and cell; a cell whose conversations cannot be read is absent. */
   readonly conversations: readonly (readonly CellConversations[])[];
+  /** Facts about each slice's directions; null if it has none. */
+  readonly directions: readonly (SliceFacts | null)[];
   /** Sample conversations of training steps. */
   readonly samples: readonly TrainingSample[];
   /** The trend of every slice with several complete checkpoints. */
@@ -91,6 +95,7 @@ export async function summariseRun(
 ): Promise<SummarisedRun> {
   const slices: SummarisedSlice[] = [];
   const conversations: CellConversations[][] = [];
+  const directions: (SliceFacts | null)[] = [];
   const gaps: string[] = [];
   const extras: SliceExtras[] = [];
   const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
@@ -129,6 +134,13 @@ export async function summariseRun(
         );
       const summarised = summariseSlice(folder, files, settings);
       slices.push(summarised);
+      const facts = readSliceFacts(folder, { step, slice }, say);
+      directions.push(facts);
+      if (facts === null && !areUsual(settings.landscape.directions, settings.landscape.centre))
+        gap(
+          `Step ${step}, slice ${slice}: slice.json is missing or damaged, so its directions are not shown, and partial ` +
+            "correlations take α² + β² for the distance.",
+        );
       const ofPrompts = promptMaps(files.cells, files.reference, { points, radius });
       maps.push({ ...summarised, maps: ofPrompts });
       extras.push({
@@ -148,14 +160,14 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, training, conversations, samples, trends: trendsOf(maps), extras, gaps };
+  return { slices, training, conversations, samples, trends: trendsOf(maps), extras, directions, gaps };
 }
 
 /** What figures and page show of a run. */
 export function studyOf(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, trends, gaps, extras }: SummarisedRun,
+  { slices, training, conversations, samples, trends, gaps, extras, directions }: SummarisedRun,
 ): Study {
   return {
     name: runName(folder),
@@ -165,7 +177,9 @@ export function studyOf(
     notes: settings.notes,
     training,
     trainingSamples: samples,
-    maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index], extras[index])),
+    maps: slices.map((measured, index) =>
+      mapOf(settings, measured, conversations[index], extras[index], directions[index]),
+    ),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     trends,
     intervalName: intervalName(slices),
@@ -290,6 +304,7 @@ function mapOf(
   { step, slice, summary, points: measured }: SummarisedSlice,
   conversations: readonly CellConversations[],
   { rings, floorShares }: SliceExtras,
+  directions: SliceFacts | null,
 ): LandscapeMap {
   const points = measured.map(
     (p): MapPoint => ({
@@ -329,6 +344,7 @@ function mapOf(
     },
     rings,
     conversations,
+    ...(directions !== null && { directions }),
   };
 }
 
