@@ -23,9 +23,11 @@ import {
   runName,
 } from "../../rl/index.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
-import { figuresFolder, reportPath } from "../files/layout.ts";
+import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
+import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
+import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
   type CorrelationTrend,
@@ -51,6 +53,7 @@ import type {
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
+import { isStudyLike } from "./study-like.ts";
 import { summaryText } from "./table.ts";
 import { intervalName, reachOf } from "./wording.ts";
 
@@ -62,6 +65,8 @@ export interface SummarisedRun {
   readonly conversations: readonly (readonly CellConversations[])[];
   /** Sample conversations of training steps. */
   readonly samples: readonly TrainingSample[];
+  /** What may be concluded from all slices together. */
+  readonly claims: readonly Claim[];
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
   /** Incomplete parts, in sentences without paths: the report must not change when the folder moves. */
@@ -130,14 +135,16 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, training, conversations, samples, trends: trendsOf(maps), gaps };
+  const claims = claimsOf(slices, { evaluations: evaluationsOf(training), isStudyLike: isStudyLike(settings) });
+  if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
+  return { slices, training, conversations, samples, claims, trends: trendsOf(maps), gaps };
 }
 
 /** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */
 export async function drawRun(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, trends, gaps }: SummarisedRun,
+  { slices, training, conversations, samples, claims, trends, gaps }: SummarisedRun,
   signal: AbortSignal,
 ): Promise<void> {
   const study: Study = {
@@ -150,6 +157,7 @@ export async function drawRun(
     trainingSamples: samples,
     maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index])),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
+    claims,
     trends,
     intervalName: intervalName(slices),
   };
@@ -229,6 +237,11 @@ function trainingRows(folder: string, episodes: number, onDamage: OnDamage): Tra
     };
   });
 }
+
+const evaluationsOf = (training: readonly TrainingRow[]): EvaluatedStep[] =>
+  training.flatMap(({ step, evalReward, evalRewardReach }) =>
+    typeof evalReward === "number" ? [{ step, reward: evalReward, reach: evalRewardReach ?? null }] : [],
+  );
 
 /** Number of rollouts of training and evaluation that the environment did not score. */
 function trainingFailures(folder: string): number {

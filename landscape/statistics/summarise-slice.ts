@@ -4,11 +4,14 @@ import { ShapeError } from "../../engine/index.ts";
 import type { SliceFiles } from "../files/cells.ts";
 import { referencePath, slicePaths } from "../files/layout.ts";
 import type { StudySettings } from "../settings.ts";
+import type { SliceEvidence } from "./claims/evidence.ts";
 import { type Point, pointOf, writePoints } from "./points.ts";
-import { type MeasuredSlice, summarise } from "./summary.ts";
+import { type MeasuredSlice, measureSlice } from "./summary.ts";
 
 /** A slice with its statistics and the rows of its points.csv. */
 export interface SummarisedSlice extends MeasuredSlice {
+  /** What claims over several slices need. */
+  readonly evidence: SliceEvidence;
   readonly points: readonly Point[];
 }
 
@@ -25,7 +28,7 @@ export function summariseFiles(folder: string, files: SliceFiles, settings: Stud
       step,
       slice,
       points: cells.map((cell) => pointOf(cell, reference)),
-      summary: summarise(cells, reference, { grid: { points, radius }, seed: seed * 1000 + slice, simulations }),
+      ...measureSlice(cells, reference, { grid: { points, radius }, seed: seed * 1000 + slice, simulations }),
     };
   } catch (thrown) {
     if (!(thrown instanceof ShapeError)) throw thrown;

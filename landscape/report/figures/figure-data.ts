@@ -3,6 +3,7 @@
 // This file measures and estimates nothing; a figure shows the numbers that it is given and can list them as CSV. A
 // missing cell, an absent objective and an undetermined estimate stay distinct from a zero up to the printed figure.
 
+import type { Claim } from "../../statistics/claims/claim.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
 
@@ -130,6 +131,8 @@ export interface Study {
   task?: string;
   /** The incomplete parts, in sentences. */
   gaps?: readonly string[];
+  /** Claims with their conclusions, tables and figures. */
+  claims?: readonly Claim[];
   /** Slopes of the correlations over the checkpoints, slice by slice. */
   trends?: readonly CorrelationTrend[];
   /** The name of the intervals; "95% interval" only if simulated coverage allows it. */

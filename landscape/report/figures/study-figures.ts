@@ -1,5 +1,6 @@
 // Every figure of a study, by name: the figures that a run writes to its folder of figures.
 import type { FigureOptions } from "./axes.ts";
+import { claimFigure } from "./claim-figure.ts";
 import { correlationFigure } from "./correlation.ts";
 import { distinct, type Figure, hasObjective, type Study } from "./figure-data.ts";
 import { heatmapFigure } from "./heatmap.ts";
@@ -43,5 +44,8 @@ export function studyFigures(study: Study): Map<string, (options?: FigureOptions
     figures.set("training", (options) => trainingFigure(study, { ...options, name: "training" }));
   if (hasHealth(study))
     figures.set("training-health", (options) => trainingHealthFigure(study, { ...options, name: "training-health" }));
+  for (const claim of study.claims ?? [])
+    if (claim.plot !== null)
+      figures.set(`claim-${claim.name}`, (options) => claimFigure(claim, { ...options, name: `claim-${claim.name}` }));
   return figures;
 }

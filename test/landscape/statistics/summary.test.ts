@@ -87,7 +87,7 @@ describe("landscape/statistics/summary", (test) => {
     assertClose("R(0, 0)", [summary.originReward?.value ?? 9], [meanMap(maps.reward)[24]], { absolute: 1e-12 });
     assertClose("inner KL", [summary.rings.kl[0].mean], [0], { absolute: 1e-15 });
     assert.is(summary.coverage, null);
-    assert.is(summary.surrogate?.[0].cells, 48);
+    assert.is(summary.surrogate?.raw[0].cells, 48);
   });
   test("the same bytes whatever the order of the cells, and readable as JSON", () => {
     const { cells, reference } = study("slope");
