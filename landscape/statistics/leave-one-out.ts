@@ -25,11 +25,16 @@ export const estimandOf = ({ value, without }: LeaveOneOut): Estimand => ({
 });
 
 /**
- * The jackknife's interval; from fewer than LEAST_PROMPTS prompts the value alone.
+ * The jackknife's interval; from fewer than LEAST_PROMPTS prompts the value alone. If all deletions give the same value
+ * (no rollout of any prompt succeeds, for example), the prompts show no spread, and there is no interval either: one of
+ * width 0 would claim certainty.
  * @param fewest  prompts of the smaller set, if the estimand needs both
  */
 export function promptInterval(estimand: Estimand, fewest = estimand.prompts): Estimate {
-  if (fewest >= LEAST_PROMPTS) return jackknife(estimand);
+  if (fewest >= LEAST_PROMPTS) {
+    const estimate = jackknife(estimand);
+    if (estimate.standardError !== 0) return estimate;
+  }
   return { value: estimand.at(NONE), low: null, high: null, standardError: null };
 }
 

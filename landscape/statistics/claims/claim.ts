@@ -105,8 +105,13 @@ export function verdictOn({ below, above, open, of }: Sides, claimed: "below" | 
 }
 
 export const UNDECIDED = "cannot be decided at this budget";
+/** "both maps", "all 9 maps", "3 of 9 maps", "1 of 1 maps". */
 export const count = (number: number, of: number, noun: string): string =>
-  of === 1 ? `the one ${noun.replace(/s$/, "")}` : number === of ? `all ${of} ${noun}` : `${number} of ${of} ${noun}`;
+  number === of && of === 2
+    ? `both ${noun}`
+    : number === of && of > 2
+      ? `all ${of} ${noun}`
+      : `${number} of ${of} ${noun}`;
 
 /** A sentence if a set of prompts is too small for intervals. */
 export function tooFewPrompts(slices: readonly ClaimedSlice[]): string[] {

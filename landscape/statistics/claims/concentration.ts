@@ -46,8 +46,7 @@ export function concentration(slices: readonly ClaimedSlice[], isStudyLike: bool
   return {
     name: "t1",
     title: "T1: reward is concentrated where KL is low",
-    claimed:
-      "High-reward policies around a checkpoint lie where KL from the checkpoint is low, more so after training has begun.",
+    claimed: "Of the policies around a checkpoint, those with high reward lie where KL from the checkpoint is low.",
     concluded: `${concludedOfR}; ${concludedOfRings}.`,
     verdict: verdictOn(plain, "below"),
     refutedBy:

@@ -32,7 +32,8 @@ export interface ExplorationPart {
 export function exploration(slices: readonly ClaimedSlice[], further: readonly ExplorationPart[] = []): Claim {
   const ordered = inStepOrder(slices);
   const pass = passName(ordered);
-  const changes = ordered.flatMap(({ evidence }) =>
+  const trained = ordered.filter(({ step }) => step > 0);
+  const changes = (trained.length > 0 ? trained : ordered).flatMap(({ evidence }) =>
     outerBins(evidence.klBins).flatMap(({ quantities }) => quantityOf(quantities, pass)?.change ?? []),
   );
   const sides = sidesOf(changes);
@@ -40,7 +41,10 @@ export function exploration(slices: readonly ClaimedSlice[], further: readonly E
     name: "t3",
     title: "T3: useful exploration stays at low KL",
     claimed: "Policies at higher KL from the checkpoint solve nothing that the checkpoint does not solve.",
-    concluded: [conclusion(sides, pass), ...further.map(({ concluded }) => concluded)].join(" "),
+    concluded: [
+      conclusion(sides, wordsOf(pass), trained.length > 0),
+      ...further.map(({ concluded }) => concluded),
+    ].join(" "),
     verdict:
       sides.above > 0
         ? "contradicted"
@@ -49,7 +53,7 @@ export function exploration(slices: readonly ClaimedSlice[], further: readonly E
           : sides.below === sides.of
             ? "shown"
             : "shown in part",
-    refutedBy: `A bin of higher KL whose ${pass} lies above the checkpoint’s own, with an interval above 0, would have refuted it.`,
+    refutedBy: `A bin of higher KL whose ${wordsOf(pass)} lies above the checkpoint’s own, with an interval above 0, would have refuted it.`,
     limits: [
       ...tooFewPrompts(ordered),
       ...(further.length > 0
@@ -73,11 +77,15 @@ const outerBins = (bins: readonly KlBin[]): KlBin[] => bins.filter(({ from }) =>
 const quantityOf = (quantities: readonly BinQuantity[], name: string): BinQuantity | undefined =>
   quantities.find((quantity) => quantity.name === name);
 
-function conclusion({ below, above, of }: Sides, pass: string): string {
+/** "pass@4 (reward 1)" of "pass_at_4_reward_1". */
+const wordsOf = (name: string): string => name.replace(/^(\w+?)_at_([\d.]+)_reward_([\d.]+)$/, "$1@$2 (reward $3)");
+
+function conclusion({ below, above, of }: Sides, pass: string, areTrained: boolean): string {
+  const bins = areTrained ? "bins of KL around trained checkpoints" : "bins of KL";
   if (of === 0 || below + above === 0)
     return `Whether any bin of KL has another ${pass} than its checkpoint ${UNDECIDED}.`;
   return (
-    `${pass} is below the checkpoint’s in ${count(below, of, "bins of KL")} and above it in ${above} (intervals of the ` +
+    `${pass} is below the checkpoint’s own in ${count(below, of, bins)} and above it in ${above} (intervals of the ` +
     "paired differences)" +
     (below + above < of ? "; the others cannot be decided at this budget." : ".")
   );
@@ -92,8 +100,8 @@ function binTable(slices: readonly ClaimedSlice[], pass: string): ClaimTable {
   const cover = `cover_at_${COVER_TAU}_reward_${SUCCESS_REWARDS[0]}`;
   return {
     caption:
-      "By KL per token from the checkpoint, nats. The names are those of points.csv. Change: less the checkpoint’s own, paired " +
-      "over prompts.",
+      "By KL per token from the checkpoint, nats. Change: less the checkpoint’s own, paired over prompts. Pass and cover: a " +
+      "success is a rollout with at least that reward.",
     columns: [
       { name: "step" },
       { name: "slice" },
@@ -102,10 +110,10 @@ function binTable(slices: readonly ClaimedSlice[], pass: string): ClaimTable {
       { name: "reward", digits: 3 },
       { name: "entropy", digits: 3 },
       { name: "change of entropy", digits: 3 },
-      { name: pass, digits: 3 },
-      { name: `change of ${pass}`, digits: 3 },
-      { name: cover, digits: 3 },
-      { name: `change of ${cover}`, digits: 3 },
+      { name: wordsOf(pass), digits: 3 },
+      { name: "change of pass", digits: 3 },
+      { name: wordsOf(cover), digits: 3 },
+      { name: "change of cover", digits: 3 },
     ],
     rows: slices.flatMap(({ step, slice, evidence }) =>
       evidence.klBins.map((bin) => {
@@ -138,7 +146,7 @@ function plotOf(slices: readonly ClaimedSlice[], pass: string, further: readonly
     xLabel: "KL per token, nats",
     xScale: "log",
     panels: [
-      { title: `change of ${pass}`, level: 0, series: series(pass) },
+      { title: `change of ${wordsOf(pass)}`, level: 0, series: series(pass) },
       { title: "change of entropy, nats per token", level: 0, series: series("entropy") },
       ...further.flatMap(({ panels }) => panels),
     ],
