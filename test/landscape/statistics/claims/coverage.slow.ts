@@ -4,7 +4,9 @@ import * as assert from "uvu/assert";
 import { describe } from "../../../support.ts";
 import { claimCoverage } from "../../claim-coverage.ts";
 
-const DRAWS = 300;
+const DRAWS = 200;
+/** Lowest coverage that was found, by points per side. */
+const LEAST: Record<number, number> = { 7: 0.89, 11: 0.86 };
 
 describe("landscape/statistics/claims/coverage, wide", (test) => {
   for (const points of [7, 11])
@@ -18,8 +20,8 @@ describe("landscape/statistics/claims/coverage, wide", (test) => {
               `  ${points} × ${points}, ${field}, ${prompts} prompts: ${name} (${truth.toFixed(2)}) covered ${percent(coverage)}, ` +
                 `withheld ${percent(withheld)}`,
             );
-          // The least that was found is 69%, of an overlap near 0 on 7 × 7 points; 300 draws know it to 2.7%.
+          // 200 draws know a share of 89% to 2.2%.
           for (const { name, coverage } of table)
-            assert.ok(Number.isNaN(coverage) || coverage > 0.69 - 3 * 0.027, `${name}: ${coverage}`);
+            assert.ok(Number.isNaN(coverage) || coverage >= LEAST[points] - 3 * 0.022, `${name}: ${coverage}`);
         });
 });
