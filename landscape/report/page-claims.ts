@@ -16,7 +16,7 @@ export function claimsSection({ claims = [] }: Study): Markup | null {
   if (claims.length === 0) return null;
   return html`<section aria-labelledby="claims">
 <h2 id="claims">Claims</h2>
-<p class="caption">Each conclusion is chosen by rule from 95% intervals over prompts; docs/metrics.md has the formulas and the simulated coverage. In brackets: the interval.</p>
+<p class="caption">Each conclusion is chosen by rule from nominal 95% intervals over prompts; docs/metrics.md has the formulas and the simulated coverage. In brackets: the interval.</p>
 ${claims.map(article)}
 </section>`;
 }

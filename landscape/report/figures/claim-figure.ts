@@ -97,7 +97,7 @@ function drawPanel(
           "stroke-dasharray": `${decimal(line * 2)} ${decimal(line * 3)}`,
         }),
     leftAxis(sheet, frame, up, { ticks: up.ticks(4) }),
-    bottomAxis(sheet, frame, across, { label, ticks, isBare: !isLast, ...(isLog && { format: String }) }),
+    bottomAxis(sheet, frame, across, { label, ticks, isBare: !isLast, format: String }),
     ...panel.series.map((series, k) => drawSeries(sheet, frame, series, lookOf(sheet, series, k), across, up)),
   ]);
 }

@@ -185,7 +185,7 @@ function plotOf(slices: readonly ClaimedSlice[], isStudyLike: boolean): ClaimPlo
       },
     ],
     notes: [
-      "Bars: 95% intervals over prompts. Dashed: the overlap that the radius alone gives.",
+      "Bars: nominal 95% intervals over prompts. Dashed: the overlap that the radius alone gives.",
       ...(isStudyLike
         ? ["Hollow diamonds: the original study’s published r, one slice per checkpoint, no interval."]
         : []),

@@ -93,7 +93,7 @@ function plotOf(slices: readonly ClaimedSlice[]): ClaimPlot {
       },
     ],
     notes: [
-      "Bars: 95% intervals over prompts. The histogram is over all cells but the checkpoint’s." +
+      "Bars: nominal 95% intervals over prompts. The histogram is over all cells but the checkpoint’s." +
         (slices.length > chosen.length
           ? ` Drawn: slice ${slices[0].slice} of the first, middle and last checkpoint.`
           : ""),

@@ -151,7 +151,7 @@ function plotOf(slices: readonly ClaimedSlice[], pass: string, further: readonly
       ...further.flatMap(({ panels }) => panels),
     ],
     notes: [
-      "Differences to the checkpoint itself, with 95% intervals over prompts. Each mark is a bin of KL.",
+      "Differences to the checkpoint itself, with nominal 95% intervals over prompts. Each mark is a bin of KL.",
       ...(many || steps.length > drawn.size
         ? [`Drawn: slice ${slices[0].slice} of the first, middle and last checkpoint. The table has all.`]
         : []),

@@ -221,6 +221,8 @@ function plotOf(
         ],
       },
     ],
-    notes: ["Bars: 95% intervals, over prompts or the evaluation’s episodes. Dashed: share of rollouts with reward 0."],
+    notes: [
+      "Bars: nominal 95% intervals, over prompts or the evaluation’s episodes. Dashed: share of rollouts with reward 0.",
+    ],
   };
 }

@@ -121,7 +121,7 @@ function plotOf(slices: readonly ClaimedSlice[]): ClaimPlot {
       { title: "R²", range: [0, 1], series: series(({ rSquared }) => rSquared) },
     ],
     notes: [
-      `Line: winsorised J. Dashed: raw J. Bars: 95% intervals over prompts.${many ? ` Slice ${slice}; the table has all.` : ""}`,
+      `Line: winsorised J. Dashed: raw J. Bars: nominal 95% intervals over prompts.${many ? ` Slice ${slice}; the table has all.` : ""}`,
     ],
   };
 }
