@@ -23,10 +23,12 @@ import {
 } from "../../rl/index.ts";
 import { areUsual } from "../direction-settings.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
-import { figuresFolder, reportPath } from "../files/layout.ts";
+import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
+import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
+import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
   type CorrelationTrend,
@@ -54,6 +56,7 @@ import { renderPdf } from "./figures/pdf.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
+import { isStudyLike } from "./study-like.ts";
 import { summaryText } from "./table.ts";
 import { intervalName, reachOf } from "./wording.ts";
 
@@ -67,6 +70,8 @@ export interface SummarisedRun {
   readonly directions: readonly (SliceFacts | null)[];
   /** Sample conversations of training steps. */
   readonly samples: readonly TrainingSample[];
+  /** What may be concluded from all slices together. */
+  readonly claims: readonly Claim[];
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
   /** What only figures show, per slice. */
@@ -160,14 +165,16 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, training, conversations, samples, trends: trendsOf(maps), extras, directions, gaps };
+  const claims = claimsOf(slices, { evaluations: evaluationsOf(training), isStudyLike: isStudyLike(settings) });
+  if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
+  return { slices, training, conversations, samples, claims, trends: trendsOf(maps), extras, directions, gaps };
 }
 
 /** What figures and page show of a run. */
 export function studyOf(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, trends, gaps, extras, directions }: SummarisedRun,
+  { slices, training, conversations, samples, claims, trends, gaps, extras, directions }: SummarisedRun,
 ): Study {
   return {
     name: runName(folder),
@@ -181,6 +188,7 @@ export function studyOf(
       mapOf(settings, measured, conversations[index], extras[index], directions[index]),
     ),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
+    claims,
     trends,
     intervalName: intervalName(slices),
   };
@@ -272,6 +280,11 @@ function trainingRows(folder: string, episodes: number, onDamage: OnDamage): Tra
     };
   });
 }
+
+const evaluationsOf = (training: readonly TrainingRow[]): EvaluatedStep[] =>
+  training.flatMap(({ step, evalReward, evalRewardReach }) =>
+    typeof evalReward === "number" ? [{ step, reward: evalReward, reach: evalRewardReach ?? null }] : [],
+  );
 
 /** Number of rollouts of training and evaluation that the environment did not score. */
 function trainingFailures(folder: string): number {
