@@ -77,4 +77,5 @@ export {
 export { directionNormals, philox, philoxKey, tokenCounterRow, tokenKey, type WordPair, wordsOf } from "./random.ts";
 export { type GradientTarget, type Run, run } from "./run.ts";
 export { keep, scope, scopeAsync } from "./scope.ts";
+export { SlotWeights } from "./slot-weights.ts";
 export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";
