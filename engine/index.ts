@@ -53,6 +53,7 @@ export { addDirection, rowProducts, scaleRows } from "./ops/perturbation/explici
 export { norm, normOfDirection } from "./ops/perturbation/frobenius-norm.ts";
 export { writeNormals } from "./ops/perturbation/normals.ts";
 export { perturbIntoSlot } from "./ops/perturbation/perturb.ts";
+export { type WeightedStream, writeWeightedNormals } from "./ops/perturbation/weighted-normals.ts";
 export { logSoftmax, softmax } from "./ops/reference/softmax.ts";
 export { rmsNorm } from "./ops/rms-norm/rms-norm.ts";
 export { rope, rotaryTables } from "./ops/rope/rope.ts";

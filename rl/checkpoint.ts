@@ -223,6 +223,11 @@ export async function openMoments(folder: string, step: number): Promise<SavedMo
     const path = join(place, tensorsFile);
     if (!existsSync(path) || sha256File(path) !== sha256) continue;
     const file = await openSafetensors(path);
+    // Evolution strategies keep none.
+    if (![...file.tensors.keys()].some((name) => name.startsWith("moment1."))) {
+      await file.close();
+      continue;
+    }
     return {
       skipped: own.skippedSteps ?? 0,
       read: async (name) => ({

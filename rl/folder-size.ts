@@ -18,6 +18,7 @@ import {
 } from "./environments/environment.ts";
 import { labelledRandom } from "./environments/python/random.ts";
 import type { RunValues } from "./run-settings.ts";
+import { rolloutsOfStep, stateTensors } from "./training-settings.ts";
 
 export interface DiskPlan {
   /** Bytes by what they are for, at the end of the run. */
@@ -44,7 +45,7 @@ export function trainingDisk(
 ): DiskPlan {
   const shapes = [...config.parameters().values()].map(({ shape }) => shape);
   const weights = shapes.reduce((sum, shape) => sum + 4 * sizeOf(shape) + headBytes, 0);
-  const state = 3 * weights;
+  const state = stateTensors(train) * weights;
   const kept = { all: 2, last: 1, none: 0 }[train.keepState];
   const parts = new Map([
     ["checkpoints", train.checkpoints.length * (weights + otherFiles(modelFolder))],
@@ -52,7 +53,11 @@ export function trainingDisk(
     [
       "training rollouts",
       train.steps *
-        conversationBytes(environment, train.episodeSeed, train.promptsPerStep, train.rolloutsPerPrompt, true),
+        conversationBytes(
+          ...([environment, train.episodeSeed, train.promptsPerStep] as const),
+          rolloutsOfStep(train).all / train.promptsPerStep,
+          true,
+        ),
     ],
     [
       "metrics and events",

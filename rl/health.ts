@@ -58,8 +58,14 @@ export class Health {
 
 const percent = (share: number): string => `${(100 * share).toFixed(0)}%`;
 
-function noSignal({ step, metrics, hasSignal }: HealthStep): string | null {
+function noSignal({ step, metrics, hasSignal }: HealthStep, { method }: TrainValues): string | null {
   if (hasSignal) return null;
+  if (method === "evolve")
+    return (
+      `Step ${step}: all members have the same reward, so the weights stay as they are. This is said once: ` +
+      "evolve/member_reward_std in metrics.jsonl is 0 in such steps. More prompts (--train.promptsPerStep) or a larger " +
+      "--train.evolve.sigma make members differ."
+    );
   const [cause, share] =
     metrics["frac_reward_zero_std"] === 1
       ? [
@@ -86,24 +92,27 @@ function missingGroups({ step, groups }: HealthStep, { maxRedraws, promptsPerSte
   );
 }
 
-function collapsedEntropy({ step, metrics }: HealthStep, _: TrainValues, first: number): string | null {
+function collapsedEntropy({ step, metrics }: HealthStep, { method }: TrainValues, first: number): string | null {
   const entropy = metrics["entropy"] ?? first;
   if (entropy >= collapsed.nats && entropy >= collapsed.part * first) return null;
   return (
     `Step ${step}: the model is almost certain of every token (entropy ${entropy.toPrecision(2)} nats per token; in the first step ` +
     `${first.toPrecision(2)}). The answers to a prompt become alike, so their rewards do too, and little is left to learn from. ` +
-    "This is said once: entropy in metrics.jsonl is its value in each step. A lower --train.learningRate, an entropy bonus " +
-    "(--train.entropyCoefficient) or a higher --train.temperature keeps it up."
+    "This is said once: entropy in metrics.jsonl is its value in each step. " +
+    (method === "evolve"
+      ? "A lower --train.evolve.learningRate or a higher --train.temperature keeps it up."
+      : "A lower --train.learningRate, an entropy bonus (--train.entropyCoefficient) or a higher --train.temperature keeps it up.")
   );
 }
 
-function truncation({ step, metrics }: HealthStep, { maxNewTokens }: TrainValues): string | null {
+function truncation({ step, metrics }: HealthStep, { method, maxNewTokens }: TrainValues): string | null {
   const share = metrics["completions/truncated_share"] ?? 0;
   if (share < muchTruncated) return null;
   return (
     `Step ${step}: ${percent(share)} of the rollouts have an answer that was cut off at ${maxNewTokens} tokens. A cut answer is seldom ` +
     "right, so the model learns to be short rather than right. This is said once: completions/truncated_share in metrics.jsonl " +
-    "is the share in each step. Longer answers: --train.maxNewTokens; cut ones left out of the loss: --train.maskTruncated."
+    "is the share in each step. Longer answers: --train.maxNewTokens" +
+    `${method === "grpo" ? "; cut ones left out of the loss: --train.maskTruncated" : ""}.`
   );
 }
 

@@ -2,7 +2,7 @@
 // rehearsed on a backend that allocates nothing (model/plan.ts), with the conversations of the first step and answers
 // of maximum length.
 import type { Values } from "../engine/host/index.ts";
-import type { Backend } from "../engine/index.ts";
+import { type Backend, SlotWeights } from "../engine/index.ts";
 import {
   type Chat,
   expectMemory,
@@ -21,6 +21,8 @@ import {
 } from "../model/index.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { type EvaluationSettings, evaluatedRollouts } from "./evaluation.ts";
+import { applyUpdate, streamsOf } from "./evolution.ts";
+import { generationOf, placeMembers } from "./evolution-step.ts";
 import { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
 import { policyLossOf } from "./policy-loss.ts";
 import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollouts } from "./rollout.ts";
@@ -119,6 +121,7 @@ export async function expectTrainingMemory(
 ): Promise<MemoryPlan> {
   const { config, chat, environment } = job;
   const { train, evaluate, environment: task } = job.settings;
+  if (train.method === "evolve") return expectEvolutionMemory(backend, job, { limit, compiles });
   const episodes = new EpisodeList(environment, train.episodeSeed);
   const rollouts = trainingRollouts(episodes, 1, train.promptsPerStep, train.rolloutsPerPrompt);
   const evaluated = evaluatedRollouts(environment, evaluate);
@@ -151,6 +154,53 @@ export async function expectTrainingMemory(
       );
     });
   return expectMemory("Training", job.settings.batch, plan, trainingMemorySettings, limit, compiles);
+}
+
+/** As `expectTrainingMemory`, for evolution strategies: weights, the members' slots, rollouts, and the update. */
+async function expectEvolutionMemory(
+  backend: Backend,
+  { config, chat, environment, settings: { train, evaluate, environment: task, batch } }: TrainingJob,
+  { limit, compiles }: Required<MemoryCheck>,
+): Promise<MemoryPlan> {
+  const requests = trainingRollouts(
+    ...([new EpisodeList(environment, train.episodeSeed), 1, train.promptsPerStep] as const),
+    train.evolve.rollouts,
+  );
+  const settings = { maxNewTokens: train.maxNewTokens, turn2Template: task.turn2Template };
+  const generation = generationOf(train, 1);
+  const sizes = {
+    rows: batch.rows,
+    tokens: batch.tokens,
+    members: Math.min(train.evolve.membersAtOnce, train.evolve.population),
+  };
+  const plan = ({ rows, tokens, members }: typeof sizes): Promise<MemoryPlan> =>
+    planMemory(backend, async (planning) => {
+      const weights = makeWeights(planning, config, {});
+      const model = { backend: planning, config, weights };
+      const most = { maxRows: rows, maxTokens: tokens };
+      const evaluated = dialoguesOf(chat, evaluatedRollouts(environment, evaluate), settings);
+      await rehearseGeneration(model, evaluated, { ...most, temperature: evaluate.temperature });
+      if (train.steps === 0) return;
+      const slots = new SlotWeights(weights, members);
+      placeMembers(slots, generation, 0, members);
+      const ofMembers = Array.from({ length: members }, (_, point) => requests.map((one) => ({ ...one, point })));
+      await rehearseGeneration({ ...model, weights: slots }, dialoguesOf(chat, ofMembers.flat(), settings), {
+        ...most,
+        ...rolloutSampling(train),
+      });
+      slots.free();
+      const streams = streamsOf(
+        generation,
+        Array.from({ length: train.evolve.population }, (_, member) => member),
+      );
+      await applyUpdate(weights, streams, streams);
+    });
+  const lowered: MemorySetting<typeof sizes>[] = [
+    halve("--train.evolve.membersAtOnce", "members"),
+    halve("--batch.rows", "rows"),
+    halve("--batch.tokens", "tokens"),
+  ];
+  return expectMemory("Training", sizes, plan, lowered, limit, compiles);
 }
 
 /** The training sequences of a step if every answer has the maximum length. */

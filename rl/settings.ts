@@ -4,6 +4,7 @@ import { lowestTemperature } from "../engine/index.ts";
 import { advantageKinds, usualAdvantageEpsilon } from "./advantage.ts";
 import { keptStates } from "./checkpoint.ts";
 import { alphabetSortSeed } from "./environments/alphabet-sort.ts";
+import { fitnessKinds } from "./evolution.ts";
 import { scheduleKinds } from "./learning-rate.ts";
 import { importanceLevels, policyLossKinds } from "./policy-loss.ts";
 import { normalisations } from "./token-weights.ts";
@@ -40,7 +41,56 @@ export const precisionSetting = choice({
   meaning: "number format: f32, or mixed with the operands of linear layers in f16 (needs an adapter with f16)",
 });
 
+export const evolveSettings = {
+  population: integer({
+    default: 30,
+    min: 2,
+    unit: "members",
+    meaning: "N: perturbed copies of the weights per step; an even number with antithetic pairs",
+  }),
+  sigma: number({
+    default: 0.001,
+    above: 0,
+    meaning: "σ: standard deviation of the Gaussian that a member adds to every weight",
+  }),
+  learningRate: number({
+    default: 0.0005,
+    above: 0,
+    meaning: "α: the step is α / (N·σ) times the sum of fitness times Gaussian over the members",
+  }),
+  antithetic: boolean({
+    default: true,
+    meaning: "whether members come in pairs θ + σε and θ − σε of one Gaussian",
+  }),
+  fitness: choice({
+    default: "centred-ranks",
+    options: fitnessKinds,
+    meaning:
+      "how mean rewards become fitness: centred-ranks from −½ to ½ (Salimans et al. 2017), or z-score (reward − mean) / deviation over the members",
+  }),
+  rollouts: integer({
+    default: 1,
+    min: 1,
+    max: 65_536,
+    unit: "rollouts",
+    meaning: "completions per member and prompt; a step has population × promptsPerStep × this many",
+  }),
+  membersAtOnce: integer({
+    default: 8,
+    min: 1,
+    unit: "members",
+    changes: "free",
+    meaning: "maximum number of members whose weights are in memory at the same time",
+  }),
+} as const;
+
 export const trainSettings = {
+  method: choice({
+    default: "grpo",
+    options: ["grpo", "evolve"],
+    meaning:
+      "how the weights are trained: grpo, by policy gradients; or evolve, by evolution strategies, from rewards of perturbed weights alone",
+  }),
   seed: integer({ default: 1, min: 0, meaning: "random seed for sampling in training" }),
   episodeSeed: integer({
     default: alphabetSortSeed,
@@ -278,6 +328,7 @@ export const trainSettings = {
     meaning:
       "what a finished run keeps of its two optimiser states, each three times the weights: both, the last, or none; without one the run cannot be trained further",
   }),
+  evolve: evolveSettings,
 } as const;
 
 export const evaluateSettings = {

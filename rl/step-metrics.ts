@@ -38,7 +38,6 @@ export interface MeasuredStep {
 export function stepMetrics(step: MeasuredStep): Record<string, number> {
   const { groups, advantages, used, outcomes, learningRate, settings } = step;
   const rollouts = groups.flat();
-  const summary = summariseRollouts(rollouts);
   const scored = groups.map((group) => group.filter(({ failure }) => failure === null));
   const rewards = scored.filter(({ length }) => length > 0).map((group) => group.map(({ reward }) => reward));
   const isUsed = (_: unknown, i: number): boolean => used?.[i] ?? true;
@@ -49,25 +48,13 @@ export function stepMetrics(step: MeasuredStep): Record<string, number> {
   const sizes = differences.map(Math.abs);
   const drifts = sequenceRatios(sampled, differences);
   const overUpdates = (quantity: keyof RatioStatistics): number => meanOf(ratios.map((one) => one[quantity]));
-  const lengths = rollouts.map(({ tokens }) => tokens);
-  const terminated = rollouts.filter(({ isLastTruncated }) => !isLastTruncated).map(({ tokens }) => tokens);
+  const { reward, ...completions } = completionMetrics(rollouts);
   return {
-    reward: summary.reward,
+    reward,
     reward_std: standardDeviation(rewards.flat(), "sample"),
     reward_group_std: meanOf(rewards.map((group) => standardDeviation(group, "population"))),
     frac_reward_zero_std: meanOf(rewards.map((group) => (standardDeviation(group, "sample") <= zeroDeviation ? 1 : 0))),
-    "completions/mean_length": summary.meanTokens,
-    "completions/min_length": least(lengths),
-    "completions/max_length": largest(lengths),
-    "completions/mean_terminated_length": meanOf(terminated),
-    "completions/min_terminated_length": least(terminated),
-    "completions/max_terminated_length": largest(terminated),
-    "completions/clipped_ratio": summary.lastTruncatedShare,
-    "completions/truncated_share": summary.truncatedShare,
-    ...present("completions/format_share", summary.formatShare),
-    ...present("completions/quality", summary.quality),
-    ...Object.fromEntries(Object.entries(summary.rewards).map(([name, mean]) => [`rewards/${name}/mean`, mean])),
-    "completions/failed": summary.failed,
+    ...completions,
     loss: meanOf(outcomes.map(({ loss }) => loss)),
     ...(settings.klCoefficient > 0 && { kl: meanOf(outcomes.map(({ penalty }) => meanOf(penalty))) }),
     entropy: meanOf(outcomes.map(({ entropy }) => meanOf(entropy))),
@@ -83,6 +70,28 @@ export function stepMetrics(step: MeasuredStep): Record<string, number> {
     "mismatch_kl/mean": meanOf(differences.map((difference) => Math.expm1(difference) - difference)),
     grad_norm: meanOf(outcomes.map(({ gradientNorm }) => gradientNorm)),
     learning_rate: learningRate,
+  };
+}
+
+/** Mean reward, lengths and shares of rollouts. */
+export function completionMetrics(rollouts: readonly Rollout[]): Record<string, number> & { readonly reward: number } {
+  const summary = summariseRollouts(rollouts);
+  const lengths = rollouts.map(({ tokens }) => tokens);
+  const terminated = rollouts.filter(({ isLastTruncated }) => !isLastTruncated).map(({ tokens }) => tokens);
+  return {
+    reward: summary.reward,
+    "completions/mean_length": summary.meanTokens,
+    "completions/min_length": least(lengths),
+    "completions/max_length": largest(lengths),
+    "completions/mean_terminated_length": meanOf(terminated),
+    "completions/min_terminated_length": least(terminated),
+    "completions/max_terminated_length": largest(terminated),
+    "completions/clipped_ratio": summary.lastTruncatedShare,
+    "completions/truncated_share": summary.truncatedShare,
+    ...present("completions/format_share", summary.formatShare),
+    ...present("completions/quality", summary.quality),
+    ...Object.fromEntries(Object.entries(summary.rewards).map(([name, mean]) => [`rewards/${name}/mean`, mean])),
+    "completions/failed": summary.failed,
   };
 }
 

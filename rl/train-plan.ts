@@ -80,7 +80,10 @@ export function probeSizes(
     conversation: prompt + Math.max(1, Math.round(longest.followUp + longest.answer.right)),
     prompt,
     recompute: batch.recompute,
-    train: train.steps > 0 ? policyProbe(train, { maxTokens: batch.trainTokens, recompute: batch.recompute }) : null,
+    train:
+      train.steps > 0 && train.method === "grpo"
+        ? policyProbe(train, { maxTokens: batch.trainTokens, recompute: batch.recompute })
+        : null,
     precision: train.precision,
   };
 }

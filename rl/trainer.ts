@@ -1,4 +1,4 @@
-// GRPO on verifiable rewards. A step: sample a group of completions per prompt, score them, turn the rewards of each group into
+// Training on verifiable rewards: GRPO, or evolution strategies (rl/evolution.ts). A step of GRPO: sample a group of completions per prompt, score them, turn the rewards of each group into
 // advantages, then update the weights on the policy loss.
 //
 // Differences from the papers, with the default settings:
@@ -10,26 +10,27 @@
 //
 // After each step come, in this order: evaluation, checkpoint, metrics, state. Each can be repeated. So a kill at any moment
 // loses at most the steps since the last saved state, and the resumed run writes the same bytes.
-import { existsSync } from "node:fs";
-import { dirname } from "node:path";
-import {
-  ensureFolder,
-  gzipMember,
-  killPoint,
-  type Progress,
-  RunFolderError,
-  type Values,
-  writeAtomic,
-} from "../engine/host/index.ts";
+import { ensureFolder, killPoint, type Progress, RunFolderError, type Values } from "../engine/host/index.ts";
 import type { AdamwSettings, ParameterArena } from "../engine/index.ts";
 import { type Chat, loadModel, type Model, score } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
 import { EnvironmentError, limitsOf } from "./environments/limits.ts";
 import { evaluate } from "./evaluation.ts";
-import { boardFolder, metricsPath, stateFolder, trainingRolloutsPath } from "./files/layout.ts";
+import { applyUpdate, streamsOf } from "./evolution.ts";
+import {
+  evolutionMetrics,
+  generationOf,
+  previousStreams,
+  rankMembers,
+  restoredFitness,
+  rollOutMembers,
+  savedFitness,
+} from "./evolution-step.ts";
+import { boardFolder, metricsPath, stateFolder } from "./files/layout.ts";
 import { readMetrics } from "./files/metrics.ts";
 import { Health } from "./health.ts";
+import { keepRollouts } from "./keep-rollouts.ts";
 import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
 import { type PolicyExample, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
 import { rateOfUpdate } from "./learning-rate.ts";
@@ -39,10 +40,10 @@ import { Occupancy } from "./occupancy.ts";
 import { policyLossOf, topEntropyTokens } from "./policy-loss.ts";
 import { type RolloutSettings, rollOut, stopIdsOf } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
-import { drawGroups, type StepBatch, stepBatch } from "./step-batch.ts";
+import { drawGroups, stepBatch } from "./step-batch.ts";
 import { countedTokens, present, stepMetrics } from "./step-metrics.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
-import { rolloutSampling } from "./training-settings.ts";
+import { rolloutSampling, rolloutsOfStep, type TrainValues } from "./training-settings.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;
@@ -86,8 +87,10 @@ export async function train(context: TrainingContext): Promise<void> {
   const first = resumed === null ? 0 : resumed.state.step + 1;
   let tokensSeen = resumed?.state.own["tokensSeen"] ?? 0;
   // With redraws a step's prompts depend on how many the steps before it drew.
-  const countsPrompts = settings.train.maxRedraws > 0;
+  const countsPrompts = settings.train.method === "grpo" && settings.train.maxRedraws > 0;
   let promptsDrawn = resumed?.state.own["promptsDrawn"] ?? 0;
+  const isEvolution = settings.train.method === "evolve";
+  let fitness = restoredFitness(resumed?.state.own, settings.train);
   const lossScale = openLossScale(settings.train.precision, resumed?.state.own);
   if (resumed !== null) {
     model.weights.refreshCopies();
@@ -112,8 +115,8 @@ export async function train(context: TrainingContext): Promise<void> {
   }
   const tensorBoard = openTensorBoard(boardFolder(folder), Date.now() / 1000, first);
   const episodes = new EpisodeList(context.environment, settings.train.episodeSeed);
-  progress.line(ratioNote(settings.train));
-  const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
+  progress.line(isEvolution ? evolutionNote(settings.train) : ratioNote(settings.train));
+  const phase = progress.phase(isEvolution ? "Evolution strategies" : "GRPO", steps, "steps", Math.max(first - 1, 0));
   const reference = await openReference(context);
   const health = new Health(settings.train, first > 1 ? firstEntropyOf(metricsFile) : null);
   const occupancy = new Occupancy();
@@ -122,7 +125,15 @@ export async function train(context: TrainingContext): Promise<void> {
     await saveState(
       states,
       model.weights,
-      { step, own: { tokensSeen, ...(countsPrompts && { promptsDrawn }), ...savedLossScale(lossScale) } },
+      {
+        step,
+        own: {
+          tokensSeen,
+          ...(countsPrompts && { promptsDrawn }),
+          ...savedLossScale(lossScale),
+          ...savedFitness(fitness),
+        },
+      },
       resumeEvery,
     );
     unsaved = false;
@@ -140,13 +151,12 @@ export async function train(context: TrainingContext): Promise<void> {
       const record: Record<string, number> = {};
       if (step > 0) {
         const firstPrompt = countsPrompts ? promptsDrawn : null;
-        const taken = await trainingStep(
-          context,
-          { episodes, step, firstPrompt, lossScale, reference, occupancy },
-          () => {
-            applied = step;
-          },
-        );
+        const beforeUpdate = (): void => {
+          applied = step;
+        };
+        const inputs = { episodes, step, firstPrompt, lossScale, reference, occupancy, fitness };
+        const taken = await (isEvolution ? evolutionStep : trainingStep)(context, inputs, beforeUpdate);
+        fitness = taken.fitness;
         tokensSeen += taken.tokens;
         promptsDrawn += taken.prompts;
         Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
@@ -173,7 +183,7 @@ export async function train(context: TrainingContext): Promise<void> {
       if (step === 0 || step % resumeEvery === 0 || step === steps) await save(step);
       if (step > 0) phase.advance(1, describeStep(record));
     }
-    if (steps > 0) progress.line(health.admission());
+    if (steps > 0 && !isEvolution) progress.line(health.admission());
   } catch (thrown) {
     isEnvironmentFailing = thrown instanceof EnvironmentError;
     throw thrown;
@@ -257,6 +267,16 @@ function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): str
   );
 }
 
+/** What a step computes, printed once at the start of a run. */
+function evolutionNote(train: TrainValues): string {
+  const { population, sigma, learningRate, antithetic, fitness, rollouts } = train.evolve;
+  return (
+    `Evolution strategies: ${population} members a step${antithetic ? `, ${population / 2} pairs` : ""}, sigma ${sigma}, ` +
+    `learning rate ${learningRate}, fitness ${fitness}; ${population} × ${train.promptsPerStep} prompts × ${rollouts} ` +
+    `${rollouts === 1 ? "rollout" : "rollouts"} = ${rolloutsOfStep(train).all} rollouts a step. There are no gradients.`
+  );
+}
+
 function failureNote(step: number, failure: string): string {
   return (
     `Step ${step}: a rollout failed in the environment and is left out of its group: ${failure}\nThis is said once: ` +
@@ -273,8 +293,8 @@ function occupancyNote(share: number, rows: number): string {
 
 /** The frozen starting model, the reference of the KL penalty; null if there is no penalty. The caller frees it. */
 async function openReference({ model, settings, modelFolder }: TrainingContext): Promise<ReferenceModel | null> {
-  const { klCoefficient, precision } = settings.train;
-  if (klCoefficient === 0) return null;
+  const { method, klCoefficient, precision } = settings.train;
+  if (method === "evolve" || klCoefficient === 0) return null;
   const { config, weights } = await loadModel(model.backend, modelFolder, { precision });
   return { backend: model.backend, config, weights };
 }
@@ -290,6 +310,68 @@ interface StepInputs {
   readonly reference: ReferenceModel | null;
   /** Of the rollouts of all steps of this process. */
   readonly occupancy: Occupancy;
+  /** Of the members of the step before; null if it had none. */
+  readonly fitness: readonly number[] | null;
+}
+
+interface StepTaken {
+  readonly metrics: Record<string, number>;
+  readonly tokens: number;
+  readonly prompts: number;
+  readonly dropped: number;
+  readonly failure: string | null;
+  readonly hasSignal: boolean;
+  /** Of the members of this step; null with GRPO. */
+  readonly fitness: readonly number[] | null;
+}
+
+/** A step of evolution strategies (rl/evolution.ts). @param beforeUpdate  as in `trainingStep` */
+async function evolutionStep(
+  context: TrainingContext,
+  { episodes, step, occupancy, fitness: before }: StepInputs,
+  beforeUpdate: () => void,
+): Promise<StepTaken> {
+  const { model, chat, settings, folder, onTiming } = context;
+  const { train: training } = settings;
+  const clock = stopwatch((timing) => onTiming?.({ step, ...timing }));
+  const ofStep = new Occupancy();
+  const onPass: RolloutSettings["onPass"] = (pass) => {
+    ofStep.add(pass);
+    occupancy.add(pass);
+  };
+  const sampling = {
+    ...rolloutSettings(context),
+    ...rolloutSampling(training),
+    purpose: "train" as const,
+    step,
+    onPass,
+  };
+  const members = await rollOutMembers({ model, chat, episodes, train: training, step, sampling });
+  killPoint("rollout");
+  clock("rollouts", ofStep);
+  const ranked = rankMembers(training, members);
+  const { fitness } = ranked;
+  beforeUpdate();
+  const streams = streamsOf(generationOf(training, step), fitness);
+  const update = await applyUpdate(model.weights, streams, previousStreams(training, step, before));
+  clock("learning");
+  const rollouts = members.flat();
+  keepRollouts(folder, step, {
+    groups: members,
+    advantages: members.flatMap((of, member) => of.map(() => fitness[member])),
+    used: rollouts.map(({ failure }) => failure === null),
+    isOfMembers: true,
+  });
+  clock("writing");
+  return {
+    metrics: evolutionMetrics(training, members, ranked, update),
+    tokens: countedTokens(rollouts),
+    prompts: training.promptsPerStep,
+    dropped: 0,
+    failure: rollouts.find(({ failure }) => failure !== null)?.failure ?? null,
+    hasSignal: streams.some(({ coefficient }) => coefficient !== 0),
+    fitness,
+  };
 }
 
 /** @param beforeUpdate  called when the rollouts are done and the weights are about to change */
@@ -297,14 +379,7 @@ async function trainingStep(
   context: TrainingContext,
   { episodes, step, firstPrompt, lossScale, reference, occupancy }: StepInputs,
   beforeUpdate: () => void,
-): Promise<{
-  metrics: Record<string, number>;
-  tokens: number;
-  prompts: number;
-  dropped: number;
-  failure: string | null;
-  hasSignal: boolean;
-}> {
+): Promise<StepTaken> {
   const { model, chat, settings, folder, signal, onTiming } = context;
   const { train: training, batch } = settings;
   const { promptsPerStep, updatesPerBatch } = training;
@@ -365,6 +440,7 @@ async function trainingStep(
     prompts: groups.length,
     dropped: drawn.dropped,
     failure: groups.flat().find(({ failure }) => failure !== null)?.failure ?? null,
+    fitness: null,
     hasSignal:
       reference !== null || training.entropyCoefficient > 0 || examples.some(({ advantage }) => advantage !== 0),
   };
@@ -417,28 +493,6 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
     "eval/completions/clipped_ratio": evaluation.lastTruncatedShare,
     "eval/completions/truncated_share": evaluation.truncatedShare,
   };
-}
-
-/** Writes the conversations of the step for people to read, one per line: rollouts/step-000001.jsonl.gz. */
-function keepRollouts(folder: string, step: number, { groups, advantages, used }: StepBatch): void {
-  const path = trainingRolloutsPath(folder, step);
-  if (!existsSync(dirname(path))) ensureFolder(dirname(path));
-  const lines = groups.flat().map(({ episode, rollout, reward, parts, tokens, isTruncated, failure, messages }, i) => {
-    const leftOut = used[i] ? {} : { isUsed: false };
-    const about = {
-      episode,
-      rollout,
-      reward,
-      advantage: advantages[i],
-      ...leftOut,
-      ...parts,
-      tokens,
-      isTruncated,
-      failure,
-    };
-    return JSON.stringify({ ...about, messages });
-  });
-  writeAtomic(path, gzipMember(`${lines.join("\n")}\n`));
 }
 
 /** Each call reports the seconds since the previous call, and the occupancy if there were passes. */

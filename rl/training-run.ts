@@ -31,6 +31,7 @@ import type { RunValues } from "./run-settings.ts";
 import { trainSettings } from "./settings.ts";
 import { reachOfMean } from "./statistics/distributions.ts";
 import { train } from "./trainer.ts";
+import { stateTensors } from "./training-settings.ts";
 
 /** What every part of a run works with. */
 export interface OpenedRun<V extends RunValues = RunValues> {
@@ -123,7 +124,11 @@ export async function withRun<D extends SettingsTree, V extends RunValues & Valu
     signal.throwIfAborted();
     isBegun = true;
     claimFolder(folder, declaration.settings, settings, origin);
-    if (settings.model.path === "" && settings.train.learningRate === trainSettings.learningRate.default)
+    if (
+      settings.model.path === "" &&
+      settings.train.method === "grpo" &&
+      settings.train.learningRate === trainSettings.learningRate.default
+    )
       progress.line(
         "Note: the embedded tiny model is trained with the default learning rate, which is for a model of 0.5 billion parameters. " +
           'Its own settings come with extends = "tiny", or with tiny before the name of your file.',
@@ -188,16 +193,17 @@ export async function trainRun(run: OpenedRun): Promise<void> {
   const { backend, chat, environment, settings, folder, modelFolder, progress, signal, timings } = run;
   if (isTrained(settings)) return;
   const { config, weights } = await loadModel(backend, modelFolder, {
-    trainable: true,
+    // Evolution strategies need neither gradients nor moments.
+    trainable: settings.train.method === "grpo",
     precision: settings.train.precision,
     note: (line) => progress.line(line),
   });
   try {
     const missing = settings.train.checkpoints.filter((step) => !isKept(folder, step)).length;
-    // A training state is the weights and both moments; a new slot is written in full before the one it replaces is
+    // A training state is the weights and, with GRPO, both moments; a new slot is written in full before the one it replaces is
     // deleted.
     const states = existsSync(stateFolder(folder)) ? 1 : 3;
-    expectDiskSpace(folder, (missing + 3 * states) * weights.memory().values, "training");
+    expectDiskSpace(folder, (missing + stateTensors(settings.train) * states) * weights.memory().values, "training");
     await timings.measure("training", () =>
       train({
         model: { backend, config, weights },

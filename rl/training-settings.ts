@@ -15,12 +15,43 @@ export function rolloutSampling({ temperature, topK, topP }: Pick<TrainValues, "
   return topK === 0 && topP === 1 ? { temperature } : { temperature, warping: { ...noWarping, topK, topP } };
 }
 
+/** Rollouts of a step: of each prompt under the same weights, and of all prompts and weights. */
+export function rolloutsOfStep({ method, promptsPerStep, rolloutsPerPrompt, evolve }: TrainValues): {
+  readonly perPrompt: number;
+  readonly all: number;
+} {
+  return method === "evolve"
+    ? { perPrompt: evolve.rollouts, all: evolve.population * promptsPerStep * evolve.rollouts }
+    : { perPrompt: rolloutsPerPrompt, all: promptsPerStep * rolloutsPerPrompt };
+}
+
+/** How many times the weights a saved training state holds: with GRPO, AdamW's two moments besides. */
+export function stateTensors({ method }: Pick<TrainValues, "method">): number {
+  return method === "grpo" ? 3 : 1;
+}
+
 /** Combinations that are refused, each as one sentence. */
 export function trainingProblems(train: TrainValues): string[] {
+  if (train.method === "evolve") return evolutionProblems(train);
   const problems = [...scheduleProblems(train), ...lossProblems(train)];
   if (train.maxRedraws > 0 && train.equalGroups === "keep")
     problems.push(
       `train.maxRedraws: ${train.maxRedraws} rounds of redraws need dropped groups to replace; set train.equalGroups to "drop"`,
+    );
+  return problems;
+}
+
+function evolutionProblems({ precision, evolve }: TrainValues): string[] {
+  const problems: string[] = [];
+  if (evolve.antithetic && evolve.population % 2 === 1)
+    problems.push(
+      `train.evolve.population: expected an even number of members, since they come in pairs, got ${evolve.population}; or set ` +
+        "train.evolve.antithetic to false",
+    );
+  if (precision !== "f32")
+    problems.push(
+      `train.precision: expected "f32" with train.method "evolve", got "${precision}": it rounds the operands of gradients, and ` +
+        "there are none",
     );
   return problems;
 }
@@ -49,6 +80,25 @@ function lossProblems({ loss, ratioCap, clipHigh }: TrainValues): string[] {
   return problems;
 }
 
+/** Settings of gradients, groups of rollouts and their loss, which evolution strategies do not have. */
+const ofGradients = new Set(
+  [
+    ...["rolloutsPerPrompt", "learningRate", "schedule", "warmupSteps", "floorShare", "maxGradientNorm", "advantage"],
+    ...[
+      "equalGroups",
+      "maxRedraws",
+      "maskTruncated",
+      "updatesPerBatch",
+      "loss",
+      "importanceLevel",
+      "ratioLow",
+      "ratioHigh",
+    ],
+    ...["ratioCap", "klCoefficient", "entropyCoefficient", "topEntropyQuantile", "scheduleCycles", "schedulePower"],
+    ...["sapoPositive", "sapoNegative", "klTimesRatio"],
+  ].map((name) => `train.${name}`),
+);
+
 /** Conditions of settings that have no effect unless another setting has a certain value. */
 const conditions: { readonly [key: string]: (train: TrainValues) => boolean } = {
   "train.scheduleCycles": ({ schedule }) => schedule === "cosine_with_restarts",
@@ -60,10 +110,12 @@ const conditions: { readonly [key: string]: (train: TrainValues) => boolean } = 
 
 /** Whether a setting has any effect, given the values of the others. True for a setting without a condition. */
 export function trainingApplies(key: string, train: TrainValues): boolean {
+  if (key.startsWith("train.evolve.")) return train.method === "evolve";
+  if (train.method === "evolve" && ofGradients.has(key)) return false;
   return !Object.hasOwn(conditions, key) || conditions[key](train);
 }
 
 /** A longer run has other learning rates from its start if the schedule depends on the number of all updates. */
 export function trainingAlters(key: string, before: TrainValues, after: TrainValues): boolean {
-  return key === "train.steps" && (dependsOnLength(before) || dependsOnLength(after));
+  return key === "train.steps" && after.method === "grpo" && (dependsOnLength(before) || dependsOnLength(after));
 }

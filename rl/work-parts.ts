@@ -6,6 +6,7 @@ import { type Environment, type Episode, episodeList, isWorked, turnsOf } from "
 import { openingOf } from "./openings.ts";
 import { trainingShare, type WorkRates } from "./probe.ts";
 import type { RunValues } from "./run-settings.ts";
+import { rolloutsOfStep } from "./training-settings.ts";
 import { attentionFlops, forwardFlops, headFlops } from "./work.ts";
 
 /** One number for answers as long as right ones, and one for answers of maximum length. */
@@ -156,13 +157,13 @@ export function trainingWork(
     count: evaluate.episodes,
     maxNewTokens: train.maxNewTokens,
   });
-  const perStep = train.promptsPerStep * train.rolloutsPerPrompt;
+  const { perPrompt, all: perStep } = rolloutsOfStep(train);
   const parts = [
-    generationWork(config, "training: rollouts", train.steps * perStep, train.rolloutsPerPrompt, trained),
+    generationWork(config, "training: rollouts", train.steps * perStep, perPrompt, trained),
     scoringWork(
       config,
       "training: updates",
-      train.steps * train.updatesPerBatch * perStep,
+      train.method === "grpo" ? train.steps * train.updatesPerBatch * perStep : 0,
       trained,
       "training",
       trainingShare(batch.recompute),
