@@ -60,7 +60,7 @@ export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.
 export { type RewardFunction, weightedScore } from "./environments/weighted-score.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluation.ts";
-export { metricsPath, stateFolder } from "./files/layout.ts";
+export { configPath, metricsPath, provenancePath, stateFolder } from "./files/layout.ts";
 export { readMetrics } from "./files/metrics.ts";
 export {
   checkModel,
@@ -69,6 +69,7 @@ export {
   claimFolder,
   embeddedModel,
   hasProvenance,
+  modelDigest,
   openRunFolder,
   originOf,
   type Provenance,

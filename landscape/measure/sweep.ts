@@ -19,11 +19,14 @@ import {
   rollOutEach,
 } from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
+import { dropEarlier } from "../files/growth.ts";
 import { slicePaths } from "../files/layout.ts";
-import { type GridCell, workOrder } from "../grid.ts";
+import type { GridCell } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 import { makeSlice } from "./directions.ts";
 import { answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
+import { EarlierCells } from "./earlier-cells.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
 import { type Reference, scorePoint, scoreReference } from "./reference.ts";
@@ -140,6 +143,7 @@ async function drawReference(context: SweepContext, policy: Model, phase: Phase)
  * @param folder  the slice's
  * @param phase   counts cells
  * @param before  cells that `phase` has already counted
+ * @param only    chooses among the cells of the shard; all by default
  * @returns cells that `phase` has counted afterwards
  */
 export async function sweep(
@@ -149,9 +153,11 @@ export async function sweep(
   reference: Reference,
   phase: Phase,
   before: number,
+  only: (cell: GridCell) => boolean = () => true,
 ): Promise<number> {
   const { model, settings, signal, say } = context;
   const { landscape } = settings;
+  const wanted = shardCells(settings.shard, landscape).filter(only);
   const paths = slicePaths(folder);
   const writer = openCells(folder, say);
   const underWay = new UnderWay(paths.underWay, landscape.rollouts.rollouts, context.keepEveryMs ?? 10_000, say);
@@ -163,39 +169,43 @@ export async function sweep(
   });
   const announceStop = (): void =>
     say(
-      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${landscape.points ** 2} grid points of this map and ` +
+      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${wanted.length} grid points of this map and ` +
         `${underWay.length} finished rollouts of the points under way.`,
     );
   signal.addEventListener("abort", announceStop);
   try {
     const directions = await makeSlice(model.weights, landscape.seed, slice, signal);
     writeAtomic(paths.directions, `${JSON.stringify({ seed: landscape.seed, slice, digest: directions.digest })}\n`);
-    const todo = workOrder({ points: landscape.points, radius: landscape.radius }).filter(
-      ({ i, j }) => !measured.has(`${i},${j}`),
-    );
-    const size = Math.min(landscape.pointsAtOnce, todo.length);
+    const todo = wanted.filter(({ i, j }) => !measured.has(`${i},${j}`));
+    const earlier = new EarlierCells(folder, landscape, say);
+    const size = Math.min(landscape.pointsAtOnce, todo.filter((cell) => !earlier.isWhole(cell)).length);
     const drafts = landscape.drafts === "on" ? draftSource(reference, landscape.rollouts.rollouts) : null;
     await withPolicy(context, async (policy) => {
       const weights = new PerturbedWeights(model.weights, size, landscape.precision);
       try {
-        for (let start = 0; start < todo.length; start += size) {
+        for (const batch of earlier.batches(todo, size)) {
           signal.throwIfAborted();
-          const cells = todo.slice(start, start + size);
-          weights.place(cells, directions);
-          const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
-          await measureBatch(context, both, cells, reference, underWay, drafts, progress, (record, conversations) => {
+          const take = earlier.inOrder(batch, (record, conversations) => {
             killPoint("cells");
             writer.append(record, conversations);
             measured.add(`${record.i},${record.j}`);
           });
+          const cells = batch.filter((cell) => !earlier.isWhole(cell));
+          progress.took(batch.length - cells.length);
+          if (cells.length === 0) continue;
+          weights.place(cells, directions);
+          earlier.giveRollouts(cells, underWay);
+          const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
+          await measureBatch(context, both, cells, reference, earlier, underWay, drafts, progress, take);
           underWay.clear();
-          drafts?.finish(todo.slice(start + size));
+          drafts?.finish(todo.filter(({ i, j }) => !measured.has(`${i},${j}`)));
         }
       } finally {
         weights.free();
       }
     });
     underWay.clear();
+    if (measured.size >= wanted.length) dropEarlier(folder);
     return before + todo.length;
   } finally {
     signal.removeEventListener("abort", announceStop);
@@ -222,6 +232,7 @@ async function measureBatch(
   { policy, perturbed }: { policy: Model; perturbed: Model },
   cells: readonly GridCell[],
   reference: Reference,
+  earlier: EarlierCells,
   underWay: UnderWay,
   drafts: DraftSource | null,
   progress: SweepProgress,
@@ -239,6 +250,7 @@ async function measureBatch(
       signal: context.signal,
       clipLow: settings.train.clipLow,
       clipHigh: settings.train.clipHigh,
+      known: earlier.scoresAt(cells[point]),
       onPass: (completions) => {
         scoredCompletions += completions;
         progress.scoringPass(point, scoredCompletions);

@@ -20,6 +20,7 @@ import {
   workTable,
 } from "../../rl/index.ts";
 import { countCells } from "../files/cells.ts";
+import { findCheckpoints } from "../files/given-checkpoints.ts";
 import { studyDeclaration } from "../files/run-settings.ts";
 import { expectHostMemoryOf, sweepMemory } from "../measure/memory-plan.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
@@ -31,7 +32,8 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
   const environment = await openEnvironment(settings.environment, { progress, signal, isDryRun: true });
   await checkSettings(settings.out, studyDeclaration, settings);
-  const model = await plannedModel(settings.model.path);
+  const path = findCheckpoints(settings.checkpoints).at(0)?.path ?? settings.model.path;
+  const model = await plannedModel(path);
   const { config, chat, folder } = model;
   const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: "off" });
   const { backend } = opened;
@@ -40,7 +42,7 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
     print("# Plan of the whole study (nothing is written, trained or downloaded by --dry-run)\n");
     progress.line(adapterLine(opened));
     expectPrecision("--train.precision", settings.train.precision, opened);
-    printModel(settings.model.path, model, print);
+    printModel(path, model, print);
     const done = alreadyDone(settings);
     if (done !== null) print(`  ${done}`);
     const { parts, lengths, knowsRight } = workOf(config, chat, environment, settings);

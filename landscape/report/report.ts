@@ -15,6 +15,7 @@ import {
 } from "../../engine/host/index.ts";
 import {
   environmentDescription,
+  hasProvenance,
   metricsPath,
   reachOfMean,
   readMetrics,
@@ -79,19 +80,25 @@ export async function summariseRun(
   say: OnDamage,
   signal: AbortSignal,
 ): Promise<SummarisedRun> {
+  const mixed = hasProvenance(folder) ? readProvenance(folder).mixed : [];
   const slices: SummarisedSlice[] = [];
   const conversations: CellConversations[][] = [];
   const gaps: string[] = [];
   const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
   const { points, radius } = settings.landscape;
   const total = settings.landscape.points ** 2;
-  const training = trainingRows(folder, settings.evaluate.episodes, say);
+  const isTrainedHere = settings.checkpoints.length === 0;
+  const training = isTrainedHere ? trainingRows(folder, settings.evaluate.episodes, say) : [];
   const gap = (sentence: string): void => {
     gaps.push(sentence);
     say(`Incomplete: ${sentence}`);
   };
+  if (mixed.length > 0)
+    gap(
+      `Mixed: shards of different drivers or versions were merged, whose results differ in the last bits: ${mixed.join("; ")}.`,
+    );
   const wanted = settings.train.steps + 1;
-  if (training.length < wanted)
+  if (isTrainedHere && training.length < wanted)
     gap(`Training: metrics.jsonl has ${training.length} of ${wanted} steps, step 0 included.`);
   const failed = trainingFailures(folder);
   if (failed > 0)
@@ -140,6 +147,7 @@ export async function drawRun(
   { slices, training, conversations, samples, trends, gaps }: SummarisedRun,
   signal: AbortSignal,
 ): Promise<void> {
+  const isMixed = readProvenance(folder).mixed.length > 0;
   const study: Study = {
     name: runName(folder),
     settings: settingRows(folder, settings),
@@ -148,7 +156,7 @@ export async function drawRun(
     notes: settings.notes,
     training,
     trainingSamples: samples,
-    maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index])),
+    maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index], isMixed)),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     trends,
     intervalName: intervalName(slices),
@@ -260,6 +268,7 @@ function mapOf(
   settings: StudySettings,
   { step, slice, summary, points: measured }: SummarisedSlice,
   conversations: readonly CellConversations[],
+  isMixed: boolean,
 ): LandscapeMap {
   const points = measured.map(
     (p): MapPoint => ({
@@ -275,13 +284,17 @@ function mapOf(
     }),
   );
   const { cells, total, isComplete } = summary.grid;
+  const marks = [
+    ...(isComplete ? [] : [`${cells} of ${total} cells`]),
+    ...(isMixed ? ["merged from different drivers or versions"] : []),
+  ];
   return {
     step,
     slice,
     n: settings.landscape.points,
     radius: settings.landscape.radius,
     points,
-    ...(isComplete ? {} : { mark: `${cells} of ${total} cells` }),
+    ...(marks.length === 0 ? {} : { mark: marks.join(", ") }),
     summary: {
       r: drawn(summary.r),
       rInfinity: drawn(summary.rInfinity),

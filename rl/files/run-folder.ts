@@ -75,6 +75,8 @@ const provenanceSchema = z.object({
   names: z.object({ name: z.string(), sha256: z.string() }).nullable(),
   /** The files that the environment was opened from, keyed by the setting that names each. */
   files: z.record(z.string(), z.object({ name: z.string(), sha256: z.string() })).default({}),
+  /** Drivers and versions of the shards that were merged, if they differ. */
+  mixed: z.array(z.string()).default([]),
   startedAt: z.string(),
 });
 export type Provenance = z.infer<typeof provenanceSchema>;
@@ -267,6 +269,7 @@ export function claimFolder<D extends SettingsTree>(
     node: process.version,
     gitRevision: gitRevision(),
     ...origin,
+    mixed: [],
     startedAt: new Date().toISOString(),
   };
   writeAtomic(path, `${JSON.stringify(provenance, null, 1)}\n`);
