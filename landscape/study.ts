@@ -101,7 +101,7 @@ function soundCheckpoint(folder: string, step: number): string {
 }
 
 /** @throws SettingsError for settings of `landscape/sweep.ts`: a study has its own checkpoints, and every shard would train */
-function expectOwnTraining({ checkpoints, shard }: StudySettings): void {
+export function expectOwnTraining({ checkpoints, shard }: StudySettings): void {
   if (checkpoints.length > 0)
     throw new SettingsError(
       "checkpoints: a study measures around the checkpoints of its own training. For others: node landscape/sweep.ts " +

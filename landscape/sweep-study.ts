@@ -26,12 +26,13 @@ import {
   type GivenCheckpoint,
   locateGiven,
   readGiven,
+  roundingWarning,
   writeGiven,
 } from "./files/given-checkpoints.ts";
 import { growthOf, setAside } from "./files/growth.ts";
 import { figuresFolder, reportPath } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
-import { bf16Difference, expectOneFamily, roundingWarning } from "./measure/checkpoint-family.ts";
+import { bf16Difference, expectOneFamily } from "./measure/checkpoint-family.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
@@ -50,15 +51,17 @@ export function withGivenSteps(settings: StudySettings): StudySettings {
       "checkpoints: expected at least one checkpoint: --checkpoints 'out/checkpoint-*', or a folder, or ORG/NAME@REVISION",
     );
   const steps = findCheckpoints(settings.checkpoints).map(({ step }) => step);
-  return { ...settings, landscape: { ...settings.landscape, steps } };
+  // Nothing is trained.
+  return { ...settings, train: { ...settings.train, steps: 0, checkpoints: [0] }, landscape: { ...settings.landscape, steps } };
 }
 
 /**
  * Measures maps around given checkpoints, and writes statistics and report. The same command continues where an earlier one
  * stopped.
+ * @returns the table for the terminal
  * @throws as `runStudy`; CheckpointError when the checkpoints are not of one training
  */
-export async function runSweep(asked: StudySettings, progress: Progress, signal: AbortSignal): Promise<void> {
+export async function runSweep(asked: StudySettings, progress: Progress, signal: AbortSignal): Promise<string> {
   const start = performance.now();
   const settings = withGivenSteps(asked);
   const folder = settings.out;
@@ -96,13 +99,12 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
       preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
       const { config } = await openConfig(modelFolder);
       await expectSweepMemory(backend, { config, chat, environment, settings }, signal, false);
-      await warnOfRounding(folder, checkpoints, progress, signal);
     }
     signal.throwIfAborted();
     isBegun = true;
     if (grownFrom !== null) await setAside(folder, grownFrom, (line) => progress.line(line));
     claimFolder(folder, studySettings, settings, origin);
-    for (const { given } of checkpoints) if (readGiven(folder, given.step) === null) writeGiven(folder, given);
+    await keepReferences(folder, checkpoints, progress, signal);
     const timings = new Timings(folder, backend);
     await sweepCheckpoints({
       ...{ backend, chat, environment, settings, folder, progress, signal, timings },
@@ -112,10 +114,10 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     const run = await summariseRun(folder, settings, say, signal);
     await drawRun(folder, settings, run, signal);
     const share = timings.finish((performance.now() - start) / 1000);
-    if (run.slices.length > 0) process.stdout.write(`${summaryText(run.slices, run.trends)}\n`);
     progress.line(isFinished ? "All maps are complete: only the report is written again." : share);
     progress.line(`Maps and curves: ${figuresFolder(folder)}`);
     progress.line(`Report: ${reportPath(folder)}   (${formatDuration(performance.now() - start)})`);
+    return run.slices.length === 0 ? "" : `${summaryText(run.slices, run.trends)}\n`;
   } finally {
     if (signal.aborted) {
       progress.close();
@@ -145,19 +147,26 @@ function folderOf(checkpoints: readonly Located[], step: number): string {
   return found.located.folder;
 }
 
-/** Compares each new checkpoint with the one before it. */
-async function warnOfRounding(
+/** Writes the references of the checkpoints, and warns of those that hardly differ from the one before. */
+async function keepReferences(
   folder: string,
   checkpoints: readonly Located[],
   progress: Progress,
   signal: AbortSignal,
 ): Promise<void> {
   for (const [index, after] of checkpoints.entries()) {
-    const before = checkpoints[index - 1];
-    if (before === undefined || readGiven(folder, after.given.step) !== null) continue;
+    const before = checkpoints.at(index - 1);
+    const kept = readGiven(folder, after.given.step);
+    if (index === 0 || before === undefined) {
+      if (kept === null || kept.bf16 !== null) writeGiven(folder, { ...(kept ?? after.given), bf16: null });
+      continue;
+    }
+    const since = before.given.step;
+    if (kept?.bf16?.since === since) continue;
     const share = await bf16Difference(before.located.folder, after.located.folder, signal);
     const warning = roundingWarning(before.given.path, after.given.path, share);
-    if (warning !== null) progress.line(warning);
+    if (warning !== null) progress.line(`Note: ${warning}`);
+    writeGiven(folder, { ...(kept ?? after.given), bf16: { since, share } });
   }
 }
 

@@ -49,6 +49,6 @@ await runCommand({
     const notes = last("notes") >= last("checkpoints") ? values.notes : [];
     const settings = { ...values, notes, out };
     if (isDryRun) await printPlan(withGivenSteps(settings), progress, signal);
-    else await runSweep(settings, progress, signal);
+    else process.stdout.write(await runSweep(settings, progress, signal));
   },
 });

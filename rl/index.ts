@@ -73,8 +73,10 @@ export {
   openRunFolder,
   originOf,
   type Provenance,
+  programVersion,
   readProvenance,
   runName,
+  versionText,
 } from "./files/run-folder.ts";
 export { type RunDeclaration, readSettings } from "./files/run-settings.ts";
 export { Timings } from "./files/timings.ts";

@@ -1,5 +1,7 @@
-// The key of a grid point's measurement: equal keys mean equal bits of the record in cells.jsonl. Shards, their merging
-// and `landscape/verify.ts` compare measurements by it.
+// The key of a grid point's measurement: a digest of all that its record in cells.jsonl depends on. Two measurements with the
+// same key were made from the same weights and settings, on the same adapter and driver, by the same version of this
+// program: then their bits are equal. What the key cannot see are changes to a checkout that are not committed, and faults of
+// a machine. So merging compares cells that two shards have, and `landscape/verify.ts` measures cells again.
 import { createHash } from "node:crypto";
 import { settingValue } from "../../engine/host/index.ts";
 import type { Provenance } from "../../rl/index.ts";
@@ -19,7 +21,7 @@ export interface CellPlace {
 /** What all keys of one study have in common. */
 export interface KeyContext {
   settings: StudySettings;
-  origin: Pick<Provenance, "adapter" | "foothold" | "products" | "files">;
+  origin: Pick<Provenance, "adapter" | "foothold" | "gitRevision" | "products" | "files">;
 }
 
 /**
@@ -30,12 +32,12 @@ export interface KeyContext {
  * - `settings`: every setting that the measurement depends on. They give the directions' seed, the prompts (environment,
  *   seed, numbers), the sampling (seed, lengths, rollouts), the precision, and clipping and advantages of J;
  * - `files`: digests of the environment's files;
- * - `plan`: the order of sums in matrix products, the adapter with its driver, and the program's version, since results
- *   of two drivers differ in their last bits.
+ * - `plan`: the order of sums in matrix products, the adapter with its driver, and the program's version and revision,
+ *   since results of two drivers or versions may differ in their last bits.
  * @param checkpoint  its digest
  */
 export function cellKey({ settings, origin }: KeyContext, checkpoint: string, place: CellPlace): string {
-  const { adapter, foothold, products, files } = origin;
+  const { adapter, foothold, gitRevision, products, files } = origin;
   const key = {
     checkpoint,
     slice: place.slice,
@@ -44,7 +46,7 @@ export function cellKey({ settings, origin }: KeyContext, checkpoint: string, pl
     files: Object.entries(files)
       .map(([name, { sha256 }]) => [name, sha256])
       .sort(([one], [other]) => (one < other ? -1 : 1)),
-    plan: { order: products.order, adapter, foothold },
+    plan: { order: products.order, adapter, foothold, gitRevision },
   };
   return createHash("sha256").update(JSON.stringify(key)).digest("hex");
 }

@@ -25,6 +25,8 @@ const referenceSchema = z.object({
   commit: z.string().nullable(),
   /** Of each file of the model. */
   sha256: z.record(z.string(), z.string()),
+  /** The share of elements that differ from those of the checkpoint before once both are rounded to bf16; null for the first. */
+  bf16: z.object({ since: z.int(), share: z.number() }).nullable(),
 });
 /** What a run folder keeps of a checkpoint that lies elsewhere. */
 export type GivenCheckpoint = z.infer<typeof referenceSchema>;
@@ -170,7 +172,7 @@ export async function locateGiven(
   const files = await modelFiles(located.folder);
   const sha256 = Object.fromEntries(files.map((name) => [name, sha256File(join(located.folder, name))]));
   const name = located.commit === null ? path : located.name;
-  return { given: { schemaVersion: 1, step, path: name, commit: located.commit, sha256 }, located };
+  return { given: { schemaVersion: 1, step, path: name, commit: located.commit, sha256, bf16: null }, located };
 }
 
 /**
@@ -188,4 +190,23 @@ export function expectSameGiven(folder: string, given: GivenCheckpoint): void {
         `${changed.join(", ")} ${changed.length > 1 ? "differ" : "differs"}. Restore it from a copy, or measure in another ` +
         "folder: --out OTHER",
     );
+}
+
+/** A sentence about two neighbouring checkpoints of which less than half of the elements differ in bf16; else null. */
+export function roundingWarning(one: string, other: string, share: number): string | null {
+  if (share >= 0.5) return null;
+  return (
+    `${one} and ${other} differ in ${(100 * share).toFixed(1)}% of their elements once these are rounded to bf16. If they were ` +
+    "trained or saved in bf16, a difference between their maps is mostly a matter of rounding. Save in float32, or measure " +
+    "checkpoints that are further apart."
+  );
+}
+
+/** The warnings of all checkpoints of a run folder, by step. */
+export function roundingNotes(folder: string, steps: readonly number[]): string[] {
+  return steps.flatMap((step) => {
+    const bf16 = readGiven(folder, step)?.bf16 ?? null;
+    const warning = bf16 === null ? null : roundingWarning(`Step ${bf16.since}`, `step ${step}`, bf16.share);
+    return warning ?? [];
+  });
 }

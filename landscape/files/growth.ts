@@ -4,6 +4,7 @@
 // bytes of a fresh one of that size. A process may be killed at any moment in this.
 import { existsSync, rmSync } from "node:fs";
 import {
+  countRecords,
   explained,
   MemberFile,
   type OnDamage,
@@ -120,6 +121,12 @@ function cellsIn(folder: string, say: OnDamage): Map<string, EarlierCell> {
       );
   }
   return found;
+}
+
+/** How many cells of a slice were set aside, judged by the checksums alone. */
+export function countEarlier(folder: string, place: SlicePlace): number {
+  const { cells } = slicePaths(slicePaths(sliceFolder(folder, place)).earlier);
+  return existsSync(cells) ? countRecords(cells) : 0;
 }
 
 /** Deletes what was set aside, once the slice is complete. */

@@ -26,6 +26,7 @@ import {
   provenancePath,
   readProvenance,
   stepName,
+  versionText,
 } from "../../rl/index.ts";
 import { workOrder } from "../grid.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
@@ -103,8 +104,6 @@ function expectOneStudy(shards: readonly ShardFolder[], { allowMixed }: MergeOpt
   const refuse = (other: ShardFolder, what: string, mend = "Shards of one study can be merged only."): never => {
     throw new RunFolderError(`${first.folder} and ${other.folder}: ${what}. ${mend}`);
   };
-  const versionOf = ({ foothold, gitRevision }: Provenance): string =>
-    gitRevision === null ? foothold : `${foothold} (${gitRevision.slice(0, 12)})`;
   for (const other of others) {
     const lines = diffSettings(studySettings, first.settings, other.settings)
       .filter(({ key, effect }) => key !== "shard" && effect !== "free")
@@ -121,8 +120,8 @@ function expectOneStudy(shards: readonly ShardFolder[], { allowMixed }: MergeOpt
         `measured on "${a.adapter}" and on "${b.adapter}", whose results differ in the last bits`,
         mendMixed,
       );
-    if (!allowMixed && versionOf(a) !== versionOf(b))
-      refuse(other, `measured with foothold ${versionOf(a)} and ${versionOf(b)}`, mendMixed);
+    if (!allowMixed && versionText(a) !== versionText(b))
+      refuse(other, `measured with foothold ${versionText(a)} and ${versionText(b)}`, mendMixed);
   }
   const differing = (of: (provenance: Provenance) => string): string[] => {
     const all = [...new Set(shards.flatMap(({ provenance }) => [of(provenance)]))];
@@ -133,7 +132,7 @@ function expectOneStudy(shards: readonly ShardFolder[], { allowMixed }: MergeOpt
     ...new Set([
       ...before,
       ...differing(({ adapter }) => adapter),
-      ...differing((one) => `foothold ${versionOf(one)}`),
+      ...differing((one) => `foothold ${versionText(one)}`),
     ]),
   ];
 }
@@ -148,8 +147,8 @@ const mendMixed = "--allow-mixed merges them all the same, and marks every figur
 function expectSameKeys(shards: readonly ShardFolder[], isMixed: boolean): void {
   const [first, ...others] = shards;
   const keyOf = ({ settings, provenance }: ShardFolder): string => {
-    const { adapter, foothold } = first.provenance;
-    const origin = isMixed ? { ...provenance, adapter, foothold } : provenance;
+    const { adapter, foothold, gitRevision } = first.provenance;
+    const origin = isMixed ? { ...provenance, adapter, foothold, gitRevision } : provenance;
     return cellKey({ settings, origin }, "", { slice: 0, alpha: 0, beta: 0 });
   };
   const other = others.find((one) => keyOf(one) !== keyOf(first));
@@ -259,7 +258,7 @@ const measured = ({ conversationBytes: _, ...record }: JournalledCell): CellReco
 
 function cellsOf(shard: ShardFolder, place: SlicePlace, say: (line: string) => void): FoundCell[] {
   const paths = slicePaths(sliceFolder(shard.folder, place));
-  if (existsSync(paths.underWay))
+  if (existsSync(paths.underWay) || existsSync(paths.earlier))
     say(
       `${basename(shard.folder)}: ${stepName(place.step)}, slice ${place.slice} is not finished; its finished cells are taken.`,
     );

@@ -108,13 +108,3 @@ export async function bf16Difference(one: string, other: string, signal?: AbortS
 }
 
 const pieceElements = 2 ** 20;
-
-/** A warning for two neighbouring checkpoints of which less than half of the elements differ in bf16; else null. */
-export function roundingWarning(one: string, other: string, share: number): string | null {
-  if (share >= 0.5) return null;
-  return (
-    `Warning: ${one} and ${other} differ in ${(100 * share).toFixed(1)}% of their elements once these are rounded to bf16. If they ` +
-    "were trained or saved in bf16, a difference between their maps is mostly a matter of rounding: save in float32, or measure " +
-    "checkpoints that are further apart."
-  );
-}

@@ -1,11 +1,16 @@
-// Recomputes some grid points of a run folder and compares them with what the folder has. On the driver and version that made the
-// folder the numbers must have the same bits. On another one the last bits of the logits differ, so a few answers go another way:
-// there the difference is compared with the standard errors over prompts.
+// Recomputes some grid points of a run folder and compares them with what the folder has. On the adapter, driver and version
+// that made the folder, every number of the record and of the checkpoint's own completions must have the same bits.
+//
+// On another driver or version the last bits of the logits may differ, so a few answers go another way. Then R, J and KL of
+// the grid point are compared: each may differ by one standard error of the stored value, which is computed over prompts.
+// That limit is a choice. A difference below it is smaller than what another draw of prompts would typically make, so it
+// changes no conclusion about the map. It does not prove that both drivers are right. A difference above it does not prove
+// that one of them is wrong.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { type Progress, projectVersion, RunFolderError, readJournal, SettingsError } from "../../engine/host/index.ts";
+import { type Progress, RunFolderError, readJournal, SettingsError } from "../../engine/host/index.ts";
 import { adapterLine, openBackend, preferTiles, sumOrder } from "../../engine/index.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../model/index.ts";
 import {
@@ -14,7 +19,9 @@ import {
   labelledRandom,
   modelDigest,
   openEnvironment,
+  programVersion,
   readProvenance,
+  versionText,
 } from "../../rl/index.ts";
 import { cellKey } from "../files/cell-key.ts";
 import { type CellRecord, type JournalledCell, journalledCell, type ReferenceSet, readSlice } from "../files/cells.ts";
@@ -56,12 +63,12 @@ export interface CellComparison extends SlicePlace {
 }
 
 export interface Verification {
-  /** Whether the driver, the order of sums and the version are those of the folder, so that bits must be equal. */
+  /** Whether adapter, driver, order of sums, version and revision are those of the folder, so that bits must be equal. */
   expectsSameBits: boolean;
   cells: readonly CellComparison[];
 }
 
-/** Whether a cell is as it must be: equal bits, or on another driver all quantities within their standard errors. */
+/** Whether a cell is as it must be: equal bits; on another driver or version, R, J and KL within one standard error. */
 export function isRight({ isSameBits, quantities }: CellComparison, expectsSameBits: boolean): boolean {
   if (isSameBits || expectsSameBits) return isSameBits;
   return quantities.every(({ stored, recomputed, standardError }) => Math.abs(recomputed - stored) <= standardError);
@@ -93,7 +100,7 @@ export async function verifyCells(
     const expectsSameBits =
       backend.description === provenance.adapter &&
       provenance.products.order === sumOrder &&
-      provenance.foothold === projectVersion() &&
+      versionText(provenance) === versionText(programVersion()) &&
       provenance.mixed.length === 0;
     const phase = progress.phase("cells", chosen.length, "cells");
     const cells: CellComparison[] = [];

@@ -41,7 +41,10 @@ export function workOf(
     scoringWork(config, "landscape: scoring", (cells + steps.length) * ofReference, swept, "forward", 1),
   ];
   return {
-    parts: [...training.parts, ...parts.filter(({ conversations }) => conversations > 0)],
+    parts: [
+      ...(settings.checkpoints.length > 0 ? [] : training.parts),
+      ...parts.filter(({ conversations }) => conversations > 0),
+    ],
     lengths: { train: training.lengths, landscape: swept },
     knowsRight: training.knowsRight,
   };

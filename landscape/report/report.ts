@@ -24,9 +24,12 @@ import {
   runName,
 } from "../../rl/index.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
+import { roundingNotes } from "../files/given-checkpoints.ts";
+import { countEarlier } from "../files/growth.ts";
 import { figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
   type CorrelationTrend,
@@ -86,7 +89,7 @@ export async function summariseRun(
   const gaps: string[] = [];
   const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
   const { points, radius } = settings.landscape;
-  const total = settings.landscape.points ** 2;
+  const total = shardCells(settings.shard, settings.landscape).length;
   const isTrainedHere = settings.checkpoints.length === 0;
   const training = isTrainedHere ? trainingRows(folder, settings.evaluate.episodes, say) : [];
   const gap = (sentence: string): void => {
@@ -96,6 +99,10 @@ export async function summariseRun(
   if (mixed.length > 0)
     gap(
       `Mixed: shards of different drivers or versions were merged, whose results differ in the last bits: ${mixed.join("; ")}.`,
+    );
+  if (settings.shard !== "")
+    gap(
+      `Shard ${settings.shard}: this folder has ${total} of ${points ** 2} cells of every map. landscape/merge.ts joins the shards.`,
     );
   const wanted = settings.train.steps + 1;
   if (isTrainedHere && training.length < wanted)
@@ -114,7 +121,15 @@ export async function summariseRun(
       await heed(signal);
       const files = readSlice(folder, { step, slice }, say);
       const measured = files?.cells.length ?? 0;
-      if (measured < total) gap(`Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.`);
+      const earlier = countEarlier(folder, { step, slice });
+      if (measured < total)
+        gap(
+          `Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.${
+            earlier === 0
+              ? ""
+              : ` The map is growing: ${earlier} cells of the smaller one are kept until the sweep has made them again.`
+          }`,
+        );
       if (files === null) continue;
       const failed = files.cells.map(({ rollouts }) => (rollouts.failed ?? []).flat().filter(Boolean).length);
       const failures = failed.reduce((sum, one) => sum + one, 0);
@@ -153,7 +168,7 @@ export async function drawRun(
     settings: settingRows(folder, settings),
     task: environmentDescription(settings.environment) ?? undefined,
     gaps,
-    notes: settings.notes,
+    notes: [...settings.notes, ...roundingNotes(folder, settings.landscape.steps)],
     training,
     trainingSamples: samples,
     maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index], isMixed)),
