@@ -52,7 +52,11 @@ export function withGivenSteps(settings: StudySettings): StudySettings {
     );
   const steps = findCheckpoints(settings.checkpoints).map(({ step }) => step);
   // Nothing is trained.
-  return { ...settings, train: { ...settings.train, steps: 0, checkpoints: [0] }, landscape: { ...settings.landscape, steps } };
+  return {
+    ...settings,
+    train: { ...settings.train, steps: 0, checkpoints: [0] },
+    landscape: { ...settings.landscape, steps },
+  };
 }
 
 /**
