@@ -5,6 +5,10 @@ import { backendSettings, defineSettings, integer, runCommand, texts } from "../
 import { batchSettings } from "../rl/index.ts";
 import { type CellComparison, isRight, verifyCells } from "./measure/verify-cells.ts";
 
+const elsewhere =
+  "The run was made on another driver or by another version, so bits may differ. The limit is a choice: what is within it changes " +
+  "no conclusion about the map; it proves neither side right or wrong";
+
 await runCommand({
   name: "node landscape/verify.ts",
   summary:
@@ -34,10 +38,6 @@ await runCommand({
     return wrong === 0 ? 0 : 1;
   },
 });
-
-const elsewhere =
-  "The run was made on another driver or by another version, so bits may differ. The limit is a choice: what is within it changes " +
-  "no conclusion about the map; it proves neither side right or wrong";
 
 function textOf(cell: CellComparison, expectsSameBits: boolean): string {
   const { step, slice, i, j, key, isSameBits, quantities } = cell;

@@ -106,5 +106,7 @@ describe("landscape/shards", (test) => {
     assert.is(wrong.status, 1, wrong.stderr);
     assert.match(wrong.stdout, /cell \(0, 1\).*OTHER BITS.*difference/);
     assert.match(wrong.stdout, /cell \(1, 1\).*the same bits/);
+    const mixed = await start(["landscape/verify.ts", at("mixed"), "--cell", "1:1"]).ended;
+    assert.match(expectDone(mixed) + mixed.stdout, /1 of 1 cells have R, J and KL within one standard error/);
   });
 });
