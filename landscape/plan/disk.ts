@@ -37,7 +37,9 @@ export function diskOf(
           Math.min(landscape.conversations, rollouts.prompts),
           rollouts.rollouts,
         );
-  const training = trainingDisk(config, environment, settings, modelFolder);
+  // Given checkpoints are not copied, and nothing is trained.
+  const training =
+    settings.checkpoints.length > 0 ? { parts: [], peak: 0 } : trainingDisk(config, environment, settings, modelFolder);
   const own = new Map([
     ["cells", cells * cellBytes(rollouts, reference, lengths.landscape.answer.right)],
     ["conversations of cells", cells * said],
