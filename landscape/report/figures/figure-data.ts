@@ -4,6 +4,7 @@
 // missing cell, an absent objective and an undetermined estimate stay distinct from a zero up to the printed figure.
 
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
+import type { RingPoint } from "../../statistics/ring-curve.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
 
 /** An estimate as it is drawn: its value and the ends of its interval, null if there is no interval. */
@@ -30,6 +31,8 @@ export interface MapPoint {
   klToken: number;
   /** J, normalisation group-token; null if groups are too small to have an objective. */
   objective: number | null;
+  /** Share of this point's rollouts with reward 0. */
+  floorShare?: number | null;
 }
 
 export interface MapSummary {
@@ -77,6 +80,8 @@ export interface LandscapeMap {
   summary: MapSummary;
   /** A remark that every figure made from this map must show, such as "cells from two adapters". */
   mark?: string;
+  /** Reward against KL by ring, from the checkpoint outwards (landscape/statistics/ring-curve.ts). */
+  rings?: readonly RingPoint[];
   conversations?: readonly CellConversations[];
 }
 
