@@ -12,6 +12,7 @@ import {
   episodeList,
   expectTemplate,
   limitsOf,
+  openingOf,
   type Rollout,
   type RolloutRequest,
   type RolloutSettings,
@@ -20,10 +21,13 @@ import {
 } from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
 import { slicePaths } from "../files/layout.ts";
+import { expectSameDirections, type SliceFacts } from "../files/slice-facts.ts";
 import { type GridCell, workOrder } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
-import { makeSlice } from "./directions.ts";
-import { answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
+import type { DirectionPlace } from "./directions/kinds.ts";
+import { makeDirections } from "./directions.ts";
+import { type Answers, answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
+import { firstDifference, firstDifferences } from "./first-difference.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
 import { type Reference, scorePoint, scoreReference } from "./reference.ts";
@@ -44,6 +48,8 @@ export interface SweepContext {
   chat: Chat;
   environment: Environment;
   settings: Settings;
+  /** Where directions that are made from checkpoints find them. */
+  place: DirectionPlace;
   /** Checked between two forward passes. */
   signal: AbortSignal;
   /** Shows the user a line: what was cut off a damaged file, what a stop keeps. */
@@ -51,6 +57,8 @@ export interface SweepContext {
   /** Longest delay until a finished rollout is on disk, milliseconds. Default 10 s. */
   keepEveryMs?: number;
   onTiming?: (record: SweepTiming) => void;
+  /** Called once per slice, before its first grid point. */
+  onDirections?: (facts: SliceFacts) => void;
 }
 
 /** How long a part of a sweep took. */
@@ -150,7 +158,7 @@ export async function sweep(
   phase: Phase,
   before: number,
 ): Promise<number> {
-  const { model, settings, signal, say } = context;
+  const { model, settings, place, signal, say, onDirections } = context;
   const { landscape } = settings;
   const paths = slicePaths(folder);
   const writer = openCells(folder, say);
@@ -167,14 +175,29 @@ export async function sweep(
         `${underWay.length} finished rollouts of the points under way.`,
     );
   signal.addEventListener("abort", announceStop);
+  let free = (): void => {};
   try {
-    const directions = await makeSlice(model.weights, landscape.seed, slice, signal);
-    writeAtomic(paths.directions, `${JSON.stringify({ seed: landscape.seed, slice, digest: directions.digest })}\n`);
+    const directions = await makeDirections({
+      ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
+      usedIds: usedIdsOf(context, reference),
+    });
+    free = () => directions.free();
+    const facts = {
+      schemaVersion: 1,
+      seed: landscape.seed,
+      slice,
+      digest: directions.digest,
+      ...directions.facts,
+    } as const;
+    if (writer.done.length > 0 || underWay.length > 0) expectSameDirections(folder, facts, say);
+    writeAtomic(paths.directions, `${JSON.stringify(facts)}\n`);
+    onDirections?.(facts);
     const todo = workOrder({ points: landscape.points, radius: landscape.radius }).filter(
       ({ i, j }) => !measured.has(`${i},${j}`),
     );
     const size = Math.min(landscape.pointsAtOnce, todo.length);
-    const drafts = landscape.drafts === "on" ? draftSource(reference, landscape.rollouts.rollouts) : null;
+    const drafts =
+      landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
     await withPolicy(context, async (policy) => {
       const weights = new PerturbedWeights(model.weights, size, landscape.precision);
       try {
@@ -199,19 +222,30 @@ export async function sweep(
     return before + todo.length;
   } finally {
     signal.removeEventListener("abort", announceStop);
+    free();
     writer.close();
     underWay.write();
     underWay.close();
   }
 }
 
-/** Drafts from the checkpoint's own completions, until grid points are finished. */
-function draftSource({ rollouts, rolloutsPerPrompt }: Reference, atPoints: number): DraftSource {
-  const own: OwnAnswers = (prompt, rollout) => {
+/**
+ * Ids of the task's tokens: those in the checkpoint's own conversations and in all prompts. Only a norm rule asks for them.
+ */
+function usedIdsOf(context: SweepContext, { rollouts }: Reference): ReadonlySet<number> | undefined {
+  const { delta, eta } = context.settings.landscape.directions;
+  if (delta.norm !== "used-row" && eta.norm !== "used-row") return undefined;
+  const ids = new Set(promptSet(context).flatMap((episode) => [...openingOf(episode, context.chat).prompt]));
+  for (const rollout of rollouts) for (const id of rollout.ids) ids.add(id);
+  return ids;
+}
+
+/** The answers of the checkpoint's own completions: the rollouts at the centre, as far as they were sampled. */
+function ownAnswers({ rollouts, rolloutsPerPrompt }: Reference): OwnAnswers {
+  return (prompt, rollout) => {
     const found = rollout < rolloutsPerPrompt ? rollouts.at(prompt * rolloutsPerPrompt + rollout) : undefined;
     return found === undefined ? null : answersOf(found);
   };
-  return new DraftSource(own, atPoints);
 }
 
 /**
@@ -229,7 +263,7 @@ async function measureBatch(
 ): Promise<void> {
   const { settings, onTiming } = context;
   const start = performance.now();
-  const drawn = await rollOutCells(context, perturbed, cells, underWay, drafts, progress);
+  const drawn = await rollOutCells(context, perturbed, cells, reference, underWay, drafts, progress);
   const middle = performance.now();
   onTiming?.({ phase: "rollouts", seconds: (middle - start) / 1000, ...drawn });
   for (const [point, { i, j, alpha, beta }] of cells.entries()) {
@@ -260,6 +294,7 @@ async function measureBatch(
           ...(hasFailures && { failed: of(({ isFailed }) => (isFailed ? 1 : 0)) }),
         },
         reference: scored,
+        ...firstDifferences(byPrompt, reference),
       },
       byPrompt.flatMap((prompt) => prompt.map(({ conversation }) => conversation ?? "")).join(""),
     );
@@ -276,6 +311,7 @@ async function rollOutCells(
   context: SweepContext,
   perturbed: Model,
   cells: readonly GridCell[],
+  reference: Reference,
   underWay: UnderWay,
   drafts: DraftSource | null,
   progress: SweepProgress,
@@ -299,6 +335,7 @@ async function rollOutCells(
         }
   };
   const counts = { tokens: 0, drafted: 0, spared: 0 };
+  const own = ownAnswers(reference);
   await rollOutEach(
     perturbed,
     context.chat,
@@ -315,8 +352,9 @@ async function rollOutCells(
     },
     (rollout, { key }) => {
       const isKept = key.prompt < landscape.conversations && key.rollout === 0;
-      underWay.add(key, measuredOf(rollout, isKept));
-      drafts?.add(key, answersOf(rollout));
+      const answers = answersOf(rollout);
+      underWay.add(key, measuredOf(rollout, isKept, answers, own(key.prompt, key.rollout)));
+      drafts?.add(key, answers);
       progress.rolloutEnded(rollout.tokens);
     },
   );
@@ -335,7 +373,12 @@ function rolloutsAt({ settings }: SweepContext, { i, j }: GridCell, underWay: Un
   );
 }
 
-function measuredOf(rollout: Rollout, isConversationKept: boolean): MeasuredRollout {
+function measuredOf(
+  rollout: Rollout,
+  isConversationKept: boolean,
+  answers: Answers,
+  checkpoints: Answers | null,
+): MeasuredRollout {
   const { episode, reward, failure, messages, tokens, entropySum, isTruncated, parts } = rollout;
   return {
     reward,
@@ -344,6 +387,7 @@ function measuredOf(rollout: Rollout, isConversationKept: boolean): MeasuredRoll
     isTruncated,
     formatFailed: parts.formatFailed?.some(Boolean) ?? null,
     ...(failure !== null && { isFailed: true as const }),
+    ...(checkpoints !== null && { firstDifference: firstDifference(answers, checkpoints) }),
     conversation: isConversationKept ? `${JSON.stringify({ episode, reward, failure, messages })}\n` : null,
   };
 }

@@ -15,6 +15,8 @@ import { pageConversations, pageData } from "./figures/page/page-data.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import type { Markup } from "./figures/svg.ts";
 import { html, jsonScript, type Part } from "./html.ts";
+import { claimsSection } from "./page-claims.ts";
+import { directionTable } from "./page-directions.ts";
 import { explorer } from "./page-explorer.ts";
 import { trainingSamples } from "./page-samples.ts";
 import { definitions, mapTable, settingsTable, trendTable } from "./page-tables.ts";
@@ -47,6 +49,8 @@ ${maps.length > 0 ? explorer(study) : html`<p class="empty">No landscape has bee
 ${curves(study)}
 ${maps.length > 0 ? mapTable(study) : null}
 ${trendTable(study)}
+${directionTable(study)}
+${claimsSection(study)}
 ${maps.length > 0 ? definitions() : null}
 ${hasConversations ? conversations() : html`<div id="conversations" hidden></div>`}
 ${trainingSamples(study)}

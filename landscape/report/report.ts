@@ -21,10 +21,14 @@ import {
   readTrainingSamples,
   runName,
 } from "../../rl/index.ts";
+import { areUsual } from "../direction-settings.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
-import { figuresFolder, reportPath } from "../files/layout.ts";
+import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
+import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
+import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
+import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
   type CorrelationTrend,
@@ -52,6 +56,7 @@ import { renderPdf } from "./figures/pdf.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
+import { isStudyLike } from "./study-like.ts";
 import { summaryText } from "./table.ts";
 import { intervalName, reachOf } from "./wording.ts";
 
@@ -61,8 +66,12 @@ export interface SummarisedRun {
   readonly training: readonly TrainingRow[];
   /** Conversations per slice and cell; a cell whose conversations cannot be read is absent. */
   readonly conversations: readonly (readonly CellConversations[])[];
+  /** Facts about each slice's directions; null if it has none. */
+  readonly directions: readonly (SliceFacts | null)[];
   /** Sample conversations of training steps. */
   readonly samples: readonly TrainingSample[];
+  /** What may be concluded from all slices together. */
+  readonly claims: readonly Claim[];
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
   /** What only figures show, per slice. */
@@ -91,6 +100,7 @@ export async function summariseRun(
 ): Promise<SummarisedRun> {
   const slices: SummarisedSlice[] = [];
   const conversations: CellConversations[][] = [];
+  const directions: (SliceFacts | null)[] = [];
   const gaps: string[] = [];
   const extras: SliceExtras[] = [];
   const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
@@ -129,6 +139,13 @@ export async function summariseRun(
         );
       const summarised = summariseSlice(folder, files, settings);
       slices.push(summarised);
+      const facts = readSliceFacts(folder, { step, slice }, say);
+      directions.push(facts);
+      if (facts === null && !areUsual(settings.landscape.directions, settings.landscape.centre))
+        gap(
+          `Step ${step}, slice ${slice}: slice.json is missing or damaged, so its directions are not shown, and partial ` +
+            "correlations take α² + β² for the distance.",
+        );
       const ofPrompts = promptMaps(files.cells, files.reference, { points, radius });
       maps.push({ ...summarised, maps: ofPrompts });
       extras.push({
@@ -148,14 +165,16 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, training, conversations, samples, trends: trendsOf(maps), extras, gaps };
+  const claims = claimsOf(slices, { evaluations: evaluationsOf(training), isStudyLike: isStudyLike(settings) });
+  if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
+  return { slices, training, conversations, samples, claims, trends: trendsOf(maps), extras, directions, gaps };
 }
 
 /** What figures and page show of a run. */
 export function studyOf(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, trends, gaps, extras }: SummarisedRun,
+  { slices, training, conversations, samples, claims, trends, gaps, extras, directions }: SummarisedRun,
 ): Study {
   return {
     name: runName(folder),
@@ -165,8 +184,11 @@ export function studyOf(
     notes: settings.notes,
     training,
     trainingSamples: samples,
-    maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index], extras[index])),
+    maps: slices.map((measured, index) =>
+      mapOf(settings, measured, conversations[index], extras[index], directions[index]),
+    ),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
+    claims,
     trends,
     intervalName: intervalName(slices),
   };
@@ -259,6 +281,11 @@ function trainingRows(folder: string, episodes: number, onDamage: OnDamage): Tra
   });
 }
 
+const evaluationsOf = (training: readonly TrainingRow[]): EvaluatedStep[] =>
+  training.flatMap(({ step, evalReward, evalRewardReach }) =>
+    typeof evalReward === "number" ? [{ step, reward: evalReward, reach: evalRewardReach ?? null }] : [],
+  );
+
 /** Number of rollouts of training and evaluation that the environment did not score. */
 function trainingFailures(folder: string): number {
   const path = metricsPath(folder);
@@ -290,6 +317,7 @@ function mapOf(
   { step, slice, summary, points: measured }: SummarisedSlice,
   conversations: readonly CellConversations[],
   { rings, floorShares }: SliceExtras,
+  directions: SliceFacts | null,
 ): LandscapeMap {
   const points = measured.map(
     (p): MapPoint => ({
@@ -329,6 +357,7 @@ function mapOf(
     },
     rings,
     conversations,
+    ...(directions !== null && { directions }),
   };
 }
 

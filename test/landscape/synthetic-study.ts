@@ -44,6 +44,18 @@ export function syntheticMap(step: number, slice: number, n = 7, radius = 0.05):
     radius,
     points,
     rings: ringsOf(points, n),
+    directions: {
+      ...{ schemaVersion: 1, seed: 1, slice, digest: "made up", cosine: 0.004 },
+      delta: { kind: "gaussian", norm: "tensor", length: 12.5, shares: { embedding: 0.7, mlp: 0.3 } },
+      eta: {
+        kind: "pca",
+        norm: "none",
+        remark: "61.0% of the variance",
+        length: 1,
+        shares: { attention: 0.25, mlp: 0.75 },
+      },
+      centre: { alpha: slice, beta: 0, random: 0 },
+    },
     summary: {
       r: about(r),
       rInfinity: about(r * 1.2),

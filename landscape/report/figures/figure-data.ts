@@ -3,6 +3,8 @@
 // This file measures and estimates nothing; a figure shows the numbers that it is given and can list them as CSV. A
 // missing cell, an absent objective and an undetermined estimate stay distinct from a zero up to the printed figure.
 
+import type { SliceFacts } from "../../files/slice-facts.ts";
+import type { Claim } from "../../statistics/claims/claim.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
 import type { RingPoint } from "../../statistics/ring-curve.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
@@ -83,6 +85,8 @@ export interface LandscapeMap {
   /** Reward against KL by ring, from the checkpoint outwards (landscape/statistics/ring-curve.ts). */
   rings?: readonly RingPoint[];
   conversations?: readonly CellConversations[];
+  /** What its directions are; absent in runs of earlier versions. */
+  directions?: SliceFacts;
 }
 
 export interface TrainingRow {
@@ -135,6 +139,8 @@ export interface Study {
   task?: string;
   /** The incomplete parts, in sentences. */
   gaps?: readonly string[];
+  /** Claims with their conclusions, tables and figures. */
+  claims?: readonly Claim[];
   /** Slopes of the correlations over the checkpoints, slice by slice. */
   trends?: readonly CorrelationTrend[];
   /** The name of the intervals; "95% interval" only if simulated coverage allows it. */
