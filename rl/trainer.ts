@@ -3,7 +3,8 @@
 //
 // Differences from the papers, with the default settings:
 // 1. Rollouts come from the current weights, and each batch gets one update. Sampler and scorer give the same bits, so every
-//    ratio is exactly 1 and clipping has no effect. train.updatesPerBatch above 1 changes that.
+//    ratio is exactly 1 and clipping has no effect. train.updatesPerBatch above 1 changes that, and train.asyncLevel 1, with
+//    which rollouts come from the weights of one update before (rl/step-rollouts.ts).
 // 2. Advantages are divided by the population standard deviation + train.advantageEpsilon, and are exactly 0 if all rewards of a group are equal.
 // 3. No KL penalty (train.klCoefficient adds one). Truncated completions and groups of equal rewards are kept (rl/step-batch.ts).
 //    The tokens of all assistant turns count, end tokens included.
@@ -22,10 +23,10 @@ import {
   writeAtomic,
 } from "../engine/host/index.ts";
 import type { AdamwSettings, ParameterArena } from "../engine/index.ts";
-import { type Chat, loadModel, type Model, score } from "../model/index.ts";
+import { type Chat, loadModel, type Model, type Pass, score } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
-import { EnvironmentError, limitsOf } from "./environments/limits.ts";
+import { EnvironmentError } from "./environments/limits.ts";
 import { evaluate } from "./evaluation.ts";
 import { boardFolder, metricsPath, stateFolder, trainingRolloutsPath } from "./files/layout.ts";
 import { readMetrics } from "./files/metrics.ts";
@@ -36,13 +37,14 @@ import { rateOfUpdate } from "./learning-rate.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
 import { Occupancy } from "./occupancy.ts";
+import { packRollouts, unpackRollouts } from "./pending-rollouts.ts";
 import { policyLossOf, topEntropyTokens } from "./policy-loss.ts";
-import { type RolloutSettings, rollOut, stopIdsOf } from "./rollout.ts";
+import { type Rollout, stopIdsOf } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
-import { drawGroups, type StepBatch, stepBatch } from "./step-batch.ts";
+import { type StepBatch, stepBatch } from "./step-batch.ts";
 import { countedTokens, present, stepMetrics } from "./step-metrics.ts";
+import { rolloutSettings, sampleStep, samplesAhead } from "./step-rollouts.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
-import { rolloutSampling } from "./training-settings.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;
@@ -94,6 +96,14 @@ export async function train(context: TrainingContext): Promise<void> {
     await completeCheckpoints(context, resumed.state.step);
   }
   if (first > steps) return;
+  // Sampled rollouts that the next step learns from.
+  let pending: Uint8Array | null = resumed?.state.pending ?? null;
+  if (settings.train.asyncLevel === 1 && first > 1 && pending === null)
+    throw new RunFolderError(
+      `${states}: the state after step ${first - 1} has no rollouts for step ${first}. It is the last one of a run with ` +
+        "train.keepState none, which cannot be trained further. Delete the folder, and the same command trains again from the " +
+        "start, to the same results.",
+    );
 
   ensureFolder(folder);
   const metricsFile = metricsPath(folder);
@@ -122,7 +132,11 @@ export async function train(context: TrainingContext): Promise<void> {
     await saveState(
       states,
       model.weights,
-      { step, own: { tokensSeen, ...(countsPrompts && { promptsDrawn }), ...savedLossScale(lossScale) } },
+      {
+        step,
+        own: { tokensSeen, ...(countsPrompts && { promptsDrawn }), ...savedLossScale(lossScale) },
+        ...(pending !== null && { pending }),
+      },
       resumeEvery,
     );
     unsaved = false;
@@ -142,11 +156,12 @@ export async function train(context: TrainingContext): Promise<void> {
         const firstPrompt = countsPrompts ? promptsDrawn : null;
         const taken = await trainingStep(
           context,
-          { episodes, step, firstPrompt, lossScale, reference, occupancy },
+          { episodes, step, firstPrompt, pending, lossScale, reference, occupancy },
           () => {
             applied = step;
           },
         );
+        pending = taken.next;
         tokensSeen += taken.tokens;
         promptsDrawn += taken.prompts;
         Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
@@ -225,35 +240,21 @@ function describeStep(record: Readonly<Record<string, number>>): string {
   );
 }
 
-function rolloutSettings({
-  settings,
-  signal,
-}: TrainingContext): Omit<RolloutSettings, "purpose" | "step" | "temperature"> {
-  const { environment, train: training, batch } = settings;
-  return {
-    maxNewTokens: training.maxNewTokens,
-    seed: training.seed,
-    turn2Template: environment.turn2Template,
-    limits: limitsOf(environment),
-    maxRows: batch.rows,
-    maxTokens: batch.tokens,
-    signal,
-  };
-}
-
 /** A line about the effect of clipping in this run, printed once at its start. */
-function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): string {
+function ratioNote({ asyncLevel, updatesPerBatch, loss }: Values<typeof trainSettings>): string {
   const bounds = {
     clipped: "train.clipLow and train.clipHigh",
     "masked-importance": "train.ratioLow and train.ratioHigh",
     cispo: "train.ratioCap and train.importanceLevel",
     sapo: "train.sapoPositive and train.sapoNegative",
   }[loss];
+  if (asyncLevel === 1)
+    return `Rollouts come from the weights of one update before: from step 2 on, ${bounds} limit the effect of a ratio.`;
   if (updatesPerBatch > 1)
     return `${updatesPerBatch} updates per batch: from the second one on, ${bounds} limit the effect of a ratio.`;
   return (
     `One update per batch: every ratio is 1, so ${bounds} have no effect in training. They have an effect with ` +
-    "--train.updatesPerBatch 2 or more."
+    "--train.updatesPerBatch 2 or more, or with --train.asyncLevel 1."
   );
 }
 
@@ -271,10 +272,10 @@ function occupancyNote(share: number, rows: number): string {
   );
 }
 
-/** The frozen starting model, the reference of the KL penalty; null if there is no penalty. The caller frees it. */
+/** The frozen starting model, the reference of the KL penalty; null if no step has a penalty. The caller frees it. */
 async function openReference({ model, settings, modelFolder }: TrainingContext): Promise<ReferenceModel | null> {
-  const { klCoefficient, precision } = settings.train;
-  if (klCoefficient === 0) return null;
+  const { klCoefficient, precision, steps } = settings.train;
+  if (klCoefficient === 0 || steps === 0) return null;
   const { config, weights } = await loadModel(model.backend, modelFolder, { precision });
   return { backend: model.backend, config, weights };
 }
@@ -286,6 +287,8 @@ interface StepInputs {
   readonly step: number;
   /** Position of the step's first prompt in the list, if it depends on earlier steps; null: (step − 1) · promptsPerStep. */
   readonly firstPrompt: number | null;
+  /** The step's rollouts if they were sampled in the step before (`packRollouts`). */
+  readonly pending: Uint8Array | null;
   readonly lossScale: LossScale | null;
   readonly reference: ReferenceModel | null;
   /** Of the rollouts of all steps of this process. */
@@ -295,9 +298,11 @@ interface StepInputs {
 /** @param beforeUpdate  called when the rollouts are done and the weights are about to change */
 async function trainingStep(
   context: TrainingContext,
-  { episodes, step, firstPrompt, lossScale, reference, occupancy }: StepInputs,
+  { episodes, step, firstPrompt, pending, lossScale, reference, occupancy }: StepInputs,
   beforeUpdate: () => void,
 ): Promise<{
+  /** The rollouts of the next step, if they are sampled in this one. */
+  next: Buffer | null;
   metrics: Record<string, number>;
   tokens: number;
   prompts: number;
@@ -305,24 +310,25 @@ async function trainingStep(
   failure: string | null;
   hasSignal: boolean;
 }> {
-  const { model, chat, settings, folder, signal, onTiming } = context;
+  const { model, settings, folder, signal, onTiming } = context;
   const { train: training, batch } = settings;
   const { promptsPerStep, updatesPerBatch } = training;
   const clock = stopwatch((timing) => onTiming?.({ step, ...timing }));
   const ofStep = new Occupancy();
-  const groups = await drawGroups(episodes, firstPrompt ?? (step - 1) * promptsPerStep, training, (requests) =>
-    rollOut(model, chat, requests, {
-      ...rolloutSettings(context),
-      ...rolloutSampling(training),
-      purpose: "train",
-      step,
-      onPass: (pass) => {
-        ofStep.add(pass);
-        occupancy.add(pass);
-      },
-    }),
-  );
-  killPoint("rollout");
+  const sample = async (of: number, from: number): Promise<Rollout[][]> => {
+    const onPass = (pass: Pass): void => {
+      ofStep.add(pass);
+      occupancy.add(pass);
+    };
+    const sampled = await sampleStep(context, episodes, { step: of, first: from, onPass });
+    killPoint("rollout");
+    return sampled;
+  };
+  const first = firstPrompt ?? (step - 1) * promptsPerStep;
+  const groups = pending === null ? await sample(step, first) : unpackRollouts(pending).groups;
+  const next = samplesAhead(training, step)
+    ? packRollouts({ step: step + 1, groups: await sample(step + 1, first + groups.length) })
+    : null;
   clock("rollouts", ofStep);
 
   const drawn = stepBatch(groups, training);
@@ -356,6 +362,7 @@ async function trainingStep(
   keepRollouts(folder, step, drawn);
   clock("writing");
   return {
+    next,
     metrics: {
       ...stepMetrics({ ...drawn, outcomes, settings: training, learningRate: rates[0] }),
       ...(training.equalGroups === "drop" && { "groups/drawn": groups.length, "groups/dropped": drawn.dropped }),
