@@ -6,8 +6,8 @@
 // At level 1, step n first samples the rollouts of step n + 1, then updates the weights on its own. That is what an asynchronous
 // trainer does whose sampler works during the update: prime-rl and the study's trainer at one step. Here both are done one
 // after the other, so a run repeats.
-import type { Values } from "../engine/host/index.ts";
-import type { Chat, Model } from "../model/index.ts";
+import type { Phase, Values } from "../engine/host/index.ts";
+import type { Chat, Model, Pass } from "../model/index.ts";
 import type { EpisodeList } from "./environments/environment.ts";
 import { limitsOf } from "./environments/limits.ts";
 import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
@@ -43,25 +43,35 @@ export function rolloutSettings({
   };
 }
 
-/**
- * Samples the groups of a step from the model's present weights.
- * @param first  position of its first prompt in the list of episodes
- */
+export interface SampledStep {
+  readonly step: number;
+  /** Position of its first prompt in the list of episodes. */
+  readonly first: number;
+  readonly onPass: (pass: Pass) => void;
+  /** Inside which its progress is shown. */
+  readonly phase: Pick<Phase, "phase">;
+}
+
+/** Samples the groups of a step from the model's present weights. */
 export function sampleStep(
   context: SamplingContext,
   episodes: EpisodeList,
-  { step, first, onPass }: { step: number; first: number; onPass: RolloutSettings["onPass"] },
+  { step, first, onPass, phase }: SampledStep,
 ): Promise<Rollout[][]> {
   const { model, chat, settings } = context;
-  return drawGroups(episodes, first, settings.train, (requests) =>
-    rollOut(model, chat, requests, {
+  return drawGroups(episodes, first, settings.train, (requests) => {
+    const shown = phase.phase(`rollouts of step ${step}`, requests.length, "rollouts");
+    return rollOut(model, chat, requests, {
       ...rolloutSettings(context),
       ...rolloutSampling(settings.train),
       purpose: "train",
       step,
-      onPass,
-    }),
-  );
+      onPass: (pass) => {
+        shown.advance(pass.finished);
+        onPass(pass);
+      },
+    }).finally(() => shown.done());
+  });
 }
 
 /**

@@ -17,6 +17,7 @@ import {
   ensureFolder,
   gzipMember,
   killPoint,
+  type Phase,
   type Progress,
   RunFolderError,
   type Values,
@@ -123,7 +124,8 @@ export async function train(context: TrainingContext): Promise<void> {
   const tensorBoard = openTensorBoard(boardFolder(folder), Date.now() / 1000, first);
   const episodes = new EpisodeList(context.environment, settings.train.episodeSeed);
   progress.line(ratioNote(settings.train));
-  const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
+  // It begins with the first step, so that the evaluation of the starting model is no part of the time per step.
+  let phase: Phase | null = null;
   const reference = await openReference(context);
   const health = new Health(settings.train, first > 1 ? firstEntropyOf(metricsFile) : null);
   const occupancy = new Occupancy();
@@ -153,10 +155,11 @@ export async function train(context: TrainingContext): Promise<void> {
       const began = performance.now();
       const record: Record<string, number> = {};
       if (step > 0) {
+        phase ??= progress.phase("GRPO", steps, "steps", step - 1);
         const firstPrompt = countsPrompts ? promptsDrawn : null;
         const taken = await trainingStep(
           context,
-          { episodes, step, firstPrompt, pending, lossScale, reference, occupancy },
+          { episodes, step, firstPrompt, pending, lossScale, reference, occupancy, phase },
           () => {
             applied = step;
           },
@@ -175,7 +178,7 @@ export async function train(context: TrainingContext): Promise<void> {
       }
       killPoint("step");
       if (step % settings.evaluate.every === 0 || step === steps)
-        Object.assign(record, await evaluationRecord(context, step));
+        Object.assign(record, await evaluationRecord(context, step, phase ?? progress));
       if (settings.train.checkpoints.includes(step))
         await keepCheckpoint(folder, step, model.weights, context.modelFolder, stopIdsOf(model, context.chat));
       metrics.append({ step, ...record });
@@ -186,7 +189,7 @@ export async function train(context: TrainingContext): Promise<void> {
       applied = step;
       unsaved = true;
       if (step === 0 || step % resumeEvery === 0 || step === steps) await save(step);
-      if (step > 0) phase.advance(1, describeStep(record));
+      phase?.advance(1, describeStep(record));
     }
     if (steps > 0) progress.line(health.admission());
   } catch (thrown) {
@@ -198,7 +201,7 @@ export async function train(context: TrainingContext): Promise<void> {
     reference?.weights.free();
     metrics.close();
     tensorBoard.close();
-    phase.done();
+    phase?.done();
   }
   if (occupancy.share !== null) progress.line(occupancyNote(occupancy.share, settings.batch.rows));
 }
@@ -293,12 +296,14 @@ interface StepInputs {
   readonly reference: ReferenceModel | null;
   /** Of the rollouts of all steps of this process. */
   readonly occupancy: Occupancy;
+  /** Of the whole training; the step's rollouts are shown inside it. */
+  readonly phase: Phase;
 }
 
 /** @param beforeUpdate  called when the rollouts are done and the weights are about to change */
 async function trainingStep(
   context: TrainingContext,
-  { episodes, step, firstPrompt, pending, lossScale, reference, occupancy }: StepInputs,
+  { episodes, step, firstPrompt, pending, lossScale, reference, occupancy, phase }: StepInputs,
   beforeUpdate: () => void,
 ): Promise<{
   /** The rollouts of the next step, if they are sampled in this one. */
@@ -320,7 +325,7 @@ async function trainingStep(
       ofStep.add(pass);
       occupancy.add(pass);
     };
-    const sampled = await sampleStep(context, episodes, { step: of, first: from, onPass });
+    const sampled = await sampleStep(context, episodes, { step: of, first: from, onPass, phase });
     killPoint("rollout");
     return sampled;
   };
@@ -397,10 +402,16 @@ function optimiserOf(training: Values<typeof trainSettings>): Omit<AdamwSettings
   return { beta1, beta2, epsilon, weightDecay, maxGradientNorm };
 }
 
-async function evaluationRecord(context: TrainingContext, step: number): Promise<Record<string, number>> {
+/** @param around  where its progress is shown */
+async function evaluationRecord(
+  context: TrainingContext,
+  step: number,
+  around: Pick<Progress, "phase">,
+): Promise<Record<string, number>> {
   const { settings, onTiming } = context;
   const clock = stopwatch((timing) => onTiming?.({ step, ...timing }));
   const occupancy = new Occupancy();
+  const phase = around.phase(`evaluation of step ${step}`, settings.evaluate.episodes, "rollouts");
   const evaluation = await evaluate(context.model, context.chat, context.environment, {
     ...rolloutSettings(context),
     // Ctrl-C waits for the evaluation: its step is already in the weights and is saved together with its record.
@@ -408,8 +419,11 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
     temperature: settings.evaluate.temperature,
     episodes: settings.evaluate.episodes,
     episodeSeed: settings.evaluate.episodeSeed,
-    onPass: (pass) => occupancy.add(pass),
-  });
+    onPass: (pass) => {
+      occupancy.add(pass);
+      phase.advance(pass.finished);
+    },
+  }).finally(() => phase.done());
   clock("evaluation", occupancy);
   return {
     "eval/reward": evaluation.reward,
