@@ -191,7 +191,8 @@ export async function trainRun(run: OpenedRun): Promise<void> {
   const { backend, chat, environment, settings, folder, modelFolder, progress, signal, timings } = run;
   if (isTrained(settings)) return;
   const { config, weights } = await loadModel(backend, modelFolder, {
-    trainable: true,
+    // Without a step, gradients and moments would be memory for nothing.
+    trainable: settings.train.steps > 0,
     precision: settings.train.precision,
     note: (line) => progress.line(line),
   });

@@ -16,6 +16,7 @@ import {
   type Source,
   settingsError,
   type Values,
+  valuesIn,
   withValues,
 } from "./settings.ts";
 import { type CommandLine, readFlags, readTomlFile } from "./settings-sources.ts";
@@ -193,7 +194,7 @@ function writeSettingsFile<D extends SettingsTree>(command: Command<D>, { positi
     new Map(canExtend && base !== undefined ? [["extends", pathFrom(file, base)]] : []),
   );
   if (canExtend && base !== undefined) chosen.add("extends");
-  writeAtomic(file, settingsTemplate(settings, active, chosen, `${name} ${file}`));
+  writeAtomic(file, settingsTemplate(settings, valuesIn(settings, active, dirname(file)), chosen, `${name} ${file}`));
   process.stdout.write(
     `${file}: every setting with its meaning and value. Remove the # in front of those that you change.\n`,
   );

@@ -27,6 +27,7 @@ import {
   type SettingsTree,
   sha256File,
   type Values,
+  valuesIn,
   withValues,
   writeAtomic,
   writeToml,
@@ -260,7 +261,7 @@ export function claimFolder<D extends SettingsTree>(
   values: Values<D>,
   origin: Origin,
 ): void {
-  writeAtomic(configPath(folder), writeToml(settings, recorded(settings, values, origin)));
+  writeAtomic(configPath(folder), writeToml(settings, valuesIn(settings, recorded(settings, values, origin), folder)));
   const path = provenancePath(folder);
   if (existsSync(path)) return;
   const provenance: Provenance = {
