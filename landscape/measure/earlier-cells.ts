@@ -69,17 +69,24 @@ export class EarlierCells {
     };
   }
 
-  /** Adds the rollouts that some cells have to those that are finished. */
+  /**
+   * Adds the rollouts that some cells have to those that are finished. Where the checkpoint has more completions of its own than
+   * before, a rollout may lack its first difference from one of them (first-difference.ts): it is left out, and drawn again.
+   */
   giveRollouts(cells: readonly GridCell[], underWay: UnderWay): void {
     for (const cell of cells) {
       const found = this.#find(cell);
       if (found === undefined) continue;
       const { reward, tokens, entropy, truncated, formatFailed, failed } = found.record.rollouts;
+      const { firstDifference } = found.record;
+      const { reference } = this.#landscape;
       const said = found.conversations.toString("utf8").match(/.*\n/g) ?? [];
       for (const [prompt, rewards] of reward.entries())
         for (const [rollout, value] of rewards.entries()) {
           const key = { i: cell.i, j: cell.j, prompt, rollout };
-          if (underWay.has(key)) continue;
+          const place = firstDifference?.[prompt]?.[rollout];
+          const isCompared = prompt < reference.prompts && rollout < reference.rollouts;
+          if (underWay.has(key) || (firstDifference !== undefined && isCompared && place === undefined)) continue;
           const isFailed = failed?.[prompt][rollout] === 1;
           const isFormless = formatFailed === undefined || isFailed;
           underWay.add(key, {
@@ -89,6 +96,7 @@ export class EarlierCells {
             isTruncated: truncated[prompt][rollout] === 1,
             formatFailed: isFormless ? null : formatFailed[prompt][rollout] === 1,
             ...(isFailed && { isFailed: true as const }),
+            ...(place !== undefined && { firstDifference: place }),
             // One is kept of each of the first prompts.
             conversation: rollout === 0 ? (said[prompt] ?? null) : null,
           });
