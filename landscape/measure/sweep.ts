@@ -5,7 +5,7 @@
 // bytes as an undisturbed one.
 import { killPoint, type OnDamage, type Phase, type Values, writeAtomic } from "../../engine/host/index.ts";
 import type { Backend, ParameterArena } from "../../engine/index.ts";
-import type { Chat, LanguageModel, Model } from "../../model/index.ts";
+import type { Chat, LanguageModel, Model, Tokenizer } from "../../model/index.ts";
 import {
   type Environment,
   type Episode,
@@ -315,7 +315,7 @@ async function rollOutCells(
     },
     (rollout, { key }) => {
       const isKept = key.prompt < landscape.conversations && key.rollout === 0;
-      underWay.add(key, measuredOf(rollout, isKept));
+      underWay.add(key, measuredOf(rollout, isKept ? context.chat.tokenizer : null));
       drafts?.add(key, answersOf(rollout));
       progress.rolloutEnded(rollout.tokens);
     },
@@ -335,7 +335,8 @@ function rolloutsAt({ settings }: SweepContext, { i, j }: GridCell, underWay: Un
   );
 }
 
-function measuredOf(rollout: Rollout, isConversationKept: boolean): MeasuredRollout {
+/** @param keptWith  the tokenizer if the conversation is kept, else null */
+function measuredOf(rollout: Rollout, keptWith: Tokenizer | null): MeasuredRollout {
   const { episode, reward, failure, messages, tokens, entropySum, isTruncated, parts } = rollout;
   return {
     reward,
@@ -344,6 +345,20 @@ function measuredOf(rollout: Rollout, isConversationKept: boolean): MeasuredRoll
     isTruncated,
     formatFailed: parts.formatFailed?.some(Boolean) ?? null,
     ...(failure !== null && { isFailed: true as const }),
-    conversation: isConversationKept ? `${JSON.stringify({ episode, reward, failure, messages })}\n` : null,
+    conversation:
+      keptWith === null
+        ? null
+        : `${JSON.stringify({ episode, reward, failure, messages, tokenLengths: tokenLengths(rollout, keptWith) })}\n`,
   };
+}
+
+/** For each answer the UTF-16 units of text that each of its tokens adds: 0 for the end token and within a character. */
+function tokenLengths(rollout: Rollout, tokenizer: Tokenizer): number[][] {
+  return answersOf(rollout).map((ids) => {
+    const text = tokenizer.stream({ skipSpecialTokens: true });
+    const lengths = ids.map((id) => text.push(id).length);
+    const rest = text.end().length;
+    if (lengths.length > 0) lengths[lengths.length - 1] += rest;
+    return lengths;
+  });
 }

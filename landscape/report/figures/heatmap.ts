@@ -19,6 +19,7 @@ import {
   sheetOf,
   trueMinus,
 } from "./axes.ts";
+import { cellImage } from "./cell-image.ts";
 import { type ColourScale, colourOf, diverging, sequential } from "./colour.ts";
 import {
   checkpointPoint,
@@ -176,8 +177,21 @@ function drawMap(
 ): Markup {
   const { theme } = sheet;
   const values = gridValues(map, quantity);
+  const area = { x: frame.left, y: frame.top, width: frame.width, height: frame.height };
+  return join([
+    element("rect", { ...area, fill: theme.faint, class: sheet.isLinked ? "map-area" : null }),
+    hatching(sheet, frame, map),
+    sheet.isLinked
+      ? element("image", { ...area, href: cellImage(values, map.n, colours), preserveAspectRatio: "none" })
+      : element("g", { "shape-rendering": "crispEdges" }, ...squares(frame, map, values, colours)),
+    isolineMarkup(drawnIsolines(map, quantity, levels, frame, 0.85 * sheet.em), 0.85 * sheet.em, colours.kind),
+    checkpointMark(frame.left + frame.width / 2, frame.top + frame.height / 2, 0.36 * sheet.em),
+  ]);
+}
+
+function squares(frame: Frame, map: LandscapeMap, values: Float64Array, colours: ColourScale): (Markup | null)[] {
   const cell = frame.width / map.n;
-  const squares = Array.from(values, (value, k) => {
+  return Array.from(values, (value, k) => {
     if (Number.isNaN(value)) return null;
     const [i, j] = [k % map.n, Math.floor(k / map.n)];
     // A square reaches a little under its neighbours to the right and above, which are drawn later: no seam shows.
@@ -185,23 +199,8 @@ function drawMap(
     const width = isFilled(i + 1, j) ? cell * 1.1 : cell;
     const height = isFilled(i, j + 1) ? cell * 1.1 : cell;
     const y = frame.top + (map.n - j) * cell - height;
-    return element("rect", {
-      x: frame.left + i * cell,
-      y,
-      width,
-      height,
-      fill: colourOf(colours, value),
-      "data-cell": sheet.isLinked ? `${i},${j}` : null,
-    });
+    return element("rect", { x: frame.left + i * cell, y, width, height, fill: colourOf(colours, value) });
   });
-  const area = { x: frame.left, y: frame.top, width: frame.width, height: frame.height };
-  return join([
-    element("rect", { ...area, fill: theme.faint, class: sheet.isLinked ? "map-area" : null }),
-    hatching(sheet, frame, map),
-    element("g", { "shape-rendering": "crispEdges" }, ...squares),
-    isolineMarkup(drawnIsolines(map, quantity, levels, frame, 0.85 * sheet.em), 0.85 * sheet.em, colours.kind),
-    checkpointMark(frame.left + frame.width / 2, frame.top + frame.height / 2, 0.36 * sheet.em),
-  ]);
 }
 
 /** Strokes from corner to corner in every cell that was not measured. */
