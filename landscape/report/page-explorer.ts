@@ -31,7 +31,7 @@ ${controls(maps)}
   aria-describedby="announcement">
 ${drawing(first[mapFigure("reward", "shared")])}
 </div>
-<p class="tools" data-scripted hidden><button type="button" data-copy="cells" aria-label="the cells of this map as CSV">Copy this map as CSV</button></p>
+<p class="tools" data-scripted hidden><button type="button" data-copy="cells">Copy this map as CSV</button></p>
 ${reading()}
 </div>
 <div>

@@ -33,8 +33,8 @@ const dataCsv = (csv: string | null): Markup | null => (csv === null ? null : ht
 
 /** Buttons over a table, hidden until the script makes them work. @param name  of the table, for screen readers */
 export function copyButtons(id: string, name: string): Markup {
-  return html`<p class="tools" data-scripted hidden><button type="button" data-copy="${id}" data-as="csv" aria-label="${name} as CSV">Copy as CSV</button>
-<button type="button" data-copy="${id}" data-as="latex" aria-label="${name} as LaTeX">Copy as LaTeX</button></p>`;
+  return html`<p class="tools" data-scripted hidden><button type="button" data-copy="${id}" data-as="csv" aria-label="Copy as CSV: ${name}">Copy as CSV</button>
+<button type="button" data-copy="${id}" data-as="latex" aria-label="Copy as LaTeX: ${name}">Copy as LaTeX</button></p>`;
 }
 
 /** The numbers of an estimate for a copy as CSV: value, low, high. */

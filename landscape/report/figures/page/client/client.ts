@@ -244,4 +244,5 @@ export async function reportClient(): Promise<void> {
   for (const part of document.querySelectorAll<HTMLElement>("[data-scripted]")) part.hidden = false;
   readAddress(location.hash, data, selection);
   update("map");
+  performance.mark("ready");
 }

@@ -86,11 +86,11 @@ export function copyButtons(cells: () => string): void {
     const table = name === "cells" ? null : find<HTMLTableElement>(`#${name}`);
     const text = table === null ? cells() : button.dataset["as"] === "latex" ? tableAsLatex(table) : tableAsCsv(table);
     const isCopied = await copyText(text);
-    announce(isCopied ? `Copied: ${button.getAttribute("aria-label")}.` : "The browser did not allow copying.");
-    const said = button.textContent;
+    announce(isCopied ? `Copied ${text.split("\n").length - 1} lines.` : "The browser did not allow copying.");
+    button.dataset["said"] ??= button.textContent;
     button.textContent = isCopied ? "Copied" : "Not allowed";
     setTimeout(() => {
-      button.textContent = said;
+      button.textContent = button.dataset["said"] ?? "";
     }, 1500);
   });
 }
