@@ -9,8 +9,6 @@ import {
   lockFolder,
   type OnDamage,
   runCommand,
-  settingValue,
-  valueText,
   writeAtomic,
 } from "../../engine/host/index.ts";
 import {
@@ -18,14 +16,13 @@ import {
   metricsPath,
   reachOfMean,
   readMetrics,
-  readProvenance,
   readTrainingSamples,
   runName,
 } from "../../rl/index.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
 import { figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
-import { type StudySettings, studySettings } from "../settings.ts";
+import type { StudySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
   type CorrelationTrend,
@@ -51,6 +48,7 @@ import type {
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
+import { settingRows } from "./setting-rows.ts";
 import { summaryText } from "./table.ts";
 import { intervalName, reachOf } from "./wording.ts";
 
@@ -195,20 +193,6 @@ function removeOutdated(place: string, written: ReadonlySet<string>): void {
   const subjects = new Set([...written].map(subject));
   for (const file of readdirSync(place))
     if (!written.has(file) && /\.(svg|csv|png)$/.test(file) && subjects.has(subject(file))) rmSync(join(place, file));
-}
-
-/** The settings that shaped the results; a path is shown as the name of its file or folder. */
-function settingRows(folder: string, settings: StudySettings): { key: string; value: string }[] {
-  const { model, names } = readProvenance(folder);
-  const given = [...studySettings.byKey]
-    .filter(([key, setting]) => !setting.isFree && studySettings.applies(key, settings))
-    .filter(([key]) => settings.landscape.steps.length > 0 || !key.startsWith("landscape."))
-    .map(([key]) => ({ key, value: valueText(settingValue(settings, key)) }));
-  return [
-    { key: "model", value: model.isEmbedded ? "the one that comes with the program" : model.name },
-    { key: "names", value: names === null ? "the built-in generator" : names.name },
-    ...given,
-  ];
 }
 
 function trainingRows(folder: string, episodes: number, onDamage: OnDamage): TrainingRow[] {
