@@ -15,6 +15,8 @@ import type { StudySettings } from "../settings.ts";
 /** The report without maps, its fonts and script; the figures of a map, and of the study as a whole. */
 const reportBytes = 900_000;
 const figuresPerMap = 330_000;
+/** Of tokenLengths, compressed. */
+const bytesPerTokenLength = 0.5;
 
 /** @param modelFolder  the model's folder, whose other files are copied into every checkpoint; null if it is not at hand */
 export function diskOf(
@@ -27,16 +29,13 @@ export function diskOf(
   const { landscape } = settings;
   const { points, slices, steps, rollouts, reference } = landscape;
   const cells = steps.length * slices * points ** 2;
-  const conversations = Math.min(landscape.conversations, rollouts.prompts) * rollouts.rollouts;
+  // The first rollout of these prompts is kept, with the length of each token's text.
+  const kept = Math.min(landscape.conversations, rollouts.prompts);
   const said =
-    conversations === 0
+    kept === 0
       ? 0
-      : conversationBytes(
-          environment,
-          landscape.episodeSeed,
-          Math.min(landscape.conversations, rollouts.prompts),
-          rollouts.rollouts,
-        );
+      : conversationBytes(environment, landscape.episodeSeed, kept, 1) +
+        kept * lengths.landscape.answer.right * bytesPerTokenLength;
   const training = trainingDisk(config, environment, settings, modelFolder);
   const own = new Map([
     ["cells", cells * cellBytes(rollouts, reference, lengths.landscape.answer.right)],
