@@ -37,7 +37,10 @@ export function filesUsing(pattern: RegExp, files: readonly string[]): string[] 
 
 /** The files among these that neither open an adapter (Dawn's null backend is none) nor start a process (a browser is one). */
 export function unitTests(files: readonly string[]): string[] {
-  const others = filesUsing(/\bopenBackend\b|\bopenAdapter\((?!\{ adapter: "null" \})|"node:child_process"|"playwright-core"/, files);
+  const others = filesUsing(
+    /\bopenBackend\b|\bopenAdapter\((?!\{ adapter: "null" \})|"node:child_process"|"playwright-core"/,
+    files,
+  );
   return files.filter((file) => !others.includes(file));
 }
 
