@@ -48,6 +48,8 @@ export { linear } from "./ops/matmul/linear.ts";
 export { linearTriple } from "./ops/matmul/linear-triple.ts";
 export { preferredTiles, preferTiles, sumOrder, type TileChoice } from "./ops/matmul/tiles.ts";
 export { tileChoiceSchema } from "./ops/matmul/tune.ts";
+export { type DirectionStep, moveIntoSlot } from "./ops/perturbation/along.ts";
+export { addDirection, rowProducts, scaleRows } from "./ops/perturbation/explicit.ts";
 export { norm, normOfDirection } from "./ops/perturbation/frobenius-norm.ts";
 export { writeNormals } from "./ops/perturbation/normals.ts";
 export { perturbIntoSlot } from "./ops/perturbation/perturb.ts";
@@ -72,7 +74,7 @@ export {
   type Weights,
   type WeightTensors,
 } from "./parameters.ts";
-export { directionNormals, philox, philoxKey, tokenCounterRow, tokenKey, wordsOf } from "./random.ts";
+export { directionNormals, philox, philoxKey, tokenCounterRow, tokenKey, type WordPair, wordsOf } from "./random.ts";
 export { type GradientTarget, type Run, run } from "./run.ts";
 export { keep, scope, scopeAsync } from "./scope.ts";
 export { empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";

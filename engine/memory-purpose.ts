@@ -6,6 +6,7 @@ export const memoryPurposes = [
   "gradients",
   "moments",
   "perturbed weights",
+  "directions",
   "compute copies",
   "KV cache",
   "head",

@@ -3,7 +3,8 @@ export { type CellRecord, type ReferenceSet, readConversations, readSlice, type 
 export { figuresFolder, reportPath, type SlicePlace, sliceFolder } from "./files/layout.ts";
 export { readRunSettings } from "./files/run-settings.ts";
 export { type Grid, type GridCell, gridCells } from "./grid.ts";
-export { makeSlice } from "./measure/directions.ts";
+export type { Direction, TensorDirection } from "./measure/directions/direction.ts";
+export { type DirectionFacts, makeDirections, makeSlice, type Slice, stepsTo } from "./measure/directions.ts";
 export { PerturbedWeights } from "./measure/perturbed-weights.ts";
 export { type CheckpointModel, prepareReference, type SweepContext, sweep } from "./measure/sweep.ts";
 export { drawRun, summariseRun } from "./report/report.ts";

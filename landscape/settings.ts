@@ -10,6 +10,13 @@ import {
   runRules,
   trainSettings,
 } from "../rl/index.ts";
+import {
+  centreSettings,
+  directionApplies,
+  directionProblems,
+  directionSettings,
+  followsTrajectory,
+} from "./direction-settings.ts";
 
 export const landscapeSettings = {
   seed: integer({ default: 1, min: 0, meaning: "random seed for the directions and for sampling in the landscape" }),
@@ -65,6 +72,8 @@ export const landscapeSettings = {
     meaning:
       "whether the answers of neighbouring grid points are proposed to a point's rollouts, which verify many tokens in one forward pass; the results are the same bits",
   }),
+  directions: directionSettings,
+  centre: centreSettings,
   reference: {
     prompts: integer({
       default: 64,
@@ -118,9 +127,18 @@ export const studySettings = defineSettings(
         (step) =>
           `landscape.steps: step ${step} has no checkpoint; add it to train.checkpoints (${train.checkpoints.join(", ")})`,
       ),
+    ...directionProblems(landscape, train.checkpoints),
     ...runProblems({ environment, train, evaluate }),
   ],
-  runRules,
+  {
+    ...runRules,
+    applies: (key, values) =>
+      runRules.applies(key, values) &&
+      (!key.startsWith("landscape.") || directionApplies(key.slice("landscape.".length), values.landscape.directions)),
+    altersIn: (key, before, after) =>
+      runRules.altersIn(key, before, after) ||
+      (key === "train.checkpoints" && followsTrajectory(before.landscape.directions)),
+  },
 );
 
 export type StudySettings = Values<(typeof studySettings)["tree"]>;

@@ -13,12 +13,16 @@ import {
   type OpenedRun,
   readMetrics,
   settleRun,
+  stateFolder,
   trainRun,
   withRun,
 } from "../rl/index.ts";
 import { countCells, writeReference } from "./files/cells.ts";
 import { figuresFolder, reportPath, type SlicePlace, sliceFolder, slicePaths } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
+import { directionLine, type SliceFacts } from "./files/slice-facts.ts";
+import type { DirectionPlace } from "./measure/directions/kinds.ts";
+import { expectDirections } from "./measure/directions.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { prepareReference, type SweepTiming, sweep } from "./measure/sweep.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
@@ -83,7 +87,10 @@ async function expectMemoryOfAllParts(part: Part): Promise<void> {
   const { backend, chat, environment, settings, folder, modelFolder, signal } = part;
   // A checkpoint has the configuration of the model that it was trained from.
   const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
-  if (slicesToSweep(folder, settings).length > 0) await expectSweepMemory(backend, job, signal, false);
+  if (slicesToSweep(folder, settings).length > 0) {
+    await expectDirections(job.config, settings.landscape);
+    await expectSweepMemory(backend, job, signal, false);
+  }
   await expectMemoryOfTraining(part);
 }
 
@@ -109,8 +116,10 @@ async function sweepPart(part: Part): Promise<void> {
         chat,
         environment,
         settings,
+        place: placeOf(part, step),
         signal,
         say: (line: string) => progress.line(line),
+        onDirections: (facts: SliceFacts) => progress.line(directionLine(step, facts)),
         onTiming: (record: SweepTiming) => {
           drafts.tokens += record.tokens ?? 0;
           drafts.drafted += record.drafted ?? 0;
@@ -139,6 +148,19 @@ async function sweepPart(part: Part): Promise<void> {
       `Drafts: ${percent(drafts.drafted)} of ${drafts.tokens} assistant tokens at grid points were as a neighbouring point had ` +
         `said them; ${percent(drafts.spared)} needed no decode step (--landscape.drafts).`,
     );
+}
+
+/** Where the directions around a checkpoint of this run find other checkpoints and the optimiser's state. */
+function placeOf({ folder, settings }: Part, step: number): DirectionPlace {
+  return {
+    step,
+    trajectory: [...settings.train.checkpoints].sort((a, b) => a - b),
+    state: stateFolder(folder),
+    folderOf: (other) => {
+      expectSound(folder, other);
+      return checkpointFolder(folder, other);
+    },
+  };
 }
 
 /** Slices with cells left to measure, and how many. */

@@ -20,6 +20,8 @@ import { writeCheckpoint } from "./write-checkpoint.ts";
 export interface WeightOptions {
   /** Make room for gradients and the optimiser's two moments. Default false. */
   trainable?: boolean;
+  /** Make room for gradients alone. Default: as `trainable`. */
+  gradients?: boolean;
   /** f64 on the CPU backend, for reference values. Default f32. */
   dtype?: "f32" | "f64";
   /** Receives the notes for the user about how the folder was read. Default: prints to standard error. */
@@ -38,7 +40,7 @@ export interface WeightOptions {
 
 /** An arena with the parameters of a model, all zero. */
 export function makeWeights(backend: Backend, config: LanguageModel, options: WeightOptions = {}): ParameterArena {
-  const { trainable = false, dtype = "f32", precision = "f32", forwardCopies = true } = options;
+  const { trainable = false, gradients = trainable, dtype = "f32", precision = "f32", forwardCopies = true } = options;
   const head = config.headName();
   const parameters = new Map(
     [...config.parameters()].map(([name, { shape, role, group }]) => {
@@ -48,7 +50,7 @@ export function makeWeights(backend: Backend, config: LanguageModel, options: We
       return [name, { shape, isLinear, forwardCopy: forwardCopies && (isLinear || name === head), halfCopies, group }];
     }),
   );
-  return new ParameterArena(backend, parameters, { trainable, dtype });
+  return new ParameterArena(backend, parameters, { trainable, gradients, dtype });
 }
 
 /** The weights of a model in f16 for the forward pass alone. Their content is undefined until they are loaded. */

@@ -205,6 +205,36 @@ export async function loadState(folder: string, arena: ParameterArena): Promise<
   );
 }
 
+/** AdamW's moments after a step, as a state holds them. */
+export interface SavedMoments {
+  /** Updates that mixed precision skipped. */
+  readonly skipped: number;
+  /** The first and second moment of a tensor. */
+  read(name: string): Promise<{ moment1: Float32Array; moment2: Float32Array }>;
+  close(): Promise<void>;
+}
+
+/** The moments after exactly `step` steps; null if no sound slot has them. The caller closes them. */
+export async function openMoments(folder: string, step: number): Promise<SavedMoments | null> {
+  for (const slot of slots) {
+    const place = join(folder, slot);
+    if (slotStep(folder, slot) !== step) continue;
+    const { sha256, own } = readTrainer(place);
+    const path = join(place, tensorsFile);
+    if (!existsSync(path) || sha256File(path) !== sha256) continue;
+    const file = await openSafetensors(path);
+    return {
+      skipped: own.skippedSteps ?? 0,
+      read: async (name) => ({
+        moment1: await file.readFloat32(`moment1.${name}`),
+        moment2: await file.readFloat32(`moment2.${name}`),
+      }),
+      close: () => file.close(),
+    };
+  }
+  return null;
+}
+
 async function loadTensors(path: string, sha256: string, arena: ParameterArena): Promise<void> {
   if (sha256File(path) !== sha256)
     throw new RunFolderError(`${path}: its content is not what was written (SHA-256 differs).`);

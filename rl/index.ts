@@ -1,6 +1,14 @@
 // The rl floor's public face.
 export { type AdvantageKind, advantageKinds, groupAdvantages } from "./advantage.ts";
-export { expectTrainable, loadState, saveState, settleState, trainedSteps } from "./checkpoint.ts";
+export {
+  expectTrainable,
+  loadState,
+  openMoments,
+  type SavedMoments,
+  saveState,
+  settleState,
+  trainedSteps,
+} from "./checkpoint.ts";
 export {
   type PlannedMemory,
   type PlannedModel,
@@ -82,6 +90,7 @@ export { conversationBytes, type DiskPlan, trainingDisk, writtenPrompts } from "
 export { checkpointFolder, expectSound, isKept, stepName } from "./kept-checkpoints.ts";
 export {
   type Example,
+  gradientOfLogProbs,
   type PolicyExample,
   policyStep,
   supervisedStep,

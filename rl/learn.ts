@@ -181,6 +181,37 @@ function perToken<E extends Example>(
   return fromArray(backend, values, [values.length], dtype, label);
 }
 
+/**
+ * The gradient of Σ tokenWeight · log p(token) at the weights, in the arena's gradients. The weights stay as they are.
+ * @param model  its arena has memory for gradients
+ */
+export async function gradientOfLogProbs(
+  model: TrainableModel,
+  examples: readonly Example[],
+  { maxTokens, signal }: Pick<StepSettings, "maxTokens"> & { signal?: AbortSignal },
+): Promise<void> {
+  const { weights: arena, backend, config } = model;
+  arena.clearGradients();
+  backend.phase?.("gradient of the objective");
+  for (const part of microBatches(examples, maxTokens)) {
+    signal?.throwIfAborted();
+    await scopeAsync(async () => {
+      const recording = record(() => {
+        const { hidden, targets } = answerStates(model, part);
+        const { logProbs } = head(hidden, headWeight(config, arena), targets, { temperature: 1 }, null);
+        const weights = perToken(model, part, ({ tokenWeight }) => tokenWeight, "token weights");
+        return weightedSum(logProbs, weights);
+      });
+      const { result } = recording;
+      const seed = fromArray(backend, [1], result.shape, result.dtype, "seed");
+      recording.backward(new Map([[result, seed]]), arena.gradients);
+      // Its value is not needed; the read bounds the work in the queue.
+      await readTensors([result]);
+    });
+  }
+  arena.completeGradients();
+}
+
 async function optimise<E extends Example>(
   model: TrainableModel,
   examples: readonly E[],

@@ -1,7 +1,7 @@
 // A grid point of a landscape beside an unperturbed evaluation of the same sequences: the perturbed weights are written,
 // then scoring and decoding read them.
 import { directionNormals, wordsOf } from "../../engine/index.ts";
-import { makeSlice, type Slice } from "../../landscape/measure/directions.ts";
+import { makeSlice, type Slice, stepsTo } from "../../landscape/measure/directions.ts";
 import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
 import { score } from "../../model/index.ts";
 import { forwardFlops } from "../model/model-work.ts";
@@ -29,13 +29,13 @@ export const landscape: PartOf = ({ model: config, modelName, landscape: size, d
     const model = await held.get(bench.backend, config, { trainable: false, precision: "f32" });
     const slice = await makeSlice(model.weights, 1, 0);
     const perturbed = new PerturbedWeights(model.weights, 1);
-    const scales = slice.scales.get(embedding);
-    if (scales === undefined) throw new Error("landscape: the slice has no direction for the embedding");
     const embeddingAt = async (row: number, column: number, width: number): Promise<number> => {
-      const normal = (key: Slice["deltaKey"]): number =>
-        directionNormals(key, wordsOf(embedding), 1, row * width + column)[0];
-      const own = (await model.weights.value(embedding).sliceRows(row, 1).read())[column];
-      return own + cell.alpha * scales.delta * normal(slice.deltaKey) + cell.beta * scales.eta * normal(slice.etaKey);
+      let value = (await model.weights.value(embedding).sliceRows(row, 1).read())[column];
+      for (const step of stepsTo(cell, slice, embedding)) {
+        if (step.kind !== "gaussian") throw new Error("landscape: the slice has no Gaussian for the embedding");
+        value += step.coefficient * directionNormals(step.key, wordsOf(embedding), 1, row * width + column)[0];
+      }
+      return value;
     };
     return { model, perturbed, slice, embeddingAt };
   }

@@ -16,7 +16,7 @@ import {
 import { type Environment, episodeList, expectTemplate, type MemoryCheck, type Rollout } from "../../rl/index.ts";
 import { workOrder } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
-import type { Slice } from "./directions.ts";
+import { makeDirections } from "./directions.ts";
 import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
@@ -154,9 +154,14 @@ function planSweep(
         tokens,
       );
       const scored = await scoreReference(plain, drawn, drawn.length, { maxTokens: tokens });
+      const directions = await makeDirections({
+        ...{ arena, config, settings, slice: 0, reference: scored, signal, isRehearsal: true },
+        place: { step: 0, trajectory: [], state: "", folderOf: () => "" },
+        say: () => {},
+      });
       const weights = new PerturbedWeights(arena, pointsAtOnce, landscape.precision);
       const points = Array.from({ length: pointsAtOnce }, (_, point) => point);
-      weights.place(workOrder(landscape).slice(0, pointsAtOnce), unscaled(arena.names));
+      weights.place(workOrder(landscape).slice(0, pointsAtOnce), directions);
       const perturbed = { backend: planning, config, weights };
       const fresh = longestOf(prompts.rollouts, rollouts.rollouts);
       await rehearseGeneration(
@@ -202,10 +207,4 @@ function longestRollouts(
     });
   }
   return found;
-}
-
-/** Directions that perturb nothing, for the rehearsal. */
-function unscaled(names: readonly string[]): Slice {
-  const scales = new Map(names.map((name) => [name, { delta: 0, eta: 0 }]));
-  return { seed: 0, slice: 0, deltaKey: [0, 0], etaKey: [0, 0], scales, digest: "" };
 }

@@ -3,20 +3,21 @@
 import {
   allocateForward,
   allocateGroups,
+  type DirectionStep,
   empty,
   keep,
   memoryLabel,
+  moveIntoSlot,
   type OperandPrecision,
   type Parameter,
   type ParameterArena,
-  perturbIntoSlot,
   type Tensor,
   type Weights,
   type WeightTensors,
   wordsOf,
 } from "../../engine/index.ts";
 import type { GridCell } from "../grid.ts";
-import type { Slice } from "./directions.ts";
+import { type Slice, stepsTo } from "./directions.ts";
 import { isMatrix } from "./rounded-weights.ts";
 
 export class PerturbedWeights implements Weights {
@@ -41,24 +42,24 @@ export class PerturbedWeights implements Weights {
 
   /** Fills the slots with the perturbed weights of these cells. In a batch, point k means cells[k]. */
   place(cells: readonly GridCell[], slice: Slice): void {
-    if (cells.length > this.#slots.length)
-      throw new Error(`PerturbedWeights: ${cells.length} cells for ${this.#slots.length} slots`);
+    this.placeAlong(cells.map((cell) => (name) => stepsTo(cell, slice, name)));
+  }
+
+  /**
+   * Fills the slots with weights moved along any directions, which may differ from point to point.
+   * @param points  for each point, the steps from a tensor of the checkpoint to that of the point
+   */
+  placeAlong(points: readonly ((name: string) => readonly DirectionStep[])[]): void {
+    if (points.length > this.#slots.length)
+      throw new Error(`PerturbedWeights: ${points.length} points for ${this.#slots.length} slots`);
     this.#arena.backend.phase?.("perturbing");
     for (const name of this.#arena.names) {
-      const scale = slice.scales.get(name);
-      if (scale === undefined) throw new Error(`PerturbedWeights: the slice has no direction for ${name}`);
       const weight = this.#arena.value(name);
       const slots = new Map<number, WeightTensors>();
-      cells.forEach(({ alpha, beta }, point) => {
+      points.forEach((stepsOf, point) => {
         const slot = this.#slots[point].get(name);
         if (slot === undefined) throw new Error(`PerturbedWeights: no slot for ${name}`);
-        perturbIntoSlot(weight, slot, {
-          deltaKey: slice.deltaKey,
-          etaKey: slice.etaKey,
-          nameWords: wordsOf(name),
-          a: alpha * scale.delta,
-          b: beta * scale.eta,
-        });
+        moveIntoSlot(weight, slot, wordsOf(name), stepsOf(name));
         slots.set(point, slot);
       });
       this.#parameters.set(name, { kind: "slots", shape: weight.shape, slots });

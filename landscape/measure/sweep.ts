@@ -12,6 +12,7 @@ import {
   episodeList,
   expectTemplate,
   limitsOf,
+  openingOf,
   type Rollout,
   type RolloutRequest,
   type RolloutSettings,
@@ -20,9 +21,11 @@ import {
 } from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
 import { slicePaths } from "../files/layout.ts";
+import { expectSameDirections, type SliceFacts } from "../files/slice-facts.ts";
 import { type GridCell, workOrder } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
-import { makeSlice } from "./directions.ts";
+import type { DirectionPlace } from "./directions/kinds.ts";
+import { makeDirections } from "./directions.ts";
 import { answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
@@ -44,6 +47,8 @@ export interface SweepContext {
   chat: Chat;
   environment: Environment;
   settings: Settings;
+  /** Where directions that are made from checkpoints find them. */
+  place: DirectionPlace;
   /** Checked between two forward passes. */
   signal: AbortSignal;
   /** Shows the user a line: what was cut off a damaged file, what a stop keeps. */
@@ -51,6 +56,8 @@ export interface SweepContext {
   /** Longest delay until a finished rollout is on disk, milliseconds. Default 10 s. */
   keepEveryMs?: number;
   onTiming?: (record: SweepTiming) => void;
+  /** Called once per slice, before its first grid point. */
+  onDirections?: (facts: SliceFacts) => void;
 }
 
 /** How long a part of a sweep took. */
@@ -150,7 +157,7 @@ export async function sweep(
   phase: Phase,
   before: number,
 ): Promise<number> {
-  const { model, settings, signal, say } = context;
+  const { model, settings, place, signal, say, onDirections } = context;
   const { landscape } = settings;
   const paths = slicePaths(folder);
   const writer = openCells(folder, say);
@@ -167,9 +174,23 @@ export async function sweep(
         `${underWay.length} finished rollouts of the points under way.`,
     );
   signal.addEventListener("abort", announceStop);
+  let free = (): void => {};
   try {
-    const directions = await makeSlice(model.weights, landscape.seed, slice, signal);
-    writeAtomic(paths.directions, `${JSON.stringify({ seed: landscape.seed, slice, digest: directions.digest })}\n`);
+    const directions = await makeDirections({
+      ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
+      usedIds: usedIdsOf(context, reference),
+    });
+    free = () => directions.free();
+    const facts = {
+      schemaVersion: 1,
+      seed: landscape.seed,
+      slice,
+      digest: directions.digest,
+      ...directions.facts,
+    } as const;
+    if (writer.done.length > 0 || underWay.length > 0) expectSameDirections(folder, facts, say);
+    writeAtomic(paths.directions, `${JSON.stringify(facts)}\n`);
+    onDirections?.(facts);
     const todo = workOrder({ points: landscape.points, radius: landscape.radius }).filter(
       ({ i, j }) => !measured.has(`${i},${j}`),
     );
@@ -199,10 +220,22 @@ export async function sweep(
     return before + todo.length;
   } finally {
     signal.removeEventListener("abort", announceStop);
+    free();
     writer.close();
     underWay.write();
     underWay.close();
   }
+}
+
+/**
+ * Ids of the task's tokens: those in the checkpoint's own conversations and in all prompts. Only a norm rule asks for them.
+ */
+function usedIdsOf(context: SweepContext, { rollouts }: Reference): ReadonlySet<number> | undefined {
+  const { delta, eta } = context.settings.landscape.directions;
+  if (delta.norm !== "used-row" && eta.norm !== "used-row") return undefined;
+  const ids = new Set(promptSet(context).flatMap((episode) => [...openingOf(episode, context.chat).prompt]));
+  for (const rollout of rollouts) for (const id of rollout.ids) ids.add(id);
+  return ids;
 }
 
 /** Drafts from the checkpoint's own completions, until grid points are finished. */

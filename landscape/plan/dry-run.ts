@@ -21,6 +21,7 @@ import {
 } from "../../rl/index.ts";
 import { countCells } from "../files/cells.ts";
 import { studyDeclaration } from "../files/run-settings.ts";
+import { expectDirections } from "../measure/directions.ts";
 import { expectHostMemoryOf, sweepMemory } from "../measure/memory-plan.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import { diskOf } from "./disk.ts";
@@ -48,6 +49,7 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
     print("");
     const job = { config, chat, environment, settings };
     const sweeps = settings.landscape.steps.length > 0;
+    if (sweeps) await expectDirections(config, settings.landscape);
     const check = { compiles: false, refusesHost: false };
     let heap: ReadonlyMap<string, number> = new Map();
     const landscape: PlannedMemory = {

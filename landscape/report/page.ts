@@ -16,6 +16,7 @@ import { ringCurvesFigure } from "./figures/page/small-map.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import type { Markup } from "./figures/svg.ts";
 import { html, type Part, packedScript } from "./html.ts";
+import { directionTable } from "./page-directions.ts";
 import { everyCheckpoint, explorer, firstShown } from "./page-explorer.ts";
 import { figuresOfMaps } from "./page-figures.ts";
 import { packConversations, whereItBreaks } from "./page-said.ts";
@@ -40,6 +41,7 @@ ${maps.length > 0 ? everyCheckpoint(study) : null}`;
   const after = html`${curves(study)}
 ${maps.length > 0 ? mapTable(study) : null}
 ${trendTable(study)}
+${directionTable(study)}
 ${maps.length > 0 ? definitions() : null}
 ${trainingSamples(study)}
 ${settingsTable(study)}`;

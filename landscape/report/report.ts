@@ -3,25 +3,21 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import {
-  defineSettings,
-  ensureFolder,
-  lockFolder,
-  type OnDamage,
-  runCommand,
-  writeAtomic,
-} from "../../engine/host/index.ts";
+import { ensureFolder, lockFolder, type OnDamage, writeAtomic } from "../../engine/host/index.ts";
 import {
   environmentDescription,
+  floorShare,
   metricsPath,
   reachOfMean,
   readMetrics,
   readTrainingSamples,
   runName,
 } from "../../rl/index.ts";
+import { areUsual } from "../direction-settings.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
 import { figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
+import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
 import type { StudySettings } from "../settings.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
@@ -32,6 +28,7 @@ import {
 } from "../statistics/over-checkpoints.ts";
 import { promptMaps } from "../statistics/points.ts";
 import type { PromptMaps } from "../statistics/prompt-maps.ts";
+import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
 import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
 import type { MeasuredSlice } from "../statistics/summary.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
@@ -45,6 +42,7 @@ import type {
   TrainingRow,
   TrainingSample,
 } from "./figures/figure-data.ts";
+import { renderPdf } from "./figures/pdf.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
@@ -58,12 +56,23 @@ export interface SummarisedRun {
   readonly training: readonly TrainingRow[];
   /** Conversations per slice and cell; a cell whose conversations cannot be read is absent. */
   readonly conversations: readonly (readonly CellConversations[])[];
+  /** Facts about each slice's directions; null if it has none. */
+  readonly directions: readonly (SliceFacts | null)[];
   /** Sample conversations of training steps. */
   readonly samples: readonly TrainingSample[];
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
+  /** What only figures show, per slice. */
+  readonly extras: readonly SliceExtras[];
   /** Incomplete parts, in sentences without paths: the report must not change when the folder moves. */
   readonly gaps: readonly string[];
+}
+
+/** What only figures show of a slice. */
+export interface SliceExtras {
+  readonly rings: readonly RingPoint[];
+  /** The share of rollouts with reward 0 per cell, by "i,j". */
+  readonly floorShares: ReadonlyMap<string, number>;
 }
 
 /**
@@ -79,7 +88,9 @@ export async function summariseRun(
 ): Promise<SummarisedRun> {
   const slices: SummarisedSlice[] = [];
   const conversations: CellConversations[][] = [];
+  const directions: (SliceFacts | null)[] = [];
   const gaps: string[] = [];
+  const extras: SliceExtras[] = [];
   const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
   const { points, radius } = settings.landscape;
   const total = settings.landscape.points ** 2;
@@ -116,7 +127,21 @@ export async function summariseRun(
         );
       const summarised = summariseSlice(folder, files, settings);
       slices.push(summarised);
-      maps.push({ ...summarised, maps: promptMaps(files.cells, files.reference, { points, radius }) });
+      const facts = readSliceFacts(folder, { step, slice }, say);
+      directions.push(facts);
+      if (facts === null && !areUsual(settings.landscape.directions, settings.landscape.centre))
+        gap(
+          `Step ${step}, slice ${slice}: slice.json is missing or damaged, so its directions are not shown, and partial ` +
+            "correlations take α² + β² for the distance.",
+        );
+      const ofPrompts = promptMaps(files.cells, files.reference, { points, radius });
+      maps.push({ ...summarised, maps: ofPrompts });
+      extras.push({
+        rings: ringCurve(ofPrompts),
+        floorShares: new Map(
+          files.cells.map(({ i, j, rollouts }) => [`${i},${j}`, floorShare([rollouts.reward]).share]),
+        ),
+      });
       const said = readConversations(files, say);
       const lost = said.filter((cell) => cell === null).length;
       if (lost > 0)
@@ -128,17 +153,16 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, training, conversations, samples, trends: trendsOf(maps), gaps };
+  return { slices, training, conversations, samples, trends: trendsOf(maps), extras, directions, gaps };
 }
 
-/** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */
-export async function drawRun(
+/** What figures and page show of a run. */
+export function studyOf(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, trends, gaps }: SummarisedRun,
-  signal: AbortSignal,
-): Promise<void> {
-  const study: Study = {
+  { slices, training, conversations, samples, trends, gaps, extras, directions }: SummarisedRun,
+): Study {
+  return {
     name: runName(folder),
     settings: settingRows(folder, settings),
     task: environmentDescription(settings.environment) ?? undefined,
@@ -146,11 +170,23 @@ export async function drawRun(
     notes: settings.notes,
     training,
     trainingSamples: samples,
-    maps: slices.map((measured, index) => mapOf(settings, measured, conversations[index])),
+    maps: slices.map((measured, index) =>
+      mapOf(settings, measured, conversations[index], extras[index], directions[index]),
+    ),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     trends,
     intervalName: intervalName(slices),
   };
+}
+
+/** Draws figures (SVG, PDF, PNG, CSV) and report.html, under the name of the folder. */
+export async function drawRun(
+  folder: string,
+  settings: StudySettings,
+  run: SummarisedRun,
+  signal: AbortSignal,
+): Promise<void> {
+  const study = studyOf(folder, settings, run);
   const place = figuresFolder(folder);
   ensureFolder(place);
   const written = new Set<string>();
@@ -163,11 +199,12 @@ export async function drawRun(
   try {
     for (const draw of studyFigures(study).values()) {
       await heed(signal);
-      const { name, svg, csv } = draw();
+      const { name, title, svg, csv } = draw();
       const picture = renderPng(svg, pixelsOf(180, 200)).then((png) => write(`${name}.png`, png));
       picture.catch(() => {}); // thrown below, when all are awaited
       pictures.push(picture);
       write(`${name}.svg`, embedFonts(svg));
+      write(`${name}.pdf`, renderPdf(svg, title));
       write(`${name}.csv`, csv);
     }
   } finally {
@@ -192,7 +229,8 @@ function removeOutdated(place: string, written: ReadonlySet<string>): void {
   const subject = (file: string): string => file.slice(0, -extname(file).length).replace(/-slice-\d+$/, "");
   const subjects = new Set([...written].map(subject));
   for (const file of readdirSync(place))
-    if (!written.has(file) && /\.(svg|csv|png)$/.test(file) && subjects.has(subject(file))) rmSync(join(place, file));
+    if (!written.has(file) && /\.(svg|pdf|csv|png)$/.test(file) && subjects.has(subject(file)))
+      rmSync(join(place, file));
 }
 
 function trainingRows(folder: string, episodes: number, onDamage: OnDamage): TrainingRow[] {
@@ -244,6 +282,8 @@ function mapOf(
   settings: StudySettings,
   { step, slice, summary, points: measured }: SummarisedSlice,
   conversations: readonly CellConversations[],
+  { rings, floorShares }: SliceExtras,
+  directions: SliceFacts | null,
 ): LandscapeMap {
   const points = measured.map(
     (p): MapPoint => ({
@@ -256,6 +296,7 @@ function mapOf(
       rewardReach: reachOfMean(p.reward_error, summary.prompts.rollouts),
       klToken: p.kl_token,
       objective: p.j_group_token,
+      floorShare: floorShares.get(`${p.i},${p.j}`) ?? null,
     }),
   );
   const { cells, total, isComplete } = summary.grid;
@@ -280,7 +321,9 @@ function mapOf(
         { name: "groups with advantages", value: `${summary.advantages.nonZero} of ${summary.advantages.groups}` },
       ],
     },
+    rings,
     conversations,
+    ...(directions !== null && { directions }),
   };
 }
 
@@ -298,18 +341,4 @@ export async function redraw(folder: string, say: OnDamage, signal: AbortSignal)
   } finally {
     release();
   }
-}
-
-export function reportCommand(): Promise<never> {
-  return runCommand({
-    name: "node landscape/report.ts",
-    summary: "Draws the figures and report.html of a run folder again, from its files alone.",
-    settings: defineSettings({}),
-    positional: [{ name: "RUN", meaning: "the run folder", required: true }],
-    examples: [["node landscape/report.ts runs/tiny", "writes runs/tiny/report.html and runs/tiny/figures"]],
-    main: async ({ positionals: [folder], progress, signal }) => {
-      process.stdout.write(await redraw(folder, (message) => progress.line(message), signal));
-      progress.line(`Report: ${reportPath(folder)}`);
-    },
-  });
 }

@@ -1,11 +1,13 @@
 // From the files of a slice to its points.csv and summary.json. Needs no GPU.
 import { FileError, writeAtomic } from "../../engine/host/index.ts";
 import { ShapeError } from "../../engine/index.ts";
+import { areUsual } from "../direction-settings.ts";
 import type { SliceFiles } from "../files/cells.ts";
-import { referencePath, slicePaths } from "../files/layout.ts";
+import { referencePath, type SlicePlace, slicePaths } from "../files/layout.ts";
+import { readSliceFacts } from "../files/slice-facts.ts";
 import type { StudySettings } from "../settings.ts";
 import { type Point, pointOf, writePoints } from "./points.ts";
-import { type MeasuredSlice, summarise } from "./summary.ts";
+import { type MeasuredSlice, type SummaryOptions, summarise } from "./summary.ts";
 
 /** A slice with its statistics and the rows of its points.csv. */
 export interface SummarisedSlice extends MeasuredSlice {
@@ -25,7 +27,10 @@ export function summariseFiles(folder: string, files: SliceFiles, settings: Stud
       step,
       slice,
       points: cells.map((cell) => pointOf(cell, reference)),
-      summary: summarise(cells, reference, { grid: { points, radius }, seed: seed * 1000 + slice, simulations }),
+      summary: summarise(cells, reference, {
+        ...{ grid: { points, radius }, seed: seed * 1000 + slice, simulations },
+        squaredDistance: squaredDistanceOf(folder, { step, slice }, settings),
+      }),
     };
   } catch (thrown) {
     if (!(thrown instanceof ShapeError)) throw thrown;
@@ -35,6 +40,25 @@ export function summariseFiles(folder: string, files: SliceFiles, settings: Stud
       { cause: thrown },
     );
   }
+}
+
+/**
+ * ‖Δθ‖² of a cell from the lengths and the angle of its directions, but for a constant: aaδδ + 2ab·δη + bbηη, from the
+ * checkpoint on. Undefined for the usual directions, which have one norm and nearly a right angle.
+ */
+function squaredDistanceOf(
+  folder: string,
+  place: SlicePlace,
+  { landscape: { directions, centre, radius } }: StudySettings,
+): SummaryOptions["squaredDistance"] {
+  if (areUsual(directions, centre)) return undefined;
+  const { delta, eta, cosine } = readSliceFacts(folder, place, () => {}) ?? {};
+  if (delta === undefined || eta === undefined || cosine === undefined) return undefined;
+  return ({ alpha, beta }) => {
+    const a = (alpha + centre.alpha * radius) * delta.length;
+    const b = (beta + centre.beta * radius) * eta.length;
+    return a * a + 2 * a * b * cosine + b * b;
+  };
 }
 
 /** As `summariseFiles`, and writes points.csv and summary.json. */

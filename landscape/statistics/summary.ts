@@ -35,7 +35,7 @@ export interface SummaryOptions {
   simulations?: number;
   /** Number of null fields. */
   nullDraws?: number;
-  /** ‖Δθ‖² of a cell, for the partial correlations; α² + β² unless given (directions of one norm, at right angles). */
+  /** ‖Δθ‖² of a cell, up to a constant, for the partial correlations; α² + β² unless given (directions of one norm, at right angles). */
   squaredDistance?: (cell: GridCell) => number;
 }
 

@@ -1,5 +1,6 @@
 // Made-up landscapes whose shape is known, for figures and report: a bowl of KL and a hill of reward.
-import type { DrawnEstimate, LandscapeMap, Study } from "../../landscape/report/figures/figure-data.ts";
+import type { DrawnEstimate, LandscapeMap, MapPoint, Study } from "../../landscape/report/figures/figure-data.ts";
+import type { RingPoint } from "../../landscape/statistics/ring-curve.ts";
 
 /** Mulberry32: reproducible numbers in [0, 1). */
 export function seeded(seed: number): () => number {
@@ -31,6 +32,7 @@ export function syntheticMap(step: number, slice: number, n = 7, radius = 0.05):
       rewardReach: 0.03,
       klToken,
       objective,
+      floorShare: Math.min(1, (u * u + v * v) / 2),
     };
   });
   const about = (value: number): DrawnEstimate => ({ value, low: value - 0.1, high: value + 0.15 });
@@ -41,6 +43,19 @@ export function syntheticMap(step: number, slice: number, n = 7, radius = 0.05):
     n,
     radius,
     points,
+    rings: ringsOf(points, n),
+    directions: {
+      ...{ schemaVersion: 1, seed: 1, slice, digest: "made up", cosine: 0.004 },
+      delta: { kind: "gaussian", norm: "tensor", length: 12.5, shares: { embedding: 0.7, mlp: 0.3 } },
+      eta: {
+        kind: "pca",
+        norm: "none",
+        remark: "61.0% of the variance",
+        length: 1,
+        shares: { attention: 0.25, mlp: 0.75 },
+      },
+      centre: { alpha: slice, beta: 0, random: 0 },
+    },
     summary: {
       r: about(r),
       rInfinity: about(r * 1.2),
@@ -49,6 +64,19 @@ export function syntheticMap(step: number, slice: number, n = 7, radius = 0.05):
       originRewardReach: 0.04,
     },
   };
+}
+
+/** Means of whole grid steps' rings, with a reach that is made up. */
+function ringsOf(points: readonly MapPoint[], n: number): RingPoint[] {
+  const ringOf = ({ i, j }: MapPoint) => Math.round(Math.hypot(i - (n - 1) / 2, j - (n - 1) / 2));
+  return [...new Set(points.map(ringOf))]
+    .sort((a, b) => a - b)
+    .map((ring) => {
+      const of = points.filter((point) => ringOf(point) === ring);
+      const mean = (value: (point: MapPoint) => number) => of.reduce((sum, point) => sum + value(point), 0) / of.length;
+      const [klToken, reward] = [mean((point) => point.klToken), mean((point) => point.reward)];
+      return { ring, cells: of.length, klToken, reward, rewardReach: 0.02 };
+    });
 }
 
 export function syntheticStudy(steps: readonly number[], slices: readonly number[], n = 7): Study {

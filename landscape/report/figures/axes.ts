@@ -10,6 +10,7 @@ import {
   element,
   join,
   type Label,
+  type LabelPart,
   type Markup,
   POINTS_PER_MM,
   pathData,
@@ -49,17 +50,28 @@ export interface Frame {
 
 export type Scale = ScaleContinuousNumeric<number, number>;
 
+/** Font size of figures whose caller chooses none. */
+export const DEFAULT_FONT_PT = 7.5;
+
+/** Why a figure of this size would be illegible, and what to change; null if it is legible. */
+export function sizeProblem(widthMm: number, fontPt: number): string | null {
+  // Axis labels, tick labels and a colour bar take 12 em; the rest is the drawing.
+  const leastMm = Math.max(40, Math.ceil((22 * fontPt) / POINTS_PER_MM));
+  if (widthMm >= leastMm && widthMm <= 1000 && fontPt >= 3) return null;
+  const got = `got ${widthMm} mm and ${fontPt} pt`;
+  if (!(fontPt >= 3)) return `expected a font of at least 3 pt, ${got}. Choose a larger font.`;
+  if (!(widthMm <= 1000)) return `expected a width of at most 1000 mm, ${got}. Make it narrower.`;
+  return `expected a width of at least ${leastMm} mm at ${fontPt} pt, ${got}. Make it wider or the font smaller.`;
+}
+
 /**
- * @throws RangeError below 40 mm, or if fewer than 24 letters fit across: such a figure would be illegible
+ * @throws RangeError for a size at which a figure would be illegible
  */
 export function sheetOf(options: FigureOptions, defaultWidthMm: number): Sheet {
-  const { widthMm = defaultWidthMm, fontPt = 7.5, theme = PRINT, isLinked = false } = options;
+  const { widthMm = defaultWidthMm, fontPt = DEFAULT_FONT_PT, theme = PRINT, isLinked = false } = options;
   const widthPt = widthMm * POINTS_PER_MM;
-  if (!(widthMm >= 40 && widthMm <= 1000 && fontPt >= 3 && widthPt >= 12 * fontPt))
-    throw new RangeError(
-      `figure: expected a width of 40 to 1000 mm, a font of at least 3 pt and room for 24 letters across, ` +
-        `got ${widthMm} mm and ${fontPt} pt. Make it wider or the font smaller.`,
-    );
+  const problem = sizeProblem(widthMm, fontPt);
+  if (problem !== null) throw new RangeError(`figure: ${problem}`);
   return { widthPt, fontPt, em: fontPt, line: Math.max(0.4, fontPt / 14), theme, isLinked };
 }
 
@@ -176,11 +188,19 @@ export function trueMinus(format: (value: number) => string): (value: number) =>
   return (value) => format(value).replace("-", "−");
 }
 
+/** Size of panel titles, in em. */
+export const TITLE_SIZE = 1.1;
+
+/** Whether a panel's title and remark fit side by side over it. */
+export function hasRoomForRemark(sheet: Sheet, width: number, title: Label, remark: Label): boolean {
+  return textWidth(title, TITLE_SIZE * sheet.em) + sheet.em + textWidth(remark, sheet.em) <= width;
+}
+
 /** Title over a panel, with a remark at its right end. */
 export function panelTitle(sheet: Sheet, frame: Frame, title: Label, remark?: Label): Markup {
   const y = frame.top - 0.55 * sheet.em;
   return join([
-    textElement(title, frame.left, y, { "font-size": sheet.em * 1.1 }),
+    textElement(title, frame.left, y, { "font-size": sheet.em * TITLE_SIZE }),
     remark === undefined
       ? null
       : textElement(remark, frame.left + frame.width, y, { "text-anchor": "end", fill: sheet.theme.muted }),
@@ -193,7 +213,7 @@ export function colourBar(sheet: Sheet, frame: Frame, colours: ColourScale, labe
   const [low, high] = colours.domain;
   const scale = scaleLinear([low, high], [frame.top + frame.height, frame.top]);
   const steps = 64;
-  const ticks = scale.ticks(Math.max(2, Math.floor(frame.height / (3 * em))));
+  const ticks = scale.ticks(Math.max(2, Math.floor(frame.height / (2.4 * em))));
   const write = trueMinus(scale.tickFormat(ticks.length));
   const right = frame.left + frame.width;
   const bands = Array.from({ length: steps }, (_, k) => {
@@ -214,7 +234,7 @@ export function colourBar(sheet: Sheet, frame: Frame, colours: ColourScale, labe
       ]),
     ),
     ...ticks.map((tick) => textElement(write(tick), right + 0.5 * em, scale(tick) + 0.33 * em)),
-    textElement(label, frame.left, frame.top - 0.55 * em),
+    label === "" ? null : textElement(label, frame.left, frame.top - 0.55 * em),
   );
 }
 
@@ -234,19 +254,34 @@ export function footnotes(
   };
 }
 
-/** Breaks plain text at spaces to the width of the sheet; a label with italics is kept on one line. */
+/** Breaks a label at spaces to the width of the sheet. */
 function wrap(note: Label, sheet: Sheet): Label[] {
-  if (typeof note !== "string") return [note];
-  const lines: string[] = [];
-  let line = "";
-  for (const word of note.split(" ")) {
-    const longer = line === "" ? word : `${line} ${word}`;
-    if (line !== "" && 0.92 * textWidth(longer, sheet.fontPt) > sheet.widthPt - sheet.em) {
-      lines.push(line);
-      line = word;
-    } else line = longer;
+  const words: LabelPart[][] = [[]];
+  for (const part of typeof note === "string" ? [note] : note) {
+    const [first, ...rest] = typeof part === "string" ? part.split(" ") : [part];
+    words[words.length - 1].push(first);
+    for (const word of rest) words.push([word]);
   }
-  return [...lines, line];
+  const lines: LabelPart[][] = [];
+  for (const word of words) {
+    const line = lines.at(-1);
+    const longer = line === undefined ? word : [...line, " ", ...word];
+    if (line !== undefined && textWidth(longer, sheet.fontPt) <= sheet.widthPt - sheet.em)
+      lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines.map(joined);
+}
+
+/** Neighbouring plain parts as one; a line of plain text as a text. */
+function joined(parts: readonly LabelPart[]): Label {
+  const result: LabelPart[] = [];
+  for (const part of parts) {
+    const last = result.at(-1);
+    if (typeof part === "string" && typeof last === "string") result[result.length - 1] = last + part;
+    else result.push(part);
+  }
+  return result.length === 1 && typeof result[0] === "string" ? result[0] : result;
 }
 
 /** Room at the left for tick labels of this many letters and a rotated label. */

@@ -52,6 +52,15 @@ export function diverging(low: number, high: number): ColourScale {
   return { kind: "diverging", domain: [-reach, reach], table: DIVERGING };
 }
 
+/** Relative luminance of "#rrggbb", 0 (black) to 1 (white). Source: IEC 61966-2-1. */
+export function luminance(hex: string): number {
+  const [r, g, b] = [1, 3, 5].map((at) => {
+    const channel = Number.parseInt(hex.slice(at, at + 2), 16) / 255;
+    return channel <= 0.04045 ? channel / 12.92 : ((channel + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+}
+
 /** The colour of a value; outside the domain, that of the nearer end. */
 export function colourOf(colours: ColourScale, value: number): string {
   return colours.table[colourIndex(colours, value)];
@@ -71,4 +80,27 @@ function toHex(colour: string): string {
     .slice(1)
     .map((channel) => Number(channel).toString(16).padStart(2, "0"))
     .join("")}`;
+}
+
+/** How one of several curves is drawn: neighbours differ in colour, in dashes and in the shape of their points. */
+export interface CurveStyle {
+  colour: string;
+  /** Lengths of dashes and gaps in em; empty: a whole line. */
+  dash: readonly number[];
+  marker: "circle" | "square" | "triangle" | "diamond";
+}
+
+const DASHES: readonly (readonly number[])[] = [[], [0.8, 0.35], [0.2, 0.3], [0.9, 0.3, 0.2, 0.3], [0.45, 0.3]];
+const MARKERS = ["circle", "square", "triangle", "diamond"] as const;
+
+/** The lightest colour of viridis with a contrast of 3 to 1 on white paper, as WCAG asks of lines; 0 to 1. */
+const LIGHTEST_CURVE = 0.59;
+
+/** Styles of `count` curves in an order: from dark to light, so that grey print keeps the order too. */
+export function curveStyles(count: number): CurveStyle[] {
+  return Array.from({ length: count }, (_, k) => ({
+    colour: SEQUENTIAL[Math.round((LIGHTEST_CURVE * (ENTRIES - 1) * k) / Math.max(1, count - 1))],
+    dash: DASHES[k % DASHES.length],
+    marker: MARKERS[k % MARKERS.length],
+  }));
 }

@@ -1,7 +1,7 @@
 // The correlation of reward and KL per checkpoint: r, and r∞ free of rollout noise, against the training step.
 //
-// Each slice has its own line with intervals; a mean over slices is drawn if one is given
-// (landscape/statistics/over-checkpoints.ts: from five slices on). r∞ can pass ±1: the drawing clips it and marks it by
+// One slice is a line with a band, its intervals. Of several slices each has its own line with bars, and a mean over
+// slices is drawn with a band if one is given (landscape/statistics/over-checkpoints.ts: from five slices on). r∞ can pass ±1: the drawing clips it and marks it by
 // a triangle at the edge, the CSV has the number. An undetermined estimate is a cross in a separate strip below the
 // axis, never a zero.
 import { scaleLinear } from "d3-scale";
@@ -11,6 +11,7 @@ import {
   type FigureOptions,
   type Frame,
   finishSheet,
+  hasRoomForRemark,
   leftAxis,
   leftMargin,
   panelTitle,
@@ -29,6 +30,7 @@ import {
   type LandscapeMap,
   type Study,
 } from "./figure-data.ts";
+import { type FigureKind, withoutMaps } from "./figure-kind.ts";
 import { type Attributes, decimal, element, join, type Label, type Markup, pathData, textElement } from "./svg.ts";
 
 export type CorrelationName = "r" | "rInfinity" | "withinRing";
@@ -89,9 +91,18 @@ export function correlationFigure(
     top += height + strip + 2.6 * em;
     return { frame, across, up: scaleLinear([-1, 1], [frame.top + height, frame.top]), strip, hasGap };
   });
+  // In a narrow figure the meanings stand below.
+  const hasRemark = estimands.every((estimand) => {
+    const { symbol, meaning } = CORRELATION_LABELS[estimand];
+    return hasRoomForRemark(sheet, width, symbol, meaning);
+  });
+  const meanings = estimands.map((estimand): Label => {
+    const { symbol, meaning } = CORRELATION_LABELS[estimand];
+    return [...(typeof symbol === "string" ? [symbol] : symbol), `: ${meaning}.`];
+  });
   const drawn = estimands.map((estimand, k) =>
     join([
-      panelFurniture(sheet, panels[k], estimand, k + 1 === estimands.length),
+      panelFurniture(sheet, panels[k], estimand, { isLowest: k + 1 === estimands.length, hasRemark }),
       ...allSeries[k].map((series, order) => drawSeries(sheet, panels[k], series, order, allSeries[k].length)),
       hasSlices ? endLabels(sheet, panels[k], allSeries[k]) : null,
     ]),
@@ -100,11 +111,15 @@ export function correlationFigure(
   const bars = study.intervalName ?? "interval over prompts";
   const what = [
     hasSlices ? "Thin lines: slices." : "",
-    `Bars: ${bars}.`,
+    `${hasSlices ? "Bars" : steps.length > 1 ? "Band" : "Bar"}: ${bars}.`,
     (study.sliceMeans ?? []).length > 0 ? "Heavy line and band: mean over slices, 95% interval by Student's t." : "",
   ];
   const title = "Correlation of KL and reward against the training step";
-  const notes = [what.filter((sentence) => sentence !== "").join(" "), ...maps.map((map) => map.mark)];
+  const notes = [
+    ...(hasRemark ? [] : meanings),
+    what.filter((sentence) => sentence !== "").join(" "),
+    ...maps.map((map) => map.mark),
+  ];
   const targets = sheet.isLinked ? stepTargets(distinct(maps.map((map) => map.step)), across, area) : null;
   return {
     name,
@@ -113,6 +128,23 @@ export function correlationFigure(
     csv: correlationCsv(estimands, allSeries),
   };
 }
+
+export const correlationKind: FigureKind = {
+  name: "correlation",
+  shows: "correlation of KL and reward against the training step: r and r∞, with intervals",
+  takes: ["step", "slice"],
+  isPerSlice: false,
+  missing: withoutMaps,
+  draw: (study, options) => correlationFigure(study, { ...options, name: options.name ?? "correlation" }),
+};
+
+export const correlationAllKind: FigureKind = {
+  ...correlationKind,
+  name: "correlation-all",
+  shows: "the same, with the correlation within rings",
+  draw: (study, options) =>
+    correlationFigure(study, { name: "correlation-all", ...options, estimands: ["r", "rInfinity", "withinRing"] }),
+};
 
 function seriesOf(
   maps: readonly LandscapeMap[],
@@ -133,7 +165,12 @@ function seriesOf(
   return [...slices, { name: "mean", isMean: true, points }];
 }
 
-function panelFurniture(sheet: Sheet, panel: Panel, estimand: CorrelationName, isLowest: boolean): Markup {
+function panelFurniture(
+  sheet: Sheet,
+  panel: Panel,
+  estimand: CorrelationName,
+  { isLowest, hasRemark }: { isLowest: boolean; hasRemark: boolean },
+): Markup {
   const { em, line, theme } = sheet;
   const { frame, across, up, strip } = panel;
   const { symbol, meaning } = CORRELATION_LABELS[estimand];
@@ -146,7 +183,7 @@ function panelFurniture(sheet: Sheet, panel: Panel, estimand: CorrelationName, i
   };
   const label = { "text-anchor": "end", fill: theme.muted, "font-size": 0.9 * em };
   return join([
-    panelTitle(sheet, frame, symbol, meaning),
+    panelTitle(sheet, frame, symbol, hasRemark ? meaning : undefined),
     level(0, { stroke: theme.muted, "stroke-dasharray": `${decimal(line * 2)} ${decimal(line * 3)}` }),
     panel.hasGap ? level(-1, { stroke: theme.faint }) : null,
     panel.hasGap ? textElement("undetermined", frame.left - 0.55 * em, up(-1) + strip / 2 + 0.3 * em, label) : null,
@@ -178,7 +215,8 @@ function drawSeries(sheet: Sheet, panel: Panel, series: Series, order: number, c
   const parts: (Markup | null)[] = [];
   for (const run of determined) {
     const ends = run.filter(hasEnds);
-    if (series.isMean && ends.length > 1)
+    // Several slices would cover each other's bands, so they have bars.
+    if (isHeavy && ends.length > 1)
       parts.push(
         element("path", {
           d: `${pathData([...ends.map((p): [number, number] => [x(p.step), y(p.high)]), ...[...ends].reverse().map((p): [number, number] => [x(p.step), y(p.low)])])}Z`,

@@ -3,7 +3,9 @@
 // This file measures and estimates nothing; a figure shows the numbers that it is given and can list them as CSV. A
 // missing cell, an absent objective and an undetermined estimate stay distinct from a zero up to the printed figure.
 
+import type { SliceFacts } from "../../files/slice-facts.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
+import type { RingPoint } from "../../statistics/ring-curve.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
 
 /** An estimate as it is drawn: its value and the ends of its interval, null if there is no interval. */
@@ -30,6 +32,8 @@ export interface MapPoint {
   klToken: number;
   /** J, normalisation group-token; null if groups are too small to have an objective. */
   objective: number | null;
+  /** Share of this point's rollouts with reward 0. */
+  floorShare?: number | null;
 }
 
 export interface MapSummary {
@@ -96,9 +100,13 @@ export interface LandscapeMap {
   summary: MapSummary;
   /** A remark that every figure made from this map must show, such as "cells from two adapters". */
   mark?: string;
+  /** Reward against KL by ring, from the checkpoint outwards (landscape/statistics/ring-curve.ts). */
+  rings?: readonly RingPoint[];
   conversations?: readonly CellConversations[];
   /** Where the rollouts of each cell leave the checkpoint's, if that was measured for all of them. */
   commonStarts?: CommonStarts;
+  /** What its directions are; absent in runs of earlier versions. */
+  directions?: SliceFacts;
 }
 
 export interface TrainingRow {

@@ -23,7 +23,6 @@ import { cellImage } from "./cell-image.ts";
 import { type ColourScale, colourOf, diverging, sequential } from "./colour.ts";
 import {
   checkpointPoint,
-  csv,
   distinct,
   extentOf,
   type Figure,
@@ -33,7 +32,9 @@ import {
   type LandscapeMap,
   type MapPoint,
   type Quantity,
+  type Study,
 } from "./figure-data.ts";
+import { type FigureKind, measuredMaps, withoutMaps } from "./figure-kind.ts";
 import {
   evenLevels,
   growingLevels,
@@ -43,7 +44,9 @@ import {
   type Position,
   rootOfKl,
 } from "./isolines.ts";
-import { type Attributes, decimal, element, join, type Label, type Markup, pathData, textElement } from "./svg.ts";
+import { checkpointMark, crosses, FLOOR_NOTE, floorHatching, isFloor, isolineMarkup } from "./map-marks.ts";
+import { type Field, mapsCsv } from "./map-table.ts";
+import { element, join, type Label, type Markup, textWidth } from "./svg.ts";
 
 /** How each quantity is named on colour bars and in prose. */
 export const QUANTITY_LABELS: Record<Quantity, Label> = {
@@ -52,7 +55,7 @@ export const QUANTITY_LABELS: Record<Quantity, Label> = {
   objective: [{ italic: "J" }, " − ", { italic: "J" }, "(0, 0)"],
 };
 
-const BAR_LABELS: Record<Quantity, Label> = { ...QUANTITY_LABELS, reward: [{ italic: "R" }], kl: "KL" };
+export const BAR_LABELS: Record<Quantity, Label> = { ...QUANTITY_LABELS, reward: [{ italic: "R" }], kl: "KL" };
 
 const NAMES: Record<Quantity, string> = { reward: "reward-map", kl: "kl-map", objective: "objective-map" };
 
@@ -120,14 +123,20 @@ export function heatmapFigure(maps: readonly LandscapeMap[], quantity: Quantity,
   const levels = isolineLevels(over, quantity);
   const isPerPanel = options.hasOwnColours === true && ordered.length > 1;
   const barRoom = 4.4 * em;
+  // Small multiples are narrower, so that several stand side by side in one column of a paper.
+  const leastWidth = (ordered.length > 2 ? 8.5 : 14) * em;
+  // The labels of α at the ends of neighbouring panels, side by side.
+  const endsApart = 0.5 * em + Math.max(...ordered.map(({ radius }) => textWidth(axisNumber(-radius), em)));
   const margins = {
     left: leftMargin(sheet, 5),
     right: barRoom + (isPerPanel ? 0 : 1.2 * em),
     top: 2.4 * em,
     bottom: bottomMargin(sheet),
-    between: isPerPanel ? barRoom + 1.4 * em : 1.3 * em,
+    between: isPerPanel
+      ? barRoom + 1.4 * em
+      : Math.max(1.3 * em, endsApart - leastWidth / Math.max(...ordered.map(({ n }) => n))),
   };
-  const grid = panelGrid(ordered.length, sheet, margins, 14 * em, 1);
+  const grid = panelGrid(ordered.length, sheet, margins, leastWidth, 1);
   const isOneRadius = distinct(ordered.map((map) => map.radius)).length === 1;
   const hasSlices = distinct(ordered.map((map) => map.slice)).length > 1;
   const shared = colourScaleOf(over, quantity);
@@ -158,11 +167,58 @@ export function heatmapFigure(maps: readonly LandscapeMap[], quantity: Quantity,
       sheet,
       grid.heightPt,
       title,
-      [shown, ordered.some(isPartial) ? "Hatched: not measured." : undefined, ...ordered.map((map) => map.mark)],
+      [
+        shown,
+        quantity === "reward" && ordered.some(({ points }) => points.some(isFloor)) ? FLOOR_NOTE : undefined,
+        ordered.some(isPartial) ? "Empty cells with a cross: not measured." : undefined,
+        ...ordered.map((map) => map.mark),
+      ],
       [...panels, isPerPanel ? null : colourBar(sheet, barFrame, shared, BAR_LABELS[quantity])],
     ),
     csv: heatmapCsv(ordered, quantity, (map) => (isPerPanel ? colourScaleOf([map], quantity) : shared)),
   };
+}
+
+const mapKind = (quantity: Quantity, shows: string): FigureKind => ({
+  name: NAMES[quantity],
+  shows,
+  takes: ["step", "slice", "shared-colours"],
+  isPerSlice: true,
+  missing: withoutMaps,
+  draw: (study, options) => heatmapFigure(measuredMaps(study), quantity, options),
+});
+
+/** Maps of each quantity; the objective's are those whose checkpoint has a J. */
+export const mapKinds: readonly FigureKind[] = [
+  mapKind("reward", "reward over (α, β) with isolines of KL, one panel per checkpoint"),
+  {
+    ...mapKind("reward", "the same, each panel with its own colour scale"),
+    name: "reward-map-own-colours",
+    takes: ["step", "slice"],
+    missing: (study) =>
+      withoutMaps(study) ??
+      // With one map, this would be the same drawing as reward-map.
+      (measuredMaps(study).length > 1 ? null : "one map has its own colours in reward-map, too; draw that figure"),
+    draw: (study, options) => heatmapFigure(measuredMaps(study), "reward", { ...options, hasOwnColours: true }),
+  },
+  mapKind("kl", "KL over (α, β) with its isolines, one panel per checkpoint"),
+  {
+    ...mapKind("objective", "surrogate J − J(0, 0) over (α, β) with its isolines, one panel per checkpoint"),
+    missing: (study) => withoutMaps(study) ?? withoutObjective(study),
+    draw: (study, options) =>
+      heatmapFigure(measuredMaps(study).filter(hasObjective), "objective", {
+        ...options,
+        ...(options.over && { over: options.over.filter(hasObjective) }),
+      }),
+  },
+];
+
+/** Why no map has J − J(0, 0); null if one has. */
+export function withoutObjective(study: Pick<Study, "maps">): string | null {
+  return measuredMaps(study).some(hasObjective)
+    ? null
+    : "no map has a J at its centre. The grid needs a centre (an odd landscape.points) that is measured, and the groups two " +
+        "rollouts or more (landscape.reference.rollouts)";
 }
 
 const isPartial = (map: LandscapeMap): boolean => map.points.length < map.n * map.n;
@@ -179,11 +235,19 @@ function drawMap(
   const values = gridValues(map, quantity);
   const area = { x: frame.left, y: frame.top, width: frame.width, height: frame.height };
   return join([
-    element("rect", { ...area, fill: theme.faint, class: sheet.isLinked ? "map-area" : null }),
-    hatching(sheet, frame, map),
+    // An empty cell shows the paper. The frame keeps the map's extent visible.
+    element("rect", {
+      ...area,
+      fill: theme.paper,
+      stroke: theme.faint,
+      "stroke-width": sheet.line,
+      class: sheet.isLinked ? "map-area" : null,
+    }),
+    crosses(sheet, frame, map),
     sheet.isLinked
       ? element("image", { ...area, href: cellImage(values, map.n, colours), preserveAspectRatio: "none" })
       : element("g", { "shape-rendering": "crispEdges" }, ...squares(frame, map, values, colours)),
+    quantity === "reward" ? floorHatching(sheet, frame, map, colours) : null,
     isolineMarkup(drawnIsolines(map, quantity, levels, frame, 0.85 * sheet.em), 0.85 * sheet.em, colours.kind),
     checkpointMark(frame.left + frame.width / 2, frame.top + frame.height / 2, 0.36 * sheet.em),
   ]);
@@ -203,103 +267,21 @@ function squares(frame: Frame, map: LandscapeMap, values: Float64Array, colours:
   });
 }
 
-/** Strokes from corner to corner in every cell that was not measured. */
-function hatching(sheet: Sheet, frame: Frame, map: LandscapeMap): Markup | null {
-  const measured = new Set(map.points.map(({ i, j }) => j * map.n + i));
-  const cell = frame.width / map.n;
-  const strokes = Array.from({ length: map.n * map.n }, (_, k) => k)
-    .filter((k) => !measured.has(k))
-    .flatMap((k) => {
-      const [x, y] = [frame.left + (k % map.n) * cell, frame.top + (map.n - 1 - Math.floor(k / map.n)) * cell];
-      return [0.5, 1, 1.5].map((at) => {
-        const [from, to] = [Math.max(0, at - 1) * cell, Math.min(1, at) * cell];
-        return pathData([
-          [x + from, y + to],
-          [x + to, y + from],
-        ]);
-      });
-    });
-  if (strokes.length === 0) return null;
-  return element("path", {
-    d: strokes.join(""),
-    stroke: sheet.theme.muted,
-    "stroke-width": sheet.line,
-    class: "unmeasured",
-  });
-}
-
-/** White lines with a dark edge over viridis, dark lines over the pale middle of a diverging map, dashed below zero. */
-function isolineMarkup(drawn: readonly Isoline[], fontPt: number, kind: ColourScale["kind"]): Markup {
-  const isDark = kind === "diverging";
-  const width = fontPt * 0.11;
-  const strokes = (attributes: Attributes) =>
-    drawn.map(({ level, lines }) =>
-      element("path", {
-        d: lines.map(pathData).join(""),
-        "stroke-dasharray": level < 0 ? `${decimal(fontPt * 0.4)} ${decimal(fontPt * 0.3)}` : null,
-        ...attributes,
-      }),
-    );
-  return element(
-    "g",
-    { fill: "none", "stroke-linejoin": "round", class: "isolines" },
-    ...(isDark ? [] : strokes({ stroke: "#10131c", "stroke-opacity": "0.45", "stroke-width": width * 2.4 })),
-    ...strokes({ stroke: isDark ? "#1d1f24" : "#ffffff", "stroke-width": width }),
-    ...drawn.map(({ label: { text: written, x, y, angle } }) =>
-      textElement(written, x, y + 0.33 * fontPt, {
-        transform: `rotate(${decimal(angle)} ${decimal(x)} ${decimal(y)})`,
-        "text-anchor": "middle",
-        "font-size": fontPt,
-        fill: isDark ? "#1d1f24" : "#ffffff",
-        stroke: isDark ? "#ffffff" : "#10131c",
-        "stroke-opacity": isDark ? "0.7" : "0.5",
-        "stroke-width": fontPt * 0.32,
-        "stroke-linejoin": "round",
-        "paint-order": "stroke",
-      }),
-    ),
-  );
-}
-
-/** The checkpoint: a white ring inside a dark one, visible on any colour. */
-export function checkpointMark(x: number, y: number, radius: number): Markup {
-  return join([
-    element("circle", { cx: x, cy: y, r: radius, fill: "none", stroke: "#10131c", "stroke-width": radius * 0.85 }),
-    element("circle", { cx: x, cy: y, r: radius, fill: "none", stroke: "#ffffff", "stroke-width": radius * 0.4 }),
-  ]);
-}
+/** A coordinate as it is written at an axis. */
+export const axisNumber = trueMinus((value) => String(Number(value.toPrecision(4))));
 
 /** Ticks at −radius, 0 and radius, which are the middles of the outer squares and of the map. */
 function mapAxes(sheet: Sheet, frame: Frame, map: LandscapeMap, isBareLeft: boolean, isBareBottom: boolean): Markup {
   const half = frame.width / map.n / 2;
   const ends: [number, number] = [-map.radius, map.radius];
   const ticks = [-map.radius, 0, map.radius];
-  const format = trueMinus((value) => String(Number(value.toPrecision(4))));
+  const format = axisNumber;
   const across = scaleLinear(ends, [frame.left + half, frame.left + frame.width - half]);
   const up = scaleLinear(ends, [frame.top + frame.height - half, frame.top + half]);
   return join([
     bottomAxis(sheet, frame, across, { ticks, format, label: "α", isBare: isBareBottom }),
     leftAxis(sheet, frame, up, { ticks, format, label: "β", isBare: isBareLeft }),
   ]);
-}
-
-type Field = number | null | undefined;
-
-/** The coordinates of every measured point: the first columns of every table of maps. */
-const PLACE = ["step", "slice", "i", "j", "alpha", "beta"] as const;
-
-/** A table of maps: every measured point, by step, slice, i, j, with these further columns. */
-export function mapsCsv(
-  maps: readonly LandscapeMap[],
-  columns: readonly string[],
-  fields: (map: LandscapeMap, point: MapPoint) => readonly Field[],
-): string {
-  const rows = inOrder(maps).flatMap((map) =>
-    [...map.points]
-      .sort((a, b) => a.i - b.i || a.j - b.j)
-      .map((point) => [map.step, map.slice, point.i, point.j, point.alpha, point.beta, ...fields(map, point)]),
-  );
-  return csv([...PLACE, ...columns], rows);
 }
 
 /** The numbers in a heat map: its quantity, the KL of its isolines, and the ends of each panel's colour scale. */

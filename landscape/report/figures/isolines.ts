@@ -152,7 +152,10 @@ export function labelIsolines(
     placed.push(at);
     result.push({
       level,
-      lines: lines.flatMap((line) => openAround(line, at, width / 2 + 0.15 * fontPt)),
+      // A crossing of a corner of the grid would be a speck.
+      lines: lines
+        .flatMap((line) => openAround(line, at, width / 2 + 0.15 * fontPt))
+        .filter((line) => lengthOf(line) > 0.1 * fontPt),
       label: { text: label, x: at[0], y: at[1], angle: (angle * 180) / Math.PI },
     });
   }

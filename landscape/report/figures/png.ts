@@ -10,14 +10,17 @@ const FONT: ResvgRenderOptions["font"] = {
   defaultFontFamily: "Source Sans 3",
 };
 
+/** The widest picture that is drawn. */
+export const MOST_PIXELS = 20_000;
+
 /**
  * The picture, `widthPx` pixels wide, with the height that its shape requires. It is drawn on a thread of its own, so
  * several pictures are drawn at once.
  * @throws RangeError for a width that is not a whole number from 1 to 20,000
  */
 export async function renderPng(svg: string, widthPx: number): Promise<Uint8Array> {
-  if (!Number.isInteger(widthPx) || widthPx < 1 || widthPx > 20_000)
-    throw new RangeError(`PNG: expected a width of 1 to 20000 pixels, got ${widthPx}`);
+  if (!Number.isInteger(widthPx) || widthPx < 1 || widthPx > MOST_PIXELS)
+    throw new RangeError(`PNG: expected a width of 1 to ${MOST_PIXELS} pixels, got ${widthPx}`);
   return (await renderAsync(svg, { font: FONT, fitTo: { mode: "width", value: widthPx } })).asPng();
 }
 

@@ -28,7 +28,9 @@ import {
   type LandscapeMap,
   type MapPoint,
 } from "./figure-data.ts";
-import { checkpointMark, mapsCsv } from "./heatmap.ts";
+import { type FigureKind, measuredMaps, withoutMaps } from "./figure-kind.ts";
+import { checkpointMark } from "./map-marks.ts";
+import { mapsCsv } from "./map-table.ts";
 import { decimal, element, join, type Markup } from "./svg.ts";
 
 /**
@@ -53,7 +55,8 @@ export function rewardKlFigure(
     bottom: bottomMargin(sheet),
     between: 1.6 * em,
   };
-  const grid = panelGrid(ordered.length, sheet, margins, 16 * em, 0.8);
+  const isMany = ordered.length > 2;
+  const grid = panelGrid(ordered.length, sheet, margins, (isMany ? 9 : 16) * em, isMany ? 1 : 0.8);
   const hasSlices = distinct(ordered.map((map) => map.slice)).length > 1;
   const colours = sequential(0, Math.SQRT2);
   const panels = ordered.map((map, k) => {
@@ -61,7 +64,7 @@ export function rewardKlFigure(
     const across = scaleSqrt([0, kls[1] || 1], [frame.left + 0.8 * em, frame.left + frame.width - 0.5 * em]);
     const up = scaleLinear(rewards, [frame.top + frame.height - 0.5 * em, frame.top + 0.5 * em]);
     const origin = checkpointPoint(map);
-    const radius = Math.min(0.3 * em, (2.2 * em) / map.n);
+    const radius = Math.min((isMany ? 0.22 : 0.3) * em, (2.2 * em) / map.n);
     // Outer rings are drawn first, so the few inner dots stay visible.
     const dots = [...map.points].sort((a, b) => distanceInRadii(map, b) - distanceInRadii(map, a));
     return join([
@@ -111,6 +114,15 @@ export function rewardKlFigure(
     ]),
   };
 }
+
+export const rewardKlKind: FigureKind = {
+  name: "reward-kl",
+  shows: "reward against KL, one dot per grid point, one panel per checkpoint",
+  takes: ["step", "slice", "shared-colours"],
+  isPerSlice: true,
+  missing: withoutMaps,
+  draw: (study, options) => rewardKlFigure(measuredMaps(study), options),
+};
 
 /**
  * For linked figures: an invisible rectangle whose edges are the ends of the axes, with the numbers that are there. A

@@ -1,11 +1,27 @@
-// Every figure of a study, by name: the figures that a run writes to its folder of figures.
+// Every figure of a study, by name: the figures that a run writes to its folder of figures, and that the command draws
+// at a chosen size. A new figure is a file of its own and a line in FIGURES.
 import type { FigureOptions } from "./axes.ts";
-import { correlationFigure } from "./correlation.ts";
-import { distinct, type Figure, hasObjective, type Study } from "./figure-data.ts";
-import { heatmapFigure } from "./heatmap.ts";
-import { rewardKlFigure } from "./reward-kl.ts";
-import { trainingFigure } from "./training.ts";
-import { hasHealth, trainingHealthFigure } from "./training-health.ts";
+import { correlationAllKind, correlationKind } from "./correlation.ts";
+import { distinct, type Figure, type Quantity, type Study } from "./figure-data.ts";
+import { type FigureKind, type KindOptions, measuredMaps } from "./figure-kind.ts";
+import { mapKinds } from "./heatmap.ts";
+import { rewardCurvesKind } from "./reward-curves.ts";
+import { rewardKlKind } from "./reward-kl.ts";
+import { surfaceKind } from "./surface.ts";
+import { trainingKind } from "./training.ts";
+import { trainingHealthKind } from "./training-health.ts";
+
+/** In the order of a paper. */
+export const FIGURES: readonly FigureKind[] = [
+  ...mapKinds,
+  surfaceKind,
+  rewardKlKind,
+  rewardCurvesKind,
+  correlationKind,
+  correlationAllKind,
+  trainingKind,
+  trainingHealthKind,
+];
 
 /**
  * The figures that the study's data allow, each as a function that draws it, in the order of a paper. If there are
@@ -13,35 +29,25 @@ import { hasHealth, trainingHealthFigure } from "./training-health.ts";
  * without extension.
  */
 export function studyFigures(study: Study): Map<string, (options?: FigureOptions) => Figure> {
-  const figures = new Map<string, (options?: FigureOptions) => Figure>();
-  const slices = distinct(study.maps.map((map) => map.slice));
-  const measured = study.maps.filter((map) => map.points.length > 0);
-  for (const slice of slices) {
-    const maps = measured.filter((map) => map.slice === slice);
-    const suffix = slices.length > 1 ? `-slice-${slice}` : "";
-    const withObjective = maps.filter(hasObjective);
-    const add = (stem: string, draw: (options: FigureOptions & { name: string }) => Figure) =>
-      figures.set(`${stem}${suffix}`, (options = {}) => draw({ ...options, name: `${stem}${suffix}` }));
-    if (maps.length > 0) {
-      add("reward-map", (options) => heatmapFigure(maps, "reward", options));
-      // With one map, this would be the same drawing again.
-      if (maps.length > 1)
-        add("reward-map-own-colours", (options) => heatmapFigure(maps, "reward", { ...options, hasOwnColours: true }));
-      add("kl-map", (options) => heatmapFigure(maps, "kl", options));
-    }
-    if (withObjective.length > 0) add("objective-map", (options) => heatmapFigure(withObjective, "objective", options));
-    if (maps.length > 0) add("reward-kl", (options) => rewardKlFigure(maps, options));
-  }
-  if (study.maps.length > 0) {
-    figures.set("correlation", (options) => correlationFigure(study, { ...options, name: "correlation" }));
-    const estimands = ["r", "rInfinity", "withinRing"] as const;
-    figures.set("correlation-all", (options) =>
-      correlationFigure(study, { ...options, estimands, name: "correlation-all" }),
-    );
-  }
-  if (study.training.some((row) => row.reward !== null || typeof row.evalReward === "number"))
-    figures.set("training", (options) => trainingFigure(study, { ...options, name: "training" }));
-  if (hasHealth(study))
-    figures.set("training-health", (options) => trainingHealthFigure(study, { ...options, name: "training-health" }));
-  return figures;
+  return new Map(FIGURES.flatMap((kind) => figuresOf(kind, study)));
+}
+
+/**
+ * The figures of one kind, by file name: one, or one per slice; none if the study lacks what it needs.
+ * @param choice  `suffix`: appended to the name of the kind, before the slice; `quantity`: as for FigureKind.missing
+ */
+export function figuresOf(
+  kind: FigureKind,
+  study: Study,
+  { suffix = "", quantity }: { suffix?: string; quantity?: Quantity } = {},
+): (readonly [name: string, draw: (options?: KindOptions) => Figure])[] {
+  const slices = distinct(measuredMaps(study).map(({ slice }) => slice));
+  const parts = kind.isPerSlice && slices.length > 1 ? slices : [null];
+  return parts.flatMap((slice) => {
+    const part = slice === null ? study : { ...study, maps: study.maps.filter((map) => map.slice === slice) };
+    const name = `${kind.name}${suffix}${slice === null ? "" : `-slice-${slice}`}`;
+    return kind.missing(part, quantity) === null
+      ? [[name, (options = {}) => kind.draw(part, { quantity, ...options, name })] as const]
+      : [];
+  });
 }

@@ -4,6 +4,8 @@
 // become elements. Lengths are points (1/72 inch) and numbers are rounded to 0.01, a tenth of a printer's dot. Rounding
 // also makes the bytes of a figure the same on every machine.
 
+import { advanceOf } from "./true-type.ts";
+
 /** Finished markup. Only `element` and `join` make it; everything else is text and is escaped. */
 export interface Markup {
   readonly markup: string;
@@ -13,7 +15,8 @@ export type Child = Markup | string | null;
 export type Attributes = Readonly<Record<string, string | number | null | undefined>>;
 
 /** A line of text with variables in italics and indices as subscripts: ["against ", {italic: "r"}, {sub: "∞"}]. */
-export type Label = string | readonly (string | { readonly italic: string } | { readonly sub: string })[];
+export type Label = string | readonly LabelPart[];
+export type LabelPart = string | { readonly italic: string } | { readonly sub: string };
 
 /** Points per millimetre: the user unit of a figure is the point; its size is given in millimetres. */
 export const POINTS_PER_MM = 72 / 25.4;
@@ -87,9 +90,13 @@ export function plain(label: Label): string {
   return label.map((part) => (typeof part === "string" ? part : "sub" in part ? part.sub : part.italic)).join("");
 }
 
-/** The approximate width of a text, in points: Source Sans sets digits at 0.497 em and running text near 0.48. */
+/** The width of a text in points, without kerning, as the figures' font sets it. */
 export function textWidth(label: Label, fontPt: number): number {
-  return 0.5 * fontPt * plain(label).length;
+  if (typeof label === "string") return fontPt * advanceOf(label);
+  return label.reduce((width, part) => {
+    if (typeof part === "string") return width + fontPt * advanceOf(part);
+    return width + fontPt * ("sub" in part ? 0.72 * advanceOf(part.sub) : advanceOf(part.italic, "italic"));
+  }, 0);
 }
 
 /** A whole SVG document, sized in millimetres, its user unit one point. */
@@ -117,4 +124,9 @@ export function svgDocument(
     ...content,
   );
   return `${root.markup}\n`;
+}
+
+/** The width of a document made by svgDocument, in millimetres. */
+export function svgWidthMm(svg: string): number {
+  return Number(/^<svg [^>]*width="([\d.]+)mm"/.exec(svg)?.[1]);
 }

@@ -9,15 +9,17 @@ import {
   panelGrid,
   panelTitle,
   sheetOf,
+  TITLE_SIZE,
 } from "./axes.ts";
 import { csv, extentOf, type Figure, type Study } from "./figure-data.ts";
-import { element, pathData } from "./svg.ts";
+import type { FigureKind } from "./figure-kind.ts";
+import { element, pathData, textWidth } from "./svg.ts";
 
 /** The metrics that are drawn, and their titles. */
 export const healthMetrics = {
   entropy: "entropy, nats per token",
-  frac_reward_zero_std: "share of groups with equal rewards",
-  "completions/truncated_share": "share of rollouts cut off",
+  frac_reward_zero_std: "equal-reward groups, share",
+  "completions/truncated_share": "rollouts cut off, share",
   "completions/mean_length": "tokens per rollout",
   grad_norm: "gradient norm",
   "ratio/max": "largest ratio",
@@ -50,7 +52,9 @@ export function trainingHealthFigure(
   const sheet = sheetOf(options, 174);
   const { em, line, theme } = sheet;
   const margins = { left: 3.6 * em, right: em, top: 2.2 * em, bottom: bottomMargin(sheet), between: 4.2 * em };
-  const grid = panelGrid(drawn.length, sheet, margins, 14 * em, 0.5);
+  // A title may reach over the gap at its right.
+  const widest = Math.max(...drawn.map(({ metric }) => textWidth(healthMetrics[metric], TITLE_SIZE * em)));
+  const grid = panelGrid(drawn.length, sheet, margins, Math.max(9 * em, widest + 0.8 * em - margins.between), 0.55);
   const title = "Health of the training against the training step";
   const pad = steps[0] === steps[1] ? 1 : 0;
   const content = drawn.flatMap(({ metric, points }, k) => {
@@ -90,3 +94,16 @@ export function trainingHealthFigure(
     ),
   };
 }
+
+export const trainingHealthKind: FigureKind = {
+  name: "training-health",
+  shows: "entropy, equal groups, length, gradient norm and ratios against the training step",
+  takes: [],
+  isPerSlice: false,
+  missing: (study) =>
+    hasHealth(study)
+      ? null
+      : `metrics.jsonl has none of ${names.join(", ")}. A training writes them: node landscape/run.ts or node rl/train.ts, ` +
+        "with train.steps above 0",
+  draw: trainingHealthFigure,
+};

@@ -11,6 +11,7 @@ import {
   stepTargets,
 } from "./axes.ts";
 import { csv, distinct, extentOf, type Figure, type Study } from "./figure-data.ts";
+import type { FigureKind } from "./figure-kind.ts";
 import { element, join, pathData } from "./svg.ts";
 
 /**
@@ -116,3 +117,16 @@ export function trainingFigure(
     ),
   };
 }
+
+export const trainingKind: FigureKind = {
+  name: "training",
+  shows: "mean reward against the training step: rollouts and evaluation",
+  takes: [],
+  isPerSlice: false,
+  missing: ({ training }) =>
+    training.some((row) => row.reward !== null || typeof row.evalReward === "number")
+      ? null
+      : "metrics.jsonl has no reward of a training step or an evaluation. A training writes them: node landscape/run.ts or " +
+        "node rl/train.ts, with train.steps above 0",
+  draw: trainingFigure,
+};

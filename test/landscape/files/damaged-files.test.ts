@@ -240,8 +240,8 @@ describe("landscape/files/damaged-files", (test) => {
     await report(folder);
     const page = readFileSync(join(folder, "report.html"));
     const board = join(folder, "tensorboard", readdirSync(join(folder, "tensorboard"))[0]);
-    const { points, summary, directions } = slice(folder);
-    const paths = [points, summary, directions, timingsPath(folder), board].map((path) => ({
+    const { points, summary } = slice(folder);
+    const paths = [points, summary, timingsPath(folder), board].map((path) => ({
       path,
       bytes: existsSync(path) ? readFileSync(path) : Buffer.from("{}"),
     }));
@@ -254,6 +254,34 @@ describe("landscape/files/damaged-files", (test) => {
       assert.ok(readFileSync(join(folder, "report.html")).equals(page));
       for (const { path, bytes } of paths.slice(0, 2))
         assert.ok(readFileSync(path).equals(bytes), `${basename(path)} is made again`);
+    }
+  });
+
+  test("slice.json: the directions are not shown, and why is told; the numbers stay", async () => {
+    const folder = copy();
+    const axis = { kind: "gaussian", norm: "tensor", length: 1, shares: { mlp: 1 } };
+    const path = slice(folder).directions;
+    const facts = JSON.stringify({
+      schemaVersion: 1,
+      seed: 1,
+      slice: 0,
+      digest: "0",
+      delta: axis,
+      eta: axis,
+      cosine: 0,
+    });
+    writeFileSync(path, facts);
+    const whole = await report(folder);
+    assert.is(whole.told, "");
+    const hasTable = (): boolean => /direction-shares/.test(readFileSync(join(folder, "report.html"), "utf8"));
+    assert.ok(hasTable());
+    for (const damaged of [facts.slice(0, 60), facts.replace('"length":1', '"length":"1"')]) {
+      writeFileSync(path, damaged);
+      const { refused, told, output } = await report(folder);
+      assert.is(refused, null);
+      assert.is(output, whole.output);
+      assert.match(told, /slice\.json: [\s\S]* the slice's directions are not known\./);
+      assert.not.ok(hasTable());
     }
   });
 });

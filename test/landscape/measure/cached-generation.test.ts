@@ -70,11 +70,14 @@ async function materialised(
 ): Promise<{ config: LanguageModel; weights: ParameterArena }> {
   const { config, weights } = await loadModel(backend, checkpoint, { dtype: "f64" });
   for (const [name, values] of await weights.read()) {
-    const [g, h] = [slice.deltaKey, slice.etaKey].map((key) => directionNormals(key, wordsOf(name), values.length));
-    const { delta, eta } = slice.scales.get(name) ?? { delta: Number.NaN, eta: Number.NaN };
+    const [g, h] = [slice.delta, slice.eta].map((direction) => {
+      const one = direction.get(name);
+      if (one?.kind !== "gaussian") throw new Error(`${name}: expected a Gaussian`);
+      return directionNormals(one.key, wordsOf(name), values.length).map((normal) => one.scale * normal);
+    });
     weights.load(
       name,
-      Float64Array.from(values, (w, i) => w + alpha * delta * g[i] + beta * eta * h[i]),
+      Float64Array.from(values, (w, i) => w + alpha * g[i] + beta * h[i]),
     );
   }
   weights.refreshCopies();

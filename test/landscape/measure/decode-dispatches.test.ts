@@ -77,10 +77,12 @@ const plain = (model: Model) => (backend: Backend) => {
 const slotsOf = (points: number) => (model: Model) => (backend: Backend) => {
   const arena = makeWeights(backend, model, {});
   const weights = new PerturbedWeights(arena, points);
-  const scales = new Map(arena.names.map((name) => [name, { delta: 1, eta: 1 }]));
+  const gaussian = (key: readonly [number, number]) =>
+    new Map(arena.names.map((name) => [name, { kind: "gaussian" as const, key, scale: 1 }]));
+  const centre = { alpha: 0, beta: 0, third: null };
   weights.place(
     Array.from({ length: points }, (_, i) => ({ i, j: 0, alpha: 0.1 * (i + 1), beta: 0.2, squaredSteps: 1 })),
-    { seed: 1, slice: 0, deltaKey: [1, 2], etaKey: [3, 4], scales, digest: "" },
+    { seed: 1, slice: 0, delta: gaussian([1, 2]), eta: gaussian([3, 4]), centre, digest: "", free: () => {} },
   );
   return weights;
 };

@@ -60,6 +60,7 @@ describe("landscape/measure/drafts", (test) => {
       const context: SweepContext = {
         ...{ model: { backend, config, weights }, chat, settings, signal },
         environment: await openEnvironment(settings.environment),
+        place: { step: 0, trajectory: [], state: "", folderOf: () => "" },
         say: () => {},
         onTiming: (record) => timings.push(record),
       };

@@ -43,7 +43,8 @@ const chat = await loadChat(folder, await loadTokenizer(folder));
 async function contextOf(model: SweepContext["model"], settings: StudySettings): Promise<SweepContext> {
   const environment = await openEnvironment(settings.environment);
   const { signal } = new AbortController();
-  return { model, chat, environment, settings, signal, say: () => {} };
+  const place = { step: 0, trajectory: [], state: "", folderOf: () => folder };
+  return { model, chat, environment, settings, place, signal, say: () => {} };
 }
 
 describe("landscape/measure/half-sweep", (test) => {

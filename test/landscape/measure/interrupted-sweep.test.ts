@@ -64,6 +64,7 @@ describe("landscape/measure/interrupted-sweep", (test) => {
       chat,
       environment,
       settings,
+      place: { step: 0, trajectory: [], state: "", folderOf: () => model },
       signal,
       say: (line) => told.push(line),
     });

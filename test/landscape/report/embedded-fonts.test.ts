@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { inflateSync } from "node:zlib";
 import { Resvg } from "@resvg/resvg-js";
 import * as assert from "uvu/assert";
-import { embedFonts, subsetFont, woffOf } from "../../../landscape/report/figures/embedded-fonts.ts";
+import { embedFonts, woffOf } from "../../../landscape/report/figures/embedded-fonts.ts";
 import { trainingFigure } from "../../../landscape/report/figures/training.ts";
+import { subsetFont } from "../../../landscape/report/figures/true-type.ts";
 import { describe } from "../../support.ts";
 import { syntheticStudy } from "../synthetic-study.ts";
 

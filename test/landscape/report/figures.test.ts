@@ -3,7 +3,7 @@ import { colourOf, SEQUENTIAL, sequential } from "../../../landscape/report/figu
 import { correlationFigure } from "../../../landscape/report/figures/correlation.ts";
 import type { DrawnEstimate, Study } from "../../../landscape/report/figures/figure-data.ts";
 import { gridValues } from "../../../landscape/report/figures/figure-data.ts";
-import { drawnIsolines, heatmapFigure, isolineLevels, mapsCsv } from "../../../landscape/report/figures/heatmap.ts";
+import { drawnIsolines, heatmapFigure, isolineLevels } from "../../../landscape/report/figures/heatmap.ts";
 import {
   evenLevels,
   growingLevels,
@@ -11,6 +11,7 @@ import {
   levelText,
   rootOfKl,
 } from "../../../landscape/report/figures/isolines.ts";
+import { mapsCsv } from "../../../landscape/report/figures/map-table.ts";
 import { pixelsOf, renderPng } from "../../../landscape/report/figures/png.ts";
 import { rewardKlFigure } from "../../../landscape/report/figures/reward-kl.ts";
 import { studyFigures } from "../../../landscape/report/figures/study-figures.ts";
@@ -213,7 +214,9 @@ describe("landscape/figures: drawings", (test) => {
         "reward-map-own-colours",
         "kl-map",
         "objective-map",
+        "surface",
         "reward-kl",
+        "reward-curves",
         "correlation",
         "correlation-all",
         "training",
@@ -380,12 +383,40 @@ describe("landscape/figures: drawings", (test) => {
     )?.[0];
     assert.is(squares?.match(/<rect/g)?.length, partial.points.length);
     assert.is(readCsv(heatmapFigure([partial], "reward").csv).length, partial.points.length);
-    // Three strokes in every cell that is missing, and a sentence.
+    // A cross in every cell that is missing, and a sentence.
     const { svg } = heatmapFigure([partial], "reward");
     const strokes = svg.match(/<path d="([^"]*)"[^>]*class="unmeasured"/)?.[1].match(/M/g)?.length;
-    assert.is(strokes, 3 * (49 - partial.points.length));
-    assert.match(svg, "Hatched: not measured.");
-    assert.not.match(heatmapFigure([whole], "reward").svg, "Hatched");
+    assert.is(strokes, 2 * (49 - partial.points.length));
+    assert.match(svg, "Empty cells with a cross: not measured.");
+    assert.not.match(heatmapFigure([whole], "reward").svg, /Empty cells|unmeasured/);
+  });
+
+  test("cells at the floor are hatched, in contrast to their colour, and the legend says so", () => {
+    const [whole] = study.maps;
+    const share = (floorShare: number | null) => ({
+      ...whole,
+      points: whole.points.map((p) => ({ ...p, floorShare })),
+    });
+    const strokes = (svg: string) =>
+      [
+        ...(svg.match(/<g [^>]*class="floor">(.*?)<\/g>/)?.[1] ?? "").matchAll(/<path d="([^"]*)" stroke="([^"]*)"/g),
+      ].map(([, d, stroke]) => ({ stroke, cells: (d.match(/M/g)?.length ?? 0) / 3 }));
+    const all = heatmapFigure([share(0.51)], "reward").svg;
+    assert.is(
+      strokes(all).reduce((sum, { cells }) => sum + cells, 0),
+      49,
+    );
+    assert.equal(new Set(strokes(all).map(({ stroke }) => stroke)), new Set(["#ffffff", "#10131c"]));
+    assert.match(all, /Hatched: more than half of the\s?.*rollouts have reward 0/);
+    for (const rest of [0.5, 0, null])
+      assert.not.match(heatmapFigure([share(rest)], "reward").svg, /Hatched|class="floor"/, `share ${rest}`);
+    assert.not.match(heatmapFigure([share(1)], "kl").svg, /Hatched|class="floor"/, "the floor is about reward");
+    const some = whole.points.filter(({ floorShare }) => (floorShare ?? 0) > 0.5).length;
+    assert.ok(some > 0 && some < 49);
+    assert.is(
+      strokes(heatmapFigure([whole], "reward").svg).reduce((sum, { cells }) => sum + cells, 0),
+      some,
+    );
   });
 
   test("marks of maps are said in every figure, escaped", async () => {
@@ -414,8 +445,10 @@ describe("landscape/figures: drawings", (test) => {
     await throwsMessage(() => heatmapFigure([silent], "objective"), "J at the origin", "step 0");
     assert.not.ok(studyFigures({ ...study, maps: [silent] }).has("objective-map"));
     await throwsMessage(() => trainingFigure({ training: [], maps: [] }), "at least one row");
-    await throwsMessage(() => heatmapFigure([map], "reward", { widthMm: 39 }), "40 to 1000 mm", "39 mm");
-    heatmapFigure([map], "reward", { widthMm: 40, fontPt: 6 });
+    await throwsMessage(() => heatmapFigure([map], "reward", { widthMm: 39 }), "at least 59 mm", "39 mm");
+    await throwsMessage(() => heatmapFigure([map], "reward", { widthMm: 1001 }), "at most 1000 mm", "1001 mm");
+    await throwsMessage(() => heatmapFigure([map], "reward", { fontPt: 2 }), "at least 3 pt", "2 pt");
+    heatmapFigure([map], "reward", { widthMm: 40, fontPt: 5 });
     await throwsMessage(() => renderPng("<svg/>", 0), "1 to 20000 pixels");
   });
 });

@@ -279,6 +279,24 @@ describe("landscape/report/page", (test) => {
     assert.not.match(renderReport(base), "Incomplete");
   });
 
+  test("shows the directions of every map, and that a grid's centre is not the checkpoint", () => {
+    const table = /<table id="direction-shares">[\s\S]*?<\/table>/.exec(page)?.[0] ?? "";
+    assert.is(table.match(/<tr>/g)?.length, 1 + 2 * base.maps.length);
+    assert.match(table, "<td>gaussian, norm per tensor</td><td>12.5</td><td>70.0%</td><td>30.0%</td><td>–</td>");
+    assert.match(
+      table,
+      "<td>pca, as it is, 61.0% of the variance</td><td>1.00</td><td>–</td><td>75.0%</td><td>25.0%</td><td>0.004</td>",
+    );
+    assert.match(
+      page,
+      "The centre of the grid is not the checkpoint.</strong> It is beside it: 1 × the radius along δ.",
+    );
+    const old = base.maps.map(({ directions: _, ...map }) => map);
+    assert.not.match(renderReport({ ...base, maps: old }), "direction-shares");
+    const mixed = [...old.slice(0, 2), ...base.maps.slice(2, 4)];
+    assert.match(renderReport({ ...base, maps: mixed }), "2 of 4 maps have no such facts.");
+  });
+
   test("shows means over slices and trends where they are given", () => {
     const interval = { value: -0.7, low: -0.8, high: -0.6 };
     const told = renderReport({

@@ -1,6 +1,6 @@
 // Makes the pictures of the report in docs/pictures again, from a finished run:
 //
-//   node landscape/run.ts --out runs/pictures --landscape.points 15 --landscape.conversations 4
+//   node landscape/run.ts --out runs/pictures
 //   node test/landscape/report/screenshots.ts runs/pictures
 //
 // Needs Chromium (chromium.ts).
@@ -18,10 +18,10 @@ interface Picture {
   readonly from: string;
 }
 
-const address = "#step=20&slice=0&cell=3,5";
+const address = "#step=20&slice=0&cell=1,1";
 const pictures: readonly Picture[] = [
-  { name: "report-light", width: 1180, height: 800, scheme: "light", from: "#controls" },
-  { name: "report-dark", width: 1180, height: 760, scheme: "dark", from: "#said" },
+  { name: "report-light", width: 1180, height: 750, scheme: "light", from: "#controls" },
+  { name: "report-dark", width: 1180, height: 1180, scheme: "dark", from: "#said" },
   { name: "report-narrow", width: 420, height: 860, scheme: "light", from: "#controls" },
 ];
 /** Pictures are part of the repository. */

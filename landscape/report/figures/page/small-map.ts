@@ -12,7 +12,8 @@ import {
   extentOf,
   type LandscapeMap,
 } from "../figure-data.ts";
-import { checkpointMark, drawnIsolines } from "../heatmap.ts";
+import { drawnIsolines } from "../heatmap.ts";
+import { checkpointMark } from "../map-marks.ts";
 import { rootTicks } from "../reward-kl.ts";
 import { element, type Label, type Markup, pathData, textElement } from "../svg.ts";
 
@@ -30,7 +31,10 @@ export interface SmallMap {
 
 /** A map without axes, as SVG. Cells without a value stay in the background's colour. */
 export function smallMap({ title, map, values, colours, levels = [], bar }: SmallMap): string {
-  const sheet = sheetOf({ widthMm: bar === undefined ? 40 : 54, fontPt: 8, theme: PAGE, isLinked: true }, 40);
+  const sheet = sheetOf(
+    { ...(bar === undefined ? { widthMm: 40, fontPt: 5 } : { widthMm: 63, fontPt: 8 }), theme: PAGE },
+    40,
+  );
   const { em } = sheet;
   const top = bar === undefined ? 0 : 1.4 * em;
   const side = sheet.widthPt - (bar === undefined ? 0 : 4.2 * em);
@@ -48,7 +52,7 @@ export function smallMap({ title, map, values, colours, levels = [], bar }: Smal
       element("rect", { ...area, fill: PAGE.faint }),
       element("image", { ...area, href: cellImage(values, map.n, colours), preserveAspectRatio: "none" }),
       ...lines,
-      checkpointMark(side / 2, top + side / 2, 0.3 * em),
+      checkpointMark(side / 2, top + side / 2, 2.4),
       bar === undefined
         ? null
         : colourBar(sheet, { left: side + 0.8 * em, top, width: 0.8 * em, height: side }, colours, ""),

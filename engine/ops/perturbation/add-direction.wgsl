@@ -1,0 +1,15 @@
+// addDirection  moved[e] = moved[e] + coefficient · direction[e], an fma as in perturbed.wgsl
+// Work          one invocation per four elements.
+// Memory        direction and moved read once, moved written once. Bandwidth-bound.
+@group(0) @binding(0) var<storage, read> direction: array<f32>;
+@group(0) @binding(1) var<storage, read_write> moved: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let first = 4u * (flatWorkgroup(group, groups) * 64u + lane);
+  let end = min(params.rows * params.rowSize, first + 4u);
+  for (var i = first; i < end; i++) {
+    let place = params.movedBase + i;
+    moved[place] = fma(params.coefficient, direction[params.directionBase + i], moved[place]);
+  }
+}

@@ -1,0 +1,59 @@
+// Weights moved along any directions: W + c₁·d₁ + c₂·d₂ + …, left to right, each step one fma in f32. A direction is a
+// Gaussian, drawn again from its counters, or a tensor on the device. At most two Gaussians are one dispatch (perturb.ts).
+// Any other mix takes a step at a time in an f32 copy of the weight, which is then written into the slot. Both ways round
+// alike.
+import type { WeightTensors } from "../../parameters.ts";
+import type { WordPair } from "../../random.ts";
+import { scope } from "../../scope.ts";
+import { empty, type Tensor } from "../../tensor.ts";
+import { addDirection } from "./explicit.ts";
+import { perturbIntoSlot } from "./perturb.ts";
+
+/** One step of a perturbation: a coefficient times a direction of one tensor, a Gaussian's key or a tensor. */
+export type DirectionStep =
+  | { readonly kind: "gaussian"; readonly key: WordPair; readonly coefficient: number }
+  | { readonly kind: "explicit"; readonly tensor: Tensor; readonly coefficient: number };
+
+type GaussianStep = DirectionStep & { readonly kind: "gaussian" };
+
+const isGaussian = (step: DirectionStep): step is GaussianStep => step.kind === "gaussian";
+
+/**
+ * Writes ((W + c₁·d₁) + c₂·d₂) + … into a slot, each step rounded once. A step whose coefficient is 0 is left out, so
+ * without others the slot is W bit for bit. Rows and panels get the same bits.
+ * @param weight     [O, …] f32; not changed
+ * @param slot       as in `perturbIntoSlot`
+ * @param nameWords  `wordsOf` the weight's name, for Gaussian steps
+ * @param steps      in order; tensors have the weight's shape
+ * @throws ShapeError when a shape does not fit
+ */
+export function moveIntoSlot(
+  weight: Tensor,
+  slot: WeightTensors,
+  nameWords: WordPair,
+  steps: readonly DirectionStep[],
+): void {
+  const write = (from: Tensor, into: WeightTensors, [first, second]: readonly GaussianStep[]): void =>
+    perturbIntoSlot(from, into, {
+      deltaKey: first?.key ?? [0, 0],
+      etaKey: second?.key ?? [0, 0],
+      nameWords,
+      a: first?.coefficient ?? 0,
+      b: second?.coefficient ?? 0,
+    });
+  scope(() => {
+    let from = weight;
+    let left = steps.filter(({ coefficient }) => coefficient !== 0);
+    while (left.length > 2 || !left.every(isGaussian)) {
+      const [step] = left;
+      if (isGaussian(step) || from === weight) {
+        const rows = empty(weight.backend, weight.shape, weight.dtype, "moved weights");
+        write(from, { rows, panels: null }, isGaussian(step) ? [step] : []);
+        from = rows;
+      }
+      if (!isGaussian(step)) addDirection(from, step.tensor, step.coefficient);
+      left = left.slice(1);
+    }
+    write(from, slot, left.filter(isGaussian));
+  });
+}
