@@ -57,6 +57,11 @@ const cellRecord = z.object({
     /** Of π_θ(α,β), nats. */
     entropy: byRollout,
   }),
+  /**
+   * Assistant tokens of a rollout before the first that differs from the checkpoint's; −1 if none does. For the prompts
+   * and rollouts that the reference completions have too. Absent in cells of earlier versions.
+   */
+  firstDifference: byRollout.optional(),
 });
 /** What is measured at one grid point. */
 export type CellRecord = z.infer<typeof cellRecord>;

@@ -12,6 +12,9 @@ export interface SlicePlace {
 export const figuresFolder = (folder: string): string => join(folder, "figures");
 export const reportPath = (folder: string): string => join(folder, "report.html");
 
+/** What may be concluded from all slices together. */
+export const claimsPath = (folder: string): string => join(folder, "landscape", "claims.json");
+
 /** The checkpoint's own completions. */
 export function referencePath(folder: string, step: number): string {
   return join(folder, "landscape", stepName(step), "reference.json");

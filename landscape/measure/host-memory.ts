@@ -30,13 +30,14 @@ const episodeBytes = 3200;
 const completionBytes = 2000;
 /** Ids, mask and log-probabilities, in arrays that grew. */
 const bytesPerKeptToken = 32;
-/** Reward, tokens and entropy of a finished rollout as float64, its flags, and the end of its line in the journal. */
-const underWayBytes = 3 * 8 + 1 + 16;
+/** Reward, tokens and entropy of a finished rollout as float64, its first difference, its flags, and the end of its line in the journal. */
+const underWayBytes = 3 * 8 + 4 + 1 + 16;
 /** A prompt's map over the grid points: the array and its buffer's head. */
 const mapBytes = 300;
 
-/** Numbers by [prompt][rollout], as they are read from cells.jsonl: 5 quantities. */
-const cellBytes = (prompts: number, rollouts: number): number => 5 * prompts * (56 + 20 * rollouts);
+/** Numbers by [prompt][rollout], as they are read from cells.jsonl. */
+const cellBytes = (quantities: number, prompts: number, rollouts: number): number =>
+  quantities * prompts * (56 + 20 * rollouts);
 
 /**
  * Host memory at the peak of a study.
@@ -57,7 +58,11 @@ export function hostMemoryOf(
   /** Two numbers per rollout, and the tokens of its answers. */
   const draftBytes = (tokens: number): number => (8 + 4 * tokens) * points ** 2 * rollouts.prompts * rollouts.rollouts;
   const prompts = episodeBytes * (Math.max(reference.prompts, rollouts.prompts) + train.promptsPerStep * train.steps);
-  const cell = cellBytes(rollouts.prompts, rollouts.rollouts) + cellBytes(reference.prompts, reference.rollouts);
+  const cell =
+    cellBytes(5, rollouts.prompts, rollouts.rollouts) +
+    cellBytes(5, reference.prompts, reference.rollouts) +
+    // Where a rollout first differs, if the checkpoint's completions have the same one.
+    cellBytes(1, Math.min(rollouts.prompts, reference.prompts), Math.min(rollouts.rollouts, reference.rollouts));
   const sweeping = new Map([
     ["prompts", prompts],
     ["the checkpoint's own completions", completions * (completionBytes + bytesPerKeptToken * whole)],

@@ -26,7 +26,8 @@ import { type GridCell, workOrder } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
 import { makeDirections } from "./directions.ts";
-import { answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
+import { type Answers, answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
+import { firstDifference, firstDifferences } from "./first-difference.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
 import { type Reference, scorePoint, scoreReference } from "./reference.ts";
@@ -195,7 +196,8 @@ export async function sweep(
       ({ i, j }) => !measured.has(`${i},${j}`),
     );
     const size = Math.min(landscape.pointsAtOnce, todo.length);
-    const drafts = landscape.drafts === "on" ? draftSource(reference, landscape.rollouts.rollouts) : null;
+    const drafts =
+      landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
     await withPolicy(context, async (policy) => {
       const weights = new PerturbedWeights(model.weights, size, landscape.precision);
       try {
@@ -238,13 +240,12 @@ function usedIdsOf(context: SweepContext, { rollouts }: Reference): ReadonlySet<
   return ids;
 }
 
-/** Drafts from the checkpoint's own completions, until grid points are finished. */
-function draftSource({ rollouts, rolloutsPerPrompt }: Reference, atPoints: number): DraftSource {
-  const own: OwnAnswers = (prompt, rollout) => {
+/** The answers of the checkpoint's own completions: the rollouts at the centre, as far as they were sampled. */
+function ownAnswers({ rollouts, rolloutsPerPrompt }: Reference): OwnAnswers {
+  return (prompt, rollout) => {
     const found = rollout < rolloutsPerPrompt ? rollouts.at(prompt * rolloutsPerPrompt + rollout) : undefined;
     return found === undefined ? null : answersOf(found);
   };
-  return new DraftSource(own, atPoints);
 }
 
 /**
@@ -262,7 +263,7 @@ async function measureBatch(
 ): Promise<void> {
   const { settings, onTiming } = context;
   const start = performance.now();
-  const drawn = await rollOutCells(context, perturbed, cells, underWay, drafts, progress);
+  const drawn = await rollOutCells(context, perturbed, cells, reference, underWay, drafts, progress);
   const middle = performance.now();
   onTiming?.({ phase: "rollouts", seconds: (middle - start) / 1000, ...drawn });
   for (const [point, { i, j, alpha, beta }] of cells.entries()) {
@@ -293,6 +294,7 @@ async function measureBatch(
           ...(hasFailures && { failed: of(({ isFailed }) => (isFailed ? 1 : 0)) }),
         },
         reference: scored,
+        ...firstDifferences(byPrompt, reference),
       },
       byPrompt.flatMap((prompt) => prompt.map(({ conversation }) => conversation ?? "")).join(""),
     );
@@ -309,6 +311,7 @@ async function rollOutCells(
   context: SweepContext,
   perturbed: Model,
   cells: readonly GridCell[],
+  reference: Reference,
   underWay: UnderWay,
   drafts: DraftSource | null,
   progress: SweepProgress,
@@ -332,6 +335,7 @@ async function rollOutCells(
         }
   };
   const counts = { tokens: 0, drafted: 0, spared: 0 };
+  const own = ownAnswers(reference);
   await rollOutEach(
     perturbed,
     context.chat,
@@ -348,8 +352,12 @@ async function rollOutCells(
     },
     (rollout, { key }) => {
       const isKept = key.prompt < landscape.conversations && key.rollout === 0;
-      underWay.add(key, measuredOf(rollout, isKept ? context.chat.tokenizer : null));
-      drafts?.add(key, answersOf(rollout));
+      const answers = answersOf(rollout);
+      underWay.add(
+        key,
+        measuredOf(rollout, isKept ? context.chat.tokenizer : null, answers, own(key.prompt, key.rollout)),
+      );
+      drafts?.add(key, answers);
       progress.rolloutEnded(rollout.tokens);
     },
   );
@@ -369,7 +377,12 @@ function rolloutsAt({ settings }: SweepContext, { i, j }: GridCell, underWay: Un
 }
 
 /** @param keptWith  the tokenizer if the conversation is kept, else null */
-function measuredOf(rollout: Rollout, keptWith: Tokenizer | null): MeasuredRollout {
+function measuredOf(
+  rollout: Rollout,
+  keptWith: Tokenizer | null,
+  answers: Answers,
+  checkpoints: Answers | null,
+): MeasuredRollout {
   const { episode, reward, failure, messages, tokens, entropySum, isTruncated, parts } = rollout;
   return {
     reward,
@@ -378,16 +391,17 @@ function measuredOf(rollout: Rollout, keptWith: Tokenizer | null): MeasuredRollo
     isTruncated,
     formatFailed: parts.formatFailed?.some(Boolean) ?? null,
     ...(failure !== null && { isFailed: true as const }),
+    ...(checkpoints !== null && { firstDifference: firstDifference(answers, checkpoints) }),
     conversation:
       keptWith === null
         ? null
-        : `${JSON.stringify({ episode, reward, failure, messages, tokenLengths: tokenLengths(rollout, keptWith) })}\n`,
+        : `${JSON.stringify({ episode, reward, failure, messages, tokenLengths: tokenLengths(answers, keptWith) })}\n`,
   };
 }
 
 /** For each answer the UTF-16 units of text that each of its tokens adds: 0 for the end token and within a character. */
-function tokenLengths(rollout: Rollout, tokenizer: Tokenizer): number[][] {
-  return answersOf(rollout).map((ids) => {
+function tokenLengths(answers: Answers, tokenizer: Tokenizer): number[][] {
+  return answers.map((ids) => {
     const text = tokenizer.stream({ skipSpecialTokens: true });
     const lengths = ids.map((id) => text.push(id).length);
     const rest = text.end().length;

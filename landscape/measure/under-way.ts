@@ -16,6 +16,11 @@ const measuredRollout = z.object({
   formatFailed: z.boolean().nullable(),
   /** Present if the environment failed: its reward counts as 0. */
   isFailed: z.literal(true).optional(),
+  /**
+   * Assistant tokens before the first that differs from the checkpoint's (first-difference.ts). Absent if the
+   * checkpoint's completions have no such rollout, or if an earlier version wrote the record.
+   */
+  firstDifference: z.int().optional(),
   /** The conversation as one line of JSON; null if it is not kept for reading. */
   conversation: z.string().nullable(),
 });
@@ -34,9 +39,10 @@ const isTruncated = 2;
 const formatFailed = 4;
 const isFormless = 8;
 const isFailed = 16;
+const hasDifference = 32;
 
 /**
- * The finished rollouts of one grid point by number: 25 bytes each, outside V8's heap, because millions of them may be
+ * The finished rollouts of one grid point by number: 29 bytes each, outside V8's heap, because millions of them may be
  * under way.
  */
 class PointRollouts {
@@ -44,6 +50,7 @@ class PointRollouts {
   readonly j: number;
   length = 0;
   #numbers = new Float64Array(0); // [capacity, 3]: reward, tokens, entropy
+  #firstDifferences = new Int32Array(0);
   #flags = new Uint8Array(0);
   readonly #conversations = new Map<number, string>();
 
@@ -66,6 +73,7 @@ class PointRollouts {
       isTruncated: (flags & isTruncated) !== 0,
       formatFailed: (flags & isFormless) !== 0 ? null : (flags & formatFailed) !== 0,
       ...((flags & isFailed) !== 0 && { isFailed: true as const }),
+      ...((flags & hasDifference) !== 0 && { firstDifference: this.#firstDifferences[index] }),
       conversation: this.#conversations.get(index) ?? null,
     };
   }
@@ -74,8 +82,10 @@ class PointRollouts {
     if (!this.has(index)) this.length++;
     if (index >= this.#flags.length) this.#grow(index + 1);
     this.#numbers.set([measured.reward, measured.tokens, measured.entropy], 3 * index);
+    this.#firstDifferences[index] = measured.firstDifference ?? 0;
     this.#flags[index] =
       isFound |
+      (measured.firstDifference === undefined ? 0 : hasDifference) |
       (measured.isTruncated ? isTruncated : 0) |
       (measured.isFailed ? isFailed : 0) |
       (measured.formatFailed === null ? isFormless : measured.formatFailed ? formatFailed : 0);
@@ -86,9 +96,12 @@ class PointRollouts {
     const capacity = Math.max(needed, 64, this.#flags.length + (this.#flags.length >> 1));
     const numbers = new Float64Array(3 * capacity);
     numbers.set(this.#numbers);
+    const firstDifferences = new Int32Array(capacity);
+    firstDifferences.set(this.#firstDifferences);
     const flags = new Uint8Array(capacity);
     flags.set(this.#flags);
     this.#numbers = numbers;
+    this.#firstDifferences = firstDifferences;
     this.#flags = flags;
   }
 }

@@ -12,9 +12,9 @@ import {
 } from "../../rl/index.ts";
 import type { StudySettings } from "../settings.ts";
 
-/** The report without maps, its fonts and script; the figures of a map, and of the study as a whole. */
-const reportBytes = 900_000;
-const figuresPerMap = 330_000;
+/** The report and the claims of a study with few maps, and the figures of the study as a whole; figures and page of a map. */
+const reportBytes = 1_900_000;
+const figuresPerMap = 400_000;
 /** Of tokenLengths, compressed. */
 const bytesPerTokenLength = 0.5;
 
@@ -40,7 +40,7 @@ export function diskOf(
   const own = new Map([
     ["cells", cells * cellBytes(rollouts, reference, lengths.landscape.answer.right)],
     ["conversations of cells", cells * said],
-    ["figures and report", reportBytes + steps.length * slices * figuresPerMap + 3 * cells * said],
+    ["figures and report", reportBytes + steps.length * slices * figuresPerMap + Math.min(1_000_000, cells * said)],
   ]);
   const added = [...own.values()].reduce((sum, bytes) => sum + bytes, 0);
   return { parts: new Map([...training.parts, ...own]), peak: training.peak + added };

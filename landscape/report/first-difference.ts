@@ -1,5 +1,6 @@
 // Where a conversation at a grid point first differs from the checkpoint's. Both are drawn with the same noise, so they
 // are the same up to the first token that the perturbation changed.
+import type { CellRecord } from "../files/cells.ts";
 import type { CellConversations, CommonStart, CommonStarts, LandscapeMap } from "./figures/figure-data.ts";
 
 type Said = CellConversations["conversations"][number];
@@ -41,6 +42,30 @@ export function compareConversations(
     }
   }
   return { common: { tokens, isSame: true }, difference: null };
+}
+
+/**
+ * The common starts that the sweep measured for all rollouts (`firstDifference` of cells.jsonl).
+ * @returns undefined for cells of earlier versions
+ */
+export function measuredStarts(
+  cells: readonly Pick<CellRecord, "i" | "j" | "firstDifference" | "rollouts">[],
+  points: number,
+): CommonStarts | undefined {
+  const middle = (points - 1) / 2;
+  const others = cells.filter(({ i, j }) => i !== middle || j !== middle);
+  const measured = others.map(({ i, j, firstDifference, rollouts }) => ({
+    i,
+    j,
+    starts: (firstDifference ?? []).flatMap((group, prompt) =>
+      group.map(
+        (before, rollout): CommonStart =>
+          before < 0 ? { tokens: rollouts.tokens[prompt][rollout], isSame: true } : { tokens: before, isSame: false },
+      ),
+    ),
+  }));
+  const isMeasured = measured.length > 0 && measured.every(({ starts }) => starts.length > 0);
+  return isMeasured ? { unit: "tokens", cells: measured } : undefined;
 }
 
 /** Lengths of the words, each with the white space before it. */

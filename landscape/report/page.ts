@@ -16,6 +16,7 @@ import { ringCurvesFigure } from "./figures/page/small-map.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import type { Markup } from "./figures/svg.ts";
 import { html, type Part, packedScript } from "./html.ts";
+import { claimsSection } from "./page-claims.ts";
 import { directionTable } from "./page-directions.ts";
 import { everyCheckpoint, explorer, firstShown } from "./page-explorer.ts";
 import { figuresOfMaps } from "./page-figures.ts";
@@ -42,6 +43,7 @@ ${maps.length > 0 ? everyCheckpoint(study) : null}`;
 ${maps.length > 0 ? mapTable(study) : null}
 ${trendTable(study)}
 ${directionTable(study)}
+${claimsSection(study)}
 ${maps.length > 0 ? definitions() : null}
 ${trainingSamples(study)}
 ${settingsTable(study)}`;

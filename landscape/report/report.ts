@@ -15,10 +15,12 @@ import {
 } from "../../rl/index.ts";
 import { areUsual } from "../direction-settings.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
-import { figuresFolder, reportPath } from "../files/layout.ts";
+import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
 import type { StudySettings } from "../settings.ts";
+import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
+import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import {
   type CorrelationTrend,
@@ -34,6 +36,7 @@ import type { MeasuredSlice } from "../statistics/summary.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
+  CommonStarts,
   DrawnEstimate,
   LandscapeMap,
   MapPoint,
@@ -45,8 +48,10 @@ import type {
 import { renderPdf } from "./figures/pdf.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
+import { measuredStarts } from "./first-difference.ts";
 import { renderReport } from "./page.ts";
 import { settingRows } from "./setting-rows.ts";
+import { isStudyLike } from "./study-like.ts";
 import { summaryText } from "./table.ts";
 import { intervalName, reachOf } from "./wording.ts";
 
@@ -60,6 +65,8 @@ export interface SummarisedRun {
   readonly directions: readonly (SliceFacts | null)[];
   /** Sample conversations of training steps. */
   readonly samples: readonly TrainingSample[];
+  /** What may be concluded from all slices together. */
+  readonly claims: readonly Claim[];
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
   /** What only figures show, per slice. */
@@ -70,6 +77,7 @@ export interface SummarisedRun {
 
 /** What only figures show of a slice. */
 export interface SliceExtras {
+  readonly commonStarts: CommonStarts | undefined;
   readonly rings: readonly RingPoint[];
   /** The share of rollouts with reward 0 per cell, by "i,j". */
   readonly floorShares: ReadonlyMap<string, number>;
@@ -138,6 +146,7 @@ export async function summariseRun(
       maps.push({ ...summarised, maps: ofPrompts });
       extras.push({
         rings: ringCurve(ofPrompts),
+        commonStarts: measuredStarts(files.cells, points),
         floorShares: new Map(
           files.cells.map(({ i, j, rollouts }) => [`${i},${j}`, floorShare([rollouts.reward]).share]),
         ),
@@ -153,14 +162,16 @@ export async function summariseRun(
         }),
       );
     }
-  return { slices, training, conversations, samples, trends: trendsOf(maps), extras, directions, gaps };
+  const claims = claimsOf(slices, { evaluations: evaluationsOf(training), isStudyLike: isStudyLike(settings) });
+  if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
+  return { slices, training, conversations, samples, claims, trends: trendsOf(maps), extras, directions, gaps };
 }
 
 /** What figures and page show of a run. */
 export function studyOf(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, trends, gaps, extras, directions }: SummarisedRun,
+  { slices, training, conversations, samples, claims, trends, gaps, extras, directions }: SummarisedRun,
 ): Study {
   return {
     name: runName(folder),
@@ -174,6 +185,7 @@ export function studyOf(
       mapOf(settings, measured, conversations[index], extras[index], directions[index]),
     ),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
+    claims,
     trends,
     intervalName: intervalName(slices),
   };
@@ -252,6 +264,11 @@ function trainingRows(folder: string, episodes: number, onDamage: OnDamage): Tra
   });
 }
 
+const evaluationsOf = (training: readonly TrainingRow[]): EvaluatedStep[] =>
+  training.flatMap(({ step, evalReward, evalRewardReach }) =>
+    typeof evalReward === "number" ? [{ step, reward: evalReward, reach: evalRewardReach ?? null }] : [],
+  );
+
 /** Number of rollouts of training and evaluation that the environment did not score. */
 function trainingFailures(folder: string): number {
   const path = metricsPath(folder);
@@ -282,7 +299,7 @@ function mapOf(
   settings: StudySettings,
   { step, slice, summary, points: measured }: SummarisedSlice,
   conversations: readonly CellConversations[],
-  { rings, floorShares }: SliceExtras,
+  { rings, floorShares, commonStarts }: SliceExtras,
   directions: SliceFacts | null,
 ): LandscapeMap {
   const points = measured.map(
@@ -323,6 +340,7 @@ function mapOf(
     },
     rings,
     conversations,
+    ...(commonStarts && { commonStarts }),
     ...(directions !== null && { directions }),
   };
 }

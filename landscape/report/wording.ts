@@ -1,6 +1,7 @@
 // The wording of estimates and their terms, shared by the terminal, the report and the comparison of runs.
 //
 // ± always means half the width of a 95% interval. Tables say so in a line under them.
+import type { Estimate } from "../statistics/intervals.ts";
 import type { Determination, PromptNeed } from "../statistics/signal.ts";
 import type { MeasuredSlice, Summary } from "../statistics/summary.ts";
 
@@ -13,6 +14,17 @@ export const fixed = (value: number, digits: number): string => value.toFixed(di
  */
 export function reachOf({ value, high }: { value: number | null; high: number | null }): number | null {
   return value === null || high === null ? null : high - value;
+}
+
+/** A number as a table shows it: whole, or with these digits after the point. */
+export const numberText = (value: number, digits: number | undefined): string =>
+  digits === undefined ? String(value).replace("-", "−") : fixed(value, digits);
+
+/** An estimate's value, and "[low, high]" beside it; "no interval" if there is none. */
+export function estimateText({ value, low, high }: Estimate, digits: number): { value: string; range: string | null } {
+  if (value === null) return { value: "undetermined", range: null };
+  const range = low === null || high === null ? "(no interval)" : `[${fixed(low, digits)}, ${fixed(high, digits)}]`;
+  return { value: fixed(value, digits), range };
 }
 
 /** Below this simulated coverage an interval is called a nominal 95% interval, with its coverage. */

@@ -79,20 +79,21 @@ export function ofMeanMaps(
   maps: PromptMaps,
   statistic: (kl: Float64Array, reward: Float64Array) => number | null,
 ): Estimand {
-  const cells = maps.cells.length;
-  const leaveOneOut = (set: readonly Float64Array[]) => {
-    const sum = sumOfMaps(set, cells);
-    return (p: number) => {
-      const isIn = p >= 0 && p < set.length;
-      const count = set.length - (isIn ? 1 : 0);
-      return sum.map((value, cell) => (value - (isIn ? set[p][cell] : 0)) / count);
-    };
-  };
-  const kl = leaveOneOut(maps.kl);
-  const reward = leaveOneOut(maps.reward);
+  const kl = meansWithout(maps.kl, maps.cells.length);
+  const reward = meansWithout(maps.reward, maps.cells.length);
   return {
     prompts: Math.max(maps.kl.length, maps.reward.length),
     at: (deleted) => statistic(kl(deleted), reward(deleted)),
+  };
+}
+
+/** The mean map of a set without any one prompt (or with all: NONE), from one sum. */
+export function meansWithout(set: readonly Float64Array[], cells: number): (deleted: number) => Float64Array {
+  const sum = sumOfMaps(set, cells);
+  return (p) => {
+    const isIn = p >= 0 && p < set.length;
+    const count = set.length - (isIn ? 1 : 0);
+    return sum.map((value, cell) => (value - (isIn ? set[p][cell] : 0)) / count);
   };
 }
 

@@ -80,6 +80,8 @@ export interface Overlap {
   share: number;
   /** The share to expect if only the distance to the centre mattered. */
   expected: number;
+  /** Whether the lowest tenth of KL splits a radius class. If it splits none, `share` equals `expected` for any R. */
+  canDiffer: boolean;
 }
 
 /** Membership in the `size` highest values; those tied for the last places share them. */
@@ -116,7 +118,8 @@ export function tenthsOverlap(cells: readonly GridCell[], reward: Float64Array, 
     });
   });
   const expected = [...classes.values()].reduce((sum, ring) => sum + (ring.best * ring.nearest) / ring.count, 0);
-  return { size, share: dot(best, nearest) / size, expected: expected / size };
+  const canDiffer = [...classes.values()].some(({ count, nearest }) => nearest > 1e-9 && nearest < count - 1e-9);
+  return { size, share: dot(best, nearest) / size, expected: expected / size, canDiffer };
 }
 
 export interface RingMean {
@@ -147,6 +150,11 @@ export interface SurrogateFit {
   /** Pearson's correlation of J − J(0,0) and R − R(0,0) over these cells. */
   r: number | null;
   /**
+   * Σ (J − J(0,0))·(R − R(0,0)) ÷ √(Σ (J − J(0,0))² · Σ (R − R(0,0))²), in [−1, 1]; null if either difference is 0 in all
+   * cells. `rSquared` is its square.
+   */
+  cosine: number | null;
+  /**
    * Share of Σ (R − R(0,0))² that a line through the origin, R − R(0,0) = b · (J − J(0,0)), explains. Both differences
    * vanish at the checkpoint, so the line has no intercept. Null if either difference is 0 in all cells.
    */
@@ -168,11 +176,13 @@ export function surrogateFits(
     const j = Float64Array.from(members, (k) => objective[k] - objective[centre]);
     const r = Float64Array.from(members, (k) => reward[k] - reward[centre]);
     const squares = dot(j, j) * dot(r, r);
+    const cosine = squares === 0 ? null : dot(j, r) / Math.sqrt(squares);
     return {
       ring,
       cells: members.length,
       r: members.length < 3 ? null : pearson(j, r),
-      rSquared: squares === 0 ? null : dot(j, r) ** 2 / squares,
+      cosine,
+      rSquared: cosine === null ? null : cosine ** 2,
     };
   };
   const outer = rings(cells)

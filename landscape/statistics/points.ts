@@ -4,6 +4,7 @@ import { ShapeError } from "../../engine/index.ts";
 import { coverAt, passAtK } from "../../rl/index.ts";
 import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, gridCells } from "../grid.ts";
+import { differencesOf } from "./claims/first-differences.ts";
 import type { PromptMaps } from "./prompt-maps.ts";
 import { mean, spread } from "./statistics.ts";
 
@@ -49,6 +50,12 @@ export interface Point {
   [pass: `pass_at_${string}`]: number;
   /** `cover_at_TAU_reward_T`: share of prompts with a success rate of at least TAU. */
   [cover: `cover_at_${string}`]: number;
+  /**
+   * `differs_in_tenth_K`: share of rollouts that first differ from the checkpoint's in this tenth of its assistant
+   * tokens; `differs_never`: share that does not; `differs_at`: mean assistant tokens before the first that differs, of
+   * those that do. Absent if the cells of the file do not have it.
+   */
+  [differs: `differs_${string}`]: number;
 }
 
 const FIXED = [
@@ -109,6 +116,12 @@ export function pointOf(cell: CellRecord, reference: ReferenceSet): Point {
   for (const threshold of SUCCESS_THRESHOLDS)
     for (const tau of COVER_TAUS)
       point[`cover_at_${tau}_reward_${threshold}`] = coverAt(rollouts.reward, threshold, tau);
+  const differences = differencesOf(cell, reference);
+  if (differences !== null) {
+    point.differs_never = differences.never;
+    point.differs_at = differences.meanPlace;
+    for (const [k, share] of differences.parts.entries()) point[`differs_in_tenth_${k + 1}`] = share;
+  }
   return point;
 }
 
@@ -124,6 +137,12 @@ function checkShapes(cell: CellRecord, reference: ReferenceSet): void {
   };
   for (const [name, of] of Object.entries(cell.rollouts)) compare(`rollouts.${name}`, of, cell.rollouts.reward);
   for (const [name, of] of Object.entries(cell.reference)) compare(`reference.${name}`, of, reference.tokens);
+  if (cell.firstDifference !== undefined)
+    compare(
+      "firstDifference",
+      cell.firstDifference,
+      cell.rollouts.reward.slice(0, reference.tokens.length).map((of, p) => of.slice(0, reference.tokens[p].length)),
+    );
 }
 
 /**
@@ -169,14 +188,16 @@ const byPlace = (a: { i: number; j: number }, b: { i: number; j: number }): numb
  */
 export function writePoints(points: readonly Point[]): string {
   const rows = [...points].sort(byPlace);
-  const extra = Object.keys(rows[0] ?? {}).filter(isSuccessColumn);
+  const extra = [...new Set(rows.flatMap((row) => Object.keys(row)))].filter(isFurtherColumn);
   const line = (row: Point) =>
-    [...FIXED, ...extra].map((column) => (Number.isNaN(row[column]) ? "" : String(row[column]))).join(",");
+    [...FIXED, ...extra]
+      .map((column) => (Number.isNaN(row[column] ?? Number.NaN) ? "" : String(row[column])))
+      .join(",");
   return `${[[...FIXED, ...extra].join(","), ...rows.map(line)].join("\n")}\n`;
 }
 
-type SuccessColumn = `pass_at_${string}` | `cover_at_${string}`;
-const isSuccessColumn = (name: string): name is SuccessColumn => /^(pass|cover)_at_/.test(name);
+type FurtherColumn = `pass_at_${string}` | `cover_at_${string}` | `differs_${string}`;
+const isFurtherColumn = (name: string): name is FurtherColumn => /^((pass|cover)_at|differs)_/.test(name);
 
 /**
  * Reads what `writePoints` wrote; columns with other names are ignored.
@@ -229,7 +250,7 @@ export function readPoints(text: string, where = "points.csv"): Point[] {
       truncated: field("truncated"),
       format_failed: field("format_failed"),
     };
-    for (const column of header) if (isSuccessColumn(column)) point[column] = field(column);
+    for (const column of header) if (isFurtherColumn(column)) point[column] = field(column);
     return point;
   });
 }

@@ -6,11 +6,14 @@ import type { SliceFiles } from "../files/cells.ts";
 import { referencePath, type SlicePlace, slicePaths } from "../files/layout.ts";
 import { readSliceFacts } from "../files/slice-facts.ts";
 import type { StudySettings } from "../settings.ts";
+import type { SliceEvidence } from "./claims/evidence.ts";
 import { type Point, pointOf, writePoints } from "./points.ts";
-import { type MeasuredSlice, type SummaryOptions, summarise } from "./summary.ts";
+import { type MeasuredSlice, measureSlice, type SummaryOptions } from "./summary.ts";
 
 /** A slice with its statistics and the rows of its points.csv. */
 export interface SummarisedSlice extends MeasuredSlice {
+  /** What claims over several slices need. */
+  readonly evidence: SliceEvidence;
   readonly points: readonly Point[];
 }
 
@@ -27,7 +30,7 @@ export function summariseFiles(folder: string, files: SliceFiles, settings: Stud
       step,
       slice,
       points: cells.map((cell) => pointOf(cell, reference)),
-      summary: summarise(cells, reference, {
+      ...measureSlice(cells, reference, {
         ...{ grid: { points, radius }, seed: seed * 1000 + slice, simulations },
         squaredDistance: squaredDistanceOf(folder, { step, slice }, settings),
       }),

@@ -4,20 +4,14 @@ import { ShapeError } from "../../engine/index.ts";
 import { floorShare } from "../../rl/index.ts";
 import type { CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, landmarks } from "../grid.ts";
+import { type OverlapSummary, overlapSummary, type SliceEvidence, sliceEvidence } from "./claims/evidence.ts";
+import type { RingDifferences } from "./claims/first-differences.ts";
+import type { KlBin } from "./claims/kl-bins.ts";
+import type { SurrogateEvidence } from "./claims/surrogate.ts";
 import { type SimulatedCoverage, simulateCoverage } from "./coverage.ts";
 import { ofMeanMaps, rAtBudget, rewardAt, rInfinity, rWithinRing } from "./estimands.ts";
 import { type Estimate, jackknife, jackknifeCorrelation } from "./intervals.ts";
-import {
-  type Overlap,
-  type Parity,
-  parity,
-  peakOf,
-  type RingMean,
-  ringMeans,
-  type SurrogateFit,
-  surrogateFits,
-  tenthsOverlap,
-} from "./map-features.ts";
+import { type Parity, parity, peakOf, type RingMean, ringMeans } from "./map-features.ts";
 import { type Point, pointOf, promptMaps } from "./points.ts";
 import { centredInRings, meanMap, type PromptMaps } from "./prompt-maps.ts";
 import { type SmoothNull, smoothNull } from "./random-fields.ts";
@@ -25,7 +19,7 @@ import { type CorrelationDeterminations, determination, type Signal, signalOf } 
 import { kendall, mean, partialPearson, partialSpearman, spearman } from "./statistics.ts";
 
 /** Increases when a field changes its meaning or is removed. */
-export const SUMMARY_SCHEMA_VERSION = 2;
+export const SUMMARY_SCHEMA_VERSION = 3;
 
 export interface SummaryOptions {
   grid: Grid;
@@ -80,15 +74,20 @@ export interface Summary {
     region: [i: number, j: number][];
     includesCentre: boolean;
   } | null;
-  overlap: Overlap;
+  /** Of the top tenth of R and the lowest tenth of KL; null with fewer than two prompts in a set. */
+  overlap: OverlapSummary | null;
   /**
    * Rollouts with reward 0 over all cells; flagged above one half: r then mainly shows where the task fails completely.
    */
   floor: { share: number; isFlagged: boolean };
   /** Groups of reference completions whose advantages are not all 0: only these contribute to J. */
   advantages: { groups: number; nonZero: number };
-  /** J − J(0,0) against R − R(0,0): first over all cells, then by ring. */
-  surrogate: SurrogateFit[] | null;
+  /** J − J(0,0) against R − R(0,0), raw and winsorised: first over all cells, then by ring. Null without the centre. */
+  surrogate: SurrogateEvidence | null;
+  /** The checkpoint's cell, then the others by their KL: entropy, length, pass@k and Cover@τ. */
+  klBins: readonly KlBin[];
+  /** Where conversations first differ from the checkpoint's: over all cells, then by ring. Null if it was not stored. */
+  firstDifferences: readonly RingDifferences[] | null;
   rings: { reward: RingMean[]; kl: RingMean[] };
   /**
    * Mean `kl_token` at the mid-edges and at the corners; null where they are not measured, or an even grid has none.
@@ -109,11 +108,20 @@ export interface MeasuredSlice {
  * @throws ShapeError when there is no cell, or the cells do not match one another (points.ts)
  */
 export function summarise(cells: readonly CellRecord[], reference: ReferenceSet, options: SummaryOptions): Summary {
+  return measureSlice(cells, reference, options).summary;
+}
+
+/** As `summarise`, with what claims over several slices need. @throws as `summarise` */
+export function measureSlice(
+  cells: readonly CellRecord[],
+  reference: ReferenceSet,
+  options: SummaryOptions,
+): { summary: Summary; evidence: SliceEvidence } {
   if (cells.length === 0) throw new ShapeError("summary: expected at least one measured cell, got none.");
   const { grid, seed, simulations = 200, nullDraws = 1000 } = options;
   const maps = promptMaps(cells, reference, grid);
   const points = new Map(cells.map((cell) => [`${cell.i},${cell.j}`, pointOf(cell, reference)]));
-  const average = { reward: meanMap(maps.reward), kl: meanMap(maps.kl), objective: meanMap(maps.objective) };
+  const average = { reward: meanMap(maps.reward), kl: meanMap(maps.kl) };
   const { squaredDistance = ({ alpha, beta }) => alpha ** 2 + beta ** 2 } = options;
   const distance = maps.cells.map(squaredDistance);
   const origin = maps.cells.findIndex(({ alpha, beta }) => alpha === 0 && beta === 0);
@@ -130,7 +138,8 @@ export function summarise(cells: readonly CellRecord[], reference: ReferenceSet,
       { prompts: maps.reward.length, signal: ofReward },
       { prompts: maps.kl.length, signal: ofKl },
     );
-  return {
+  const evidence = sliceEvidence(cells, reference, maps);
+  const summary: Summary = {
     schemaVersion: SUMMARY_SCHEMA_VERSION,
     grid: { ...grid, cells: cells.length, total: grid.points ** 2, isComplete: cells.length === grid.points ** 2 },
     prompts: {
@@ -158,17 +167,20 @@ export function summarise(cells: readonly CellRecord[], reference: ReferenceSet,
     origin: (origin < 0 ? null : points.get(`${maps.cells[origin].i},${maps.cells[origin].j}`)) ?? null,
     parity: parity(maps.cells, maps.reward),
     peak: peakSummary(maps),
-    overlap: tenthsOverlap(maps.cells, average.reward, average.kl),
+    overlap: overlapSummary(evidence.overlap),
     floor: floorShare(cells.map((cell) => cell.rollouts.reward)),
     advantages: {
       groups: reference.advantage.length,
       nonZero: reference.advantage.filter((group) => group.some((advantage) => advantage !== 0)).length,
     },
-    surrogate: surrogateFits(maps.cells, average.objective, average.reward),
+    surrogate: evidence.surrogate,
+    klBins: evidence.klBins,
+    firstDifferences: evidence.firstDifferences,
     rings: { reward: ringMeans(maps.cells, average.reward), kl: ringMeans(maps.cells, average.kl) },
     klAtMidEdges: klAt(midEdges),
     klAtCorners: klAt(corners),
   };
+  return { summary, evidence };
 }
 
 function signalsOf({ cells, reward, kl }: PromptMaps): Summary["signals"] {

@@ -218,7 +218,7 @@ syncBuiltinESMExports();
     cpSync(undisturbed, out, { recursive: true });
     for (const drawn of ["figures", "report.html"]) rmSync(join(out, drawn), { recursive: true });
     for (const summary of contents(out).keys())
-      if (/(points\.csv|summary\.json)$/.test(summary)) rmSync(join(out, summary));
+      if (/(points\.csv|(summary|claims)\.json)$/.test(summary)) rmSync(join(out, summary));
     expectDone(await start(["landscape/report.ts", out]).ended);
     expectSame(contents(out), contents(undisturbed));
     const dot = start([join(root, "landscape/report.ts"), "."], {}, out);
@@ -248,7 +248,10 @@ syncBuiltinESMExports();
           keys(name, value);
         }
     };
-    for (const name of ["provenance.json", "state/slot-0/trainer.json", `${slice}/slice.json`, `${slice}/summary.json`])
+    for (const name of [
+      ...["provenance.json", "state/slot-0/trainer.json", "landscape/claims.json"],
+      ...[`${slice}/slice.json`, `${slice}/summary.json`],
+    ])
       keys(basename(name), JSON.parse(read(name)));
     keys("reference.json", JSON.parse(read("landscape/step-000003/reference.json")));
     for (const name of ["timings.jsonl", `${slice}/cells.jsonl`])
@@ -267,6 +270,7 @@ syncBuiltinESMExports();
         `points.csv: ${column}`,
         column
           .replace(/(?<=^pass_at_)\d+/, "K")
+          .replace(/(?<=^differs_in_tenth_)\d+/, "K")
           .replace(/(?<=^cover_at_)[\d.]+/, "TAU")
           .replace(/(?<=_reward_)[\d.]+$/, "T"),
       );

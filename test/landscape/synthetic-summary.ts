@@ -38,7 +38,7 @@ export function syntheticSummary(given: SyntheticSummary = {}): Summary {
     intervalName: "",
   };
   return {
-    schemaVersion: 2,
+    schemaVersion: 3,
     grid: { points: 7, radius: 0.05, cells: isComplete ? 49 : 9, total: 49, isComplete },
     prompts: { rollouts: 64, rolloutsPerPrompt: 1, reference: 32, referencePerPrompt: 4 },
     r,
@@ -65,10 +65,12 @@ export function syntheticSummary(given: SyntheticSummary = {}): Summary {
     origin: null,
     parity: { even: 0.9, odd: 0.1, evenFreeOfNoise: 0.95 },
     peak: null,
-    overlap: { size: 5, share: 0.6, expected: 0.5 },
+    overlap: { size: 5, canDiffer: true, share: about(0.6), expected: about(0.5), excess: about(0.1) },
     floor: { share: floorShare, isFlagged: floorShare > 0.5 },
     advantages: { groups: 32, nonZero: 29 },
     surrogate: null,
+    klBins: [],
+    firstDifferences: null,
     rings: { reward: [], kl: [] },
     klAtMidEdges: 0.0504,
     klAtCorners: 0.1202,

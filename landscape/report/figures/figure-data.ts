@@ -4,6 +4,7 @@
 // missing cell, an absent objective and an undetermined estimate stay distinct from a zero up to the printed figure.
 
 import type { SliceFacts } from "../../files/slice-facts.ts";
+import type { Claim } from "../../statistics/claims/claim.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
 import type { RingPoint } from "../../statistics/ring-curve.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
@@ -159,6 +160,8 @@ export interface Study {
   task?: string;
   /** The incomplete parts, in sentences. */
   gaps?: readonly string[];
+  /** Claims with their conclusions, tables and figures. */
+  claims?: readonly Claim[];
   /** Slopes of the correlations over the checkpoints, slice by slice. */
   trends?: readonly CorrelationTrend[];
   /** The name of the intervals; "95% interval" only if simulated coverage allows it. */

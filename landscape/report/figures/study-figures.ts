@@ -1,6 +1,7 @@
 // Every figure of a study, by name: the figures that a run writes to its folder of figures, and that the command draws
 // at a chosen size. A new figure is a file of its own and a line in FIGURES.
 import type { FigureOptions } from "./axes.ts";
+import { claimKinds } from "./claim-figure.ts";
 import { correlationAllKind, correlationKind } from "./correlation.ts";
 import { distinct, type Figure, type Quantity, type Study } from "./figure-data.ts";
 import { type FigureKind, type KindOptions, measuredMaps } from "./figure-kind.ts";
@@ -21,6 +22,7 @@ export const FIGURES: readonly FigureKind[] = [
   correlationAllKind,
   trainingKind,
   trainingHealthKind,
+  ...claimKinds,
 ];
 
 /**

@@ -111,6 +111,20 @@ describe("landscape/measure/drafts", (test) => {
           `${other}: ${name}`,
         );
     }
+    // The centre's rollouts are the checkpoint's own; its completions are of two prompts with two rollouts.
+    const cells = readFileSync(join(place, "on", "cells.jsonl"), "utf8")
+      .trim()
+      .split("\n")
+      .map((line): { firstDifference: number[][]; rollouts: { tokens: number[][] } } => JSON.parse(line));
+    assert.equal(cells[0].firstDifference, [
+      [-1, -1],
+      [-1, -1],
+    ]);
+    const corners = cells.slice(-2);
+    for (const { firstDifference, rollouts } of corners)
+      for (const [p, of] of firstDifference.entries())
+        for (const [g, place] of of.entries()) assert.ok(place >= -1 && place < rollouts.tokens[p][g]);
+    assert.ok(corners.some(({ firstDifference }) => firstDifference.flat().some((place) => place >= 0)));
     weights.free();
   });
 

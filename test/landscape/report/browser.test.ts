@@ -74,7 +74,8 @@ describe("landscape/report in a browser", async (test) => {
     if (box === null) throw new Error("the map has no area");
     return box;
   };
-  const hash = (page: Page): string => new URL(page.url()).hash;
+  /** page.url() may lag behind the address. */
+  const hash = (page: Page): Promise<string> => page.evaluate(() => location.hash);
 
   test("shows the numbers of points.csv, by address and under the pointer", () =>
     on(report, {}, async (page) => {
@@ -103,11 +104,11 @@ describe("landscape/report in a browser", async (test) => {
       await page.keyboard.press("Home");
       const box = await areaOf(page);
       await page.mouse.click(box.x + 0.3 * box.width, box.y + 0.1 * box.height);
-      assert.is(hash(page), "#step=0&slice=1&show=kl&cell=1,4");
+      assert.is(await hash(page), "#step=0&slice=1&show=kl&cell=1,4");
       const [at, reward] = [await text(page, "#at"), await text(page, "#reward")];
-      await on(page.url(), {}, async (other) => {
+      await on(`${report}${await hash(page)}`, {}, async (other) => {
         assert.equal([await text(other, "#at"), await text(other, "#reward")], [at, reward]);
-        assert.is(hash(other), "#step=0&slice=1&show=kl&cell=1,4");
+        assert.is(await hash(other), "#step=0&slice=1&show=kl&cell=1,4");
         await other.evaluate(() => (location.hash = "#step=2&slice=0&cell=2,2"));
         await other.waitForFunction(() => location.hash === "#step=2&slice=0&show=kl&cell=2,2");
         assert.match(await text(other, "#at"), "the checkpoint");
@@ -151,7 +152,7 @@ describe("landscape/report in a browser", async (test) => {
   test("can be used with the keyboard alone", () =>
     on(report, { permissions: ["clipboard-read", "clipboard-write"] }, async (page) => {
       const seen = new Set<string>();
-      for (let k = 0; k < 40; k++) {
+      for (let k = 0; k < 120; k++) {
         await page.keyboard.press("Tab");
         seen.add(
           await page.evaluate(() => {
@@ -164,7 +165,7 @@ describe("landscape/report in a browser", async (test) => {
         assert.ok(seen.has(stop), `Tab reaches ${stop}: ${[...seen].join(" ")}`);
       await page.locator("#map").focus();
       for (const key of ["Home", "ArrowLeft", "ArrowUp", "ArrowUp", "PageDown"]) await page.keyboard.press(key);
-      assert.is(hash(page), "#step=0&slice=0&show=reward&cell=1,4");
+      assert.is(await hash(page), "#step=0&slice=0&show=reward&cell=1,4");
       const point = pointsOf(0, 0).find(({ i, j }) => i === 1 && j === 4);
       assert.match(await text(page, "#reward"), point?.["reward"].toFixed(3).replace("-", "−") ?? "");
 

@@ -1,51 +1,19 @@
 import * as assert from "uvu/assert";
-import type { CellRecord, ReferenceSet } from "../../../landscape/files/cells.ts";
-import { type Grid, workOrder } from "../../../landscape/grid.ts";
+import type { CellRecord } from "../../../landscape/files/cells.ts";
+import type { Grid } from "../../../landscape/grid.ts";
 import { summaryText } from "../../../landscape/report/table.ts";
 import { ofMeanMaps, rAtBudget } from "../../../landscape/statistics/estimands.ts";
 import { jackknife } from "../../../landscape/statistics/intervals.ts";
 import { pointOf, promptMaps } from "../../../landscape/statistics/points.ts";
-import { meanMap, type PromptMaps } from "../../../landscape/statistics/prompt-maps.ts";
+import { meanMap } from "../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
 import { pearson, spearman } from "../../../landscape/statistics/statistics.ts";
 import { SUMMARY_SCHEMA_VERSION, summarise } from "../../../landscape/statistics/summary.ts";
 import { assertClose, describe, throwsMessage } from "../../support.ts";
+import { records } from "../synthetic-cells.ts";
 import { drawMaps, type Field } from "../synthetic-maps.ts";
 
 const grid = { points: 7, radius: 0.05 };
-const TOKENS = 20;
-
-/** Records, in the order of work, whose per-prompt maps are these: one rollout a prompt, two reference completions. */
-function records(maps: PromptMaps, on: Grid): { cells: CellRecord[]; reference: ReferenceSet } {
-  const cells = workOrder(on).map(({ i, j, alpha, beta }): CellRecord => {
-    const at = i * on.points + j;
-    const rollouts = (value: number) => maps.reward.map(() => [value]);
-    const scored = (value: (p: number) => number) => maps.kl.map((_, p) => [value(p), value(p)]);
-    return {
-      ...{ i, j, alpha, beta },
-      rollouts: {
-        reward: maps.reward.map((map) => [map[at]]),
-        tokens: rollouts(TOKENS),
-        entropy: rollouts(3),
-        truncated: rollouts(0),
-        formatFailed: rollouts(0),
-      },
-      reference: {
-        kl: scored((p) => TOKENS * maps.kl[p][at]),
-        k1: scored(() => 0),
-        k3: scored(() => 0),
-        objective: scored((p) => TOKENS * maps.reward[p][at]),
-        entropy: scored(() => 3),
-      },
-    };
-  });
-  const reference: ReferenceSet = {
-    tokens: maps.kl.map(() => [TOKENS, TOKENS]),
-    reward: maps.kl.map(() => [0, 1]),
-    advantage: maps.kl.map((_, p) => (p % 4 === 0 ? [0, 0] : [-1, 1])),
-  };
-  return { cells, reference };
-}
 
 const study = (field: Field, prompts = 64, on: Grid = grid) => {
   const random = simulationRandom(1);
@@ -87,7 +55,7 @@ describe("landscape/statistics/summary", (test) => {
     assertClose("R(0, 0)", [summary.originReward?.value ?? 9], [meanMap(maps.reward)[24]], { absolute: 1e-12 });
     assertClose("inner KL", [summary.rings.kl[0].mean], [0], { absolute: 1e-15 });
     assert.is(summary.coverage, null);
-    assert.is(summary.surrogate?.[0].cells, 48);
+    assert.is(summary.surrogate?.raw[0].cells, 48);
   });
   test("the same bytes whatever the order of the cells, and readable as JSON", () => {
     const { cells, reference } = study("slope");
