@@ -80,6 +80,8 @@ export type ReferenceSet = z.infer<typeof referenceSet>;
 const conversation = z.object({
   reward: z.number(),
   messages: z.array(z.object({ role: z.string(), content: z.string() })),
+  /** For each answer the UTF-16 units of text that each of its tokens adds; absent in runs of earlier versions. */
+  tokenLengths: z.array(z.array(z.int())).optional(),
 });
 /** One conversation at a grid point, kept for reading. */
 export type Conversation = z.infer<typeof conversation>;

@@ -6,7 +6,7 @@
 import { existsSync } from "node:fs";
 import { killPoint, type OnDamage, type Phase, type Values, writeAtomic } from "../../engine/host/index.ts";
 import type { Backend, ParameterArena } from "../../engine/index.ts";
-import type { Chat, LanguageModel, Model } from "../../model/index.ts";
+import type { Chat, LanguageModel, Model, Tokenizer } from "../../model/index.ts";
 import {
   type Environment,
   type Episode,
@@ -367,7 +367,10 @@ async function rollOutCells(
     (rollout, { key }) => {
       const isKept = key.prompt < landscape.conversations && key.rollout === 0;
       const answers = answersOf(rollout);
-      underWay.add(key, measuredOf(rollout, isKept, answers, own(key.prompt, key.rollout)));
+      underWay.add(
+        key,
+        measuredOf(rollout, isKept ? context.chat.tokenizer : null, answers, own(key.prompt, key.rollout)),
+      );
       drafts?.add(key, answers);
       progress.rolloutEnded(rollout.tokens);
     },
@@ -387,9 +390,10 @@ function rolloutsAt({ settings }: SweepContext, { i, j }: GridCell, underWay: Un
   );
 }
 
+/** @param keptWith  the tokenizer if the conversation is kept, else null */
 function measuredOf(
   rollout: Rollout,
-  isConversationKept: boolean,
+  keptWith: Tokenizer | null,
   answers: Answers,
   checkpoints: Answers | null,
 ): MeasuredRollout {
@@ -402,6 +406,20 @@ function measuredOf(
     formatFailed: parts.formatFailed?.some(Boolean) ?? null,
     ...(failure !== null && { isFailed: true as const }),
     ...(checkpoints !== null && { firstDifference: firstDifference(answers, checkpoints) }),
-    conversation: isConversationKept ? `${JSON.stringify({ episode, reward, failure, messages })}\n` : null,
+    conversation:
+      keptWith === null
+        ? null
+        : `${JSON.stringify({ episode, reward, failure, messages, tokenLengths: tokenLengths(answers, keptWith) })}\n`,
   };
+}
+
+/** For each answer the UTF-16 units of text that each of its tokens adds: 0 for the end token and within a character. */
+function tokenLengths(answers: Answers, tokenizer: Tokenizer): number[][] {
+  return answers.map((ids) => {
+    const text = tokenizer.stream({ skipSpecialTokens: true });
+    const lengths = ids.map((id) => text.push(id).length);
+    const rest = text.end().length;
+    if (lengths.length > 0) lengths[lengths.length - 1] += rest;
+    return lengths;
+  });
 }

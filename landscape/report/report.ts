@@ -3,14 +3,7 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import {
-  ensureFolder,
-  lockFolder,
-  type OnDamage,
-  settingValue,
-  valueText,
-  writeAtomic,
-} from "../../engine/host/index.ts";
+import { ensureFolder, lockFolder, type OnDamage, writeAtomic } from "../../engine/host/index.ts";
 import {
   environmentDescription,
   floorShare,
@@ -29,7 +22,7 @@ import { countEarlier } from "../files/growth.ts";
 import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
-import { type StudySettings, studySettings } from "../settings.ts";
+import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
@@ -48,6 +41,7 @@ import type { MeasuredSlice } from "../statistics/summary.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
+  CommonStarts,
   DrawnEstimate,
   LandscapeMap,
   MapPoint,
@@ -59,7 +53,9 @@ import type {
 import { renderPdf } from "./figures/pdf.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
+import { measuredStarts } from "./first-difference.ts";
 import { renderReport } from "./page.ts";
+import { settingRows } from "./setting-rows.ts";
 import { isStudyLike } from "./study-like.ts";
 import { summaryText } from "./table.ts";
 import { intervalName, reachOf } from "./wording.ts";
@@ -86,6 +82,7 @@ export interface SummarisedRun {
 
 /** What only figures show of a slice. */
 export interface SliceExtras {
+  readonly commonStarts: CommonStarts | undefined;
   readonly rings: readonly RingPoint[];
   /** The share of rollouts with reward 0 per cell, by "i,j". */
   readonly floorShares: ReadonlyMap<string, number>;
@@ -172,6 +169,7 @@ export async function summariseRun(
       maps.push({ ...summarised, maps: ofPrompts });
       extras.push({
         rings: ringCurve(ofPrompts),
+        commonStarts: measuredStarts(files.cells, points),
         floorShares: new Map(
           files.cells.map(({ i, j, rollouts }) => [`${i},${j}`, floorShare([rollouts.reward]).share]),
         ),
@@ -271,20 +269,6 @@ function removeOutdated(place: string, written: ReadonlySet<string>): void {
       rmSync(join(place, file));
 }
 
-/** The settings that shaped the results; a path is shown as the name of its file or folder. */
-function settingRows(folder: string, settings: StudySettings): { key: string; value: string }[] {
-  const { model, names } = readProvenance(folder);
-  const given = [...studySettings.byKey]
-    .filter(([key, setting]) => !setting.isFree && studySettings.applies(key, settings))
-    .filter(([key]) => settings.landscape.steps.length > 0 || !key.startsWith("landscape."))
-    .map(([key]) => ({ key, value: valueText(settingValue(settings, key)) }));
-  return [
-    { key: "model", value: model.isEmbedded ? "the one that comes with the program" : model.name },
-    { key: "names", value: names === null ? "the built-in generator" : names.name },
-    ...given,
-  ];
-}
-
 function trainingRows(folder: string, episodes: number, onDamage: OnDamage): TrainingRow[] {
   const path = metricsPath(folder);
   if (!existsSync(path)) {
@@ -339,7 +323,7 @@ function mapOf(
   settings: StudySettings,
   { step, slice, summary, points: measured }: SummarisedSlice,
   conversations: readonly CellConversations[],
-  { rings, floorShares }: SliceExtras,
+  { rings, floorShares, commonStarts }: SliceExtras,
   directions: SliceFacts | null,
   isMixed: boolean,
 ): LandscapeMap {
@@ -385,6 +369,7 @@ function mapOf(
     },
     rings,
     conversations,
+    ...(commonStarts && { commonStarts }),
     ...(directions !== null && { directions }),
   };
 }
