@@ -89,6 +89,7 @@ const ofGradients = new Set(
       "maxRedraws",
       "maskTruncated",
       "updatesPerBatch",
+      "asyncLevel",
       "loss",
       "importanceLevel",
       "ratioLow",

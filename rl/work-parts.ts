@@ -6,6 +6,7 @@ import { type Environment, type Episode, episodeList, isWorked, turnsOf } from "
 import { openingOf } from "./openings.ts";
 import { trainingShare, type WorkRates } from "./probe.ts";
 import type { RunValues } from "./run-settings.ts";
+import { sampledSteps } from "./step-rollouts.ts";
 import { rolloutsOfStep } from "./training-settings.ts";
 import { attentionFlops, forwardFlops, headFlops } from "./work.ts";
 
@@ -159,7 +160,7 @@ export function trainingWork(
   });
   const { perPrompt, all: perStep } = rolloutsOfStep(train);
   const parts = [
-    generationWork(config, "training: rollouts", train.steps * perStep, perPrompt, trained),
+    generationWork(config, "training: rollouts", sampledSteps(train) * perStep, perPrompt, trained),
     scoringWork(
       config,
       "training: updates",

@@ -66,7 +66,8 @@ const cellRecord = z.object({
 /** What is measured at one grid point. */
 export type CellRecord = z.infer<typeof cellRecord>;
 
-const journalledCell = cellRecord.extend({
+/** A line of cells.jsonl. */
+export const journalledCell = cellRecord.extend({
   /** Bytes of the cell's member in rollouts.jsonl.gz. */
   conversationBytes: z.int(),
 });
@@ -79,6 +80,8 @@ export type ReferenceSet = z.infer<typeof referenceSet>;
 const conversation = z.object({
   reward: z.number(),
   messages: z.array(z.object({ role: z.string(), content: z.string() })),
+  /** For each answer the UTF-16 units of text that each of its tokens adds; absent in runs of earlier versions. */
+  tokenLengths: z.array(z.array(z.int())).optional(),
 });
 /** One conversation at a grid point, kept for reading. */
 export type Conversation = z.infer<typeof conversation>;

@@ -3,17 +3,11 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import {
-  ensureFolder,
-  lockFolder,
-  type OnDamage,
-  settingValue,
-  valueText,
-  writeAtomic,
-} from "../../engine/host/index.ts";
+import { ensureFolder, lockFolder, type OnDamage, writeAtomic } from "../../engine/host/index.ts";
 import {
   environmentDescription,
   floorShare,
+  hasProvenance,
   metricsPath,
   reachOfMean,
   readMetrics,
@@ -23,10 +17,13 @@ import {
 } from "../../rl/index.ts";
 import { areUsual } from "../direction-settings.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
+import { roundingNotes } from "../files/given-checkpoints.ts";
+import { countEarlier } from "../files/growth.ts";
 import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
-import { type StudySettings, studySettings } from "../settings.ts";
+import type { StudySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import type { Estimate } from "../statistics/intervals.ts";
@@ -44,6 +41,7 @@ import type { MeasuredSlice } from "../statistics/summary.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
+  CommonStarts,
   DrawnEstimate,
   LandscapeMap,
   MapPoint,
@@ -55,7 +53,9 @@ import type {
 import { renderPdf } from "./figures/pdf.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
+import { measuredStarts } from "./first-difference.ts";
 import { renderReport } from "./page.ts";
+import { settingRows } from "./setting-rows.ts";
 import { isStudyLike } from "./study-like.ts";
 import { summaryText } from "./table.ts";
 import { intervalName, reachOf } from "./wording.ts";
@@ -82,6 +82,7 @@ export interface SummarisedRun {
 
 /** What only figures show of a slice. */
 export interface SliceExtras {
+  readonly commonStarts: CommonStarts | undefined;
   readonly rings: readonly RingPoint[];
   /** The share of rollouts with reward 0 per cell, by "i,j". */
   readonly floorShares: ReadonlyMap<string, number>;
@@ -98,6 +99,7 @@ export async function summariseRun(
   say: OnDamage,
   signal: AbortSignal,
 ): Promise<SummarisedRun> {
+  const mixed = hasProvenance(folder) ? readProvenance(folder).mixed : [];
   const slices: SummarisedSlice[] = [];
   const conversations: CellConversations[][] = [];
   const directions: (SliceFacts | null)[] = [];
@@ -105,14 +107,23 @@ export async function summariseRun(
   const extras: SliceExtras[] = [];
   const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
   const { points, radius } = settings.landscape;
-  const total = settings.landscape.points ** 2;
-  const training = trainingRows(folder, settings.evaluate.episodes, say);
+  const total = shardCells(settings.shard, settings.landscape).length;
+  const isTrainedHere = settings.checkpoints.length === 0;
+  const training = isTrainedHere ? trainingRows(folder, settings.evaluate.episodes, say) : [];
   const gap = (sentence: string): void => {
     gaps.push(sentence);
     say(`Incomplete: ${sentence}`);
   };
+  if (mixed.length > 0)
+    gap(
+      `Mixed: shards of different drivers or versions were merged, whose results differ in the last bits: ${mixed.join("; ")}.`,
+    );
+  if (settings.shard !== "")
+    gap(
+      `Shard ${settings.shard}: this folder has ${total} of ${points ** 2} cells of every map. landscape/merge.ts joins the shards.`,
+    );
   const wanted = settings.train.steps + 1;
-  if (training.length < wanted)
+  if (isTrainedHere && training.length < wanted)
     gap(`Training: metrics.jsonl has ${training.length} of ${wanted} steps, step 0 included.`);
   const failed = trainingFailures(folder);
   if (failed > 0)
@@ -128,7 +139,15 @@ export async function summariseRun(
       await heed(signal);
       const files = readSlice(folder, { step, slice }, say);
       const measured = files?.cells.length ?? 0;
-      if (measured < total) gap(`Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.`);
+      const earlier = countEarlier(folder, { step, slice });
+      if (measured < total)
+        gap(
+          `Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.${
+            earlier === 0
+              ? ""
+              : ` The map is growing: ${earlier} cells of the smaller one are kept until the sweep has made them again.`
+          }`,
+        );
       if (files === null) continue;
       const failed = files.cells.map(({ rollouts }) => (rollouts.failed ?? []).flat().filter(Boolean).length);
       const failures = failed.reduce((sum, one) => sum + one, 0);
@@ -150,6 +169,7 @@ export async function summariseRun(
       maps.push({ ...summarised, maps: ofPrompts });
       extras.push({
         rings: ringCurve(ofPrompts),
+        commonStarts: measuredStarts(files.cells, points),
         floorShares: new Map(
           files.cells.map(({ i, j, rollouts }) => [`${i},${j}`, floorShare([rollouts.reward]).share]),
         ),
@@ -176,16 +196,17 @@ export function studyOf(
   settings: StudySettings,
   { slices, training, conversations, samples, claims, trends, gaps, extras, directions }: SummarisedRun,
 ): Study {
+  const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
   return {
     name: runName(folder),
     settings: settingRows(folder, settings),
     task: environmentDescription(settings.environment) ?? undefined,
     gaps,
-    notes: settings.notes,
+    notes: [...settings.notes, ...roundingNotes(folder, settings.landscape.steps)],
     training,
     trainingSamples: samples,
     maps: slices.map((measured, index) =>
-      mapOf(settings, measured, conversations[index], extras[index], directions[index]),
+      mapOf(settings, measured, conversations[index], extras[index], directions[index], isMixed),
     ),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     claims,
@@ -248,20 +269,6 @@ function removeOutdated(place: string, written: ReadonlySet<string>): void {
       rmSync(join(place, file));
 }
 
-/** The settings that shaped the results; a path is shown as the name of its file or folder. */
-function settingRows(folder: string, settings: StudySettings): { key: string; value: string }[] {
-  const { model, names } = readProvenance(folder);
-  const given = [...studySettings.byKey]
-    .filter(([key, setting]) => !setting.isFree && studySettings.applies(key, settings))
-    .filter(([key]) => settings.landscape.steps.length > 0 || !key.startsWith("landscape."))
-    .map(([key]) => ({ key, value: valueText(settingValue(settings, key)) }));
-  return [
-    { key: "model", value: model.isEmbedded ? "the one that comes with the program" : model.name },
-    { key: "names", value: names === null ? "the built-in generator" : names.name },
-    ...given,
-  ];
-}
-
 function trainingRows(folder: string, episodes: number, onDamage: OnDamage): TrainingRow[] {
   const path = metricsPath(folder);
   if (!existsSync(path)) {
@@ -316,8 +323,9 @@ function mapOf(
   settings: StudySettings,
   { step, slice, summary, points: measured }: SummarisedSlice,
   conversations: readonly CellConversations[],
-  { rings, floorShares }: SliceExtras,
+  { rings, floorShares, commonStarts }: SliceExtras,
   directions: SliceFacts | null,
+  isMixed: boolean,
 ): LandscapeMap {
   const points = measured.map(
     (p): MapPoint => ({
@@ -334,13 +342,17 @@ function mapOf(
     }),
   );
   const { cells, total, isComplete } = summary.grid;
+  const marks = [
+    ...(isComplete ? [] : [`${cells} of ${total} cells`]),
+    ...(isMixed ? ["merged from different drivers or versions"] : []),
+  ];
   return {
     step,
     slice,
     n: settings.landscape.points,
     radius: settings.landscape.radius,
     points,
-    ...(isComplete ? {} : { mark: `${cells} of ${total} cells` }),
+    ...(marks.length === 0 ? {} : { mark: marks.join(", ") }),
     summary: {
       r: drawn(summary.r),
       rInfinity: drawn(summary.rInfinity),
@@ -357,6 +369,7 @@ function mapOf(
     },
     rings,
     conversations,
+    ...(commonStarts && { commonStarts }),
     ...(directions !== null && { directions }),
   };
 }

@@ -17,13 +17,23 @@ const step = 2;
 
 export const syntheticPlace = { step, slice: 0 };
 
+export interface SyntheticShape {
+  readonly steps: readonly number[];
+  readonly slices: number;
+  readonly points: number;
+}
+
 /** 3 × 3 points around step 2. */
-export function syntheticSettings(): StudySettings {
+const small: SyntheticShape = { steps: [step], slices: 1, points: 3 };
+
+export function syntheticSettings({ steps, slices, points }: SyntheticShape = small): StudySettings {
+  const last = Math.max(...steps);
   const values: Record<string, unknown> = {
-    "train.steps": step,
-    "train.checkpoints": [0, step],
-    "landscape.steps": [step],
-    "landscape.points": 3,
+    "train.steps": last,
+    "train.checkpoints": [...new Set([0, ...steps])],
+    "landscape.steps": [...steps],
+    "landscape.slices": slices,
+    "landscape.points": points,
     "landscape.reference.prompts": prompts,
     "landscape.reference.rollouts": 2,
     "landscape.rollouts.prompts": prompts,
@@ -34,8 +44,8 @@ export function syntheticSettings(): StudySettings {
   return resolveSettings(studySettings, [{ given, problems: [] }]);
 }
 
-function syntheticCells(settings: StudySettings): { cells: CellRecord[]; reference: ReferenceSet } {
-  const random = seeded(7);
+function syntheticCells(settings: StudySettings, seed: number): { cells: CellRecord[]; reference: ReferenceSet } {
+  const random = seeded(seed);
   const each = <T>(of: (p: number) => T): T[] => Array.from({ length: prompts }, (_, p) => of(p));
   const cells = workOrder(settings.landscape).map(({ i, j, alpha, beta, squaredSteps }): CellRecord => {
     const scored = (value: () => number) => each(() => [value(), value()]);
@@ -65,10 +75,14 @@ function syntheticCells(settings: StudySettings): { cells: CellRecord[]; referen
   return { cells, reference };
 }
 
-/** Writes the folder. @param measured  how many of the 9 grid points are measured */
-export function writeSyntheticRun(folder: string, measured = 9): void {
+/** Writes the folder. @param measured  how many grid points of each map are measured, by default all */
+export function writeSyntheticRun(
+  folder: string,
+  measured = Number.POSITIVE_INFINITY,
+  shape: SyntheticShape = small,
+): void {
   mkdirSync(folder, { recursive: true });
-  const settings = syntheticSettings();
+  const settings = syntheticSettings(shape);
   claimFolder(folder, studySettings, settings, {
     adapter: "made up",
     backend: "cpu",
@@ -78,7 +92,7 @@ export function writeSyntheticRun(folder: string, measured = 9): void {
     files: {},
   });
   const metrics = openMetrics(metricsPath(folder), -1);
-  for (let at = 0; at <= step; at++) {
+  for (let at = 0; at <= settings.train.steps; at++) {
     const evaluated = { "eval/reward": 0.1 + 0.05 * at, "eval/reward_standard_error": 0.03 };
     metrics.append(at === 0 ? { step: at, ...evaluated } : { step: at, reward: 0.1 * at, ...evaluated });
   }
@@ -87,15 +101,27 @@ export function writeSyntheticRun(folder: string, measured = 9): void {
   board.scalar("reward", 0.1, 1, 1_700_000_001);
   board.close();
   writeFileSync(timingsPath(folder), '{"part":"training","seconds":1.5}\n');
-  const { cells, reference } = syntheticCells(settings);
-  writeReference(folder, step, reference);
-  const writer = openCells(sliceFolder(folder, syntheticPlace), console.error);
-  for (const [index, cell] of cells.slice(0, measured).entries()) {
+  for (const at of shape.steps)
+    for (let slice = 0; slice < shape.slices; slice++) {
+      const { cells, reference } = syntheticCells(settings, 5 + at + 100 * slice);
+      writeReference(folder, at, reference);
+      const writer = openCells(sliceFolder(folder, { step: at, slice }), console.error);
+      for (const [index, cell] of cells.slice(0, measured).entries()) writer.append(cell, conversationsAt(index));
+      writer.close();
+    }
+}
+
+/** Two conversations: the first is the checkpoint's (index 0) for a few words, the second is the same everywhere. */
+function conversationsAt(index: number): string {
+  const words = ["<answer>", "one ", "two ", "three ", "four", "</answer>"];
+  const changed = words.map((word, k) => (index > 0 && k > index % 5 ? word.toUpperCase() : word));
+  const line = (question: string, answer: readonly string[]): string => {
     const messages = [
-      { role: "user", content: `What is ${index} + 1?\u2028` },
-      { role: "assistant", content: `<answer>${index + 1}</answer>` },
+      { role: "user", content: `${question}\u2028` },
+      { role: "assistant", content: answer.join("") },
     ];
-    writer.append(cell, `${JSON.stringify({ episode: 0, reward: 1, failure: null, messages })}\n`);
-  }
-  writer.close();
+    const tokenLengths = [[...answer.map(({ length }) => length), 0]];
+    return `${JSON.stringify({ episode: 0, reward: 1, failure: null, messages, tokenLengths })}\n`;
+  };
+  return line("Count to four.", changed) + line("Again.", words);
 }
