@@ -35,6 +35,16 @@ export function axis({ points, radius }: Grid): number[] {
   return Array.from({ length: points }, (_, k) => ((2 * k - (points - 1)) * radius) / (points - 1));
 }
 
+/**
+ * Where the points of an axis lie on another one: a finer axis within the same radius, or a larger one with the same spacing.
+ * @returns an index for each point of `before`; null when a coordinate is absent there, be it by its last bit
+ */
+export function nestedIndices(before: Grid, after: Grid): number[] | null {
+  const coordinates = axis(after);
+  const places = axis(before).map((value) => coordinates.indexOf(value));
+  return places.includes(-1) ? null : places;
+}
+
 function cellOf(values: readonly number[], i: number, j: number): GridCell {
   const last = values.length - 1;
   return { i, j, alpha: values[i], beta: values[j], squaredSteps: ((2 * i - last) ** 2 + (2 * j - last) ** 2) / 4 };

@@ -68,7 +68,7 @@ export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.
 export { type RewardFunction, weightedScore } from "./environments/weighted-score.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluation.ts";
-export { metricsPath, stateFolder } from "./files/layout.ts";
+export { configPath, metricsPath, provenancePath, stateFolder } from "./files/layout.ts";
 export { readMetrics } from "./files/metrics.ts";
 export {
   checkModel,
@@ -77,11 +77,14 @@ export {
   claimFolder,
   embeddedModel,
   hasProvenance,
+  modelDigest,
   openRunFolder,
   originOf,
   type Provenance,
+  programVersion,
   readProvenance,
   runName,
+  versionText,
 } from "./files/run-folder.ts";
 export { type RunDeclaration, readSettings } from "./files/run-settings.ts";
 export { Timings } from "./files/timings.ts";

@@ -66,7 +66,8 @@ const cellRecord = z.object({
 /** What is measured at one grid point. */
 export type CellRecord = z.infer<typeof cellRecord>;
 
-const journalledCell = cellRecord.extend({
+/** A line of cells.jsonl. */
+export const journalledCell = cellRecord.extend({
   /** Bytes of the cell's member in rollouts.jsonl.gz. */
   conversationBytes: z.int(),
 });

@@ -32,6 +32,8 @@ export interface SlicePaths {
   readonly conversations: string;
   /** Finished rollouts of unfinished grid points; deleted once those points are finished. */
   readonly underWay: string;
+  /** What was measured before the map grew (files/growth.ts); deleted once the slice is complete. */
+  readonly earlier: string;
   readonly points: string;
   readonly summary: string;
 }
@@ -43,6 +45,7 @@ export function slicePaths(folder: string): SlicePaths {
     cells: join(folder, "cells.jsonl"),
     conversations: join(folder, "rollouts.jsonl.gz"),
     underWay: join(folder, "under-way.jsonl"),
+    earlier: join(folder, "earlier"),
     points: join(folder, "points.csv"),
     summary: join(folder, "summary.json"),
   };

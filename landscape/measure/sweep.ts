@@ -3,6 +3,7 @@
 // cells.jsonl. Rollouts that finish before their point does are kept too (under-way.jsonl), so that stopping a sweep
 // loses only the conversations under way, and a kill loses only the last seconds. A resumed sweep ends with the same
 // bytes as an undisturbed one.
+import { existsSync } from "node:fs";
 import { killPoint, type OnDamage, type Phase, type Values, writeAtomic } from "../../engine/host/index.ts";
 import type { Backend, ParameterArena } from "../../engine/index.ts";
 import type { Chat, LanguageModel, Model, Tokenizer } from "../../model/index.ts";
@@ -20,13 +21,16 @@ import {
   rollOutEach,
 } from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
+import { dropEarlier } from "../files/growth.ts";
 import { slicePaths } from "../files/layout.ts";
 import { expectSameDirections, type SliceFacts } from "../files/slice-facts.ts";
-import { type GridCell, workOrder } from "../grid.ts";
+import type { GridCell } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
 import { makeDirections } from "./directions.ts";
 import { type Answers, answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
+import { EarlierCells } from "./earlier-cells.ts";
 import { firstDifference, firstDifferences } from "./first-difference.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
@@ -148,6 +152,7 @@ async function drawReference(context: SweepContext, policy: Model, phase: Phase)
  * @param folder  the slice's
  * @param phase   counts cells
  * @param before  cells that `phase` has already counted
+ * @param only    chooses among the cells of the shard; all by default
  * @returns cells that `phase` has counted afterwards
  */
 export async function sweep(
@@ -157,9 +162,11 @@ export async function sweep(
   reference: Reference,
   phase: Phase,
   before: number,
+  only: (cell: GridCell) => boolean = () => true,
 ): Promise<number> {
   const { model, settings, place, signal, say, onDirections } = context;
   const { landscape } = settings;
+  const wanted = shardCells(settings.shard, landscape).filter(only);
   const paths = slicePaths(folder);
   const writer = openCells(folder, say);
   const underWay = new UnderWay(paths.underWay, landscape.rollouts.rollouts, context.keepEveryMs ?? 10_000, say);
@@ -171,7 +178,7 @@ export async function sweep(
   });
   const announceStop = (): void =>
     say(
-      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${landscape.points ** 2} grid points of this map and ` +
+      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${wanted.length} grid points of this map and ` +
         `${underWay.length} finished rollouts of the points under way.`,
     );
   signal.addEventListener("abort", announceStop);
@@ -189,36 +196,41 @@ export async function sweep(
       digest: directions.digest,
       ...directions.facts,
     } as const;
-    if (writer.done.length > 0 || underWay.length > 0) expectSameDirections(folder, facts, say);
+    if (writer.done.length > 0 || underWay.length > 0 || existsSync(paths.earlier))
+      expectSameDirections(folder, facts, say);
     writeAtomic(paths.directions, `${JSON.stringify(facts)}\n`);
     onDirections?.(facts);
-    const todo = workOrder({ points: landscape.points, radius: landscape.radius }).filter(
-      ({ i, j }) => !measured.has(`${i},${j}`),
-    );
-    const size = Math.min(landscape.pointsAtOnce, todo.length);
+    const todo = wanted.filter(({ i, j }) => !measured.has(`${i},${j}`));
+    const earlier = new EarlierCells(folder, landscape, say);
+    const size = Math.min(landscape.pointsAtOnce, todo.filter((cell) => !earlier.isWhole(cell)).length);
     const drafts =
       landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
     await withPolicy(context, async (policy) => {
       const weights = new PerturbedWeights(model.weights, size, landscape.precision);
       try {
-        for (let start = 0; start < todo.length; start += size) {
+        for (const batch of earlier.batches(todo, size)) {
           signal.throwIfAborted();
-          const cells = todo.slice(start, start + size);
-          weights.place(cells, directions);
-          const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
-          await measureBatch(context, both, cells, reference, underWay, drafts, progress, (record, conversations) => {
+          const take = earlier.inOrder(batch, (record, conversations) => {
             killPoint("cells");
             writer.append(record, conversations);
             measured.add(`${record.i},${record.j}`);
           });
+          const cells = batch.filter((cell) => !earlier.isWhole(cell));
+          progress.took(batch.length - cells.length);
+          if (cells.length === 0) continue;
+          weights.place(cells, directions);
+          earlier.giveRollouts(cells, underWay);
+          const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
+          await measureBatch(context, both, cells, reference, earlier, underWay, drafts, progress, take);
           underWay.clear();
-          drafts?.finish(todo.slice(start + size));
+          drafts?.finish(todo.filter(({ i, j }) => !measured.has(`${i},${j}`)));
         }
       } finally {
         weights.free();
       }
     });
     underWay.clear();
+    if (measured.size >= wanted.length) dropEarlier(folder);
     return before + todo.length;
   } finally {
     signal.removeEventListener("abort", announceStop);
@@ -256,6 +268,7 @@ async function measureBatch(
   { policy, perturbed }: { policy: Model; perturbed: Model },
   cells: readonly GridCell[],
   reference: Reference,
+  earlier: EarlierCells,
   underWay: UnderWay,
   drafts: DraftSource | null,
   progress: SweepProgress,
@@ -273,6 +286,7 @@ async function measureBatch(
       signal: context.signal,
       clipLow: settings.train.clipLow,
       clipHigh: settings.train.clipHigh,
+      known: earlier.scoresAt(cells[point]),
       onPass: (completions) => {
         scoredCompletions += completions;
         progress.scoringPass(point, scoredCompletions);

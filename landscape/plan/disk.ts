@@ -36,7 +36,9 @@ export function diskOf(
       ? 0
       : conversationBytes(environment, landscape.episodeSeed, kept, 1) +
         kept * lengths.landscape.answer.right * bytesPerTokenLength;
-  const training = trainingDisk(config, environment, settings, modelFolder);
+  // Given checkpoints are not copied, and nothing is trained.
+  const training =
+    settings.checkpoints.length > 0 ? { parts: [], peak: 0 } : trainingDisk(config, environment, settings, modelFolder);
   const own = new Map([
     ["cells", cells * cellBytes(rollouts, reference, lengths.landscape.answer.right)],
     ["conversations of cells", cells * said],

@@ -7,18 +7,23 @@ import { ensureFolder, lockFolder, type OnDamage, writeAtomic } from "../../engi
 import {
   environmentDescription,
   floorShare,
+  hasProvenance,
   metricsPath,
   reachOfMean,
   readMetrics,
+  readProvenance,
   readTrainingSamples,
   runName,
 } from "../../rl/index.ts";
 import { areUsual } from "../direction-settings.ts";
 import { readConversations, readSlice } from "../files/cells.ts";
+import { roundingNotes } from "../files/given-checkpoints.ts";
+import { countEarlier } from "../files/growth.ts";
 import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
 import type { StudySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import type { Estimate } from "../statistics/intervals.ts";
@@ -94,6 +99,7 @@ export async function summariseRun(
   say: OnDamage,
   signal: AbortSignal,
 ): Promise<SummarisedRun> {
+  const mixed = hasProvenance(folder) ? readProvenance(folder).mixed : [];
   const slices: SummarisedSlice[] = [];
   const conversations: CellConversations[][] = [];
   const directions: (SliceFacts | null)[] = [];
@@ -101,14 +107,23 @@ export async function summariseRun(
   const extras: SliceExtras[] = [];
   const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
   const { points, radius } = settings.landscape;
-  const total = settings.landscape.points ** 2;
-  const training = trainingRows(folder, settings.evaluate.episodes, say);
+  const total = shardCells(settings.shard, settings.landscape).length;
+  const isTrainedHere = settings.checkpoints.length === 0;
+  const training = isTrainedHere ? trainingRows(folder, settings.evaluate.episodes, say) : [];
   const gap = (sentence: string): void => {
     gaps.push(sentence);
     say(`Incomplete: ${sentence}`);
   };
+  if (mixed.length > 0)
+    gap(
+      `Mixed: shards of different drivers or versions were merged, whose results differ in the last bits: ${mixed.join("; ")}.`,
+    );
+  if (settings.shard !== "")
+    gap(
+      `Shard ${settings.shard}: this folder has ${total} of ${points ** 2} cells of every map. landscape/merge.ts joins the shards.`,
+    );
   const wanted = settings.train.steps + 1;
-  if (training.length < wanted)
+  if (isTrainedHere && training.length < wanted)
     gap(`Training: metrics.jsonl has ${training.length} of ${wanted} steps, step 0 included.`);
   const failed = trainingFailures(folder);
   if (failed > 0)
@@ -124,7 +139,15 @@ export async function summariseRun(
       await heed(signal);
       const files = readSlice(folder, { step, slice }, say);
       const measured = files?.cells.length ?? 0;
-      if (measured < total) gap(`Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.`);
+      const earlier = countEarlier(folder, { step, slice });
+      if (measured < total)
+        gap(
+          `Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.${
+            earlier === 0
+              ? ""
+              : ` The map is growing: ${earlier} cells of the smaller one are kept until the sweep has made them again.`
+          }`,
+        );
       if (files === null) continue;
       const failed = files.cells.map(({ rollouts }) => (rollouts.failed ?? []).flat().filter(Boolean).length);
       const failures = failed.reduce((sum, one) => sum + one, 0);
@@ -173,16 +196,17 @@ export function studyOf(
   settings: StudySettings,
   { slices, training, conversations, samples, claims, trends, gaps, extras, directions }: SummarisedRun,
 ): Study {
+  const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
   return {
     name: runName(folder),
     settings: settingRows(folder, settings),
     task: environmentDescription(settings.environment) ?? undefined,
     gaps,
-    notes: settings.notes,
+    notes: [...settings.notes, ...roundingNotes(folder, settings.landscape.steps)],
     training,
     trainingSamples: samples,
     maps: slices.map((measured, index) =>
-      mapOf(settings, measured, conversations[index], extras[index], directions[index]),
+      mapOf(settings, measured, conversations[index], extras[index], directions[index], isMixed),
     ),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     claims,
@@ -301,6 +325,7 @@ function mapOf(
   conversations: readonly CellConversations[],
   { rings, floorShares, commonStarts }: SliceExtras,
   directions: SliceFacts | null,
+  isMixed: boolean,
 ): LandscapeMap {
   const points = measured.map(
     (p): MapPoint => ({
@@ -317,13 +342,17 @@ function mapOf(
     }),
   );
   const { cells, total, isComplete } = summary.grid;
+  const marks = [
+    ...(isComplete ? [] : [`${cells} of ${total} cells`]),
+    ...(isMixed ? ["merged from different drivers or versions"] : []),
+  ];
   return {
     step,
     slice,
     n: settings.landscape.points,
     radius: settings.landscape.radius,
     points,
-    ...(isComplete ? {} : { mark: `${cells} of ${total} cells` }),
+    ...(marks.length === 0 ? {} : { mark: marks.join(", ") }),
     summary: {
       r: drawn(summary.r),
       rInfinity: drawn(summary.rInfinity),
