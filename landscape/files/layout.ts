@@ -10,6 +10,8 @@ export interface SlicePlace {
 }
 
 export const figuresFolder = (folder: string): string => join(folder, "figures");
+/** Maps in the formats of other programs. */
+export const exportFolder = (folder: string): string => join(folder, "export");
 export const reportPath = (folder: string): string => join(folder, "report.html");
 
 /** The checkpoint's own completions. */
