@@ -14,13 +14,13 @@ import {
   text,
   writeAtomic,
 } from "../../engine/host/index.ts";
-import { ShapeError } from "../../engine/index.ts";
 import { stepName } from "../../rl/index.ts";
-import { readSlice, type SliceFiles } from "../files/cells.ts";
-import { exportFolder, referencePath, slicePaths } from "../files/layout.ts";
+import { type ReadSlice, readSliceOf } from "../files/cells.ts";
+import { exportFolder, type SlicePlace } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import type { Grid } from "../grid.ts";
-import { type Point, pointOf, promptMaps } from "../statistics/points.ts";
+import { type CellSums, cellSums, mapsOfSums } from "../statistics/points.ts";
+import { matching } from "../statistics/summarise-slice.ts";
 import { formatMap, type MapFormat, mapFormats, mapOnGrid } from "./map-formats.ts";
 
 /** Which slices are exported, and to where. */
@@ -62,20 +62,21 @@ export async function exportRun(folder: string, options: ExportOptions, say: OnD
   const total = landscape.points ** 2;
   for (const step of new Set(chosen("steps")))
     for (const slice of new Set(chosen("slices"))) {
-      const files = readSlice(folder, { step, slice }, say);
-      const missing = total - (files?.cells.length ?? 0);
-      const left = files === null ? "The slice is left out." : `They are ${GAPS[format]}.`;
+      const read = readMap(folder, { step, slice }, landscape, say);
+      const missing = total - (read?.cells.length ?? 0);
+      const left = read === null ? "The slice is left out." : `They are ${GAPS[format]}.`;
       if (missing > 0)
         say(`Incomplete: step ${step}, slice ${slice}: ${missing} of ${total} cells are not measured. ${left}`);
-      if (files === null) continue;
-      const failed = files.cells.map(({ rollouts }) => (rollouts.failed ?? []).flat().filter(Boolean).length);
+      if (read === null) continue;
+      const failed = read.cells.map(({ rollouts }) => rollouts.failed);
       const failures = failed.reduce((sum, one) => sum + one, 0);
       if (failures > 0)
         say(
           `Incomplete: step ${step}, slice ${slice}: ${failures} rollouts failed in the environment; they count as reward 0 ` +
             "(their number at each cell is in the array failed).",
         );
-      const map = mapOnGrid({ step, slice }, landscape, checkedPoints(folder, files, landscape), failed);
+      const points = read.cells.map(({ point }) => point);
+      const map = mapOnGrid({ step, slice }, landscape, points, failed);
       made.push({ path: join(out, `${stepName(step)}-slice-${slice}.${format}`), content: formatMap(map, format) });
     }
   if (made.length === 0)
@@ -89,18 +90,13 @@ export async function exportRun(folder: string, options: ExportOptions, say: OnD
   return made.map(({ path }) => path);
 }
 
-function checkedPoints(folder: string, { step, folder: own, cells, reference }: SliceFiles, grid: Grid): Point[] {
-  try {
-    promptMaps(cells, reference, grid);
-    return cells.map((cell) => pointOf(cell, reference));
-  } catch (thrown) {
-    if (!(thrown instanceof ShapeError)) throw thrown;
-    throw new FileError(
-      `${slicePaths(own).cells}: does not match ${referencePath(folder, step)} and the settings in config.toml: ` +
-        `${thrown.message} One of the three was changed. Restore it from a copy.`,
-      { cause: thrown },
-    );
-  }
+/** The sums of the measured cells. @throws FileError as `readSummarisedSlice` */
+function readMap(folder: string, place: SlicePlace, grid: Grid, say: OnDamage): ReadSlice<CellSums> | null {
+  return matching(folder, place, () => {
+    const read = readSliceOf(folder, place, say, cellSums);
+    if (read !== null) mapsOfSums(read.cells, read.reference.tokens.length, grid); // checks that they match
+    return read;
+  });
 }
 
 export function exportCommand(): Promise<never> {

@@ -22,7 +22,7 @@ import {
   readTrainingSamples,
   runName,
 } from "../../rl/index.ts";
-import { readConversations, readSlice } from "../files/cells.ts";
+import { readConversations } from "../files/cells.ts";
 import { figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
@@ -33,10 +33,7 @@ import {
   meansOverSlices,
   trendsOf,
 } from "../statistics/over-checkpoints.ts";
-import { promptMaps } from "../statistics/points.ts";
-import type { PromptMaps } from "../statistics/prompt-maps.ts";
 import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
-import type { MeasuredSlice } from "../statistics/summary.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
@@ -82,8 +79,6 @@ export async function summariseRun(
   const slices: SummarisedSlice[] = [];
   const conversations: CellConversations[][] = [];
   const gaps: string[] = [];
-  const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
-  const { points, radius } = settings.landscape;
   const total = settings.landscape.points ** 2;
   const training = trainingRows(folder, settings.evaluate.episodes, say);
   const gap = (sentence: string): void => {
@@ -105,32 +100,30 @@ export async function summariseRun(
   for (const step of settings.landscape.steps)
     for (let slice = 0; slice < settings.landscape.slices; slice++) {
       await heed(signal);
-      const files = readSlice(folder, { step, slice }, say);
-      const measured = files?.cells.length ?? 0;
+      const summarised = summariseSlice(folder, { step, slice }, settings, say);
+      const measured = summarised?.cells.length ?? 0;
       if (measured < total) gap(`Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.`);
-      if (files === null) continue;
-      const failed = files.cells.map(({ rollouts }) => (rollouts.failed ?? []).flat().filter(Boolean).length);
-      const failures = failed.reduce((sum, one) => sum + one, 0);
+      if (summarised === null) continue;
+      const { cells } = summarised;
+      const failures = cells.reduce((sum, { failed }) => sum + failed, 0);
       if (failures > 0)
         gap(
-          `Step ${step}, slice ${slice}: ${failures} rollouts in ${failed.filter(Boolean).length} cells failed in the ` +
-            "environment; they count as reward 0.",
+          `Step ${step}, slice ${slice}: ${failures} rollouts in ${cells.filter(({ failed }) => failed > 0).length} cells ` +
+            "failed in the environment; they count as reward 0.",
         );
-      const summarised = summariseSlice(folder, files, settings);
       slices.push(summarised);
-      maps.push({ ...summarised, maps: promptMaps(files.cells, files.reference, { points, radius }) });
-      const said = readConversations(files, say);
+      const said = readConversations(summarised, say);
       const lost = said.filter((cell) => cell === null).length;
       if (lost > 0)
         gap(`Step ${step}, slice ${slice}: the conversations of ${lost} of ${measured} cells cannot be read.`);
       conversations.push(
-        files.cells.flatMap(({ i, j }, index) => {
+        cells.flatMap(({ i, j }, index) => {
           const cell = said[index];
           return cell === null ? [] : [{ i, j, conversations: cell }];
         }),
       );
     }
-  return { slices, training, conversations, samples, trends: trendsOf(maps), gaps };
+  return { slices, training, conversations, samples, trends: trendsOf(slices), gaps };
 }
 
 /** Draws figures (SVG, PNG, CSV) and report.html, under the name of the folder. */

@@ -1,47 +1,91 @@
-// From the files of a slice to its points.csv and summary.json. Needs no GPU.
-import { FileError, writeAtomic } from "../../engine/host/index.ts";
+// From the files of a slice to its points.csv and summary.json. Needs no GPU. Of each cell only its sums are kept.
+import { FileError, type OnDamage, writeAtomic } from "../../engine/host/index.ts";
 import { ShapeError } from "../../engine/index.ts";
-import type { SliceFiles } from "../files/cells.ts";
-import { referencePath, slicePaths } from "../files/layout.ts";
+import { type CellPlace, readSliceOf } from "../files/cells.ts";
+import { referencePath, type SlicePlace, sliceFolder, slicePaths } from "../files/layout.ts";
 import type { StudySettings } from "../settings.ts";
-import { type Point, pointOf, writePoints } from "./points.ts";
-import { type MeasuredSlice, summarise } from "./summary.ts";
+import { type CellSums, cellSums, type Point, writePoints } from "./points.ts";
+import type { PromptMaps } from "./prompt-maps.ts";
+import { type MeasuredSlice, summariseSums } from "./summary.ts";
 
-/** A slice with its statistics and the rows of its points.csv. */
+/** A slice with its statistics. */
 export interface SummarisedSlice extends MeasuredSlice {
+  /** The slice's folder. */
+  readonly folder: string;
+  /** The rows of its points.csv, in the order of measurement. */
   readonly points: readonly Point[];
+  readonly maps: PromptMaps;
+  /** In the order of measurement; `failed` counts the rollouts that the environment failed on. */
+  readonly cells: readonly (CellPlace & { readonly failed: number })[];
 }
 
 /**
- * The statistics of a slice.
+ * Reads the measurements of a slice, cell by cell. Changes no file.
  * @param folder  the run folder
- * @throws FileError when cells, reference and settings do not match
+ * @returns the statistics of the slice; null if it has no measurements
+ * @throws FileError when a file is so damaged that its content cannot be trusted, or when cells, reference and settings
+ * do not match
  */
-export function summariseFiles(folder: string, files: SliceFiles, settings: StudySettings): SummarisedSlice {
-  const { step, slice, cells, reference } = files;
+export function readSummarisedSlice(
+  folder: string,
+  place: SlicePlace,
+  settings: Pick<StudySettings, "landscape">,
+  onDamage: OnDamage,
+): SummarisedSlice | null {
   const { points, radius, seed, simulations } = settings.landscape;
-  try {
+  return matching(folder, place, () => {
+    const files = readSliceSums(folder, place, onDamage);
+    if (files === null) return null;
+    const options = { grid: { points, radius }, seed: seed * 1000 + place.slice, simulations };
+    const { summary, maps } = summariseSums(files.cells, files.reference, options);
+    const { folder: own, cells } = files;
     return {
-      step,
-      slice,
-      points: cells.map((cell) => pointOf(cell, reference)),
-      summary: summarise(cells, reference, { grid: { points, radius }, seed: seed * 1000 + slice, simulations }),
+      ...place,
+      folder: own,
+      points: cells.map(({ point }) => point),
+      summary,
+      maps,
+      cells: cells.map(({ point: { i, j }, conversationBytes, rollouts: { failed } }) => ({
+        i,
+        j,
+        conversationBytes,
+        failed,
+      })),
     };
-  } catch (thrown) {
-    if (!(thrown instanceof ShapeError)) throw thrown;
-    throw new FileError(
-      `${slicePaths(files.folder).cells}: does not match ${referencePath(folder, step)} and the settings in config.toml: ` +
-        `${thrown.message} One of the three was changed. Restore it from a copy.`,
-      { cause: thrown },
-    );
-  }
+  });
 }
 
-/** As `summariseFiles`, and writes points.csv and summary.json. */
-export function summariseSlice(folder: string, files: SliceFiles, settings: StudySettings): SummarisedSlice {
-  const summarised = summariseFiles(folder, files, settings);
-  const paths = slicePaths(files.folder);
+/** As `readSummarisedSlice`, and writes points.csv and summary.json. */
+export function summariseSlice(
+  folder: string,
+  place: SlicePlace,
+  settings: StudySettings,
+  onDamage: OnDamage,
+): SummarisedSlice | null {
+  const summarised = readSummarisedSlice(folder, place, settings, onDamage);
+  if (summarised === null) return null;
+  const paths = slicePaths(summarised.folder);
   writeAtomic(paths.points, writePoints(summarised.points));
   writeAtomic(paths.summary, `${JSON.stringify(summarised.summary, null, 1)}\n`);
   return summarised;
+}
+
+const readSliceSums = (folder: string, place: SlicePlace, onDamage: OnDamage) =>
+  readSliceOf(folder, place, onDamage, (cell, reference): CellSums & Pick<CellPlace, "conversationBytes"> => ({
+    ...cellSums(cell, reference),
+    conversationBytes: cell.conversationBytes,
+  }));
+
+/** Says which files do not match if the shapes do not. */
+export function matching<T>(folder: string, place: SlicePlace, read: () => T): T {
+  try {
+    return read();
+  } catch (thrown) {
+    if (!(thrown instanceof ShapeError)) throw thrown;
+    throw new FileError(
+      `${slicePaths(sliceFolder(folder, place)).cells}: does not match ${referencePath(folder, place.step)} and the settings in ` +
+        `config.toml: ${thrown.message} One of the three was changed. Restore it from a copy.`,
+      { cause: thrown },
+    );
+  }
 }

@@ -1,7 +1,7 @@
 // `summary.json`: every statistic of one slice, computed from its cells alone, so that it can be computed again without
 // a GPU. The same cells, options and seed give the same bytes.
 import { ShapeError } from "../../engine/index.ts";
-import { floorShare } from "../../rl/index.ts";
+import { floorShareOf } from "../../rl/index.ts";
 import type { CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, landmarks } from "../grid.ts";
 import { type SimulatedCoverage, simulateCoverage } from "./coverage.ts";
@@ -18,7 +18,7 @@ import {
   surrogateFits,
   tenthsOverlap,
 } from "./map-features.ts";
-import { type Point, pointOf, promptMaps } from "./points.ts";
+import { type CellSums, cellSums, mapsOfSums, type Point } from "./points.ts";
 import { centredInRings, meanMap, type PromptMaps } from "./prompt-maps.ts";
 import { type SmoothNull, smoothNull } from "./random-fields.ts";
 import { type CorrelationDeterminations, determination, type Signal, signalOf } from "./signal.ts";
@@ -104,15 +104,37 @@ export interface MeasuredSlice {
   summary: Summary;
 }
 
+/** `summariseSums` of the cells' records. */
+export function summarise(cells: readonly CellRecord[], reference: ReferenceSet, options: SummaryOptions): Summary {
+  return summariseSums(
+    cells.map((cell) => cellSums(cell, reference)),
+    reference,
+    options,
+  ).summary;
+}
+
 /**
- * All statistics of a slice; cells may be missing.
+ * All statistics of a slice, and the maps that they were made of; cells may be missing.
  * @throws ShapeError when there is no cell, or the cells do not match one another (points.ts)
  */
-export function summarise(cells: readonly CellRecord[], reference: ReferenceSet, options: SummaryOptions): Summary {
+export function summariseSums(
+  cells: readonly CellSums[],
+  reference: ReferenceSet,
+  options: SummaryOptions,
+): { summary: Summary; maps: PromptMaps } {
   if (cells.length === 0) throw new ShapeError("summary: expected at least one measured cell, got none.");
+  const maps = mapsOfSums(cells, reference.tokens.length, options.grid);
+  return { summary: summaryOf(cells, maps, reference, options), maps };
+}
+
+function summaryOf(
+  cells: readonly CellSums[],
+  maps: PromptMaps,
+  reference: ReferenceSet,
+  options: SummaryOptions,
+): Summary {
   const { grid, seed, simulations = 200, nullDraws = 1000 } = options;
-  const maps = promptMaps(cells, reference, grid);
-  const points = new Map(cells.map((cell) => [`${cell.i},${cell.j}`, pointOf(cell, reference)]));
+  const points = new Map(cells.map(({ point }) => [`${point.i},${point.j}`, point]));
   const average = { reward: meanMap(maps.reward), kl: meanMap(maps.kl), objective: meanMap(maps.objective) };
   const { squaredDistance = ({ alpha, beta }) => alpha ** 2 + beta ** 2 } = options;
   const distance = maps.cells.map(squaredDistance);
@@ -135,7 +157,7 @@ export function summarise(cells: readonly CellRecord[], reference: ReferenceSet,
     grid: { ...grid, cells: cells.length, total: grid.points ** 2, isComplete: cells.length === grid.points ** 2 },
     prompts: {
       rollouts: maps.reward.length,
-      rolloutsPerPrompt: cells[0]?.rollouts.reward[0]?.length ?? 0,
+      rolloutsPerPrompt: cells[0].rollouts.ofFirstPrompt,
       reference: maps.kl.length,
       referencePerPrompt: reference.tokens[0]?.length ?? 0,
     },
@@ -159,7 +181,10 @@ export function summarise(cells: readonly CellRecord[], reference: ReferenceSet,
     parity: parity(maps.cells, maps.reward),
     peak: peakSummary(maps),
     overlap: tenthsOverlap(maps.cells, average.reward, average.kl),
-    floor: floorShare(cells.map((cell) => cell.rollouts.reward)),
+    floor: floorShareOf(
+      cells.reduce((sum, { rollouts }) => sum + rollouts.zeros, 0),
+      cells.reduce((sum, { rollouts }) => sum + rollouts.count, 0),
+    ),
     advantages: {
       groups: reference.advantage.length,
       nonZero: reference.advantage.filter((group) => group.some((advantage) => advantage !== 0)).length,
