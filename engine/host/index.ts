@@ -16,6 +16,7 @@ export { cacheFolder } from "./host-cache.ts";
 export {
   countRecords,
   type Journal,
+  journalChecksum,
   type OnDamage,
   openJournal,
   openJournalOf,

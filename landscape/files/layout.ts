@@ -33,6 +33,8 @@ export interface SlicePaths {
   readonly underWay: string;
   readonly points: string;
   readonly summary: string;
+  /** The prompts' maps, and what the statistics were made from. */
+  readonly promptMaps: string;
 }
 
 /** @param folder  the slice's, of `sliceFolder` */
@@ -44,5 +46,6 @@ export function slicePaths(folder: string): SlicePaths {
     underWay: join(folder, "under-way.jsonl"),
     points: join(folder, "points.csv"),
     summary: join(folder, "summary.json"),
+    promptMaps: join(folder, "prompt-maps.json"),
   };
 }

@@ -4,6 +4,7 @@ import { ShapeError } from "../../engine/index.ts";
 import { type CellPlace, readSliceOf } from "../files/cells.ts";
 import { referencePath, type SlicePlace, sliceFolder, slicePaths } from "../files/layout.ts";
 import type { StudySettings } from "../settings.ts";
+import { keepStatistics, keptStatistics, type StatisticsSource } from "./kept-statistics.ts";
 import { type CellSums, cellSums, type Point, writePoints } from "./points.ts";
 import type { PromptMaps } from "./prompt-maps.ts";
 import { type MeasuredSlice, summariseSums } from "./summary.ts";
@@ -20,9 +21,10 @@ export interface SummarisedSlice extends MeasuredSlice {
 }
 
 /**
- * Reads the measurements of a slice, cell by cell. Changes no file.
+ * The statistics of a slice, from the files that an earlier report made or else from its cells, one after the other.
+ * Changes no file.
  * @param folder  the run folder
- * @returns the statistics of the slice; null if it has no measurements
+ * @returns null if the slice has no measurements
  * @throws FileError when a file is so damaged that its content cannot be trusted, or when cells, reference and settings
  * do not match
  */
@@ -32,12 +34,45 @@ export function readSummarisedSlice(
   settings: Pick<StudySettings, "landscape">,
   onDamage: OnDamage,
 ): SummarisedSlice | null {
-  const { points, radius, seed, simulations } = settings.landscape;
+  const source = sourceOf(folder, place, settings);
+  return keptStatistics(source) ?? summarisedCells(source, onDamage);
+}
+
+/** As `readSummarisedSlice`, and makes points.csv, summary.json and prompt-maps.json if they are not up to date. */
+export function summariseSlice(
+  folder: string,
+  place: SlicePlace,
+  settings: Pick<StudySettings, "landscape">,
+  onDamage: OnDamage,
+): SummarisedSlice | null {
+  const source = sourceOf(folder, place, settings);
+  const kept = keptStatistics(source);
+  if (kept !== null) return kept;
+  const summarised = summarisedCells(source, onDamage);
+  if (summarised === null) return null;
+  const paths = slicePaths(summarised.folder);
+  const points = writePoints(summarised.points);
+  const summary = `${JSON.stringify(summarised.summary, null, 1)}\n`;
+  writeAtomic(paths.points, points);
+  writeAtomic(paths.summary, summary);
+  keepStatistics(source, summarised, { points, summary });
+  return summarised;
+}
+
+function sourceOf(
+  folder: string,
+  place: SlicePlace,
+  { landscape: { points, radius, seed, simulations } }: Pick<StudySettings, "landscape">,
+): StatisticsSource {
+  return { folder, place, grid: { points, radius }, seed: seed * 1000 + place.slice, simulations };
+}
+
+function summarisedCells(source: StatisticsSource, onDamage: OnDamage): SummarisedSlice | null {
+  const { folder, place } = source;
   return matching(folder, place, () => {
     const files = readSliceSums(folder, place, onDamage);
     if (files === null) return null;
-    const options = { grid: { points, radius }, seed: seed * 1000 + place.slice, simulations };
-    const { summary, maps } = summariseSums(files.cells, files.reference, options);
+    const { summary, maps } = summariseSums(files.cells, files.reference, source);
     const { folder: own, cells } = files;
     return {
       ...place,
@@ -53,21 +88,6 @@ export function readSummarisedSlice(
       })),
     };
   });
-}
-
-/** As `readSummarisedSlice`, and writes points.csv and summary.json. */
-export function summariseSlice(
-  folder: string,
-  place: SlicePlace,
-  settings: StudySettings,
-  onDamage: OnDamage,
-): SummarisedSlice | null {
-  const summarised = readSummarisedSlice(folder, place, settings, onDamage);
-  if (summarised === null) return null;
-  const paths = slicePaths(summarised.folder);
-  writeAtomic(paths.points, writePoints(summarised.points));
-  writeAtomic(paths.summary, `${JSON.stringify(summarised.summary, null, 1)}\n`);
-  return summarised;
 }
 
 const readSliceSums = (folder: string, place: SlicePlace, onDamage: OnDamage) =>
