@@ -33,7 +33,8 @@ import {
   meansOverSlices,
   trendsOf,
 } from "../statistics/over-checkpoints.ts";
-import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
+import { summariseSlice } from "../statistics/summarise-slice.ts";
+import type { SummarisedSlice } from "../statistics/summary.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,

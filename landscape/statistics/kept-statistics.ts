@@ -8,8 +8,7 @@ import { journalChecksum, projectVersion, writeAtomic } from "../../engine/host/
 import { referencePath, type SlicePlace, sliceFolder, slicePaths } from "../files/layout.ts";
 import { type Grid, gridCells } from "../grid.ts";
 import { readPoints } from "./points.ts";
-import type { SummarisedSlice } from "./summarise-slice.ts";
-import type { Summary } from "./summary.ts";
+import type { SummarisedSlice, Summary } from "./summary.ts";
 
 /** What statistics are made from, besides the program. */
 export interface StatisticsSource {

@@ -5,20 +5,8 @@ import { type CellPlace, readSliceOf } from "../files/cells.ts";
 import { referencePath, type SlicePlace, sliceFolder, slicePaths } from "../files/layout.ts";
 import type { StudySettings } from "../settings.ts";
 import { keepStatistics, keptStatistics, type StatisticsSource } from "./kept-statistics.ts";
-import { type CellSums, cellSums, type Point, writePoints } from "./points.ts";
-import type { PromptMaps } from "./prompt-maps.ts";
-import { type MeasuredSlice, summariseSums } from "./summary.ts";
-
-/** A slice with its statistics. */
-export interface SummarisedSlice extends MeasuredSlice {
-  /** The slice's folder. */
-  readonly folder: string;
-  /** The rows of its points.csv, in the order of measurement. */
-  readonly points: readonly Point[];
-  readonly maps: PromptMaps;
-  /** In the order of measurement; `failed` counts the rollouts that the environment failed on. */
-  readonly cells: readonly (CellPlace & { readonly failed: number })[];
-}
+import { type CellSums, cellSums, writePoints } from "./points.ts";
+import { type SummarisedSlice, summariseSums } from "./summary.ts";
 
 /**
  * The statistics of a slice, from the files that an earlier report made or else from its cells, one after the other.

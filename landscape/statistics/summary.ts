@@ -2,7 +2,7 @@
 // a GPU. The same cells, options and seed give the same bytes.
 import { ShapeError } from "../../engine/index.ts";
 import { floorShareOf } from "../../rl/index.ts";
-import type { CellRecord, ReferenceSet } from "../files/cells.ts";
+import type { CellPlace, CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, landmarks } from "../grid.ts";
 import { type SimulatedCoverage, simulateCoverage } from "./coverage.ts";
 import { ofMeanMaps, rAtBudget, rewardAt, rInfinity, rWithinRing } from "./estimands.ts";
@@ -102,6 +102,17 @@ export interface MeasuredSlice {
   step: number;
   slice: number;
   summary: Summary;
+}
+
+/** A slice with its statistics. */
+export interface SummarisedSlice extends MeasuredSlice {
+  /** The slice's folder. */
+  readonly folder: string;
+  /** The rows of its points.csv, in the order of measurement. */
+  readonly points: readonly Point[];
+  readonly maps: PromptMaps;
+  /** In the order of measurement; `failed` counts the rollouts that the environment failed on. */
+  readonly cells: readonly (CellPlace & { readonly failed: number })[];
 }
 
 /** `summariseSums` of the cells' records. */
