@@ -13,7 +13,6 @@ import {
 } from "../../engine/host/index.ts";
 import {
   environmentDescription,
-  floorShare,
   metricsPath,
   reachOfMean,
   readMetrics,
@@ -22,7 +21,7 @@ import {
   runName,
 } from "../../rl/index.ts";
 import { areUsual } from "../direction-settings.ts";
-import { readConversations, readSlice } from "../files/cells.ts";
+import { readConversations } from "../files/cells.ts";
 import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
@@ -36,11 +35,9 @@ import {
   meansOverSlices,
   trendsOf,
 } from "../statistics/over-checkpoints.ts";
-import { promptMaps } from "../statistics/points.ts";
-import type { PromptMaps } from "../statistics/prompt-maps.ts";
 import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
-import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
-import type { MeasuredSlice } from "../statistics/summary.ts";
+import { summariseSlice } from "../statistics/summarise-slice.ts";
+import type { SummarisedSlice } from "../statistics/summary.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
@@ -88,7 +85,7 @@ export interface SliceExtras {
 }
 
 /**
- * Reads every slice that has cells, once, and writes its points.csv and summary.json. Changes no measurement.
+ * Reads every slice that has cells, once, and writes its points.csv, summary.json and prompt-maps.json. Changes no measurement.
  * @param say  called for each part that is incomplete or cannot be read
  * @throws FileError when a file is so damaged that its content cannot be trusted
  */
@@ -103,8 +100,6 @@ export async function summariseRun(
   const directions: (SliceFacts | null)[] = [];
   const gaps: string[] = [];
   const extras: SliceExtras[] = [];
-  const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
-  const { points, radius } = settings.landscape;
   const total = settings.landscape.points ** 2;
   const training = trainingRows(folder, settings.evaluate.episodes, say);
   const gap = (sentence: string): void => {
@@ -126,18 +121,17 @@ export async function summariseRun(
   for (const step of settings.landscape.steps)
     for (let slice = 0; slice < settings.landscape.slices; slice++) {
       await heed(signal);
-      const files = readSlice(folder, { step, slice }, say);
-      const measured = files?.cells.length ?? 0;
+      const summarised = summariseSlice(folder, { step, slice }, settings, say);
+      const measured = summarised?.cells.length ?? 0;
       if (measured < total) gap(`Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.`);
-      if (files === null) continue;
-      const failed = files.cells.map(({ rollouts }) => (rollouts.failed ?? []).flat().filter(Boolean).length);
-      const failures = failed.reduce((sum, one) => sum + one, 0);
+      if (summarised === null) continue;
+      const { cells } = summarised;
+      const failures = cells.reduce((sum, { failed }) => sum + failed, 0);
       if (failures > 0)
         gap(
-          `Step ${step}, slice ${slice}: ${failures} rollouts in ${failed.filter(Boolean).length} cells failed in the ` +
-            "environment; they count as reward 0.",
+          `Step ${step}, slice ${slice}: ${failures} rollouts in ${cells.filter(({ failed }) => failed > 0).length} cells ` +
+            "failed in the environment; they count as reward 0.",
         );
-      const summarised = summariseSlice(folder, files, settings);
       slices.push(summarised);
       const facts = readSliceFacts(folder, { step, slice }, say);
       directions.push(facts);
@@ -146,20 +140,16 @@ export async function summariseRun(
           `Step ${step}, slice ${slice}: slice.json is missing or damaged, so its directions are not shown, and partial ` +
             "correlations take α² + β² for the distance.",
         );
-      const ofPrompts = promptMaps(files.cells, files.reference, { points, radius });
-      maps.push({ ...summarised, maps: ofPrompts });
       extras.push({
-        rings: ringCurve(ofPrompts),
-        floorShares: new Map(
-          files.cells.map(({ i, j, rollouts }) => [`${i},${j}`, floorShare([rollouts.reward]).share]),
-        ),
+        rings: ringCurve(summarised.maps),
+        floorShares: new Map(cells.map(({ i, j, floorShare }) => [`${i},${j}`, floorShare])),
       });
-      const said = readConversations(files, say);
+      const said = readConversations(summarised, say);
       const lost = said.filter((cell) => cell === null).length;
       if (lost > 0)
         gap(`Step ${step}, slice ${slice}: the conversations of ${lost} of ${measured} cells cannot be read.`);
       conversations.push(
-        files.cells.flatMap(({ i, j }, index) => {
+        cells.flatMap(({ i, j }, index) => {
           const cell = said[index];
           return cell === null ? [] : [{ i, j, conversations: cell }];
         }),
@@ -167,7 +157,7 @@ export async function summariseRun(
     }
   const claims = claimsOf(slices, { evaluations: evaluationsOf(training), isStudyLike: isStudyLike(settings) });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
-  return { slices, training, conversations, samples, claims, trends: trendsOf(maps), extras, directions, gaps };
+  return { slices, training, conversations, samples, claims, trends: trendsOf(slices), extras, directions, gaps };
 }
 
 /** What figures and page show of a run. */

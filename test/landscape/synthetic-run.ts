@@ -3,8 +3,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { resolveSettings } from "../../engine/host/index.ts";
 import { type CellRecord, openCells, type ReferenceSet, writeReference } from "../../landscape/files/cells.ts";
-import { sliceFolder } from "../../landscape/files/layout.ts";
-import { workOrder } from "../../landscape/grid.ts";
+import { type SlicePlace, sliceFolder } from "../../landscape/files/layout.ts";
+import { type GridCell, workOrder } from "../../landscape/grid.ts";
 import { type StudySettings, studySettings } from "../../landscape/settings.ts";
 import { metricsPath, timingsPath } from "../../rl/files/layout.ts";
 import { claimFolder } from "../../rl/files/run-folder.ts";
@@ -17,9 +17,14 @@ const step = 2;
 
 export const syntheticPlace = { step, slice: 0 };
 
+const given = (values: Record<string, unknown>): StudySettings =>
+  resolveSettings(studySettings, [
+    { given: Object.entries(values).map(([key, value]) => ({ key, value, where: "test" })), problems: [] },
+  ]);
+
 /** 3 × 3 points around step 2. */
 export function syntheticSettings(): StudySettings {
-  const values: Record<string, unknown> = {
+  return given({
     "train.steps": step,
     "train.checkpoints": [0, step],
     "landscape.steps": [step],
@@ -29,9 +34,7 @@ export function syntheticSettings(): StudySettings {
     "landscape.rollouts.prompts": prompts,
     "landscape.rollouts.rollouts": 1,
     "landscape.simulations": 2,
-  };
-  const given = Object.entries(values).map(([key, value]) => ({ key, value, where: "test" }));
-  return resolveSettings(studySettings, [{ given, problems: [] }]);
+  });
 }
 
 function syntheticCells(settings: StudySettings): { cells: CellRecord[]; reference: ReferenceSet } {
@@ -65,10 +68,9 @@ function syntheticCells(settings: StudySettings): { cells: CellRecord[]; referen
   return { cells, reference };
 }
 
-/** Writes the folder. @param measured  how many of the 9 grid points are measured */
-export function writeSyntheticRun(folder: string, measured = 9): void {
+/** The files of a training of so many steps. */
+function writeTraining(folder: string, settings: StudySettings): void {
   mkdirSync(folder, { recursive: true });
-  const settings = syntheticSettings();
   claimFolder(folder, studySettings, settings, {
     adapter: "made up",
     backend: "cpu",
@@ -78,7 +80,7 @@ export function writeSyntheticRun(folder: string, measured = 9): void {
     files: {},
   });
   const metrics = openMetrics(metricsPath(folder), -1);
-  for (let at = 0; at <= step; at++) {
+  for (let at = 0; at <= settings.train.steps; at++) {
     const evaluated = { "eval/reward": 0.1 + 0.05 * at, "eval/reward_standard_error": 0.03 };
     metrics.append(at === 0 ? { step: at, ...evaluated } : { step: at, reward: 0.1 * at, ...evaluated });
   }
@@ -87,6 +89,12 @@ export function writeSyntheticRun(folder: string, measured = 9): void {
   board.scalar("reward", 0.1, 1, 1_700_000_001);
   board.close();
   writeFileSync(timingsPath(folder), '{"part":"training","seconds":1.5}\n');
+}
+
+/** Writes the folder. @param measured  how many of the 9 grid points are measured */
+export function writeSyntheticRun(folder: string, measured = 9): void {
+  const settings = syntheticSettings();
+  writeTraining(folder, settings);
   const { cells, reference } = syntheticCells(settings);
   writeReference(folder, step, reference);
   const writer = openCells(sliceFolder(folder, syntheticPlace), console.error);
@@ -96,6 +104,96 @@ export function writeSyntheticRun(folder: string, measured = 9): void {
       { role: "assistant", content: `<answer>${index + 1}</answer>` },
     ];
     writer.append(cell, `${JSON.stringify({ episode: 0, reward: 1, failure: null, messages })}\n`);
+  }
+  writer.close();
+}
+
+/** The size of a made-up study. */
+export interface StudyShape {
+  checkpoints: number;
+  /** Grid points per side. */
+  points: number;
+  prompts: number;
+  /** Per prompt, of the rollouts at a grid point and of the reference completions. */
+  rollouts: number;
+  simulations: number;
+}
+
+/** 16 checkpoints of the `study` preset, whose numbers are made up: a hill of reward, a bowl of KL, easy and hard prompts. */
+export const STUDY_SIZE: StudyShape = { checkpoints: 16, points: 21, prompts: 64, rollouts: 16, simulations: 200 };
+
+/** Writes the folder of a study of this size: about 135 kB per cell at the size of the `study` preset. */
+export function writeStudySizedRun(folder: string, shape: StudyShape): void {
+  const steps = Array.from({ length: shape.checkpoints }, (_, k) => 10 * k);
+  const settings = given({
+    "train.steps": steps[steps.length - 1],
+    "train.checkpoints": steps,
+    "landscape.steps": steps,
+    "landscape.points": shape.points,
+    "landscape.reference.prompts": shape.prompts,
+    "landscape.reference.rollouts": shape.rollouts,
+    "landscape.rollouts.prompts": shape.prompts,
+    "landscape.rollouts.rollouts": shape.rollouts,
+    "landscape.simulations": shape.simulations,
+  });
+  writeTraining(folder, settings);
+  for (const [k, step] of steps.entries()) writeStudySizedSlice(folder, settings, { step, slice: 0 }, seeded(100 + k));
+}
+
+function writeStudySizedSlice(
+  folder: string,
+  { landscape }: StudySettings,
+  place: SlicePlace,
+  random: () => number,
+): void {
+  const { rollouts: group, prompts } = landscape.rollouts;
+  const table = (value: (p: number, g: number) => number): number[][] =>
+    Array.from({ length: prompts }, (_, p) => Array.from({ length: group }, (_, g) => value(p, g)));
+  const ease = Array.from({ length: prompts }, random);
+  const tilt = Array.from({ length: prompts }, random);
+  const lengths = table(() => 12 + Math.floor(60 * random()));
+  const rewards = table((p) => (random() < ease[p] ? 1 : random()));
+  writeReference(folder, place.step, {
+    tokens: lengths,
+    reward: rewards,
+    advantage: rewards.map((of) => of.map((reward) => reward - of.reduce((a, b) => a + b, 0) / group)),
+  });
+  const cellAt = ({ i, j, alpha, beta, squaredSteps }: GridCell): CellRecord => {
+    const u = (2 * i) / (landscape.points - 1) - 1;
+    const far = squaredSteps / ((landscape.points - 1) / 2) ** 2; // 0 at the centre, 2 at the corners
+    const kl = (p: number): number => 0.04 * far * (1 + 0.4 * (tilt[p] - 0.3) * u);
+    const perToken = (value: (p: number) => number) => table((p, g) => lengths[p][g] * value(p));
+    return {
+      ...{ i, j, alpha, beta },
+      rollouts: {
+        reward: table((p) => (random() < 0.2 + 0.7 * ease[p] - 0.25 * far + 0.05 * u ? 1 : random() ** 2)),
+        tokens: table(() => 12 + Math.floor(60 * random())),
+        entropy: table(() => 9 * random()),
+        truncated: table(() => (random() < 0.02 ? 1 : 0)),
+        formatFailed: table(() => (random() < 0.1 ? 1 : 0)),
+      },
+      reference: {
+        kl: perToken((p) => kl(p) * (0.5 + random())),
+        k1: perToken((p) => kl(p) * (3 * random() - 0.5)),
+        k3: perToken((p) => kl(p) * 2 * random()),
+        objective: perToken((p) => 0.01 * (random() - 0.5) - 0.2 * kl(p) ** 2 + 0.003 * u),
+        entropy: perToken(() => 0.3 * random()),
+      },
+      firstDifference: table((p, g) => (random() < Math.exp(-9 * far) ? -1 : Math.floor(lengths[p][g] * random()))),
+    };
+  };
+  const writer = openCells(sliceFolder(folder, place), console.error);
+  for (const cell of workOrder(landscape)) {
+    const said = Array.from({ length: landscape.conversations }, (_, episode) => {
+      const names = Array.from({ length: 4 }, () => `Name${Math.floor(9 * random())}`);
+      const list = names.map((name, k) => `${k + 1}. ${name}`).join("\n");
+      const messages = [
+        { role: "user", content: `Sort these names alphabetically (${episode}):\nAda, Bo, Cy, Di` },
+        { role: "assistant", content: `<alphabetical_sorted>\n${list}\n</alphabetical_sorted>` },
+      ];
+      return `${JSON.stringify({ episode, reward: random(), failure: null, messages })}\n`;
+    });
+    writer.append(cellAt(cell), said.join(""));
   }
   writer.close();
 }
