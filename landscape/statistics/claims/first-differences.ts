@@ -41,8 +41,9 @@ export function differenceSums(cell: CellRecord, { tokens }: ReferenceSet): Diff
   const perPrompt = () => new Float64Array(firstDifference.length);
   const [count, differing, sums] = [perPrompt(), perPrompt(), perPrompt()];
   const parts = new Array<number>(PARTS).fill(0);
-  for (const [p, places] of firstDifference.entries())
-    for (const [g, place] of places.entries()) {
+  for (let p = 0; p < firstDifference.length; p++)
+    for (let g = 0; g < firstDifference[p].length; g++) {
+      const place = firstDifference[p][g];
       count[p]++;
       if (place < 0) continue;
       differing[p]++;

@@ -12,7 +12,7 @@ import { type Estimate, saysSomething } from "../intervals.ts";
 import { estimandOf, LEAST_PROMPTS, type LeaveOneOut, promptInterval } from "../leave-one-out.ts";
 import { type SurrogateFit, surrogateFits } from "../map-features.ts";
 import { NONE, type PromptMaps } from "../prompt-maps.ts";
-import { quantile } from "../statistics.ts";
+import { quantileOfSorted } from "../statistics.ts";
 
 /** Share of contributions that are winsorised at each end. */
 export const WINSORISED = 0.025;
@@ -104,8 +104,9 @@ export function winsorisedMaps(
     let k = 0;
     for (const [p, of] of tokens.entries())
       for (let g = 0; g < of.length; g++, k++) contributions[k] = (surrogates[k] - ordered[centre][k]) / groupTokens[p];
-    const low = quantile(contributions, WINSORISED);
-    const high = quantile(contributions, 1 - WINSORISED);
+    const sorted = contributions.slice().sort();
+    const low = quantileOfSorted(sorted, WINSORISED);
+    const high = quantileOfSorted(sorted, 1 - WINSORISED);
     k = 0;
     for (const [p, of] of tokens.entries())
       for (let g = 0; g < of.length; g++) result[p][cell] += Math.min(high, Math.max(low, contributions[k++]));
