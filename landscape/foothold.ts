@@ -26,6 +26,7 @@ const doors: Readonly<Record<string, Door>> = {
   verify: { file: "landscape/verify", summary: "recompute grid points of a run and compare" },
   report: { file: "landscape/report", summary: "draw the figures and the report of a run again, from its files" },
   compare: { file: "landscape/compare", summary: "several runs side by side" },
+  maps: { file: "landscape/export", summary: "write the measured maps for NumPy, ParaView or any program" },
   generate: { file: "model/generate", summary: "text from a model" },
   score: { file: "model/score", summary: "log-probabilities and entropies of given sequences" },
   export: { file: "model/export", summary: "write a model again, in another dtype or in shards" },

@@ -132,7 +132,16 @@ export {
   solveIncreasing,
   studentQuantile,
 } from "./statistics/distributions.ts";
-export { coverAt, floorShare, passAtK } from "./statistics/pass-at-k.ts";
+export {
+  coverAt,
+  coverAtOf,
+  floorShare,
+  floorShareOf,
+  passAtK,
+  passAtKOf,
+  successesOf,
+  zerosOf,
+} from "./statistics/pass-at-k.ts";
 export { openTensorBoard } from "./tensorboard.ts";
 export { type Normalisation, tokenWeights } from "./token-weights.ts";
 export { probeSizes, trainingMemory } from "./train-plan.ts";

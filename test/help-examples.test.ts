@@ -8,6 +8,7 @@ import { describe } from "./support.ts";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const commands = [
   "landscape/compare.ts",
+  "landscape/export.ts",
   "landscape/merge.ts",
   "landscape/report.ts",
   "landscape/run.ts",

@@ -14,16 +14,34 @@ import {
   MemberFile,
   type OnDamage,
   openJournalOf,
-  readJournal,
+  readJournalOf,
   readJson,
   readMembers,
   writeAtomic,
 } from "../../engine/host/index.ts";
 import { referencePath, type SlicePlace, sliceFolder, slicePaths } from "./layout.ts";
 
-const byRollout = z.array(z.array(z.number()).readonly()).readonly();
 /** [prompt][rollout] */
-export type ByRollout = z.infer<typeof byRollout>;
+export type ByRollout = readonly (readonly number[])[];
+
+const listsOfNumbers = z.array(z.array(z.number()));
+
+/** A list of lists of numbers. The schema is asked only for the message about one that is not: a cell has thousands. */
+const byRollout = z.unknown().transform((value, context): ByRollout => {
+  if (isByRollout(value)) return value;
+  const { error } = listsOfNumbers.safeParse(value);
+  for (const { message, path } of error?.issues ?? []) context.addIssue({ code: "custom", message, path });
+  return z.NEVER;
+});
+
+function isByRollout(value: unknown): value is ByRollout {
+  if (!Array.isArray(value)) return false;
+  for (const list of value) {
+    if (!Array.isArray(list)) return false;
+    for (let k = 0; k < list.length; k++) if (!Number.isFinite(list[k])) return false;
+  }
+  return true;
+}
 
 const cellRecord = z.object({
   i: z.int(),
@@ -92,33 +110,52 @@ export function countCells(folder: string, place: SlicePlace): number {
   return existsSync(cells) && existsSync(referencePath(folder, place.step)) ? countRecords(cells) : 0;
 }
 
-export interface SliceFiles extends SlicePlace {
+/** What was read of a slice's cells, in the order of measurement. */
+export interface ReadSlice<T> extends SlicePlace {
   /** The slice's folder. */
   folder: string;
-  cells: readonly JournalledCell[];
+  cells: readonly T[];
   reference: ReferenceSet;
 }
+
+/** A slice with the whole records of its cells. */
+export type SliceFiles = ReadSlice<JournalledCell>;
 
 /**
  * Reads the measurements of a slice. Changes no file.
  * @returns null when the slice has no measurements
  * @throws FileError when a file is so damaged that its content cannot be trusted
  */
-export function readSlice(folder: string, place: SlicePlace, onDamage: OnDamage): SliceFiles | null {
+export const readSlice = (folder: string, place: SlicePlace, onDamage: OnDamage): SliceFiles | null =>
+  readSliceOf(folder, place, onDamage, (cell) => cell);
+
+/**
+ * As `readSlice`, and keeps only what `of` takes of each cell: the records of a whole slice need much memory.
+ * @param of  called with one record after the other
+ */
+export function readSliceOf<T>(
+  folder: string,
+  place: SlicePlace,
+  onDamage: OnDamage,
+  of: (cell: JournalledCell, reference: ReferenceSet) => T,
+): ReadSlice<T> | null {
   const own = sliceFolder(folder, place);
   const path = slicePaths(own).cells;
   if (!existsSync(path)) return null;
-  const reference = referencePath(folder, place.step);
-  if (!existsSync(reference)) {
+  const pathOfReference = referencePath(folder, place.step);
+  if (!existsSync(pathOfReference)) {
     onDamage(
-      `${reference}: missing, so the cells in ${path} cannot be used. The command that made this run makes the file again.`,
+      `${pathOfReference}: missing, so the cells in ${path} cannot be used. The command that made this run makes the file again.`,
     );
     return null;
   }
-  const { records } = readJournal(path, journalledCell, onDamage);
-  return records.length === 0
-    ? null
-    : { ...place, folder: own, cells: records, reference: readJson(reference, referenceSet) };
+  let reference: ReferenceSet | null = null;
+  const cells: T[] = [];
+  readJournalOf(path, journalledCell, onDamage, (cell) => {
+    reference ??= readJson(pathOfReference, referenceSet);
+    cells.push(of(cell, reference));
+  });
+  return reference === null ? null : { ...place, folder: own, cells, reference };
 }
 
 /** Writes the checkpoint's own completions. */
@@ -171,9 +208,12 @@ export function openCells(folder: string, onDamage: OnDamage): CellWriter {
   }
 }
 
+/** Where a cell's conversations are. */
+export type CellPlace = Pick<JournalledCell, "i" | "j" | "conversationBytes">;
+
 /** The conversations at each cell; null for a cell whose conversations cannot be read, which is reported. */
 export function readConversations(
-  { folder, cells }: Pick<SliceFiles, "folder" | "cells">,
+  { folder, cells }: { folder: string; cells: readonly CellPlace[] },
   onDamage: OnDamage,
 ): (Conversation[] | null)[] {
   const path = slicePaths(folder).conversations;

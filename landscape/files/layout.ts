@@ -10,6 +10,8 @@ export interface SlicePlace {
 }
 
 export const figuresFolder = (folder: string): string => join(folder, "figures");
+/** Maps in the formats of other programs. */
+export const exportFolder = (folder: string): string => join(folder, "export");
 export const reportPath = (folder: string): string => join(folder, "report.html");
 
 /** What may be concluded from all slices together. */
@@ -36,6 +38,8 @@ export interface SlicePaths {
   readonly earlier: string;
   readonly points: string;
   readonly summary: string;
+  /** The prompts' maps, and what the statistics were made from. */
+  readonly promptMaps: string;
 }
 
 /** @param folder  the slice's, of `sliceFolder` */
@@ -48,5 +52,6 @@ export function slicePaths(folder: string): SlicePaths {
     earlier: join(folder, "earlier"),
     points: join(folder, "points.csv"),
     summary: join(folder, "summary.json"),
+    promptMaps: join(folder, "prompt-maps.json"),
   };
 }

@@ -30,7 +30,8 @@ import { expectSameGiven, locateGiven, readGiven } from "../files/given-checkpoi
 import { type SlicePlace, slicePaths } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import type { StudySettings } from "../settings.ts";
-import { pointOf, promptMaps } from "../statistics/points.ts";
+import { promptMaps } from "../statistics/cell-sums.ts";
+import { pointOf } from "../statistics/points.ts";
 import { spread } from "../statistics/statistics.ts";
 import { prepareReference, sweep } from "./sweep.ts";
 

@@ -3,15 +3,13 @@
 import { basename } from "node:path";
 import { defineSettings, type OnDamage, runCommand } from "../../engine/host/index.ts";
 import { metricsPath, reachOfMean, readMetrics } from "../../rl/index.ts";
-import { readSlice } from "../files/cells.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { difference, type Estimand, rAtBudget, rInfinity } from "../statistics/estimands.ts";
 import { CORRELATION_CHANGES, type Estimate, jackknifeCorrelation } from "../statistics/intervals.ts";
-import { promptMaps } from "../statistics/points.ts";
 import { meanMap, type PromptMaps } from "../statistics/prompt-maps.ts";
 import type { PromptNeed } from "../statistics/signal.ts";
-import { summariseFiles } from "../statistics/summarise-slice.ts";
+import { readSummarisedSlice } from "../statistics/summarise-slice.ts";
 import type { Summary } from "../statistics/summary.ts";
 import { extentOf } from "./figures/figure-data.ts";
 import { differingSettings } from "./setting-rows.ts";
@@ -42,17 +40,16 @@ async function readRun(folder: string, say: OnDamage): Promise<ComparedRun> {
       ? [{ step: row.step, reward, reach: reachOfMean(standardError, settings.evaluate.episodes) }]
       : [];
   });
-  const { steps, slices, points, radius } = settings.landscape;
+  const { steps, slices, points } = settings.landscape;
   const swept: Swept[] = [];
   for (const step of steps)
     for (let slice = 0; slice < slices; slice++) {
-      const files = readSlice(folder, { step, slice }, say);
-      const measured = files?.cells.length ?? 0;
+      const read = readSummarisedSlice(folder, { step, slice }, settings, say);
+      const measured = read?.cells.length ?? 0;
       if (measured < points ** 2)
         say(`Incomplete: ${folder}, step ${step}, slice ${slice}: ${measured} of ${points ** 2} cells are measured.`);
-      if (files === null) continue;
-      const { summary } = summariseFiles(folder, files, settings);
-      const maps = promptMaps(files.cells, files.reference, { points, radius });
+      if (read === null) continue;
+      const { summary, maps } = read;
       const [least, most] = extentOf(meanMap(maps.objective)) ?? [Number.NaN, Number.NaN];
       swept.push({ step, slice, maps, summary, objectiveSpread: most - least });
     }

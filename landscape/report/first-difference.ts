@@ -1,6 +1,5 @@
 // Where a conversation at a grid point first differs from the checkpoint's. Both are drawn with the same noise, so they
 // are the same up to the first token that the perturbation changed.
-import type { CellRecord } from "../files/cells.ts";
 import type { CellConversations, CommonStart, CommonStarts, LandscapeMap } from "./figures/figure-data.ts";
 
 type Said = CellConversations["conversations"][number];
@@ -44,41 +43,16 @@ export function compareConversations(
   return { common: { tokens, isSame: true }, difference: null };
 }
 
-/**
- * The common starts that the sweep measured for all rollouts (`firstDifference` of cells.jsonl).
- * @returns undefined for cells of earlier versions
- */
-export function measuredStarts(
-  cells: readonly Pick<CellRecord, "i" | "j" | "firstDifference" | "rollouts">[],
-  points: number,
-): CommonStarts | undefined {
-  const middle = (points - 1) / 2;
-  const others = cells.filter(({ i, j }) => i !== middle || j !== middle);
-  const measured = others.map(({ i, j, firstDifference, rollouts }) => ({
-    i,
-    j,
-    starts: (firstDifference ?? []).flatMap((group, prompt) =>
-      group.map(
-        (before, rollout): CommonStart =>
-          before < 0 ? { tokens: rollouts.tokens[prompt][rollout], isSame: true } : { tokens: before, isSame: false },
-      ),
-    ),
-  }));
-  const isMeasured = measured.length > 0 && measured.every(({ starts }) => starts.length > 0);
-  return isMeasured ? { unit: "tokens", cells: measured } : undefined;
-}
-
 /** Lengths of the words, each with the white space before it. */
 function wordLengths(text: string): number[] {
   return (text.match(/\s*\S+|\s+$/g) ?? []).map(({ length }) => length);
 }
 
 /**
- * The common starts at every cell but the checkpoint's: those that were measured for all rollouts if the map has them,
- * else those of the conversations that were kept. Null if neither is there, or if the checkpoint has none.
+ * The common starts of the conversations that were kept, at every cell but the checkpoint's. Null if the checkpoint has
+ * none. Those of all rollouts are the columns `differs_…` of points.csv.
  */
 export function commonStarts(map: LandscapeMap): CommonStarts | null {
-  if (map.commonStarts !== undefined) return map.commonStarts;
   const middle = (map.n - 1) / 2;
   const home = map.conversations?.find(({ i, j }) => i === middle && j === middle)?.conversations;
   if (home === undefined || home.length === 0) return null;

@@ -83,10 +83,9 @@ function startSentences(map: LandscapeMap): string {
   const median = [...starts.cells.flatMap((cell) => cell.starts)].map(({ tokens }) => tokens).sort((a, b) => a - b)[
     Math.floor(total / 2)
   ];
-  const what = map.commonStarts === undefined ? "conversations that were kept" : "rollouts";
   const words = starts.unit === "words" ? " This run did not store where tokens end, so words are compared." : "";
   return (
-    `${total} ${what} at the cells around the checkpoint: half have at most ${median} ${starts.unit} in common with the ` +
+    `${total} conversations that were kept at the cells around the checkpoint: half have at most ${median} ${starts.unit} in common with the ` +
     `checkpoint’s, ${((100 * same) / total).toFixed(0)}% are the same to the end.${words}`
   );
 }

@@ -6,7 +6,6 @@ import { setImmediate } from "node:timers/promises";
 import { ensureFolder, lockFolder, type OnDamage, writeAtomic } from "../../engine/host/index.ts";
 import {
   environmentDescription,
-  floorShare,
   hasProvenance,
   metricsPath,
   reachOfMean,
@@ -16,7 +15,7 @@ import {
   runName,
 } from "../../rl/index.ts";
 import { areUsual } from "../direction-settings.ts";
-import { readConversations, readSlice } from "../files/cells.ts";
+import { readConversations } from "../files/cells.ts";
 import { roundingNotes } from "../files/given-checkpoints.ts";
 import { countEarlier } from "../files/growth.ts";
 import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
@@ -33,15 +32,12 @@ import {
   meansOverSlices,
   trendsOf,
 } from "../statistics/over-checkpoints.ts";
-import { promptMaps } from "../statistics/points.ts";
-import type { PromptMaps } from "../statistics/prompt-maps.ts";
 import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
-import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
-import type { MeasuredSlice } from "../statistics/summary.ts";
+import { summariseSlice } from "../statistics/summarise-slice.ts";
+import type { SummarisedSlice } from "../statistics/summary.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
-  CommonStarts,
   DrawnEstimate,
   LandscapeMap,
   MapPoint,
@@ -53,7 +49,6 @@ import type {
 import { renderPdf } from "./figures/pdf.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
-import { measuredStarts } from "./first-difference.ts";
 import { renderReport } from "./page.ts";
 import { settingRows } from "./setting-rows.ts";
 import { isStudyLike } from "./study-like.ts";
@@ -82,14 +77,13 @@ export interface SummarisedRun {
 
 /** What only figures show of a slice. */
 export interface SliceExtras {
-  readonly commonStarts: CommonStarts | undefined;
   readonly rings: readonly RingPoint[];
   /** The share of rollouts with reward 0 per cell, by "i,j". */
   readonly floorShares: ReadonlyMap<string, number>;
 }
 
 /**
- * Reads every slice that has cells, once, and writes its points.csv and summary.json. Changes no measurement.
+ * Reads every slice that has cells, once, and writes its points.csv, summary.json and prompt-maps.json. Changes no measurement.
  * @param say  called for each part that is incomplete or cannot be read
  * @throws FileError when a file is so damaged that its content cannot be trusted
  */
@@ -105,8 +99,6 @@ export async function summariseRun(
   const directions: (SliceFacts | null)[] = [];
   const gaps: string[] = [];
   const extras: SliceExtras[] = [];
-  const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
-  const { points, radius } = settings.landscape;
   const total = shardCells(settings.shard, settings.landscape).length;
   const isTrainedHere = settings.checkpoints.length === 0;
   const training = isTrainedHere ? trainingRows(folder, settings.evaluate.episodes, say) : [];
@@ -120,7 +112,7 @@ export async function summariseRun(
     );
   if (settings.shard !== "")
     gap(
-      `Shard ${settings.shard}: this folder has ${total} of ${points ** 2} cells of every map. landscape/merge.ts joins the shards.`,
+      `Shard ${settings.shard}: this folder has ${total} of ${settings.landscape.points ** 2} cells of every map. landscape/merge.ts joins the shards.`,
     );
   const wanted = settings.train.steps + 1;
   if (isTrainedHere && training.length < wanted)
@@ -137,8 +129,8 @@ export async function summariseRun(
   for (const step of settings.landscape.steps)
     for (let slice = 0; slice < settings.landscape.slices; slice++) {
       await heed(signal);
-      const files = readSlice(folder, { step, slice }, say);
-      const measured = files?.cells.length ?? 0;
+      const summarised = summariseSlice(folder, { step, slice }, settings, say);
+      const measured = summarised?.cells.length ?? 0;
       const earlier = countEarlier(folder, { step, slice });
       if (measured < total)
         gap(
@@ -148,15 +140,14 @@ export async function summariseRun(
               : ` The map is growing: ${earlier} cells of the smaller one are kept until the sweep has made them again.`
           }`,
         );
-      if (files === null) continue;
-      const failed = files.cells.map(({ rollouts }) => (rollouts.failed ?? []).flat().filter(Boolean).length);
-      const failures = failed.reduce((sum, one) => sum + one, 0);
+      if (summarised === null) continue;
+      const { cells } = summarised;
+      const failures = cells.reduce((sum, { failed }) => sum + failed, 0);
       if (failures > 0)
         gap(
-          `Step ${step}, slice ${slice}: ${failures} rollouts in ${failed.filter(Boolean).length} cells failed in the ` +
-            "environment; they count as reward 0.",
+          `Step ${step}, slice ${slice}: ${failures} rollouts in ${cells.filter(({ failed }) => failed > 0).length} cells ` +
+            "failed in the environment; they count as reward 0.",
         );
-      const summarised = summariseSlice(folder, files, settings);
       slices.push(summarised);
       const facts = readSliceFacts(folder, { step, slice }, say);
       directions.push(facts);
@@ -165,21 +156,16 @@ export async function summariseRun(
           `Step ${step}, slice ${slice}: slice.json is missing or damaged, so its directions are not shown, and partial ` +
             "correlations take α² + β² for the distance.",
         );
-      const ofPrompts = promptMaps(files.cells, files.reference, { points, radius });
-      maps.push({ ...summarised, maps: ofPrompts });
       extras.push({
-        rings: ringCurve(ofPrompts),
-        commonStarts: measuredStarts(files.cells, points),
-        floorShares: new Map(
-          files.cells.map(({ i, j, rollouts }) => [`${i},${j}`, floorShare([rollouts.reward]).share]),
-        ),
+        rings: ringCurve(summarised.maps),
+        floorShares: new Map(cells.map(({ i, j, floorShare }) => [`${i},${j}`, floorShare])),
       });
-      const said = readConversations(files, say);
+      const said = readConversations(summarised, say);
       const lost = said.filter((cell) => cell === null).length;
       if (lost > 0)
         gap(`Step ${step}, slice ${slice}: the conversations of ${lost} of ${measured} cells cannot be read.`);
       conversations.push(
-        files.cells.flatMap(({ i, j }, index) => {
+        cells.flatMap(({ i, j }, index) => {
           const cell = said[index];
           return cell === null ? [] : [{ i, j, conversations: cell }];
         }),
@@ -187,7 +173,7 @@ export async function summariseRun(
     }
   const claims = claimsOf(slices, { evaluations: evaluationsOf(training), isStudyLike: isStudyLike(settings) });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
-  return { slices, training, conversations, samples, claims, trends: trendsOf(maps), extras, directions, gaps };
+  return { slices, training, conversations, samples, claims, trends: trendsOf(slices), extras, directions, gaps };
 }
 
 /** What figures and page show of a run. */
@@ -323,7 +309,7 @@ function mapOf(
   settings: StudySettings,
   { step, slice, summary, points: measured }: SummarisedSlice,
   conversations: readonly CellConversations[],
-  { rings, floorShares, commonStarts }: SliceExtras,
+  { rings, floorShares }: SliceExtras,
   directions: SliceFacts | null,
   isMixed: boolean,
 ): LandscapeMap {
@@ -369,7 +355,6 @@ function mapOf(
     },
     rings,
     conversations,
-    ...(commonStarts && { commonStarts }),
     ...(directions !== null && { directions }),
   };
 }

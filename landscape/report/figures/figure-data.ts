@@ -104,8 +104,6 @@ export interface LandscapeMap {
   /** Reward against KL by ring, from the checkpoint outwards (landscape/statistics/ring-curve.ts). */
   rings?: readonly RingPoint[];
   conversations?: readonly CellConversations[];
-  /** Where the rollouts of each cell leave the checkpoint's, if that was measured for all of them. */
-  commonStarts?: CommonStarts;
   /** What its directions are; absent in runs of earlier versions. */
   directions?: SliceFacts;
 }

@@ -4,7 +4,7 @@ import { inflateRawSync } from "node:zlib";
 import * as assert from "uvu/assert";
 import type { Study } from "../../../landscape/report/figures/figure-data.ts";
 import type { PageConversations, PageData } from "../../../landscape/report/figures/page/page-data.ts";
-import { compareConversations, measuredStarts } from "../../../landscape/report/first-difference.ts";
+import { compareConversations } from "../../../landscape/report/first-difference.ts";
 import { renderReport } from "../../../landscape/report/page.ts";
 import { describe } from "../../support.ts";
 import { seeded, syntheticMap, syntheticStudy } from "../synthetic-study.ts";
@@ -227,31 +227,6 @@ describe("landscape/report/page", (test) => {
       "This run did not store where tokens end, so words are compared.",
     );
     assert.match(renderReport(base), "This run did not store conversations");
-    const cell = (i: number, firstDifference?: number[][]) => ({
-      ...{ i, j: 1, ...(firstDifference && { firstDifference }) },
-      rollouts: { reward: [[1, 1]], tokens: [[8, 9]], entropy: [[0, 0]], truncated: [[0, 0]] },
-    });
-    assert.equal(measuredStarts([cell(0, [[3, -1]]), cell(1, [[-1, -1]])], 3), {
-      unit: "tokens",
-      cells: [
-        {
-          i: 0,
-          j: 1,
-          starts: [
-            { tokens: 3, isSame: false },
-            { tokens: 9, isSame: true },
-          ],
-        },
-      ],
-    });
-    assert.is(measuredStarts([cell(0), cell(1)], 3), undefined, "earlier versions have none");
-    // Numbers of all rollouts, where they were measured, go before the conversations.
-    const starts = { tokens: 7, isSame: false };
-    const commonStarts = {
-      unit: "tokens" as const,
-      cells: [{ i: 0, j: 0, starts: [starts, starts, { tokens: 9, isSame: true }] }],
-    };
-    assert.match(renderReport({ ...base, maps: [{ ...map, commonStarts }] }), "3 rollouts at the cells around");
   });
 
   test("weighs at most 1.5 MB with 16 checkpoints of 441 cells, and says which conversations it leaves out", () => {
