@@ -17,6 +17,7 @@ import {
   directionSettings,
   followsTrajectory,
 } from "./direction-settings.ts";
+import { lineSettings, rayAlters, rayApplies, rayProblems, raySettings } from "./ray-settings.ts";
 
 export const landscapeSettings = {
   seed: integer({ default: 1, min: 0, meaning: "random seed for the directions and for sampling in the landscape" }),
@@ -74,6 +75,8 @@ export const landscapeSettings = {
   }),
   directions: directionSettings,
   centre: centreSettings,
+  rays: raySettings,
+  line: lineSettings,
   reference: {
     prompts: integer({
       default: 64,
@@ -128,16 +131,20 @@ export const studySettings = defineSettings(
           `landscape.steps: step ${step} has no checkpoint; add it to train.checkpoints (${train.checkpoints.join(", ")})`,
       ),
     ...directionProblems(landscape, train.checkpoints),
+    ...rayProblems(landscape, train.checkpoints),
     ...runProblems({ environment, train, evaluate }),
   ],
   {
     ...runRules,
     applies: (key, values) =>
       runRules.applies(key, values) &&
-      (!key.startsWith("landscape.") || directionApplies(key.slice("landscape.".length), values.landscape.directions)),
+      (!key.startsWith("landscape.") ||
+        (directionApplies(key.slice("landscape.".length), values.landscape.directions) &&
+          rayApplies(key.slice("landscape.".length), values.landscape))),
     altersIn: (key, before, after) =>
       runRules.altersIn(key, before, after) ||
-      (key === "train.checkpoints" && followsTrajectory(before.landscape.directions)),
+      (key === "train.checkpoints" && followsTrajectory(before.landscape.directions)) ||
+      (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)),
   },
 );
 

@@ -21,9 +21,11 @@ import { countCells, writeReference } from "./files/cells.ts";
 import { figuresFolder, reportPath, type SlicePlace, sliceFolder, slicePaths } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
 import { directionLine, type SliceFacts } from "./files/slice-facts.ts";
+import { measureAllRays } from "./measure/checkpoint-rays.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
+import { raysToMeasure } from "./measure/rays.ts";
 import { prepareReference, type SweepTiming, sweep } from "./measure/sweep.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
@@ -49,7 +51,10 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
               { setting: "landscape.reference.prompts", count: reference.prompts, seed, isDistinct: true },
               { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed, isDistinct: true },
             ],
-      isFinished: () => isTrained(settings) && slicesToSweep(settings.out, settings).length === 0,
+      isFinished: () =>
+        isTrained(settings) &&
+        slicesToSweep(settings.out, settings).length === 0 &&
+        raysToMeasure(settings.out, settings).length === 0,
       expectMemory: expectMemoryOfAllParts,
       work: (part, isFinished) => studyParts(part, isFinished, start),
     },
@@ -64,6 +69,7 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
   await trainRun(part);
   const stateNote = settleRun(part);
   await sweepPart(part);
+  await measureAllRays({ ...part, placeOf: (step) => placeOf(part, step) });
   const { slices, trends } = await reportPart(part);
   const share = timings.finish((performance.now() - start) / 1000);
   if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);
@@ -87,7 +93,7 @@ async function expectMemoryOfAllParts(part: Part): Promise<void> {
   const { backend, chat, environment, settings, folder, modelFolder, signal } = part;
   // A checkpoint has the configuration of the model that it was trained from.
   const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
-  if (slicesToSweep(folder, settings).length > 0) {
+  if (slicesToSweep(folder, settings).length > 0 || raysToMeasure(folder, settings).length > 0) {
     await expectDirections(job.config, settings.landscape);
     await expectSweepMemory(backend, job, signal, false);
   }

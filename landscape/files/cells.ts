@@ -103,9 +103,17 @@ export interface SliceFiles extends SlicePlace {
  */
 export function readSlice(folder: string, place: SlicePlace, onDamage: OnDamage): SliceFiles | null {
   const own = sliceFolder(folder, place);
-  const path = slicePaths(own).cells;
+  const found = readMeasured(slicePaths(own).cells, referencePath(folder, place.step), onDamage);
+  return found && { ...place, folder: own, ...found };
+}
+
+/** The points in one cells.jsonl, and the checkpoint's own completions. As `readSlice`. */
+export function readMeasured(
+  path: string,
+  reference: string,
+  onDamage: OnDamage,
+): Pick<SliceFiles, "cells" | "reference"> | null {
   if (!existsSync(path)) return null;
-  const reference = referencePath(folder, place.step);
   if (!existsSync(reference)) {
     onDamage(
       `${reference}: missing, so the cells in ${path} cannot be used. The command that made this run makes the file again.`,
@@ -113,9 +121,7 @@ export function readSlice(folder: string, place: SlicePlace, onDamage: OnDamage)
     return null;
   }
   const { records } = readJournal(path, journalledCell, onDamage);
-  return records.length === 0
-    ? null
-    : { ...place, folder: own, cells: records, reference: readJson(reference, referenceSet) };
+  return records.length === 0 ? null : { cells: records, reference: readJson(reference, referenceSet) };
 }
 
 /** Writes the checkpoint's own completions. */

@@ -4,7 +4,7 @@
 // loses only the conversations under way, and a kill loses only the last seconds. A resumed sweep ends with the same
 // bytes as an undisturbed one.
 import { killPoint, type OnDamage, type Phase, type Values, writeAtomic } from "../../engine/host/index.ts";
-import type { Backend, ParameterArena } from "../../engine/index.ts";
+import type { Backend, DirectionStep, ParameterArena } from "../../engine/index.ts";
 import type { Chat, LanguageModel, Model } from "../../model/index.ts";
 import {
   type Environment,
@@ -25,7 +25,7 @@ import { expectSameDirections, type SliceFacts } from "../files/slice-facts.ts";
 import { type GridCell, workOrder } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
-import { makeDirections } from "./directions.ts";
+import { makeDirections, stepsTo } from "./directions.ts";
 import { type Answers, answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
 import { firstDifference, firstDifferences } from "./first-difference.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
@@ -97,7 +97,10 @@ function rolloutSettings({ settings, signal }: SweepContext): RolloutSettings {
  * Runs `body` with the checkpoint as the sweep's precision reads it: as it is in f32, its matrices rounded in f16. So the
  * grid's origin is this model bit for bit.
  */
-async function withPolicy<T>({ model, settings }: SweepContext, body: (policy: Model) => Promise<T>): Promise<T> {
+export async function withPolicy<T>(
+  { model, settings }: SweepContext,
+  body: (policy: Model) => Promise<T>,
+): Promise<T> {
   if (settings.landscape.precision === "f32") return body(model);
   const weights = new RoundedWeights(model.weights);
   try {
@@ -143,6 +146,32 @@ async function drawReference(context: SweepContext, policy: Model, phase: Phase)
   });
 }
 
+/** A point that is measured: its indices in the files of its folder, and its coordinates. */
+export type PointPlace = Pick<GridCell, "i" | "j" | "alpha" | "beta">;
+
+/** Points around a checkpoint that are measured into one folder. */
+export interface PointSet<P extends PointPlace> {
+  /** All of them, in the order of measurement. */
+  readonly points: readonly P[];
+  /** The steps from a tensor of the checkpoint to that of a point. */
+  stepsTo(point: P): (name: string) => readonly DirectionStep[];
+  free(): void;
+}
+
+export interface PointJob<P extends PointPlace> {
+  readonly context: SweepContext;
+  readonly folder: string;
+  readonly reference: Reference;
+  /** Counts points. */
+  readonly phase: Phase;
+  /** Points that `phase` has already counted. */
+  readonly before: number;
+  /** For messages: "49 grid points of this map" is what a stop keeps a part of. */
+  readonly whole: string;
+  /** @param hasBegun  whether an earlier process has measured some of the points */
+  prepare(hasBegun: boolean): Promise<PointSet<P>>;
+}
+
 /**
  * Measures the missing cells of one slice.
  * @param folder  the slice's
@@ -150,7 +179,7 @@ async function drawReference(context: SweepContext, policy: Model, phase: Phase)
  * @param before  cells that `phase` has already counted
  * @returns cells that `phase` has counted afterwards
  */
-export async function sweep(
+export function sweep(
   context: SweepContext,
   slice: number,
   folder: string,
@@ -160,9 +189,53 @@ export async function sweep(
 ): Promise<number> {
   const { model, settings, place, signal, say, onDirections } = context;
   const { landscape } = settings;
-  const paths = slicePaths(folder);
+  return measurePoints({
+    ...{ context, folder, reference, phase, before },
+    whole: `${landscape.points ** 2} grid points of this map`,
+    prepare: async (hasBegun): Promise<PointSet<GridCell>> => {
+      const directions = await makeDirections({
+        ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
+        usedIds: usedIdsOf(context, reference),
+      });
+      try {
+        const facts = {
+          schemaVersion: 1,
+          seed: landscape.seed,
+          slice,
+          digest: directions.digest,
+          ...directions.facts,
+        } as const;
+        if (hasBegun) expectSameDirections(folder, facts, say);
+        writeAtomic(slicePaths(folder).directions, `${JSON.stringify(facts)}\n`);
+        onDirections?.(facts);
+      } catch (thrown) {
+        directions.free();
+        throw thrown;
+      }
+      return {
+        points: workOrder({ points: landscape.points, radius: landscape.radius }),
+        stepsTo: (cell) => (name) => stepsTo(cell, directions, name),
+        free: () => directions.free(),
+      };
+    },
+  });
+}
+
+/**
+ * Measures the missing points of a set: some at a time, each on disk as soon as it is scored.
+ * @returns points that `phase` has counted afterwards
+ */
+export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Promise<number> {
+  const { context, folder, reference, phase, before, whole } = job;
+  const { model, settings, signal, say } = context;
+  const { landscape } = settings;
   const writer = openCells(folder, say);
-  const underWay = new UnderWay(paths.underWay, landscape.rollouts.rollouts, context.keepEveryMs ?? 10_000, say);
+  const underWay = new UnderWay(
+    slicePaths(folder).underWay,
+    landscape.rollouts.rollouts,
+    context.keepEveryMs ?? 10_000,
+    say,
+  );
   const measured = new Set(writer.done.map(({ i, j }) => `${i},${j}`));
   const progress = new SweepProgress(phase, before, {
     rolloutsPerCell: landscape.rollouts.prompts * landscape.rollouts.rollouts,
@@ -171,30 +244,15 @@ export async function sweep(
   });
   const announceStop = (): void =>
     say(
-      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${landscape.points ** 2} grid points of this map and ` +
+      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${whole} and ` +
         `${underWay.length} finished rollouts of the points under way.`,
     );
   signal.addEventListener("abort", announceStop);
   let free = (): void => {};
   try {
-    const directions = await makeDirections({
-      ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
-      usedIds: usedIdsOf(context, reference),
-    });
-    free = () => directions.free();
-    const facts = {
-      schemaVersion: 1,
-      seed: landscape.seed,
-      slice,
-      digest: directions.digest,
-      ...directions.facts,
-    } as const;
-    if (writer.done.length > 0 || underWay.length > 0) expectSameDirections(folder, facts, say);
-    writeAtomic(paths.directions, `${JSON.stringify(facts)}\n`);
-    onDirections?.(facts);
-    const todo = workOrder({ points: landscape.points, radius: landscape.radius }).filter(
-      ({ i, j }) => !measured.has(`${i},${j}`),
-    );
+    const set = await job.prepare(writer.done.length > 0 || underWay.length > 0);
+    free = () => set.free();
+    const todo = set.points.filter(({ i, j }) => !measured.has(`${i},${j}`));
     const size = Math.min(landscape.pointsAtOnce, todo.length);
     const drafts =
       landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
@@ -204,7 +262,7 @@ export async function sweep(
         for (let start = 0; start < todo.length; start += size) {
           signal.throwIfAborted();
           const cells = todo.slice(start, start + size);
-          weights.place(cells, directions);
+          weights.placeAlong(cells.map((cell) => set.stepsTo(cell)));
           const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
           await measureBatch(context, both, cells, reference, underWay, drafts, progress, (record, conversations) => {
             killPoint("cells");
@@ -254,7 +312,7 @@ function ownAnswers({ rollouts, rolloutsPerPrompt }: Reference): OwnAnswers {
 async function measureBatch(
   context: SweepContext,
   { policy, perturbed }: { policy: Model; perturbed: Model },
-  cells: readonly GridCell[],
+  cells: readonly PointPlace[],
   reference: Reference,
   underWay: UnderWay,
   drafts: DraftSource | null,
@@ -310,7 +368,7 @@ async function measureBatch(
 async function rollOutCells(
   context: SweepContext,
   perturbed: Model,
-  cells: readonly GridCell[],
+  cells: readonly PointPlace[],
   reference: Reference,
   underWay: UnderWay,
   drafts: DraftSource | null,
@@ -362,7 +420,7 @@ async function rollOutCells(
 }
 
 /** The rollouts of a grid point, [prompt][rollout]. */
-function rolloutsAt({ settings }: SweepContext, { i, j }: GridCell, underWay: UnderWay): MeasuredRollout[][] {
+function rolloutsAt({ settings }: SweepContext, { i, j }: PointPlace, underWay: UnderWay): MeasuredRollout[][] {
   const { prompts, rollouts: perPrompt } = settings.landscape.rollouts;
   return Array.from({ length: prompts }, (_, prompt) =>
     Array.from({ length: perPrompt }, (__, rollout) => {
