@@ -18,6 +18,7 @@ import { html, jsonScript, type Part } from "./html.ts";
 import { claimsSection } from "./page-claims.ts";
 import { directionTable } from "./page-directions.ts";
 import { explorer } from "./page-explorer.ts";
+import { raysSection } from "./page-rays.ts";
 import { trainingSamples } from "./page-samples.ts";
 import { definitions, mapTable, settingsTable, trendTable } from "./page-tables.ts";
 
@@ -50,6 +51,7 @@ ${curves(study)}
 ${maps.length > 0 ? mapTable(study) : null}
 ${trendTable(study)}
 ${directionTable(study)}
+${raysSection(study)}
 ${claimsSection(study)}
 ${maps.length > 0 ? definitions() : null}
 ${hasConversations ? conversations() : html`<div id="conversations" hidden></div>`}

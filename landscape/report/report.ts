@@ -38,6 +38,8 @@ import {
 } from "../statistics/over-checkpoints.ts";
 import { promptMaps } from "../statistics/points.ts";
 import type { PromptMaps } from "../statistics/prompt-maps.ts";
+import { linesOfT3, raysShown } from "../statistics/rays/ray-tables.ts";
+import { type RayCheckpoint, summariseRays } from "../statistics/rays/summarise-rays.ts";
 import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
 import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
 import type { MeasuredSlice } from "../statistics/summary.ts";
@@ -72,6 +74,8 @@ export interface SummarisedRun {
   readonly samples: readonly TrainingSample[];
   /** What may be concluded from all slices together. */
   readonly claims: readonly Claim[];
+  /** Rays and lines around the checkpoints that have them. */
+  readonly rays: readonly RayCheckpoint[];
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
   /** What only figures show, per slice. */
@@ -165,16 +169,21 @@ export async function summariseRun(
         }),
       );
     }
-  const claims = claimsOf(slices, { evaluations: evaluationsOf(training), isStudyLike: isStudyLike(settings) });
+  const rays = summariseRays(folder, settings, say, gap);
+  const claims = claimsOf(slices, {
+    evaluations: evaluationsOf(training),
+    isStudyLike: isStudyLike(settings),
+    explorationParts: linesOfT3(rays),
+  });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
-  return { slices, training, conversations, samples, claims, trends: trendsOf(maps), extras, directions, gaps };
+  return { slices, training, conversations, samples, claims, trends: trendsOf(maps), extras, directions, rays, gaps };
 }
 
 /** What figures and page show of a run. */
 export function studyOf(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, claims, trends, gaps, extras, directions }: SummarisedRun,
+  { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays }: SummarisedRun,
 ): Study {
   return {
     name: runName(folder),
@@ -189,6 +198,7 @@ export function studyOf(
     ),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     claims,
+    rays: raysShown(rays),
     trends,
     intervalName: intervalName(slices),
   };
