@@ -39,11 +39,7 @@ ${tables.map((table, k) => tableOf(table, `claim-${name}-${k}`))}
 }
 
 /** @param file  has the rows that a long table leaves out */
-export function tableOf(
-  { caption, columns, rows }: ClaimTable,
-  id: string,
-  file = "landscape/claims.json",
-): Markup {
+export function tableOf({ caption, columns, rows }: ClaimTable, id: string, file = "landscape/claims.json"): Markup {
   const isLong = rows.length > MOST_ROWS;
   const half = MOST_ROWS / 2;
   const shown = isLong ? [...rows.slice(0, half), ...rows.slice(-half)] : rows;

@@ -49,7 +49,14 @@ export function plotFigure(plot: ClaimPlot, name: string, title: string, options
     const frame = { left, top, width, height };
     const label = panel.xLabel ?? plot.xLabel;
     const isLast = k + 1 === plot.panels.length || (plot.panels[k + 1].xLabel ?? plot.xLabel) !== label;
-    const content = drawPanel(sheet, frame, panel, panel.xScale ?? (panel.xLabel === undefined ? plot.xScale : "linear"), label, isLast);
+    const content = drawPanel(
+      sheet,
+      frame,
+      panel,
+      panel.xScale ?? (panel.xLabel === undefined ? plot.xScale : "linear"),
+      label,
+      isLast,
+    );
     top += height + (isLast ? bottomMargin(sheet) : 1.2 * em);
     return join([legend?.markup ?? null, content]);
   });

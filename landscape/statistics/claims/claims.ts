@@ -18,7 +18,10 @@ export interface ClaimContext {
 }
 
 /** Empty without a slice. */
-export function claimsOf(slices: readonly ClaimedSlice[], { evaluations, isStudyLike, explorationParts }: ClaimContext): Claim[] {
+export function claimsOf(
+  slices: readonly ClaimedSlice[],
+  { evaluations, isStudyLike, explorationParts }: ClaimContext,
+): Claim[] {
   if (slices.length === 0) return [];
   return [
     concentration(slices, isStudyLike),

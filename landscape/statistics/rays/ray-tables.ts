@@ -1,5 +1,13 @@
 // Tables, the figure's numbers and sentences about rays, from their statistics alone; and what lines add to T3.
-import { type ClaimPlot, type ClaimTable, count, type PlotPoint, plotPoint, sidesOf, UNDECIDED } from "../claims/claim.ts";
+import {
+  type ClaimPlot,
+  type ClaimTable,
+  count,
+  type PlotPoint,
+  plotPoint,
+  sidesOf,
+  UNDECIDED,
+} from "../claims/claim.ts";
 import type { ExplorationPart } from "../claims/exploration.ts";
 import type { LineStatistics } from "./line-statistics.ts";
 import { LEAST_RAYS, type RayEstimate } from "./ray-field.ts";
@@ -12,7 +20,8 @@ export interface RaysShown {
   readonly plot: ClaimPlot;
 }
 
-const INTERVALS = "Two nominal 95% intervals: over rays (other directions, same prompts) and over prompts (same directions).";
+const INTERVALS =
+  "Two nominal 95% intervals: over rays (other directions, same prompts) and over prompts (same directions).";
 
 /** Null if no checkpoint has rays. */
 export function raysShown(all: readonly RayCheckpoint[]): RaysShown | null {
@@ -21,11 +30,7 @@ export function raysShown(all: readonly RayCheckpoint[]): RaysShown | null {
   const atKl = checkpoints.filter(({ fixedKl }) => fixedKl !== null);
   return {
     sentences: [...notReached(checkpoints), ...fewRays(checkpoints)],
-    tables: [
-      scalarTable(checkpoints),
-      radiusTable(checkpoints),
-      ...(atKl.length > 0 ? [klTable(atKl)] : []),
-    ],
+    tables: [scalarTable(checkpoints), radiusTable(checkpoints), ...(atKl.length > 0 ? [klTable(atKl)] : [])],
     plot: plotOf(checkpoints),
   };
 }
@@ -90,8 +95,7 @@ function scalarTable(checkpoints: readonly RayCheckpoint[]): ClaimTable {
 
 function radiusTable(checkpoints: readonly RayCheckpoint[]): ClaimTable {
   return {
-    caption:
-      `Means over rays at each radius, in units of the norm. r(KL, R): correlation over the halves of all rays at this radius, so that distance plays no part in it; rollout noise pulls it towards 0. ${INTERVALS}`,
+    caption: `Means over rays at each radius, in units of the norm. r(KL, R): correlation over the halves of all rays at this radius, so that distance plays no part in it; rollout noise pulls it towards 0. ${INTERVALS}`,
     columns: [
       { name: "step" },
       { name: "radius" },
@@ -174,7 +178,9 @@ function plotOf(checkpoints: readonly RayCheckpoint[]): ClaimPlot {
     ],
     notes: [
       "Bars: nominal 95% intervals over rays; at radius 0 over prompts.",
-      ...(drawn.length < checkpoints.length ? ["Drawn: the first, middle and last checkpoint. The table has all."] : []),
+      ...(drawn.length < checkpoints.length
+        ? ["Drawn: the first, middle and last checkpoint. The table has all."]
+        : []),
     ],
   };
 }
@@ -235,9 +241,7 @@ function linePanel(line: LineStatistics): ClaimPlot["panels"][number] {
     title: `reward on the line from ${nameOf(line)}`,
     series: [
       { name: "line", kind: "line", points: onward.map(({ kl, reward }) => plotPoint(kl, reward)) },
-      ...(rays.length > 0
-        ? [{ name: "random rays: mean, 10% to 90%", kind: "expected" as const, points: rays }]
-        : []),
+      ...(rays.length > 0 ? [{ name: "random rays: mean, 10% to 90%", kind: "expected" as const, points: rays }] : []),
       ...(back.length > 0
         ? [{ name: "away from it", kind: "line" as const, points: back.map(({ kl, reward }) => plotPoint(kl, reward)) }]
         : []),

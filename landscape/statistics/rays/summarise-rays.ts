@@ -9,7 +9,12 @@ import { linesFrom, radiiOf, signsOf } from "../../ray-settings.ts";
 import type { StudySettings } from "../../settings.ts";
 import { type LineStatistics, lineStatistics } from "./line-statistics.ts";
 import { type RayField, rayField } from "./ray-field.ts";
-import { type FixedKlStatistics, fixedKlStatistics, type RadiusStatistics, radiusStatistics } from "./ray-statistics.ts";
+import {
+  type FixedKlStatistics,
+  fixedKlStatistics,
+  type RadiusStatistics,
+  radiusStatistics,
+} from "./ray-statistics.ts";
 
 /** Increases when a field changes its meaning or is removed. */
 export const RAYS_SCHEMA_VERSION = 1;

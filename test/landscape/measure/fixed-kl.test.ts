@@ -43,7 +43,10 @@ describe("landscape/measure/fixed-kl", (test) => {
     assert.is(jump.kl, 5, "ln 5 is nearer to ln 0.1 than ln 0.001 is");
     const broken = await findScale({ ...search, target: 0.01 }, async (s) => (s > 0.04 ? Number.NaN : 20 * s * s));
     assert.ok(Math.abs(20 * (broken.scale ?? 0) ** 2 - 0.01) <= 5e-4);
-    assert.equal(broken.passes[0], [0.05, null].map((v, k) => (k === 0 ? broken.passes[0][0] : v)));
+    assert.equal(
+      broken.passes[0],
+      [0.05, null].map((v, k) => (k === 0 ? broken.passes[0][0] : v)),
+    );
     const still = await findScale({ ...search, target: 0.01 }, async () => 0);
     assert.equal([still.scale, still.kl], [null, 0]);
   });

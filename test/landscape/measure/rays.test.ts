@@ -156,7 +156,10 @@ describe("landscape/measure/rays", (test) => {
       ...{ folder: lined, reference, phase: watched(), before: 0 },
     });
     const onLine = readRayPoints(lined, lineFolder(lined, 0, 3), 0, assert.unreachable);
-    assert.equal(onLine?.cells.map(({ alpha }) => alpha), [0, -0.5, 1]);
+    assert.equal(
+      onLine?.cells.map(({ alpha }) => alpha),
+      [0, -0.5, 1],
+    );
     const plain = { backend, config, weights };
     const scored = await scorePoint(plain, { backend, config, weights: other.weights }, 0, reference, {
       ...{ maxTokens: 4096, clipLow: 0.2, clipHigh: 0.2 },
@@ -188,7 +191,10 @@ describe("landscape/measure/rays", (test) => {
         () => settingsWith(values),
         (thrown: Error) => says.test(thrown.message),
       );
-    refused({ "landscape.rays.radii": [0.1, 0.05] }, /landscape\.rays\.radii: expected each number above the one before/);
+    refused(
+      { "landscape.rays.radii": [0.1, 0.05] },
+      /landscape\.rays\.radii: expected each number above the one before/,
+    );
     refused({ "landscape.rays.kl": [0.1, 0.1] }, /landscape\.rays\.kl: expected each number above/);
     refused({ "landscape.line.stepsAhead": [2] }, /no checkpoint lies 2 steps after one of landscape\.steps \(0\)/);
     refused({ "landscape.line.stepsAhead": [0] }, /0 steps ahead is the checkpoint itself/);

@@ -1,12 +1,12 @@
 // Statistics of rays on fields with known answers, and how often their intervals cover the truth.
 import * as assert from "uvu/assert";
+import { simulationRandom } from "../../../../landscape/statistics/random.ts";
 import { meanCurve, type RayEstimate } from "../../../../landscape/statistics/rays/ray-field.ts";
 import {
   fixedKlStatistics,
   radiusStatistics,
   rewardsAtKl,
 } from "../../../../landscape/statistics/rays/ray-statistics.ts";
-import { simulationRandom } from "../../../../landscape/statistics/random.ts";
 import { assertClose, describe } from "../../../support.ts";
 import { raysOfWorld } from "./synthetic-rays.ts";
 
@@ -21,7 +21,12 @@ describe("landscape/statistics/rays/ray-statistics", (test) => {
     // The mean over radii to 0.16 of R/R(0) on a straight line is its value in the middle.
     assertClose("kept", [kept.value ?? 0], [1 - (0.5 * 0.08) / 0.06], { absolute: 1e-12 });
     assertClose("R(0)", [originReward.value ?? 0], [0.8], { absolute: 1e-12 });
-    assertClose("KL", rows.map(({ kl }) => kl.value ?? 0), radii.map((r) => 5 * r * r), { absolute: 1e-12 });
+    assertClose(
+      "KL",
+      rows.map(({ kl }) => kl.value ?? 0),
+      radii.map((r) => 5 * r * r),
+      { absolute: 1e-12 },
+    );
     // Rays that are all alike show no spread, and nothing certain may be concluded from that.
     assert.is(r50.overRays.low, null);
     assert.is(rows[0].r.value, null);
@@ -44,7 +49,8 @@ describe("landscape/statistics/rays/ray-statistics", (test) => {
         kl: (r, ray) => 5 * r * r * steep(ray),
       });
     for (const sign of [-1, 1])
-      for (const { r } of radiusStatistics(field(sign)).rows) assertClose("r", [r.value ?? 0], [sign], { absolute: 0.01 });
+      for (const { r } of radiusStatistics(field(sign)).rows)
+        assertClose("r", [r.value ?? 0], [sign], { absolute: 0.01 });
   });
 
   test("at equal KL: a ray with a gap is left out there with both halves; KL50 is between two targets", () => {
@@ -56,17 +62,33 @@ describe("landscape/statistics/rays/ray-statistics", (test) => {
       reward: (kl, ray) => (ray === 3 ? 1 : 0.8 - (0.4 * Math.sqrt(Math.abs(kl))) / 0.3),
       kl: (kl, ray) => (ray === 3 && kl === -0.16 ? -1 : Math.abs(kl)),
     });
-    assert.equal(meanCurve(field).map(({ rays }) => rays), [8, 8, 7]);
+    assert.equal(
+      meanCurve(field).map(({ rays }) => rays),
+      [8, 8, 7],
+    );
     const scales = targets.map((kl) => [Math.sqrt(kl), 3 * Math.sqrt(kl)]);
     const { rows, kl50 } = fixedKlStatistics(field, scales);
-    assert.equal(rows.map(({ rays, of }) => `${rays} of ${of}`), ["8 of 8", "8 of 8", "7 of 8"]);
-    assertClose("scale", rows.map(({ scale }) => scale ?? 0), [0.2, 0.4, 0.8], { absolute: 1e-12 });
+    assert.equal(
+      rows.map(({ rays, of }) => `${rays} of ${of}`),
+      ["8 of 8", "8 of 8", "7 of 8"],
+    );
+    assertClose(
+      "scale",
+      rows.map(({ scale }) => scale ?? 0),
+      [0.2, 0.4, 0.8],
+      { absolute: 1e-12 },
+    );
     assertClose("reward at the largest", [rows[2].reward.value ?? 0], [0.8 - 0.16 / 0.3], { absolute: 1e-12 });
     assert.ok((kl50.value ?? 0) > 0.04 && (kl50.value ?? 0) < 0.16);
     const same = raysOfWorld({ ...shape, reward: (r) => 0.8 - 4 * Math.abs(r), kl: (r) => 25 * r * r });
-    assertClose("reward where √KL is 0.25", rewardsAtKl(same, 0.0625).map((one) => one ?? 9), new Array<number>(8).fill(0.6), {
-      absolute: 1e-12,
-    });
+    assertClose(
+      "reward where √KL is 0.25",
+      rewardsAtKl(same, 0.0625).map((one) => one ?? 9),
+      new Array<number>(8).fill(0.6),
+      {
+        absolute: 1e-12,
+      },
+    );
     assert.equal(rewardsAtKl(same, 2), new Array<null>(8).fill(null));
   });
 
