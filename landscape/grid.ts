@@ -20,6 +20,9 @@ export interface GridCell {
   squaredSteps: number;
 }
 
+/** A point that is measured: its indices in the files of its folder, and its coordinates. */
+export type PointPlace = Pick<GridCell, "i" | "j" | "alpha" | "beta">;
+
 /**
  * Point k = (2k − (n − 1)) · radius / (n − 1), left to right; a grid of one point is its centre.
  * @throws SettingsError when points is not a whole number ≥ 1, or radius not a positive number
@@ -33,6 +36,16 @@ export function axis({ points, radius }: Grid): number[] {
     throw new SettingsError(`landscape.radius: expected a positive number, got ${radius}. The study has 0.05.`);
   if (points === 1) return [0];
   return Array.from({ length: points }, (_, k) => ((2 * k - (points - 1)) * radius) / (points - 1));
+}
+
+/**
+ * Where the points of an axis lie on another one: a finer axis within the same radius, or a larger one with the same spacing.
+ * @returns an index for each point of `before`; null when a coordinate is absent there, be it by its last bit
+ */
+export function nestedIndices(before: Grid, after: Grid): number[] | null {
+  const coordinates = axis(after);
+  const places = axis(before).map((value) => coordinates.indexOf(value));
+  return places.includes(-1) ? null : places;
 }
 
 function cellOf(values: readonly number[], i: number, j: number): GridCell {

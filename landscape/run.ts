@@ -9,7 +9,7 @@ import { runCommand } from "../engine/host/index.ts";
 import { filesOfCommand, folderOfCommand, loadModuleOf, notesThatHold, presetNames } from "../rl/index.ts";
 import { printPlan } from "./plan/dry-run.ts";
 import { studySettings } from "./settings.ts";
-import { runStudy } from "./study.ts";
+import { expectOwnTraining, runStudy } from "./study.ts";
 
 await runCommand({
   name: "node landscape/run.ts",
@@ -39,6 +39,7 @@ await runCommand({
   dryRun:
     "Print the resolved settings, operations, time, memory and disk, and stop. It trains, writes and downloads nothing; the time is measured on a small piece of the work.",
   main: async ({ values, sources, positionals, progress, signal, isDryRun }) => {
+    expectOwnTraining(values);
     const out = folderOfCommand(positionals, values);
     const notes = notesThatHold(sources, values.notes);
     if (notes.length < values.notes.length)

@@ -1,5 +1,5 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
-import { choice, defineSettings, integer, integers, number, type Values } from "../engine/host/index.ts";
+import { choice, defineSettings, integer, integers, number, text, texts, type Values } from "../engine/host/index.ts";
 import {
   batchSettings,
   environmentSettings,
@@ -16,8 +16,11 @@ import {
   directionProblems,
   directionSettings,
   followsTrajectory,
+  isBeside,
 } from "./direction-settings.ts";
+import { nestedIndices } from "./grid.ts";
 import { lineSettings, rayAlters, rayApplies, rayProblems, raySettings } from "./ray-settings.ts";
+import { shardProblems } from "./shard.ts";
 
 export const landscapeSettings = {
   seed: integer({ default: 1, min: 0, meaning: "random seed for the directions and for sampling in the landscape" }),
@@ -39,11 +42,13 @@ export const landscapeSettings = {
     default: 21,
     min: 2,
     unit: "points",
+    changes: "extends",
     meaning: "grid points per side; with an odd number the checkpoint itself is a grid point",
   }),
   radius: number({
     default: 0.05,
     above: 0,
+    changes: "extends",
     meaning: "half width of the grid: alpha and beta run from −radius to +radius, in units of each tensor's norm",
   }),
   episodeSeed: integer({
@@ -82,12 +87,14 @@ export const landscapeSettings = {
       default: 64,
       min: 2,
       unit: "prompts",
+      changes: "extends",
       meaning: "prompts for the checkpoint's own completions, on which J and KL are measured",
     }),
     rollouts: integer({
       default: 16,
       min: 2,
       unit: "rollouts",
+      changes: "extends",
       meaning: "completions per prompt for J and KL; J needs at least two, since with one every advantage is 0",
     }),
   },
@@ -96,9 +103,16 @@ export const landscapeSettings = {
       default: 64,
       min: 2,
       unit: "prompts",
+      changes: "extends",
       meaning: "prompts for the reward R, which is measured on new completions at every grid point",
     }),
-    rollouts: integer({ default: 16, min: 1, unit: "rollouts", meaning: "completions per prompt for R" }),
+    rollouts: integer({
+      default: 16,
+      min: 1,
+      unit: "rollouts",
+      changes: "extends",
+      meaning: "completions per prompt for R",
+    }),
   },
   conversations: integer({
     default: 3,
@@ -116,6 +130,19 @@ export const landscapeSettings = {
 export const studySettings = defineSettings(
   {
     ...generalSettings,
+    checkpoints: texts({
+      default: [],
+      changes: "free",
+      isRecorded: true,
+      meaning:
+        "checkpoints of another training to measure instead of training: folders, patterns as out/checkpoint-*, ORG/NAME@REVISION " +
+        "of the hub; =STEP behind a name gives its step (landscape/sweep.ts)",
+    }),
+    shard: text({
+      default: "",
+      meaning:
+        "the part of every map that this command measures, i/n with i from 0: 0/2 and 1/2 for two machines; landscape/merge.ts joins the folders; empty for all",
+    }),
     model: modelSettings,
     environment: environmentSettings,
     train: trainSettings,
@@ -123,29 +150,46 @@ export const studySettings = defineSettings(
     landscape: landscapeSettings,
     batch: batchSettings,
   },
-  ({ environment, train, evaluate, landscape }) => [
-    ...landscape.steps
+  ({ checkpoints, shard, environment, train, evaluate, landscape }) => [
+    ...shardProblems(shard),
+    ...(checkpoints.length > 0 ? [] : landscape.steps)
       .filter((step) => !train.checkpoints.includes(step))
       .map(
         (step) =>
           `landscape.steps: step ${step} has no checkpoint; add it to train.checkpoints (${train.checkpoints.join(", ")})`,
       ),
-    ...directionProblems(landscape, train.checkpoints),
-    ...rayProblems(landscape, train.checkpoints),
+    ...(checkpoints.length > 0 ? [] : directionProblems(landscape, train.checkpoints)),
+    ...(checkpoints.length > 0 ? [] : rayProblems(landscape, train.checkpoints)),
     ...runProblems({ environment, train, evaluate }),
   ],
   {
     ...runRules,
     applies: (key, values) =>
       runRules.applies(key, values) &&
+      (key !== "shard" || values.shard !== "") &&
+      (values.checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)) &&
       (!key.startsWith("landscape.") ||
         (directionApplies(key.slice("landscape.".length), values.landscape.directions) &&
           rayApplies(key.slice("landscape.".length), values.landscape))),
-    altersIn: (key, before, after) =>
-      runRules.altersIn(key, before, after) ||
-      (key === "train.checkpoints" && followsTrajectory(before.landscape.directions)) ||
-      (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)),
+    altersIn: (key, before, after) => {
+      const { directions, centre } = before.landscape;
+      // A centre beside the checkpoint is in units of the radius.
+      if (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)) return true;
+      if (key === "landscape.radius" && isBeside(centre)) return true;
+      if (key === "landscape.points" || key === "landscape.radius")
+        return nestedIndices(before.landscape, after.landscape) === null;
+      return (
+        runRules.altersIn(key, before, after) ||
+        ((key === "train.checkpoints" || key === "checkpoints") && followsTrajectory(directions))
+      );
+    },
   },
 );
+
+/** Whether a setting has no effect on maps around checkpoints of another training. */
+function isOfTraining(key: string): boolean {
+  const ofObjective = ["train.clipLow", "train.clipHigh", "train.advantageEpsilon"];
+  return /^(train|evaluate|model)\./.test(key) && !ofObjective.includes(key);
+}
 
 export type StudySettings = Values<(typeof studySettings)["tree"]>;

@@ -2,7 +2,15 @@
 export { settleFolders, writeFolderAtomically } from "./atomic-folder.ts";
 export { type Batch, packSequences } from "./batch.ts";
 export { Chat, type ChatMessage, type GlueOptions, loadChat } from "./chat.ts";
-export { Checkpoint, isModelFile, modelFiles, openCheckpoint, openConfig, tokenizerFiles } from "./checkpoint-files.ts";
+export {
+  Checkpoint,
+  isModelFile,
+  modelFiles,
+  openCheckpoint,
+  openConfig,
+  readModelJson,
+  tokenizerFiles,
+} from "./checkpoint-files.ts";
 export { temperatureProblems } from "./commands/sampling-settings.ts";
 export { parseConfig, type Qwen2Config } from "./config.ts";
 export type { Answer, Dialogue } from "./dialogue.ts";

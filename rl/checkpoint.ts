@@ -1,4 +1,5 @@
-// The state that a restart needs: weights, both moments, and the step. Two slots are written in turn: while one is
+// The state that a restart needs: weights, both moments, the step, and rollouts that were sampled for the next step
+// (pending-rollouts.ts), if there are any. Two slots are written in turn: while one is
 // replaced, the other is whole. If the latest slot is damaged, the other one is loaded, and the run says so.
 //
 // The slot depends only on the step. A state saved early (Ctrl-C) uses the slot of the next scheduled save, so an interrupted
@@ -9,7 +10,7 @@
 // number of steps done in finished.json.
 //
 // Slots are not the checkpoints of a run: those are Hugging Face folders that are kept (kept-checkpoints.ts).
-import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { z } from "zod";
@@ -22,12 +23,13 @@ import {
   sha256File,
   writeAtomic,
 } from "../engine/host/index.ts";
-import type { ParameterArena } from "../engine/index.ts";
+import type { ParameterArena, Shape } from "../engine/index.ts";
 import { openSafetensors, writeFolderAtomically, writeSafetensors } from "../model/index.ts";
 
 const slots = ["slot-0", "slot-1"];
 const tensorsFile = "state.safetensors";
 const trainerFile = "trainer.json";
+const pendingFile = "pending.jsonl.gz";
 const finishedFile = "finished.json";
 
 const trainerSchema = z.object({
@@ -37,13 +39,15 @@ const trainerSchema = z.object({
   sha256: z.string(),
   /** Further numbers of the caller. */
   own: z.record(z.string(), z.number()),
+  /** Of the rollouts that were sampled for the next step; only if there are any. */
+  pendingSha256: z.string().optional(),
   /** CRC-32 of the other fields: a changed step would continue a run wrongly. Folders of earlier versions have none. */
   crc: z.string().optional(),
 });
 type TrainerFile = z.infer<typeof trainerSchema>;
 
-function crcOf({ schemaVersion, step, sha256, own }: TrainerFile): string {
-  return crc32(JSON.stringify({ schemaVersion, step, sha256, own })).toString(16).padStart(8, "0");
+function crcOf({ schemaVersion, step, sha256, own, pendingSha256 }: TrainerFile): string {
+  return crc32(JSON.stringify({ schemaVersion, step, sha256, own, pendingSha256 })).toString(16).padStart(8, "0");
 }
 
 /** @throws FileError when the file is missing or its content has changed */
@@ -63,6 +67,8 @@ export interface TrainerState {
   readonly step: number;
   /** Further numbers of the caller, such as counts of tokens. */
   readonly own: Readonly<Record<string, number>>;
+  /** The rollouts that were sampled for the next step (`packRollouts`), if there are any. */
+  readonly pending?: Uint8Array;
 }
 
 /**
@@ -75,21 +81,42 @@ export async function saveState(
   state: TrainerState,
   every: number,
 ): Promise<void> {
-  const parts = await arena.readState();
-  const tensors = [...parts].map(([name, { shape, data }]) => ({ name, dtype: "f32" as const, shape, data }));
+  const tensors = (await partsOf(arena)).map((part) => ({ ...part, dtype: "f32" as const }));
   await writeFolderAtomically(join(folder, slots[Math.ceil(state.step / every) % 2]), async (slot) => {
     const path = join(slot, tensorsFile);
     await writeSafetensors(path, tensors, {}); // some readers (npm's safetensors) refuse files with metadata
+    const pending = join(slot, pendingFile);
+    if (state.pending !== undefined) writeAtomic(pending, state.pending);
     const trainer: TrainerFile = {
       schemaVersion: 1,
       step: state.step,
       sha256: sha256File(path),
       own: { ...state.own },
+      ...(state.pending !== undefined && { pendingSha256: sha256File(pending) }),
     };
     writeAtomic(join(slot, trainerFile), `${JSON.stringify({ ...trainer, crc: crcOf(trainer) })}\n`);
   });
   rmSync(join(folder, finishedFile), { force: true });
 }
+
+/**
+ * Values and moments, as `PART.NAME`. Of a model that is only evaluated (train.steps 0) the arena has no moments. No step was
+ * taken, so they are zero: the state is that of a training before its first step, and a longer run can begin from it.
+ */
+async function partsOf(arena: ParameterArena): Promise<{ name: string; shape: Shape; data: Float32Array }[]> {
+  const parts = [...(await arena.readState())].map(([name, part]) => ({ name, ...part }));
+  if (hasMoments(arena)) return parts;
+  const zeros = new Float32Array(parts.reduce((most, { data }) => Math.max(most, data.length), 0));
+  const moments = ["moment1", "moment2"].flatMap((moment) =>
+    arena.names.map((name) => {
+      const { shape, size } = arena.value(name);
+      return { name: `${moment}.${name}`, shape, data: zeros.subarray(0, size) };
+    }),
+  );
+  return [...parts, ...moments];
+}
+
+const hasMoments = (arena: ParameterArena): boolean => arena.memory().moments > 0;
 
 /** Steps done, by the latest readable slot or by finished.json; null when there is neither. */
 export function trainedSteps(folder: string): number | null {
@@ -177,7 +204,7 @@ export interface LoadedState {
  * @throws RunFolderError when states exist and none is valid, or when the run finished and kept none
  */
 export async function loadState(folder: string, arena: ParameterArena): Promise<LoadedState | null> {
-  const found: { path: string; step: number; sha256: string; own: Record<string, number> }[] = [];
+  const found: ({ path: string } & TrainerFile)[] = [];
   const troubles: string[] = [];
   for (const slot of slots) {
     const path = join(folder, slot);
@@ -189,10 +216,11 @@ export async function loadState(folder: string, arena: ParameterArena): Promise<
     }
   }
   found.sort((a, b) => b.step - a.step);
-  for (const { path, step, sha256, own } of found) {
+  for (const { path, step, sha256, own, pendingSha256 } of found) {
     try {
+      const pending = pendingSha256 === undefined ? {} : { pending: wholeFile(join(path, pendingFile), pendingSha256) };
       await loadTensors(join(path, tensorsFile), sha256, arena);
-      return { state: { step, own }, trouble: troubles.length > 0 ? troubles.join(" ") : null };
+      return { state: { step, own, ...pending }, trouble: troubles.length > 0 ? troubles.join(" ") : null };
     } catch (error) {
       troubles.push(asError(error).message);
     }
@@ -235,13 +263,25 @@ export async function openMoments(folder: string, step: number): Promise<SavedMo
   return null;
 }
 
-async function loadTensors(path: string, sha256: string, arena: ParameterArena): Promise<void> {
+/** @throws RunFolderError when the file's content has another digest */
+function expectContent(path: string, sha256: string): void {
   if (sha256File(path) !== sha256)
     throw new RunFolderError(`${path}: its content is not what was written (SHA-256 differs).`);
+}
+
+function wholeFile(path: string, sha256: string): Buffer {
+  expectContent(path, sha256);
+  return readFileSync(path);
+}
+
+async function loadTensors(path: string, sha256: string, arena: ParameterArena): Promise<void> {
+  expectContent(path, sha256);
   const file = await openSafetensors(path);
   try {
     const parts = new Map<string, Float32Array>();
-    for (const name of file.tensors.keys()) parts.set(name, await file.readFloat32(name));
+    // A model that is only evaluated needs no moments.
+    const wanted = [...file.tensors.keys()].filter((name) => hasMoments(arena) || name.startsWith("values."));
+    for (const name of wanted) parts.set(name, await file.readFloat32(name));
     arena.loadState(parts);
   } finally {
     await file.close();

@@ -49,8 +49,9 @@ export class Health {
   /** How much sampler and scorer differed, for the end of a run. */
   admission(): string {
     const worst = this.#worstMismatch;
+    const between = this.#settings.asyncLevel === 0 ? "" : " (one update apart)";
     return (
-      `Sampler and scorer: mismatch KL ${worst === 0 ? "0" : worst.toExponential(1)} nats per token at most ` +
+      `Sampler and scorer${between}: mismatch KL ${worst === 0 ? "0" : worst.toExponential(1)} nats per token at most ` +
       `(prime-rl admits less than ${admittedMismatch}).`
     );
   }
@@ -107,22 +108,34 @@ function truncation({ step, metrics }: HealthStep, { maxNewTokens }: TrainValues
   );
 }
 
-function clipping({ step, metrics }: HealthStep): string | null {
+function clipping({ step, metrics }: HealthStep, { asyncLevel, updatesPerBatch }: TrainValues): string | null {
   const share = metrics["clip_ratio/region_mean"] ?? 0;
   if (share < muchClipped) return null;
+  const remedies = [
+    "A lower --train.learningRate",
+    ...(updatesPerBatch > 1 ? ["fewer --train.updatesPerBatch"] : []),
+    ...(asyncLevel > 0 ? ["--train.asyncLevel 0"] : []),
+  ];
   return (
     `Step ${step}: ${percent(share)} of the tokens are clipped: the weights have moved so far from those that sampled the batch that ` +
     "much of it teaches nothing any more. This is said once: clip_ratio/region_mean in metrics.jsonl is the share in each " +
-    "step. Fewer --train.updatesPerBatch or a lower --train.learningRate keeps them close."
+    `step. ${remedies.join(" or ")} keeps them close.`
   );
 }
 
-function mismatch({ step, metrics }: HealthStep): string | null {
+function mismatch({ step, metrics }: HealthStep, { asyncLevel }: TrainValues): string | null {
   const found = metrics["mismatch_kl/mean"] ?? 0;
   if (found < admittedMismatch) return null;
+  const size = `(mismatch KL ${found.toPrecision(2)} nats per token; prime-rl admits less than ${admittedMismatch})`;
+  const always = "This is said once: mismatch_kl/mean in metrics.jsonl is its value in each step. ";
+  // At level 1 an update lies between sampler and scorer, and its effect is far larger than that of a number format.
+  if (asyncLevel > 0)
+    return (
+      `Step ${step}: one update changed the probabilities of the sampled tokens much ${size}. The step learns from rollouts of a policy ` +
+      `that it no longer has. ${always}A lower --train.learningRate or --train.asyncLevel 0 keeps them close.`
+    );
   return (
-    `Step ${step}: sampler and scorer give the same tokens different probabilities (mismatch KL ${found.toPrecision(2)} nats per token; ` +
-    `prime-rl admits less than ${admittedMismatch}). The gradient is then that of another policy than the one that was sampled. ` +
-    "This is said once: mismatch_kl/mean in metrics.jsonl is its value in each step. --train.precision f32 makes both the same."
+    `Step ${step}: sampler and scorer give the same tokens different probabilities ${size}. The gradient is then that of another ` +
+    `policy than the one that was sampled. ${always}--train.precision f32 makes both the same.`
   );
 }

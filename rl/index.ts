@@ -68,7 +68,7 @@ export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.
 export { type RewardFunction, weightedScore } from "./environments/weighted-score.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluation.ts";
-export { metricsPath, stateFolder } from "./files/layout.ts";
+export { configPath, metricsPath, provenancePath, stateFolder } from "./files/layout.ts";
 export { readMetrics } from "./files/metrics.ts";
 export {
   checkModel,
@@ -77,11 +77,14 @@ export {
   claimFolder,
   embeddedModel,
   hasProvenance,
+  modelDigest,
   openRunFolder,
   originOf,
   type Provenance,
+  programVersion,
   readProvenance,
   runName,
+  versionText,
 } from "./files/run-folder.ts";
 export { type RunDeclaration, readSettings } from "./files/run-settings.ts";
 export { Timings } from "./files/timings.ts";
@@ -129,7 +132,16 @@ export {
   solveIncreasing,
   studentQuantile,
 } from "./statistics/distributions.ts";
-export { coverAt, floorShare, passAtK } from "./statistics/pass-at-k.ts";
+export {
+  coverAt,
+  coverAtOf,
+  floorShare,
+  floorShareOf,
+  passAtK,
+  passAtKOf,
+  successesOf,
+  zerosOf,
+} from "./statistics/pass-at-k.ts";
 export { openTensorBoard } from "./tensorboard.ts";
 export { type Normalisation, tokenWeights } from "./token-weights.ts";
 export { probeSizes, trainingMemory } from "./train-plan.ts";

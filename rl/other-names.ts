@@ -24,6 +24,7 @@ const wholeStudy = "there is none, because a study always trains, evaluates and 
 const ownProgress = "there is none, because progress goes to standard error: a bar on a terminal, lines elsewhere";
 const precision = 'train.precision ("mixed" takes the operands of linear layers in f16)';
 const recomputed = "batch.recompute";
+const asyncLevel = "train.asyncLevel (0 or 1: the rollouts of a step are always that many updates old)";
 
 /**
  * By the last part of a key in lower case, without - and _. The value is the counterpart, or says why there is none.
@@ -125,9 +126,11 @@ const answers: Readonly<Record<string, string>> = {
   topentropyquantile: "train.topEntropyQuantile",
   filtergroups: "train.equalGroups and train.maxRedraws",
   maxnumgenbatches: "train.maxRedraws (rounds after the first)",
-  maxoffpolicysteps: "there is none, because rollouts come from the current weights",
-  asynclevel: "there is none, because rollouts come from the current weights",
-  maxasynclevel: "there is none, because rollouts come from the current weights",
+  maxoffpolicysteps: asyncLevel,
+  asynclevel: asyncLevel,
+  maxasynclevel: asyncLevel,
+  maxstaleness: asyncLevel,
+  stalenessthreshold: asyncLevel,
   // The optimiser.
   lr: "train.learningRate",
   learningrate: "train.learningRate",

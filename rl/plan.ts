@@ -27,9 +27,9 @@ import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollout
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { rolloutSampling } from "./training-settings.ts";
 
-/** A trainable model without values, for rehearsals. */
-function emptyTrainable(backend: Backend, config: LanguageModel, options: WeightOptions): TrainableModel {
-  return { backend, config, weights: makeWeights(backend, config, { ...options, trainable: true }) };
+/** A model without values, for rehearsals; trainable unless the options say otherwise. */
+function emptyModel(backend: Backend, config: LanguageModel, options: WeightOptions): TrainableModel {
+  return { backend, config, weights: makeWeights(backend, config, { trainable: true, ...options }) };
 }
 
 const anyOptimiser = {
@@ -125,11 +125,11 @@ export async function expectTrainingMemory(
   const settings = { maxNewTokens: train.maxNewTokens, turn2Template: task.turn2Template };
   const plan = (batch: Batch): Promise<MemoryPlan> =>
     planMemory(backend, async (planning) => {
-      const model = emptyTrainable(planning, config, { precision: train.precision });
       const trains = train.steps > 0;
+      const model = emptyModel(planning, config, { precision: train.precision, trainable: trains });
       const examples = trains ? longestExamples(chat, rollouts, settings) : [];
       const reference =
-        train.klCoefficient > 0
+        trains && train.klCoefficient > 0
           ? { backend: planning, config, weights: makeWeights(planning, config, { precision: train.precision }) }
           : null;
       const { temperature } = train;
@@ -192,7 +192,7 @@ export async function expectSupervisedMemory(
 ): Promise<MemoryPlan> {
   const plan = ({ microBatchTokens, recompute }: SupervisedJob["batch"]): Promise<MemoryPlan> =>
     planMemory(backend, async (planning) => {
-      const model = emptyTrainable(planning, job.config, job.weights);
+      const model = emptyModel(planning, job.config, job.weights);
       await rehearseStep(job.examples, { maxTokens: microBatchTokens, recomputeLayers: recompute }, (part, sizes) =>
         supervisedStep(model, part, sizes),
       );

@@ -71,5 +71,5 @@ export const runSettings = defineSettings(tree, runProblems, {
 /** The sections that every complete config.toml of a training run has. */
 export const runDeclaration: RunDeclaration<typeof tree> = {
   settings: runSettings,
-  sections: ["environment", "train", "evaluate", "batch"],
+  sections: () => ["environment", "train", "evaluate", "batch"],
 };

@@ -173,11 +173,19 @@ export const trainSettings = {
     unit: "updates",
     meaning: "optimiser updates per batch of rollouts; from the second one on, ratios differ from 1",
   }),
+  asyncLevel: integer({
+    default: 0,
+    min: 0,
+    max: 1,
+    unit: "updates",
+    meaning:
+      "age of the weights that sample a step's rollouts: 0, the weights that the step trains; 1, those of one update before, as in an asynchronous trainer; ratios then differ from 1 from step 2 on",
+  }),
   loss: choice({
     default: "clipped",
     options: policyLossKinds,
     meaning:
-      "policy loss: PPO's clipped one; ratio times advantage without tokens outside ratioLow and ratioHigh; cispo, with ratios up to ratioCap as constant weights; or sapo, with a soft gate in place of the clip; at one update per batch all have the same gradient",
+      "policy loss: PPO's clipped one; ratio times advantage without tokens outside ratioLow and ratioHigh; cispo, with ratios up to ratioCap as constant weights; or sapo, with a soft gate in place of the clip; while ratios are 1 (asyncLevel 0, one update per batch) all have the same gradient",
   }),
   importanceLevel: choice({
     default: "token",
@@ -190,7 +198,7 @@ export const trainSettings = {
     min: 0,
     below: 1,
     meaning:
-      "clipped loss: ratios below 1 − clipLow are clipped; without effect in training at one update per batch (ratios are 1), used by J of the landscape",
+      "clipped loss: ratios below 1 − clipLow are clipped; without effect in training while ratios are 1 (asyncLevel 0, one update per batch), used by J of the landscape",
   }),
   clipHigh: number({
     default: 0.2,
@@ -201,14 +209,12 @@ export const trainSettings = {
     default: 0.125,
     min: 0,
     max: 1,
-    meaning:
-      "masked-importance loss: tokens with a ratio below this are dropped; without effect at one update per batch",
+    meaning: "masked-importance loss: tokens with a ratio below this are dropped; without effect while ratios are 1",
   }),
   ratioHigh: number({
     default: 8,
     min: 1,
-    meaning:
-      "masked-importance loss: tokens with a ratio above this are dropped; without effect at one update per batch",
+    meaning: "masked-importance loss: tokens with a ratio above this are dropped; without effect while ratios are 1",
   }),
   ratioCap: number({
     default: 0,

@@ -3,7 +3,8 @@
 //
 // Differences from the papers, with the default settings:
 // 1. Rollouts come from the current weights, and each batch gets one update. Sampler and scorer give the same bits, so every
-//    ratio is exactly 1 and clipping has no effect. train.updatesPerBatch above 1 changes that.
+//    ratio is exactly 1 and clipping has no effect. train.updatesPerBatch above 1 changes that, and train.asyncLevel 1, with
+//    which rollouts come from the weights of one update before (rl/step-rollouts.ts).
 // 2. Advantages are divided by the population standard deviation + train.advantageEpsilon, and are exactly 0 if all rewards of a group are equal.
 // 3. No KL penalty (train.klCoefficient adds one). Truncated completions and groups of equal rewards are kept (rl/step-batch.ts).
 //    The tokens of all assistant turns count, end tokens included.
@@ -16,16 +17,17 @@ import {
   ensureFolder,
   gzipMember,
   killPoint,
+  type Phase,
   type Progress,
   RunFolderError,
   type Values,
   writeAtomic,
 } from "../engine/host/index.ts";
 import type { AdamwSettings, ParameterArena } from "../engine/index.ts";
-import { type Chat, loadModel, type Model, score } from "../model/index.ts";
+import { type Chat, loadModel, type Model, type Pass, score } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { type Environment, EpisodeList } from "./environments/environment.ts";
-import { EnvironmentError, limitsOf } from "./environments/limits.ts";
+import { EnvironmentError } from "./environments/limits.ts";
 import { evaluate } from "./evaluation.ts";
 import { boardFolder, metricsPath, stateFolder, trainingRolloutsPath } from "./files/layout.ts";
 import { readMetrics } from "./files/metrics.ts";
@@ -36,13 +38,14 @@ import { rateOfUpdate } from "./learning-rate.ts";
 import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
 import { Occupancy } from "./occupancy.ts";
+import { packRollouts, unpackRollouts } from "./pending-rollouts.ts";
 import { policyLossOf, topEntropyTokens } from "./policy-loss.ts";
-import { type RolloutSettings, rollOut, stopIdsOf } from "./rollout.ts";
+import { type Rollout, stopIdsOf } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
-import { drawGroups, type StepBatch, stepBatch } from "./step-batch.ts";
+import { type StepBatch, stepBatch } from "./step-batch.ts";
 import { countedTokens, present, stepMetrics } from "./step-metrics.ts";
+import { rolloutSettings, sampleStep, samplesAhead } from "./step-rollouts.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
-import { rolloutSampling } from "./training-settings.ts";
 
 export interface TrainingSettings {
   readonly environment: Values<typeof environmentSettings>;
@@ -94,6 +97,14 @@ export async function train(context: TrainingContext): Promise<void> {
     await completeCheckpoints(context, resumed.state.step);
   }
   if (first > steps) return;
+  // Sampled rollouts that the next step learns from.
+  let pending: Uint8Array | null = resumed?.state.pending ?? null;
+  if (settings.train.asyncLevel === 1 && first > 1 && pending === null)
+    throw new RunFolderError(
+      `${states}: the state after step ${first - 1} has no rollouts for step ${first}. It is the last one of a run with ` +
+        "train.keepState none, which cannot be trained further. Delete the folder, and the same command trains again from the " +
+        "start, to the same results.",
+    );
 
   ensureFolder(folder);
   const metricsFile = metricsPath(folder);
@@ -113,7 +124,8 @@ export async function train(context: TrainingContext): Promise<void> {
   const tensorBoard = openTensorBoard(boardFolder(folder), Date.now() / 1000, first);
   const episodes = new EpisodeList(context.environment, settings.train.episodeSeed);
   progress.line(ratioNote(settings.train));
-  const phase = progress.phase("GRPO", steps, "steps", Math.max(first - 1, 0));
+  // It begins with the first step, so that the evaluation of the starting model is no part of the time per step.
+  let phase: Phase | null = null;
   const reference = await openReference(context);
   const health = new Health(settings.train, first > 1 ? firstEntropyOf(metricsFile) : null);
   const occupancy = new Occupancy();
@@ -122,7 +134,11 @@ export async function train(context: TrainingContext): Promise<void> {
     await saveState(
       states,
       model.weights,
-      { step, own: { tokensSeen, ...(countsPrompts && { promptsDrawn }), ...savedLossScale(lossScale) } },
+      {
+        step,
+        own: { tokensSeen, ...(countsPrompts && { promptsDrawn }), ...savedLossScale(lossScale) },
+        ...(pending !== null && { pending }),
+      },
       resumeEvery,
     );
     unsaved = false;
@@ -139,14 +155,16 @@ export async function train(context: TrainingContext): Promise<void> {
       const began = performance.now();
       const record: Record<string, number> = {};
       if (step > 0) {
+        phase ??= progress.phase("GRPO", steps, "steps", step - 1);
         const firstPrompt = countsPrompts ? promptsDrawn : null;
         const taken = await trainingStep(
           context,
-          { episodes, step, firstPrompt, lossScale, reference, occupancy },
+          { episodes, step, firstPrompt, pending, lossScale, reference, occupancy, phase },
           () => {
             applied = step;
           },
         );
+        pending = taken.next;
         tokensSeen += taken.tokens;
         promptsDrawn += taken.prompts;
         Object.assign(record, taken.metrics, { num_tokens: tokensSeen });
@@ -160,7 +178,7 @@ export async function train(context: TrainingContext): Promise<void> {
       }
       killPoint("step");
       if (step % settings.evaluate.every === 0 || step === steps)
-        Object.assign(record, await evaluationRecord(context, step));
+        Object.assign(record, await evaluationRecord(context, step, phase ?? progress));
       if (settings.train.checkpoints.includes(step))
         await keepCheckpoint(folder, step, model.weights, context.modelFolder, stopIdsOf(model, context.chat));
       metrics.append({ step, ...record });
@@ -171,7 +189,7 @@ export async function train(context: TrainingContext): Promise<void> {
       applied = step;
       unsaved = true;
       if (step === 0 || step % resumeEvery === 0 || step === steps) await save(step);
-      if (step > 0) phase.advance(1, describeStep(record));
+      phase?.advance(1, describeStep(record));
     }
     if (steps > 0) progress.line(health.admission());
   } catch (thrown) {
@@ -183,7 +201,7 @@ export async function train(context: TrainingContext): Promise<void> {
     reference?.weights.free();
     metrics.close();
     tensorBoard.close();
-    phase.done();
+    phase?.done();
   }
   if (occupancy.share !== null) progress.line(occupancyNote(occupancy.share, settings.batch.rows));
 }
@@ -225,35 +243,21 @@ function describeStep(record: Readonly<Record<string, number>>): string {
   );
 }
 
-function rolloutSettings({
-  settings,
-  signal,
-}: TrainingContext): Omit<RolloutSettings, "purpose" | "step" | "temperature"> {
-  const { environment, train: training, batch } = settings;
-  return {
-    maxNewTokens: training.maxNewTokens,
-    seed: training.seed,
-    turn2Template: environment.turn2Template,
-    limits: limitsOf(environment),
-    maxRows: batch.rows,
-    maxTokens: batch.tokens,
-    signal,
-  };
-}
-
 /** A line about the effect of clipping in this run, printed once at its start. */
-function ratioNote({ updatesPerBatch, loss }: Values<typeof trainSettings>): string {
+function ratioNote({ asyncLevel, updatesPerBatch, loss }: Values<typeof trainSettings>): string {
   const bounds = {
     clipped: "train.clipLow and train.clipHigh",
     "masked-importance": "train.ratioLow and train.ratioHigh",
     cispo: "train.ratioCap and train.importanceLevel",
     sapo: "train.sapoPositive and train.sapoNegative",
   }[loss];
+  if (asyncLevel === 1)
+    return `Rollouts come from the weights of one update before: from step 2 on, ${bounds} limit the effect of a ratio.`;
   if (updatesPerBatch > 1)
     return `${updatesPerBatch} updates per batch: from the second one on, ${bounds} limit the effect of a ratio.`;
   return (
     `One update per batch: every ratio is 1, so ${bounds} have no effect in training. They have an effect with ` +
-    "--train.updatesPerBatch 2 or more."
+    "--train.updatesPerBatch 2 or more, or with --train.asyncLevel 1."
   );
 }
 
@@ -271,10 +275,10 @@ function occupancyNote(share: number, rows: number): string {
   );
 }
 
-/** The frozen starting model, the reference of the KL penalty; null if there is no penalty. The caller frees it. */
+/** The frozen starting model, the reference of the KL penalty; null if no step has a penalty. The caller frees it. */
 async function openReference({ model, settings, modelFolder }: TrainingContext): Promise<ReferenceModel | null> {
-  const { klCoefficient, precision } = settings.train;
-  if (klCoefficient === 0) return null;
+  const { klCoefficient, precision, steps } = settings.train;
+  if (klCoefficient === 0 || steps === 0) return null;
   const { config, weights } = await loadModel(model.backend, modelFolder, { precision });
   return { backend: model.backend, config, weights };
 }
@@ -286,18 +290,24 @@ interface StepInputs {
   readonly step: number;
   /** Position of the step's first prompt in the list, if it depends on earlier steps; null: (step − 1) · promptsPerStep. */
   readonly firstPrompt: number | null;
+  /** The step's rollouts if they were sampled in the step before (`packRollouts`). */
+  readonly pending: Uint8Array | null;
   readonly lossScale: LossScale | null;
   readonly reference: ReferenceModel | null;
   /** Of the rollouts of all steps of this process. */
   readonly occupancy: Occupancy;
+  /** Of the whole training; the step's rollouts are shown inside it. */
+  readonly phase: Phase;
 }
 
 /** @param beforeUpdate  called when the rollouts are done and the weights are about to change */
 async function trainingStep(
   context: TrainingContext,
-  { episodes, step, firstPrompt, lossScale, reference, occupancy }: StepInputs,
+  { episodes, step, firstPrompt, pending, lossScale, reference, occupancy, phase }: StepInputs,
   beforeUpdate: () => void,
 ): Promise<{
+  /** The rollouts of the next step, if they are sampled in this one. */
+  next: Buffer | null;
   metrics: Record<string, number>;
   tokens: number;
   prompts: number;
@@ -305,24 +315,25 @@ async function trainingStep(
   failure: string | null;
   hasSignal: boolean;
 }> {
-  const { model, chat, settings, folder, signal, onTiming } = context;
+  const { model, settings, folder, signal, onTiming } = context;
   const { train: training, batch } = settings;
   const { promptsPerStep, updatesPerBatch } = training;
   const clock = stopwatch((timing) => onTiming?.({ step, ...timing }));
   const ofStep = new Occupancy();
-  const groups = await drawGroups(episodes, firstPrompt ?? (step - 1) * promptsPerStep, training, (requests) =>
-    rollOut(model, chat, requests, {
-      ...rolloutSettings(context),
-      ...rolloutSampling(training),
-      purpose: "train",
-      step,
-      onPass: (pass) => {
-        ofStep.add(pass);
-        occupancy.add(pass);
-      },
-    }),
-  );
-  killPoint("rollout");
+  const sample = async (of: number, from: number): Promise<Rollout[][]> => {
+    const onPass = (pass: Pass): void => {
+      ofStep.add(pass);
+      occupancy.add(pass);
+    };
+    const sampled = await sampleStep(context, episodes, { step: of, first: from, onPass, phase });
+    killPoint("rollout");
+    return sampled;
+  };
+  const first = firstPrompt ?? (step - 1) * promptsPerStep;
+  const groups = pending === null ? await sample(step, first) : unpackRollouts(pending).groups;
+  const next = samplesAhead(training, step)
+    ? packRollouts({ step: step + 1, groups: await sample(step + 1, first + groups.length) })
+    : null;
   clock("rollouts", ofStep);
 
   const drawn = stepBatch(groups, training);
@@ -356,6 +367,7 @@ async function trainingStep(
   keepRollouts(folder, step, drawn);
   clock("writing");
   return {
+    next,
     metrics: {
       ...stepMetrics({ ...drawn, outcomes, settings: training, learningRate: rates[0] }),
       ...(training.equalGroups === "drop" && { "groups/drawn": groups.length, "groups/dropped": drawn.dropped }),
@@ -390,10 +402,16 @@ function optimiserOf(training: Values<typeof trainSettings>): Omit<AdamwSettings
   return { beta1, beta2, epsilon, weightDecay, maxGradientNorm };
 }
 
-async function evaluationRecord(context: TrainingContext, step: number): Promise<Record<string, number>> {
+/** @param around  where its progress is shown */
+async function evaluationRecord(
+  context: TrainingContext,
+  step: number,
+  around: Pick<Progress, "phase">,
+): Promise<Record<string, number>> {
   const { settings, onTiming } = context;
   const clock = stopwatch((timing) => onTiming?.({ step, ...timing }));
   const occupancy = new Occupancy();
+  const phase = around.phase(`evaluation of step ${step}`, settings.evaluate.episodes, "rollouts");
   const evaluation = await evaluate(context.model, context.chat, context.environment, {
     ...rolloutSettings(context),
     // Ctrl-C waits for the evaluation: its step is already in the weights and is saved together with its record.
@@ -401,8 +419,11 @@ async function evaluationRecord(context: TrainingContext, step: number): Promise
     temperature: settings.evaluate.temperature,
     episodes: settings.evaluate.episodes,
     episodeSeed: settings.evaluate.episodeSeed,
-    onPass: (pass) => occupancy.add(pass),
-  });
+    onPass: (pass) => {
+      occupancy.add(pass);
+      phase.advance(pass.finished);
+    },
+  }).finally(() => phase.done());
   clock("evaluation", occupancy);
   return {
     "eval/reward": evaluation.reward,

@@ -58,10 +58,12 @@ export interface EpisodeUse {
 export interface RunParts<V extends RunValues> {
   /** Besides those of training and evaluation. */
   readonly episodes?: readonly EpisodeUse[];
-  /** Whether nothing is left to compute. */
-  isFinished(): boolean;
+  /** Whether nothing is left to compute. The folder is locked, and the settings are compared with its own. */
+  isFinished(): boolean | Promise<boolean>;
   /** @throws OutOfMemoryError with the numbers, and the settings that would make it fit */
   expectMemory(run: OpenedRun<V>): Promise<void>;
+  /** Changes what the folder holds so that it fits the settings, when all is checked and before they are recorded. */
+  adapt?(run: OpenedRun<V>): Promise<void>;
   work(run: OpenedRun<V>, isFinished: boolean): Promise<void>;
 }
 
@@ -99,7 +101,7 @@ export async function withRun<D extends SettingsTree, V extends RunValues & Valu
     const modelFolder = model.folder;
     const origin = await originOf(backend, model, environment);
     checkModel(settings, origin);
-    const isFinished = parts.isFinished();
+    const isFinished = await parts.isFinished();
     checkOrigin(folder, origin, isFinished);
     if (!isTrained(settings)) expectTrainable(stateFolder(folder));
     const run: OpenedRun<V> = {
@@ -122,6 +124,7 @@ export async function withRun<D extends SettingsTree, V extends RunValues & Valu
     await parts.expectMemory(run);
     signal.throwIfAborted();
     isBegun = true;
+    await parts.adapt?.(run);
     claimFolder(folder, declaration.settings, settings, origin);
     if (settings.model.path === "" && settings.train.learningRate === trainSettings.learningRate.default)
       progress.line(
@@ -188,7 +191,8 @@ export async function trainRun(run: OpenedRun): Promise<void> {
   const { backend, chat, environment, settings, folder, modelFolder, progress, signal, timings } = run;
   if (isTrained(settings)) return;
   const { config, weights } = await loadModel(backend, modelFolder, {
-    trainable: true,
+    // Without a step, gradients and moments would be memory for nothing.
+    trainable: settings.train.steps > 0,
     precision: settings.train.precision,
     note: (line) => progress.line(line),
   });

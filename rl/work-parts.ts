@@ -6,6 +6,7 @@ import { type Environment, type Episode, episodeList, isWorked, turnsOf } from "
 import { openingOf } from "./openings.ts";
 import { trainingShare, type WorkRates } from "./probe.ts";
 import type { RunValues } from "./run-settings.ts";
+import { sampledSteps } from "./step-rollouts.ts";
 import { attentionFlops, forwardFlops, headFlops } from "./work.ts";
 
 /** One number for answers as long as right ones, and one for answers of maximum length. */
@@ -158,7 +159,7 @@ export function trainingWork(
   });
   const perStep = train.promptsPerStep * train.rolloutsPerPrompt;
   const parts = [
-    generationWork(config, "training: rollouts", train.steps * perStep, train.rolloutsPerPrompt, trained),
+    generationWork(config, "training: rollouts", sampledSteps(train) * perStep, train.rolloutsPerPrompt, trained),
     scoringWork(
       config,
       "training: updates",

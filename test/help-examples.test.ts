@@ -8,8 +8,12 @@ import { describe } from "./support.ts";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const commands = [
   "landscape/compare.ts",
+  "landscape/export.ts",
+  "landscape/merge.ts",
   "landscape/report.ts",
   "landscape/run.ts",
+  "landscape/sweep.ts",
+  "landscape/verify.ts",
   "model/export.ts",
   "model/generate.ts",
   "model/initialise.ts",

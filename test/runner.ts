@@ -35,9 +35,12 @@ export function filesUsing(pattern: RegExp, files: readonly string[]): string[] 
   return files.filter((file) => uses(`test/${file}`));
 }
 
-/** The files among these that neither open an adapter (Dawn's null backend is none) nor start a process. */
+/** The files among these that neither open an adapter (Dawn's null backend is none) nor start a process (a browser is one). */
 export function unitTests(files: readonly string[]): string[] {
-  const others = filesUsing(/\bopenBackend\b|\bopenAdapter\((?!\{ adapter: "null" \})|"node:child_process"/, files);
+  const others = filesUsing(
+    /\bopenBackend\b|\bopenAdapter\((?!\{ adapter: "null" \})|"node:child_process"|"playwright-core"/,
+    files,
+  );
   return files.filter((file) => !others.includes(file));
 }
 

@@ -117,7 +117,10 @@ export interface Backend {
   dispatch(work: Dispatch): void;
   /** Names the phase of the following work, for traces (FOOTHOLD_TRACE). */
   phase?(name: string): void;
-  /** Compiles those that are not compiled yet, in parallel, so that later work need not wait for each in turn. */
+  /**
+   * Compiles those that are not compiled yet, in parallel, so that later work need not wait for each in turn. lavapipe
+   * makes their machine code only at the first dispatch (findings/lavapipe-compiles-at-dispatch.sh).
+   */
   prepare?(forms: Iterable<KernelForm>): Promise<void>;
   /** Submits the work queued so far without waiting for it. */
   flush(): void;

@@ -16,6 +16,7 @@ import {
   type Source,
   settingsError,
   type Values,
+  valuesIn,
   withValues,
 } from "./settings.ts";
 import { type CommandLine, readFlags, readTomlFile } from "./settings-sources.ts";
@@ -48,7 +49,8 @@ export interface Command<D extends SettingsTree> {
   prepare?(sources: readonly Source[]): Promise<void>;
   /** What `--dry-run` prints, for --help. The command has the flag if this is given; `main` must then implement it. */
   dryRun?: string;
-  main(context: CommandContext<D>): Promise<void>;
+  /** @returns the exit code, if it is not 0: for a command that compares */
+  main(context: CommandContext<D>): Promise<void> | Promise<number>;
 }
 
 export interface CommandContext<D extends SettingsTree> {
@@ -106,8 +108,8 @@ export async function runCommand<D extends SettingsTree>(command: Command<D>): P
   let code: number;
   const stop = stopOnSignals();
   try {
-    await run(command, argv, stop.signal);
-    code = stop.signal.aborted ? 130 : 0;
+    const ended = await run(command, argv, stop.signal);
+    code = stop.signal.aborted ? 130 : ended;
   } catch (thrown) {
     const stopped = stop.signal.aborted && (thrown === stop.signal.reason || asError(thrown).name === "AbortError");
     code = stopped ? 130 : report(thrown, verbose);
@@ -118,7 +120,7 @@ export async function runCommand<D extends SettingsTree>(command: Command<D>): P
   process.exit(code);
 }
 
-async function run<D extends SettingsTree>(command: Command<D>, argv: string[], signal: AbortSignal): Promise<void> {
+async function run<D extends SettingsTree>(command: Command<D>, argv: string[], signal: AbortSignal): Promise<number> {
   expectNode(process.versions.node);
   const { settings } = command;
   const readFiles = ({ positionals, source }: CommandLine): Source[] => {
@@ -135,15 +137,15 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const { source, switches: given, positionals } = line;
   if (given.has("help")) {
     process.stdout.write(`${inOwnWords(helpText(command))}\n`);
-    return;
+    return 0;
   }
   if (given.has("version")) {
     process.stdout.write(`foothold ${projectVersion()}\n`);
-    return;
+    return 0;
   }
   if (given.has("write-settings")) {
     writeSettingsFile(command, line);
-    return;
+    return 0;
   }
   const problems = positionalProblems(command.positional ?? [], positionals);
   if (problems.length > 0) throw settingsError([...problems, ...source.problems]);
@@ -155,11 +157,12 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const progress = createProgress({ quiet: given.has("quiet") });
   try {
     const keys = new Set(source.given.map(({ key }) => key));
-    await command.main({
+    const code = await command.main({
       ...{ values, given: keys, sources, positionals, progress, signal },
       verbose: given.has("verbose"),
       isDryRun: given.has("dry-run"),
     });
+    return code ?? 0;
   } finally {
     progress.close();
   }
@@ -191,7 +194,7 @@ function writeSettingsFile<D extends SettingsTree>(command: Command<D>, { positi
     new Map(canExtend && base !== undefined ? [["extends", pathFrom(file, base)]] : []),
   );
   if (canExtend && base !== undefined) chosen.add("extends");
-  writeAtomic(file, settingsTemplate(settings, active, chosen, `${name} ${file}`));
+  writeAtomic(file, settingsTemplate(settings, valuesIn(settings, active, dirname(file)), chosen, `${name} ${file}`));
   process.stdout.write(
     `${file}: every setting with its meaning and value. Remove the # in front of those that you change.\n`,
   );

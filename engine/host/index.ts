@@ -13,7 +13,16 @@ export * from "./errors.ts";
 export * from "./files.ts";
 export { lockFolder } from "./folder-lock.ts";
 export { cacheFolder } from "./host-cache.ts";
-export { countRecords, type Journal, type OnDamage, openJournal, openJournalOf, readJournal } from "./journal.ts";
+export {
+  countRecords,
+  type Journal,
+  journalChecksum,
+  type OnDamage,
+  openJournal,
+  openJournalOf,
+  readJournal,
+  readJournalOf,
+} from "./journal.ts";
 export { killPoint } from "./kill-point.ts";
 export { gzipMember, MemberFile, readMembers } from "./member-file.ts";
 export { Pauses } from "./pauses.ts";

@@ -62,7 +62,7 @@ export function openJournalOf<T extends object>(
       const bytes = readFileSync(descriptor);
       const ends = new Ends();
       const damaged = scan(path, bytes, ({ json, ...end }) => {
-        take(parsed(path, ends.length, json, schema));
+        take(parsed(path, ends.length, json(), schema));
         ends.push(end);
       });
       const journal = new Journal<T>(path, descriptor, ends);
@@ -95,16 +95,30 @@ export function readJournal<T extends object>(
   onDamage: OnDamage,
 ): { records: T[]; damaged: DamagedTail | null } {
   const records: T[] = [];
+  return { damaged: readJournalOf(path, schema, onDamage, (record) => records.push(record)), records };
+}
+
+/**
+ * As `readJournal`, and hands over one record at a time: for a journal whose records together need much memory.
+ * @param take  called with each sound record, in order; also before a FileError is thrown
+ */
+export function readJournalOf<T extends object>(
+  path: string,
+  schema: z.ZodType<T>,
+  onDamage: OnDamage,
+  take: (record: T) => void,
+): DamagedTail | null {
+  let count = 0;
   const damaged = scan(
     path,
     explained(path, () => readFileSync(path)),
-    ({ json }) => records.push(parsed(path, records.length, json, schema)),
+    ({ json }) => take(parsed(path, count++, json(), schema)),
   );
   if (damaged !== null)
     onDamage(
       `${path}: line ${damaged.line} is damaged (${damaged.reason}). Only the ${damaged.line - 1} lines before it were read.`,
     );
-  return { records, damaged };
+  return damaged;
 }
 
 /**
@@ -119,6 +133,26 @@ export function countRecords(path: string): number {
     () => count++,
   );
   return count;
+}
+
+/**
+ * The number of records of a journal and the checksum of all of them, without parsing them. Two journals with the same
+ * have the same records.
+ * @returns null if its end is damaged
+ * @throws FileError if sound lines follow a damaged one
+ */
+export function journalChecksum(path: string): { records: number; crc: string } | null {
+  let records = 0;
+  let last = 0;
+  const damaged = scan(
+    path,
+    explained(path, () => readFileSync(path)),
+    ({ crc }) => {
+      records++;
+      last = crc;
+    },
+  );
+  return damaged === null ? { records, crc: hexadecimal(last) } : null;
 }
 
 /** The end of a record, and the checksum of everything up to there. */
@@ -235,12 +269,17 @@ function serialise(path: string, record: object): string {
 
 /** A line: the record's JSON without its closing brace, then the checksum of that text and of all lines before it. */
 function seal(body: string, crc: number): string {
-  return `${body}${body === "{" ? "" : ","}"crc":"${crc.toString(16).padStart(8, "0")}"}`;
+  return `${body}${body === "{" ? "" : ","}"crc":"${hexadecimal(crc)}"}`;
 }
 
+const hexadecimal = (crc: number): string => crc.toString(16).padStart(8, "0");
+
+const OPENING_BRACE = 0x7b;
+const COMMA = 0x2c;
+
 interface Line extends End {
-  /** The record's JSON, without its checksum. */
-  json: string;
+  /** The record's JSON, without its checksum, as text. */
+  json: () => string;
 }
 
 /**
@@ -255,7 +294,7 @@ function scan(path: string, bytes: Buffer, take: (line: Line) => void): DamagedT
   let crc = 0;
   while (start < bytes.length) {
     const newline = bytes.indexOf(10, start);
-    const line = newline < 0 ? "the line was cut" : checkLine(bytes.toString("utf8", start, newline), crc);
+    const line = newline < 0 ? "the line was cut" : checkLine(bytes.subarray(start, newline), crc);
     if (typeof line === "string") {
       const damaged = { line: count + 1, bytes: bytes.length - start, reason: line };
       const following = newline < 0 ? 0 : wellFormedLines(bytes, newline + 1);
@@ -288,13 +327,20 @@ function wellFormedLines(bytes: Buffer, start: number): number {
   return count;
 }
 
-/** The JSON of a line and its checksum; or, as text, what is wrong with it. */
-function checkLine(line: string, before: number): { json: string; crc: number } | string {
-  const match = lineForm.exec(line);
-  if (!match) return "it has no checksum";
-  const crc = crc32(match[1], before);
-  if (line !== seal(match[1], crc)) return "its checksum does not match";
-  return { json: `${match[1]}}`, crc };
+/** What `seal` writes at the end of a line, without the comma. */
+const SEAL_LENGTH = '"crc":"01234567"}'.length;
+
+/** The JSON of a line and its checksum; or, as text, what is wrong with it. Looks at the line's ends alone. */
+function checkLine(line: Buffer, previous: number): Pick<Line, "json" | "crc"> | string {
+  const sealed = line.toString("latin1", Math.max(0, line.length - SEAL_LENGTH));
+  const match = /^"crc":"([0-9a-f]{8})"\}$/.exec(sealed);
+  if (match === null || line[0] !== OPENING_BRACE) return "it has no checksum";
+  const end = line.length - SEAL_LENGTH;
+  const hasComma = line[end - 1] === COMMA;
+  const body = line.subarray(0, hasComma ? end - 1 : end);
+  const crc = crc32(body, previous);
+  if (match[1] !== hexadecimal(crc) || hasComma !== body.length > 1) return "its checksum does not match";
+  return { json: () => `${body.toString("utf8")}}`, crc };
 }
 
 function parsedObject(json: string): object | null {

@@ -1,4 +1,5 @@
 // Sources of values: TOML files and flags. Only the syntax of a file or command line is checked here.
+import { dirname, isAbsolute, join } from "node:path";
 import { parse } from "smol-toml";
 import { asError } from "./errors.ts";
 import { readText } from "./files.ts";
@@ -6,12 +7,18 @@ import { type Form, type Settings, type Source, settingsError } from "./settings
 import { unknownFlag } from "./settings-names.ts";
 
 /**
- * The values that a TOML file gives.
+ * The values that a TOML file gives. Paths of files that begin at the file's folder (`isFile`) are given from the current one.
  * @throws FileError when it cannot be read
  * @throws SettingsError when it is not TOML: file, line, column
  */
 export function readTomlFile(settings: Settings, path: string): Source {
-  return readToml(settings, readText(path), path);
+  const source = readToml(settings, readText(path), path);
+  const given = source.given.map((one) =>
+    settings.byKey.get(one.key)?.isFile && typeof one.value === "string" && one.value !== "" && !isAbsolute(one.value)
+      ? { ...one, value: join(dirname(path), one.value) }
+      : one,
+  );
+  return { ...source, given };
 }
 
 /** As `readTomlFile`, for a text; `name` is used in messages. */

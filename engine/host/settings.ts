@@ -6,6 +6,7 @@
 //
 //   const settings = defineSettings({ landscape: { points: integer({ default: 7, min: 3, meaning: "…" }) } });
 //   resolveSettings(settings, [readTomlFile("study.toml"), flags]).landscape.points      // number
+import { isAbsolute, relative } from "node:path";
 import { z } from "zod";
 import { SettingsError } from "./errors.ts";
 import { type OtherNames, unknownSetting } from "./settings-names.ts";
@@ -34,6 +35,11 @@ interface Common<T> {
   isRecorded?: boolean;
   /** Given on the command line only: a settings file that has it is refused. */
   isFlagOnly?: boolean;
+  /**
+   * The path of a file. A relative one begins at the folder of the settings file that gives it, or at the current folder if a flag
+   * gives it. Values always begin at the current folder.
+   */
+  isFile?: boolean;
 }
 
 interface Bounds {
@@ -56,6 +62,8 @@ export class Setting<T> {
   /** Whether a run folder's config.toml has it. */
   readonly isRecorded: boolean;
   readonly isFlagOnly: boolean;
+  /** Whether it is the path of a file, relative to the settings file that gives it. */
+  readonly isFile: boolean;
   /** The possible effect of a change; if it can extend, `holds` tells whether a given change extends or alters. */
   readonly #effect: "alters" | "extends" | "free";
   readonly #extension: { holds(before: T, after: T): boolean };
@@ -70,6 +78,7 @@ export class Setting<T> {
     const changes = common.changes ?? "alters";
     this.isRecorded = common.isRecorded ?? changes !== "free";
     this.isFlagOnly = common.isFlagOnly ?? false;
+    this.isFile = common.isFile ?? false;
     this.#effect = typeof changes === "function" ? "extends" : changes;
     this.#extension = { holds: typeof changes === "function" ? changes : isMore };
   }
@@ -268,6 +277,15 @@ export function resolveSettings<D extends SettingsTree>(settings: Settings<D>, s
 export function settingsError(problems: readonly string[]): SettingsError {
   if (problems.length === 1) return new SettingsError(problems[0]);
   return new SettingsError(`${problems.length} settings are wrong:\n${problems.map((p) => `  ${p}`).join("\n")}`);
+}
+
+/** The values as a settings file in `folder` has them: paths of files begin there (`isFile`). */
+export function valuesIn<D extends SettingsTree>(settings: Settings<D>, values: Values<D>, folder: string): Values<D> {
+  const moved = [...settings.byKey].flatMap(([key, { isFile }]) => {
+    const path = isFile ? settingValue(values, key) : undefined;
+    return typeof path === "string" && path !== "" && !isAbsolute(path) ? [[key, relative(folder, path)] as const] : [];
+  });
+  return withValues(settings, values, new Map(moved));
 }
 
 /** The same values except some, given by dotted key. @throws SettingsError as `resolveSettings` */

@@ -14,16 +14,34 @@ import {
   MemberFile,
   type OnDamage,
   openJournalOf,
-  readJournal,
+  readJournalOf,
   readJson,
   readMembers,
   writeAtomic,
 } from "../../engine/host/index.ts";
 import { referencePath, type SlicePlace, sliceFolder, slicePaths } from "./layout.ts";
 
-const byRollout = z.array(z.array(z.number()).readonly()).readonly();
 /** [prompt][rollout] */
-export type ByRollout = z.infer<typeof byRollout>;
+export type ByRollout = readonly (readonly number[])[];
+
+const listsOfNumbers = z.array(z.array(z.number()));
+
+/** A list of lists of numbers. The schema is asked only for the message about one that is not: a cell has thousands. */
+const byRollout = z.unknown().transform((value, context): ByRollout => {
+  if (isByRollout(value)) return value;
+  const { error } = listsOfNumbers.safeParse(value);
+  for (const { message, path } of error?.issues ?? []) context.addIssue({ code: "custom", message, path });
+  return z.NEVER;
+});
+
+function isByRollout(value: unknown): value is ByRollout {
+  if (!Array.isArray(value)) return false;
+  for (const list of value) {
+    if (!Array.isArray(list)) return false;
+    for (let k = 0; k < list.length; k++) if (!Number.isFinite(list[k])) return false;
+  }
+  return true;
+}
 
 const cellRecord = z.object({
   i: z.int(),
@@ -66,7 +84,8 @@ const cellRecord = z.object({
 /** What is measured at one grid point. */
 export type CellRecord = z.infer<typeof cellRecord>;
 
-const journalledCell = cellRecord.extend({
+/** A line of cells.jsonl. */
+export const journalledCell = cellRecord.extend({
   /** Bytes of the cell's member in rollouts.jsonl.gz. */
   conversationBytes: z.int(),
 });
@@ -79,6 +98,8 @@ export type ReferenceSet = z.infer<typeof referenceSet>;
 const conversation = z.object({
   reward: z.number(),
   messages: z.array(z.object({ role: z.string(), content: z.string() })),
+  /** For each answer the UTF-16 units of text that each of its tokens adds; absent in runs of earlier versions. */
+  tokenLengths: z.array(z.array(z.int())).optional(),
 });
 /** One conversation at a grid point, kept for reading. */
 export type Conversation = z.infer<typeof conversation>;
@@ -89,39 +110,61 @@ export function countCells(folder: string, place: SlicePlace): number {
   return existsSync(cells) && existsSync(referencePath(folder, place.step)) ? countRecords(cells) : 0;
 }
 
-export interface SliceFiles extends SlicePlace {
+/** What was read of a slice's cells, in the order of measurement. */
+export interface ReadSlice<T> extends SlicePlace {
   /** The slice's folder. */
   folder: string;
-  cells: readonly JournalledCell[];
+  cells: readonly T[];
   reference: ReferenceSet;
 }
+
+/** A slice with the whole records of its cells. */
+export type SliceFiles = ReadSlice<JournalledCell>;
 
 /**
  * Reads the measurements of a slice. Changes no file.
  * @returns null when the slice has no measurements
  * @throws FileError when a file is so damaged that its content cannot be trusted
  */
-export function readSlice(folder: string, place: SlicePlace, onDamage: OnDamage): SliceFiles | null {
+export const readSlice = (folder: string, place: SlicePlace, onDamage: OnDamage): SliceFiles | null =>
+  readSliceOf(folder, place, onDamage, (cell) => cell);
+
+/**
+ * As `readSlice`, and keeps only what `of` takes of each cell: the records of a whole slice need much memory.
+ * @param of  called with one record after the other
+ */
+export function readSliceOf<T>(
+  folder: string,
+  place: SlicePlace,
+  onDamage: OnDamage,
+  of: (cell: JournalledCell, reference: ReferenceSet) => T,
+): ReadSlice<T> | null {
   const own = sliceFolder(folder, place);
-  const found = readMeasured(slicePaths(own).cells, referencePath(folder, place.step), onDamage);
+  const found = readMeasured(slicePaths(own).cells, referencePath(folder, place.step), onDamage, of);
   return found && { ...place, folder: own, ...found };
 }
 
-/** The points in one cells.jsonl, and the checkpoint's own completions. As `readSlice`. */
-export function readMeasured(
+/** The points in one cells.jsonl, and the checkpoint's own completions. As `readSliceOf`. */
+export function readMeasured<T>(
   path: string,
-  reference: string,
+  pathOfReference: string,
   onDamage: OnDamage,
-): Pick<SliceFiles, "cells" | "reference"> | null {
+  of: (cell: JournalledCell, reference: ReferenceSet) => T,
+): { cells: readonly T[]; reference: ReferenceSet } | null {
   if (!existsSync(path)) return null;
-  if (!existsSync(reference)) {
+  if (!existsSync(pathOfReference)) {
     onDamage(
-      `${reference}: missing, so the cells in ${path} cannot be used. The command that made this run makes the file again.`,
+      `${pathOfReference}: missing, so the cells in ${path} cannot be used. The command that made this run makes the file again.`,
     );
     return null;
   }
-  const { records } = readJournal(path, journalledCell, onDamage);
-  return records.length === 0 ? null : { cells: records, reference: readJson(reference, referenceSet) };
+  let reference: ReferenceSet | null = null;
+  const cells: T[] = [];
+  readJournalOf(path, journalledCell, onDamage, (cell) => {
+    reference ??= readJson(pathOfReference, referenceSet);
+    cells.push(of(cell, reference));
+  });
+  return reference === null ? null : { cells, reference };
 }
 
 /** Writes the checkpoint's own completions. */
@@ -174,9 +217,12 @@ export function openCells(folder: string, onDamage: OnDamage): CellWriter {
   }
 }
 
+/** Where a cell's conversations are. */
+export type CellPlace = Pick<JournalledCell, "i" | "j" | "conversationBytes">;
+
 /** The conversations at each cell; null for a cell whose conversations cannot be read, which is reported. */
 export function readConversations(
-  { folder, cells }: Pick<SliceFiles, "folder" | "cells">,
+  { folder, cells }: { folder: string; cells: readonly CellPlace[] },
   onDamage: OnDamage,
 ): (Conversation[] | null)[] {
   const path = slicePaths(folder).conversations;

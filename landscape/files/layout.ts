@@ -10,6 +10,8 @@ export interface SlicePlace {
 }
 
 export const figuresFolder = (folder: string): string => join(folder, "figures");
+/** Maps in the formats of other programs. */
+export const exportFolder = (folder: string): string => join(folder, "export");
 export const reportPath = (folder: string): string => join(folder, "report.html");
 
 /** What may be concluded from all slices together. */
@@ -52,8 +54,12 @@ export interface SlicePaths {
   readonly conversations: string;
   /** Finished rollouts of unfinished grid points; deleted once those points are finished. */
   readonly underWay: string;
+  /** What was measured before the map grew (files/growth.ts); deleted once the slice is complete. */
+  readonly earlier: string;
   readonly points: string;
   readonly summary: string;
+  /** The prompts' maps, and what the statistics were made from. */
+  readonly promptMaps: string;
 }
 
 /** @param folder  the slice's, of `sliceFolder` */
@@ -63,7 +69,9 @@ export function slicePaths(folder: string): SlicePaths {
     cells: join(folder, "cells.jsonl"),
     conversations: join(folder, "rollouts.jsonl.gz"),
     underWay: join(folder, "under-way.jsonl"),
+    earlier: join(folder, "earlier"),
     points: join(folder, "points.csv"),
     summary: join(folder, "summary.json"),
+    promptMaps: join(folder, "prompt-maps.json"),
   };
 }

@@ -51,7 +51,7 @@ export interface RayFiles {
 
 /** The points of a folder of rays or of a line, with the checkpoint's completions; null if there are none. */
 export function readRayPoints(folder: string, own: string, step: number, onDamage: OnDamage): RayFiles | null {
-  return readMeasured(slicePaths(own).cells, referencePath(folder, step), onDamage);
+  return readMeasured(slicePaths(own).cells, referencePath(folder, step), onDamage, (cell): CellRecord => cell);
 }
 
 export function readScales(own: string, onDamage: OnDamage): ScaleRecord[] {

@@ -2,10 +2,11 @@
 import { type RunDeclaration, readSettings } from "../../rl/index.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 
-/** A study's settings, and the sections that every complete config.toml has. */
+/** A study's settings, and the sections that a complete config.toml has. */
 export const studyDeclaration: RunDeclaration<(typeof studySettings)["tree"]> = {
   settings: studySettings,
-  sections: ["environment", "train", "evaluate", "landscape"],
+  // Maps around given checkpoints have no evaluation.
+  sections: (keys) => ["environment", "train", ...(keys.has("checkpoints") ? [] : ["evaluate"]), "landscape"],
   later: {
     section: "landscape",
     absent: { given: [{ key: "landscape.steps", value: [], where: "set by the program" }], problems: [] },

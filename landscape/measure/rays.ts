@@ -4,6 +4,7 @@ import { ensureFolder, openJournalOf, type Phase, writeAtomic } from "../../engi
 import { type DirectionStep, philoxKey } from "../../engine/index.ts";
 import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../files/layout.ts";
 import { CHECKPOINT, countPoints, indicesOf, readScales, type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
+import type { PointPlace } from "../grid.ts";
 import { linesFrom, radiiOf, signsOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { type Direction, freeDirection, stepOf, sumOf } from "./directions/direction.ts";
@@ -13,7 +14,7 @@ import { type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts
 import { findScale } from "./fixed-kl.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { type Reference, scorePoint } from "./reference.ts";
-import { measurePoints, type PointPlace, type SweepContext, withPolicy } from "./sweep.ts";
+import { measurePoints, type SweepContext, withPolicy } from "./sweep.ts";
 
 /** A KL within 5% of its target has reached it. */
 export const KL_TOLERANCE = 0.05;

@@ -84,14 +84,17 @@ export async function scoreReference(
  * With d = log q − log p of the sampled token: k1 = −d, k3 = e^d − 1 − d, ρ = e^d, objective min(ρA, clip(ρ, 1 ∓ clip)A).
  * @param plain      the checkpoint
  * @param perturbed  the same model with perturbed weights, and which of its points is scored
+ * @param settings   `known`: the sums of the first prompts, which are not computed again
  */
 export async function scorePoint(
   plain: Model,
   perturbed: Model,
   point: number,
   reference: Reference,
-  settings: ScoringSettings & { clipLow: number; clipHigh: number },
+  settings: ScoringSettings & { clipLow: number; clipHigh: number; known?: CellRecord["reference"] | null },
 ): Promise<CellRecord["reference"]> {
+  const { known = null } = settings;
+  const first = (known?.kl.length ?? 0) * reference.rolloutsPerPrompt;
   const sums = {
     kl: [] as number[],
     k1: [] as number[],
@@ -99,8 +102,8 @@ export async function scorePoint(
     objective: [] as number[],
     entropy: [] as number[],
   };
-  let sequence = 0;
-  for (const part of reference.parts) {
+  let sequence = first;
+  for (const part of partsFrom(reference, first)) {
     settings.signal?.throwIfAborted();
     plain.backend.phase?.("scoring a point");
     const [logProbs, entropy, kl] = await scopeAsync(async () => {
@@ -139,14 +142,35 @@ export async function scorePoint(
       for (const name of ["kl", "k1", "k3", "objective", "entropy"] as const) sums[name].push(one[name]);
     }
   }
-  const cut = (values: readonly number[]): ByRollout => cutInto(values, reference.rolloutsPerPrompt);
-  return {
-    kl: cut(sums.kl),
-    k1: cut(sums.k1),
-    k3: cut(sums.k3),
-    objective: cut(sums.objective),
-    entropy: cut(sums.entropy),
-  };
+  const cut = (name: keyof typeof sums): ByRollout => [
+    ...(known?.[name] ?? []),
+    ...cutInto(sums[name], reference.rolloutsPerPrompt),
+  ];
+  return { kl: cut("kl"), k1: cut("k1"), k3: cut("k3"), objective: cut("objective"), entropy: cut("entropy") };
+}
+
+/** The parts without the first sequences. */
+function* partsFrom({ parts }: Reference, first: number): Iterable<ReferencePart> {
+  let before = first;
+  for (const { sequences, hidden, logSumExp, logProbs } of parts) {
+    const left = Math.min(before, sequences.length);
+    before -= left;
+    if (left === sequences.length) continue;
+    const rows = sequences.slice(0, left).reduce((sum, { mask }) => sum + tokensIn(mask), 0);
+    yield {
+      sequences: sequences.slice(left),
+      hidden: hidden.subarray((rows * hidden.length) / logProbs.length),
+      logSumExp: logSumExp.subarray(rows),
+      logProbs: logProbs.subarray(rows),
+    };
+  }
+}
+
+/** Assistant tokens that are scored: position 0 has no logits before it. */
+function tokensIn(mask: Sequence["mask"]): number {
+  let count = 0;
+  for (let t = 1; t < (mask?.length ?? 0); t++) if (mask?.[t] === 1) count++;
+  return count;
 }
 
 /** Splits a list into lists of `size`, for example rollouts by prompt. */

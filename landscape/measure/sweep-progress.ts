@@ -77,6 +77,13 @@ export class SweepProgress {
     this.#show(0, "");
   }
 
+  /** Cells were taken as they had been measured before. */
+  took(cells: number): void {
+    if (cells === 0) return;
+    this.#done += cells;
+    this.#show(0, "");
+  }
+
   /** "after the forward pass under way (the longest took 12.0 s)" */
   stopText(): string {
     const longest =

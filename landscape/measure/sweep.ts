@@ -3,9 +3,10 @@
 // cells.jsonl. Rollouts that finish before their point does are kept too (under-way.jsonl), so that stopping a sweep
 // loses only the conversations under way, and a kill loses only the last seconds. A resumed sweep ends with the same
 // bytes as an undisturbed one.
+import { existsSync } from "node:fs";
 import { killPoint, type OnDamage, type Phase, type Values, writeAtomic } from "../../engine/host/index.ts";
 import type { Backend, DirectionStep, ParameterArena } from "../../engine/index.ts";
-import type { Chat, LanguageModel, Model } from "../../model/index.ts";
+import type { Chat, LanguageModel, Model, Tokenizer } from "../../model/index.ts";
 import {
   type Environment,
   type Episode,
@@ -20,13 +21,16 @@ import {
   rollOutEach,
 } from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
+import { dropEarlier } from "../files/growth.ts";
 import { slicePaths } from "../files/layout.ts";
 import { expectSameDirections, type SliceFacts } from "../files/slice-facts.ts";
-import { type GridCell, workOrder } from "../grid.ts";
+import type { GridCell, PointPlace } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
 import { makeDirections, stepsTo } from "./directions.ts";
 import { type Answers, answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
+import { EarlierCells } from "./earlier-cells.ts";
 import { firstDifference, firstDifferences } from "./first-difference.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
@@ -146,9 +150,6 @@ async function drawReference(context: SweepContext, policy: Model, phase: Phase)
   });
 }
 
-/** A point that is measured: its indices in the files of its folder, and its coordinates. */
-export type PointPlace = Pick<GridCell, "i" | "j" | "alpha" | "beta">;
-
 /** Points around a checkpoint that are measured into one folder. */
 export interface PointSet<P extends PointPlace> {
   /** All of them, in the order of measurement. */
@@ -177,6 +178,7 @@ export interface PointJob<P extends PointPlace> {
  * @param folder  the slice's
  * @param phase   counts cells
  * @param before  cells that `phase` has already counted
+ * @param only    chooses among the cells of the shard; all by default
  * @returns cells that `phase` has counted afterwards
  */
 export function sweep(
@@ -186,12 +188,14 @@ export function sweep(
   reference: Reference,
   phase: Phase,
   before: number,
+  only: (cell: GridCell) => boolean = () => true,
 ): Promise<number> {
   const { model, settings, place, signal, say, onDirections } = context;
   const { landscape } = settings;
+  const wanted = shardCells(settings.shard, landscape).filter(only);
   return measurePoints({
     ...{ context, folder, reference, phase, before },
-    whole: `${landscape.points ** 2} grid points of this map`,
+    whole: `${wanted.length} grid points of this map`,
     prepare: async (hasBegun): Promise<PointSet<GridCell>> => {
       const directions = await makeDirections({
         ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
@@ -213,7 +217,7 @@ export function sweep(
         throw thrown;
       }
       return {
-        points: workOrder({ points: landscape.points, radius: landscape.radius }),
+        points: wanted,
         stepsTo: (cell) => (name) => stepsTo(cell, directions, name),
         free: () => directions.free(),
       };
@@ -250,33 +254,41 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
   signal.addEventListener("abort", announceStop);
   let free = (): void => {};
   try {
-    const set = await job.prepare(writer.done.length > 0 || underWay.length > 0);
+    const set = await job.prepare(
+      writer.done.length > 0 || underWay.length > 0 || existsSync(slicePaths(folder).earlier),
+    );
     free = () => set.free();
     const todo = set.points.filter(({ i, j }) => !measured.has(`${i},${j}`));
-    const size = Math.min(landscape.pointsAtOnce, todo.length);
+    const earlier = new EarlierCells(folder, landscape, say);
+    const size = Math.min(landscape.pointsAtOnce, todo.filter((cell) => !earlier.isWhole(cell)).length);
     const drafts =
       landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
     await withPolicy(context, async (policy) => {
       const weights = new PerturbedWeights(model.weights, size, landscape.precision);
       try {
-        for (let start = 0; start < todo.length; start += size) {
+        for (const batch of earlier.batches(todo, size)) {
           signal.throwIfAborted();
-          const cells = todo.slice(start, start + size);
-          weights.placeAlong(cells.map((cell) => set.stepsTo(cell)));
-          const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
-          await measureBatch(context, both, cells, reference, underWay, drafts, progress, (record, conversations) => {
+          const take = earlier.inOrder(batch, (record, conversations) => {
             killPoint("cells");
             writer.append(record, conversations);
             measured.add(`${record.i},${record.j}`);
           });
+          const cells = batch.filter((cell) => !earlier.isWhole(cell));
+          progress.took(batch.length - cells.length);
+          if (cells.length === 0) continue;
+          weights.placeAlong(cells.map((cell) => set.stepsTo(cell)));
+          earlier.giveRollouts(cells, underWay);
+          const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
+          await measureBatch(context, both, cells, reference, earlier, underWay, drafts, progress, take);
           underWay.clear();
-          drafts?.finish(todo.slice(start + size));
+          drafts?.finish(todo.filter(({ i, j }) => !measured.has(`${i},${j}`)));
         }
       } finally {
         weights.free();
       }
     });
     underWay.clear();
+    if (measured.size >= set.points.length) dropEarlier(folder);
     return before + todo.length;
   } finally {
     signal.removeEventListener("abort", announceStop);
@@ -314,6 +326,7 @@ async function measureBatch(
   { policy, perturbed }: { policy: Model; perturbed: Model },
   cells: readonly PointPlace[],
   reference: Reference,
+  earlier: EarlierCells,
   underWay: UnderWay,
   drafts: DraftSource | null,
   progress: SweepProgress,
@@ -331,6 +344,7 @@ async function measureBatch(
       signal: context.signal,
       clipLow: settings.train.clipLow,
       clipHigh: settings.train.clipHigh,
+      known: earlier.scoresAt(cells[point]),
       onPass: (completions) => {
         scoredCompletions += completions;
         progress.scoringPass(point, scoredCompletions);
@@ -411,7 +425,10 @@ async function rollOutCells(
     (rollout, { key }) => {
       const isKept = key.prompt < landscape.conversations && key.rollout === 0;
       const answers = answersOf(rollout);
-      underWay.add(key, measuredOf(rollout, isKept, answers, own(key.prompt, key.rollout)));
+      underWay.add(
+        key,
+        measuredOf(rollout, isKept ? context.chat.tokenizer : null, answers, own(key.prompt, key.rollout)),
+      );
       drafts?.add(key, answers);
       progress.rolloutEnded(rollout.tokens);
     },
@@ -431,9 +448,10 @@ function rolloutsAt({ settings }: SweepContext, { i, j }: PointPlace, underWay: 
   );
 }
 
+/** @param keptWith  the tokenizer if the conversation is kept, else null */
 function measuredOf(
   rollout: Rollout,
-  isConversationKept: boolean,
+  keptWith: Tokenizer | null,
   answers: Answers,
   checkpoints: Answers | null,
 ): MeasuredRollout {
@@ -446,6 +464,20 @@ function measuredOf(
     formatFailed: parts.formatFailed?.some(Boolean) ?? null,
     ...(failure !== null && { isFailed: true as const }),
     ...(checkpoints !== null && { firstDifference: firstDifference(answers, checkpoints) }),
-    conversation: isConversationKept ? `${JSON.stringify({ episode, reward, failure, messages })}\n` : null,
+    conversation:
+      keptWith === null
+        ? null
+        : `${JSON.stringify({ episode, reward, failure, messages, tokenLengths: tokenLengths(answers, keptWith) })}\n`,
   };
+}
+
+/** For each answer the UTF-16 units of text that each of its tokens adds: 0 for the end token and within a character. */
+function tokenLengths(answers: Answers, tokenizer: Tokenizer): number[][] {
+  return answers.map((ids) => {
+    const text = tokenizer.stream({ skipSpecialTokens: true });
+    const lengths = ids.map((id) => text.push(id).length);
+    const rest = text.end().length;
+    if (lengths.length > 0) lengths[lengths.length - 1] += rest;
+    return lengths;
+  });
 }

@@ -12,9 +12,11 @@ import {
 } from "../../rl/index.ts";
 import type { StudySettings } from "../settings.ts";
 
-/** The report without maps, its fonts and script; the figures of a map, and of the study as a whole. */
-const reportBytes = 900_000;
-const figuresPerMap = 330_000;
+/** The report and the claims of a study with few maps, and the figures of the study as a whole; figures and page of a map. */
+const reportBytes = 1_900_000;
+const figuresPerMap = 400_000;
+/** Of tokenLengths, compressed. */
+const bytesPerTokenLength = 0.5;
 
 /** @param modelFolder  the model's folder, whose other files are copied into every checkpoint; null if it is not at hand */
 export function diskOf(
@@ -27,21 +29,20 @@ export function diskOf(
   const { landscape } = settings;
   const { points, slices, steps, rollouts, reference } = landscape;
   const cells = steps.length * slices * points ** 2;
-  const conversations = Math.min(landscape.conversations, rollouts.prompts) * rollouts.rollouts;
+  // The first rollout of these prompts is kept, with the length of each token's text.
+  const kept = Math.min(landscape.conversations, rollouts.prompts);
   const said =
-    conversations === 0
+    kept === 0
       ? 0
-      : conversationBytes(
-          environment,
-          landscape.episodeSeed,
-          Math.min(landscape.conversations, rollouts.prompts),
-          rollouts.rollouts,
-        );
-  const training = trainingDisk(config, environment, settings, modelFolder);
+      : conversationBytes(environment, landscape.episodeSeed, kept, 1) +
+        kept * lengths.landscape.answer.right * bytesPerTokenLength;
+  // Given checkpoints are not copied, and nothing is trained.
+  const training =
+    settings.checkpoints.length > 0 ? { parts: [], peak: 0 } : trainingDisk(config, environment, settings, modelFolder);
   const own = new Map([
     ["cells", cells * cellBytes(rollouts, reference, lengths.landscape.answer.right)],
     ["conversations of cells", cells * said],
-    ["figures and report", reportBytes + steps.length * slices * figuresPerMap + 3 * cells * said],
+    ["figures and report", reportBytes + steps.length * slices * figuresPerMap + Math.min(1_000_000, cells * said)],
   ]);
   const added = [...own.values()].reduce((sum, bytes) => sum + bytes, 0);
   return { parts: new Map([...training.parts, ...own]), peak: training.peak + added };

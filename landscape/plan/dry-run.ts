@@ -1,5 +1,6 @@
 // `--dry-run` of a study: what it will compute, how long it will take, and what memory and disk it needs. Nothing is
 // trained, written or downloaded (rl/dry-run.ts).
+import { existsSync } from "node:fs";
 import { formatBytes, type Progress, resolvedToml } from "../../engine/host/index.ts";
 import { adapterLine, openBackend } from "../../engine/index.ts";
 import {
@@ -14,17 +15,23 @@ import {
   printTime,
   probeRates,
   probeSizes,
+  secondsOf,
   stateFolder,
   trainedSteps,
   trainingMemory,
   workTable,
 } from "../../rl/index.ts";
 import { countCells } from "../files/cells.ts";
+import { findCheckpoints } from "../files/given-checkpoints.ts";
+import { growthOf } from "../files/growth.ts";
 import { studyDeclaration } from "../files/run-settings.ts";
+import { expectOneFamily } from "../measure/checkpoint-family.ts";
 import { expectDirections } from "../measure/directions.ts";
 import { expectHostMemoryOf, sweepMemory } from "../measure/memory-plan.ts";
+import { probeCell } from "../measure/probe-cell.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import { diskOf } from "./disk.ts";
+import { plannedCells, probedTime } from "./probed-time.ts";
 import { workOf } from "./work.ts";
 
 /** Prints the plan of a study on standard output. @throws as the study itself would on settings that are refused */
@@ -32,7 +39,12 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
   const environment = await openEnvironment(settings.environment, { progress, signal, isDryRun: true });
   await checkSettings(settings.out, studyDeclaration, settings);
-  const model = await plannedModel(settings.model.path);
+  await growthOf(settings.out, settings);
+  const checkpoints = findCheckpoints(settings.checkpoints);
+  const path = checkpoints.at(0)?.path ?? settings.model.path;
+  const atHand = checkpoints.filter((one) => existsSync(one.path));
+  await expectOneFamily(atHand.map((one) => ({ name: one.path, folder: one.path })));
+  const model = await plannedModel(path);
   const { config, chat, folder } = model;
   const opened = await openBackend({ backend: settings.backend, adapter: settings.adapter, tune: "off" });
   const { backend } = opened;
@@ -40,8 +52,9 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
     print(`# Settings\n\n${resolvedToml(studySettings, settings)}\n`);
     print("# Plan of the whole study (nothing is written, trained or downloaded by --dry-run)\n");
     progress.line(adapterLine(opened));
-    expectPrecision("--train.precision", settings.train.precision, opened);
-    printModel(settings.model.path, model, print);
+    const isTraining = settings.checkpoints.length === 0;
+    if (isTraining) expectPrecision("--train.precision", settings.train.precision, opened);
+    printModel(path, model, print);
     const done = alreadyDone(settings);
     if (done !== null) print(`  ${done}`);
     const { parts, lengths, knowsRight } = workOf(config, chat, environment, settings);
@@ -64,13 +77,26 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
         return `Node's own memory: ${formatBytes(bytes)} (${[...heap].map(([part, one]) => `${part} ${formatBytes(one)}`).join(", ")})`;
       },
     };
-    const planned = [trainingMemory(backend, job), ...(sweeps ? [landscape] : [])];
+    const planned = [...(isTraining ? [trainingMemory(backend, job)] : []), ...(sweeps ? [landscape] : [])];
     const fits = await printMemory(backend, planned, print, async () => {
       if (sweeps) await expectHostMemoryOf(job, signal);
     });
     progress.line("Measuring this adapter …");
     const longest = sweeps ? lengths.landscape : lengths.train;
     const rates = await probeRates(backend, config, probeSizes(settings, parts, longest), fits, signal);
+    const expected = parts.reduce((sum, part) => sum + secondsOf(part, rates).right, 0);
+    const cells = plannedCells(settings);
+    if (!isTraining && folder !== null && fits && expected / cells < mostSecondsOfProbe) {
+      const probe = await probeCell(backend, job, folder, signal);
+      for (const line of probedTime(probe, settings)) print(line);
+      print("");
+      printDisk(diskOf(config, environment, settings, lengths, folder), settings.out, print);
+      return;
+    }
+    if (!isTraining)
+      print(
+        `No grid point was measured here: ${folder === null ? "the checkpoint is not at hand" : fits ? "one would take too long" : "the sweep does not fit"}. Drafts are not counted, so the sweep may take less.`,
+      );
     const uncounted = "Not counted: loading, writing perturbed weights, files, statistics and figures.";
     printTime(parts, rates, knowsRight, uncounted, print);
     printDisk(diskOf(config, environment, settings, lengths, folder), settings.out, print);
@@ -79,16 +105,21 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
   }
 }
 
+/** A grid point that takes longer by the adapter's rates is not measured. */
+const mostSecondsOfProbe = 120;
+
 /** What the run folder already holds, in a sentence; null for nothing. */
-function alreadyDone({ out, train, landscape }: StudySettings): string | null {
-  const { steps, slices, points } = landscape;
+function alreadyDone(settings: StudySettings): string | null {
+  const { out, train, checkpoints } = settings;
+  const { steps, slices } = settings.landscape;
   const trained = trainedSteps(stateFolder(out));
   const measured = steps
     .flatMap((step) => Array.from({ length: slices }, (_, slice) => countCells(out, { step, slice })))
     .reduce((sum, cells) => sum + cells, 0);
   if (trained === null && measured === 0) return null;
+  const training = checkpoints.length > 0 ? "" : `${trained ?? 0} of ${train.steps} training steps and `;
   return (
-    `${out} already holds ${trained ?? 0} of ${train.steps} training steps and ${measured} of ` +
-    `${steps.length * slices * points ** 2} grid points. The plan below is of the whole study; the run continues there.`
+    `${out} already holds ${training}${measured} of ${plannedCells(settings)} grid points. The plan below is of the whole ` +
+    "study; the run continues there."
   );
 }

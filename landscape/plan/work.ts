@@ -10,6 +10,7 @@ import {
   type WorkPart,
 } from "../../rl/index.ts";
 import type { StudySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 
 /** Every part of the study. */
 export function workOf(
@@ -18,14 +19,14 @@ export function workOf(
   environment: Environment,
   settings: StudySettings,
 ): { parts: WorkPart[]; lengths: { train: Lengths; landscape: Lengths }; knowsRight: boolean } {
-  const { reference, rollouts, points, slices, steps, episodeSeed, maxNewTokens } = settings.landscape;
+  const { reference, rollouts, slices, steps, episodeSeed, maxNewTokens } = settings.landscape;
   const training = trainingWork(config, chat, environment, settings);
   const swept = lengthsOf(chat, environment, {
     seed: episodeSeed,
     count: Math.max(reference.prompts, rollouts.prompts),
     maxNewTokens,
   });
-  const cells = steps.length * slices * points ** 2;
+  const cells = steps.length * slices * shardCells(settings.shard, settings.landscape).length;
   const ofReference = reference.prompts * reference.rollouts;
   const completions = "landscape: the checkpoints' completions";
   const parts = [
@@ -40,7 +41,10 @@ export function workOf(
     scoringWork(config, "landscape: scoring", (cells + steps.length) * ofReference, swept, "forward", 1),
   ];
   return {
-    parts: [...training.parts, ...parts.filter(({ conversations }) => conversations > 0)],
+    parts: [
+      ...(settings.checkpoints.length > 0 ? [] : training.parts),
+      ...parts.filter(({ conversations }) => conversations > 0),
+    ],
     lengths: { train: training.lengths, landscape: swept },
     knowsRight: training.knowsRight,
   };

@@ -1,19 +1,18 @@
-// Several runs side by side, as Markdown: rewards, correlations of every map with their intervals, and how r changes from the
+// Several runs side by side, as Markdown: the settings that differ, rewards, correlations of every map with their intervals, and how r changes from the
 // first swept checkpoint on, paired over prompts. Reads run folders; needs no GPU.
 import { basename } from "node:path";
 import { defineSettings, type OnDamage, runCommand } from "../../engine/host/index.ts";
 import { metricsPath, reachOfMean, readMetrics } from "../../rl/index.ts";
-import { readSlice } from "../files/cells.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { difference, type Estimand, rAtBudget, rInfinity } from "../statistics/estimands.ts";
 import { CORRELATION_CHANGES, type Estimate, jackknifeCorrelation } from "../statistics/intervals.ts";
-import { promptMaps } from "../statistics/points.ts";
 import { meanMap, type PromptMaps } from "../statistics/prompt-maps.ts";
 import type { PromptNeed } from "../statistics/signal.ts";
-import { summariseFiles } from "../statistics/summarise-slice.ts";
+import { readSummarisedSlice } from "../statistics/summarise-slice.ts";
 import type { Summary } from "../statistics/summary.ts";
 import { extentOf } from "./figures/figure-data.ts";
+import { differingSettings } from "./setting-rows.ts";
 import { fixed, intervalName, TERMS } from "./wording.ts";
 
 interface Swept {
@@ -41,17 +40,16 @@ async function readRun(folder: string, say: OnDamage): Promise<ComparedRun> {
       ? [{ step: row.step, reward, reach: reachOfMean(standardError, settings.evaluate.episodes) }]
       : [];
   });
-  const { steps, slices, points, radius } = settings.landscape;
+  const { steps, slices, points } = settings.landscape;
   const swept: Swept[] = [];
   for (const step of steps)
     for (let slice = 0; slice < slices; slice++) {
-      const files = readSlice(folder, { step, slice }, say);
-      const measured = files?.cells.length ?? 0;
+      const read = readSummarisedSlice(folder, { step, slice }, settings, say);
+      const measured = read?.cells.length ?? 0;
       if (measured < points ** 2)
         say(`Incomplete: ${folder}, step ${step}, slice ${slice}: ${measured} of ${points ** 2} cells are measured.`);
-      if (files === null) continue;
-      const { summary } = summariseFiles(folder, files, settings);
-      const maps = promptMaps(files.cells, files.reference, { points, radius });
+      if (read === null) continue;
+      const { summary, maps } = read;
       const [least, most] = extentOf(meanMap(maps.objective)) ?? [Number.NaN, Number.NaN];
       swept.push({ step, slice, maps, summary, objectiveSpread: most - least });
     }
@@ -169,10 +167,27 @@ function changeTable(runs: readonly ComparedRun[]): string {
   return table(["run", "steps", "slice", "change of r", "change of r∞"], rows);
 }
 
+/** The settings in which the runs differ; nothing for one run. */
+function settingsPart(runs: readonly ComparedRun[]): string[] {
+  if (runs.length < 2) return [];
+  const differing = differingSettings(runs.map(({ settings }) => settings));
+  if (differing.length === 0) return ["### Settings that differ\n\nNone: the runs have the same settings.\n"];
+  const rows = differing.map(({ key, values }) => [
+    key,
+    ...values.map((value) => (value === null ? "–" : `\`${value}\``)),
+  ]);
+  return [
+    "### Settings that differ\n",
+    table(["setting", ...runs.map(({ name }) => name)], rows),
+    "\nThe other settings are the same in all runs. –: does not apply to this run.\n",
+  ];
+}
+
 export function compareCommand(): Promise<never> {
   return runCommand({
     name: "node landscape/compare.ts",
-    summary: "Rewards and correlations of several runs side by side, as Markdown on standard output.",
+    summary:
+      "Settings that differ, rewards and correlations of several runs side by side, as Markdown on standard output.",
     settings: defineSettings({}),
     positional: [{ name: "RUN", meaning: "run folders", required: true, many: true }],
     examples: [["node landscape/compare.ts runs/tiny-100 runs/tiny-101 > compared.md", "two runs, in a file"]],
@@ -191,6 +206,7 @@ export async function comparison(folders: readonly string[], say: OnDamage): Pro
   for (const folder of folders) runs.push(await readRun(folder, say));
   const swept = runs.flatMap((run) => run.swept);
   const parts = [
+    ...settingsPart(runs),
     "### Reward on the evaluation episodes\n",
     rewardTable(runs),
     "\n±: half the width of the 95% interval (Student's t over the evaluation episodes).",

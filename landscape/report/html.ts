@@ -23,9 +23,8 @@ export function labelHtml(label: Label): Markup {
   })}`;
 }
 
-/** JSON that is safe inside HTML: without "<" it can contain neither an end tag nor a comment. */
-export function jsonScript(id: string, value: unknown): Markup {
-  const json = JSON.stringify(value).replaceAll("<", "\\u003c");
-  return html`<script type="application/json" id="${id}">${{ markup: json }}</script>
+/** Data for the page's script, as base64. */
+export function packedScript(id: string, base64: string): Markup {
+  return html`<script type="application/octet-stream" id="${id}">${base64}</script>
 `;
 }

@@ -6,6 +6,7 @@ import { PAGE } from "./figures/colour.ts";
 import type { Study } from "./figures/figure-data.ts";
 import type { Markup } from "./figures/svg.ts";
 import { html, type Part } from "./html.ts";
+import { copyButtons } from "./page-tables.ts";
 import { estimateText, numberText } from "./wording.ts";
 
 /** Longer tables show their first and last rows, and name the file that has all of them. */
@@ -43,8 +44,9 @@ export function tableOf({ caption, columns, rows }: ClaimTable, id: string, file
   const isLong = rows.length > MOST_ROWS;
   const half = MOST_ROWS / 2;
   const shown = isLong ? [...rows.slice(0, half), ...rows.slice(-half)] : rows;
-  return html`<div class="scroll" tabindex="0" role="region" aria-labelledby="${id}">
-<table>
+  return html`${copyButtons(`${id}-table`, caption)}
+<div class="scroll" tabindex="0" role="region" aria-labelledby="${id}">
+<table id="${id}-table">
 <thead><tr>${columns.map(({ name }) => html`<th scope="col">${name}</th>`)}</tr></thead>
 <tbody>
 ${shown.map(

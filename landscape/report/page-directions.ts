@@ -3,6 +3,7 @@ import { type AxisFacts, axisText, centreText, type SliceFacts } from "../files/
 import { distinct, type LandscapeMap, type Study } from "./figures/figure-data.ts";
 import type { Markup } from "./figures/svg.ts";
 import { html, type Part } from "./html.ts";
+import { copyButtons } from "./page-tables.ts";
 import { fixed } from "./wording.ts";
 
 const unique = (texts: readonly string[]): string[] => [...new Set(texts)];
@@ -22,6 +23,7 @@ export function directionTable({ maps }: Study): Markup | null {
   const absent = maps.length - known.filter(({ facts }) => facts.delta !== undefined).length;
   return html`<section aria-labelledby="directions">
 <h2 id="directions">Directions</h2>
+${copyButtons("direction-shares", "the table of directions")}
 <div class="scroll" tabindex="0" role="region" aria-labelledby="directions">
 <table id="direction-shares">
 <thead><tr>${head.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>

@@ -1,57 +1,64 @@
-// The interactive part of the report: one of the maps, its scatter plot, and the numbers of the chosen cell. The page
-// holds every map as a figure and shows one. Without a script it shows the reward map of the last checkpoint and says
-// so.
-import { PAGE } from "./figures/colour.ts";
+// The interactive part of the report: one of the maps, its scatter plot and noise, the numbers of the chosen cell, and
+// small maps of all checkpoints. Without a script it shows the reward map of the last checkpoint, and says so.
 import { CORRELATION_LABELS, type CorrelationName } from "./figures/correlation.ts";
-import {
-  distinct,
-  hasObjective,
-  type LandscapeMap,
-  QUANTITIES,
-  type Quantity,
-  type Study,
-} from "./figures/figure-data.ts";
-import { heatmapFigure } from "./figures/heatmap.ts";
-import { rewardKlFigure } from "./figures/reward-kl.ts";
+import { distinct, extentOf, gridValues, type LandscapeMap, type Quantity, type Study } from "./figures/figure-data.ts";
+import { colourScaleOf, isolineLevels } from "./figures/heatmap.ts";
+import { rewardErrors, smallMap } from "./figures/page/small-map.ts";
 import type { Markup } from "./figures/svg.ts";
-import { html, labelHtml } from "./html.ts";
-import { estimateHtml } from "./page-tables.ts";
+import { html, labelHtml, type Part } from "./html.ts";
+import { type MapFigures, mapFigure } from "./page-figures.ts";
+import { estimateHtml, puzzle } from "./page-tables.ts";
+import { fixed } from "./wording.ts";
 
 const CORRELATIONS: readonly CorrelationName[] = ["r", "rInfinity", "withinRing"];
 
-/** @param study  with at least one map, in order */
-export function explorer(study: Study): Markup {
+/**
+ * @param study  with at least one map, in order
+ * @param figures  of each map
+ */
+export function explorer(study: Study, figures: readonly MapFigures[]): Markup {
   const { maps } = study;
   const shown = firstShown(maps);
+  const first = figures[shown];
   return html`<section aria-label="The landscape">
 <noscript><p class="no-script">${withoutScript(maps[shown].step)}</p></noscript>
+<p class="no-script" id="old-browser" hidden>${OLD_BROWSER}</p>
 ${controls(maps)}
 <div class="explorer">
 <div>
 <div id="map" tabindex="0" role="application" aria-roledescription="heat map"
-  aria-label="Heat map over alpha and beta. Arrow keys move from cell to cell, Home goes to the checkpoint."
-  aria-describedby="reading">
-${maps.map((map, k) => mapFigures(maps, map, k, shown))}
+  aria-label="Heat map over alpha and beta. Arrow keys move from cell to cell, Home goes to the checkpoint, Page Up and Page Down change the training step."
+  aria-describedby="announcement">
+${drawing(first[mapFigure("reward", "shared")])}
 </div>
+<p class="tools" data-scripted hidden><button type="button" data-copy="cells">Copy this map as CSV</button></p>
+${reading()}
 </div>
 <div>
-${reading()}
 ${maps.map((map, k) => estimates(map, k, shown))}
 <div id="scatter">
-${maps.map((map, k) => scatterFigure(maps, map, k, shown))}
+${drawing(first["scatter"])}
 </div>
+${noise(maps, shown, first)}
 <p class="caption">In brackets: ${study.intervalName ?? "interval over prompts"}. ± in this page: half the width of the 95% interval over prompts.</p>
 </div>
 </div>
+<p id="announcement" class="for-ears" role="status" aria-live="polite"></p>
 </section>`;
 }
 
+const OLD_BROWSER =
+  "This browser is too old to choose checkpoint, quantity and cell: it cannot unpack the data of this page. Browsers since May 2023 can.";
+
 const withoutScript = (step: number): string =>
   `This page needs JavaScript to choose checkpoint, quantity and cell. Without it the reward map of step ${step} is shown; ` +
-  "the maps of all checkpoints are in the folder “figures” beside this file.";
+  "the maps of all checkpoints are below, and larger in the folder “figures” beside this file.";
+
+const drawing = (svg: string | undefined): Markup | null =>
+  svg === undefined ? null : html`<figure>${{ markup: svg }}</figure>`;
 
 /** Index of the map shown first: the last checkpoint's, in its first slice. */
-function firstShown(maps: readonly LandscapeMap[]): number {
+export function firstShown(maps: readonly LandscapeMap[]): number {
   const last = maps[maps.length - 1].step;
   return maps.findIndex((map) => map.step === last);
 }
@@ -60,7 +67,7 @@ function controls(maps: readonly LandscapeMap[]): Markup {
   const steps = distinct(maps.map((map) => map.step));
   const slices = distinct(maps.map((map) => map.slice));
   const last = steps.length - 1;
-  return html`<div id="controls" hidden>
+  return html`<div id="controls" data-scripted hidden>
 <div class="checkpoint-slider">
 <label for="step" class="quiet">Checkpoint, step</label>
 <output id="step-number" for="step">${steps[last]}</output>
@@ -87,38 +94,9 @@ function quantityChoice(value: Quantity, name: string, isChecked: boolean): Mark
   return html`<label><input type="radio" name="quantity" value="${value}"${checked}><span>${name}</span></label>`;
 }
 
-/**
- * The figures of one map. Each quantity uses the colour scale of all maps; if there are several maps, a second figure
- * uses its own scale.
- */
-function mapFigures(maps: readonly LandscapeMap[], map: LandscapeMap, k: number, shown: number): Markup {
-  const quantities = QUANTITIES.filter((quantity) => quantity !== "objective" || hasObjective(map));
-  return html`${quantities.flatMap((quantity) =>
-    (maps.length === 1 ? [false] : [false, true]).map((isOwn) => {
-      const over = isOwn ? [map] : comparable(maps, quantity);
-      const figure = heatmapFigure([map], quantity, { ...PAGE_FIGURE, over });
-      const isHidden = !(k === shown && quantity === "reward" && !isOwn);
-      return html`<figure data-map="${k}" data-quantity="${quantity}" data-colours="${isOwn ? "own" : "shared"}"${isHidden ? html` hidden` : null}>${{ markup: figure.svg }}</figure>
-`;
-    }),
-  )}`;
-}
-
-const PAGE_FIGURE = { widthMm: 112, fontPt: 8.5, theme: PAGE, isLinked: true } as const;
-
-function comparable(maps: readonly LandscapeMap[], quantity: Quantity): readonly LandscapeMap[] {
-  return quantity === "objective" ? maps.filter(hasObjective) : maps;
-}
-
-function scatterFigure(maps: readonly LandscapeMap[], map: LandscapeMap, k: number, shown: number): Markup {
-  const { svg } = rewardKlFigure([map], { ...PAGE_FIGURE, over: maps });
-  return html`<figure data-map="${k}"${k === shown ? null : html` hidden`}>${{ markup: svg }}</figure>
-`;
-}
-
 /** Filled by the script. */
 function reading(): Markup {
-  return html`<div class="reading" id="reading" aria-live="polite" hidden>
+  return html`<div class="reading" id="reading" data-scripted hidden>
 <p class="where" id="at"></p>
 <dl>
 <dt class="first"><i>R</i></dt><dd class="first" id="reward"></dd>
@@ -132,9 +110,58 @@ function reading(): Markup {
 function estimates({ summary }: LandscapeMap, k: number, shown: number): Markup {
   const rows = CORRELATIONS.map(
     (name) => html`<dt>${labelHtml(CORRELATION_LABELS[name].symbol)}</dt>
-<dd>${estimateHtml(summary[name], summary.determined?.[name])}</dd>`,
+<dd>${estimateHtml(summary[name], summary.determined?.[name])}${puzzle(summary[name])}</dd>`,
   );
-  return html`<dl class="estimates" data-estimates="${k}"${k === shown ? null : html` hidden`}>
+  return html`<dl class="estimates" data-of-map="${k}"${k === shown ? null : html` hidden`}>
 ${rows}
 </dl>`;
+}
+
+/** The standard errors as a map, and beside them what they mean for this map. */
+function noise(maps: readonly LandscapeMap[], shown: number, first: MapFigures): Markup {
+  return html`<section class="noise" aria-labelledby="noise">
+<h3 id="noise">How noisy this map is</h3>
+<div class="panel" data-panel="noise">${drawing(first["noise"])}</div>
+<div>${maps.map((map, k) => html`<p class="caption" data-of-map="${k}"${k === shown ? null : html` hidden`}>${noiseSentences(map)}</p>`)}</div>
+</section>`;
+}
+
+function noiseSentences(map: LandscapeMap): Part {
+  const errors = rewardErrors(map)?.filter(Number.isFinite).sort();
+  if (errors === undefined || errors.length === 0) return "No standard errors were measured for this map.";
+  const median = errors[Math.floor(errors.length / 2)];
+  const [low, high] = extentOf(map.points.map(({ reward }) => reward)) ?? [0, 0];
+  const { originReward, originRewardReach: reach } = map.summary;
+  const atOrigin =
+    Number.isNaN(originReward) || typeof reach !== "number"
+      ? ""
+      : ` At the checkpoint: ${fixed(originReward, 3)} ± ${fixed(reach, 3)}.`;
+  return (
+    `Standard error of each cell’s reward over prompts; its median is ${fixed(median, 3)}. ` +
+    `Reward ranges from ${fixed(low, 3)} to ${fixed(high, 3)} over the map. Cells share prompts and sampling noise, so ` +
+    `neighbours differ less than these errors suggest.${atOrigin}`
+  );
+}
+
+/** Small reward maps of every checkpoint and slice, on one colour scale: an index, and the maps of a print. */
+export function everyCheckpoint({ maps }: Study): Markup {
+  const colours = colourScaleOf(maps, "reward");
+  const levels = isolineLevels(maps, "kl");
+  const hasSlices = distinct(maps.map((map) => map.slice)).length > 1;
+  const [low, high] = colours.domain;
+  return html`<section aria-labelledby="all-maps">
+<h2 id="all-maps">Reward around every checkpoint</h2>
+<ul class="thumbnails">
+${maps.map((map, k) => {
+  const name = hasSlices ? `step ${map.step}, slice ${map.slice}` : `step ${map.step}`;
+  const values = gridValues(map, "reward");
+  const { r } = map.summary;
+  const svg = smallMap({ title: `Reward around ${name}`, map, values, colours, levels });
+  return html`<li class="thumbnail" data-map="${k}"><button type="button" data-go="${k}" aria-pressed="false">${{ markup: svg }}<span>${name}</span></button>
+<span class="caption"><i>r</i> ${r === null ? "undetermined" : fixed(r.value, 2)}${map.mark === undefined ? null : html`, ${map.mark}`}</span></li>
+`;
+})}
+</ul>
+<p class="caption">One colour scale for all, from ${fixed(low, 3)} (dark) to ${fixed(high, 3)} (light).${levels.length === 0 ? null : html` Lines: KL of ${levels.map((level) => String(level)).join(", ")} nats per token.`} Ring: the checkpoint.</p>
+</section>`;
 }

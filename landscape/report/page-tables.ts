@@ -17,28 +17,57 @@ export function estimateHtml(estimate: DrawnEstimate, determination?: Determinat
   return html`${fixed(value, 2)} <span class="range">[${fixed(low, 2)}, ${fixed(high, 2)}]</span>`;
 }
 
+/**
+ * A remark at an estimate beyond ±1, which no correlation is: "−1.08" is no misprint. Null within ±1.
+ */
+export function puzzle(estimate: DrawnEstimate): Markup | null {
+  if (estimate === null || Math.abs(estimate.value) <= 1) return null;
+  const end = estimate.value < 0 ? "−1" : "1";
+  return html` <span class="remark">Beyond ${end}: too much noise was subtracted. Read it as close to ${end}.</span>`;
+}
+
+const CSV_NAMES: Record<CorrelationName, string> = { r: "r", rInfinity: "r_infinity", withinRing: "within_ring_r" };
+
+/** The fields that a cell has in a copy as CSV, separated by "|"; null: its text. */
+const dataCsv = (csv: string | null): Markup | null => (csv === null ? null : html` data-csv="${csv}"`);
+
+/** Buttons over a table, hidden until the script makes them work. @param name  of the table, for screen readers */
+export function copyButtons(id: string, name: string): Markup {
+  return html`<p class="tools" data-scripted hidden><button type="button" data-copy="${id}" data-as="csv" aria-label="Copy as CSV: ${name}">Copy as CSV</button>
+<button type="button" data-copy="${id}" data-as="latex" aria-label="Copy as LaTeX: ${name}">Copy as LaTeX</button></p>`;
+}
+
+/** The numbers of an estimate for a copy as CSV: value, low, high. */
+function estimateCsv(estimate: DrawnEstimate): string {
+  return `${estimate?.value ?? ""}|${estimate?.low ?? ""}|${estimate?.high ?? ""}`;
+}
+
+const csvNames = (name: string): string => `${name}|${name}_low|${name}_high`;
+
 /** One row per map. A checkpoint with five slices or more also has a row for their mean. */
 export function mapTable(study: Study): Markup {
   const { maps, sliceMeans = [] } = study;
   const further = [...new Set(maps.flatMap((map) => (map.summary.further ?? []).map(({ name }) => name)))];
   const hasSlices = distinct(maps.map((map) => map.slice)).length > 1;
-  const names: Part[] = [
-    "checkpoint",
-    ...(hasSlices ? ["slice"] : []),
-    html`<i>R</i>(0, 0)`,
-    ...CORRELATIONS.map((name) => labelHtml(CORRELATION_LABELS[name].symbol)),
-    "reward 0",
-    ...further,
+  const names: readonly (readonly [name: Part, csv: string | null])[] = [
+    ["checkpoint", "step"],
+    ...(hasSlices ? [["slice", null] as const] : []),
+    [html`<i>R</i>(0, 0)`, "reward_at_checkpoint|reach"],
+    ...CORRELATIONS.map((name) => [labelHtml(CORRELATION_LABELS[name].symbol), csvNames(CSV_NAMES[name])] as const),
+    ["reward 0", "share_of_reward_0"],
+    ...further.map((name) => [name, null] as const),
   ];
+  const isPuzzling = maps.some(({ summary }) => CORRELATIONS.some((name) => puzzle(summary[name]) !== null));
   const meanNote =
     sliceMeans.length === 0
       ? null
       : " Rows “mean”: over the slices of a checkpoint, 95% interval by Student’s t over slices.";
   return html`<section aria-labelledby="maps">
 <h2 id="maps">Every map</h2>
+${copyButtons("summary", "the table of every map")}
 <div class="scroll" tabindex="0" role="region" aria-labelledby="maps">
 <table id="summary">
-<thead><tr>${names.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
+<thead><tr>${names.map(([name, csv]) => html`<th scope="col"${dataCsv(csv)}>${name}</th>`)}</tr></thead>
 <tbody>
 ${maps.map((map, k) => mapRow(map, k, hasSlices, further))}
 ${sliceMeans.map((mean) => meanRow(mean, further.length))}
@@ -49,7 +78,7 @@ ${sliceMeans.map((mean) => meanRow(mean, further.length))}
 ±: half the width of the 95% interval over prompts.
 <i>R</i>(0, 0): mean reward at the checkpoint. Reward 0: ${TERMS.floor}.
 Groups with advantages: ${TERMS.advantages}.
-KL at mid-edges and corners: ${TERMS.landmarks}.${meanNote}</p>
+KL at mid-edges and corners: ${TERMS.landmarks}.${meanNote}${isPuzzling ? html` †: beyond ±1, because too much noise was subtracted. Read it as close to ±1.` : null}</p>
 </section>`;
 }
 
@@ -57,22 +86,29 @@ function mapRow(map: LandscapeMap, k: number, hasSlices: boolean, further: reado
   const { summary } = map;
   const share = summary.floorShare;
   const extra = further.map((name) => summary.further?.find((column) => column.name === name)?.value ?? null);
-  const cells: Part[] = [
-    ...(hasSlices ? [map.slice] : []),
-    originReward(map),
-    ...CORRELATIONS.map((name) => estimateHtml(summary[name])),
-    typeof share === "number" ? `${fixed(100 * share, 1)}%` : null,
-    ...extra.map((value) => (typeof value === "number" ? significant(value) : value)),
+  const { originReward, originRewardReach: reach } = summary;
+  const cells: readonly (readonly [shown: Part, csv: string | null])[] = [
+    ...(hasSlices ? [[map.slice, null] as const] : []),
+    [originRewardHtml(map), `${Number.isNaN(originReward) ? "" : originReward}|${reach ?? ""}`],
+    ...CORRELATIONS.map((name) => {
+      const dagger = puzzle(summary[name]) === null ? null : html`<span class="remark">†</span>`;
+      return [html`${estimateHtml(summary[name])}${dagger}`, estimateCsv(summary[name])] as const;
+    }),
+    [typeof share === "number" ? `${fixed(100 * share, 1)}%` : null, typeof share === "number" ? String(share) : null],
+    ...extra.map((value) => {
+      const shown = typeof value === "number" ? significant(value) : value;
+      return [shown, typeof value === "number" && !Number.isNaN(value) ? String(value) : null] as const;
+    }),
   ];
-  const mark = map.mark === undefined ? null : html` <span class="range">${map.mark}</span>`;
+  const mark = map.mark === undefined ? null : html` <span class="range remark">${map.mark}</span>`;
   return html`<tr data-map="${k}">
-<th scope="row"><button type="button" data-go="${k}">step ${map.step}</button>${mark}</th>
-${cells.map((cell) => html`<td>${cell}</td>`)}
+<th scope="row" data-csv="${map.step}"><button type="button" data-go="${k}">step ${map.step}</button>${mark}</th>
+${cells.map(([shown, csv]) => html`<td${dataCsv(csv)}>${shown}</td>`)}
 </tr>
 `;
 }
 
-function originReward({ summary: { originReward: value, originRewardReach: reach = null } }: LandscapeMap): Markup {
+function originRewardHtml({ summary: { originReward: value, originRewardReach: reach = null } }: LandscapeMap): Markup {
   if (Number.isNaN(value)) return html`not measured`;
   return html`${fixed(value, 3)}${reach === null ? null : html` <span class="range">± ${fixed(reach, 3)}</span>`}`;
 }
@@ -81,8 +117,8 @@ function meanRow(mean: SliceMean, further: number): Markup {
   const known = (estimate: DrawnEstimate) =>
     estimate === null ? html`<span class="undetermined">fewer than five slices known</span>` : estimateHtml(estimate);
   return html`<tr class="mean">
-<th scope="row">step ${mean.step}</th><td>mean</td><td></td>
-${CORRELATIONS.map((name) => html`<td>${known(mean[name])}</td>`)}
+<th scope="row" data-csv="${mean.step}">step ${mean.step}</th><td>mean</td><td data-csv="|"></td>
+${CORRELATIONS.map((name) => html`<td data-csv="${estimateCsv(mean[name])}">${known(mean[name])}</td>`)}
 ${Array.from({ length: further + 1 }, () => html`<td></td>`)}
 </tr>
 `;
@@ -97,17 +133,20 @@ export function trendTable({ trends = [] }: Study): Markup | null {
       : { value: 10 * value, low: low === null ? null : 10 * low, high: high === null ? null : 10 * high };
   return html`<section aria-labelledby="trends">
 <h2 id="trends">Trend over the checkpoints, per 10 steps</h2>
-<table>
-<thead><tr><th scope="col">slice</th><th scope="col">steps</th><th scope="col"><i>r</i></th><th scope="col"><i>r</i><sub>∞</sub></th></tr></thead>
+${copyButtons("trend", "the table of trends")}
+<div class="scroll" tabindex="0" role="region" aria-labelledby="trends">
+<table id="trend">
+<thead><tr><th scope="col">slice</th><th scope="col">steps</th><th scope="col" data-csv="${csvNames("r_per_10_steps")}"><i>r</i></th><th scope="col" data-csv="${csvNames("r_infinity_per_10_steps")}"><i>r</i><sub>∞</sub></th></tr></thead>
 <tbody>
 ${trends.map(
   ({ slice, steps, r, rInfinity }) => html`<tr>
-<th scope="row">${slice}</th><td>${steps.join(", ")}</td><td>${estimateHtml(perTen(r))}</td><td>${estimateHtml(perTen(rInfinity))}</td>
+<th scope="row">${slice}</th><td>${steps.join(", ")}</td><td data-csv="${estimateCsv(perTen(r))}">${estimateHtml(perTen(r))}</td><td data-csv="${estimateCsv(perTen(rInfinity))}">${estimateHtml(perTen(rInfinity))}</td>
 </tr>
 `,
 )}
 </tbody>
 </table>
+</div>
 <p class="caption">Slope of a straight line through the checkpoints. In brackets: nominal 95% jackknife interval, each prompt deleted from all checkpoints at once.</p>
 </section>`;
 }
@@ -142,6 +181,7 @@ export function settingsTable({ settings }: Study): Markup | null {
   );
   return html`<section aria-labelledby="with">
 <h2 id="with">Settings</h2>
+${copyButtons("settings", "the settings")}
 <div class="scroll" tabindex="0" role="region" aria-labelledby="with">
 <table id="settings">
 <thead><tr><th scope="col">setting</th><th scope="col">value</th></tr></thead>

@@ -10,15 +10,18 @@ import { readFileSync } from "node:fs";
 import { PAGE } from "./figures/colour.ts";
 import { correlationFigure } from "./figures/correlation.ts";
 import { distinct, inOrder, type Study } from "./figures/figure-data.ts";
-import { reportClient } from "./figures/page/client.ts";
-import { pageConversations, pageData } from "./figures/page/page-data.ts";
+import { packed, pageData } from "./figures/page/page-data.ts";
+import { pageScript } from "./figures/page/page-script.ts";
+import { ringCurvesFigure } from "./figures/page/small-map.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import type { Markup } from "./figures/svg.ts";
-import { html, jsonScript, type Part } from "./html.ts";
+import { html, type Part, packedScript } from "./html.ts";
 import { claimsSection } from "./page-claims.ts";
 import { directionTable } from "./page-directions.ts";
-import { explorer } from "./page-explorer.ts";
+import { everyCheckpoint, explorer, firstShown } from "./page-explorer.ts";
+import { figuresOfMaps } from "./page-figures.ts";
 import { raysSection } from "./page-rays.ts";
+import { packConversations, whereItBreaks } from "./page-said.ts";
 import { trainingSamples } from "./page-samples.ts";
 import { definitions, mapTable, settingsTable, trendTable } from "./page-tables.ts";
 
@@ -29,11 +32,29 @@ import { definitions, mapTable, settingsTable, trendTable } from "./page-tables.
 export function renderReport(given: Study): string {
   const maps = inOrder(given.maps).filter((map) => map.points.length > 0);
   const study = { ...given, maps };
-  const script = unixLines(`"use strict";(${reportClient.toString()})();`);
+  const script = unixLines(pageScript());
   const style = unixLines(
     `${fontFaces()}\n${readFileSync(new URL("./figures/page/report.css", import.meta.url), "utf8")}`,
   );
-  const hasConversations = maps.some((map) => map.conversations !== undefined);
+  const figures = figuresOfMaps(maps);
+  const data = packedScript("data", packed(pageData(maps, figures))).markup;
+  const before = html`${maps.length > 0 ? explorer(study, figures) : html`<p class="empty">No landscape has been measured yet.</p>`}
+${maps.length > 0 ? everyCheckpoint(study) : null}`;
+  const after = html`${curves(study)}
+${maps.length > 0 ? mapTable(study) : null}
+${trendTable(study)}
+${directionTable(study)}
+${raysSection(study)}
+${claimsSection(study)}
+${maps.length > 0 ? definitions() : null}
+${trainingSamples(study)}
+${settingsTable(study)}`;
+  const rest = [style, script, data, before.markup, after.markup].reduce(
+    (sum, part) => sum + Buffer.byteLength(part),
+    0,
+  );
+  const conversations = packConversations(maps, Math.max(LEAST_CONVERSATIONS, MOST_BYTES - rest));
+  const shown = maps.length > 0 ? firstShown(maps) : 0;
   const document = html`<!doctype html>
 <html lang="en">
 <head>
@@ -46,23 +67,12 @@ export function renderReport(given: Study): string {
 <body>
 ${masthead(study)}
 <main>
-${maps.length > 0 ? explorer(study) : html`<p class="empty">No landscape has been measured yet.</p>`}
-${curves(study)}
-${maps.length > 0 ? mapTable(study) : null}
-${trendTable(study)}
-${directionTable(study)}
-${raysSection(study)}
-${claimsSection(study)}
-${maps.length > 0 ? definitions() : null}
-${hasConversations ? conversations() : html`<div id="conversations" hidden></div>`}
-${trainingSamples(study)}
-${settingsTable(study)}
+${before}
+${maps.length > 0 ? whereItBreaks(maps, shown, figures[shown], conversations) : null}
+${after}
 </main>
-${jsonScript("data", pageData(maps))}
-${maps.map((map, k) => {
-  const said = pageConversations(map);
-  return said === null ? null : jsonScript(`conversations-${k}`, said);
-})}
+${{ markup: data }}
+${conversations.blocks.map((block, k) => (block === null ? null : packedScript(`conversations-${k}`, block)))}
 <script>${{ markup: script }}</script>
 </body>
 </html>
@@ -70,12 +80,18 @@ ${maps.map((map, k) => {
   return document.markup;
 }
 
+/** The page's size that conversations may fill: a page of 1.5 MB can be sent by mail and opens at once. */
+const MOST_BYTES = 1_450_000;
+/** Conversations get this much even in a page that is larger. */
+const LEAST_CONVERSATIONS = 150_000;
+
 function contentPolicy(script: string, style: string): string {
   return [
     "default-src 'none'",
     `script-src '${hashOf(script)}'`,
     `style-src '${hashOf(style)}'`,
     "font-src data:",
+    "img-src data:",
     "base-uri 'none'",
     "form-action 'none'",
   ].join("; ");
@@ -85,12 +101,25 @@ function masthead(study: Study): Markup {
   const { maps, task } = study;
   return html`<header class="masthead">
 <p class="wordmark">foothold</p>
+${themeChoice()}
 <h1>${study.name}</h1>
 ${task === undefined ? null : html`<p class="lede">${task}</p>`}
 ${maps.length === 0 ? null : html`<p class="lede">${whatWasMeasured(study)}</p>`}
 ${noteList("gaps", "Incomplete", study.gaps ?? [])}
 ${noteList("first", "Read first", study.notes)}
 </header>`;
+}
+
+/** Hidden until the script makes it work. */
+function themeChoice(): Markup {
+  const choice = (value: string, name: string) =>
+    html`<label><input type="radio" name="theme" value="${value}"${value === "auto" ? html` checked` : null}><span>${name}</span></label>`;
+  return html`<fieldset class="switch" id="theme" hidden>
+<legend>Colours of the page</legend>
+${choice("auto", "Auto")}
+${choice("light", "Light")}
+${choice("dark", "Dark")}
+</fieldset>`;
 }
 
 function whatWasMeasured({ maps }: Study): string {
@@ -117,22 +146,16 @@ function noteList(id: string, title: string, notes: readonly string[]): Markup |
 function curves(study: Study): Markup | null {
   const options = { widthMm: 104, fontPt: 8, theme: PAGE, isLinked: true };
   const drawn = [
-    study.maps.length > 0 ? correlationFigure(study, options) : null,
-    studyFigures(study).get("training")?.(options) ?? null,
-    studyFigures(study).get("training-health")?.(options) ?? null,
-  ].filter((figure) => figure !== null);
+    study.maps.length > 0 ? correlationFigure(study, options).svg : null,
+    study.maps.length > 0 ? ringCurvesFigure(study.maps) : null,
+    studyFigures(study).get("training")?.(options).svg ?? null,
+    studyFigures(study).get("training-health")?.(options).svg ?? null,
+  ].filter((svg) => svg !== null);
   if (drawn.length === 0) return null;
   return html`<section aria-labelledby="over-training">
 <h2 id="over-training">Over training</h2>
-${study.maps.length === 0 ? null : html`<p class="caption">Dashed grey line: the checkpoint that is chosen above. Triangle: the value lies beyond the axis.</p>`}
-<div class="curves">${drawn.map((figure) => html`<figure>${{ markup: figure.svg }}</figure>`)}</div>
-</section>`;
-}
-
-function conversations(): Markup {
-  return html`<section aria-labelledby="said">
-<h2 id="said">Conversations at this cell</h2>
-<div id="conversations"><p class="empty">Conversations are shown only with JavaScript.</p></div>
+${study.maps.length === 0 ? null : html`<p class="caption">Dashed grey line and coloured curve: the checkpoint that is chosen above; pointing at a curve chooses its checkpoint. Triangle: the value lies beyond the axis. Reward against KL: the means of each ring of equal distance.</p>`}
+<div class="curves">${drawn.map((svg) => html`<figure>${{ markup: svg }}</figure>`)}</div>
 </section>`;
 }
 

@@ -3,17 +3,10 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import {
-  ensureFolder,
-  lockFolder,
-  type OnDamage,
-  settingValue,
-  valueText,
-  writeAtomic,
-} from "../../engine/host/index.ts";
+import { ensureFolder, lockFolder, type OnDamage, writeAtomic } from "../../engine/host/index.ts";
 import {
   environmentDescription,
-  floorShare,
+  hasProvenance,
   metricsPath,
   reachOfMean,
   readMetrics,
@@ -22,11 +15,14 @@ import {
   runName,
 } from "../../rl/index.ts";
 import { areUsual } from "../direction-settings.ts";
-import { readConversations, readSlice } from "../files/cells.ts";
+import { readConversations } from "../files/cells.ts";
+import { roundingNotes } from "../files/given-checkpoints.ts";
+import { countEarlier } from "../files/growth.ts";
 import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
-import { type StudySettings, studySettings } from "../settings.ts";
+import type { StudySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import type { Estimate } from "../statistics/intervals.ts";
@@ -36,13 +32,11 @@ import {
   meansOverSlices,
   trendsOf,
 } from "../statistics/over-checkpoints.ts";
-import { promptMaps } from "../statistics/points.ts";
-import type { PromptMaps } from "../statistics/prompt-maps.ts";
 import { linesOfT3, raysShown } from "../statistics/rays/ray-tables.ts";
 import { type RayCheckpoint, summariseRays } from "../statistics/rays/summarise-rays.ts";
 import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
-import { type SummarisedSlice, summariseSlice } from "../statistics/summarise-slice.ts";
-import type { MeasuredSlice } from "../statistics/summary.ts";
+import { summariseSlice } from "../statistics/summarise-slice.ts";
+import type { SummarisedSlice } from "../statistics/summary.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
@@ -58,6 +52,7 @@ import { renderPdf } from "./figures/pdf.ts";
 import { pixelsOf, renderPng } from "./figures/png.ts";
 import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
+import { settingRows } from "./setting-rows.ts";
 import { isStudyLike } from "./study-like.ts";
 import { summaryText } from "./table.ts";
 import { intervalName, reachOf } from "./wording.ts";
@@ -92,7 +87,7 @@ export interface SliceExtras {
 }
 
 /**
- * Reads every slice that has cells, once, and writes its points.csv and summary.json. Changes no measurement.
+ * Reads every slice that has cells, once, and writes its points.csv, summary.json and prompt-maps.json. Changes no measurement.
  * @param say  called for each part that is incomplete or cannot be read
  * @throws FileError when a file is so damaged that its content cannot be trusted
  */
@@ -102,21 +97,29 @@ export async function summariseRun(
   say: OnDamage,
   signal: AbortSignal,
 ): Promise<SummarisedRun> {
+  const mixed = hasProvenance(folder) ? readProvenance(folder).mixed : [];
   const slices: SummarisedSlice[] = [];
   const conversations: CellConversations[][] = [];
   const directions: (SliceFacts | null)[] = [];
   const gaps: string[] = [];
   const extras: SliceExtras[] = [];
-  const maps: (MeasuredSlice & { maps: PromptMaps })[] = [];
-  const { points, radius } = settings.landscape;
-  const total = settings.landscape.points ** 2;
-  const training = trainingRows(folder, settings.evaluate.episodes, say);
+  const total = shardCells(settings.shard, settings.landscape).length;
+  const isTrainedHere = settings.checkpoints.length === 0;
+  const training = isTrainedHere ? trainingRows(folder, settings.evaluate.episodes, say) : [];
   const gap = (sentence: string): void => {
     gaps.push(sentence);
     say(`Incomplete: ${sentence}`);
   };
+  if (mixed.length > 0)
+    gap(
+      `Mixed: shards of different drivers or versions were merged, whose results differ in the last bits: ${mixed.join("; ")}.`,
+    );
+  if (settings.shard !== "")
+    gap(
+      `Shard ${settings.shard}: this folder has ${total} of ${settings.landscape.points ** 2} cells of every map. landscape/merge.ts joins the shards.`,
+    );
   const wanted = settings.train.steps + 1;
-  if (training.length < wanted)
+  if (isTrainedHere && training.length < wanted)
     gap(`Training: metrics.jsonl has ${training.length} of ${wanted} steps, step 0 included.`);
   const failed = trainingFailures(folder);
   if (failed > 0)
@@ -130,18 +133,25 @@ export async function summariseRun(
   for (const step of settings.landscape.steps)
     for (let slice = 0; slice < settings.landscape.slices; slice++) {
       await heed(signal);
-      const files = readSlice(folder, { step, slice }, say);
-      const measured = files?.cells.length ?? 0;
-      if (measured < total) gap(`Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.`);
-      if (files === null) continue;
-      const failed = files.cells.map(({ rollouts }) => (rollouts.failed ?? []).flat().filter(Boolean).length);
-      const failures = failed.reduce((sum, one) => sum + one, 0);
+      const summarised = summariseSlice(folder, { step, slice }, settings, say);
+      const measured = summarised?.cells.length ?? 0;
+      const earlier = countEarlier(folder, { step, slice });
+      if (measured < total)
+        gap(
+          `Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.${
+            earlier === 0
+              ? ""
+              : ` The map is growing: ${earlier} cells of the smaller one are kept until the sweep has made them again.`
+          }`,
+        );
+      if (summarised === null) continue;
+      const { cells } = summarised;
+      const failures = cells.reduce((sum, { failed }) => sum + failed, 0);
       if (failures > 0)
         gap(
-          `Step ${step}, slice ${slice}: ${failures} rollouts in ${failed.filter(Boolean).length} cells failed in the ` +
-            "environment; they count as reward 0.",
+          `Step ${step}, slice ${slice}: ${failures} rollouts in ${cells.filter(({ failed }) => failed > 0).length} cells ` +
+            "failed in the environment; they count as reward 0.",
         );
-      const summarised = summariseSlice(folder, files, settings);
       slices.push(summarised);
       const facts = readSliceFacts(folder, { step, slice }, say);
       directions.push(facts);
@@ -150,20 +160,16 @@ export async function summariseRun(
           `Step ${step}, slice ${slice}: slice.json is missing or damaged, so its directions are not shown, and partial ` +
             "correlations take α² + β² for the distance.",
         );
-      const ofPrompts = promptMaps(files.cells, files.reference, { points, radius });
-      maps.push({ ...summarised, maps: ofPrompts });
       extras.push({
-        rings: ringCurve(ofPrompts),
-        floorShares: new Map(
-          files.cells.map(({ i, j, rollouts }) => [`${i},${j}`, floorShare([rollouts.reward]).share]),
-        ),
+        rings: ringCurve(summarised.maps),
+        floorShares: new Map(cells.map(({ i, j, floorShare }) => [`${i},${j}`, floorShare])),
       });
-      const said = readConversations(files, say);
+      const said = readConversations(summarised, say);
       const lost = said.filter((cell) => cell === null).length;
       if (lost > 0)
         gap(`Step ${step}, slice ${slice}: the conversations of ${lost} of ${measured} cells cannot be read.`);
       conversations.push(
-        files.cells.flatMap(({ i, j }, index) => {
+        cells.flatMap(({ i, j }, index) => {
           const cell = said[index];
           return cell === null ? [] : [{ i, j, conversations: cell }];
         }),
@@ -176,7 +182,7 @@ export async function summariseRun(
     explorationParts: linesOfT3(rays),
   });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
-  return { slices, training, conversations, samples, claims, trends: trendsOf(maps), extras, directions, rays, gaps };
+  return { slices, training, conversations, samples, claims, trends: trendsOf(slices), extras, directions, rays, gaps };
 }
 
 /** What figures and page show of a run. */
@@ -185,16 +191,17 @@ export function studyOf(
   settings: StudySettings,
   { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays }: SummarisedRun,
 ): Study {
+  const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
   return {
     name: runName(folder),
     settings: settingRows(folder, settings),
     task: environmentDescription(settings.environment) ?? undefined,
     gaps,
-    notes: settings.notes,
+    notes: [...settings.notes, ...roundingNotes(folder, settings.landscape.steps)],
     training,
     trainingSamples: samples,
     maps: slices.map((measured, index) =>
-      mapOf(settings, measured, conversations[index], extras[index], directions[index]),
+      mapOf(settings, measured, conversations[index], extras[index], directions[index], isMixed),
     ),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     claims,
@@ -258,20 +265,6 @@ function removeOutdated(place: string, written: ReadonlySet<string>): void {
       rmSync(join(place, file));
 }
 
-/** The settings that shaped the results; a path is shown as the name of its file or folder. */
-function settingRows(folder: string, settings: StudySettings): { key: string; value: string }[] {
-  const { model, names } = readProvenance(folder);
-  const given = [...studySettings.byKey]
-    .filter(([key, setting]) => !setting.isFree && studySettings.applies(key, settings))
-    .filter(([key]) => settings.landscape.steps.length > 0 || !key.startsWith("landscape."))
-    .map(([key]) => ({ key, value: valueText(settingValue(settings, key)) }));
-  return [
-    { key: "model", value: model.isEmbedded ? "the one that comes with the program" : model.name },
-    { key: "names", value: names === null ? "the built-in generator" : names.name },
-    ...given,
-  ];
-}
-
 function trainingRows(folder: string, episodes: number, onDamage: OnDamage): TrainingRow[] {
   const path = metricsPath(folder);
   if (!existsSync(path)) {
@@ -328,6 +321,7 @@ function mapOf(
   conversations: readonly CellConversations[],
   { rings, floorShares }: SliceExtras,
   directions: SliceFacts | null,
+  isMixed: boolean,
 ): LandscapeMap {
   const points = measured.map(
     (p): MapPoint => ({
@@ -344,13 +338,17 @@ function mapOf(
     }),
   );
   const { cells, total, isComplete } = summary.grid;
+  const marks = [
+    ...(isComplete ? [] : [`${cells} of ${total} cells`]),
+    ...(isMixed ? ["merged from different drivers or versions"] : []),
+  ];
   return {
     step,
     slice,
     n: settings.landscape.points,
     radius: settings.landscape.radius,
     points,
-    ...(isComplete ? {} : { mark: `${cells} of ${total} cells` }),
+    ...(marks.length === 0 ? {} : { mark: marks.join(", ") }),
     summary: {
       r: drawn(summary.r),
       rInfinity: drawn(summary.rInfinity),

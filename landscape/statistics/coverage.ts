@@ -326,21 +326,37 @@ function rewardSampler(
   const places = cells.map((cell) => cell.i * points + cell.j);
   const sample = fieldSampler(points, noise.length, random);
   const [constant, smooth, white] = [noise.constant, noise.smooth, noise.white].map(Math.sqrt);
+  const levelOf = countBelow(thresholds);
   return () => {
     const shared = constant * random.normal();
     const field = sample();
     const drawn = new Float64Array(shifts.length);
     for (let cell = 0; cell < shifts.length; cell++) {
       const z = shifts[cell] + shared + smooth * field[places[cell]] + white * random.normal();
-      let low = 0;
-      let high = thresholds.length;
-      while (low < high) {
-        const middle = (low + high) >> 1;
-        if (z > thresholds[middle]) low = middle + 1;
-        else high = middle;
-      }
-      drawn[cell] = values[low];
+      drawn[cell] = values[levelOf(z)];
     }
     return drawn;
+  };
+}
+
+/**
+ * How many of the sorted numbers are below z. Buckets of equal width over their range give a first guess, which is never
+ * too high: it counts what is below the bucket before z's.
+ */
+function countBelow(sorted: readonly number[]): (z: number) => number {
+  const list = Float64Array.from(sorted);
+  const buckets = 4 * list.length;
+  const least = list[0];
+  const scale = buckets / Math.max(list[list.length - 1] - least, Number.MIN_VALUE);
+  const guesses = Int32Array.from({ length: buckets + 1 }, (_, bucket) => {
+    const edge = least + (bucket - 1) / scale;
+    const found = list.findIndex((value) => value >= edge);
+    return found < 0 ? list.length : found;
+  });
+  return (z) => {
+    const bucket = (z - least) * scale;
+    let count = bucket <= 0 ? 0 : guesses[bucket >= buckets ? buckets : bucket | 0];
+    while (count < list.length && z > list[count]) count++;
+    return count;
   };
 }

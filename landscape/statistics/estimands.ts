@@ -13,6 +13,7 @@ import {
   type Projection,
   type PromptMaps,
   rounding,
+  summed,
   sumOfMaps,
 } from "./prompt-maps.ts";
 import { mean } from "./statistics.ts";
@@ -33,8 +34,8 @@ export function mapCorrelations(
   y: readonly Float64Array[],
   projection: Projection,
 ): { readonly all: Estimand; readonly pairs: Estimand } {
-  const projectedX = x.map(projection);
-  const projectedY = y.map(projection);
+  const projectedX = summed(x.map(projection));
+  const projectedY = summed(y.map(projection));
   const xx = moment(projectedX, projectedX);
   const yy = moment(projectedY, projectedY);
   const xy = moment(projectedX, projectedY);

@@ -15,7 +15,8 @@ export interface LeaveOneOut {
 }
 
 export function leaveOneOut({ prompts, at }: Estimand): LeaveOneOut {
-  return { value: at(NONE), without: Array.from({ length: prompts }, (_, p) => at(p)) };
+  const known = (value: number | null): number | null => (Number.isNaN(value) ? null : value); // a mean of no prompt
+  return { value: known(at(NONE)), without: Array.from({ length: prompts }, (_, p) => known(at(p))) };
 }
 
 /** The table as an estimand, which `difference`, `trend` and `jackknife` take. */

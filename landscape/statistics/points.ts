@@ -1,11 +1,9 @@
 // The named averages of what is measured at a grid point (landscape/files/cells.ts), and their table `points.csv`.
 import { FileError } from "../../engine/host/index.ts";
 import { ShapeError } from "../../engine/index.ts";
-import { coverAt, passAtK } from "../../rl/index.ts";
+import { coverAtOf, passAtKOf, successesOf } from "../../rl/index.ts";
 import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
-import { type Grid, type GridCell, gridCells } from "../grid.ts";
 import { differencesOf } from "./claims/first-differences.ts";
-import type { PromptMaps } from "./prompt-maps.ts";
 import { mean, spread } from "./statistics.ts";
 
 /** A row of points.csv. KL, k1, k3 and entropies in nats; an undefined value is NaN, an empty field in the file. */
@@ -63,17 +61,32 @@ const FIXED = [
   ...["k1_token", "k3_token", "k1_sequence_mean", "k3_sequence_mean", "j_group_token", "j_batch_token", "j_sequence"],
   ...["entropy", "reference_entropy", "length", "truncated", "format_failed"],
 ] as const satisfies readonly string[];
-const SUCCESS_THRESHOLDS = [1, 0.5];
+/** Rewards from which a rollout counts as a success. */
+export const SUCCESS_REWARDS = [1, 0.5] as const;
 const COVER_TAUS = [0.25, 0.5, 0.75, 1];
 
-const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
-const total = (of: ByRollout): number => sum(of.map(sum));
+export function sum(values: ArrayLike<number>): number {
+  let result = 0;
+  for (let k = 0; k < values.length; k++) result += values[k];
+  return result;
+}
+
+export const total = (of: ByRollout): number => sum(of.map(sum));
 const meanOfMeans = (of: ByRollout): number => mean(of.map(mean));
 /** A sequence without tokens gives 0 and counts in the average. */
-const perToken = (amount: number, tokens: number): number => (tokens === 0 ? 0 : amount / tokens);
+export const perToken = (amount: number, tokens: number): number => (tokens === 0 ? 0 : amount / tokens);
 const pooled = (amounts: ByRollout, tokens: ByRollout): number => perToken(total(amounts), total(tokens));
-const sequenceMean = (amounts: ByRollout, tokens: ByRollout): number =>
-  mean(amounts.flatMap((of, p) => of.map((amount, g) => perToken(amount, tokens[p][g]))));
+function sequenceMean(amounts: ByRollout, tokens: ByRollout): number {
+  let result = 0;
+  let count = 0;
+  for (let p = 0; p < amounts.length; p++) {
+    const of = amounts[p];
+    for (let g = 0; g < of.length; g++) result += perToken(of[g], tokens[p][g]);
+    count += of.length;
+  }
+  return result / count;
+}
+
 const groupMeans = (amounts: ByRollout, tokens: ByRollout): number[] =>
   amounts.map((of, p) => perToken(sum(of), sum(tokens[p])));
 
@@ -110,12 +123,17 @@ export function pointOf(cell: CellRecord, reference: ReferenceSet): Point {
     format_failed: rollouts.formatFailed === undefined ? Number.NaN : meanOfMeans(rollouts.formatFailed),
   };
   const fewest = rollouts.reward.reduce((least, of) => Math.min(least, of.length), Number.POSITIVE_INFINITY);
-  for (const threshold of SUCCESS_THRESHOLDS)
+  const outcomes = SUCCESS_REWARDS.map((threshold) => ({
+    threshold,
+    prompts: rollouts.reward.map((of) => ({ n: of.length, successes: successesOf(of, threshold) })),
+  }));
+  for (const { threshold, prompts } of outcomes)
     for (let k = 1; k <= fewest; k *= 2)
-      point[`pass_at_${k}_reward_${threshold}`] = mean(rollouts.reward.map((of) => passAtK(of, threshold, k) ?? 0));
-  for (const threshold of SUCCESS_THRESHOLDS)
-    for (const tau of COVER_TAUS)
-      point[`cover_at_${tau}_reward_${threshold}`] = coverAt(rollouts.reward, threshold, tau);
+      point[`pass_at_${k}_reward_${threshold}`] = mean(
+        prompts.map(({ n, successes }) => passAtKOf(n, successes, k) ?? 0),
+      );
+  for (const { threshold, prompts } of outcomes)
+    for (const tau of COVER_TAUS) point[`cover_at_${tau}_reward_${threshold}`] = coverAtOf(prompts, tau);
   const differences = differencesOf(cell, reference);
   if (differences !== null) {
     point.differs_never = differences.never;
@@ -125,15 +143,21 @@ export function pointOf(cell: CellRecord, reference: ReferenceSet): Point {
   return point;
 }
 
+/** As many rollouts for each prompt, none of them 0. */
+function isShapedLike(of: ByRollout, like: ByRollout): boolean {
+  if (like.length === 0 || of.length !== like.length) return false;
+  for (let p = 0; p < like.length; p++) if (like[p].length === 0 || of[p].length !== like[p].length) return false;
+  return true;
+}
+
 function checkShapes(cell: CellRecord, reference: ReferenceSet): void {
   const compare = (what: string, of: ByRollout, like: ByRollout) => {
-    const expected = like.map((rollouts) => rollouts.length);
-    const got = of.map((rollouts) => rollouts.length);
-    if (expected.length === 0 || expected.includes(0) || expected.join() !== got.join())
-      throw new ShapeError(
-        `cell (${cell.i}, ${cell.j}): ${what}: expected rollouts per prompt [${expected}], none of them 0, ` +
-          `got [${got}].`,
-      );
+    if (isShapedLike(of, like)) return;
+    const lengths = (lists: ByRollout): number[] => lists.map((rollouts) => rollouts.length);
+    throw new ShapeError(
+      `cell (${cell.i}, ${cell.j}): ${what}: expected rollouts per prompt [${lengths(like)}], none of them 0, ` +
+        `got [${lengths(of)}].`,
+    );
   };
   for (const [name, of] of Object.entries(cell.rollouts)) compare(`rollouts.${name}`, of, cell.rollouts.reward);
   for (const [name, of] of Object.entries(cell.reference)) compare(`reference.${name}`, of, reference.tokens);
@@ -145,42 +169,8 @@ function checkShapes(cell: CellRecord, reference: ReferenceSet): void {
     );
 }
 
-/**
- * Maps of each prompt over the cells measured so far, ordered by (i, j): what the estimators take.
- * @throws ShapeError when the cells differ in prompts or rollouts, or one of them is not of this grid
- */
-export function promptMaps(cells: readonly CellRecord[], reference: ReferenceSet, grid: Grid): PromptMaps {
-  const sorted = [...cells].sort(byPlace);
-  const all = gridCells(grid);
-  const places = sorted.map((cell): GridCell => {
-    checkShapes(cell, reference);
-    const place = cell.j < grid.points ? all[cell.i * grid.points + cell.j] : undefined;
-    if (place === undefined || place.alpha !== cell.alpha || place.beta !== cell.beta)
-      throw new ShapeError(
-        `cell (${cell.i}, ${cell.j}) at (${cell.alpha}, ${cell.beta}): expected ` +
-          `${place === undefined ? `indices below ${grid.points}` : `(${place.alpha}, ${place.beta})`} ` +
-          `on a grid of ${grid.points} points within ±${grid.radius}.`,
-      );
-    if (cell.rollouts.reward.length !== sorted[0].rollouts.reward.length)
-      throw new ShapeError(
-        `cell (${cell.i}, ${cell.j}): expected rollouts of ${sorted[0].rollouts.reward.length} prompts ` +
-          `as in the first cell, got ${cell.rollouts.reward.length}.`,
-      );
-    return place;
-  });
-  const { tokens } = reference;
-  const meanTokens = total(tokens) / tokens.length;
-  const maps = (prompts: number, value: (cell: CellRecord, p: number) => number) =>
-    Array.from({ length: prompts }, (_, p) => Float64Array.from(sorted, (cell) => value(cell, p)));
-  return {
-    cells: places,
-    reward: maps(sorted[0]?.rollouts.reward.length ?? 0, ({ rollouts }, p) => mean(rollouts.reward[p])),
-    kl: maps(tokens.length, ({ reference: { kl } }, p) => perToken(sum(kl[p]), meanTokens)),
-    objective: maps(tokens.length, ({ reference: { objective } }, p) => perToken(sum(objective[p]), sum(tokens[p]))),
-  };
-}
-
-const byPlace = (a: { i: number; j: number }, b: { i: number; j: number }): number => a.i - b.i || a.j - b.j;
+/** The order of points.csv and of maps. */
+export const byPlace = (a: { i: number; j: number }, b: { i: number; j: number }): number => a.i - b.i || a.j - b.j;
 
 /**
  * points.csv: a header, then one row per cell, ordered by (i, j); numbers are the shortest that read back to the same

@@ -81,14 +81,22 @@ export interface Moment {
   pairs(deleted: number): number;
 }
 
+/** A set of (projected) maps and their sum. */
+export interface SummedMaps {
+  readonly maps: readonly Float64Array[];
+  readonly sum: Float64Array;
+}
+
+export const summed = (maps: readonly Float64Array[]): SummedMaps => ({
+  maps,
+  sum: sumOfMaps(maps, maps[0]?.length ?? 0),
+});
+
 /** Products of two sets of (projected) maps, with any one prompt deleted, from sums taken once. */
-export function moment(x: readonly Float64Array[], y: readonly Float64Array[]): Moment {
-  const cells = x[0]?.length ?? 0;
-  const sumX = sumOfMaps(x, cells);
-  const sumY = sumOfMaps(y, cells);
+export function moment({ maps: x, sum: sumX }: SummedMaps, { maps: y, sum: sumY }: SummedMaps): Moment {
   const total = dot(sumX, sumY);
   const withX = x.map((map) => dot(map, sumY));
-  const withY = y.map((map) => dot(sumX, map));
+  const withY = x === y ? withX : y.map((map) => dot(sumX, map));
   const shared = Math.min(x.length, y.length);
   const own = Array.from({ length: shared }, (_, p) => dot(x[p], y[p]));
   const ownTotal = own.reduce((a, b) => a + b, 0);
@@ -116,7 +124,10 @@ export function moment(x: readonly Float64Array[], y: readonly Float64Array[]): 
 }
 
 /** C_XY of maps that are already projected: the mean of X_i · Y_j over pairs i ≠ j; NaN when there is no such pair. */
-export const pairProduct = (x: readonly Float64Array[], y: readonly Float64Array[]): number => moment(x, y).pairs(NONE);
+export function pairProduct(x: readonly Float64Array[], y: readonly Float64Array[]): number {
+  const ofX = summed(x);
+  return moment(ofX, x === y ? ofX : summed(y)).pairs(NONE);
+}
 
 /** What counts as rounding in a mean product: 1e-13 of the maps' magnitude, squared. */
 export function rounding(maps: readonly Float64Array[]): number {

@@ -95,33 +95,40 @@ export function fitSmooth(lags: readonly Lag[], cells: readonly GridCell[]): Smo
  * over both. Unit variance; points × points, row by row.
  */
 export function fieldSampler(points: number, length: number, random: SimulationRandom): () => Float64Array {
-  const factor: Float64Array[] = [];
-  for (let i = 0; i < points; i++) {
-    factor.push(new Float64Array(points));
-    for (let j = 0; j <= i; j++) {
-      // A long ℓ makes the kernel singular to rounding: 1e-9 more on the diagonal keeps the roots real.
-      let rest = Math.exp(-((i - j) ** 2) / (2 * length * length)) + (i === j ? 1e-9 : 0);
-      for (let k = 0; k < j; k++) rest -= factor[i][k] * factor[j][k];
-      factor[i][j] = i === j ? Math.sqrt(rest) : rest / factor[j][j];
-    }
-  }
+  const factor = choleskyFactor(points, length);
+  const noise = new Float64Array(points * points);
   const half = new Float64Array(points * points);
   return () => {
+    for (let k = 0; k < noise.length; k++) noise[k] = random.normal();
     half.fill(0);
-    for (let k = 0; k < points; k++)
-      for (let column = 0; column < points; column++) {
-        const z = random.normal();
-        for (let row = k; row < points; row++) half[row * points + column] += factor[row][k] * z;
-      }
     const field = new Float64Array(points * points);
+    for (let row = 0; row < points; row++)
+      for (let k = 0; k <= row; k++) {
+        const weight = factor[row * points + k];
+        for (let column = 0; column < points; column++)
+          half[row * points + column] += weight * noise[k * points + column];
+      }
     for (let row = 0; row < points; row++)
       for (let column = 0; column < points; column++) {
         let sum = 0;
-        for (let k = 0; k <= column; k++) sum += half[row * points + k] * factor[column][k];
+        for (let k = 0; k <= column; k++) sum += half[row * points + k] * factor[column * points + k];
         field[row * points + column] = sum;
       }
     return field;
   };
+}
+
+/** L of exp(−h²/2ℓ²) = L Lᵀ along one axis, row by row. */
+function choleskyFactor(points: number, length: number): Float64Array {
+  const factor = new Float64Array(points * points);
+  for (let i = 0; i < points; i++)
+    for (let j = 0; j <= i; j++) {
+      // A long ℓ makes the kernel singular to rounding: 1e-9 more on the diagonal keeps the roots real.
+      let rest = Math.exp(-((i - j) ** 2) / (2 * length * length)) + (i === j ? 1e-9 : 0);
+      for (let k = 0; k < j; k++) rest -= factor[i * points + k] * factor[j * points + k];
+      factor[i * points + j] = i === j ? Math.sqrt(rest) : rest / factor[j * points + j];
+    }
+  return factor;
 }
 
 export interface SmoothNull {

@@ -46,7 +46,11 @@ export function spread(values: Values): Spread {
 
 /** Quantile at level q of [0, 1]: linear between the order statistics around q · (n − 1), as numpy's default. */
 export function quantile(values: Values, level: number): number {
-  const sorted = Float64Array.from(values).sort();
+  return quantileOfSorted(Float64Array.from(values).sort(), level);
+}
+
+/** As `quantile`, of values in ascending order. */
+export function quantileOfSorted(sorted: Float64Array, level: number): number {
   const place = level * (sorted.length - 1);
   const below = Math.floor(place);
   const above = Math.min(below + 1, sorted.length - 1);

@@ -1,9 +1,10 @@
 // `summary.json`: every statistic of one slice, computed from its cells alone, so that it can be computed again without
 // a GPU. The same cells, options and seed give the same bytes.
 import { ShapeError } from "../../engine/index.ts";
-import { floorShare } from "../../rl/index.ts";
-import type { CellRecord, ReferenceSet } from "../files/cells.ts";
+import { floorShareOf } from "../../rl/index.ts";
+import type { CellPlace, CellRecord, ReferenceSet } from "../files/cells.ts";
 import { type Grid, type GridCell, landmarks } from "../grid.ts";
+import { type CellSums, cellSums, mapsOfSums } from "./cell-sums.ts";
 import { type OverlapSummary, overlapSummary, type SliceEvidence, sliceEvidence } from "./claims/evidence.ts";
 import type { RingDifferences } from "./claims/first-differences.ts";
 import type { KlBin } from "./claims/kl-bins.ts";
@@ -12,7 +13,7 @@ import { type SimulatedCoverage, simulateCoverage } from "./coverage.ts";
 import { ofMeanMaps, rAtBudget, rewardAt, rInfinity, rWithinRing } from "./estimands.ts";
 import { type Estimate, jackknife, jackknifeCorrelation } from "./intervals.ts";
 import { type Parity, parity, peakOf, type RingMean, ringMeans } from "./map-features.ts";
-import { type Point, pointOf, promptMaps } from "./points.ts";
+import { type Point, sum } from "./points.ts";
 import { centredInRings, meanMap, type PromptMaps } from "./prompt-maps.ts";
 import { type SmoothNull, smoothNull } from "./random-fields.ts";
 import { type CorrelationDeterminations, determination, type Signal, signalOf } from "./signal.ts";
@@ -103,24 +104,61 @@ export interface MeasuredSlice {
   summary: Summary;
 }
 
-/**
- * All statistics of a slice; cells may be missing.
- * @throws ShapeError when there is no cell, or the cells do not match one another (points.ts)
- */
-export function summarise(cells: readonly CellRecord[], reference: ReferenceSet, options: SummaryOptions): Summary {
-  return measureSlice(cells, reference, options).summary;
+/** A slice with its statistics. */
+export interface SummarisedSlice extends MeasuredSlice {
+  /** The slice's folder. */
+  readonly folder: string;
+  /** The rows of its points.csv, in the order of measurement. */
+  readonly points: readonly Point[];
+  readonly maps: PromptMaps;
+  /** What claims over several slices need. */
+  readonly evidence: SliceEvidence;
+  /** In the order of measurement. */
+  readonly cells: readonly SummarisedCell[];
 }
 
-/** As `summarise`, with what claims over several slices need. @throws as `summarise` */
-export function measureSlice(
-  cells: readonly CellRecord[],
+/** Where a cell's conversations are, and what points.csv does not say of its rollouts. */
+export interface SummarisedCell extends CellPlace {
+  /** Number of rollouts that the environment failed on. */
+  readonly failed: number;
+  /** Share of rollouts with reward 0. */
+  readonly floorShare: number;
+}
+
+/** `summariseSums` of the cells' records. */
+export function summarise(cells: readonly CellRecord[], reference: ReferenceSet, options: SummaryOptions): Summary {
+  return summariseSums(
+    cells.map((cell) => cellSums(cell, reference)),
+    reference,
+    options,
+  ).summary;
+}
+
+/**
+ * All statistics of a slice, the maps that they were made of, and what claims over several slices need; cells may be
+ * missing.
+ * @throws ShapeError when there is no cell, or the cells do not match one another (points.ts, cell-sums.ts)
+ */
+export function summariseSums(
+  cells: readonly CellSums[],
   reference: ReferenceSet,
   options: SummaryOptions,
-): { summary: Summary; evidence: SliceEvidence } {
+): { summary: Summary; maps: PromptMaps; evidence: SliceEvidence } {
   if (cells.length === 0) throw new ShapeError("summary: expected at least one measured cell, got none.");
+  const maps = mapsOfSums(cells, reference.tokens.length, options.grid);
+  const evidence = sliceEvidence(cells, reference, maps);
+  return { summary: summaryOf(cells, maps, evidence, reference, options), maps, evidence };
+}
+
+function summaryOf(
+  cells: readonly CellSums[],
+  maps: PromptMaps,
+  evidence: SliceEvidence,
+  reference: ReferenceSet,
+  options: SummaryOptions,
+): Summary {
   const { grid, seed, simulations = 200, nullDraws = 1000 } = options;
-  const maps = promptMaps(cells, reference, grid);
-  const points = new Map(cells.map((cell) => [`${cell.i},${cell.j}`, pointOf(cell, reference)]));
+  const points = new Map(cells.map(({ point }) => [`${point.i},${point.j}`, point]));
   const average = { reward: meanMap(maps.reward), kl: meanMap(maps.kl) };
   const { squaredDistance = ({ alpha, beta }) => alpha ** 2 + beta ** 2 } = options;
   const distance = maps.cells.map(squaredDistance);
@@ -138,13 +176,12 @@ export function measureSlice(
       { prompts: maps.reward.length, signal: ofReward },
       { prompts: maps.kl.length, signal: ofKl },
     );
-  const evidence = sliceEvidence(cells, reference, maps);
-  const summary: Summary = {
+  return {
     schemaVersion: SUMMARY_SCHEMA_VERSION,
     grid: { ...grid, cells: cells.length, total: grid.points ** 2, isComplete: cells.length === grid.points ** 2 },
     prompts: {
       rollouts: maps.reward.length,
-      rolloutsPerPrompt: cells[0]?.rollouts.reward[0]?.length ?? 0,
+      rolloutsPerPrompt: cells[0].rollouts.count[0],
       reference: maps.kl.length,
       referencePerPrompt: reference.tokens[0]?.length ?? 0,
     },
@@ -168,7 +205,10 @@ export function measureSlice(
     parity: parity(maps.cells, maps.reward),
     peak: peakSummary(maps),
     overlap: overlapSummary(evidence.overlap),
-    floor: floorShare(cells.map((cell) => cell.rollouts.reward)),
+    floor: floorShareOf(
+      cells.reduce((zeros, { rollouts }) => zeros + sum(rollouts.zeros), 0),
+      cells.reduce((count, { rollouts }) => count + sum(rollouts.count), 0),
+    ),
     advantages: {
       groups: reference.advantage.length,
       nonZero: reference.advantage.filter((group) => group.some((advantage) => advantage !== 0)).length,
@@ -180,7 +220,6 @@ export function measureSlice(
     klAtMidEdges: klAt(midEdges),
     klAtCorners: klAt(corners),
   };
-  return { summary, evidence };
 }
 
 function signalsOf({ cells, reward, kl }: PromptMaps): Summary["signals"] {

@@ -33,8 +33,9 @@ export const environmentSettings = {
     default: "",
     changes: "free",
     isRecorded: true,
+    isFile: true,
     meaning:
-      "a TypeScript or JavaScript file that registers an environment (docs/extending/environment.md); empty for none",
+      "a TypeScript or JavaScript file that registers an environment (docs/extending/environment.md), relative to the settings file that names it, or to the current folder as a flag; empty for none",
   }),
   moduleSha256: text({
     default: "",

@@ -42,7 +42,7 @@ export const resolve = (specifier, context, next) =>
 
 /**
  * Imports a module that registers environments; at most one per process.
- * @param path    relative to the folder that the command is run in
+ * @param path    relative to the folder that the command is run in (`readTomlFile` makes it so)
  * @param sha256  the digest that the settings give, empty for none
  * @throws FileError when the module is missing, has a different digest or cannot be loaded, or another one was loaded
  *   before
@@ -51,7 +51,7 @@ export async function loadEnvironmentModule(path: string, sha256: string): Promi
   if (!existsSync(path))
     throw new FileError(
       `environment.module: expected a TypeScript or JavaScript file that registers an environment, there is no ${path}. A ` +
-        "relative path begins at the folder that the command is run in.",
+        "relative path begins at the folder of the settings file that has it; as a flag, at the folder that the command is run in.",
     );
   const file = environmentFile("environment.module", path, sha256);
   if (loaded !== null) {

@@ -27,6 +27,7 @@ import {
   type SettingsTree,
   sha256File,
   type Values,
+  valuesIn,
   withValues,
   writeAtomic,
   writeToml,
@@ -75,6 +76,8 @@ const provenanceSchema = z.object({
   names: z.object({ name: z.string(), sha256: z.string() }).nullable(),
   /** The files that the environment was opened from, keyed by the setting that names each. */
   files: z.record(z.string(), z.object({ name: z.string(), sha256: z.string() })).default({}),
+  /** Drivers and versions of the shards that were merged, if they differ. */
+  mixed: z.array(z.string()).default([]),
   startedAt: z.string(),
 });
 export type Provenance = z.infer<typeof provenanceSchema>;
@@ -258,15 +261,15 @@ export function claimFolder<D extends SettingsTree>(
   values: Values<D>,
   origin: Origin,
 ): void {
-  writeAtomic(configPath(folder), writeToml(settings, recorded(settings, values, origin)));
+  writeAtomic(configPath(folder), writeToml(settings, valuesIn(settings, recorded(settings, values, origin), folder)));
   const path = provenancePath(folder);
   if (existsSync(path)) return;
   const provenance: Provenance = {
     schemaVersion: 1,
-    foothold: projectVersion(),
+    ...programVersion(),
     node: process.version,
-    gitRevision: gitRevision(),
     ...origin,
+    mixed: [],
     startedAt: new Date().toISOString(),
   };
   writeAtomic(path, `${JSON.stringify(provenance, null, 1)}\n`);
@@ -282,6 +285,16 @@ function recorded<D extends SettingsTree>(
   if (model.commit !== null) found.set("model.path", `${model.name}@${model.commit}`);
   for (const [setting, { sha256 }] of Object.entries(files)) found.set(`${setting}Sha256`, sha256);
   return withValues(settings, values, found);
+}
+
+/** A version of this program as messages name it: with the revision if it is a checkout. */
+export function versionText({ foothold, gitRevision: revision }: Pick<Provenance, "foothold" | "gitRevision">): string {
+  return revision === null ? foothold : `${foothold} (${revision.slice(0, 12)})`;
+}
+
+/** The version that runs now. A checkout's changes that are not committed are not seen. */
+export function programVersion(): Pick<Provenance, "foothold" | "gitRevision"> {
+  return { foothold: projectVersion(), gitRevision: gitRevision() };
 }
 
 export function readProvenance(folder: string): Provenance {

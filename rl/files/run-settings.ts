@@ -14,10 +14,10 @@ import {
 import { loadModuleOf } from "../environments/user-module.ts";
 import { configPath } from "./layout.ts";
 
-/** What can be set about a run, and the sections that its config.toml has if it is complete. */
+/** What can be set about a run, and the sections that its config.toml has if it is complete and has these keys. */
 export interface RunDeclaration<D extends SettingsTree> {
   readonly settings: Settings<D>;
-  readonly sections: readonly string[];
+  sections(keys: ReadonlySet<string>): readonly string[];
   /** A section that the folder lacks as long as only rl/train.ts has worked in it, and the values that then hold. */
   readonly later?: { readonly section: string; readonly absent: Source };
 }
@@ -60,7 +60,9 @@ function expectWholeSettings<D extends SettingsTree>(
   const source = readToml(settings, text, path);
   const lacks = (section: string): boolean => !source.given.some(({ key }) => isOf(key, section));
   // [batch] is the last section, so a file that has it was not cut before the later section.
-  const missing = sections.filter((section) => lacks(section) && (section !== later?.section || lacks("batch")));
+  const missing = sections(new Set(source.given.map(({ key }) => key))).filter(
+    (section) => lacks(section) && (section !== later?.section || lacks("batch")),
+  );
   if (missing.length > 0 || !text.endsWith("\n"))
     throw new FileError(
       `${path}: cut short: ${missing.length > 0 ? `it has no settings in [${missing.join("], [")}]` : "its last line has no end"}. ` +

@@ -2,11 +2,11 @@
 // counted that contain the truth. The truth of r, overlap and surrogate depends on the budget, as noise does: it is the
 // mean over the simulated studies. That of bins of KL is the world's own.
 import type { Grid } from "../../landscape/grid.ts";
+import { cellSums, promptMaps } from "../../landscape/statistics/cell-sums.ts";
 import { sliceEvidence } from "../../landscape/statistics/claims/evidence.ts";
 import { difference } from "../../landscape/statistics/estimands.ts";
 import { CORRELATION_CHANGES, type Estimate, saysSomething } from "../../landscape/statistics/intervals.ts";
 import { estimandOf, promptInterval } from "../../landscape/statistics/leave-one-out.ts";
-import { promptMaps } from "../../landscape/statistics/points.ts";
 import type { PromptMaps } from "../../landscape/statistics/prompt-maps.ts";
 import { type SimulationRandom, simulationRandom } from "../../landscape/statistics/random.ts";
 import { subsampleInterval } from "../../landscape/statistics/subsamples.ts";
@@ -48,8 +48,13 @@ export function claimCoverage(field: Field, prompts: number, grid: Grid, draws: 
     );
     const { cells, reference } = records(maps, grid, surrogateOf(maps, grid, field, random));
     const before = records(earlier, grid);
-    const evidence = sliceEvidence(cells, reference, promptMaps(cells, reference, grid));
-    const first = sliceEvidence(before.cells, before.reference, promptMaps(before.cells, before.reference, grid));
+    const [evidence, first] = [{ cells, reference }, before].map((of) =>
+      sliceEvidence(
+        of.cells.map((cell) => cellSums(cell, of.reference)),
+        of.reference,
+        promptMaps(of.cells, of.reference, grid),
+      ),
+    );
     if (evidence.overlap !== null) {
       add("overlap", subsampleInterval(evidence.overlap.share));
       if (evidence.overlap.canDiffer) add("excess", subsampleInterval(evidence.overlap.excess));

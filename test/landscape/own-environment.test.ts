@@ -1,9 +1,9 @@
 // docs/extending/environment.md followed to the letter, from a folder outside the source tree: its module is taken out of the page,
 // trained on for one step, and its run folder goes on and is drawn again.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { gunzipSync } from "node:zlib";
 import * as assert from "uvu/assert";
 import { describe } from "../support.ts";
@@ -42,7 +42,8 @@ describe("landscape/own-environment", (test) => {
     const stderr = expectDone(await study([...flags, ...short, unused, "1"]));
     assert.match(stderr, `${unused} 1: has no effect with the other settings\n`);
     const config = readFileSync(join(out, "config.toml"), "utf8");
-    assert.match(config, /^module = "my-task.ts"$/m);
+    // Relative to the run folder, as in every settings file.
+    assert.match(config, /^module = "..\/..\/my-task.ts"$/m);
     assert.match(config, /^moduleSha256 = "[0-9a-f]{64}"$/m);
     assert.match(config, /\[environment\.add\]\n# largest summand.*\nlargest = 9\n/);
     assert.not.match(config, "alphabet-sort]");
@@ -70,6 +71,34 @@ describe("landscape/own-environment", (test) => {
     expectDone(await study([config, "--out", again]));
     for (const name of ["config.toml", "metrics.jsonl"])
       assert.is(readFileSync(join(again, name), "utf8"), readFileSync(join(out, name), "utf8"), name);
+  });
+
+  test("a settings file names the module beside it, wherever the command is run", async () => {
+    const tasks = join(place, "tasks");
+    mkdirSync(tasks);
+    const lines = ['extends = "tiny"', "[environment]", 'module = "../my-task.ts"', 'name = "add"', "add.largest = 0"];
+    writeFileSync(join(tasks, "add.toml"), lines.join("\n"));
+    for (const cwd of [place, tasks]) {
+      const file = relative(cwd, join(tasks, "add.toml"));
+      const { status, stderr } = await start([join(root, "landscape/run.ts"), file], {}, cwd).ended;
+      assert.is(status, 2);
+      assert.match(stderr, "environment.add.largest: expected an integer, at least 1, got 0");
+    }
+    // A new file in another folder names the same module.
+    const written = join(place, "written", "add.toml");
+    mkdirSync(dirname(written));
+    const flags = ["--environment.module", "my-task.ts", "--environment.name", "add"];
+    expectDone(await study(["--write-settings", written, ...flags]));
+    assert.match(readFileSync(written, "utf8"), /^module = "..\/my-task.ts"$/m);
+  });
+
+  test("a step's conversations are shown, without formats, scores per turn and later turns", async () => {
+    const { stdout, status } = await start([join(root, "rl/show.ts"), out, "--no-moved"], {}, place).ended;
+    assert.is(status, 0);
+    assert.match(stdout, "step 1: 4 rollouts of 2 prompts");
+    assert.match(stdout, /--- Best: reward [\d.]+, advantage/);
+    assert.match(stdout, /user:\n {4}What is [0-9] \+ [0-9]\?/);
+    assert.not.match(stdout, /undefined|NaN/);
   });
 
   test("a module that has changed, is missing or is broken is refused by name; --help has its settings", async () => {
@@ -131,6 +160,8 @@ describe("landscape/own-environment", (test) => {
   });
 
   const python = spawnSync("python3", ["--version"]).status === 0;
+  if (!python)
+    test.skip("the page's scorer in Python", "no python3: the next test scores by the answer column instead");
   test("a data set with the page's scorer", async () => {
     writeFileSync(join(place, "scorer.py"), block("py"));
     const rows = Array.from({ length: 8 }, (_, i) => JSON.stringify({ prompt: `Name number ${i}?`, answer: "a" }));

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { readTomlFile, resolveSettings } from "../../engine/host/index.ts";
 import { CpuBackend } from "../../engine/index.ts";
+import { readConversations, readSlice } from "../../landscape/files/cells.ts";
 import { diskOf } from "../../landscape/plan/disk.ts";
 import { workOf } from "../../landscape/plan/work.ts";
 import { type StudySettings, studySettings } from "../../landscape/settings.ts";
@@ -119,6 +120,20 @@ describe("landscape/plan", (test) => {
     for (const [part, ratio] of [...ratios, ["everything", planned / bytesBelow(out)] as const])
       ok(ratio > 0.8 && ratio < 1.2, `${part}: ${ratio.toFixed(2)} of the real size`);
     ok(peak > planned);
+    // What a sweep keeps of a conversation: the tokens of each answer, whose texts have the answer's length.
+    const files = readSlice(out, { step: settings.landscape.steps[0], slice: 0 }, (damage) => ok(false, damage));
+    const said = files === null ? [] : readConversations(files, (damage) => ok(false, damage));
+    is(said.length, 9);
+    for (const [index, cell] of said.entries())
+      for (const [prompt, { messages, tokenLengths = [] }] of (cell ?? []).entries()) {
+        const answers = messages.filter(({ role }) => role === "assistant");
+        const sums = tokenLengths.map((of) => of.reduce((sum, length) => sum + length, 0));
+        equal(
+          sums,
+          answers.map(({ content }) => content.length),
+        );
+        is(tokenLengths.flat().length, files?.cells[index].rollouts.tokens[prompt][0]);
+      }
     const before = contents(out);
     const again = await start([...studyCommand(out, measured), "--dry-run"]).ended;
     is(again.status, 0, again.stderr);

@@ -3,8 +3,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { resolveSettings } from "../../engine/host/index.ts";
 import { type CellRecord, openCells, type ReferenceSet, writeReference } from "../../landscape/files/cells.ts";
-import { sliceFolder } from "../../landscape/files/layout.ts";
-import { workOrder } from "../../landscape/grid.ts";
+import { type SlicePlace, sliceFolder } from "../../landscape/files/layout.ts";
+import { type GridCell, workOrder } from "../../landscape/grid.ts";
 import { type StudySettings, studySettings } from "../../landscape/settings.ts";
 import { metricsPath, timingsPath } from "../../rl/files/layout.ts";
 import { claimFolder } from "../../rl/files/run-folder.ts";
@@ -17,25 +17,38 @@ const step = 2;
 
 export const syntheticPlace = { step, slice: 0 };
 
+export interface SyntheticShape {
+  readonly steps: readonly number[];
+  readonly slices: number;
+  readonly points: number;
+}
+
 /** 3 × 3 points around step 2. */
-export function syntheticSettings(): StudySettings {
-  const values: Record<string, unknown> = {
-    "train.steps": step,
-    "train.checkpoints": [0, step],
-    "landscape.steps": [step],
-    "landscape.points": 3,
+const small: SyntheticShape = { steps: [step], slices: 1, points: 3 };
+
+const given = (values: Record<string, unknown>): StudySettings =>
+  resolveSettings(studySettings, [
+    { given: Object.entries(values).map(([key, value]) => ({ key, value, where: "test" })), problems: [] },
+  ]);
+
+export function syntheticSettings({ steps, slices, points }: SyntheticShape = small): StudySettings {
+  const last = Math.max(...steps);
+  return given({
+    "train.steps": last,
+    "train.checkpoints": [...new Set([0, ...steps])],
+    "landscape.steps": [...steps],
+    "landscape.slices": slices,
+    "landscape.points": points,
     "landscape.reference.prompts": prompts,
     "landscape.reference.rollouts": 2,
     "landscape.rollouts.prompts": prompts,
     "landscape.rollouts.rollouts": 1,
     "landscape.simulations": 2,
-  };
-  const given = Object.entries(values).map(([key, value]) => ({ key, value, where: "test" }));
-  return resolveSettings(studySettings, [{ given, problems: [] }]);
+  });
 }
 
-function syntheticCells(settings: StudySettings): { cells: CellRecord[]; reference: ReferenceSet } {
-  const random = seeded(7);
+function syntheticCells(settings: StudySettings, seed: number): { cells: CellRecord[]; reference: ReferenceSet } {
+  const random = seeded(seed);
   const each = <T>(of: (p: number) => T): T[] => Array.from({ length: prompts }, (_, p) => of(p));
   const cells = workOrder(settings.landscape).map(({ i, j, alpha, beta, squaredSteps }): CellRecord => {
     const scored = (value: () => number) => each(() => [value(), value()]);
@@ -65,10 +78,9 @@ function syntheticCells(settings: StudySettings): { cells: CellRecord[]; referen
   return { cells, reference };
 }
 
-/** Writes the folder. @param measured  how many of the 9 grid points are measured */
-export function writeSyntheticRun(folder: string, measured = 9): void {
+/** The files of a training of so many steps. */
+function writeTraining(folder: string, settings: StudySettings): void {
   mkdirSync(folder, { recursive: true });
-  const settings = syntheticSettings();
   claimFolder(folder, studySettings, settings, {
     adapter: "made up",
     backend: "cpu",
@@ -78,7 +90,7 @@ export function writeSyntheticRun(folder: string, measured = 9): void {
     files: {},
   });
   const metrics = openMetrics(metricsPath(folder), -1);
-  for (let at = 0; at <= step; at++) {
+  for (let at = 0; at <= settings.train.steps; at++) {
     const evaluated = { "eval/reward": 0.1 + 0.05 * at, "eval/reward_standard_error": 0.03 };
     metrics.append(at === 0 ? { step: at, ...evaluated } : { step: at, reward: 0.1 * at, ...evaluated });
   }
@@ -87,15 +99,127 @@ export function writeSyntheticRun(folder: string, measured = 9): void {
   board.scalar("reward", 0.1, 1, 1_700_000_001);
   board.close();
   writeFileSync(timingsPath(folder), '{"part":"training","seconds":1.5}\n');
-  const { cells, reference } = syntheticCells(settings);
-  writeReference(folder, step, reference);
-  const writer = openCells(sliceFolder(folder, syntheticPlace), console.error);
-  for (const [index, cell] of cells.slice(0, measured).entries()) {
+}
+
+/** Writes the folder. @param measured  how many grid points of each map are measured, by default all */
+export function writeSyntheticRun(
+  folder: string,
+  measured = Number.POSITIVE_INFINITY,
+  shape: SyntheticShape = small,
+): void {
+  const settings = syntheticSettings(shape);
+  writeTraining(folder, settings);
+  for (const at of shape.steps)
+    for (let slice = 0; slice < shape.slices; slice++) {
+      const { cells, reference } = syntheticCells(settings, 5 + at + 100 * slice);
+      writeReference(folder, at, reference);
+      const writer = openCells(sliceFolder(folder, { step: at, slice }), console.error);
+      for (const [index, cell] of cells.slice(0, measured).entries()) writer.append(cell, conversationsAt(index));
+      writer.close();
+    }
+}
+
+/** Two conversations: the first is the checkpoint's (index 0) for a few words, the second is the same everywhere. */
+function conversationsAt(index: number): string {
+  const words = ["<answer>", "one ", "two ", "three ", "four", "</answer>"];
+  const changed = words.map((word, k) => (index > 0 && k > index % 5 ? word.toUpperCase() : word));
+  const line = (question: string, answer: readonly string[]): string => {
     const messages = [
-      { role: "user", content: `What is ${index} + 1?\u2028` },
-      { role: "assistant", content: `<answer>${index + 1}</answer>` },
+      { role: "user", content: `${question}\u2028` },
+      { role: "assistant", content: answer.join("") },
     ];
-    writer.append(cell, `${JSON.stringify({ episode: 0, reward: 1, failure: null, messages })}\n`);
+    const tokenLengths = [[...answer.map(({ length }) => length), 0]];
+    return `${JSON.stringify({ episode: 0, reward: 1, failure: null, messages, tokenLengths })}\n`;
+  };
+  return line("Count to four.", changed) + line("Again.", words);
+}
+
+/** The size of a made-up study. */
+export interface StudyShape {
+  checkpoints: number;
+  /** Grid points per side. */
+  points: number;
+  prompts: number;
+  /** Per prompt, of the rollouts at a grid point and of the reference completions. */
+  rollouts: number;
+  simulations: number;
+}
+
+/** 16 checkpoints of the `study` preset, whose numbers are made up: a hill of reward, a bowl of KL, easy and hard prompts. */
+export const STUDY_SIZE: StudyShape = { checkpoints: 16, points: 21, prompts: 64, rollouts: 16, simulations: 200 };
+
+/** Writes the folder of a study of this size: about 135 kB per cell at the size of the `study` preset. */
+export function writeStudySizedRun(folder: string, shape: StudyShape): void {
+  const steps = Array.from({ length: shape.checkpoints }, (_, k) => 10 * k);
+  const settings = given({
+    "train.steps": steps[steps.length - 1],
+    "train.checkpoints": steps,
+    "landscape.steps": steps,
+    "landscape.points": shape.points,
+    "landscape.reference.prompts": shape.prompts,
+    "landscape.reference.rollouts": shape.rollouts,
+    "landscape.rollouts.prompts": shape.prompts,
+    "landscape.rollouts.rollouts": shape.rollouts,
+    "landscape.simulations": shape.simulations,
+  });
+  writeTraining(folder, settings);
+  for (const [k, step] of steps.entries()) writeStudySizedSlice(folder, settings, { step, slice: 0 }, seeded(100 + k));
+}
+
+function writeStudySizedSlice(
+  folder: string,
+  { landscape }: StudySettings,
+  place: SlicePlace,
+  random: () => number,
+): void {
+  const { rollouts: group, prompts } = landscape.rollouts;
+  const table = (value: (p: number, g: number) => number): number[][] =>
+    Array.from({ length: prompts }, (_, p) => Array.from({ length: group }, (_, g) => value(p, g)));
+  const ease = Array.from({ length: prompts }, random);
+  const tilt = Array.from({ length: prompts }, random);
+  const lengths = table(() => 12 + Math.floor(60 * random()));
+  const rewards = table((p) => (random() < ease[p] ? 1 : random()));
+  writeReference(folder, place.step, {
+    tokens: lengths,
+    reward: rewards,
+    advantage: rewards.map((of) => of.map((reward) => reward - of.reduce((a, b) => a + b, 0) / group)),
+  });
+  const cellAt = ({ i, j, alpha, beta, squaredSteps }: GridCell): CellRecord => {
+    const u = (2 * i) / (landscape.points - 1) - 1;
+    const far = squaredSteps / ((landscape.points - 1) / 2) ** 2; // 0 at the centre, 2 at the corners
+    const kl = (p: number): number => 0.04 * far * (1 + 0.4 * (tilt[p] - 0.3) * u);
+    const perToken = (value: (p: number) => number) => table((p, g) => lengths[p][g] * value(p));
+    return {
+      ...{ i, j, alpha, beta },
+      rollouts: {
+        reward: table((p) => (random() < 0.2 + 0.7 * ease[p] - 0.25 * far + 0.05 * u ? 1 : random() ** 2)),
+        tokens: table(() => 12 + Math.floor(60 * random())),
+        entropy: table(() => 9 * random()),
+        truncated: table(() => (random() < 0.02 ? 1 : 0)),
+        formatFailed: table(() => (random() < 0.1 ? 1 : 0)),
+      },
+      reference: {
+        kl: perToken((p) => kl(p) * (0.5 + random())),
+        k1: perToken((p) => kl(p) * (3 * random() - 0.5)),
+        k3: perToken((p) => kl(p) * 2 * random()),
+        objective: perToken((p) => 0.01 * (random() - 0.5) - 0.2 * kl(p) ** 2 + 0.003 * u),
+        entropy: perToken(() => 0.3 * random()),
+      },
+      firstDifference: table((p, g) => (random() < Math.exp(-9 * far) ? -1 : Math.floor(lengths[p][g] * random()))),
+    };
+  };
+  const writer = openCells(sliceFolder(folder, place), console.error);
+  for (const cell of workOrder(landscape)) {
+    const said = Array.from({ length: landscape.conversations }, (_, episode) => {
+      const names = Array.from({ length: 4 }, () => `Name${Math.floor(9 * random())}`);
+      const list = names.map((name, k) => `${k + 1}. ${name}`).join("\n");
+      const messages = [
+        { role: "user", content: `Sort these names alphabetically (${episode}):\nAda, Bo, Cy, Di` },
+        { role: "assistant", content: `<alphabetical_sorted>\n${list}\n</alphabetical_sorted>` },
+      ];
+      return `${JSON.stringify({ episode, reward: random(), failure: null, messages })}\n`;
+    });
+    writer.append(cellAt(cell), said.join(""));
   }
   writer.close();
 }

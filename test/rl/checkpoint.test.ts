@@ -54,6 +54,44 @@ describe("rl/checkpoint", (test) => {
     assert.equal(await loadState(folder, arena), { state: { step: 3, own: { tokensSeen: 30 } }, trouble: null });
   });
 
+  test("rollouts sampled for the next step come back; damaged ones are noticed like damaged weights", async () => {
+    const folder = join(place, "pending");
+    const pendingOf = (step: number) => Buffer.from(`rollouts of step ${step}`);
+    for (const step of [2, 3]) await saveState(folder, arena, { step, own: {}, pending: pendingOf(step + 1) }, 1);
+    assert.equal((await loadState(folder, arena))?.state, { step: 3, own: {}, pending: pendingOf(4) });
+    const path = join(folder, "slot-1", "pending.jsonl.gz");
+    truncateSync(path, 5);
+    const loaded = await loadState(folder, arena);
+    assert.equal(loaded?.state, { step: 2, own: {}, pending: pendingOf(3) });
+    assert.match(loaded?.trouble ?? "", path);
+    rmSync(path);
+    assert.is((await loadState(folder, arena))?.state.step, 2);
+  });
+
+  test("an arena without moments writes the state of a training before its first step, and needs no moments to read it", async () => {
+    const entries = new Map([["w", { shape: [2, 3], forwardCopy: false }]]);
+    const values = Float32Array.from([1, 2, 3, 4, 5, 6]);
+    const [trained, evaluated] = [true, false].map((trainable) => {
+      const made = new ParameterArena(new CpuBackend(), entries, { trainable });
+      made.load("w", values);
+      return made;
+    });
+    assert.equal(evaluated.memory(), { ...trained.memory(), gradients: 0, moments: 0 });
+    for (const [name, one] of Object.entries({ trained, evaluated }))
+      await saveState(join(place, name), one, { step: 0, own: {} }, 1);
+    for (const file of ["state.safetensors", "trainer.json"])
+      assert.equal(
+        readFileSync(join(place, "evaluated", "slot-0", file)),
+        readFileSync(join(place, "trained", "slot-0", file)),
+      );
+    for (const one of [trained, evaluated]) {
+      one.load("w", new Float32Array(6));
+      assert.is((await loadState(join(place, "evaluated"), one))?.state.step, 0);
+      assert.equal((await one.read()).get("w"), values);
+    }
+    assert.equal((await trained.read(["w"], "moment2")).get("w"), new Float32Array(6));
+  });
+
   test("both slots cut short: one message with both", async () => {
     const folder = join(place, "cut");
     cpSync(whole, folder, { recursive: true });

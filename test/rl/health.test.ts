@@ -1,5 +1,5 @@
 // Warnings about a training: each is said in the step that first deserves it, and once.
-import { equal, is, match } from "uvu/assert";
+import { equal, is, match, not } from "uvu/assert";
 import { defaultSettings } from "../../engine/host/index.ts";
 import { Health, type HealthStep } from "../../rl/health.ts";
 import { runSettings } from "../../rl/run-settings.ts";
@@ -82,10 +82,10 @@ describe("rl/health", (test) => {
     );
     const clipped = "clip_ratio/region_mean";
     expectOnce(
-      said(stepsOf(of(clipped, 0.29), of(clipped, 0.31), of(clipped, 0.9))),
+      said(stepsOf(of(clipped, 0.29), of(clipped, 0.31), of(clipped, 0.9)), { ...train, updatesPerBatch: 2 }),
       1,
       "31% of the tokens are clipped",
-      "--train.updatesPerBatch",
+      "A lower --train.learningRate or fewer --train.updatesPerBatch keeps them close.",
     );
     const drift = "mismatch_kl/mean";
     expectOnce(
@@ -93,7 +93,21 @@ describe("rl/health", (test) => {
       1,
       "mismatch KL 0.016",
       "prime-rl admits less than 0.015",
+      "--train.precision f32",
     );
+  });
+
+  test("at asyncLevel 1 an update lies between sampler and scorer: other causes, other remedies", () => {
+    const behind = { ...train, asyncLevel: 1 };
+    const drifted = said(stepsOf({ of: { "mismatch_kl/mean": 0.016 } }), behind);
+    expectOnce(drifted, 0, "one update changed the probabilities", "--train.asyncLevel 0");
+    not.match(drifted[0][0], "--train.precision");
+    expectOnce(
+      said(stepsOf({ of: { "clip_ratio/region_mean": 0.4 } }), behind),
+      0,
+      "A lower --train.learningRate or --train.asyncLevel 0 keeps them close.",
+    );
+    match(new Health(behind, null).admission(), /Sampler and scorer \(one update apart\): mismatch KL 0 nats/);
   });
 
   test("several at once are all said", () => {

@@ -4,11 +4,12 @@ import * as assert from "uvu/assert";
 import { resolveSettings } from "../../engine/host/index.ts";
 import { openBackend } from "../../engine/index.ts";
 import { studySettings } from "../../landscape/settings.ts";
-import { loadChat, loadModel, loadTokenizer, openConfig } from "../../model/index.ts";
+import { loadChat, loadModel, loadTokenizer, type MemoryPlan, openConfig } from "../../model/index.ts";
 import { evaluatedRollouts } from "../../rl/evaluation.ts";
 import { expectTrainingMemory, openEnvironment, policyStep } from "../../rl/index.ts";
 import { longestExamples } from "../../rl/plan.ts";
 import { policyLossOf } from "../../rl/policy-loss.ts";
+import { runSettings } from "../../rl/run-settings.ts";
 import { describe, fixturePath } from "../support.ts";
 
 const folder = fixturePath("tiny-warm-start");
@@ -70,4 +71,32 @@ describe("rl/plan", (test) => {
         backend.destroy();
       }
     });
+
+  test("without steps, nothing is planned or allocated for gradients, moments and a reference", async () => {
+    const { backend } = await openBackend({ backend: "webgpu" });
+    try {
+      const { config } = await openConfig(folder);
+      const chat = await loadChat(folder, await loadTokenizer(folder));
+      const partsOf = async (steps: number): Promise<MemoryPlan["parts"]> => {
+        const given = {
+          "train.steps": steps,
+          "train.checkpoints": [],
+          "train.klCoefficient": 0.1,
+          "evaluate.episodes": 4,
+        };
+        const settings = resolveSettings(runSettings, [
+          { given: Object.entries(given).map(([key, value]) => ({ key, value, where: key })), problems: [] },
+        ]);
+        const environment = await openEnvironment(settings.environment);
+        const job = { config, chat, environment, settings };
+        return (await expectTrainingMemory(backend, job, { limit: null, compiles: false })).parts;
+      };
+      const [without, one] = [await partsOf(0), await partsOf(1)];
+      assert.equal([without.get("gradients") ?? 0, without.get("moments") ?? 0], [0, 0]);
+      assert.ok((one.get("gradients") ?? 0) > 0 && (one.get("moments") ?? 0) > 0);
+      assert.is(2 * (without.get("weights") ?? 0), one.get("weights"));
+    } finally {
+      backend.destroy();
+    }
+  });
 });

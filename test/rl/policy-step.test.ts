@@ -4,9 +4,12 @@ import * as assert from "uvu/assert";
 import { adamwStep, type Backend, fromArray, head, record, scope, surrogate } from "../../engine/index.ts";
 import { answerStates, headWeight, loadModel, microBatches, score, scoredPositions } from "../../model/index.ts";
 import { type PolicyExample, type PolicyLoss, policyStep, type TrainableModel } from "../../rl/index.ts";
+import type { StepOutcome } from "../../rl/learn.ts";
+import { stepMetrics } from "../../rl/step-metrics.ts";
 import { reference as plainBackend, testBackends } from "../backends.ts";
 import { sameBits } from "../engine/check-op.ts";
 import { assertClose, assertKnown, describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
+import { rollout } from "./measured-step.ts";
 
 interface Known {
   checkpoint: string;
@@ -181,6 +184,61 @@ describe("rl/policy step", (test) => {
       assertClose(`${name}: loss`, [outcome.loss], [expected], tolerance);
       assert.ok(outcome.gradientNorm > 0, name);
       model.weights.free();
+    }
+  });
+
+  test("entropy, kl and clip ratios are means over all tokens: the same bits however a step is cut into micro-batches", async () => {
+    const examples = grpo.sequences.map(({ ids, mask, samplerLogProbs, advantage }) => {
+      const example = { ids, mask, logProbs: samplerLogProbs, advantage, tokenWeight: 0.01 };
+      return {
+        ...example,
+        referenceLogProbs: scoredPositions(example).map((t) => samplerLogProbs[t] + 0.3 * Math.sin(t)),
+      };
+    });
+    const loss = { ...clipped, klCoefficient: 0.1, clipLow: 0.002, clipHigh: 0.002 };
+    const settings = { ...loss, ratioCap: 0, importanceLevel: "token" as const, loss: loss.kind };
+    const names = ["entropy", "kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"];
+    /** The metrics of some of the examples, with the tokens `from` to `to` of the step's outcome. */
+    const metricsOf = (part: typeof examples, outcome: StepOutcome, from = 0, to = outcome.entropy.length) => {
+      const of = (values: number[]) => values.slice(from, to);
+      const { logProbs, entropy, ratio, penalty } = outcome;
+      const metrics = stepMetrics({
+        groups: [
+          part.map((example) => rollout(example.advantage, { ...example, tokens: scoredPositions(example).length })),
+        ],
+        advantages: part.map(({ advantage }) => advantage),
+        outcomes: [
+          { ...outcome, logProbs: of(logProbs), entropy: of(entropy), ratio: of(ratio), penalty: of(penalty) },
+        ],
+        learningRate: 0,
+        settings,
+      });
+      return names.map((name) => metrics[name]);
+    };
+    for (const { name, backend } of await testBackends()) {
+      const outcomes: StepOutcome[] = [];
+      for (const most of [1000, 45, 1]) {
+        const model = await open(backend);
+        outcomes.push(await policyStep(model, examples, { optimiser, maxTokens: most, step: 1, loss }));
+        model.weights.free();
+      }
+      const [whole, ...cut] = outcomes.map((outcome) => metricsOf(examples, outcome));
+      for (const metrics of cut) assert.equal(metrics, whole, name);
+      // Means of the sequences' means, as micro-batches of one sequence would give, are others.
+      let from = 0;
+      const perSequence = examples.map((example) => {
+        const to = from + scoredPositions(example).length;
+        const metrics = metricsOf([example], outcomes[0], from, to);
+        from = to;
+        return metrics;
+      });
+      for (const [i, metric] of names.entries()) {
+        const meanOfMeans = perSequence.reduce((sum, metrics) => sum + metrics[i] / examples.length, 0);
+        assert.ok(
+          whole[i] > 0 && Math.abs(meanOfMeans / whole[i] - 1) > 1e-3,
+          `${name}: ${metric}: ${whole[i]}, ${meanOfMeans}`,
+        );
+      }
     }
   });
 

@@ -1,5 +1,5 @@
 // The warm start as a command: it checks everything before it makes its folder, and its checkpoint can be used.
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, ok } from "uvu/assert";
@@ -47,6 +47,49 @@ describe("rl/warm-start", (test) => {
       is((await warmStart(old, model, ...more)).status, 2);
       equal(readdirSync(old), [], "a folder that was there is left as it was");
     });
+
+  test("GSM8K from a file in its format: the data set's own solutions are learnt", async () => {
+    const data = join(place, "gsm8k.jsonl");
+    const row = (n: number): string =>
+      JSON.stringify({
+        question: `Ida has ${n} hens. Each lays 2 eggs. How many eggs?`,
+        answer: `She gets 2*${n}=<<2*${n}=${2 * n}>>${2 * n} eggs.\n#### ${2 * n}`,
+      });
+    writeFileSync(data, Array.from({ length: 8 }, (_, i) => row(i + 1)).join("\n"));
+    const out = join(place, "gsm8k");
+    expectDone(
+      await warmStart(
+        out,
+        tiny,
+        "--environment.name",
+        "gsm8k",
+        "--environment.gsm8k.data",
+        data,
+        "--warmStart.steps",
+        "3",
+      ),
+    );
+    const log: { kind: string; loss: number; reward: number }[] = readFileSync(join(out, "log.jsonl"), "utf8")
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    equal(
+      log.map(({ kind }) => kind),
+      ["evaluation", "training"],
+    );
+    ok(log[1].loss > 0 && Number.isFinite(log[1].loss) && log[0].reward >= 0);
+    ok(existsSync(join(out, "checkpoint", "model.safetensors")));
+    const none = await warmStart(
+      join(place, "none"),
+      tiny,
+      "--environment.name",
+      "gsm8k",
+      "--environment.gsm8k.data",
+      recipe,
+    );
+    is(none.status, 2, none.stderr);
+    match(none.stderr, "recipe.toml");
+  });
 
   test("a sound recipe makes the folder, the log and a checkpoint", async () => {
     const out = join(place, "done", "run");

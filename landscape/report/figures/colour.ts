@@ -62,9 +62,14 @@ export function luminance(hex: string): number {
 }
 
 /** The colour of a value; outside the domain, that of the nearer end. */
-export function colourOf({ domain: [low, high], table }: ColourScale, value: number): string {
+export function colourOf(colours: ColourScale, value: number): string {
+  return colours.table[colourIndex(colours, value)];
+}
+
+/** The entry of the table that a value has. */
+export function colourIndex({ domain: [low, high], table }: ColourScale, value: number): number {
   const position = Math.round(((value - low) / (high - low)) * (table.length - 1));
-  return table[Math.min(table.length - 1, Math.max(0, position))];
+  return Math.min(table.length - 1, Math.max(0, position));
 }
 
 /** d3 writes viridis as "#rrggbb" and interpolated schemes as "rgb(r, g, b)". */

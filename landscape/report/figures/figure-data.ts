@@ -67,7 +67,26 @@ export interface DisplayedMessage {
 export interface CellConversations {
   i: number;
   j: number;
-  conversations: readonly { messages: readonly DisplayedMessage[]; reward: number }[];
+  conversations: readonly {
+    messages: readonly DisplayedMessage[];
+    reward: number;
+    /** For each answer the UTF-16 units of text that each of its tokens adds; absent in runs that did not keep them. */
+    tokenLengths?: readonly (readonly number[])[];
+  }[];
+}
+
+/** The tokens that a conversation has in common with the checkpoint's, from its start on. */
+export interface CommonStart {
+  readonly tokens: number;
+  /** Nothing differs. */
+  readonly isSame: boolean;
+}
+
+/** The common starts of a map's conversations. */
+export interface CommonStarts {
+  /** "words" in a run that kept no token boundaries. */
+  readonly unit: "tokens" | "words";
+  readonly cells: readonly { readonly i: number; readonly j: number; readonly starts: readonly CommonStart[] }[];
 }
 
 /** The landscape around one checkpoint in one slice. */

@@ -19,6 +19,7 @@ import {
   sheetOf,
   trueMinus,
 } from "./axes.ts";
+import { cellImage } from "./cell-image.ts";
 import { type ColourScale, colourOf, diverging, sequential } from "./colour.ts";
 import {
   checkpointPoint,
@@ -232,24 +233,6 @@ function drawMap(
 ): Markup {
   const { theme } = sheet;
   const values = gridValues(map, quantity);
-  const cell = frame.width / map.n;
-  const squares = Array.from(values, (value, k) => {
-    if (Number.isNaN(value)) return null;
-    const [i, j] = [k % map.n, Math.floor(k / map.n)];
-    // A square reaches a little under its neighbours to the right and above, which are drawn later: no seam shows.
-    const isFilled = (x: number, y: number) => x < map.n && y < map.n && !Number.isNaN(values[y * map.n + x]);
-    const width = isFilled(i + 1, j) ? cell * 1.1 : cell;
-    const height = isFilled(i, j + 1) ? cell * 1.1 : cell;
-    const y = frame.top + (map.n - j) * cell - height;
-    return element("rect", {
-      x: frame.left + i * cell,
-      y,
-      width,
-      height,
-      fill: colourOf(colours, value),
-      "data-cell": sheet.isLinked ? `${i},${j}` : null,
-    });
-  });
   const area = { x: frame.left, y: frame.top, width: frame.width, height: frame.height };
   return join([
     // An empty cell shows the paper. The frame keeps the map's extent visible.
@@ -261,11 +244,27 @@ function drawMap(
       class: sheet.isLinked ? "map-area" : null,
     }),
     crosses(sheet, frame, map),
-    element("g", { "shape-rendering": "crispEdges" }, ...squares),
+    sheet.isLinked
+      ? element("image", { ...area, href: cellImage(values, map.n, colours), preserveAspectRatio: "none" })
+      : element("g", { "shape-rendering": "crispEdges" }, ...squares(frame, map, values, colours)),
     quantity === "reward" ? floorHatching(sheet, frame, map, colours) : null,
     isolineMarkup(drawnIsolines(map, quantity, levels, frame, 0.85 * sheet.em), 0.85 * sheet.em, colours.kind),
     checkpointMark(frame.left + frame.width / 2, frame.top + frame.height / 2, 0.36 * sheet.em),
   ]);
+}
+
+function squares(frame: Frame, map: LandscapeMap, values: Float64Array, colours: ColourScale): (Markup | null)[] {
+  const cell = frame.width / map.n;
+  return Array.from(values, (value, k) => {
+    if (Number.isNaN(value)) return null;
+    const [i, j] = [k % map.n, Math.floor(k / map.n)];
+    // A square reaches a little under its neighbours to the right and above, which are drawn later: no seam shows.
+    const isFilled = (x: number, y: number) => x < map.n && y < map.n && !Number.isNaN(values[y * map.n + x]);
+    const width = isFilled(i + 1, j) ? cell * 1.1 : cell;
+    const height = isFilled(i, j + 1) ? cell * 1.1 : cell;
+    const y = frame.top + (map.n - j) * cell - height;
+    return element("rect", { x: frame.left + i * cell, y, width, height, fill: colourOf(colours, value) });
+  });
 }
 
 /** A coordinate as it is written at an axis. */

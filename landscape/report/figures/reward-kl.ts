@@ -3,7 +3,7 @@
 // The KL axis has a square-root scale: KL grows with the square of the distance, so rings are spread evenly, and the
 // checkpoint is at zero, which a logarithmic axis cannot show. If dots of one ring differ in reward as much as rings
 // do, «reward falls with KL» says little more than «reward falls with distance».
-import { type ScalePower, scaleLinear, scaleSqrt } from "d3-scale";
+import { type ScaleLinear, type ScalePower, scaleLinear, scaleSqrt } from "d3-scale";
 import {
   bottomAxis,
   bottomMargin,
@@ -14,9 +14,10 @@ import {
   leftMargin,
   panelGrid,
   panelTitle,
+  type Scale,
   sheetOf,
 } from "./axes.ts";
-import { colourOf, sequential } from "./colour.ts";
+import { type ColourScale, colourOf, sequential } from "./colour.ts";
 import {
   checkpointPoint,
   distanceInRadii,
@@ -25,11 +26,12 @@ import {
   type Figure,
   inOrder,
   type LandscapeMap,
+  type MapPoint,
 } from "./figure-data.ts";
 import { type FigureKind, measuredMaps, withoutMaps } from "./figure-kind.ts";
 import { checkpointMark } from "./map-marks.ts";
 import { mapsCsv } from "./map-table.ts";
-import { element, join } from "./svg.ts";
+import { decimal, element, join, type Markup } from "./svg.ts";
 
 /**
  * @param options  `over`: maps that determine the common axes. Default: the maps that are drawn
@@ -73,17 +75,18 @@ export function rewardKlFigure(
         isBare: !grid.isLastInColumn(k),
       }),
       leftAxis(sheet, frame, up, { label: ["mean reward ", { italic: "R" }], isBare: k % grid.columns > 0 }),
-      ...dots.map((p) =>
-        element("circle", {
-          cx: across(p.klToken),
-          cy: up(p.reward),
-          r: radius,
-          fill: colourOf(colours, Math.SQRT2 - distanceInRadii(map, p)),
-          stroke: theme.ink,
-          "stroke-width": sheet.line * 0.35,
-          "data-cell": sheet.isLinked ? `${p.i},${p.j}` : null,
-        }),
-      ),
+      ...(sheet.isLinked
+        ? [dotArea(across, up, kls[1] || 1, rewards, radius), ...dotPaths(map, dots, across, up, radius, colours)]
+        : dots.map((p) =>
+            element("circle", {
+              cx: across(p.klToken),
+              cy: up(p.reward),
+              r: radius,
+              fill: colourOf(colours, Math.SQRT2 - distanceInRadii(map, p)),
+              stroke: theme.ink,
+              "stroke-width": sheet.line * 0.35,
+            }),
+          )),
       origin === undefined ? null : checkpointMark(across(origin.klToken), up(origin.reward), 0.36 * em),
     ]);
   });
@@ -120,6 +123,51 @@ export const rewardKlKind: FigureKind = {
   missing: withoutMaps,
   draw: (study, options) => rewardKlFigure(measuredMaps(study), options),
 };
+
+/**
+ * For linked figures: an invisible rectangle whose edges are the ends of the axes, with the numbers that are there. A
+ * script finds from it where a point is drawn: KL on a square-root scale from 0, reward on a straight one.
+ */
+function dotArea(
+  across: ScalePower<number, number>,
+  up: ScaleLinear<number, number>,
+  mostKl: number,
+  rewards: readonly [number, number],
+  radius: number,
+): Markup {
+  const [left, right] = across.range();
+  const [bottom, top] = up.range();
+  return element("rect", {
+    class: "dot-area",
+    x: left,
+    y: top,
+    width: right - left,
+    height: bottom - top,
+    fill: "none",
+    "data-most-kl": String(mostKl),
+    "data-rewards": rewards.join(" "),
+    "data-dot": decimal(radius),
+  });
+}
+
+/** For linked figures: the dots of a ring as one path of round line ends. */
+function dotPaths(
+  map: LandscapeMap,
+  dots: readonly MapPoint[],
+  across: Scale,
+  up: Scale,
+  radius: number,
+  colours: ColourScale,
+): Markup[] {
+  const rings = new Map<string, string>();
+  for (const p of dots) {
+    const colour = colourOf(colours, Math.SQRT2 - distanceInRadii(map, p));
+    rings.set(colour, `${rings.get(colour) ?? ""}M${decimal(across(p.klToken))} ${decimal(up(p.reward))}h0`);
+  }
+  return [...rings].map(([stroke, d]) =>
+    element("path", { d, stroke, "stroke-width": 2 * radius, "stroke-linecap": "round" }),
+  );
+}
 
 /**
  * Round values of KL that do not overlap on a square-root axis: 0, then 1, 2, 5 times powers of ten, thinned from

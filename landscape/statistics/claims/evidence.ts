@@ -1,6 +1,7 @@
 // What the claims need of one slice. It is small, so that slices can be read one after another: tables of estimates
 // without each prompt, which pair with those of other checkpoints, and estimates that need no other slice.
-import type { CellRecord, ReferenceSet } from "../../files/cells.ts";
+import type { ReferenceSet } from "../../files/cells.ts";
+import type { CellSums } from "../cell-sums.ts";
 import { rAtBudget, rewardAt, rInfinity, rWithinRing } from "../estimands.ts";
 import type { Estimate } from "../intervals.ts";
 import { type LeaveOneOut, leaveOneOut, ratioOfSums } from "../leave-one-out.ts";
@@ -31,7 +32,7 @@ export interface SliceEvidence {
 }
 
 /** @param cells  in any order, those of `maps` */
-export function sliceEvidence(cells: readonly CellRecord[], reference: ReferenceSet, maps: PromptMaps): SliceEvidence {
+export function sliceEvidence(cells: readonly CellSums[], reference: ReferenceSet, maps: PromptMaps): SliceEvidence {
   const origin = maps.cells.findIndex(({ alpha, beta }) => alpha === 0 && beta === 0);
   return {
     tables: {
@@ -44,18 +45,18 @@ export function sliceEvidence(cells: readonly CellRecord[], reference: Reference
     overlap: overlapEvidence(maps),
     surrogate: surrogateEvidence(cells, reference, maps),
     klBins: klBins(cells, maps),
-    firstDifferences: ringDifferences(cells, reference, maps),
+    firstDifferences: ringDifferences(cells, maps),
   };
 }
 
-function floorTable(cells: readonly CellRecord[]): LeaveOneOut {
-  const prompts = cells[0].rollouts.reward.length;
+function floorTable(cells: readonly CellSums[]): LeaveOneOut {
+  const prompts = cells[0].reward.length;
   const zeros = new Float64Array(prompts);
   const counts = new Float64Array(prompts);
   for (const { rollouts } of cells)
-    for (const [p, rewards] of rollouts.reward.entries()) {
-      counts[p] += rewards.length;
-      for (const reward of rewards) if (reward === 0) zeros[p]++;
+    for (let p = 0; p < prompts; p++) {
+      counts[p] += rollouts.count[p];
+      zeros[p] += rollouts.zeros[p];
     }
   return leaveOneOut(ratioOfSums(zeros, counts));
 }

@@ -5,6 +5,7 @@
 // Further parts of T3 need measurements that a grid of random directions does not have: R and KL along θ_t → θ_{t+k}
 // (statistics/rays/ray-tables.ts), KL and R between all pairs of checkpoints, the share of an update in the top singular
 // subspaces. Each is a function from its own measurement to `ExplorationPart`, and joins the list of `exploration`.
+import { SUCCESS_REWARDS } from "../points.ts";
 import {
   type Claim,
   type ClaimedSlice,
@@ -20,7 +21,7 @@ import {
   UNDECIDED,
   UNDETERMINED,
 } from "./claim.ts";
-import { type BinQuantity, COVER_TAU, type KlBin, largestK, SUCCESS_REWARDS } from "./kl-bins.ts";
+import { type BinQuantity, COVER_TAU, type KlBin, largestK } from "./kl-bins.ts";
 
 /** A part of T3 that comes from another measurement. */
 export interface ExplorationPart {

@@ -24,29 +24,50 @@ export interface CellDifferences {
   readonly parts: readonly number[];
 }
 
+/** Places of a cell's rollouts, summed. */
+export interface DifferenceSums {
+  /** Per prompt: rollouts with a place, those that differ, and the sum of their places. */
+  readonly count: Float64Array;
+  readonly differing: Float64Array;
+  readonly places: Float64Array;
+  /** Rollouts of all prompts that first differ in each tenth. */
+  readonly parts: readonly number[];
+}
+
 /** Null if the cell's record has no places. */
-export function differencesOf(cell: CellRecord, { tokens }: ReferenceSet): CellDifferences | null {
+export function differenceSums(cell: CellRecord, { tokens }: ReferenceSet): DifferenceSums | null {
   const { firstDifference } = cell;
-  if (firstDifference === undefined || firstDifference.flat().length === 0) return null;
-  let count = 0;
-  let never = 0;
-  let sum = 0;
+  if (firstDifference === undefined || firstDifference.every((of) => of.length === 0)) return null;
+  const perPrompt = () => new Float64Array(firstDifference.length);
+  const [count, differing, sums] = [perPrompt(), perPrompt(), perPrompt()];
   const parts = new Array<number>(PARTS).fill(0);
-  for (const [p, places] of firstDifference.entries())
-    for (const [g, place] of places.entries()) {
-      count++;
-      if (place < 0) {
-        never++;
-        continue;
-      }
-      sum += place;
+  for (let p = 0; p < firstDifference.length; p++)
+    for (let g = 0; g < firstDifference[p].length; g++) {
+      const place = firstDifference[p][g];
+      count[p]++;
+      if (place < 0) continue;
+      differing[p]++;
+      sums[p] += place;
       parts[Math.min(PARTS - 1, Math.floor((PARTS * place) / Math.max(1, tokens[p][g])))]++;
     }
+  return { count, differing, places: sums, parts };
+}
+
+/** Null if the cell's record has no places. */
+export function differencesOf(cell: CellRecord, reference: ReferenceSet): CellDifferences | null {
+  const sums = differenceSums(cell, reference);
+  if (sums === null) return null;
+  const [count, differing, places] = [sums.count, sums.differing, sums.places].map((of) => of.reduce((a, b) => a + b));
   return {
-    never: never / count,
-    meanPlace: never === count ? Number.NaN : sum / (count - never),
-    parts: parts.map((part) => part / count),
+    never: (count - differing) / count,
+    meanPlace: differing === 0 ? Number.NaN : places / differing,
+    parts: sharesOf(sums),
   };
+}
+
+function sharesOf({ count, parts }: DifferenceSums): number[] {
+  const all = count.reduce((a, b) => a + b);
+  return parts.map((part) => part / all);
 }
 
 /** Of a ring of cells, or of all cells but the centre (`ring` null). */
@@ -59,41 +80,42 @@ export interface RingDifferences {
   readonly parts: readonly number[];
 }
 
-/** Over all cells but the centre, then by ring. Null if any cell has no places. */
+/** Over all cells but the centre, then by ring. Null if any cell has no places. @param cells  in any order, those of `maps` */
 export function ringDifferences(
-  cells: readonly CellRecord[],
-  reference: ReferenceSet,
+  cells: readonly { readonly point: { i: number; j: number }; readonly differences: DifferenceSums | null }[],
   maps: PromptMaps,
 ): RingDifferences[] | null {
-  const byPlace = new Map(cells.map((cell) => [`${cell.i},${cell.j}`, cell]));
-  const outer = maps.cells.flatMap((place) => {
-    const record = byPlace.get(`${place.i},${place.j}`);
-    return record === undefined || (place.alpha === 0 && place.beta === 0) ? [] : [{ ring: ringIndex(place), record }];
-  });
-  if (outer.length === 0 || outer.some(({ record }) => differencesOf(record, reference) === null)) return null;
+  const byPlace = new Map(cells.map(({ point: { i, j }, differences }) => [`${i},${j}`, differences]));
+  const outer: { ring: number; sums: DifferenceSums }[] = [];
+  for (const place of maps.cells) {
+    if (place.alpha === 0 && place.beta === 0) continue;
+    const sums = byPlace.get(`${place.i},${place.j}`) ?? null;
+    if (sums === null) return null;
+    outer.push({ ring: ringIndex(place), sums });
+  }
+  if (outer.length === 0) return null;
   const rings = [...groupBy(outer, ({ ring }) => ring)].sort(([a], [b]) => a - b);
-  const records = (of: typeof outer): CellRecord[] => of.map(({ record }) => record);
-  return [
-    of(null, records(outer), reference),
-    ...rings.map(([ring, members]) => of(ring, records(members), reference)),
-  ];
+  const sumsOf = (of: typeof outer): DifferenceSums[] => of.map(({ sums }) => sums);
+  return [over(null, sumsOf(outer)), ...rings.map(([ring, members]) => over(ring, sumsOf(members)))];
 }
 
-function of(ring: number | null, cells: readonly CellRecord[], reference: ReferenceSet): RingDifferences {
-  const places = cells.map(({ firstDifference }) => firstDifference ?? []);
-  const prompts = places[0].length;
-  const each = (value: (places: readonly number[]) => number): Float64Array =>
-    Float64Array.from({ length: prompts }, (_, p) => places.reduce((sum, cell) => sum + value(cell[p]), 0));
-  const counts = each((list) => list.length);
-  const differing = each((list) => list.filter((place) => place >= 0).length);
-  const sums = each((list) => list.reduce((sum, place) => sum + Math.max(0, place), 0));
+function over(ring: number | null, cells: readonly DifferenceSums[]): RingDifferences {
+  const each = (of: (cell: DifferenceSums) => Float64Array): Float64Array =>
+    cells[0].count.map((_, p) => cells.reduce((sum, cell) => sum + of(cell)[p], 0));
+  const counts = each(({ count }) => count);
+  const differing = each((cell) => cell.differing);
   const never = counts.map((count, p) => count - differing[p]);
-  const shares = cells.map((cell) => differencesOf(cell, reference)?.parts ?? []);
+  const shares = cells.map(sharesOf);
   return {
     ring,
     cells: cells.length,
     never: promptInterval(ratioOfSums(never, counts)),
-    meanPlace: promptInterval(ratioOfSums(sums, differing)),
+    meanPlace: promptInterval(
+      ratioOfSums(
+        each(({ places }) => places),
+        differing,
+      ),
+    ),
     parts: Array.from({ length: PARTS }, (_, k) => shares.reduce((sum, parts) => sum + parts[k], 0) / cells.length),
   };
 }

@@ -5,13 +5,14 @@
 // The contribution of a completion to J − J(0,0) at a cell is its change of Σ min(ρA, clip(ρ)A) ÷ the tokens of its
 // group. At every cell, contributions below the 2.5% quantile over completions count as that quantile, and those above
 // the 97.5% quantile as that one.
-import type { CellRecord, ReferenceSet } from "../../files/cells.ts";
+import type { ReferenceSet } from "../../files/cells.ts";
+import type { CellSums } from "../cell-sums.ts";
 import { meansWithout } from "../estimands.ts";
 import { type Estimate, saysSomething } from "../intervals.ts";
 import { estimandOf, LEAST_PROMPTS, type LeaveOneOut, promptInterval } from "../leave-one-out.ts";
 import { type SurrogateFit, surrogateFits } from "../map-features.ts";
 import { NONE, type PromptMaps } from "../prompt-maps.ts";
-import { quantile } from "../statistics.ts";
+import { quantileOfSorted } from "../statistics.ts";
 
 /** Share of contributions that are winsorised at each end. */
 export const WINSORISED = 0.025;
@@ -35,7 +36,7 @@ export interface SurrogateEvidence {
 
 /** Null without the centre's cell. @param cells  in any order, those of `maps` */
 export function surrogateEvidence(
-  cells: readonly CellRecord[],
+  cells: readonly CellSums[],
   reference: ReferenceSet,
   maps: PromptMaps,
 ): SurrogateEvidence | null {
@@ -84,12 +85,12 @@ export function squareOf({ value, low, high, standardError }: Estimate): Estimat
 
 /** Winsorised J − J(0,0) of each prompt: prompts × cells, in the order of `maps.cells`. */
 export function winsorisedMaps(
-  cells: readonly CellRecord[],
+  cells: readonly CellSums[],
   { tokens }: ReferenceSet,
   maps: PromptMaps,
   centre: number,
 ): Float64Array[] {
-  const at = new Map(cells.map((cell) => [`${cell.i},${cell.j}`, cell.reference.objective]));
+  const at = new Map(cells.map(({ point: { i, j }, surrogates }) => [`${i},${j}`, surrogates]));
   const ordered = maps.cells.map(({ i, j }) => at.get(`${i},${j}`) ?? []);
   const groupTokens = tokens.map((of) =>
     Math.max(
@@ -99,14 +100,15 @@ export function winsorisedMaps(
   );
   const result = tokens.map(() => new Float64Array(ordered.length));
   const contributions = new Float64Array(tokens.reduce((sum, of) => sum + of.length, 0));
-  for (const [cell, objective] of ordered.entries()) {
+  for (const [cell, surrogates] of ordered.entries()) {
     let k = 0;
-    for (const [p, of] of objective.entries())
-      for (const [g, value] of of.entries()) contributions[k++] = (value - ordered[centre][p][g]) / groupTokens[p];
-    const low = quantile(contributions, WINSORISED);
-    const high = quantile(contributions, 1 - WINSORISED);
+    for (const [p, of] of tokens.entries())
+      for (let g = 0; g < of.length; g++, k++) contributions[k] = (surrogates[k] - ordered[centre][k]) / groupTokens[p];
+    const sorted = contributions.slice().sort();
+    const low = quantileOfSorted(sorted, WINSORISED);
+    const high = quantileOfSorted(sorted, 1 - WINSORISED);
     k = 0;
-    for (const [p, of] of objective.entries())
+    for (const [p, of] of tokens.entries())
       for (let g = 0; g < of.length; g++) result[p][cell] += Math.min(high, Math.max(low, contributions[k++]));
   }
   return result;

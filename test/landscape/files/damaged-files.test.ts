@@ -48,7 +48,7 @@ const compared = (folder: string): Promise<Outcome> => outcomeOf((say) => compar
 
 /** What was measured and may not change. */
 function sources(folder: string): Map<string, string> {
-  const made = /(points\.csv|(summary|claims)\.json|report\.html|\.lock|figures.*)$/;
+  const made = /(points\.csv|(summary|prompt-maps|claims)\.json|report\.html|\.lock|figures.*)$/;
   return new Map(
     readdirSync(folder, { recursive: true, encoding: "utf8" })
       .filter((name) => !made.test(name) && statSync(join(folder, name)).isFile())

@@ -1,11 +1,13 @@
 // The report page, on a synthetic study: what it shows, and that no name in it can break out of its place.
 import { createHash } from "node:crypto";
+import { inflateRawSync } from "node:zlib";
 import * as assert from "uvu/assert";
 import type { Study } from "../../../landscape/report/figures/figure-data.ts";
 import type { PageConversations, PageData } from "../../../landscape/report/figures/page/page-data.ts";
+import { compareConversations } from "../../../landscape/report/first-difference.ts";
 import { renderReport } from "../../../landscape/report/page.ts";
 import { describe } from "../../support.ts";
-import { syntheticStudy } from "../synthetic-study.ts";
+import { seeded, syntheticMap, syntheticStudy } from "../synthetic-study.ts";
 
 const scriptsOf = (html: string) =>
   [...html.matchAll(/<script([^>]*)>([\s\S]*?)<\/script>/g)].map(([, attributes, content]) => ({
@@ -62,13 +64,16 @@ describe("landscape/report/page", (test) => {
   };
   const page = renderReport(study);
   const scripts = scriptsOf(page);
-  const json = (id: string) =>
-    JSON.parse(scripts.find(({ attributes }) => attributes.includes(`id="${id}"`))?.content ?? "null");
+  const unpackedFrom = (html: string, id: string) => {
+    const content = scriptsOf(html).find(({ attributes }) => attributes.includes(`id="${id}"`))?.content ?? "";
+    return JSON.parse(inflateRawSync(Buffer.from(content, "base64")).toString("utf8"));
+  };
+  const json = (id: string) => unpackedFrom(page, id);
 
   test("is the same bytes for the same study", () => assert.ok(renderReport(structuredClone(study)) === page));
 
   test("keeps text text, whatever it contains", () => {
-    // One script of numbers, one of conversations for each map, one that runs.
+    // One script of numbers and drawings, one of conversations for each map, one that runs.
     assert.is(page.match(/<script/g)?.length, study.maps.length + 2);
     assert.is(page.match(/<\/script>/g)?.length, study.maps.length + 2);
     assert.not.match(page, "<script>alert");
@@ -145,7 +150,7 @@ describe("landscape/report/page", (test) => {
   });
 
   test("says without a script what must be read: notes, settings, every estimate", () => {
-    const written = page.slice(0, page.indexOf('<script type="application/json"'));
+    const written = page.slice(0, page.indexOf('<script type="application'));
     assert.match(written, "undetermined: needs at least 480 prompts (64 used)");
     assert.match(written, "undetermined: needs about 97 prompts (64 used)");
     assert.not.match(written, /about 35|about 20/, "each estimate's own number");
@@ -159,17 +164,102 @@ describe("landscape/report/page", (test) => {
   });
 
   test("has every map as a figure, one of them shown, so that it can be seen without a script", () => {
-    const written = page.slice(0, page.indexOf('<script type="application/json"'));
-    const figures = [
-      ...written.matchAll(/<figure data-map="(\d+)" data-quantity="(\w+)" data-colours="(\w+)"( hidden)?>/g),
-    ];
-    // Six maps, three quantities, in the colours of all maps and in their own.
-    assert.is(figures.length, 6 * 3 * 2);
-    const shown = figures.filter(([, , , , hidden]) => hidden === undefined).map(([, ...names]) => names.slice(0, 3));
-    assert.equal(shown, [["4", "reward", "shared"]], "the last step's first slice");
+    const written = page.slice(0, page.indexOf('<script type="application'));
+    const { figures }: PageData = json("data");
+    assert.is(figures.length, 6);
+    for (const [k, drawings] of figures.entries()) {
+      // Three quantities, in the colours of all maps and in their own.
+      for (const quantity of ["reward", "kl", "objective"])
+        for (const colours of ["shared", "own"])
+          assert.match(drawings[`map ${quantity} ${colours}`], `>step ${study.maps[k].step}`);
+      for (const name of ["scatter", "noise", "breaks", "common"]) assert.match(drawings[name], /^<svg/);
+      for (const drawing of Object.values(drawings)) assert.not.match(drawing, /<script|<b /, "text stays text");
+    }
+    // The last step's first slice is shown, and small maps of all.
+    assert.ok(written.includes(figures[4]["map reward shared"]));
+    assert.is(written.match(/class="thumbnail"/g)?.length, 6);
     assert.match(written, /<noscript><p[^>]*>This page needs JavaScript .* the reward map of step 10 is shown/);
-    assert.match(written, '<div id="controls" hidden>', "what does nothing without a script is not there");
+    assert.match(
+      written,
+      '<div id="controls" data-scripted hidden>',
+      "what does nothing without a script is not there",
+    );
     assert.not.match(written, "<details", "definitions are open, in print too");
+  });
+
+  test("marks where a conversation leaves the checkpoint's, by tokens if the run kept them and by words if not", () => {
+    const messages = (answer: string) => [
+      { role: "user", content: "Count." },
+      { role: "assistant", content: answer },
+    ];
+    const map = base.maps[0];
+    const study = (tokenLengths: (answer: string) => number[][] | undefined): Study => {
+      const said = (answer: string) => {
+        const lengths = tokenLengths(answer);
+        return { reward: 1, messages: messages(answer), ...(lengths && { tokenLengths: lengths }) };
+      };
+      const conversations = map.points.map(({ i, j }) => ({
+        i,
+        j,
+        conversations: [said(i === 3 && j === 3 ? "one two" : i === 0 ? "one three" : i === 1 ? "one" : "one two")],
+      }));
+      return { ...base, maps: [{ ...map, conversations }] };
+    };
+    // Tokens: "one", " t", then "wo" or "hree", then the end token, which has no text.
+    const tokens = { "one two": [[3, 2, 2, 0]], "one three": [[3, 2, 4, 0]], one: [[3, 0]] } as Record<
+      string,
+      number[][]
+    >;
+    const html = renderReport(study((answer) => tokens[answer]));
+    const said: PageConversations = unpackedFrom(html, "conversations-0");
+    assert.is(said.unit, "tokens");
+    assert.equal(said.cells["0,2"][0].differs, [1, 5, 9, 7, 2], "the third token: from 5 to 9, at the checkpoint to 7");
+    assert.equal(said.cells["1,2"][0].differs, [1, 3, 3, 5, 1], "the answer ends where the checkpoint's goes on");
+    assert.is(said.cells["2,2"][0].differs, null);
+    assert.match(html, "48 conversations that were kept");
+    const by = { reward: 1, messages: messages("one two") };
+    assert.equal(compareConversations({ ...by, messages: messages("one three") }, by), {
+      common: { tokens: 1, isSame: false },
+      difference: { message: 1, start: 3, end: 9, endAtCheckpoint: 7 },
+    });
+    assert.match(
+      renderReport(study(() => undefined)),
+      "This run did not store where tokens end, so words are compared.",
+    );
+    assert.match(renderReport(base), "This run did not store conversations");
+  });
+
+  test("weighs at most 1.5 MB with 16 checkpoints of 441 cells, and says which conversations it leaves out", () => {
+    const steps = Array.from({ length: 16 }, (_, k) => 10 * k);
+    const large = syntheticStudy(steps, [0], 21);
+    const random = seeded(5);
+    const answer = () => Array.from({ length: 40 }, () => Math.floor(1e6 * random()).toString(36)).join(" ");
+    const maps = large.maps.map((map) => ({
+      ...map,
+      conversations: map.points.map(({ i, j }) => ({
+        i,
+        j,
+        conversations: [0, 1].map((prompt) => ({
+          reward: 0.5,
+          // The first prompt's answers are alike, the second's share nothing and cannot be compressed.
+          messages: [{ role: "assistant", content: prompt === 0 ? "a b c" : answer() }],
+        })),
+      })),
+    }));
+    const html = renderReport({ ...large, maps });
+    assert.ok(Buffer.byteLength(html) <= 1.5e6, `${Buffer.byteLength(html)} bytes`);
+    assert.match(html, "it has the conversations of 1 of 2 prompts");
+    assert.not.match(page, "To keep this page small");
+  });
+
+  test("explains a value beyond ±1, and copies tables with all digits", () => {
+    const [map] = base.maps;
+    const beyond = { value: -1.0234567, low: -1.2, high: -0.8 };
+    const html = renderReport({ ...base, maps: [{ ...map, summary: { ...map.summary, rInfinity: beyond } }] });
+    assert.match(html, "Beyond −1: too much noise was subtracted.");
+    assert.match(html, "†: beyond ±1");
+    assert.match(html, 'data-csv="-1.0234567|-1.2|-0.8"');
+    assert.not.match(renderReport({ ...base, maps: [syntheticMap(0, 0)] }), "Beyond");
   });
 
   test("says on top what is not whole and what the task is", () => {
@@ -224,7 +314,7 @@ describe("landscape/report/page", (test) => {
   test("has every element that its script looks for, once", () => {
     const code = scripts.find(({ attributes }) => attributes === "")?.content ?? "";
     const wanted = new Set(
-      [...code.matchAll(/(?:find|readJson)\s*\("#([\w-]+)"\)|set\("([\w-]+)"/g)].map(([, id, other]) => id ?? other),
+      [...code.matchAll(/find\s*\("#([\w-]+)"\)|set\("([\w-]+)"/g)].map(([, id, other]) => id ?? other),
     );
     assert.ok(wanted.size >= 12, `${wanted.size} elements`);
     const ids = [...page.slice(0, page.lastIndexOf("<script>")).matchAll(/ id="([^"]+)"/g)].map(([, id]) => id);

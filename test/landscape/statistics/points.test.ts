@@ -1,6 +1,7 @@
 import * as assert from "uvu/assert";
 import type { ByRollout, CellRecord, ReferenceSet } from "../../../landscape/files/cells.ts";
-import { pointOf, promptMaps, readPoints, writePoints } from "../../../landscape/statistics/points.ts";
+import { promptMaps } from "../../../landscape/statistics/cell-sums.ts";
+import { pointOf, readPoints, writePoints } from "../../../landscape/statistics/points.ts";
 import { meanMap } from "../../../landscape/statistics/prompt-maps.ts";
 import { mean } from "../../../landscape/statistics/statistics.ts";
 import { assertClose, describe, readFixture, throwsMessage } from "../../support.ts";

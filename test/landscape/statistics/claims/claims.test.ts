@@ -1,15 +1,15 @@
 // The conclusions of all claims, on runs whose answer is known.
 import * as assert from "uvu/assert";
 import { gridCells } from "../../../../landscape/grid.ts";
+import { cellSums, promptMaps } from "../../../../landscape/statistics/cell-sums.ts";
 import type { Claim, ClaimedSlice } from "../../../../landscape/statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../../../../landscape/statistics/claims/claims.ts";
 import { changeOf, slopeOf } from "../../../../landscape/statistics/claims/paired.ts";
 import { PUBLISHED_R } from "../../../../landscape/statistics/claims/published.ts";
 import { difference, rAtBudget } from "../../../../landscape/statistics/estimands.ts";
 import { jackknife } from "../../../../landscape/statistics/intervals.ts";
-import { promptMaps } from "../../../../landscape/statistics/points.ts";
 import { simulationRandom } from "../../../../landscape/statistics/random.ts";
-import { measureSlice } from "../../../../landscape/statistics/summary.ts";
+import { summariseSums } from "../../../../landscape/statistics/summary.ts";
 import { assertClose, describe } from "../../../support.ts";
 import { records } from "../../synthetic-cells.ts";
 
@@ -39,7 +39,8 @@ const dataOf = (step: number, { prompts = 24, slope, squeeze = 3, measured = 25 
 
 const sliceOf = (step: number, shape: Shape, slice = 0): ClaimedSlice => {
   const { cells: measured, reference } = dataOf(step, shape);
-  return { step, slice, ...measureSlice(measured, reference, options) };
+  const sums = measured.map((cell) => cellSums(cell, reference));
+  return { step, slice, ...summariseSums(sums, reference, options) };
 };
 
 const claimsAt = (

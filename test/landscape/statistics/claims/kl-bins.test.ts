@@ -1,14 +1,20 @@
 import * as assert from "uvu/assert";
-import type { CellRecord } from "../../../../landscape/files/cells.ts";
+import type { CellRecord, ReferenceSet } from "../../../../landscape/files/cells.ts";
 import { gridCells } from "../../../../landscape/grid.ts";
+import { cellSums, promptMaps } from "../../../../landscape/statistics/cell-sums.ts";
 import { KL_BOUNDS, type KlBin, klBins } from "../../../../landscape/statistics/claims/kl-bins.ts";
-import { promptMaps } from "../../../../landscape/statistics/points.ts";
 import { passAtK } from "../../../../rl/statistics/pass-at-k.ts";
 import { assertClose, describe } from "../../../support.ts";
 import { records } from "../../synthetic-cells.ts";
 
 const grid = { points: 5, radius: 0.05 };
 const PROMPTS = 10;
+
+const binsOf = (cells: readonly CellRecord[], reference: ReferenceSet): KlBin[] =>
+  klBins(
+    cells.map((cell) => cellSums(cell, reference)),
+    promptMaps(cells, reference, grid),
+  );
 
 /** KL 0.021 per squared grid step; far cells solve prompt p with (p mod 5) of 4 rollouts, the centre one fewer. */
 function world(prompts = PROMPTS) {
@@ -30,7 +36,7 @@ function world(prompts = PROMPTS) {
       },
     };
   });
-  return { measured, reference, bins: klBins(measured, promptMaps(measured, reference, grid)), successes };
+  return { measured, reference, bins: binsOf(measured, reference), successes };
 }
 
 const quantity = ({ quantities }: KlBin, name: string) => quantities.find((of) => of.name === name);
@@ -95,7 +101,7 @@ describe("landscape/statistics/claims/kl-bins", (test) => {
   test("without the centre no changes; seven prompts no intervals", () => {
     const { measured: few, reference } = world(7);
     const rim = few.slice(1);
-    const found = klBins(rim, promptMaps(rim, reference, grid));
+    const found = binsOf(rim, reference);
     assert.ok(found.length > 0 && found.every(({ from }) => from !== null));
     for (const { quantities } of found)
       for (const { here, change } of quantities) assert.equal([here.low, change], [null, null]);

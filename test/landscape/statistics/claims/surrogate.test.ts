@@ -1,7 +1,8 @@
 import * as assert from "uvu/assert";
+import type { CellRecord, ReferenceSet } from "../../../../landscape/files/cells.ts";
 import { gridCells } from "../../../../landscape/grid.ts";
+import { cellSums, promptMaps } from "../../../../landscape/statistics/cell-sums.ts";
 import { squareOf, surrogateEvidence, winsorisedMaps } from "../../../../landscape/statistics/claims/surrogate.ts";
-import { promptMaps } from "../../../../landscape/statistics/points.ts";
 import { meanMap } from "../../../../landscape/statistics/prompt-maps.ts";
 import { simulationRandom } from "../../../../landscape/statistics/random.ts";
 import { quantile } from "../../../../landscape/statistics/statistics.ts";
@@ -11,6 +12,10 @@ import { records } from "../../synthetic-cells.ts";
 const grid = { points: 7, radius: 0.05 };
 const cells = gridCells(grid);
 const CENTRE = 24;
+
+const sumsOf = (of: readonly CellRecord[], reference: ReferenceSet) => of.map((cell) => cellSums(cell, reference));
+const evidenceOf = (of: readonly CellRecord[], reference: ReferenceSet) =>
+  surrogateEvidence(sumsOf(of, reference), reference, promptMaps(of, reference, grid));
 
 /** Reward a hill, J a multiple of it, both with a level and noise of each prompt. */
 function world(prompts: number, noise: number, seed = 1) {
@@ -28,7 +33,7 @@ function world(prompts: number, noise: number, seed = 1) {
 describe("landscape/statistics/claims/surrogate", (test) => {
   test("J that is R itself: r and R² are 1 over all cells and in every ring", () => {
     const { cells: measured, reference } = world(16, 0);
-    const evidence = surrogateEvidence(measured, reference, promptMaps(measured, reference, grid));
+    const evidence = evidenceOf(measured, reference);
     for (const { ring, r, rSquared } of evidence?.raw ?? []) {
       assertClose(`ring ${ring}`, [r.value ?? 9, rSquared.value ?? 9], [1, 1], { absolute: 1e-9 });
     }
@@ -52,7 +57,7 @@ describe("landscape/statistics/claims/surrogate", (test) => {
           }
         : cell,
     );
-    const evidence = surrogateEvidence(spoilt, reference, promptMaps(spoilt, reference, grid));
+    const evidence = evidenceOf(spoilt, reference);
     const [raw, winsorised] = [evidence?.raw[0], evidence?.winsorised[0]];
     assert.ok((raw?.r.value ?? -1) < 0.2, `raw ${raw?.r.value}`);
     assert.ok((winsorised?.r.low ?? 0) > 0.9, `winsorised ${JSON.stringify(winsorised?.r)}`);
@@ -62,7 +67,7 @@ describe("landscape/statistics/claims/surrogate", (test) => {
   test("winsorised contributions are cut to their quantiles, cell by cell", () => {
     const { cells: measured, reference } = world(8, 0.3);
     const maps = promptMaps(measured, reference, grid);
-    const found = winsorisedMaps(measured, reference, maps, CENTRE);
+    const found = winsorisedMaps(sumsOf(measured, reference), reference, maps, CENTRE);
     const [origin] = measured;
     const corner = measured.find(({ i, j }) => i === 6 && j === 0) ?? origin;
     const contributions = reference.tokens.flatMap((tokens, p) =>
@@ -100,10 +105,10 @@ describe("landscape/statistics/claims/surrogate", (test) => {
 
   test("seven prompts: values without intervals; no centre, no surrogate", () => {
     const { cells: measured, reference } = world(7, 0.05);
-    const evidence = surrogateEvidence(measured, reference, promptMaps(measured, reference, grid));
+    const evidence = evidenceOf(measured, reference);
     assert.ok(typeof evidence?.raw[0].r.value === "number");
     assert.equal([evidence?.raw[0].r.low, evidence?.winsorised[0].rSquared.low], [null, null]);
     const rim = measured.slice(1);
-    assert.is(surrogateEvidence(rim, reference, promptMaps(rim, reference, grid)), null);
+    assert.is(evidenceOf(rim, reference), null);
   });
 });

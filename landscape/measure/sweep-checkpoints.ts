@@ -1,0 +1,111 @@
+// Every map of a study: the checkpoints one after another, each loaded once for all its slices.
+import { existsSync } from "node:fs";
+import type { Progress } from "../../engine/host/index.ts";
+import type { Backend } from "../../engine/index.ts";
+import { type Chat, loadModel, openConfig } from "../../model/index.ts";
+import type { Environment, Timings } from "../../rl/index.ts";
+import { countCells, writeReference } from "../files/cells.ts";
+import { type SlicePlace, sliceFolder, slicePaths } from "../files/layout.ts";
+import { directionLine, type SliceFacts } from "../files/slice-facts.ts";
+import type { StudySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
+import type { DirectionPlace } from "./directions/kinds.ts";
+import { expectSweepMemory } from "./memory-plan.ts";
+import { prepareReference, type SweepTiming, sweep } from "./sweep.ts";
+
+export interface SweepJob {
+  backend: Backend;
+  chat: Chat;
+  environment: Environment;
+  settings: StudySettings;
+  /** The run folder. */
+  folder: string;
+  /** The folder of a step's checkpoint, once it is verified. */
+  checkpointAt(step: number): string | Promise<string>;
+  /** Where the directions around a step's checkpoint find other checkpoints and the optimiser's state. */
+  placeAt(step: number): DirectionPlace;
+  progress: Progress;
+  signal: AbortSignal;
+  timings: Timings;
+}
+
+const cellsPerMap = ({ shard, landscape }: StudySettings): number => shardCells(shard, landscape).length;
+
+/**
+ * Measures the missing cells of every slice, one checkpoint after another.
+ * @throws RunFolderError when a checkpoint changed since it was kept
+ */
+export async function sweepCheckpoints(job: SweepJob): Promise<void> {
+  const { backend, chat, environment, settings, folder, progress, signal, timings } = job;
+  const todo = slicesToSweep(folder, settings);
+  if (todo.length === 0) return;
+  let done = todo.reduce((sum, slice) => sum + slice.done, 0);
+  const phase = progress.phase("landscape", todo.length * cellsPerMap(settings), "cells", done);
+  const drafts = { tokens: 0, drafted: 0, spared: 0 };
+  for (const step of new Set(todo.map((one) => one.step))) {
+    signal.throwIfAborted();
+    const place = await job.checkpointAt(step);
+    const { config: kept } = await openConfig(place);
+    await expectSweepMemory(backend, { config: kept, chat, environment, settings }, signal);
+    const { config, weights } = await loadModel(backend, place, {
+      forwardCopies: settings.landscape.precision === "f32",
+    });
+    try {
+      const context = {
+        model: { backend, config, weights },
+        chat,
+        environment,
+        settings,
+        place: job.placeAt(step),
+        signal,
+        say: (line: string) => progress.line(line),
+        onDirections: (facts: SliceFacts) => progress.line(directionLine(step, facts)),
+        onTiming: (record: SweepTiming) => {
+          drafts.tokens += record.tokens ?? 0;
+          drafts.drafted += record.drafted ?? 0;
+          drafts.spared += record.spared ?? 0;
+          timings.record({ step, ...record });
+        },
+      };
+      await timings.measure(`landscape ${step}`, async () => {
+        const { prompts, rollouts } = settings.landscape.reference;
+        const drawing = phase.phase("reference", prompts * rollouts, "completions");
+        const reference = await prepareReference(context, drawing);
+        drawing.done();
+        writeReference(folder, step, reference.set);
+        for (const one of todo)
+          if (one.step === step)
+            done = await sweep(context, one.slice, sliceFolder(folder, one), reference, phase, done);
+      });
+    } finally {
+      weights.free();
+    }
+  }
+  phase.done();
+  const percent = (part: number): string => `${((100 * part) / Math.max(1, drafts.tokens)).toFixed(0)}%`;
+  if (settings.landscape.drafts === "on")
+    progress.line(
+      `Drafts: ${percent(drafts.drafted)} of ${drafts.tokens} assistant tokens at grid points were as a neighbouring point had ` +
+        `said them; ${percent(drafts.spared)} needed no decode step (--landscape.drafts).`,
+    );
+}
+
+/**
+ * Slices with cells left to measure, and how many are measured.
+ * @param grows  the maps are about to grow (files/growth.ts), so that no cell is whole
+ */
+export function slicesToSweep(
+  folder: string,
+  settings: StudySettings,
+  grows = false,
+): (SlicePlace & { done: number })[] {
+  const { steps, slices } = settings.landscape;
+  const cells = cellsPerMap(settings);
+  return steps
+    .flatMap((step) => Array.from({ length: slices }, (_, slice) => ({ step, slice })))
+    .map((place) => ({ ...place, done: grows ? 0 : countCells(folder, place) }))
+    .filter((place) => {
+      const { underWay, earlier } = slicePaths(sliceFolder(folder, place));
+      return place.done < cells || existsSync(underWay) || existsSync(earlier);
+    });
+}

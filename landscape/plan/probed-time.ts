@@ -1,0 +1,31 @@
+// How long a sweep takes, from one grid point that was measured.
+import { formatDuration } from "../../engine/host/index.ts";
+import type { CellProbe } from "../measure/probe-cell.ts";
+import type { StudySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
+
+/** Grid points of all maps, in the shard if there is one. */
+export function plannedCells({ shard, landscape }: StudySettings): number {
+  return landscape.steps.length * landscape.slices * shardCells(shard, landscape).length;
+}
+
+export function probedTime({ cell, prompts, seconds, drafted, spared }: CellProbe, settings: StudySettings): string[] {
+  const { steps, reference, rollouts, drafts } = settings.landscape;
+  const cells = plannedCells(settings);
+  const text = (value: number): string => formatDuration(1000 * value);
+  const percent = (share: number): string => `${(100 * share).toFixed(0)}%`;
+  const perCell = seconds.rollouts + seconds.scoring;
+  const all = Math.max(reference.prompts, rollouts.prompts);
+  return [
+    `Time: ${text(steps.length * seconds.reference + cells * perCell)}`,
+    `  the checkpoints' completions: ${text(steps.length * seconds.reference)} (${steps.length} × ${text(seconds.reference)})`,
+    `  grid points: ${text(cells * perCell)} (${cells} × ${text(perCell)}: rollouts ${text(seconds.rollouts)}, scoring ${text(seconds.scoring)})`,
+    `  This rests on one grid point, measured on this adapter with the first checkpoint's weights at alpha ${cell.alpha}, beta ${cell.beta}` +
+      (prompts < all ? `, with ${prompts} of ${all} prompts, and multiplied.` : "."),
+    drafts === "on"
+      ? `  Drafts, there from the checkpoint's own completions alone: ${percent(drafted)} of the tokens were as the draft had them, ${percent(spared)} ` +
+        "needed no decode step. Grid points that are measured together, beside finished neighbours, take less time each."
+      : "  Drafts are off (--landscape.drafts).",
+    "  Not counted: loading, compiling, writing perturbed weights, files, statistics and figures.",
+  ];
+}
