@@ -88,6 +88,13 @@ export function radiiOf({ radii, points, radius }: RaySettings): readonly number
 
 export const signsOf = ({ signs }: RaySettings): readonly (1 | -1)[] => (signs === "both" ? [1, -1] : [1]);
 
+/** The steps that a line may lead to: those of the training, or of the checkpoints that were given. */
+export const ownCheckpoints = (settings: {
+  readonly checkpoints: readonly string[];
+  readonly train: { readonly checkpoints: readonly number[] };
+  readonly landscape: { readonly steps: readonly number[] };
+}): readonly number[] => (settings.checkpoints.length > 0 ? settings.landscape.steps : settings.train.checkpoints);
+
 /** The lines of a checkpoint, as steps ahead. */
 export const linesFrom = (step: number, { stepsAhead }: LineSettings, checkpoints: readonly number[]): number[] =>
   stepsAhead.filter((ahead) => checkpoints.includes(step + ahead));
@@ -109,10 +116,13 @@ export function rayAlters(key: string, before: Both): boolean {
   return before.rays.count > 0 && !(key === "rays.kl" && before.rays.kl.length === 0);
 }
 
-/** Combinations that are refused, each as one sentence. */
+/**
+ * Combinations that are refused, each as one sentence.
+ * @param checkpoints  null if they are not known yet
+ */
 export function rayProblems(
   { rays, line, steps }: Both & { readonly steps: readonly number[] },
-  checkpoints: readonly number[],
+  checkpoints: readonly number[] | null,
 ): string[] {
   const ascends = (values: readonly number[]): boolean => values.every((value, k) => k === 0 || value > values[k - 1]);
   return [
@@ -127,12 +137,14 @@ export function rayProblems(
           `landscape.line.positions: expected ascending numbers without 0 (the checkpoint itself is always measured), got ${line.positions.join(", ")}`,
         ]),
     ...line.stepsAhead
-      .filter((ahead) => ahead === 0 || !steps.some((step) => checkpoints.includes(step + ahead)))
+      .filter(
+        (ahead) => ahead === 0 || (checkpoints !== null && !steps.some((step) => checkpoints.includes(step + ahead))),
+      )
       .map((ahead) =>
         ahead === 0
           ? "landscape.line.stepsAhead: 0 steps ahead is the checkpoint itself, so there is no line"
           : `landscape.line.stepsAhead: no checkpoint lies ${ahead} steps after one of landscape.steps (${steps.join(", ")}); ` +
-            `train.checkpoints has ${checkpoints.join(", ")}`,
+            `train.checkpoints has ${checkpoints?.join(", ")}`,
       ),
   ];
 }

@@ -159,7 +159,10 @@ export const studySettings = defineSettings(
           `landscape.steps: step ${step} has no checkpoint; add it to train.checkpoints (${train.checkpoints.join(", ")})`,
       ),
     ...(checkpoints.length > 0 ? [] : directionProblems(landscape, train.checkpoints)),
-    ...(checkpoints.length > 0 ? [] : rayProblems(landscape, train.checkpoints)),
+    ...rayProblems(landscape, checkpoints.length > 0 ? null : train.checkpoints),
+    ...(shard !== "" && (landscape.rays.count > 0 || landscape.line.stepsAhead.length > 0)
+      ? ["shard: rays and lines cannot be cut into shards; measure them in the merged folder, or in one of their own"]
+      : []),
     ...runProblems({ environment, train, evaluate }),
   ],
   {

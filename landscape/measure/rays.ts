@@ -5,7 +5,7 @@ import { type DirectionStep, philoxKey } from "../../engine/index.ts";
 import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../files/layout.ts";
 import { CHECKPOINT, countPoints, indicesOf, readScales, type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
 import type { PointPlace } from "../grid.ts";
-import { linesFrom, radiiOf, signsOf } from "../ray-settings.ts";
+import { linesFrom, ownCheckpoints, radiiOf, signsOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { type Direction, freeDirection, stepOf, sumOf } from "./directions/direction.ts";
 import { groupsOf, movedNames } from "./directions/groups.ts";
@@ -266,7 +266,7 @@ export interface RayPart {
 
 /** The parts with points left to measure. */
 export function raysToMeasure(folder: string, settings: StudySettings): RayPart[] {
-  const { landscape, train } = settings;
+  const { landscape } = settings;
   const { steps, rays } = landscape;
   const parts = steps.flatMap((step): RayPart[] => {
     const part = (own: string, points: number, measure: RayPart["measure"]): RayPart => {
@@ -276,7 +276,7 @@ export function raysToMeasure(folder: string, settings: StudySettings): RayPart[
     return [
       ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape).length, measureRays)] : []),
       ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, landscape)] : []),
-      ...linesFrom(step, landscape.line, train.checkpoints).map((ahead) =>
+      ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
         part(lineFolder(folder, step, ahead), linePoints(landscape).length, (job) => measureLine(job, ahead)),
       ),
     ];

@@ -5,7 +5,7 @@ import { ShapeError } from "../../../engine/index.ts";
 import type { ReferenceSet } from "../../files/cells.ts";
 import { fixedKlFolder, lineFolder, raysFolder, raysSummaryPath } from "../../files/layout.ts";
 import { type RayFiles, readRayPoints, readScales, type ScaleRecord } from "../../files/ray-files.ts";
-import { linesFrom, radiiOf, signsOf } from "../../ray-settings.ts";
+import { linesFrom, ownCheckpoints, radiiOf, signsOf } from "../../ray-settings.ts";
 import type { StudySettings } from "../../settings.ts";
 import { type LineStatistics, lineStatistics } from "./line-statistics.ts";
 import { type RayField, rayField } from "./ray-field.ts";
@@ -62,12 +62,13 @@ export function summariseRays(
 function checkpointOf(
   folder: string,
   step: number,
-  { landscape, train }: StudySettings,
+  settings: StudySettings,
   say: OnDamage,
   gap: (sentence: string) => void,
 ): RayCheckpoint | null {
+  const { landscape } = settings;
   const { rays, line } = landscape;
-  const lines = linesFrom(step, line, train.checkpoints);
+  const lines = linesFrom(step, line, ownCheckpoints(settings));
   if (rays.count === 0 && lines.length === 0) return null;
   const shape = { rays: rays.count, signs: signsOf(rays) };
   const read = (own: string, whole: number, what: string): RayFiles | null => {
