@@ -20,6 +20,9 @@ export interface GridCell {
   squaredSteps: number;
 }
 
+/** A point that is measured: its indices in the files of its folder, and its coordinates. */
+export type PointPlace = Pick<GridCell, "i" | "j" | "alpha" | "beta">;
+
 /**
  * Point k = (2k − (n − 1)) · radius / (n − 1), left to right; a grid of one point is its centre.
  * @throws SettingsError when points is not a whole number ≥ 1, or radius not a positive number

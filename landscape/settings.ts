@@ -19,6 +19,7 @@ import {
   isBeside,
 } from "./direction-settings.ts";
 import { nestedIndices } from "./grid.ts";
+import { lineSettings, rayAlters, rayApplies, rayProblems, raySettings } from "./ray-settings.ts";
 import { shardProblems } from "./shard.ts";
 
 export const landscapeSettings = {
@@ -79,6 +80,8 @@ export const landscapeSettings = {
   }),
   directions: directionSettings,
   centre: centreSettings,
+  rays: raySettings,
+  line: lineSettings,
   reference: {
     prompts: integer({
       default: 64,
@@ -156,6 +159,10 @@ export const studySettings = defineSettings(
           `landscape.steps: step ${step} has no checkpoint; add it to train.checkpoints (${train.checkpoints.join(", ")})`,
       ),
     ...(checkpoints.length > 0 ? [] : directionProblems(landscape, train.checkpoints)),
+    ...rayProblems(landscape, checkpoints.length > 0 ? null : train.checkpoints),
+    ...(shard !== "" && (landscape.rays.count > 0 || landscape.line.stepsAhead.length > 0)
+      ? ["shard: rays and lines cannot be cut into shards; measure them in the merged folder, or in one of their own"]
+      : []),
     ...runProblems({ environment, train, evaluate }),
   ],
   {
@@ -164,10 +171,13 @@ export const studySettings = defineSettings(
       runRules.applies(key, values) &&
       (key !== "shard" || values.shard !== "") &&
       (values.checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)) &&
-      (!key.startsWith("landscape.") || directionApplies(key.slice("landscape.".length), values.landscape.directions)),
+      (!key.startsWith("landscape.") ||
+        (directionApplies(key.slice("landscape.".length), values.landscape.directions) &&
+          rayApplies(key.slice("landscape.".length), values.landscape))),
     altersIn: (key, before, after) => {
       const { directions, centre } = before.landscape;
       // A centre beside the checkpoint is in units of the radius.
+      if (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)) return true;
       if (key === "landscape.radius" && isBeside(centre)) return true;
       if (key === "landscape.points" || key === "landscape.radius")
         return nestedIndices(before.landscape, after.landscape) === null;

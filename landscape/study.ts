@@ -19,9 +19,11 @@ import {
 import { growthOf, setAside } from "./files/growth.ts";
 import { figuresFolder, reportPath } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
+import { measureAllRays } from "./measure/checkpoint-rays.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
+import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
@@ -51,7 +53,7 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
             ],
       isFinished: async () => {
         grownFrom = await growthOf(settings.out, settings);
-        return isTrained(settings) && slicesToSweep(settings.out, settings, grownFrom !== null).length === 0;
+        return isTrained(settings) && !hasLeft(settings.out, settings, grownFrom !== null);
       },
       expectMemory: (part) => expectMemoryOfAllParts(part, grownFrom !== null),
       adapt: async ({ folder }) => {
@@ -64,6 +66,10 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
   );
 }
 
+/** Whether points of maps, rays or lines are left to measure. */
+const hasLeft = (folder: string, settings: StudySettings, grows: boolean): boolean =>
+  slicesToSweep(folder, settings, grows).length > 0 || raysToMeasure(folder, settings).length > 0;
+
 async function studyParts(part: Part, isFinished: boolean, start: number): Promise<void> {
   const { folder, settings, progress, timings } = part;
   if (isFinished) progress.line("Training and landscape are complete: only the report is written again.");
@@ -74,6 +80,7 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
     checkpointAt: (step) => soundCheckpoint(folder, step),
     placeAt: (step) => placeOf(part, step),
   });
+  await measureAllRays({ ...part, placeOf: (step) => placeOf(part, step) });
   const { slices, trends } = await reportPart(part);
   const share = timings.finish((performance.now() - start) / 1000);
   if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);
@@ -97,7 +104,7 @@ async function expectMemoryOfAllParts(part: Part, grows: boolean): Promise<void>
   const { backend, chat, environment, settings, folder, modelFolder, signal } = part;
   // A checkpoint has the configuration of the model that it was trained from.
   const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
-  if (slicesToSweep(folder, settings, grows).length > 0) {
+  if (hasLeft(folder, settings, grows)) {
     await expectDirections(job.config, settings.landscape);
     await expectSweepMemory(backend, job, signal, false);
   }

@@ -35,8 +35,11 @@ import { growthOf, setAside } from "./files/growth.ts";
 import { figuresFolder, reportPath } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
 import { bf16Difference, expectOneFamily } from "./measure/checkpoint-family.ts";
+import { measureAllRays } from "./measure/checkpoint-rays.ts";
+import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
+import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
@@ -97,7 +100,8 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     if (task !== null) progress.line(task);
     const base = baseOf(folder, checkpoints);
     const origin = await originOf(backend, base.located, environment);
-    const isFinished = slicesToSweep(folder, settings, grownFrom !== null).length === 0;
+    const isFinished =
+      slicesToSweep(folder, settings, grownFrom !== null).length === 0 && raysToMeasure(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
     const modelFolder = base.located.folder;
     const chat = await loadChat(modelFolder, await loadTokenizer(modelFolder));
@@ -116,16 +120,15 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     claimFolder(folder, studySettings, settings, origin);
     await keepReferences(folder, checkpoints, progress, signal);
     const timings = new Timings(folder, backend);
-    await sweepCheckpoints({
-      ...{ backend, chat, environment, settings, folder, progress, signal, timings },
-      checkpointAt: (step) => folderOf(checkpoints, step),
-      placeAt: (step) => ({
-        step,
-        trajectory: settings.landscape.steps.toSorted((a, b) => a - b),
-        state: stateFolder(folder),
-        folderOf: (other) => folderOf(checkpoints, other),
-      }),
+    const placeAt = (step: number): DirectionPlace => ({
+      step,
+      trajectory: settings.landscape.steps.toSorted((a, b) => a - b),
+      state: stateFolder(folder),
+      folderOf: (other) => folderOf(checkpoints, other),
     });
+    const parts = { backend, chat, environment, settings, folder, progress, signal, timings };
+    await sweepCheckpoints({ ...parts, checkpointAt: (step) => folderOf(checkpoints, step), placeAt });
+    await measureAllRays({ ...parts, placeOf: placeAt });
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);
     await drawRun(folder, settings, run, signal);

@@ -140,9 +140,18 @@ export function readSliceOf<T>(
   of: (cell: JournalledCell, reference: ReferenceSet) => T,
 ): ReadSlice<T> | null {
   const own = sliceFolder(folder, place);
-  const path = slicePaths(own).cells;
+  const found = readMeasured(slicePaths(own).cells, referencePath(folder, place.step), onDamage, of);
+  return found && { ...place, folder: own, ...found };
+}
+
+/** The points in one cells.jsonl, and the checkpoint's own completions. As `readSliceOf`. */
+export function readMeasured<T>(
+  path: string,
+  pathOfReference: string,
+  onDamage: OnDamage,
+  of: (cell: JournalledCell, reference: ReferenceSet) => T,
+): { cells: readonly T[]; reference: ReferenceSet } | null {
   if (!existsSync(path)) return null;
-  const pathOfReference = referencePath(folder, place.step);
   if (!existsSync(pathOfReference)) {
     onDamage(
       `${pathOfReference}: missing, so the cells in ${path} cannot be used. The command that made this run makes the file again.`,
@@ -155,7 +164,7 @@ export function readSliceOf<T>(
     reference ??= readJson(pathOfReference, referenceSet);
     cells.push(of(cell, reference));
   });
-  return reference === null ? null : { ...place, folder: own, cells, reference };
+  return reference === null ? null : { cells, reference };
 }
 
 /** Writes the checkpoint's own completions. */

@@ -26,6 +26,26 @@ export function sliceFolder(folder: string, { step, slice }: SlicePlace): string
   return join(folder, "landscape", stepName(step), `slice-${slice}`);
 }
 
+/** Rays around a checkpoint: points at fixed radii. The files of such a folder have the names of a slice's. */
+export const raysFolder = (folder: string, step: number): string => join(folder, "landscape", stepName(step), "rays");
+
+/** Points of the same rays at fixed KL. */
+export const fixedKlFolder = (folder: string, step: number): string =>
+  join(folder, "landscape", stepName(step), "fixed-kl");
+
+/** A line from a checkpoint to the one that many steps later. */
+export const lineFolder = (folder: string, step: number, stepsAhead: number): string =>
+  join(folder, "landscape", stepName(step), `line-${stepsAhead < 0 ? "minus" : "plus"}-${Math.abs(stepsAhead)}`);
+
+/** What rays and lines of all checkpoints say together. */
+export const raysSummaryPath = (folder: string): string => join(folder, "landscape", "rays.json");
+
+/** The files of rays and lines besides those of a slice. @param folder  of `raysFolder` or `fixedKlFolder` */
+export const rayPaths = (folder: string): { readonly rays: string; readonly scales: string } => ({
+  rays: join(folder, "rays.json"),
+  scales: join(folder, "scales.jsonl"),
+});
+
 /** The files of one slice. */
 export interface SlicePaths {
   /** The directions of the slice. */

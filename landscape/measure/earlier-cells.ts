@@ -5,7 +5,7 @@
 import type { OnDamage } from "../../engine/host/index.ts";
 import type { CellRecord } from "../files/cells.ts";
 import { coordinatesOf, type EarlierCell, readEarlier } from "../files/growth.ts";
-import type { GridCell } from "../grid.ts";
+import type { PointPlace } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
 import type { UnderWay } from "./under-way.ts";
 
@@ -26,15 +26,15 @@ export class EarlierCells {
   }
 
   /** Whether all of a cell was measured. */
-  isWhole(cell: GridCell): boolean {
+  isWhole(cell: PointPlace): boolean {
     const found = this.#find(cell)?.record;
     const { reference, rollouts } = this.#landscape;
     return found !== undefined && hasShape(found.rollouts.reward, rollouts) && hasShape(found.reference.kl, reference);
   }
 
   /** Cuts cells into parts, each with at most `size` that are not whole. */
-  *batches(cells: readonly GridCell[], size: number): Iterable<GridCell[]> {
-    let batch: GridCell[] = [];
+  *batches<P extends PointPlace>(cells: readonly P[], size: number): Iterable<P[]> {
+    let batch: P[] = [];
     let partial = 0;
     for (const cell of cells) {
       if (!this.isWhole(cell) && partial++ === size) {
@@ -51,7 +51,7 @@ export class EarlierCells {
    * Takes the whole cells of a batch at their place among those that are measured now.
    * @returns what takes the next measured one
    */
-  inOrder(batch: readonly GridCell[], take: Take): Take {
+  inOrder(batch: readonly PointPlace[], take: Take): Take {
     const waiting = [...batch];
     const takeWhole = (): void => {
       while (waiting.length > 0 && this.isWhole(waiting[0])) {
@@ -73,7 +73,7 @@ export class EarlierCells {
    * Adds the rollouts that some cells have to those that are finished. Where the checkpoint has more completions of its own than
    * before, a rollout may lack its first difference from one of them (first-difference.ts): it is left out, and drawn again.
    */
-  giveRollouts(cells: readonly GridCell[], underWay: UnderWay): void {
+  giveRollouts(cells: readonly PointPlace[], underWay: UnderWay): void {
     for (const cell of cells) {
       const found = this.#find(cell);
       if (found === undefined) continue;
@@ -105,14 +105,14 @@ export class EarlierCells {
   }
 
   /** Scores of a cell's first completions; null if there are none, or if they belong to smaller groups. */
-  scoresAt(cell: GridCell): CellRecord["reference"] | null {
+  scoresAt(cell: PointPlace): CellRecord["reference"] | null {
     const found = this.#find(cell)?.record.reference;
     const { prompts, rollouts } = this.#landscape.reference;
     const fits = found !== undefined && found.kl.length <= prompts && found.kl[0].length === rollouts;
     return fits ? found : null;
   }
 
-  #find(cell: GridCell): EarlierCell | undefined {
+  #find(cell: PointPlace): EarlierCell | undefined {
     return this.#cells.get(coordinatesOf(cell));
   }
 }

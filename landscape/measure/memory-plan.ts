@@ -14,12 +14,14 @@ import {
   rehearseGeneration,
 } from "../../model/index.ts";
 import { type Environment, episodeList, expectTemplate, type MemoryCheck, type Rollout } from "../../rl/index.ts";
-import { workOrder } from "../grid.ts";
+import { type GridCell, workOrder } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
+import { allocateDirection } from "./directions/direction.ts";
 import { makeDirections } from "./directions.ts";
 import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
+import { rayPoints } from "./rays.ts";
 import { scorePoint, scoreReference } from "./reference.ts";
 import { RoundedWeights } from "./rounded-weights.ts";
 
@@ -95,7 +97,7 @@ export async function sweepMemory(
   expectTemplate(job.chat, list.distinct(Math.max(reference.prompts, rollouts.prompts)), environment.turn2Template);
   const prompts = await surveyBoth(Number.POSITIVE_INFINITY);
   const sizes = {
-    pointsAtOnce: Math.min(landscape.pointsAtOnce, landscape.points ** 2),
+    pointsAtOnce: Math.min(landscape.pointsAtOnce, Math.max(landscape.points ** 2, rayPoints(landscape).length)),
     rows: batch.rows,
     tokens: batch.tokens,
   };
@@ -161,7 +163,9 @@ function planSweep(
       });
       const weights = new PerturbedWeights(arena, pointsAtOnce, landscape.precision);
       const points = Array.from({ length: pointsAtOnce }, (_, point) => point);
-      weights.place(workOrder(landscape).slice(0, pointsAtOnce), directions);
+      if (landscape.line.stepsAhead.length > 0) for (const name of arena.names) allocateDirection(arena, name);
+      const [centre] = workOrder(landscape);
+      weights.place(new Array<GridCell>(pointsAtOnce).fill(centre), directions);
       const perturbed = { backend: planning, config, weights };
       const fresh = longestOf(prompts.rollouts, rollouts.rollouts);
       await rehearseGeneration(

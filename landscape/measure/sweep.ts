@@ -5,7 +5,7 @@
 // bytes as an undisturbed one.
 import { existsSync } from "node:fs";
 import { killPoint, type OnDamage, type Phase, type Values, writeAtomic } from "../../engine/host/index.ts";
-import type { Backend, ParameterArena } from "../../engine/index.ts";
+import type { Backend, DirectionStep, ParameterArena } from "../../engine/index.ts";
 import type { Chat, LanguageModel, Model, Tokenizer } from "../../model/index.ts";
 import {
   type Environment,
@@ -24,11 +24,11 @@ import { type CellRecord, openCells } from "../files/cells.ts";
 import { dropEarlier } from "../files/growth.ts";
 import { slicePaths } from "../files/layout.ts";
 import { expectSameDirections, type SliceFacts } from "../files/slice-facts.ts";
-import type { GridCell } from "../grid.ts";
+import type { GridCell, PointPlace } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
-import { makeDirections } from "./directions.ts";
+import { makeDirections, stepsTo } from "./directions.ts";
 import { type Answers, answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
 import { firstDifference, firstDifferences } from "./first-difference.ts";
@@ -101,7 +101,10 @@ function rolloutSettings({ settings, signal }: SweepContext): RolloutSettings {
  * Runs `body` with the checkpoint as the sweep's precision reads it: as it is in f32, its matrices rounded in f16. So the
  * grid's origin is this model bit for bit.
  */
-async function withPolicy<T>({ model, settings }: SweepContext, body: (policy: Model) => Promise<T>): Promise<T> {
+export async function withPolicy<T>(
+  { model, settings }: SweepContext,
+  body: (policy: Model) => Promise<T>,
+): Promise<T> {
   if (settings.landscape.precision === "f32") return body(model);
   const weights = new RoundedWeights(model.weights);
   try {
@@ -147,6 +150,29 @@ async function drawReference(context: SweepContext, policy: Model, phase: Phase)
   });
 }
 
+/** Points around a checkpoint that are measured into one folder. */
+export interface PointSet<P extends PointPlace> {
+  /** All of them, in the order of measurement. */
+  readonly points: readonly P[];
+  /** The steps from a tensor of the checkpoint to that of a point. */
+  stepsTo(point: P): (name: string) => readonly DirectionStep[];
+  free(): void;
+}
+
+export interface PointJob<P extends PointPlace> {
+  readonly context: SweepContext;
+  readonly folder: string;
+  readonly reference: Reference;
+  /** Counts points. */
+  readonly phase: Phase;
+  /** Points that `phase` has already counted. */
+  readonly before: number;
+  /** For messages: "49 grid points of this map" is what a stop keeps a part of. */
+  readonly whole: string;
+  /** @param hasBegun  whether an earlier process has measured some of the points */
+  prepare(hasBegun: boolean): Promise<PointSet<P>>;
+}
+
 /**
  * Measures the missing cells of one slice.
  * @param folder  the slice's
@@ -155,7 +181,7 @@ async function drawReference(context: SweepContext, policy: Model, phase: Phase)
  * @param only    chooses among the cells of the shard; all by default
  * @returns cells that `phase` has counted afterwards
  */
-export async function sweep(
+export function sweep(
   context: SweepContext,
   slice: number,
   folder: string,
@@ -167,9 +193,53 @@ export async function sweep(
   const { model, settings, place, signal, say, onDirections } = context;
   const { landscape } = settings;
   const wanted = shardCells(settings.shard, landscape).filter(only);
-  const paths = slicePaths(folder);
+  return measurePoints({
+    ...{ context, folder, reference, phase, before },
+    whole: `${wanted.length} grid points of this map`,
+    prepare: async (hasBegun): Promise<PointSet<GridCell>> => {
+      const directions = await makeDirections({
+        ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
+        usedIds: usedIdsOf(context, reference),
+      });
+      try {
+        const facts = {
+          schemaVersion: 1,
+          seed: landscape.seed,
+          slice,
+          digest: directions.digest,
+          ...directions.facts,
+        } as const;
+        if (hasBegun) expectSameDirections(folder, facts, say);
+        writeAtomic(slicePaths(folder).directions, `${JSON.stringify(facts)}\n`);
+        onDirections?.(facts);
+      } catch (thrown) {
+        directions.free();
+        throw thrown;
+      }
+      return {
+        points: wanted,
+        stepsTo: (cell) => (name) => stepsTo(cell, directions, name),
+        free: () => directions.free(),
+      };
+    },
+  });
+}
+
+/**
+ * Measures the missing points of a set: some at a time, each on disk as soon as it is scored.
+ * @returns points that `phase` has counted afterwards
+ */
+export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Promise<number> {
+  const { context, folder, reference, phase, before, whole } = job;
+  const { model, settings, signal, say } = context;
+  const { landscape } = settings;
   const writer = openCells(folder, say);
-  const underWay = new UnderWay(paths.underWay, landscape.rollouts.rollouts, context.keepEveryMs ?? 10_000, say);
+  const underWay = new UnderWay(
+    slicePaths(folder).underWay,
+    landscape.rollouts.rollouts,
+    context.keepEveryMs ?? 10_000,
+    say,
+  );
   const measured = new Set(writer.done.map(({ i, j }) => `${i},${j}`));
   const progress = new SweepProgress(phase, before, {
     rolloutsPerCell: landscape.rollouts.prompts * landscape.rollouts.rollouts,
@@ -178,29 +248,17 @@ export async function sweep(
   });
   const announceStop = (): void =>
     say(
-      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${wanted.length} grid points of this map and ` +
+      `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${whole} and ` +
         `${underWay.length} finished rollouts of the points under way.`,
     );
   signal.addEventListener("abort", announceStop);
   let free = (): void => {};
   try {
-    const directions = await makeDirections({
-      ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
-      usedIds: usedIdsOf(context, reference),
-    });
-    free = () => directions.free();
-    const facts = {
-      schemaVersion: 1,
-      seed: landscape.seed,
-      slice,
-      digest: directions.digest,
-      ...directions.facts,
-    } as const;
-    if (writer.done.length > 0 || underWay.length > 0 || existsSync(paths.earlier))
-      expectSameDirections(folder, facts, say);
-    writeAtomic(paths.directions, `${JSON.stringify(facts)}\n`);
-    onDirections?.(facts);
-    const todo = wanted.filter(({ i, j }) => !measured.has(`${i},${j}`));
+    const set = await job.prepare(
+      writer.done.length > 0 || underWay.length > 0 || existsSync(slicePaths(folder).earlier),
+    );
+    free = () => set.free();
+    const todo = set.points.filter(({ i, j }) => !measured.has(`${i},${j}`));
     const earlier = new EarlierCells(folder, landscape, say);
     const size = Math.min(landscape.pointsAtOnce, todo.filter((cell) => !earlier.isWhole(cell)).length);
     const drafts =
@@ -218,7 +276,7 @@ export async function sweep(
           const cells = batch.filter((cell) => !earlier.isWhole(cell));
           progress.took(batch.length - cells.length);
           if (cells.length === 0) continue;
-          weights.place(cells, directions);
+          weights.placeAlong(cells.map((cell) => set.stepsTo(cell)));
           earlier.giveRollouts(cells, underWay);
           const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
           await measureBatch(context, both, cells, reference, earlier, underWay, drafts, progress, take);
@@ -230,7 +288,7 @@ export async function sweep(
       }
     });
     underWay.clear();
-    if (measured.size >= wanted.length) dropEarlier(folder);
+    if (measured.size >= set.points.length) dropEarlier(folder);
     return before + todo.length;
   } finally {
     signal.removeEventListener("abort", announceStop);
@@ -266,7 +324,7 @@ function ownAnswers({ rollouts, rolloutsPerPrompt }: Reference): OwnAnswers {
 async function measureBatch(
   context: SweepContext,
   { policy, perturbed }: { policy: Model; perturbed: Model },
-  cells: readonly GridCell[],
+  cells: readonly PointPlace[],
   reference: Reference,
   earlier: EarlierCells,
   underWay: UnderWay,
@@ -324,7 +382,7 @@ async function measureBatch(
 async function rollOutCells(
   context: SweepContext,
   perturbed: Model,
-  cells: readonly GridCell[],
+  cells: readonly PointPlace[],
   reference: Reference,
   underWay: UnderWay,
   drafts: DraftSource | null,
@@ -379,7 +437,7 @@ async function rollOutCells(
 }
 
 /** The rollouts of a grid point, [prompt][rollout]. */
-function rolloutsAt({ settings }: SweepContext, { i, j }: GridCell, underWay: UnderWay): MeasuredRollout[][] {
+function rolloutsAt({ settings }: SweepContext, { i, j }: PointPlace, underWay: UnderWay): MeasuredRollout[][] {
   const { prompts, rollouts: perPrompt } = settings.landscape.rollouts;
   return Array.from({ length: prompts }, (_, prompt) =>
     Array.from({ length: perPrompt }, (__, rollout) => {

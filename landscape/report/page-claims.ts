@@ -39,7 +39,8 @@ ${tables.map((table, k) => tableOf(table, `claim-${name}-${k}`))}
 `;
 }
 
-function tableOf({ caption, columns, rows }: ClaimTable, id: string): Markup {
+/** @param file  has the rows that a long table leaves out */
+export function tableOf({ caption, columns, rows }: ClaimTable, id: string, file = "landscape/claims.json"): Markup {
   const isLong = rows.length > MOST_ROWS;
   const half = MOST_ROWS / 2;
   const shown = isLong ? [...rows.slice(0, half), ...rows.slice(-half)] : rows;
@@ -55,7 +56,7 @@ ${shown.map(
 </tbody>
 </table>
 </div>
-<p class="caption" id="${id}">${caption}${isLong ? ` Shown: the first and the last ${half} of ${rows.length} rows; landscape/claims.json has all.` : null}</p>
+<p class="caption" id="${id}">${caption}${isLong ? ` Shown: the first and the last ${half} of ${rows.length} rows; ${file} has all.` : null}</p>
 `;
 }
 

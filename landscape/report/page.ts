@@ -20,6 +20,7 @@ import { claimsSection } from "./page-claims.ts";
 import { directionTable } from "./page-directions.ts";
 import { everyCheckpoint, explorer, firstShown } from "./page-explorer.ts";
 import { figuresOfMaps } from "./page-figures.ts";
+import { raysSection } from "./page-rays.ts";
 import { packConversations, whereItBreaks } from "./page-said.ts";
 import { trainingSamples } from "./page-samples.ts";
 import { definitions, mapTable, settingsTable, trendTable } from "./page-tables.ts";
@@ -43,6 +44,8 @@ ${maps.length > 0 ? everyCheckpoint(study) : null}`;
 ${maps.length > 0 ? mapTable(study) : null}
 ${trendTable(study)}
 ${directionTable(study)}
+${raysSection(study)}
+${raysSection(study)}
 ${claimsSection(study)}
 ${maps.length > 0 ? definitions() : null}
 ${trainingSamples(study)}

@@ -32,6 +32,8 @@ import {
   meansOverSlices,
   trendsOf,
 } from "../statistics/over-checkpoints.ts";
+import { linesOfT3, raysShown } from "../statistics/rays/ray-tables.ts";
+import { type RayCheckpoint, summariseRays } from "../statistics/rays/summarise-rays.ts";
 import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
 import { summariseSlice } from "../statistics/summarise-slice.ts";
 import type { SummarisedSlice } from "../statistics/summary.ts";
@@ -67,6 +69,8 @@ export interface SummarisedRun {
   readonly samples: readonly TrainingSample[];
   /** What may be concluded from all slices together. */
   readonly claims: readonly Claim[];
+  /** Rays and lines around the checkpoints that have them. */
+  readonly rays: readonly RayCheckpoint[];
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
   /** What only figures show, per slice. */
@@ -171,16 +175,21 @@ export async function summariseRun(
         }),
       );
     }
-  const claims = claimsOf(slices, { evaluations: evaluationsOf(training), isStudyLike: isStudyLike(settings) });
+  const rays = summariseRays(folder, settings, say, gap);
+  const claims = claimsOf(slices, {
+    evaluations: evaluationsOf(training),
+    isStudyLike: isStudyLike(settings),
+    explorationParts: linesOfT3(rays),
+  });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
-  return { slices, training, conversations, samples, claims, trends: trendsOf(slices), extras, directions, gaps };
+  return { slices, training, conversations, samples, claims, trends: trendsOf(slices), extras, directions, rays, gaps };
 }
 
 /** What figures and page show of a run. */
 export function studyOf(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, claims, trends, gaps, extras, directions }: SummarisedRun,
+  { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays }: SummarisedRun,
 ): Study {
   const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
   return {
@@ -196,6 +205,7 @@ export function studyOf(
     ),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     claims,
+    rays: raysShown(rays),
     trends,
     intervalName: intervalName(slices),
   };

@@ -2,7 +2,7 @@
 // (landscape/statistics/claims/claim.ts). A value without an interval is a dot without a bar; an undetermined one is not
 // drawn, and the CSV says so.
 import { scaleLinear, scaleLog } from "d3-scale";
-import type { Claim, PlotPanel, PlotPoint, PlotSeries } from "../../statistics/claims/claim.ts";
+import type { Claim, ClaimPlot, PlotPanel, PlotPoint, PlotSeries } from "../../statistics/claims/claim.ts";
 import {
   bottomAxis,
   bottomMargin,
@@ -31,8 +31,12 @@ interface Look {
 /** @throws RangeError for a claim without a plot */
 export function claimFigure(claim: Claim, options: FigureOptions & { name?: string } = {}): Figure {
   const { name = `claim-${claim.name}` } = options;
-  const { plot } = claim;
-  if (plot === null) throw new RangeError(`${name}: expected a claim with numbers to draw, got none`);
+  if (claim.plot === null) throw new RangeError(`${name}: expected a claim with numbers to draw, got none`);
+  return plotFigure(claim.plot, name, claim.title, options);
+}
+
+/** Panels one below another. */
+export function plotFigure(plot: ClaimPlot, name: string, title: string, options: FigureOptions = {}): Figure {
   const sheet = sheetOf(options, 84);
   const { em } = sheet;
   const left = leftMargin(sheet, 4) - 1.2 * em;
@@ -45,14 +49,21 @@ export function claimFigure(claim: Claim, options: FigureOptions & { name?: stri
     const frame = { left, top, width, height };
     const label = panel.xLabel ?? plot.xLabel;
     const isLast = k + 1 === plot.panels.length || (plot.panels[k + 1].xLabel ?? plot.xLabel) !== label;
-    const content = drawPanel(sheet, frame, panel, panel.xLabel === undefined ? plot.xScale : "linear", label, isLast);
+    const content = drawPanel(
+      sheet,
+      frame,
+      panel,
+      panel.xScale ?? (panel.xLabel === undefined ? plot.xScale : "linear"),
+      label,
+      isLast,
+    );
     top += height + (isLast ? bottomMargin(sheet) : 1.2 * em);
     return join([legend?.markup ?? null, content]);
   });
   return {
     name,
-    title: claim.title,
-    svg: finishSheet(sheet, top, claim.title, plot.notes, drawn),
+    title,
+    svg: finishSheet(sheet, top, title, plot.notes, drawn),
     csv: claimCsv(plot.panels),
   };
 }
@@ -79,7 +90,9 @@ function drawPanel(
   const up = scaleLinear([low, high], [frame.top + frame.height, frame.top]).nice(4);
   const ticks = isLog
     ? across.ticks(4).filter((tick) => Number.isInteger(Math.log10(tick)) || Math.log10(most / least) < 1.5)
-    : across.ticks(Math.max(2, Math.floor(frame.width / (5 * em)))).filter(Number.isInteger);
+    : across
+        .ticks(Math.max(2, Math.floor(frame.width / (5 * em))))
+        .filter((tick) => Number.isInteger(tick) || !points.every(({ x }) => Number.isInteger(x)));
   return join([
     panelTitle(
       sheet,

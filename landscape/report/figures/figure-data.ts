@@ -6,6 +6,7 @@
 import type { SliceFacts } from "../../files/slice-facts.ts";
 import type { Claim } from "../../statistics/claims/claim.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
+import type { RaysShown } from "../../statistics/rays/ray-tables.ts";
 import type { RingPoint } from "../../statistics/ring-curve.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
 
@@ -160,6 +161,8 @@ export interface Study {
   gaps?: readonly string[];
   /** Claims with their conclusions, tables and figures. */
   claims?: readonly Claim[];
+  /** Rays around the checkpoints; null or absent if there are none. */
+  rays?: RaysShown | null;
   /** Slopes of the correlations over the checkpoints, slice by slice. */
   trends?: readonly CorrelationTrend[];
   /** The name of the intervals; "95% interval" only if simulated coverage allows it. */

@@ -33,8 +33,9 @@ export interface PlotSeries {
 
 export interface PlotPanel {
   readonly title: string;
-  /** If it is not the plot's. */
+  /** If it is not the plot's. The axis is then linear, unless `xScale` says otherwise. */
   readonly xLabel?: string;
+  readonly xScale?: "linear" | "log";
   readonly series: readonly PlotSeries[];
   /** The least range of the axis. */
   readonly range?: readonly [number, number];

@@ -2,9 +2,9 @@
 // KL at each checkpoint, beside the checkpoint's own. If far policies solved prompts that the checkpoint does not solve in
 // k tries, pass@k would be higher there.
 //
-// Further parts of T3 need measurements that a grid of random directions does not have: R and KL along θ_t → θ_{t+k},
-// KL and R between all pairs of checkpoints, the share of an update in the top singular subspaces. Each is a function
-// from its own measurement to `ExplorationPart`, and joins the list of `exploration`.
+// Further parts of T3 need measurements that a grid of random directions does not have: R and KL along θ_t → θ_{t+k}
+// (statistics/rays/ray-tables.ts), KL and R between all pairs of checkpoints, the share of an update in the top singular
+// subspaces. Each is a function from its own measurement to `ExplorationPart`, and joins the list of `exploration`.
 import { SUCCESS_REWARDS } from "../points.ts";
 import {
   type Claim,
@@ -57,12 +57,10 @@ export function exploration(slices: readonly ClaimedSlice[], further: readonly E
     refutedBy: `A bin of higher KL whose ${wordsOf(pass)} lies above the checkpoint’s own, with an interval above 0, would have refuted it.`,
     limits: [
       ...tooFewPrompts(ordered),
-      ...(further.length > 0
-        ? []
-        : [
-            "Random directions say nothing about the direction that training takes. Lines between checkpoints, pairs of " +
-              "checkpoints and singular subspaces are not measured in this run.",
-          ]),
+      further.length > 0
+        ? "KL between all pairs of checkpoints and singular subspaces of the updates are not measured in this run."
+        : "Random directions say nothing about the direction that training takes. Lines between checkpoints, pairs of " +
+          "checkpoints and singular subspaces are not measured in this run.",
       ...(fewestRollouts(ordered) < 2 ? ["With one rollout per prompt only pass@1 is known."] : []),
     ],
     tables: [binTable(ordered, pass), ...further.flatMap(({ tables }) => tables)],

@@ -1,0 +1,68 @@
+// What is read from the folders of rays and lines. Their points are records of cells.jsonl (cells.ts):
+//   rays      i the ray, from 0; j = 2 · (index of the radius) + (1 on the opposite half); alpha the radius with its sign
+//   fixed KL  the same with the index of the KL; alpha the scale that reaches it
+//   a line    i = 0; j the index of the position; alpha the position
+// The checkpoint itself is the point (−1, 0). beta is 0.
+import { existsSync } from "node:fs";
+import { z } from "zod";
+import { countRecords, type OnDamage, readJournal } from "../../engine/host/index.ts";
+import { type CellRecord, type ReferenceSet, readMeasured } from "./cells.ts";
+import { rayPaths, referencePath, slicePaths } from "./layout.ts";
+
+/** Where the checkpoint itself is among the points. */
+export const CHECKPOINT = { i: -1, j: 0, alpha: 0, beta: 0 } as const;
+
+/** A point's place on its ray. */
+export interface RayPlace {
+  readonly ray: number;
+  /** Index of the radius, or of the KL. */
+  readonly index: number;
+  readonly sign: 1 | -1;
+}
+
+export const indicesOf = ({ ray, index, sign }: RayPlace): { i: number; j: number } => ({
+  i: ray,
+  j: 2 * index + (sign < 0 ? 1 : 0),
+});
+
+/** Null for the checkpoint. */
+export const rayPlaceOf = ({ i, j }: { readonly i: number; readonly j: number }): RayPlace | null =>
+  i < 0 ? null : { ray: i, index: j >> 1, sign: j % 2 === 1 ? -1 : 1 };
+
+export const scaleRecord = z.object({
+  ray: z.int(),
+  sign: z.union([z.literal(1), z.literal(-1)]),
+  /** KL asked for, nats per token. */
+  target: z.number(),
+  /** The scale that reaches it; null if none was found. */
+  scale: z.number().nullable(),
+  /** KL there; of the nearest scale tried, if none was found. */
+  kl: z.number().nullable(),
+  /** Scales tried for this target, with their KL (null if it was not a finite number). */
+  passes: z.array(z.tuple([z.number(), z.number().nullable()])),
+});
+/** How a ray was scaled to a KL. */
+export type ScaleRecord = z.infer<typeof scaleRecord>;
+
+export interface RayFiles {
+  readonly cells: readonly CellRecord[];
+  readonly reference: ReferenceSet;
+}
+
+/** The points of a folder of rays or of a line, with the checkpoint's completions; null if there are none. */
+export function readRayPoints(folder: string, own: string, step: number, onDamage: OnDamage): RayFiles | null {
+  return readMeasured(slicePaths(own).cells, referencePath(folder, step), onDamage, (cell): CellRecord => cell);
+}
+
+export function readScales(own: string, onDamage: OnDamage): ScaleRecord[] {
+  const path = rayPaths(own).scales;
+  return existsSync(path) ? readJournal(path, scaleRecord, onDamage).records : [];
+}
+
+/**
+ * Points measured in a folder, judged by checksums alone, and whether no finished rollouts wait for the rest of their points.
+ */
+export function countPoints(own: string): { count: number; isSettled: boolean } {
+  const { cells, underWay } = slicePaths(own);
+  return { count: existsSync(cells) ? countRecords(cells) : 0, isSettled: !existsSync(underWay) };
+}

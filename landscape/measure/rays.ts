@@ -1,0 +1,295 @@
+// Rays: random directions through a checkpoint, each an independent unit. Every ray has a Gaussian of its own, which is drawn
+// again from its counters whenever it is needed, so any number of rays takes no memory.
+import { ensureFolder, openJournalOf, type Phase, writeAtomic } from "../../engine/host/index.ts";
+import { type DirectionStep, philoxKey } from "../../engine/index.ts";
+import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../files/layout.ts";
+import { CHECKPOINT, countPoints, indicesOf, readScales, type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
+import type { PointPlace } from "../grid.ts";
+import { linesFrom, ownCheckpoints, radiiOf, signsOf } from "../ray-settings.ts";
+import type { StudySettings } from "../settings.ts";
+import { type Direction, freeDirection, stepOf, sumOf } from "./directions/direction.ts";
+import { groupsOf, movedNames } from "./directions/groups.ts";
+import { DirectionSources } from "./directions/kinds.ts";
+import { type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts";
+import { findScale } from "./fixed-kl.ts";
+import { PerturbedWeights } from "./perturbed-weights.ts";
+import { type Reference, scorePoint } from "./reference.ts";
+import { measurePoints, type SweepContext, withPolicy } from "./sweep.ts";
+
+/** A KL within 5% of its target has reached it. */
+export const KL_TOLERANCE = 0.05;
+/** Scoring passes for one target on one half of a ray. */
+export const MOST_PASSES = 6;
+
+export interface RayJob {
+  readonly context: SweepContext;
+  /** The run folder. */
+  readonly folder: string;
+  readonly reference: Reference;
+  readonly phase: Phase;
+  readonly before: number;
+}
+
+/** Rays by number, made when they are first asked for. */
+export class Rays {
+  readonly #context: SweepContext;
+  readonly #names: readonly string[];
+  readonly #rays = new Map<number, ScaledDirection>();
+
+  constructor(context: SweepContext) {
+    this.#context = context;
+    this.#names = movedNames(groupsOf(context.model.config), context.settings.landscape.directions);
+  }
+
+  /** Scales the Gaussians of these rays, which reads every moved weight once per ray. */
+  async prepare(rays: Iterable<number>): Promise<void> {
+    const { model, settings, place, signal } = this.#context;
+    const { seed, directions } = settings.landscape;
+    for (const ray of rays) {
+      if (this.#rays.has(ray)) continue;
+      const step = directions.noise === "shared" ? "" : `|step-${place.step}`;
+      const key = philoxKey(`direction|${seed}|ray-${ray}${step}`);
+      const context = { arena: model.weights, names: this.#names, signal, label: `ray ${ray}` };
+      this.#rays.set(ray, await scaleDirection({ key }, settings.landscape.rays.norm, context));
+    }
+  }
+
+  /** ‖δ‖ over the moved parameters. */
+  lengthOf(ray: number): number {
+    return Math.sqrt(sumOf(this.#found(ray).squares.values()));
+  }
+
+  stepsTo(ray: number, scale: number): (name: string) => DirectionStep[] {
+    const { direction } = this.#found(ray);
+    return (name) => stepOf(direction.get(name), scale);
+  }
+
+  #found(ray: number): ScaledDirection {
+    const found = this.#rays.get(ray);
+    if (found === undefined) throw new Error(`Rays: ray ${ray} was not prepared`);
+    return found;
+  }
+}
+
+const numbersTo = (count: number): number[] => Array.from({ length: count }, (_, k) => k);
+const atCheckpoint = (): ((name: string) => DirectionStep[]) => () => [];
+
+/** The checkpoint, then ray by ray from the inside outwards. So more rays only add points at the end. */
+export function rayPoints({ rays }: StudySettings["landscape"]): PointPlace[] {
+  const radii = radiiOf(rays);
+  return [
+    CHECKPOINT,
+    ...numbersTo(rays.count).flatMap((ray) =>
+      radii.flatMap((radius, index) =>
+        signsOf(rays).map((sign) => ({ ...indicesOf({ ray, index, sign }), alpha: sign * radius, beta: 0 })),
+      ),
+    ),
+  ];
+}
+
+/** Measures the missing points of the rays at their radii. @returns points that `phase` has counted afterwards */
+export async function measureRays({ context, folder, reference, phase, before }: RayJob): Promise<number> {
+  const own = raysFolder(folder, context.place.step);
+  const points = rayPoints(context.settings.landscape);
+  const { seed, rays } = context.settings.landscape;
+  return measurePoints({
+    ...{ context, folder: own, reference, phase, before },
+    whole: `${points.length} points on rays around step ${context.place.step}`,
+    prepare: async () => {
+      const made = new Rays(context);
+      await made.prepare(numbersTo(rays.count));
+      const lengths = numbersTo(rays.count).map((ray) => made.lengthOf(ray));
+      writeAtomic(rayPaths(own).rays, `${JSON.stringify({ schemaVersion: 1, seed, norm: rays.norm, lengths })}\n`);
+      return pointsAlong(points, (ray, scale) => made.stepsTo(ray, scale));
+    },
+  });
+}
+
+function pointsAlong(
+  points: readonly PointPlace[],
+  stepsTo: (ray: number, scale: number) => (name: string) => DirectionStep[],
+) {
+  return {
+    points,
+    stepsTo: ({ i, alpha }: PointPlace) => (i < 0 ? atCheckpoint() : stepsTo(i, alpha)),
+    free: () => {},
+  };
+}
+
+/** The halves of rays with a target KL, in the order in which their scales are searched. */
+function wantedScales({ rays }: StudySettings["landscape"]): Pick<ScaleRecord, "ray" | "sign" | "target">[] {
+  return numbersTo(rays.count).flatMap((ray) =>
+    signsOf(rays).flatMap((sign) => rays.kl.map((target) => ({ ray, sign, target }))),
+  );
+}
+
+/**
+ * Scales each half of each ray to the KLs asked for, and measures the points there. Every scale found is on disk before the
+ * next is searched.
+ * @returns points that `phase` has counted afterwards
+ */
+export async function measureFixedKl({ context, folder, reference, phase, before }: RayJob): Promise<number> {
+  const { place, settings, say } = context;
+  const own = fixedKlFolder(folder, place.step);
+  const wanted = wantedScales(settings.landscape);
+  const rays = new Rays(context);
+  const scales = await searchScales(context, own, wanted, rays, reference);
+  for (const { ray, sign, target, scale, kl } of scales)
+    if (scale === null)
+      say(
+        `Step ${place.step}, ray ${ray}, ${sign < 0 ? "opposite half" : "first half"}: no scale was found that reaches KL ${target} within ` +
+          `${100 * KL_TOLERANCE}% in ${MOST_PASSES} passes; the nearest was ${kl === null ? "no finite number" : kl.toPrecision(3)}. It stays a gap.`,
+      );
+  const { kl: targets } = settings.landscape.rays;
+  const points = scales.flatMap(({ ray, sign, target, scale }): PointPlace[] =>
+    scale === null
+      ? []
+      : [{ ...indicesOf({ ray, index: targets.indexOf(target), sign }), alpha: sign * scale, beta: 0 }],
+  );
+  const after = await measurePoints({
+    ...{ context, folder: own, reference, phase, before },
+    whole: `${points.length} points at fixed KL around step ${place.step}`,
+    prepare: async () => {
+      await rays.prepare(points.map(({ i }) => i));
+      return pointsAlong(points, (ray, scale) => rays.stepsTo(ray, scale));
+    },
+  });
+  // A gap needs no measurement.
+  return after + wanted.length - points.length;
+}
+
+async function searchScales(
+  context: SweepContext,
+  own: string,
+  wanted: readonly Pick<ScaleRecord, "ray" | "sign" | "target">[],
+  rays: Rays,
+  reference: Reference,
+): Promise<ScaleRecord[]> {
+  const { model, settings, signal, say } = context;
+  const { landscape, batch, train } = settings;
+  ensureFolder(own);
+  const found: ScaleRecord[] = [];
+  const { journal } = openJournalOf(
+    rayPaths(own).scales,
+    scaleRecord,
+    (message) => say(`${message} What was cut off is searched again.`),
+    (record) => found.push(record),
+  );
+  const tokens = sumOf(reference.rollouts.map((rollout) => rollout.tokens));
+  try {
+    if (found.length >= wanted.length) return found;
+    await rays.prepare(new Set(wanted.slice(found.length).map(({ ray }) => ray)));
+    await withPolicy(context, async (policy) => {
+      const weights = new PerturbedWeights(model.weights, 1, landscape.precision);
+      const perturbed = { backend: model.backend, config: model.config, weights };
+      const klAt = async (ray: number, scale: number): Promise<number> => {
+        weights.placeAlong([rays.stepsTo(ray, scale)]);
+        const scored = await scorePoint(policy, perturbed, 0, reference, {
+          ...{ maxTokens: batch.tokens, signal, clipLow: train.clipLow, clipHigh: train.clipHigh },
+        });
+        return sumOf(scored.kl.flat()) / Math.max(1, tokens);
+      };
+      try {
+        for (const { ray, sign, target } of wanted.slice(found.length)) {
+          signal.throwIfAborted();
+          const known = found.filter((one) => one.ray === ray && one.sign === sign).flatMap(({ passes }) => passes);
+          const largest = Math.max(...radiiOf(landscape.rays));
+          const search = { target, known, start: largest / 2, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES };
+          const record = { ray, sign, target, ...(await findScale(search, (scale) => klAt(ray, sign * scale))) };
+          const kept = { ...record, passes: record.passes.map(([scale, kl]): [number, number | null] => [scale, kl]) };
+          journal.append(kept);
+          found.push(kept);
+        }
+      } finally {
+        weights.free();
+      }
+    });
+    return found;
+  } finally {
+    journal.close();
+  }
+}
+
+/** Measures the missing points of a line from this checkpoint to another one. @returns as `measureRays` */
+export async function measureLine(
+  { context, folder, reference, phase, before }: RayJob,
+  stepsAhead: number,
+): Promise<number> {
+  const { step } = context.place;
+  const points = linePoints(context.settings.landscape);
+  return measurePoints({
+    ...{ context, folder: lineFolder(folder, step, stepsAhead), reference, phase, before },
+    whole: `${points.length} points on the line from step ${step} to step ${step + stepsAhead}`,
+    prepare: async () => {
+      const line = await differenceTo(context, reference, stepsAhead);
+      return {
+        points,
+        stepsTo: (point) => (name) => stepOf(line.get(name), point.alpha),
+        free: () => freeDirection(line),
+      };
+    },
+  });
+}
+
+/** θ_{t+k} − θ_t over all parameters, so that position 1 is the other checkpoint. */
+async function differenceTo(
+  { model, settings, place, signal, say }: SweepContext,
+  reference: Reference,
+  stepsAhead: number,
+): Promise<Direction> {
+  const arena = model.weights;
+  const context = { arena, names: arena.names, signal };
+  const sources = new DirectionSources({ ...context, config: model.config, place, reference, settings, say });
+  try {
+    const axis = { ...settings.landscape.directions.delta, kind: "checkpoint-difference", stepsAhead } as const;
+    const { raw } = await sources.open("line", axis, "");
+    return (await scaleDirection(raw, "none", { ...context, label: "line" })).direction;
+  } finally {
+    await sources.close();
+  }
+}
+
+/** The checkpoint, then the positions. */
+export function linePoints({ line }: StudySettings["landscape"]): PointPlace[] {
+  return [CHECKPOINT, ...line.positions.map((alpha, j) => ({ i: 0, j, alpha, beta: 0 }))];
+}
+
+/** A part of the work around one checkpoint. */
+export interface RayPart {
+  readonly step: number;
+  /** How many points it has in all, and how many are measured. */
+  readonly points: number;
+  readonly done: number;
+  readonly isWhole: boolean;
+  measure(job: RayJob): Promise<number>;
+}
+
+/** The parts with points left to measure. */
+export function raysToMeasure(folder: string, settings: StudySettings): RayPart[] {
+  const { landscape } = settings;
+  const { steps, rays } = landscape;
+  const parts = steps.flatMap((step): RayPart[] => {
+    const part = (own: string, points: number, measure: RayPart["measure"]): RayPart => {
+      const { count, isSettled } = countPoints(own);
+      return { step, points, done: Math.min(points, count), isWhole: isSettled && count >= points, measure };
+    };
+    return [
+      ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape).length, measureRays)] : []),
+      ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, landscape)] : []),
+      ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
+        part(lineFolder(folder, step, ahead), linePoints(landscape).length, (job) => measureLine(job, ahead)),
+      ),
+    ];
+  });
+  return parts.filter(({ isWhole }) => !isWhole);
+}
+
+/** Counts halves of rays with a target; it is complete once every scale found has its point. */
+function fixedKlPart(folder: string, step: number, landscape: StudySettings["landscape"]): RayPart {
+  const own = fixedKlFolder(folder, step);
+  const points = wantedScales(landscape).length;
+  const scales = readScales(own, () => {});
+  const { count, isSettled } = countPoints(own);
+  const isWhole = scales.length >= points && isSettled && count >= scales.filter(({ scale }) => scale !== null).length;
+  return { step, points, done: count, isWhole, measure: measureFixedKl };
+}

@@ -1,0 +1,152 @@
+// What can be set about rays and lines through a checkpoint. docs/rays.md tells what they are for.
+import { choice, integer, integers, number, numbers, type Values } from "../engine/host/index.ts";
+
+/** Holds for a setting that may change while nothing depends on it; `rayAlters` says when. */
+const whileUnused = (): boolean => true;
+
+export const raySettings = {
+  count: integer({
+    default: 0,
+    min: 0,
+    unit: "rays",
+    changes: "extends",
+    meaning:
+      "random directions along which reward and KL are measured at several radii, at every checkpoint of landscape.steps; 0 for none",
+  }),
+  radii: numbers({
+    default: [],
+    above: 0,
+    changes: whileUnused,
+    meaning:
+      "distances from the checkpoint on every ray, ascending, in units of the norm; empty for landscape.rays.points equal steps up to landscape.rays.radius",
+  }),
+  points: integer({
+    default: 6,
+    min: 1,
+    unit: "points",
+    changes: whileUnused,
+    meaning: "equal steps on a ray, if no radii are listed",
+  }),
+  radius: number({
+    default: 0.1,
+    above: 0,
+    changes: whileUnused,
+    meaning: "the largest radius, if no radii are listed",
+  }),
+  signs: choice({
+    default: "both",
+    options: ["both", "plus"],
+    changes: whileUnused,
+    meaning:
+      "whether a ray is also followed in the opposite direction; the two halves of a ray are one independent unit",
+  }),
+  norm: choice({
+    default: "tensor",
+    options: ["tensor", "global"],
+    changes: whileUnused,
+    meaning: "what a ray's direction is scaled to the norm of: each tensor, or all moved weights together",
+  }),
+  kl: numbers({
+    default: [],
+    above: 0,
+    unit: "nats per token",
+    changes: whileUnused,
+    meaning:
+      "KL from the checkpoint that each half of each ray is scaled to, ascending; reward is measured there too. Empty for none",
+  }),
+} as const;
+
+export const lineSettings = {
+  stepsAhead: integers({
+    default: [],
+    changes: "extends",
+    unit: "steps",
+    meaning:
+      "lines from every checkpoint of landscape.steps to the one this many steps later (earlier if negative), if train.checkpoints has it; empty for none",
+  }),
+  positions: numbers({
+    default: [-0.5, 0.25, 0.5, 0.75, 1, 1.5],
+    minLength: 1,
+    changes: whileUnused,
+    meaning:
+      "where on a line reward and KL are measured: 0 is the checkpoint, which is always measured, 1 the other one",
+  }),
+} as const;
+
+export type RaySettings = Values<typeof raySettings>;
+export type LineSettings = Values<typeof lineSettings>;
+
+interface Both {
+  readonly rays: RaySettings;
+  readonly line: LineSettings;
+}
+
+/** The radii of every ray, ascending. */
+export function radiiOf({ radii, points, radius }: RaySettings): readonly number[] {
+  return radii.length > 0 ? radii : Array.from({ length: points }, (_, k) => (radius * (k + 1)) / points);
+}
+
+export const signsOf = ({ signs }: RaySettings): readonly (1 | -1)[] => (signs === "both" ? [1, -1] : [1]);
+
+/** The steps that a line may lead to: those of the training, or of the checkpoints that were given. */
+export const ownCheckpoints = (settings: {
+  readonly checkpoints: readonly string[];
+  readonly train: { readonly checkpoints: readonly number[] };
+  readonly landscape: { readonly steps: readonly number[] };
+}): readonly number[] => (settings.checkpoints.length > 0 ? settings.landscape.steps : settings.train.checkpoints);
+
+/** The lines of a checkpoint, as steps ahead. */
+export const linesFrom = (step: number, { stepsAhead }: LineSettings, checkpoints: readonly number[]): number[] =>
+  stepsAhead.filter((ahead) => checkpoints.includes(step + ahead));
+
+/** Which settings have an effect. @param key  below landscape */
+export function rayApplies(key: string, { rays, line }: Both): boolean {
+  if (key.startsWith("line.")) return line.stepsAhead.length > 0;
+  if (!key.startsWith("rays.")) return true;
+  if (rays.count === 0) return false;
+  return (key !== "rays.points" && key !== "rays.radius") || rays.radii.length === 0;
+}
+
+/** Whether a change alters what was measured before. @param key  below landscape */
+export function rayAlters(key: string, before: Both): boolean {
+  // Points on rays and lines are not measured again for a grid that gets more prompts or rollouts.
+  if (/^(reference|rollouts)\./.test(key)) return before.rays.count > 0 || before.line.stepsAhead.length > 0;
+  // Points on rays and lines are not measured again for a grid that gets more prompts or rollouts.
+  if (/^(reference|rollouts)\./.test(key)) return before.rays.count > 0 || before.line.stepsAhead.length > 0;
+  if (key === "line.positions") return before.line.stepsAhead.length > 0;
+  if (!key.startsWith("rays.") || key === "rays.count") return false;
+  return before.rays.count > 0 && !(key === "rays.kl" && before.rays.kl.length === 0);
+}
+
+/**
+ * Combinations that are refused, each as one sentence.
+ * @param checkpoints  null if they are not known yet
+ */
+export function rayProblems(
+  { rays, line, steps }: Both & { readonly steps: readonly number[] },
+  checkpoints: readonly number[] | null,
+): string[] {
+  const ascends = (values: readonly number[]): boolean => values.every((value, k) => k === 0 || value > values[k - 1]);
+  return [
+    ...(["radii", "kl"] as const).flatMap((name) =>
+      ascends(rays[name])
+        ? []
+        : [`landscape.rays.${name}: expected each number above the one before, got ${rays[name].join(", ")}`],
+    ),
+    ...(ascends(line.positions) && !line.positions.includes(0)
+      ? []
+      : [
+          `landscape.line.positions: expected ascending numbers without 0 (the checkpoint itself is always measured), got ${line.positions.join(", ")}`,
+        ]),
+    ...line.stepsAhead
+      .filter(
+        (ahead) => ahead === 0 || (checkpoints !== null && !steps.some((step) => checkpoints.includes(step + ahead))),
+      )
+      .map((ahead) =>
+        ahead === 0
+          ? "landscape.line.stepsAhead: 0 steps ahead is the checkpoint itself, so there is no line"
+          : `landscape.line.stepsAhead: no checkpoint lies ${ahead} steps after one of landscape.steps (${steps.join(", ")}); ` +
+            `train.checkpoints has ${checkpoints?.join(", ")}`,
+      ),
+  ];
+}

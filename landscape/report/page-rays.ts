@@ -1,0 +1,21 @@
+// The report's section on random rays: figure, tables, and what is not reached.
+import { PAGE } from "./figures/colour.ts";
+import type { Study } from "./figures/figure-data.ts";
+import { raysKind } from "./figures/rays.ts";
+import type { Markup } from "./figures/svg.ts";
+import { html } from "./html.ts";
+import { tableOf } from "./page-claims.ts";
+
+/** Null without rays. */
+export function raysSection(study: Study): Markup | null {
+  const { rays } = study;
+  if (!rays) return null;
+  const { svg } = raysKind.draw(study, { widthMm: 104, fontPt: 8, theme: PAGE });
+  return html`<section aria-labelledby="rays">
+<h2 id="rays">Rays</h2>
+<p class="caption">Random directions through the checkpoint. Each ray is an independent unit; its two halves belong together.</p>
+${rays.sentences.map((sentence) => html`<p>${sentence}</p>`)}
+<figure>${{ markup: svg }}</figure>
+${rays.tables.map((table, k) => tableOf(table, `rays-${k}`, "landscape/rays.json"))}
+</section>`;
+}
