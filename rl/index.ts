@@ -145,7 +145,8 @@ export {
 export { openTensorBoard } from "./tensorboard.ts";
 export { type Normalisation, tokenWeights } from "./token-weights.ts";
 export { probeSizes, trainingMemory } from "./train-plan.ts";
-export { type TrainingContext, type TrainingSettings, train } from "./trainer.ts";
+export { train } from "./trainer.ts";
+export type { TrainingContext, TrainingSettings } from "./training-context.ts";
 export {
   type EpisodeUse,
   evaluationLine,

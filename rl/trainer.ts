@@ -1,5 +1,6 @@
-// Training on verifiable rewards: GRPO, or evolution strategies (rl/evolution.ts). A step of GRPO: sample a group of completions per prompt, score them, turn the rewards of each group into
-// advantages, then update the weights on the policy loss.
+// Training on verifiable rewards: GRPO, or evolution strategies (rl/evolution.ts). A step of GRPO (rl/training-step.ts): sample a
+// group of completions per prompt, score them, turn the rewards of each group into advantages, then update the weights on
+// the policy loss.
 //
 // Differences from the papers, with the default settings:
 // 1. Rollouts come from the current weights, and each batch gets one update. Sampler and scorer give the same bits, so every
@@ -11,77 +12,27 @@
 //
 // After each step come, in this order: evaluation, checkpoint, metrics, state. Each can be repeated. So a kill at any moment
 // loses at most the steps since the last saved state, and the resumed run writes the same bytes.
-import {
-  ensureFolder,
-  killPoint,
-  type Phase,
-  type Progress,
-  RunFolderError,
-  type Values,
-} from "../engine/host/index.ts";
-import type { AdamwSettings, ParameterArena } from "../engine/index.ts";
-import { type Chat, loadModel, type Model, type Pass, score } from "../model/index.ts";
+import { ensureFolder, killPoint, type Phase, type Progress, RunFolderError } from "../engine/host/index.ts";
+import { loadModel } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
-import { type Environment, EpisodeList } from "./environments/environment.ts";
+import { EpisodeList } from "./environments/environment.ts";
 import { EnvironmentError } from "./environments/limits.ts";
 import { evaluate } from "./evaluation.ts";
-import { applyUpdate, streamsOf } from "./evolution.ts";
-import {
-  evolutionMetrics,
-  generationOf,
-  previousStreams,
-  rankMembers,
-  restoredFitness,
-  rollOutMembers,
-  savedFitness,
-} from "./evolution-step.ts";
+import { restoredFitness, savedFitness } from "./evolution-step.ts";
 import { boardFolder, metricsPath, stateFolder } from "./files/layout.ts";
 import { readMetrics } from "./files/metrics.ts";
 import { Health } from "./health.ts";
-import { keepRollouts } from "./keep-rollouts.ts";
 import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
-import { type PolicyExample, policyStep, type StepOutcome, type TrainableModel } from "./learn.ts";
-import { rateOfUpdate } from "./learning-rate.ts";
-import { type LossScale, openLossScale, savedLossScale } from "./loss-scale.ts";
+import { openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
 import { Occupancy } from "./occupancy.ts";
-import { packRollouts, unpackRollouts } from "./pending-rollouts.ts";
-import { policyLossOf, topEntropyTokens } from "./policy-loss.ts";
-import { type Rollout, stopIdsOf } from "./rollout.ts";
-import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
-import { stepBatch } from "./step-batch.ts";
-import { countedTokens, present, stepMetrics } from "./step-metrics.ts";
-import { rolloutSettings, sampleStep, samplesAhead } from "./step-rollouts.ts";
+import { stopIdsOf } from "./rollout.ts";
+import { present } from "./step-metrics.ts";
+import { rolloutSettings } from "./step-rollouts.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
-import { rolloutSampling, rolloutsOfStep, type TrainValues } from "./training-settings.ts";
-
-export interface TrainingSettings {
-  readonly environment: Values<typeof environmentSettings>;
-  readonly train: Values<typeof trainSettings>;
-  readonly evaluate: Values<typeof evaluateSettings>;
-  readonly batch: Values<typeof batchSettings>;
-}
-
-export interface TrainingContext {
-  model: TrainableModel;
-  chat: Chat;
-  environment: Environment;
-  settings: TrainingSettings;
-  /** The run folder. */
-  folder: string;
-  /**
-   * The folder of the starting model. Its tokenizer and configuration are copied into every checkpoint; a KL penalty
-   * reads its weights.
-   */
-  modelFolder: string;
-  progress: Progress;
-  signal: AbortSignal;
-  /**
-   * Called with the seconds of each phase of each step, and for rollouts and evaluations the mean occupancy of the
-   * generation batch. Clock readings are kept out of the run's results.
-   */
-  onTiming?: (record: { step: number; phase: string; seconds: number; occupancy?: number }) => void;
-}
+import { stopwatch, type TrainingContext } from "./training-context.ts";
+import { describeStep, evolutionNote, failureNote, occupancyNote, ratioNote } from "./training-notes.ts";
+import { evolutionStep, type ReferenceModel, trainingStep } from "./training-step.ts";
 
 /**
  * Trains to the last step, starting from the latest saved state of the run folder.
@@ -248,239 +199,12 @@ function firstEntropyOf(path: string): number | null {
   return readMetrics(path, () => {}).find(({ step }) => step === 1)?.entropy ?? null;
 }
 
-function describeStep(record: Readonly<Record<string, number>>): string {
-  const evaluated = record["eval/reward"];
-  const failed = record["completions/failed"] + (record["eval/completions/failed"] ?? 0);
-  return (
-    `reward ${record["reward"].toFixed(2)}${evaluated === undefined ? "" : `, evaluated ${evaluated.toFixed(2)}`}` +
-    (failed > 0 ? `, ${failed} rollouts failed` : "")
-  );
-}
-
-/** A line about the effect of clipping in this run, printed once at its start. */
-function ratioNote({ asyncLevel, updatesPerBatch, loss }: Values<typeof trainSettings>): string {
-  const bounds = {
-    clipped: "train.clipLow and train.clipHigh",
-    "masked-importance": "train.ratioLow and train.ratioHigh",
-    cispo: "train.ratioCap and train.importanceLevel",
-    sapo: "train.sapoPositive and train.sapoNegative",
-  }[loss];
-  if (asyncLevel === 1)
-    return `Rollouts come from the weights of one update before: from step 2 on, ${bounds} limit the effect of a ratio.`;
-  if (updatesPerBatch > 1)
-    return `${updatesPerBatch} updates per batch: from the second one on, ${bounds} limit the effect of a ratio.`;
-  return (
-    `One update per batch: every ratio is 1, so ${bounds} have no effect in training. They have an effect with ` +
-    "--train.updatesPerBatch 2 or more, or with --train.asyncLevel 1."
-  );
-}
-
-/** What a step computes, printed once at the start of a run. */
-function evolutionNote(train: TrainValues): string {
-  const { population, sigma, learningRate, antithetic, fitness, rollouts } = train.evolve;
-  return (
-    `Evolution strategies: ${population} members a step${antithetic ? `, ${population / 2} pairs` : ""}, sigma ${sigma}, ` +
-    `learning rate ${learningRate}, fitness ${fitness}; ${population} × ${train.promptsPerStep} prompts × ${rollouts} ` +
-    `${rollouts === 1 ? "rollout" : "rollouts"} = ${rolloutsOfStep(train).all} rollouts a step. There are no gradients.`
-  );
-}
-
-function failureNote(step: number, failure: string): string {
-  return (
-    `Step ${step}: a rollout failed in the environment and is left out of its group: ${failure}\nThis is said once: ` +
-    "completions/failed in metrics.jsonl is the number in each step, and rollouts/ has the reasons."
-  );
-}
-
-function occupancyNote(share: number, rows: number): string {
-  return (
-    `Rollouts: on average ${(100 * share).toFixed(0)}% of the generation batch's places were in use. It has --batch.rows ` +
-    `(${rows}) places, or as many as a step has conversations if these are fewer.`
-  );
-}
-
 /** The frozen starting model, the reference of the KL penalty; null if no step has a penalty. The caller frees it. */
 async function openReference({ model, settings, modelFolder }: TrainingContext): Promise<ReferenceModel | null> {
   const { method, klCoefficient, precision, steps } = settings.train;
   if (method === "evolve" || klCoefficient === 0 || steps === 0) return null;
   const { config, weights } = await loadModel(model.backend, modelFolder, { precision });
   return { backend: model.backend, config, weights };
-}
-
-type ReferenceModel = Model & { readonly weights: ParameterArena };
-
-interface StepInputs {
-  readonly episodes: EpisodeList;
-  readonly step: number;
-  /** Position of the step's first prompt in the list, if it depends on earlier steps; null: (step − 1) · promptsPerStep. */
-  readonly firstPrompt: number | null;
-  /** The step's rollouts if they were sampled in the step before (`packRollouts`). */
-  readonly pending: Uint8Array | null;
-  readonly lossScale: LossScale | null;
-  readonly reference: ReferenceModel | null;
-  /** Of the rollouts of all steps of this process. */
-  readonly occupancy: Occupancy;
-  /** Of the whole training; the step's rollouts are shown inside it. */
-  readonly phase: Phase;
-  /** Of the members of the step before; null if it had none. */
-  readonly fitness: readonly number[] | null;
-}
-
-interface StepTaken {
-  /** The rollouts of the next step, if they are sampled in this one. */
-  readonly next: Buffer | null;
-  readonly metrics: Record<string, number>;
-  readonly tokens: number;
-  readonly prompts: number;
-  readonly dropped: number;
-  readonly failure: string | null;
-  readonly hasSignal: boolean;
-  /** Of the members of this step; null with GRPO. */
-  readonly fitness: readonly number[] | null;
-}
-
-/** A step of evolution strategies (rl/evolution.ts). @param beforeUpdate  as in `trainingStep` */
-async function evolutionStep(
-  context: TrainingContext,
-  { episodes, step, occupancy, fitness: before }: StepInputs,
-  beforeUpdate: () => void,
-): Promise<StepTaken> {
-  const { model, chat, settings, folder, onTiming } = context;
-  const { train: training } = settings;
-  const clock = stopwatch((timing) => onTiming?.({ step, ...timing }));
-  const ofStep = new Occupancy();
-  const onPass = (pass: Pass): void => {
-    ofStep.add(pass);
-    occupancy.add(pass);
-  };
-  const sampling = {
-    ...rolloutSettings(context),
-    ...rolloutSampling(training),
-    purpose: "train" as const,
-    step,
-    onPass,
-  };
-  const members = await rollOutMembers({ model, chat, episodes, train: training, step, sampling });
-  killPoint("rollout");
-  clock("rollouts", ofStep);
-  const ranked = rankMembers(training, members);
-  const { fitness } = ranked;
-  beforeUpdate();
-  const streams = streamsOf(generationOf(training, step), fitness);
-  const update = await applyUpdate(model.weights, streams, previousStreams(training, step, before));
-  clock("learning");
-  const rollouts = members.flat();
-  keepRollouts(folder, step, {
-    groups: members,
-    advantages: members.flatMap((of, member) => of.map(() => fitness[member])),
-    used: rollouts.map(({ failure }) => failure === null),
-    isOfMembers: true,
-  });
-  clock("writing");
-  return {
-    next: null,
-    metrics: evolutionMetrics(training, members, ranked, update),
-    tokens: countedTokens(rollouts),
-    prompts: training.promptsPerStep,
-    dropped: 0,
-    failure: rollouts.find(({ failure }) => failure !== null)?.failure ?? null,
-    hasSignal: streams.some(({ coefficient }) => coefficient !== 0),
-    fitness,
-  };
-}
-
-/** @param beforeUpdate  called when the rollouts are done and the weights are about to change */
-async function trainingStep(
-  context: TrainingContext,
-  { episodes, step, firstPrompt, pending, lossScale, reference, occupancy, phase }: StepInputs,
-  beforeUpdate: () => void,
-): Promise<StepTaken> {
-  const { model, settings, folder, signal, onTiming } = context;
-  const { train: training, batch } = settings;
-  const { promptsPerStep, updatesPerBatch } = training;
-  const clock = stopwatch((timing) => onTiming?.({ step, ...timing }));
-  const ofStep = new Occupancy();
-  const sample = async (of: number, from: number): Promise<Rollout[][]> => {
-    const onPass = (pass: Pass): void => {
-      ofStep.add(pass);
-      occupancy.add(pass);
-    };
-    const sampled = await sampleStep(context, episodes, { step: of, first: from, onPass, phase });
-    killPoint("rollout");
-    return sampled;
-  };
-  const first = firstPrompt ?? (step - 1) * promptsPerStep;
-  const groups = pending === null ? await sample(step, first) : unpackRollouts(pending).groups;
-  const next = samplesAhead(training, step)
-    ? packRollouts({ step: step + 1, groups: await sample(step + 1, first + groups.length) })
-    : null;
-  clock("rollouts", ofStep);
-
-  const drawn = stepBatch(groups, training);
-  const scores =
-    reference &&
-    (await score(reference, drawn.examples, {
-      ...{ temperature: training.temperature, maxTokens: batch.trainTokens, signal },
-    }));
-  const examples = drawn.examples.map((example, i) => ({ ...example, referenceLogProbs: scores?.[i].logProbs }));
-  if (reference !== null) clock("reference");
-  beforeUpdate();
-  const outcomes: StepOutcome[] = [];
-  const rates: number[] = [];
-  for (let update = 1; update <= updatesPerBatch; update++) {
-    const count = (step - 1) * updatesPerBatch + update;
-    const learningRate = rateOfUpdate(training, count - 1, training.steps * updatesPerBatch);
-    rates.push(learningRate);
-    outcomes.push(
-      await policyStep(model, await withTopEntropy(context, examples), {
-        optimiser: { ...optimiserOf(training), learningRate },
-        maxTokens: batch.trainTokens,
-        recomputeLayers: batch.recompute,
-        lossScale,
-        step: count,
-        temperature: training.temperature,
-        loss: policyLossOf(training),
-      }),
-    );
-  }
-  clock("learning");
-  keepRollouts(folder, step, drawn);
-  clock("writing");
-  return {
-    next,
-    metrics: {
-      ...stepMetrics({ ...drawn, outcomes, settings: training, learningRate: rates[0] }),
-      ...(training.equalGroups === "drop" && { "groups/drawn": groups.length, "groups/dropped": drawn.dropped }),
-      ...(lossScale && { loss_scale: lossScale.scale, skipped_steps: lossScale.state.skipped }),
-    },
-    tokens: countedTokens(groups.flat()),
-    prompts: groups.length,
-    dropped: drawn.dropped,
-    failure: groups.flat().find(({ failure }) => failure !== null)?.failure ?? null,
-    fitness: null,
-    hasSignal:
-      reference !== null || training.entropyCoefficient > 0 || examples.some(({ advantage }) => advantage !== 0),
-  };
-}
-
-/** The examples with the tokens of highest entropy under the current weights, if only these count. */
-async function withTopEntropy(
-  { model, settings, signal }: TrainingContext,
-  examples: readonly PolicyExample[],
-): Promise<readonly PolicyExample[]> {
-  const { topEntropyQuantile, temperature } = settings.train;
-  if (topEntropyQuantile === 1) return examples;
-  const scores = await score(model, examples, { temperature, maxTokens: settings.batch.trainTokens, signal });
-  const kept = topEntropyTokens(
-    scores.map(({ entropy }) => entropy),
-    topEntropyQuantile,
-  );
-  return examples.map((example, i) => ({ ...example, kept: kept[i] }));
-}
-
-function optimiserOf(training: Values<typeof trainSettings>): Omit<AdamwSettings, "learningRate"> {
-  const { beta1, beta2, epsilon, weightDecay, maxGradientNorm } = training;
-  return { beta1, beta2, epsilon, weightDecay, maxGradientNorm };
 }
 
 /** @param around  where its progress is shown */
@@ -518,18 +242,5 @@ async function evaluationRecord(
     "eval/completions/mean_length": evaluation.meanTokens,
     "eval/completions/clipped_ratio": evaluation.lastTruncatedShare,
     "eval/completions/truncated_share": evaluation.truncatedShare,
-  };
-}
-
-/** Each call reports the seconds since the previous call, and the occupancy if there were passes. */
-function stopwatch(
-  report: (timing: { phase: string; seconds: number; occupancy?: number }) => void,
-): (phase: string, passes?: Occupancy) => void {
-  let start = performance.now();
-  return (phase, passes) => {
-    const now = performance.now();
-    const share = passes?.share ?? null;
-    report({ phase, seconds: (now - start) / 1000, ...(share !== null && { occupancy: share }) });
-    start = now;
   };
 }
