@@ -18,6 +18,7 @@ import {
   openRunFolder,
   originOf,
   readProvenance,
+  sayStopped,
   stateFolder,
   Timings,
 } from "../rl/index.ts";
@@ -138,14 +139,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     progress.line(`Report: ${reportPath(folder)}   (${formatDuration(performance.now() - start)})`);
     return run.slices.length === 0 ? "" : `${summaryText(run.slices, run.trends)}\n`;
   } finally {
-    if (signal.aborted) {
-      progress.close();
-      progress.line(
-        isBegun
-          ? "Stopped. The same command continues from here."
-          : "Stopped while the run was planned. This command has changed nothing.",
-      );
-    }
+    if (signal.aborted) sayStopped(progress, isBegun);
     release();
     backend?.destroy();
   }

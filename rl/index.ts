@@ -153,6 +153,7 @@ export {
   expectMemoryOfTraining,
   isTrained,
   type OpenedRun,
+  sayStopped,
   settleRun,
   trainRun,
   withRun,

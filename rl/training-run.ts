@@ -138,17 +138,20 @@ export async function withRun<D extends SettingsTree, V extends RunValues & Valu
       );
     await parts.work(run, isFinished);
   } finally {
-    if (signal.aborted) {
-      progress.close();
-      progress.line(
-        isBegun
-          ? "Stopped. The same command continues from here."
-          : "Stopped while the run was planned. This command has changed nothing.",
-      );
-    }
+    if (signal.aborted) sayStopped(progress, isBegun);
     release();
     backend?.destroy();
   }
+}
+
+/** The last line of a stopped command. @param isBegun  whether it has written to the run folder */
+export function sayStopped(progress: Progress, isBegun: boolean): void {
+  progress.close();
+  progress.line(
+    isBegun
+      ? "Stopped. The same command continues from here."
+      : "Stopped while the run was planned. This command has changed nothing.",
+  );
 }
 
 function usesOf({ train, evaluate }: RunValues): EpisodeUse[] {

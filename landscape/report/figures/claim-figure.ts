@@ -43,20 +43,21 @@ export function plotFigure(plot: ClaimPlot, name: string, title: string, options
   const width = sheet.widthPt - left - em;
   const height = Math.max(9 * em, Math.min(0.42 * width, 15 * em));
   let top = 0;
+  const axisOf = (panel: PlotPanel): Pick<Across, "label" | "scale"> => ({
+    label: panel.xLabel ?? plot.xLabel,
+    scale: panel.xScale ?? (panel.xLabel === undefined ? plot.xScale : "linear"),
+  });
+  const isSameAxis = (one: PlotPanel, other: PlotPanel): boolean =>
+    axisOf(one).label === axisOf(other).label && axisOf(one).scale === axisOf(other).scale;
   const drawn = plot.panels.map((panel, k) => {
     const legend = panel.series.length > 1 ? legendOf(sheet, panel, left, top + 2.5 * em, width) : null;
     top += 2.2 * em + (legend?.heightPt ?? 0);
     const frame = { left, top, width, height };
-    const label = panel.xLabel ?? plot.xLabel;
-    const isLast = k + 1 === plot.panels.length || (plot.panels[k + 1].xLabel ?? plot.xLabel) !== label;
-    const content = drawPanel(
-      sheet,
-      frame,
-      panel,
-      panel.xScale ?? (panel.xLabel === undefined ? plot.xScale : "linear"),
-      label,
-      isLast,
-    );
+    const next = plot.panels.at(k + 1);
+    const isLast = next === undefined || !isSameAxis(panel, next);
+    // Panels above one labelled axis have its ends.
+    const xs = plot.panels.filter((other) => isSameAxis(panel, other)).flatMap(xsOf);
+    const content = drawPanel(sheet, frame, panel, { ...axisOf(panel), ends: extentOf(xs) ?? [0, 1], isBare: !isLast });
     top += height + (isLast ? bottomMargin(sheet) : 1.2 * em);
     return join([legend?.markup ?? null, content]);
   });
@@ -68,19 +69,27 @@ export function plotFigure(plot: ClaimPlot, name: string, title: string, options
   };
 }
 
+/** A horizontal axis; without labels if `isBare`. */
+interface Across {
+  readonly label: string;
+  readonly scale: "linear" | "log";
+  /** The least and the largest value. */
+  readonly ends: readonly [number, number];
+  readonly isBare: boolean;
+}
+
+const xsOf = ({ series }: PlotPanel): number[] => series.flatMap(({ points }) => points.map(({ x }) => x));
+
 function drawPanel(
   sheet: Sheet,
   frame: Frame,
   panel: PlotPanel,
-  xScale: "linear" | "log",
-  label: string,
-  isLast: boolean,
+  { label, scale, ends: [least, most], isBare }: Across,
 ): Markup {
   const { em, line, theme } = sheet;
   const points = panel.series.flatMap((series) => series.points);
-  const [least, most] = extentOf(points.map(({ x }) => x)) ?? [0, 1];
   const ends: [number, number] = [frame.left + 1.2 * em, frame.left + frame.width - 1.2 * em];
-  const isLog = xScale === "log" && least > 0;
+  const isLog = scale === "log" && least > 0;
   const across = isLog
     ? scaleLog(least < most ? [least, most] : [least / 2, most * 2], ends)
     : scaleLinear(least < most ? [least, most] : [least - 1, most + 1], ends);
@@ -89,7 +98,7 @@ function drawPanel(
   const [low, high] = axisRange(points, values, panel);
   const up = scaleLinear([low, high], [frame.top + frame.height, frame.top]).nice(4);
   const ticks = isLog
-    ? across.ticks(4).filter((tick) => Number.isInteger(Math.log10(tick)) || Math.log10(most / least) < 1.5)
+    ? logTicks(across.domain()[0], across.domain()[1], (tick) => across(tick), em)
     : across
         .ticks(Math.max(2, Math.floor(frame.width / (5 * em))))
         .filter((tick) => Number.isInteger(tick) || !points.every(({ x }) => Number.isInteger(x)));
@@ -111,17 +120,35 @@ function drawPanel(
           "stroke-dasharray": `${decimal(line * 2)} ${decimal(line * 3)}`,
         }),
     leftAxis(sheet, frame, up, { ticks: up.ticks(4) }),
-    bottomAxis(sheet, frame, across, { label, ticks, isBare: !isLast, format: String }),
+    bottomAxis(sheet, frame, across, { label, ticks, isBare, format: String }),
     ...panel.series.map((series, k) => drawSeries(sheet, frame, series, lookOf(sheet, series, k), across, up)),
   ]);
+}
+
+/** 1, 2 and 5 times powers of ten, as far as their labels stand apart: powers of ten first, then the others. */
+function logTicks(least: number, most: number, at: (tick: number) => number, em: number): number[] {
+  const powers = Array.from(
+    { length: Math.floor(Math.log10(most)) - Math.floor(Math.log10(least)) + 1 },
+    (_, k) => Math.floor(Math.log10(least)) + k,
+  );
+  const taken: number[] = [];
+  for (const factor of [1, 2, 5])
+    for (const power of powers) {
+      const tick = Number(`${factor}e${power}`);
+      const apart = (other: number): boolean =>
+        Math.abs(at(tick) - at(other)) > (textWidth(String(tick), em) + textWidth(String(other), em)) / 2 + 0.6 * em;
+      if (tick >= least && tick <= most && taken.every(apart)) taken.push(tick);
+    }
+  return taken.sort((a, b) => a - b);
 }
 
 /** The values and their intervals, as far as these reach no farther than the values' own range to either side. */
 function axisRange(
   points: readonly PlotPoint[],
   values: readonly number[],
-  { range, level }: PlotPanel,
+  { range, level, bounds }: PlotPanel,
 ): [number, number] {
+  if (bounds !== undefined) return [...bounds];
   const levels = level === undefined ? [] : [level];
   const core = extentOf(
     points.flatMap(({ value }) => value ?? []),
@@ -130,6 +157,7 @@ function axisRange(
   ) ?? [0, 1];
   const size = core[1] - core[0] || Math.abs(core[0]) || 1;
   const all = extentOf(values, core) ?? core;
+  if (all[0] === all[1]) return [all[0] - size / 2, all[1] + size / 2];
   return [Math.max(all[0], core[0] - size), Math.min(all[1], core[1] + size)];
 }
 

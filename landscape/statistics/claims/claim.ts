@@ -39,6 +39,8 @@ export interface PlotPanel {
   readonly series: readonly PlotSeries[];
   /** The least range of the axis. */
   readonly range?: readonly [number, number];
+  /** The axis itself, of a quantity that cannot pass it: an interval is drawn no farther. */
+  readonly bounds?: readonly [number, number];
   /** A line across, for example at 0. */
   readonly level?: number;
 }

@@ -180,12 +180,12 @@ function plotOf(slices: readonly ClaimedSlice[], isStudyLike: boolean): ClaimPlo
       },
       {
         title: "overlap of best R and lowest KL",
-        range: [0, 1],
+        bounds: [0, 1],
         series: [...series(({ summary }) => summary.overlap?.share), ...expected],
       },
     ],
     notes: [
-      "Bars: nominal 95% intervals over prompts. Dashed: the overlap that the radius alone gives.",
+      "Bars: nominal 95% intervals over prompts, for the overlap between 0 and 1. Dashed: the overlap that the radius alone gives.",
       ...(isStudyLike
         ? ["Hollow diamonds: the original study’s published r, one slice per checkpoint, no interval."]
         : []),

@@ -151,6 +151,9 @@ function plotOf(slices: readonly ClaimedSlice[], pass: string, further: readonly
     ],
     notes: [
       "Differences to the checkpoint itself, with nominal 95% intervals over prompts. Each mark is a bin of KL.",
+      ...(further.length > 0
+        ? ["On a line, each mark is a point of it, and its bar the reward's interval over prompts."]
+        : []),
       ...(many || steps.length > drawn.size
         ? [`Drawn: slice ${slices[0].slice} of the first, middle and last checkpoint. The table has all.`]
         : []),

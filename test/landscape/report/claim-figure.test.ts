@@ -9,6 +9,7 @@ import type { Claim } from "../../../landscape/statistics/claims/claim.ts";
 import { filesOf } from "../../../rl/index.ts";
 import { describe } from "../../support.ts";
 import { syntheticStudy } from "../synthetic-study.ts";
+import { textFaults } from "./figures/text-boxes.ts";
 
 const estimate = (value: number, reach: number) => ({
   value,
@@ -115,6 +116,28 @@ describe("landscape/report/claim-figure", (test) => {
       assert.not.match(svg, /NaN|Infinity|undefined/);
     }
     assert.throws(() => claimFigure({ ...claim, plot: null }), /expected a claim with numbers to draw/);
+  });
+
+  test("panels above one labelled axis have its ends, and labels of a logarithmic axis stand apart", () => {
+    const at = (x: number) => ({ x, value: 0.5, low: null, high: null });
+    const panel = (title: string, ...xs: number[]) => ({
+      title,
+      series: [{ name: "one", kind: "line" as const, points: xs.map(at) }],
+    });
+    for (const [least, most] of [
+      [0.0087, 0.11],
+      [0.05, 0.2],
+      [1e-4, 3],
+    ]) {
+      const panels = [panel("narrow", 2 * least, most), panel("wide", least, most)];
+      const { svg } = claimFigure({ ...claim, plot: { xLabel: "KL", xScale: "log", panels, notes: [] } });
+      assert.equal(textFaults(svg), []);
+      // One value stands at one place in both panels.
+      const places = [...svg.matchAll(/<circle cx="([\d.]+)"/g)].map(([, x]) => Number(x));
+      assert.is(places.length, 4, svg);
+      assert.is(places[1], places[3]);
+      assert.ok(places[0] > places[2] + 1);
+    }
   });
 
   test("the page: every sentence, verdict and number, and no section without claims", () => {
