@@ -1,0 +1,47 @@
+// What is measured around a checkpoint besides its maps: rays, points at fixed KL, lines. Each is a part of its own folder.
+import { fixedKlFolder, lineFolder, raysFolder } from "../files/layout.ts";
+import { countPoints, readScales } from "../files/ray-files.ts";
+import { linesFrom, ownCheckpoints } from "../ray-settings.ts";
+import type { StudySettings } from "../settings.ts";
+import type { PartJob } from "./part-job.ts";
+import { linePoints, measureFixedKl, measureLine, measureRays, rayPoints, wantedScales } from "./rays.ts";
+
+/** A part of the work around one checkpoint. */
+export interface FurtherPart {
+  readonly step: number;
+  /** How many points it has in all, and how many are measured. */
+  readonly points: number;
+  readonly done: number;
+  readonly isWhole: boolean;
+  measure(job: PartJob): Promise<number>;
+}
+
+/** The parts with points left to measure. */
+export function furtherParts(folder: string, settings: StudySettings): FurtherPart[] {
+  const { landscape } = settings;
+  const { steps, rays } = landscape;
+  const parts = steps.flatMap((step): FurtherPart[] => {
+    const part = (own: string, points: number, measure: FurtherPart["measure"]): FurtherPart => {
+      const { count, isSettled } = countPoints(own);
+      return { step, points, done: Math.min(points, count), isWhole: isSettled && count >= points, measure };
+    };
+    return [
+      ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape).length, measureRays)] : []),
+      ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, landscape)] : []),
+      ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
+        part(lineFolder(folder, step, ahead), linePoints(landscape).length, (job) => measureLine(job, ahead)),
+      ),
+    ];
+  });
+  return parts.filter(({ isWhole }) => !isWhole);
+}
+
+/** Counts halves of rays with a target; it is complete once every scale found has its point. */
+function fixedKlPart(folder: string, step: number, landscape: StudySettings["landscape"]): FurtherPart {
+  const own = fixedKlFolder(folder, step);
+  const points = wantedScales(landscape).length;
+  const scales = readScales(own, () => {});
+  const { count, isSettled } = countPoints(own);
+  const isWhole = scales.length >= points && isSettled && count >= scales.filter(({ scale }) => scale !== null).length;
+  return { step, points, done: count, isWhole, measure: measureFixedKl };
+}
