@@ -37,6 +37,19 @@ export const fixedKlFolder = (folder: string, step: number): string =>
 export const lineFolder = (folder: string, step: number, stepsAhead: number): string =>
   join(folder, "landscape", stepName(step), `line-${stepsAhead < 0 ? "minus" : "plus"}-${Math.abs(stepsAhead)}`);
 
+/** The checkpoint's own rollouts with other noise seeds. */
+export const noiseFloorFolder = (folder: string, step: number): string =>
+  join(folder, "landscape", stepName(step), "noise-floor");
+
+/** @param folder  of `noiseFloorFolder` */
+export const noisePaths = (folder: string): { readonly draws: string; readonly underWay: string } => ({
+  draws: join(folder, "draws.jsonl"),
+  underWay: join(folder, "under-way.jsonl"),
+});
+
+/** The noise floors of all checkpoints, and the maps against them. */
+export const noiseSummaryPath = (folder: string): string => join(folder, "landscape", "noise-floor.json");
+
 /** What rays and lines of all checkpoints say together. */
 export const raysSummaryPath = (folder: string): string => join(folder, "landscape", "rays.json");
 

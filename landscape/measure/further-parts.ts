@@ -1,8 +1,10 @@
-// What is measured around a checkpoint besides its maps: rays, points at fixed KL, lines. Each is a part of its own folder.
+// What is measured around a checkpoint besides its maps: the noise floor, rays, points at fixed KL, lines. Each is a part of its own folder.
 import { fixedKlFolder, lineFolder, raysFolder } from "../files/layout.ts";
+import { countNoiseDraws } from "../files/noise-files.ts";
 import { countPoints, readScales } from "../files/ray-files.ts";
 import { linesFrom, ownCheckpoints } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
+import { measureNoiseFloor } from "./noise-floor.ts";
 import type { PartJob } from "./part-job.ts";
 import { linePoints, measureFixedKl, measureLine, measureRays, rayPoints, wantedScales } from "./rays.ts";
 
@@ -16,7 +18,7 @@ export interface FurtherPart {
   measure(job: PartJob): Promise<number>;
 }
 
-/** The parts with points left to measure. */
+/** The parts with points left to measure. A shard has no noise floor: it is measured when the merged folder is continued. */
 export function furtherParts(folder: string, settings: StudySettings): FurtherPart[] {
   const { landscape } = settings;
   const { steps, rays } = landscape;
@@ -26,6 +28,7 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
       return { step, points, done: Math.min(points, count), isWhole: isSettled && count >= points, measure };
     };
     return [
+      ...(landscape.noiseFloor > 0 && settings.shard === "" ? [noisePart(folder, step, landscape)] : []),
       ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape).length, measureRays)] : []),
       ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, landscape)] : []),
       ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
@@ -34,6 +37,12 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
     ];
   });
   return parts.filter(({ isWhole }) => !isWhole);
+}
+
+function noisePart(folder: string, step: number, { noiseFloor }: StudySettings["landscape"]): FurtherPart {
+  const { count, isSettled } = countNoiseDraws(folder, step);
+  const isWhole = isSettled && count >= noiseFloor;
+  return { step, points: noiseFloor, done: Math.min(noiseFloor, count), isWhole, measure: measureNoiseFloor };
 }
 
 /** Counts halves of rays with a target; it is complete once every scale found has its point. */
