@@ -54,6 +54,20 @@ export const raySettings = {
     meaning:
       "KL from the checkpoint that each half of each ray is scaled to, ascending; reward is measured there too. Empty for none",
   }),
+  freshPrompts: integer({
+    default: 0,
+    min: 0,
+    unit: "prompts",
+    changes: whileUnused,
+    meaning:
+      "prompts that no map has, on which every point of a ray with more reward than the checkpoint is evaluated again: its lead was selected on noise; 0 for none",
+  }),
+  freshSeed: integer({
+    default: 54321,
+    min: 0,
+    changes: whileUnused,
+    meaning: "random seed for these prompts; those that the maps have too are left out",
+  }),
 } as const;
 
 export const lineSettings = {
@@ -104,6 +118,7 @@ export function rayApplies(key: string, { rays, line }: Both): boolean {
   if (key.startsWith("line.")) return line.stepsAhead.length > 0;
   if (!key.startsWith("rays.")) return true;
   if (rays.count === 0) return false;
+  if (key === "rays.freshSeed" && rays.freshPrompts === 0) return false;
   return (key !== "rays.points" && key !== "rays.radius") || rays.radii.length === 0;
 }
 
@@ -113,6 +128,7 @@ export function rayAlters(key: string, before: Both): boolean {
   if (/^(reference|rollouts)\./.test(key)) return before.rays.count > 0 || before.line.stepsAhead.length > 0;
   if (key === "line.positions") return before.line.stepsAhead.length > 0;
   if (!key.startsWith("rays.") || key === "rays.count") return false;
+  if (key.startsWith("rays.fresh")) return before.rays.count > 0 && before.rays.freshPrompts > 0;
   return before.rays.count > 0 && !(key === "rays.kl" && before.rays.kl.length === 0);
 }
 
@@ -131,6 +147,9 @@ export function rayProblems(
         ? []
         : [`landscape.rays.${name}: expected each number above the one before, got ${rays[name].join(", ")}`],
     ),
+    ...(rays.freshPrompts === 1
+      ? ["landscape.rays.freshPrompts: one prompt says little; expected 0 for none, or at least 2"]
+      : []),
     ...(ascends(line.positions) && !line.positions.includes(0)
       ? []
       : [

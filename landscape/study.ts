@@ -21,6 +21,7 @@ import { figuresFolder, reportPath } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
+import { freshUses } from "./measure/fresh-prompts.ts";
 import { furtherParts } from "./measure/further-parts.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
@@ -49,6 +50,7 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
           : [
               { setting: "landscape.reference.prompts", count: reference.prompts, seed, isDistinct: true },
               { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed, isDistinct: true },
+              ...freshUses(settings).map((use) => ({ ...use, isDistinct: true })),
             ],
       isFinished: async () => {
         grownFrom = await growthOf(settings.out, settings);

@@ -38,6 +38,7 @@ import { studyDeclaration } from "./files/run-settings.ts";
 import { bf16Difference, expectOneFamily } from "./measure/checkpoint-family.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
+import { freshUses } from "./measure/fresh-prompts.ts";
 import { furtherParts } from "./measure/further-parts.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
@@ -182,15 +183,13 @@ async function keepReferences(
 }
 
 /** @throws SettingsError when the maps ask for more different episodes than there are */
-async function expectDistinct(
-  environment: Environment,
-  { landscape: { reference, rollouts, episodeSeed: seed } }: StudySettings,
-  signal: AbortSignal,
-): Promise<void> {
+async function expectDistinct(environment: Environment, settings: StudySettings, signal: AbortSignal): Promise<void> {
+  const { reference, rollouts, episodeSeed: seed } = settings.landscape;
   await episodeList(environment, seed).makeDistinct(Math.max(reference.prompts, rollouts.prompts), signal);
   const problems = episodeProblems(environment, [
     { setting: "landscape.reference.prompts", count: reference.prompts, seed },
     { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed },
+    ...freshUses(settings),
   ]);
   if (problems.length > 0) throw settingsError(problems);
 }

@@ -33,6 +33,9 @@ export const raysFolder = (folder: string, step: number): string => join(folder,
 export const fixedKlFolder = (folder: string, step: number): string =>
   join(folder, "landscape", stepName(step), "fixed-kl");
 
+/** The improving neighbours on those rays, and the checkpoint, on fresh prompts. */
+export const freshFolder = (folder: string, step: number): string => join(folder, "landscape", stepName(step), "fresh");
+
 /** A line from a checkpoint to the one that many steps later. */
 export const lineFolder = (folder: string, step: number, stepsAhead: number): string =>
   join(folder, "landscape", stepName(step), `line-${stepsAhead < 0 ? "minus" : "plus"}-${Math.abs(stepsAhead)}`);

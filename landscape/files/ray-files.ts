@@ -6,7 +6,7 @@
 import { existsSync } from "node:fs";
 import { z } from "zod";
 import { countRecords, type OnDamage, readJournal } from "../../engine/host/index.ts";
-import { type CellRecord, type ReferenceSet, readMeasured } from "./cells.ts";
+import { type CellRecord, journalledCell, type ReferenceSet, readMeasured } from "./cells.ts";
 import { rayPaths, referencePath, slicePaths } from "./layout.ts";
 
 /** Where the checkpoint itself is among the points. */
@@ -52,6 +52,12 @@ export interface RayFiles {
 /** The points of a folder of rays or of a line, with the checkpoint's completions; null if there are none. */
 export function readRayPoints(folder: string, own: string, step: number, onDamage: OnDamage): RayFiles | null {
   return readMeasured(slicePaths(own).cells, referencePath(folder, step), onDamage, (cell): CellRecord => cell);
+}
+
+/** The points that were evaluated again on fresh prompts. Their KL is that of a few completions, and is not used. */
+export function readFreshPoints(own: string, onDamage: OnDamage): CellRecord[] {
+  const path = slicePaths(own).cells;
+  return existsSync(path) ? readJournal(path, journalledCell, onDamage).records : [];
 }
 
 export function readScales(own: string, onDamage: OnDamage): ScaleRecord[] {

@@ -1,9 +1,10 @@
 // What is measured around a checkpoint besides its maps: the noise floor, rays, points at fixed KL, lines. Each is a part of its own folder.
-import { fixedKlFolder, lineFolder, raysFolder } from "../files/layout.ts";
+import { fixedKlFolder, freshFolder, lineFolder, raysFolder } from "../files/layout.ts";
 import { countNoiseDraws } from "../files/noise-files.ts";
 import { countPoints, readScales } from "../files/ray-files.ts";
 import { linesFrom, ownCheckpoints } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
+import { freshPoints, measureFresh } from "./fresh-prompts.ts";
 import { measureNoiseFloor } from "./noise-floor.ts";
 import type { PartJob } from "./part-job.ts";
 import { linePoints, measureFixedKl, measureLine, measureRays, rayPoints, wantedScales } from "./rays.ts";
@@ -31,6 +32,7 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
       ...(landscape.noiseFloor > 0 && settings.shard === "" ? [noisePart(folder, step, landscape)] : []),
       ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape).length, measureRays)] : []),
       ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, landscape)] : []),
+      ...(rays.count > 0 && rays.freshPrompts > 0 ? [freshPart(folder, step, landscape)] : []),
       ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
         part(lineFolder(folder, step, ahead), linePoints(landscape).length, (job) => measureLine(job, ahead)),
       ),
@@ -43,6 +45,16 @@ function noisePart(folder: string, step: number, { noiseFloor }: StudySettings["
   const { count, isSettled } = countNoiseDraws(folder, step);
   const isWhole = isSettled && count >= noiseFloor;
   return { step, points: noiseFloor, done: Math.min(noiseFloor, count), isWhole, measure: measureNoiseFloor };
+}
+
+/** Its points are known once the rays are measured. */
+function freshPart(folder: string, step: number, landscape: StudySettings["landscape"]): FurtherPart {
+  const rays = countPoints(raysFolder(folder, step));
+  const own = countPoints(freshFolder(folder, step));
+  const hasRays = rays.isSettled && rays.count >= rayPoints(landscape).length;
+  const points = hasRays ? (freshPoints(folder, step, landscape)?.length ?? 0) : own.count;
+  const isWhole = hasRays && own.isSettled && own.count >= points;
+  return { step, points, done: Math.min(points, own.count), isWhole, measure: measureFresh };
 }
 
 /** Counts halves of rays with a target; it is complete once every scale found has its point. */

@@ -18,6 +18,7 @@ import { type GridCell, workOrder } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
 import { allocateDirection } from "./directions/direction.ts";
 import { makeDirections } from "./directions.ts";
+import { freshSettings, freshUses } from "./fresh-prompts.ts";
 import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
@@ -44,7 +45,11 @@ export async function expectSweepMemory(
   signal: AbortSignal,
   compiles = true,
 ): Promise<MemoryPlan> {
-  return sweepMemory(backend, job, signal, { limit: memoryLimit(backend), compiles, refusesHost: true });
+  const check = { limit: memoryLimit(backend), compiles, refusesHost: true };
+  const { settings } = job;
+  if (freshUses(settings).length > 0)
+    await sweepMemory(backend, { ...job, settings: freshSettings(settings) }, signal, { ...check, compiles: false });
+  return sweepMemory(backend, job, signal, check);
 }
 
 /** @throws OutOfMemoryError when the study's measurements do not fit Node's own memory */

@@ -97,7 +97,7 @@ export async function measureRays({ context, folder, reference, phase, before }:
   });
 }
 
-function pointsAlong(
+export function pointsAlong(
   points: readonly PointPlace[],
   stepsTo: (ray: number, scale: number) => (name: string) => DirectionStep[],
 ) {

@@ -56,6 +56,8 @@ export interface SweepContext {
   place: DirectionPlace;
   /** Checked between two forward passes. */
   signal: AbortSignal;
+  /** The prompts, if they are not the first episodes of landscape.episodeSeed. */
+  episodes?: readonly Episode[];
   /** The number of the noise seed; 0, the default, for all but the draws of the noise floor. */
   noise?: number;
   /** Shows the user a line: what was cut off a damaged file, what a stop keeps. */
@@ -79,7 +81,8 @@ export interface SweepTiming {
 }
 
 /** The episodes of the fixed prompt set: both sets of completions use the first episodes of one list. */
-function promptSet({ environment, settings }: SweepContext): Episode[] {
+function promptSet({ environment, settings, episodes }: SweepContext): readonly Episode[] {
+  if (episodes !== undefined) return episodes;
   const { reference, rollouts, episodeSeed } = settings.landscape;
   return episodeList(environment, episodeSeed).distinct(Math.max(reference.prompts, rollouts.prompts));
 }

@@ -3,6 +3,7 @@
 import type { FigureOptions } from "./axes.ts";
 import { claimKinds } from "./claim-figure.ts";
 import { correlationAllKind, correlationKind } from "./correlation.ts";
+import { densityKind } from "./density.ts";
 import { distinct, type Figure, type Quantity, type Study } from "./figure-data.ts";
 import { type FigureKind, type KindOptions, measuredMaps } from "./figure-kind.ts";
 import { mapKinds } from "./heatmap.ts";
@@ -22,6 +23,7 @@ export const FIGURES: readonly FigureKind[] = [
   rewardCurvesKind,
   noiseFloorKind,
   raysKind,
+  densityKind,
   correlationKind,
   correlationAllKind,
   trainingKind,

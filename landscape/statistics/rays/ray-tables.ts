@@ -9,6 +9,7 @@ import {
   UNDECIDED,
 } from "../claims/claim.ts";
 import type { ExplorationPart } from "../claims/exploration.ts";
+import { type DensityShown, densityShown } from "./density-table.ts";
 import type { LineStatistics } from "./line-statistics.ts";
 import { LEAST_RAYS, type RayEstimate } from "./ray-field.ts";
 import type { RayCheckpoint } from "./summarise-rays.ts";
@@ -18,6 +19,8 @@ export interface RaysShown {
   readonly sentences: readonly string[];
   readonly tables: readonly ClaimTable[];
   readonly plot: ClaimPlot;
+  /** Density of improving neighbours; null without a measured radius. */
+  readonly density: DensityShown | null;
 }
 
 const INTERVALS =
@@ -32,6 +35,7 @@ export function raysShown(all: readonly RayCheckpoint[]): RaysShown | null {
     sentences: [...notReached(checkpoints), ...fewRays(checkpoints)],
     tables: [scalarTable(checkpoints), radiusTable(checkpoints), ...(atKl.length > 0 ? [klTable(atKl)] : [])],
     plot: plotOf(checkpoints),
+    density: densityShown(checkpoints, chosen(checkpoints)),
   };
 }
 

@@ -2,11 +2,12 @@
 import { existsSync } from "node:fs";
 import { FileError, type OnDamage, writeAtomic } from "../../../engine/host/index.ts";
 import { ShapeError } from "../../../engine/index.ts";
-import type { ReferenceSet } from "../../files/cells.ts";
-import { fixedKlFolder, lineFolder, raysFolder, raysSummaryPath } from "../../files/layout.ts";
-import { type RayFiles, readRayPoints, readScales, type ScaleRecord } from "../../files/ray-files.ts";
+import type { CellRecord, ReferenceSet } from "../../files/cells.ts";
+import { fixedKlFolder, freshFolder, lineFolder, raysFolder, raysSummaryPath } from "../../files/layout.ts";
+import { type RayFiles, readFreshPoints, readRayPoints, readScales, type ScaleRecord } from "../../files/ray-files.ts";
 import { linesFrom, ownCheckpoints, radiiOf, signsOf } from "../../ray-settings.ts";
 import type { StudySettings } from "../../settings.ts";
+import { type DensityRow, densityRows, improvingPoints } from "./density.ts";
 import { type LineStatistics, lineStatistics } from "./line-statistics.ts";
 import { type RayField, rayField } from "./ray-field.ts";
 import {
@@ -31,6 +32,8 @@ export interface RayCheckpoint {
   readonly fixedKl:
     | (FixedKlStatistics & { readonly unreached: readonly UnreachedKl[]; readonly passes: Passes })
     | null;
+  /** Density of improving neighbours, by radius; empty without rays. */
+  readonly density: readonly DensityRow[];
   readonly lines: readonly LineStatistics[];
 }
 
@@ -90,6 +93,7 @@ function checkpointOf(
       rays: rays.count,
       radii: field && radiusStatistics(field),
       fixedKl,
+      density: atRadii === null ? [] : densityOf(folder, step, landscape, atRadii.cells, say, gap),
       lines: lines.flatMap((ahead) => {
         const what = `line to step ${step + ahead}`;
         const files = read(lineFolder(folder, step, ahead), 1 + line.positions.length, what);
@@ -104,6 +108,22 @@ function checkpointOf(
       { cause: thrown },
     );
   }
+}
+
+function densityOf(
+  folder: string,
+  step: number,
+  { rays }: StudySettings["landscape"],
+  cells: readonly CellRecord[],
+  say: OnDamage,
+  gap: (sentence: string) => void,
+): DensityRow[] {
+  const fresh = rays.freshPrompts === 0 ? [] : readFreshPoints(freshFolder(folder, step), say);
+  const winners = improvingPoints(cells).length;
+  const again = fresh.filter(({ i }) => i >= 0).length;
+  if (rays.freshPrompts > 0 && again < winners)
+    gap(`Step ${step}, fresh prompts: ${again} of ${winners} improving neighbours are evaluated again.`);
+  return densityRows(radiiOf(rays), cells, fresh);
 }
 
 function fixedKlOf(
