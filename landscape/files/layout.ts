@@ -36,6 +36,13 @@ export const fixedKlFolder = (folder: string, step: number): string =>
 /** The improving neighbours on those rays, and the checkpoint, on fresh prompts. */
 export const freshFolder = (folder: string, step: number): string => join(folder, "landscape", stepName(step), "fresh");
 
+/** The worst-case ray of a kind: points at the radii of the rays. */
+export const worstFolder = (folder: string, step: number, kind: string): string =>
+  join(folder, "landscape", stepName(step), `worst-${kind}`);
+
+/** @param folder  of `worstFolder` */
+export const worstPath = (folder: string): string => join(folder, "worst.json");
+
 /** A line from a checkpoint to the one that many steps later. */
 export const lineFolder = (folder: string, step: number, stepsAhead: number): string =>
   join(folder, "landscape", stepName(step), `line-${stepsAhead < 0 ? "minus" : "plus"}-${Math.abs(stepsAhead)}`);

@@ -5,9 +5,10 @@
 // The checkpoint itself is the point (−1, 0). beta is 0.
 import { existsSync } from "node:fs";
 import { z } from "zod";
-import { countRecords, type OnDamage, readJournal } from "../../engine/host/index.ts";
+import { countRecords, type OnDamage, readJournal, readJson } from "../../engine/host/index.ts";
+import { worstKinds } from "../ray-settings.ts";
 import { type CellRecord, journalledCell, type ReferenceSet, readMeasured } from "./cells.ts";
-import { rayPaths, referencePath, slicePaths } from "./layout.ts";
+import { rayPaths, referencePath, slicePaths, worstPath } from "./layout.ts";
 
 /** Where the checkpoint itself is among the points. */
 export const CHECKPOINT = { i: -1, j: 0, alpha: 0, beta: 0 } as const;
@@ -43,6 +44,26 @@ export const scaleRecord = z.object({
 });
 /** How a ray was scaled to a KL. */
 export type ScaleRecord = z.infer<typeof scaleRecord>;
+
+export const worstFacts = z.object({
+  schemaVersion: z.literal(1),
+  kind: z.enum(worstKinds),
+  norm: z.string(),
+  /** ‖δ‖ over the moved parameters; null without a direction. */
+  length: z.number().nullable(),
+  /** dᵀHd along the power method, of the ray itself last, nats per token and squared radius; empty for "reward". */
+  curvatures: z.array(z.number()),
+  /** Why there is no such direction; null if there is one. */
+  problem: z.string().nullable(),
+});
+/** How a worst-case ray was made. */
+export type WorstFacts = z.infer<typeof worstFacts>;
+
+/** Null if the ray was not begun. */
+export function readWorstFacts(own: string): WorstFacts | null {
+  const path = worstPath(own);
+  return existsSync(path) ? readJson(path, worstFacts) : null;
+}
 
 export interface RayFiles {
   readonly cells: readonly CellRecord[];

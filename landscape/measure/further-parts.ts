@@ -1,13 +1,14 @@
 // What is measured around a checkpoint besides its maps: the noise floor, rays, points at fixed KL, lines. Each is a part of its own folder.
-import { fixedKlFolder, freshFolder, lineFolder, raysFolder } from "../files/layout.ts";
+import { fixedKlFolder, freshFolder, lineFolder, raysFolder, worstFolder } from "../files/layout.ts";
 import { countNoiseDraws } from "../files/noise-files.ts";
-import { countPoints, readScales } from "../files/ray-files.ts";
-import { linesFrom, ownCheckpoints } from "../ray-settings.ts";
+import { countPoints, readScales, readWorstFacts } from "../files/ray-files.ts";
+import { linesFrom, ownCheckpoints, type WorstKind, worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { freshPoints, measureFresh } from "./fresh-prompts.ts";
 import { measureNoiseFloor } from "./noise-floor.ts";
 import type { PartJob } from "./part-job.ts";
 import { linePoints, measureFixedKl, measureLine, measureRays, rayPoints, wantedScales } from "./rays.ts";
+import { measureWorst, worstPoints } from "./worst-rays.ts";
 
 /** A part of the work around one checkpoint. */
 export interface FurtherPart {
@@ -33,6 +34,7 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
       ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape).length, measureRays)] : []),
       ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, landscape)] : []),
       ...(rays.count > 0 && rays.freshPrompts > 0 ? [freshPart(folder, step, landscape)] : []),
+      ...worstRaysOf(rays).map((kind) => worstPart(folder, step, kind, landscape)),
       ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
         part(lineFolder(folder, step, ahead), linePoints(landscape).length, (job) => measureLine(job, ahead)),
       ),
@@ -55,6 +57,16 @@ function freshPart(folder: string, step: number, landscape: StudySettings["lands
   const points = hasRays ? (freshPoints(folder, step, landscape)?.length ?? 0) : own.count;
   const isWhole = hasRays && own.isSettled && own.count >= points;
   return { step, points, done: Math.min(points, own.count), isWhole, measure: measureFresh };
+}
+
+/** A ray without a direction is a gap that is known: nothing is left to measure. */
+function worstPart(folder: string, step: number, kind: WorstKind, landscape: StudySettings["landscape"]): FurtherPart {
+  const own = worstFolder(folder, step, kind);
+  const { length: points } = worstPoints(landscape);
+  const { count, isSettled } = countPoints(own);
+  const isGap = readWorstFacts(own)?.problem != null;
+  const isWhole = isGap || (isSettled && count >= points);
+  return { step, points, done: Math.min(points, count), isWhole, measure: (job) => measureWorst(job, kind) };
 }
 
 /** Counts halves of rays with a target; it is complete once every scale found has its point. */

@@ -14,6 +14,7 @@ import { rewardKlKind } from "./reward-kl.ts";
 import { surfaceKind } from "./surface.ts";
 import { trainingKind } from "./training.ts";
 import { trainingHealthKind } from "./training-health.ts";
+import { worstRaysKind } from "./worst-rays.ts";
 
 /** In the order of a paper. */
 export const FIGURES: readonly FigureKind[] = [
@@ -24,6 +25,7 @@ export const FIGURES: readonly FigureKind[] = [
   noiseFloorKind,
   raysKind,
   densityKind,
+  worstRaysKind,
   correlationKind,
   correlationAllKind,
   trainingKind,

@@ -13,6 +13,7 @@ import { type DensityShown, densityShown } from "./density-table.ts";
 import type { LineStatistics } from "./line-statistics.ts";
 import { LEAST_RAYS, type RayEstimate } from "./ray-field.ts";
 import type { RayCheckpoint } from "./summarise-rays.ts";
+import { type WorstShown, worstShown } from "./worst-table.ts";
 
 /** What the report shows of rays. */
 export interface RaysShown {
@@ -21,6 +22,8 @@ export interface RaysShown {
   readonly plot: ClaimPlot;
   /** Density of improving neighbours; null without a measured radius. */
   readonly density: DensityShown | null;
+  /** Worst-case rays; null if there are none. */
+  readonly worst: WorstShown | null;
 }
 
 const INTERVALS =
@@ -36,6 +39,7 @@ export function raysShown(all: readonly RayCheckpoint[]): RaysShown | null {
     tables: [scalarTable(checkpoints), radiusTable(checkpoints), ...(atKl.length > 0 ? [klTable(atKl)] : [])],
     plot: plotOf(checkpoints),
     density: densityShown(checkpoints, chosen(checkpoints)),
+    worst: worstShown(checkpoints),
   };
 }
 

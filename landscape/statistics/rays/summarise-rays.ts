@@ -3,9 +3,23 @@ import { existsSync } from "node:fs";
 import { FileError, type OnDamage, writeAtomic } from "../../../engine/host/index.ts";
 import { ShapeError } from "../../../engine/index.ts";
 import type { CellRecord, ReferenceSet } from "../../files/cells.ts";
-import { fixedKlFolder, freshFolder, lineFolder, raysFolder, raysSummaryPath } from "../../files/layout.ts";
-import { type RayFiles, readFreshPoints, readRayPoints, readScales, type ScaleRecord } from "../../files/ray-files.ts";
-import { linesFrom, ownCheckpoints, radiiOf, signsOf } from "../../ray-settings.ts";
+import {
+  fixedKlFolder,
+  freshFolder,
+  lineFolder,
+  raysFolder,
+  raysSummaryPath,
+  worstFolder,
+} from "../../files/layout.ts";
+import {
+  type RayFiles,
+  readFreshPoints,
+  readRayPoints,
+  readScales,
+  readWorstFacts,
+  type ScaleRecord,
+} from "../../files/ray-files.ts";
+import { linesFrom, ownCheckpoints, radiiOf, signsOf, worstRaysOf } from "../../ray-settings.ts";
 import type { StudySettings } from "../../settings.ts";
 import { type DensityRow, densityRows, improvingPoints } from "./density.ts";
 import { type LineStatistics, lineStatistics } from "./line-statistics.ts";
@@ -16,6 +30,7 @@ import {
   type RadiusStatistics,
   radiusStatistics,
 } from "./ray-statistics.ts";
+import { type WorstStatistics, worstStatistics } from "./worst-statistics.ts";
 
 /** Increases when a field changes its meaning or is removed. */
 export const RAYS_SCHEMA_VERSION = 1;
@@ -34,6 +49,8 @@ export interface RayCheckpoint {
     | null;
   /** Density of improving neighbours, by radius; empty without rays. */
   readonly density: readonly DensityRow[];
+  /** Worst-case rays that have points. */
+  readonly worst: readonly WorstStatistics[];
   readonly lines: readonly LineStatistics[];
 }
 
@@ -94,6 +111,7 @@ function checkpointOf(
       radii: field && radiusStatistics(field),
       fixedKl,
       density: atRadii === null ? [] : densityOf(folder, step, landscape, atRadii.cells, say, gap),
+      worst: field === null ? [] : worstOf(folder, step, landscape, field, say, gap),
       lines: lines.flatMap((ahead) => {
         const what = `line to step ${step + ahead}`;
         const files = read(lineFolder(folder, step, ahead), 1 + line.positions.length, what);
@@ -108,6 +126,30 @@ function checkpointOf(
       { cause: thrown },
     );
   }
+}
+
+function worstOf(
+  folder: string,
+  step: number,
+  { rays }: StudySettings["landscape"],
+  field: RayField,
+  say: OnDamage,
+  gap: (sentence: string) => void,
+): WorstStatistics[] {
+  return worstRaysOf(rays).flatMap((kind): WorstStatistics[] => {
+    const own = worstFolder(folder, step, kind);
+    const what = `Step ${step}, worst-case ray (${kind})`;
+    const facts = readWorstFacts(own);
+    if (facts !== null && facts.problem !== null) {
+      gap(`${what}: ${facts.problem}`);
+      return [];
+    }
+    const files = existsSync(own) ? readRayPoints(folder, own, step, say) : null;
+    const whole = 1 + radiiOf(rays).length * signsOf(rays).length;
+    const measured = files?.cells.length ?? 0;
+    if (measured < whole) gap(`${what}: ${measured} of ${whole} points are measured.`);
+    return files === null ? [] : [worstStatistics(kind, facts?.curvatures ?? [], files, field)];
+  });
 }
 
 function densityOf(
