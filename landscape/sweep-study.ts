@@ -42,6 +42,7 @@ import { freshUses } from "./measure/fresh-prompts.ts";
 import { furtherParts } from "./measure/further-parts.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { rayProblems } from "./ray-settings.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
 import { type StudySettings, studySettings } from "./settings.ts";
@@ -58,7 +59,8 @@ export function withGivenSteps(settings: StudySettings): StudySettings {
       "checkpoints: expected at least one checkpoint: --checkpoints 'out/checkpoint-*', or a folder, or ORG/NAME@REVISION",
     );
   const steps = findCheckpoints(settings.checkpoints).map(({ step }) => step);
-  const problems = directionProblems({ ...settings.landscape, steps }, steps);
+  const landscape = { ...settings.landscape, steps };
+  const problems = [...directionProblems(landscape, steps), ...rayProblems(landscape, steps)];
   if (problems.length > 0) throw settingsError(problems);
   // Nothing is trained.
   return {

@@ -168,6 +168,17 @@ function planSweep(
         place: { step: 0, trajectory: [], state: "", folderOf: () => "" },
         say: () => {},
       });
+      if (landscape.pairs) {
+        const other = makeWeights(planning, config, { forwardCopies: !isHalf });
+        const their = { backend: planning, config, weights: isHalf ? new RoundedWeights(other) : other };
+        await scorePoint(plain, their, 0, scored, {
+          maxTokens: tokens,
+          clipLow: train.clipLow,
+          clipHigh: train.clipHigh,
+        });
+        if (their.weights instanceof RoundedWeights) their.weights.free();
+        other.free();
+      }
       const weights = new PerturbedWeights(arena, pointsAtOnce, landscape.precision);
       const points = Array.from({ length: pointsAtOnce }, (_, point) => point);
       if (landscape.line.stepsAhead.length > 0) for (const name of arena.names) allocateDirection(arena, name);

@@ -25,6 +25,7 @@ import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
+import { pairsOfT3 } from "../statistics/claims/pairs-part.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import { type CheckpointFloor, type FlooredMap, summariseNoise } from "../statistics/noise-floor.ts";
 import {
@@ -33,7 +34,9 @@ import {
   meansOverSlices,
   trendsOf,
 } from "../statistics/over-checkpoints.ts";
-import { linesOfT3, raysShown } from "../statistics/rays/ray-tables.ts";
+import { type CheckpointPair, summarisePairs } from "../statistics/pairs.ts";
+import { linesOfT3 } from "../statistics/rays/lines-part.ts";
+import { raysShown } from "../statistics/rays/ray-tables.ts";
 import { type RayCheckpoint, summariseRays } from "../statistics/rays/summarise-rays.ts";
 import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
 import { summariseSlice } from "../statistics/summarise-slice.ts";
@@ -72,6 +75,8 @@ export interface SummarisedRun {
   readonly claims: readonly Claim[];
   /** Rays and lines around the checkpoints that have them. */
   readonly rays: readonly RayCheckpoint[];
+  /** KL and reward between all pairs of checkpoints, if they are asked for. */
+  readonly pairs: readonly CheckpointPair[];
   /** The noise floors of the checkpoints, and the maps against them. */
   readonly noise: { readonly floors: readonly CheckpointFloor[]; readonly maps: readonly FlooredMap[] };
   /** The trend of every slice with several complete checkpoints. */
@@ -180,10 +185,11 @@ export async function summariseRun(
     }
   const noise = summariseNoise(folder, settings, slices, say, gap);
   const rays = summariseRays(folder, settings, say, gap);
+  const pairs = summarisePairs(folder, settings, slices, say, gap);
   const claims = claimsOf(slices, {
     evaluations: evaluationsOf(training),
     isStudyLike: isStudyLike(settings),
-    explorationParts: linesOfT3(rays),
+    explorationParts: [...linesOfT3(rays), ...pairsOfT3(pairs)],
   });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
   return {
@@ -197,6 +203,7 @@ export async function summariseRun(
     directions,
     rays,
     noise,
+    pairs,
     gaps,
   };
 }
@@ -205,7 +212,20 @@ export async function summariseRun(
 export function studyOf(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays, noise }: SummarisedRun,
+  {
+    slices,
+    training,
+    conversations,
+    samples,
+    claims,
+    trends,
+    gaps,
+    extras,
+    directions,
+    rays,
+    noise,
+    pairs,
+  }: SummarisedRun,
 ): Study {
   const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
   return {
@@ -223,6 +243,7 @@ export function studyOf(
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     claims,
     rays: raysShown(rays),
+    pairs,
     trends,
     intervalName: intervalName(slices),
   };

@@ -6,6 +6,7 @@
 import type { SliceFacts } from "../../files/slice-facts.ts";
 import type { Claim } from "../../statistics/claims/claim.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
+import type { CheckpointPair } from "../../statistics/pairs.ts";
 import type { RaysShown } from "../../statistics/rays/ray-tables.ts";
 import type { RingPoint } from "../../statistics/ring-curve.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
@@ -179,6 +180,8 @@ export interface Study {
   claims?: readonly Claim[];
   /** Rays around the checkpoints; null or absent if there are none. */
   rays?: RaysShown | null;
+  /** KL and reward between checkpoints; absent or empty if they are not measured. */
+  pairs?: readonly CheckpointPair[];
   /** Slopes of the correlations over the checkpoints, slice by slice. */
   trends?: readonly CorrelationTrend[];
   /** The name of the intervals; "95% interval" only if simulated coverage allows it. */

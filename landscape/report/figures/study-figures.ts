@@ -8,6 +8,7 @@ import { distinct, type Figure, type Quantity, type Study } from "./figure-data.
 import { type FigureKind, type KindOptions, measuredMaps } from "./figure-kind.ts";
 import { mapKinds } from "./heatmap.ts";
 import { noiseFloorKind } from "./noise-floor.ts";
+import { pairsKind } from "./pairs.ts";
 import { raysKind } from "./rays.ts";
 import { rewardCurvesKind } from "./reward-curves.ts";
 import { rewardKlKind } from "./reward-kl.ts";
@@ -26,6 +27,7 @@ export const FIGURES: readonly FigureKind[] = [
   raysKind,
   densityKind,
   worstRaysKind,
+  pairsKind,
   correlationKind,
   correlationAllKind,
   trainingKind,
