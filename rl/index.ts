@@ -147,6 +147,7 @@ export { type Normalisation, tokenWeights } from "./token-weights.ts";
 export { probeSizes, trainingMemory } from "./train-plan.ts";
 export { train } from "./trainer.ts";
 export type { TrainingContext, TrainingSettings } from "./training-context.ts";
+export { randomRewardNote } from "./training-notes.ts";
 export {
   type EpisodeUse,
   evaluationLine,

@@ -8,6 +8,7 @@ import {
   environmentDescription,
   hasProvenance,
   metricsPath,
+  randomRewardNote,
   reachOfMean,
   readMetrics,
   readProvenance,
@@ -192,12 +193,17 @@ export function studyOf(
   { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays }: SummarisedRun,
 ): Study {
   const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
+  const rewardNote = settings.checkpoints.length === 0 ? randomRewardNote(settings.train) : null;
   return {
     name: runName(folder),
     settings: settingRows(folder, settings),
     task: environmentDescription(settings.environment) ?? undefined,
     gaps,
-    notes: [...settings.notes, ...roundingNotes(folder, settings.landscape.steps)],
+    notes: [
+      ...(rewardNote === null ? [] : [rewardNote]),
+      ...settings.notes,
+      ...roundingNotes(folder, settings.landscape.steps),
+    ],
     training,
     trainingSamples: samples,
     maps: slices.map((measured, index) =>
