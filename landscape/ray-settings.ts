@@ -111,8 +111,6 @@ export function rayApplies(key: string, { rays, line }: Both): boolean {
 export function rayAlters(key: string, before: Both): boolean {
   // Points on rays and lines are not measured again for a grid that gets more prompts or rollouts.
   if (/^(reference|rollouts)\./.test(key)) return before.rays.count > 0 || before.line.stepsAhead.length > 0;
-  // Points on rays and lines are not measured again for a grid that gets more prompts or rollouts.
-  if (/^(reference|rollouts)\./.test(key)) return before.rays.count > 0 || before.line.stepsAhead.length > 0;
   if (key === "line.positions") return before.line.stepsAhead.length > 0;
   if (!key.startsWith("rays.") || key === "rays.count") return false;
   return before.rays.count > 0 && !(key === "rays.kl" && before.rays.kl.length === 0);

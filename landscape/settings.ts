@@ -114,6 +114,14 @@ export const landscapeSettings = {
       meaning: "completions per prompt for R",
     }),
   },
+  klFrom: integers({
+    default: [],
+    min: 0,
+    unit: "steps",
+    changes: "extends",
+    meaning:
+      "checkpoints whose policies each cell's KL is taken from too, each on completions of its own, beside the KL from the checkpoint in the centre; empty for none",
+  }),
   conversations: integer({
     default: 3,
     min: 0,
@@ -163,6 +171,10 @@ export const studySettings = defineSettings(
     ...(shard !== "" && (landscape.rays.count > 0 || landscape.line.stepsAhead.length > 0)
       ? ["shard: rays and lines cannot be cut into shards; measure them in the merged folder, or in one of their own"]
       : []),
+    ...(checkpoints.length > 0 ? [] : klFromProblems(landscape.klFrom, train.checkpoints)),
+    ...(shard !== "" && landscape.klFrom.length > 0
+      ? ["shard: KL from other checkpoints (landscape.klFrom) cannot be cut into shards; add it to the merged folder"]
+      : []),
     ...runProblems({ environment, train, evaluate }),
   ],
   {
@@ -170,12 +182,15 @@ export const studySettings = defineSettings(
     applies: (key, values) =>
       runRules.applies(key, values) &&
       (key !== "shard" || values.shard !== "") &&
+      (key !== "landscape.klFrom" || values.landscape.klFrom.length > 0) &&
       (values.checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)) &&
       (!key.startsWith("landscape.") ||
         (directionApplies(key.slice("landscape.".length), values.landscape.directions) &&
           rayApplies(key.slice("landscape.".length), values.landscape))),
     altersIn: (key, before, after) => {
-      const { directions, centre } = before.landscape;
+      const { directions, centre, klFrom } = before.landscape;
+      // KL from other checkpoints is not measured again for a map that grows.
+      if (klFrom.length > 0 && /^landscape\.(points|radius|reference\.)/.test(key)) return true;
       // A centre beside the checkpoint is in units of the radius.
       if (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)) return true;
       if (key === "landscape.radius" && isBeside(centre)) return true;
@@ -188,6 +203,15 @@ export const studySettings = defineSettings(
     },
   },
 );
+
+/** @param checkpoints  the steps that have one */
+export function klFromProblems(klFrom: readonly number[], checkpoints: readonly number[]): string[] {
+  return klFrom
+    .filter((step) => !checkpoints.includes(step))
+    .map(
+      (step) => `landscape.klFrom: step ${step} has no checkpoint; there are those of steps ${checkpoints.join(", ")}`,
+    );
+}
 
 /** Whether a setting has no effect on maps around checkpoints of another training. */
 function isOfTraining(key: string): boolean {

@@ -22,6 +22,7 @@ import { studyDeclaration } from "./files/run-settings.ts";
 import { measureAllRays } from "./measure/checkpoint-rays.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
+import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
@@ -68,7 +69,9 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
 
 /** Whether points of maps, rays or lines are left to measure. */
 const hasLeft = (folder: string, settings: StudySettings, grows: boolean): boolean =>
-  slicesToSweep(folder, settings, grows).length > 0 || raysToMeasure(folder, settings).length > 0;
+  slicesToSweep(folder, settings, grows).length > 0 ||
+  raysToMeasure(folder, settings).length > 0 ||
+  klFromToMeasure(folder, settings).length > 0;
 
 async function studyParts(part: Part, isFinished: boolean, start: number): Promise<void> {
   const { folder, settings, progress, timings } = part;
@@ -81,6 +84,7 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
     placeAt: (step) => placeOf(part, step),
   });
   await measureAllRays({ ...part, placeOf: (step) => placeOf(part, step) });
+  await measureKlFrom({ ...part, placeOf: (step) => placeOf(part, step) });
   const { slices, trends } = await reportPart(part);
   const share = timings.finish((performance.now() - start) / 1000);
   if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);

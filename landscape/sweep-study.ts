@@ -39,12 +39,13 @@ import { bf16Difference, expectOneFamily } from "./measure/checkpoint-family.ts"
 import { measureAllRays } from "./measure/checkpoint-rays.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
+import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
-import { type StudySettings, studySettings } from "./settings.ts";
+import { klFromProblems, type StudySettings, studySettings } from "./settings.ts";
 
 interface Located {
   given: GivenCheckpoint;
@@ -58,7 +59,10 @@ export function withGivenSteps(settings: StudySettings): StudySettings {
       "checkpoints: expected at least one checkpoint: --checkpoints 'out/checkpoint-*', or a folder, or ORG/NAME@REVISION",
     );
   const steps = findCheckpoints(settings.checkpoints).map(({ step }) => step);
-  const problems = directionProblems({ ...settings.landscape, steps }, steps);
+  const problems = [
+    ...directionProblems({ ...settings.landscape, steps }, steps),
+    ...klFromProblems(settings.landscape.klFrom, steps),
+  ];
   if (problems.length > 0) throw settingsError(problems);
   // Nothing is trained.
   return {
@@ -102,7 +106,9 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     const base = baseOf(folder, checkpoints);
     const origin = await originOf(backend, base.located, environment);
     const isFinished =
-      slicesToSweep(folder, settings, grownFrom !== null).length === 0 && raysToMeasure(folder, settings).length === 0;
+      slicesToSweep(folder, settings, grownFrom !== null).length === 0 &&
+      raysToMeasure(folder, settings).length === 0 &&
+      klFromToMeasure(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
     const modelFolder = base.located.folder;
     const chat = await loadChat(modelFolder, await loadTokenizer(modelFolder));
@@ -130,6 +136,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     const parts = { backend, chat, environment, settings, folder, progress, signal, timings };
     await sweepCheckpoints({ ...parts, checkpointAt: (step) => folderOf(checkpoints, step), placeAt });
     await measureAllRays({ ...parts, placeOf: placeAt });
+    await measureKlFrom({ ...parts, placeOf: placeAt });
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);
     await drawRun(folder, settings, run, signal);

@@ -27,7 +27,7 @@ export type ByRollout = readonly (readonly number[])[];
 const listsOfNumbers = z.array(z.array(z.number()));
 
 /** A list of lists of numbers. The schema is asked only for the message about one that is not: a cell has thousands. */
-const byRollout = z.unknown().transform((value, context): ByRollout => {
+export const byRollout = z.unknown().transform((value, context): ByRollout => {
   if (isByRollout(value)) return value;
   const { error } = listsOfNumbers.safeParse(value);
   for (const { message, path } of error?.issues ?? []) context.addIssue({ code: "custom", message, path });
@@ -91,7 +91,7 @@ export const journalledCell = cellRecord.extend({
 });
 export type JournalledCell = z.infer<typeof journalledCell>;
 
-const referenceSet = z.object({ tokens: byRollout, reward: byRollout, advantage: byRollout });
+export const referenceSet = z.object({ tokens: byRollout, reward: byRollout, advantage: byRollout });
 /** The checkpoint's own completions. */
 export type ReferenceSet = z.infer<typeof referenceSet>;
 

@@ -19,7 +19,7 @@ export function workOf(
   environment: Environment,
   settings: StudySettings,
 ): { parts: WorkPart[]; lengths: { train: Lengths; landscape: Lengths }; knowsRight: boolean } {
-  const { reference, rollouts, slices, steps, episodeSeed, maxNewTokens } = settings.landscape;
+  const { reference, rollouts, slices, steps, episodeSeed, maxNewTokens, klFrom } = settings.landscape;
   const training = trainingWork(config, chat, environment, settings);
   const swept = lengthsOf(chat, environment, {
     seed: episodeSeed,
@@ -37,6 +37,16 @@ export function workOf(
       cells * rollouts.prompts * rollouts.rollouts,
       rollouts.rollouts,
       swept,
+    ),
+    scoringWork(
+      config,
+      "landscape: KL from others",
+      klFrom.reduce((sum, from) => sum + steps.filter((step) => step !== from).length, 0) *
+        (cells / Math.max(1, steps.length)) *
+        ofReference,
+      swept,
+      "forward",
+      1,
     ),
     scoringWork(config, "landscape: scoring", (cells + steps.length) * ofReference, swept, "forward", 1),
   ];

@@ -20,6 +20,7 @@ import { claimsSection } from "./page-claims.ts";
 import { directionTable } from "./page-directions.ts";
 import { everyCheckpoint, explorer, firstShown } from "./page-explorer.ts";
 import { figuresOfMaps } from "./page-figures.ts";
+import { klFromSection } from "./page-kl-from.ts";
 import { raysSection } from "./page-rays.ts";
 import { packConversations, whereItBreaks } from "./page-said.ts";
 import { trainingSamples } from "./page-samples.ts";
@@ -44,6 +45,7 @@ ${maps.length > 0 ? everyCheckpoint(study) : null}`;
 ${maps.length > 0 ? mapTable(study) : null}
 ${trendTable(study)}
 ${directionTable(study)}
+${klFromSection(study)}
 ${raysSection(study)}
 ${claimsSection(study)}
 ${maps.length > 0 ? definitions() : null}

@@ -27,6 +27,7 @@ import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import type { Estimate } from "../statistics/intervals.ts";
+import { type KlFromMap, summariseKlFrom } from "../statistics/kl-from.ts";
 import {
   type CorrelationTrend,
   type MeanOverSlices,
@@ -72,6 +73,8 @@ export interface SummarisedRun {
   readonly claims: readonly Claim[];
   /** Rays and lines around the checkpoints that have them. */
   readonly rays: readonly RayCheckpoint[];
+  /** Maps with KL from other checkpoints. */
+  readonly klFrom: readonly KlFromMap[];
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
   /** What only figures show, per slice. */
@@ -177,20 +180,22 @@ export async function summariseRun(
       );
     }
   const rays = summariseRays(folder, settings, say, gap);
+  const klFrom = summariseKlFrom(folder, settings, slices, say, gap);
   const claims = claimsOf(slices, {
     evaluations: evaluationsOf(training),
     isStudyLike: isStudyLike(settings),
     explorationParts: linesOfT3(rays),
   });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
-  return { slices, training, conversations, samples, claims, trends: trendsOf(slices), extras, directions, rays, gaps };
+  const trends = trendsOf(slices);
+  return { slices, training, conversations, samples, claims, trends, extras, directions, rays, klFrom, gaps };
 }
 
 /** What figures and page show of a run. */
 export function studyOf(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays }: SummarisedRun,
+  { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays, klFrom }: SummarisedRun,
 ): Study {
   const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
   const rewardNote = settings.checkpoints.length === 0 ? randomRewardNote(settings.train) : null;
@@ -212,6 +217,7 @@ export function studyOf(
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     claims,
     rays: raysShown(rays),
+    klFrom,
     trends,
     intervalName: intervalName(slices),
   };

@@ -5,6 +5,7 @@
 
 import type { SliceFacts } from "../../files/slice-facts.ts";
 import type { Claim } from "../../statistics/claims/claim.ts";
+import type { KlFromMap } from "../../statistics/kl-from.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
 import type { RaysShown } from "../../statistics/rays/ray-tables.ts";
 import type { RingPoint } from "../../statistics/ring-curve.ts";
@@ -163,6 +164,8 @@ export interface Study {
   claims?: readonly Claim[];
   /** Rays around the checkpoints; null or absent if there are none. */
   rays?: RaysShown | null;
+  /** Maps with KL from the policies of other checkpoints; empty or absent if there are none. */
+  klFrom?: readonly KlFromMap[];
   /** Slopes of the correlations over the checkpoints, slice by slice. */
   trends?: readonly CorrelationTrend[];
   /** The name of the intervals; "95% interval" only if simulated coverage allows it. */

@@ -6,6 +6,7 @@ import { correlationAllKind, correlationKind } from "./correlation.ts";
 import { distinct, type Figure, type Quantity, type Study } from "./figure-data.ts";
 import { type FigureKind, type KindOptions, measuredMaps } from "./figure-kind.ts";
 import { mapKinds } from "./heatmap.ts";
+import { klFromKind } from "./kl-from.ts";
 import { raysKind } from "./rays.ts";
 import { rewardCurvesKind } from "./reward-curves.ts";
 import { rewardKlKind } from "./reward-kl.ts";
@@ -19,6 +20,7 @@ export const FIGURES: readonly FigureKind[] = [
   surfaceKind,
   rewardKlKind,
   rewardCurvesKind,
+  klFromKind,
   raysKind,
   correlationKind,
   correlationAllKind,
