@@ -104,6 +104,8 @@ export interface HeatmapOptions extends FigureOptions {
   name?: string;
   /** Of a panel. Default: step, and slice if there are several. */
   titleOf?: (map: LandscapeMap) => string;
+  /** Cells as one image per panel, which a page needs less room for, instead of squares. */
+  areImages?: boolean;
 }
 
 /**
@@ -151,7 +153,7 @@ export function heatmapFigure(maps: readonly LandscapeMap[], quantity: Quantity,
     const bar = { left: frame.left + frame.width + 0.7 * em, top: frame.top, width: 0.8 * em, height: frame.height };
     return join([
       panelTitle(sheet, frame, titleOf(map)),
-      drawMap(sheet, frame, map, quantity, colours, levels),
+      drawMap(sheet, frame, map, quantity, colours, levels, options.areImages),
       mapAxes(sheet, frame, map, isOneRadius && k % grid.columns > 0, isOneRadius && !grid.isLastInColumn(k)),
       isPerPanel ? colourBar(sheet, bar, colours, "") : null,
     ]);
@@ -235,6 +237,7 @@ function drawMap(
   quantity: Quantity,
   colours: ColourScale,
   levels: readonly number[],
+  areImages = sheet.isLinked,
 ): Markup {
   const { theme } = sheet;
   const values = gridValues(map, quantity);
@@ -249,7 +252,7 @@ function drawMap(
       class: sheet.isLinked ? "map-area" : null,
     }),
     crosses(sheet, frame, map),
-    sheet.isLinked
+    areImages
       ? element("image", { ...area, href: cellImage(values, map.n, colours), preserveAspectRatio: "none" })
       : element("g", { "shape-rendering": "crispEdges" }, ...squares(frame, map, values, colours)),
     quantity === "reward" ? floorHatching(sheet, frame, map, colours) : null,

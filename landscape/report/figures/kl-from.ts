@@ -21,7 +21,10 @@ function panelsOf({ maps, klFrom }: Pick<Study, "maps" | "klFrom">): { own: KlFr
 }
 
 /** @throws RangeError without KL from another checkpoint */
-export function klFromFigure(study: Pick<Study, "maps" | "klFrom">, options: KindOptions = {}): Figure {
+export function klFromFigure(
+  study: Pick<Study, "maps" | "klFrom">,
+  options: KindOptions & { areImages?: boolean } = {},
+): Figure {
   const { name = "kl-from", over: _, ...rest } = options;
   const panels = panelsOf(study);
   const titles = new Map(

@@ -217,6 +217,7 @@ describe("landscape/figures: drawings", (test) => {
         "surface",
         "reward-kl",
         "reward-curves",
+        "kl-from",
         "correlation",
         "correlation-all",
         "training",
