@@ -122,6 +122,16 @@ export const landscapeSettings = {
     meaning:
       "checkpoints whose policies each cell's KL is taken from too, each on completions of its own, beside the KL from the checkpoint in the centre; empty for none",
   }),
+  updates: {
+    rank: integer({
+      default: 0,
+      min: 0,
+      unit: "singular vectors",
+      changes: () => true,
+      meaning:
+        "k: the share of each update between the checkpoints of landscape.steps that lies in the top-k singular subspaces of the weights before it, for claim T3; 0 for none",
+    }),
+  },
   conversations: integer({
     default: 3,
     min: 0,
@@ -182,6 +192,7 @@ export const studySettings = defineSettings(
     applies: (key, values) =>
       runRules.applies(key, values) &&
       (key !== "shard" || values.shard !== "") &&
+      (key !== "landscape.updates.rank" || values.landscape.updates.rank > 0) &&
       (key !== "landscape.klFrom" || values.landscape.klFrom.length > 0) &&
       (values.checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)) &&
       (!key.startsWith("landscape.") ||

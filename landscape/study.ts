@@ -29,6 +29,7 @@ import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts"
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
 import type { StudySettings } from "./settings.ts";
+import { computeAllUpdates, updatesToCompute } from "./weights/updates.ts";
 
 type Part = OpenedRun<StudySettings>;
 
@@ -71,7 +72,8 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
 const hasLeft = (folder: string, settings: StudySettings, grows: boolean): boolean =>
   slicesToSweep(folder, settings, grows).length > 0 ||
   raysToMeasure(folder, settings).length > 0 ||
-  klFromToMeasure(folder, settings).length > 0;
+  klFromToMeasure(folder, settings).length > 0 ||
+  updatesToCompute(folder, settings).length > 0;
 
 async function studyParts(part: Part, isFinished: boolean, start: number): Promise<void> {
   const { folder, settings, progress, timings } = part;
@@ -85,6 +87,7 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
   });
   await measureAllRays({ ...part, placeOf: (step) => placeOf(part, step) });
   await measureKlFrom({ ...part, placeOf: (step) => placeOf(part, step) });
+  await computeAllUpdates({ ...part, folderOf: (step) => soundCheckpoint(folder, step) });
   const { slices, trends } = await reportPart(part);
   const share = timings.finish((performance.now() - start) / 1000);
   if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);

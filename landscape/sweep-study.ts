@@ -46,6 +46,7 @@ import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts"
 import { drawRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
 import { klFromProblems, type StudySettings, studySettings } from "./settings.ts";
+import { computeAllUpdates, updatesToCompute } from "./weights/updates.ts";
 
 interface Located {
   given: GivenCheckpoint;
@@ -108,7 +109,8 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     const isFinished =
       slicesToSweep(folder, settings, grownFrom !== null).length === 0 &&
       raysToMeasure(folder, settings).length === 0 &&
-      klFromToMeasure(folder, settings).length === 0;
+      klFromToMeasure(folder, settings).length === 0 &&
+      updatesToCompute(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
     const modelFolder = base.located.folder;
     const chat = await loadChat(modelFolder, await loadTokenizer(modelFolder));
@@ -137,6 +139,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     await sweepCheckpoints({ ...parts, checkpointAt: (step) => folderOf(checkpoints, step), placeAt });
     await measureAllRays({ ...parts, placeOf: placeAt });
     await measureKlFrom({ ...parts, placeOf: placeAt });
+    await computeAllUpdates({ ...parts, folderOf: (step) => folderOf(checkpoints, step) });
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);
     await drawRun(folder, settings, run, signal);

@@ -26,6 +26,7 @@ import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
+import { updatesOfT3 } from "../statistics/claims/update-shares.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import { type KlFromMap, summariseKlFrom } from "../statistics/kl-from.ts";
 import {
@@ -39,6 +40,7 @@ import { type RayCheckpoint, summariseRays } from "../statistics/rays/summarise-
 import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
 import { summariseSlice } from "../statistics/summarise-slice.ts";
 import type { SummarisedSlice } from "../statistics/summary.ts";
+import { readUpdates, updatesToCompute } from "../weights/updates.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
@@ -180,11 +182,17 @@ export async function summariseRun(
       );
     }
   const rays = summariseRays(folder, settings, say, gap);
+  const missing = updatesToCompute(folder, settings);
+  if (missing.length > 0)
+    gap(`Updates between checkpoints: ${missing.length} are not computed (landscape.updates.rank).`);
   const klFrom = summariseKlFrom(folder, settings, slices, say, gap);
   const claims = claimsOf(slices, {
     evaluations: evaluationsOf(training),
     isStudyLike: isStudyLike(settings),
-    explorationParts: linesOfT3(rays),
+    explorationParts: [
+      ...linesOfT3(rays),
+      ...updatesOfT3(readUpdates(folder, settings), settings.landscape.updates.rank),
+    ],
   });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
   const trends = trendsOf(slices);

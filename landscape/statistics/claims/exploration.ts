@@ -3,8 +3,8 @@
 // k tries, pass@k would be higher there.
 //
 // Further parts of T3 need measurements that a grid of random directions does not have: R and KL along θ_t → θ_{t+k}
-// (statistics/rays/ray-tables.ts), KL and R between all pairs of checkpoints, the share of an update in the top singular
-// subspaces. Each is a function from its own measurement to `ExplorationPart`, and joins the list of `exploration`.
+// (statistics/rays/ray-tables.ts), the share of an update in the top singular subspaces (update-shares.ts), KL and R between
+// all pairs of checkpoints. Each is a function from its own measurement to `ExplorationPart`, and joins the list of `exploration`.
 import { SUCCESS_REWARDS } from "../points.ts";
 import {
   type Claim,
@@ -28,6 +28,7 @@ export interface ExplorationPart {
   readonly concluded: string;
   readonly tables: readonly ClaimTable[];
   readonly panels: ClaimPlot["panels"];
+  readonly covers: "lines" | "subspaces";
 }
 
 export function exploration(slices: readonly ClaimedSlice[], further: readonly ExplorationPart[] = []): Claim {
@@ -57,15 +58,27 @@ export function exploration(slices: readonly ClaimedSlice[], further: readonly E
     refutedBy: `A bin of higher KL whose ${wordsOf(pass)} lies above the checkpoint’s own, with an interval above 0, would have refuted it.`,
     limits: [
       ...tooFewPrompts(ordered),
-      further.length > 0
-        ? "KL between all pairs of checkpoints and singular subspaces of the updates are not measured in this run."
-        : "Random directions say nothing about the direction that training takes. Lines between checkpoints, pairs of " +
-          "checkpoints and singular subspaces are not measured in this run.",
+      notMeasured(further),
       ...(fewestRollouts(ordered) < 2 ? ["With one rollout per prompt only pass@1 is known."] : []),
     ],
     tables: [binTable(ordered, pass), ...further.flatMap(({ tables }) => tables)],
     plot: plotOf(ordered, pass, further),
   };
+}
+
+/** What this run does not measure of T3. */
+function notMeasured(further: readonly ExplorationPart[]): string {
+  const hasLines = further.some(({ covers }) => covers === "lines");
+  const hasSubspaces = further.some(({ covers }) => covers === "subspaces");
+  if (hasLines && hasSubspaces) return "KL between all pairs of checkpoints is not measured in this run.";
+  if (hasLines)
+    return "KL between all pairs of checkpoints and singular subspaces of the updates are not measured in this run.";
+  return (
+    "Random directions say nothing about the direction that training takes. Lines between checkpoints" +
+    (hasSubspaces
+      ? " and pairs of checkpoints are not measured in this run."
+      : ", pairs of checkpoints and singular subspaces are not measured in this run.")
+  );
 }
 
 const fewestRollouts = (slices: readonly ClaimedSlice[]): number =>
@@ -151,7 +164,7 @@ function plotOf(slices: readonly ClaimedSlice[], pass: string, further: readonly
     ],
     notes: [
       "Differences to the checkpoint itself, with nominal 95% intervals over prompts. Each mark is a bin of KL.",
-      ...(further.length > 0
+      ...(further.some(({ covers }) => covers === "lines")
         ? ["On a line, each mark is a point of it, and its bar the reward's interval over prompts."]
         : []),
       ...(many || steps.length > drawn.size

@@ -199,7 +199,7 @@ export function linesOfT3(checkpoints: readonly RayCheckpoint[]): ExplorationPar
         ? `Whether reward on the way to a later checkpoint differs from random directions at equal KL ${UNDECIDED}.`
         : `On the way to another checkpoint reward is above the mean of random rays at equal KL at ${count(above, of, "points")} and ` +
           `below it at ${below} (intervals of the paired differences over prompts, along these rays).`;
-  return [{ concluded, tables: [lineTable(lines)], panels: chosen(lines).map(linePanel) }];
+  return [{ concluded, tables: [lineTable(lines)], panels: chosen(lines).map(linePanel), covers: "lines" }];
 }
 
 function lineTable(lines: readonly LineStatistics[]): ClaimTable {
