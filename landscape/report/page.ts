@@ -152,6 +152,7 @@ function curves(study: Study): Markup | null {
     study.maps.length > 0 ? ringCurvesFigure(study.maps) : null,
     studyFigures(study).get("training")?.(options).svg ?? null,
     studyFigures(study).get("training-health")?.(options).svg ?? null,
+    studyFigures(study).get("trajectory")?.(options).svg ?? null,
   ].filter((svg) => svg !== null);
   if (drawn.length === 0) return null;
   return html`<section aria-labelledby="over-training">

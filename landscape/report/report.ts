@@ -40,6 +40,7 @@ import { type RayCheckpoint, summariseRays } from "../statistics/rays/summarise-
 import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
 import { summariseSlice } from "../statistics/summarise-slice.ts";
 import type { SummarisedSlice } from "../statistics/summary.ts";
+import { readTrajectory } from "../weights/trajectory-plane.ts";
 import { readUpdates, updatesToCompute } from "../weights/updates.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
@@ -226,6 +227,7 @@ export function studyOf(
     claims,
     rays: raysShown(rays),
     klFrom,
+    trajectory: readTrajectory(folder, settings),
     trends,
     intervalName: intervalName(slices),
   };

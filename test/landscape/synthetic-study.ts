@@ -109,6 +109,16 @@ export function syntheticStudy(steps: readonly number[], slices: readonly number
       health: step === 0 ? {} : { entropy: 0.5 - step / 100, grad_norm: 0.3, "ratio/max": 1 + step / 50 },
     })),
     maps: steps.flatMap((step) => slices.map((slice) => syntheticMap(step, slice, n))),
+    ...(steps.length > 1 && {
+      trajectory: {
+        schemaVersion: 1 as const,
+        shares: [0.8, 0.15, 0.05],
+        checkpoints: steps.map((step, k) => ({
+          ...{ step, digest: "made up" },
+          coordinates: [step, 3 * Math.sin(k)] as [number, number],
+        })),
+      },
+    }),
     klFrom: steps.flatMap((step) => slices.flatMap((slice) => syntheticKlFrom(step, slice, n))),
   };
 }

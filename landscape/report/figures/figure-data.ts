@@ -10,6 +10,7 @@ import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
 import type { RaysShown } from "../../statistics/rays/ray-tables.ts";
 import type { RingPoint } from "../../statistics/ring-curve.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
+import type { Trajectory } from "../../weights/trajectory-plane.ts";
 
 /** An estimate as it is drawn: its value and the ends of its interval, null if there is no interval. */
 export interface DrawnInterval {
@@ -166,6 +167,8 @@ export interface Study {
   rays?: RaysShown | null;
   /** Maps with KL from the policies of other checkpoints; empty or absent if there are none. */
   klFrom?: readonly KlFromMap[];
+  /** The checkpoints in the plane of their first two principal components; null or absent if it was not computed. */
+  trajectory?: Trajectory | null;
   /** Slopes of the correlations over the checkpoints, slice by slice. */
   trends?: readonly CorrelationTrend[];
   /** The name of the intervals; "95% interval" only if simulated coverage allows it. */

@@ -13,6 +13,7 @@ import { rewardKlKind } from "./reward-kl.ts";
 import { surfaceKind } from "./surface.ts";
 import { trainingKind } from "./training.ts";
 import { trainingHealthKind } from "./training-health.ts";
+import { trajectoryKind } from "./trajectory.ts";
 
 /** In the order of a paper. */
 export const FIGURES: readonly FigureKind[] = [
@@ -26,6 +27,7 @@ export const FIGURES: readonly FigureKind[] = [
   correlationAllKind,
   trainingKind,
   trainingHealthKind,
+  trajectoryKind,
   ...claimKinds,
 ];
 
