@@ -1,6 +1,6 @@
-// Random rewards, the control of a training that cannot learn its task: every training rollout is rewarded by a coin
+// Random rewards, the control of a training that is told nothing of its task: every training rollout is rewarded by a coin
 // (train.reward "random"). All else is that of an ordinary run, and evaluations keep the environment's reward. What such a
-// run changes about the policy or its landscape is the work of the updates alone.
+// run changes about the policy, its reward or its landscape is the work of the updates alone: they still move the weights.
 //
 // The coin is a function of names: Philox word 0 under the key `reward|seed|step`, at the counter [member, rollout + 65,536 ·
 // copy, first word of the prompt, 0]. So a resumed run tosses the same coins, and two rollouts never share one.

@@ -96,7 +96,7 @@ export const trainSettings = {
     default: "environment",
     options: ["environment", "random"],
     meaning:
-      "what training rollouts are rewarded by: the environment; or random, a coin for each rollout, as a control that learns nothing of the task; evaluation and landscape keep the environment's reward",
+      "what training rollouts are rewarded by: the environment; or random, a coin for each rollout, as a control that is told nothing of the task; evaluation and landscape keep the environment's reward",
   }),
   rewardProbability: number({
     default: 0.5,

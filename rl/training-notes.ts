@@ -49,7 +49,7 @@ export function randomRewardNote({
   return reward === "environment"
     ? null
     : `Random rewards: a rollout's reward is 1 with probability ${rewardProbability}, else 0, whatever it says. This training is a ` +
-        "control: it learns nothing of the task. Evaluation and landscape keep the environment's reward.";
+        "control: it is told nothing of the task. Evaluation and landscape keep the environment's reward.";
 }
 
 export function failureNote(step: number, failure: string): string {
