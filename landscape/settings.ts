@@ -132,6 +132,14 @@ export const landscapeSettings = {
         "k: the share of each update between the checkpoints of landscape.steps that lies in the top-k singular subspaces of the weights before it, for claim T3; 0 for none",
     }),
   },
+  noiseFloor: integer({
+    default: 0,
+    min: 0,
+    unit: "draws",
+    changes: "extends",
+    meaning:
+      "other noise seeds with which the checkpoint's own rollouts are drawn again: the spread of its reward that is rollout noise alone; 0 for none",
+  }),
   conversations: integer({
     default: 3,
     min: 0,
@@ -185,6 +193,9 @@ export const studySettings = defineSettings(
     ...(shard !== "" && landscape.klFrom.length > 0
       ? ["shard: KL from other checkpoints (landscape.klFrom) cannot be cut into shards; add it to the merged folder"]
       : []),
+    ...(landscape.noiseFloor === 1
+      ? ["landscape.noiseFloor: one draw has no spread; expected 0 for none, or at least 2"]
+      : []),
     ...runProblems({ environment, train, evaluate }),
   ],
   {
@@ -195,6 +206,7 @@ export const studySettings = defineSettings(
       (key !== "landscape.updates.rank" || values.landscape.updates.rank > 0) &&
       (key !== "landscape.klFrom" || values.landscape.klFrom.length > 0) &&
       (values.checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)) &&
+      (key !== "landscape.noiseFloor" || values.landscape.noiseFloor > 0) &&
       (!key.startsWith("landscape.") ||
         (directionApplies(key.slice("landscape.".length), values.landscape.directions) &&
           rayApplies(key.slice("landscape.".length), values.landscape))),
@@ -203,6 +215,8 @@ export const studySettings = defineSettings(
       // KL from other checkpoints is not measured again for a map that grows.
       if (klFrom.length > 0 && /^landscape\.(points|radius|reference\.)/.test(key)) return true;
       // A centre beside the checkpoint is in units of the radius.
+      // The draws of the noise floor are not made again for more prompts or rollouts.
+      if (key.startsWith("landscape.rollouts.") && before.landscape.noiseFloor > 0) return true;
       if (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)) return true;
       if (key === "landscape.radius" && isBeside(centre)) return true;
       if (key === "landscape.points" || key === "landscape.radius")

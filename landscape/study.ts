@@ -19,12 +19,12 @@ import {
 import { growthOf, setAside } from "./files/growth.ts";
 import { figuresFolder, reportPath } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
-import { measureAllRays } from "./measure/checkpoint-rays.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
+import { freshUses } from "./measure/fresh-prompts.ts";
+import { furtherParts } from "./measure/further-parts.ts";
 import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
-import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
@@ -52,6 +52,7 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
           : [
               { setting: "landscape.reference.prompts", count: reference.prompts, seed, isDistinct: true },
               { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed, isDistinct: true },
+              ...freshUses(settings).map((use) => ({ ...use, isDistinct: true })),
             ],
       isFinished: async () => {
         grownFrom = await growthOf(settings.out, settings);
@@ -71,7 +72,7 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
 /** Whether points of maps, rays or lines are left to measure. */
 const hasLeft = (folder: string, settings: StudySettings, grows: boolean): boolean =>
   slicesToSweep(folder, settings, grows).length > 0 ||
-  raysToMeasure(folder, settings).length > 0 ||
+  furtherParts(folder, settings).length > 0 ||
   klFromToMeasure(folder, settings).length > 0 ||
   updatesToCompute(folder, settings).length > 0;
 
@@ -85,8 +86,7 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
     checkpointAt: (step) => soundCheckpoint(folder, step),
     placeAt: (step) => placeOf(part, step),
   });
-  await measureAllRays({ ...part, placeOf: (step) => placeOf(part, step) });
-  await measureKlFrom({ ...part, placeOf: (step) => placeOf(part, step) });
+  await measureKlFrom({ ...part, placeAt: (step) => placeOf(part, step) });
   await computeAllUpdates({ ...part, folderOf: (step) => soundCheckpoint(folder, step) });
   const { slices, trends } = await reportPart(part);
   const share = timings.finish((performance.now() - start) / 1000);

@@ -36,12 +36,12 @@ import { growthOf, setAside } from "./files/growth.ts";
 import { figuresFolder, reportPath } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
 import { bf16Difference, expectOneFamily } from "./measure/checkpoint-family.ts";
-import { measureAllRays } from "./measure/checkpoint-rays.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
+import { freshUses } from "./measure/fresh-prompts.ts";
+import { furtherParts } from "./measure/further-parts.ts";
 import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
-import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
@@ -108,7 +108,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     const origin = await originOf(backend, base.located, environment);
     const isFinished =
       slicesToSweep(folder, settings, grownFrom !== null).length === 0 &&
-      raysToMeasure(folder, settings).length === 0 &&
+      furtherParts(folder, settings).length === 0 &&
       klFromToMeasure(folder, settings).length === 0 &&
       updatesToCompute(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
@@ -137,8 +137,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     });
     const parts = { backend, chat, environment, settings, folder, progress, signal, timings };
     await sweepCheckpoints({ ...parts, checkpointAt: (step) => folderOf(checkpoints, step), placeAt });
-    await measureAllRays({ ...parts, placeOf: placeAt });
-    await measureKlFrom({ ...parts, placeOf: placeAt });
+    await measureKlFrom({ ...parts, placeAt });
     await computeAllUpdates({ ...parts, folderOf: (step) => folderOf(checkpoints, step) });
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);
@@ -194,15 +193,13 @@ async function keepReferences(
 }
 
 /** @throws SettingsError when the maps ask for more different episodes than there are */
-async function expectDistinct(
-  environment: Environment,
-  { landscape: { reference, rollouts, episodeSeed: seed } }: StudySettings,
-  signal: AbortSignal,
-): Promise<void> {
+async function expectDistinct(environment: Environment, settings: StudySettings, signal: AbortSignal): Promise<void> {
+  const { reference, rollouts, episodeSeed: seed } = settings.landscape;
   await episodeList(environment, seed).makeDistinct(Math.max(reference.prompts, rollouts.prompts), signal);
   const problems = episodeProblems(environment, [
     { setting: "landscape.reference.prompts", count: reference.prompts, seed },
     { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed },
+    ...freshUses(settings),
   ]);
   if (problems.length > 0) throw settingsError(problems);
 }

@@ -10,12 +10,12 @@ import { countKlFrom, klFromRecord } from "../files/kl-from-files.ts";
 import { klFromPath, type SlicePlace, sliceFolder } from "../files/layout.ts";
 import { gridCells } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
-import type { RaysRun } from "./checkpoint-rays.ts";
 import { stepsTo } from "./directions.ts";
 import { expectSweepMemory } from "./memory-plan.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { type Reference, scorePoint } from "./reference.ts";
 import { type CheckpointModel, prepareReference, type SweepContext, sliceDirections, withPolicy } from "./sweep.ts";
+import type { SweepJob } from "./sweep-checkpoints.ts";
 
 /** A slice and the step of the checkpoint that its KL is taken from. */
 export interface KlFromPart extends SlicePlace {
@@ -33,8 +33,10 @@ export function klFromToMeasure(folder: string, { landscape }: StudySettings): K
     .filter(({ done }) => done < points ** 2);
 }
 
+export type KlFromJob = Omit<SweepJob, "checkpointAt">;
+
 /** Measures what is missing. Does nothing if none is asked for. */
-export async function measureKlFrom(run: RaysRun): Promise<void> {
+export async function measureKlFrom(run: KlFromJob): Promise<void> {
   const { backend, settings, folder, progress, signal, timings } = run;
   const todo = klFromToMeasure(folder, settings);
   if (todo.length === 0) return;
@@ -46,7 +48,7 @@ export async function measureKlFrom(run: RaysRun): Promise<void> {
     done,
   );
   const loaded = async <T>(step: number, body: (context: SweepContext, own: Reference) => Promise<T>): Promise<T> => {
-    const place = run.placeOf(step);
+    const place = run.placeAt(step);
     const { config, weights } = await loadModel(backend, place.folderOf(step), {
       forwardCopies: settings.landscape.precision === "f32",
     });

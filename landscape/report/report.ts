@@ -29,6 +29,7 @@ import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import { updatesOfT3 } from "../statistics/claims/update-shares.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import { type KlFromMap, summariseKlFrom } from "../statistics/kl-from.ts";
+import { type CheckpointFloor, type FlooredMap, summariseNoise } from "../statistics/noise-floor.ts";
 import {
   type CorrelationTrend,
   type MeanOverSlices,
@@ -78,6 +79,8 @@ export interface SummarisedRun {
   readonly rays: readonly RayCheckpoint[];
   /** Maps with KL from other checkpoints. */
   readonly klFrom: readonly KlFromMap[];
+  /** The noise floors of the checkpoints, and the maps against them. */
+  readonly noise: { readonly floors: readonly CheckpointFloor[]; readonly maps: readonly FlooredMap[] };
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
   /** What only figures show, per slice. */
@@ -182,6 +185,7 @@ export async function summariseRun(
         }),
       );
     }
+  const noise = summariseNoise(folder, settings, slices, say, gap);
   const rays = summariseRays(folder, settings, say, gap);
   const missing = updatesToCompute(folder, settings);
   if (missing.length > 0)
@@ -196,16 +200,26 @@ export async function summariseRun(
     ],
   });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
-  const trends = trendsOf(slices);
-  return { slices, training, conversations, samples, claims, trends, extras, directions, rays, klFrom, gaps };
+  return {
+    slices,
+    training,
+    conversations,
+    samples,
+    claims,
+    trends: trendsOf(slices),
+    extras,
+    directions,
+    rays,
+    klFrom,
+    noise,
+    gaps,
+  };
 }
 
 /** What figures and page show of a run. */
-export function studyOf(
-  folder: string,
-  settings: StudySettings,
-  { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays, klFrom }: SummarisedRun,
-): Study {
+export function studyOf(folder: string, settings: StudySettings, run: SummarisedRun): Study {
+  const { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays, klFrom, noise } =
+    run;
   const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
   const rewardNote = settings.checkpoints.length === 0 ? randomRewardNote(settings.train) : null;
   return {
@@ -220,9 +234,10 @@ export function studyOf(
     ],
     training,
     trainingSamples: samples,
-    maps: slices.map((measured, index) =>
-      mapOf(settings, measured, conversations[index], extras[index], directions[index], isMixed),
-    ),
+    maps: slices.map((measured, index) => ({
+      ...mapOf(settings, measured, conversations[index], extras[index], directions[index], isMixed),
+      ...noiseFloorOf(noise, measured),
+    })),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     claims,
     rays: raysShown(rays),
@@ -329,6 +344,16 @@ function sampledSteps({ train: { conversationsEvery } }: StudySettings, training
 
 function drawn({ value, low, high }: Estimate): DrawnEstimate {
   return value === null ? null : { value, low, high };
+}
+
+/** What a map has of its checkpoint's noise floor; nothing if that is not measured. */
+function noiseFloorOf({ floors, maps }: SummarisedRun["noise"], { step, slice }: SummarisedSlice) {
+  const floor = floors.find((one) => one.step === step);
+  const map = maps.find((one) => one.step === step && one.slice === slice);
+  if (floor === undefined) return {};
+  const { draws, mean, deviation, range } = floor;
+  const { below, above, cells } = map ?? { below: 0, above: 0, cells: 0 };
+  return { noiseFloor: { draws, mean: drawn(mean), deviation: drawn(deviation), range, below, above, cells } };
 }
 
 /** A mean over too few determined slices for an interval is not drawn. */

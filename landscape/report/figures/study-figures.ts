@@ -3,10 +3,12 @@
 import type { FigureOptions } from "./axes.ts";
 import { claimKinds } from "./claim-figure.ts";
 import { correlationAllKind, correlationKind } from "./correlation.ts";
+import { densityKind } from "./density.ts";
 import { distinct, type Figure, type Quantity, type Study } from "./figure-data.ts";
 import { type FigureKind, type KindOptions, measuredMaps } from "./figure-kind.ts";
 import { mapKinds } from "./heatmap.ts";
 import { klFromKind } from "./kl-from.ts";
+import { noiseFloorKind } from "./noise-floor.ts";
 import { raysKind } from "./rays.ts";
 import { rewardCurvesKind } from "./reward-curves.ts";
 import { rewardKlKind } from "./reward-kl.ts";
@@ -14,6 +16,7 @@ import { surfaceKind } from "./surface.ts";
 import { trainingKind } from "./training.ts";
 import { trainingHealthKind } from "./training-health.ts";
 import { trajectoryKind } from "./trajectory.ts";
+import { worstRaysKind } from "./worst-rays.ts";
 
 /** In the order of a paper. */
 export const FIGURES: readonly FigureKind[] = [
@@ -22,7 +25,10 @@ export const FIGURES: readonly FigureKind[] = [
   rewardKlKind,
   rewardCurvesKind,
   klFromKind,
+  noiseFloorKind,
   raysKind,
+  densityKind,
+  worstRaysKind,
   correlationKind,
   correlationAllKind,
   trainingKind,

@@ -9,8 +9,7 @@ import { createProgress, diffSettings, resolveSettings } from "../../../engine/h
 import { readSlice } from "../../../landscape/files/cells.ts";
 import { readKlFrom } from "../../../landscape/files/kl-from-files.ts";
 import { klFromPath, sliceFolder } from "../../../landscape/files/layout.ts";
-import type { RaysRun } from "../../../landscape/measure/checkpoint-rays.ts";
-import { klFromToMeasure, measureKlFrom } from "../../../landscape/measure/kl-from.ts";
+import { type KlFromJob, klFromToMeasure, measureKlFrom } from "../../../landscape/measure/kl-from.ts";
 import { scorePoint } from "../../../landscape/measure/reference.ts";
 import { prepareReference } from "../../../landscape/measure/sweep.ts";
 import { sweepCheckpoints } from "../../../landscape/measure/sweep-checkpoints.ts";
@@ -65,15 +64,15 @@ describe("landscape/measure/kl-from", (test) => {
     cpSync(model, later, { recursive: true });
     scaleWeights(join(later, "model.safetensors"), 1.03);
     const progress = createProgress({ stream: new PassThrough(), quiet: true });
-    const runIn = (folder: string, other: string, signal = new AbortController().signal): RaysRun => {
+    const runIn = (folder: string, other: string, signal = new AbortController().signal): KlFromJob => {
       mkdirSync(folder, { recursive: true });
       return {
         ...{ backend, chat, environment, settings, folder, progress, signal, timings: new Timings(folder, backend) },
-        placeOf: (step) => ({ step, trajectory: [0, 3], state: "", folderOf: (of) => (of === 0 ? model : other) }),
+        placeAt: (step) => ({ step, trajectory: [0, 3], state: "", folderOf: (of) => (of === 0 ? model : other) }),
       };
     };
     const first = runIn(join(place, "same"), model);
-    await sweepCheckpoints({ ...first, checkpointAt: () => model, placeAt: first.placeOf });
+    await sweepCheckpoints({ ...first, checkpointAt: () => model, placeAt: first.placeAt });
     cpSync(first.folder, join(place, "whole"), { recursive: true });
     cpSync(first.folder, join(place, "stopped"), { recursive: true });
     const slice = { step: 0, slice: 0 };
@@ -95,7 +94,7 @@ describe("landscape/measure/kl-from", (test) => {
     const policy = { ...theirs, backend };
     const signal = new AbortController().signal;
     const reference = await prepareReference(
-      { model: policy, chat, environment, settings, place: whole.placeOf(3), signal, say: assert.fail },
+      { model: policy, chat, environment, settings, place: whole.placeAt(3), signal, say: assert.fail },
       progress.phase("reference", 4, "completions"),
     );
     assert.deepEqual(found?.reference, reference.set);
