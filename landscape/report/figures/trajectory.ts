@@ -98,7 +98,15 @@ function stepLabels(
 ): Markup {
   const { em } = sheet;
   type Box = readonly [left: number, top: number, right: number, bottom: number];
-  const taken: Box[] = points.map(({ x, y }) => [x - 0.3 * em, y - 0.3 * em, x + 0.3 * em, y + 0.3 * em]);
+  const around = (x: number, y: number, reach: number): Box => [x - reach, y - reach, x + reach, y + reach];
+  const taken: Box[] = points.map(({ x, y }) => around(x, y, 0.3 * em));
+  // The line between the points, piece by piece.
+  for (const [k, to] of points.slice(1).entries()) {
+    const { x, y } = points[k];
+    const pieces = Math.ceil(Math.hypot(to.x - x, to.y - y) / (0.4 * em));
+    for (let piece = 1; piece < pieces; piece++)
+      taken.push(around(x + ((to.x - x) * piece) / pieces, y + ((to.y - y) * piece) / pieces, 0.1 * em));
+  }
   const isFree = ([left, top, right, bottom]: Box, own: number): boolean =>
     left >= frame.left &&
     right <= frame.left + frame.width &&
