@@ -1,5 +1,15 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
-import { choice, defineSettings, integer, integers, number, text, texts, type Values } from "../engine/host/index.ts";
+import {
+  boolean,
+  choice,
+  defineSettings,
+  integer,
+  integers,
+  number,
+  text,
+  texts,
+  type Values,
+} from "../engine/host/index.ts";
 import {
   batchSettings,
   environmentSettings,
@@ -132,6 +142,12 @@ export const landscapeSettings = {
         "k: the share of each update between the checkpoints of landscape.steps that lies in the top-k singular subspaces of the weights before it, for claim T3; 0 for none",
     }),
   },
+  pairs: boolean({
+    default: false,
+    changes: "extends",
+    meaning:
+      "whether KL and reward are compared between all pairs of checkpoints in landscape.steps: each one's completions are scored under the others",
+  }),
   noiseFloor: integer({
     default: 0,
     min: 0,
@@ -186,8 +202,10 @@ export const studySettings = defineSettings(
       ),
     ...(checkpoints.length > 0 ? [] : directionProblems(landscape, train.checkpoints)),
     ...rayProblems(landscape, checkpoints.length > 0 ? null : train.checkpoints),
-    ...(shard !== "" && (landscape.rays.count > 0 || landscape.line.stepsAhead.length > 0)
-      ? ["shard: rays and lines cannot be cut into shards; measure them in the merged folder, or in one of their own"]
+    ...(shard !== "" && (landscape.rays.count > 0 || landscape.line.stepsAhead.length > 0 || landscape.pairs)
+      ? [
+          "shard: rays, lines and pairs cannot be cut into shards; measure them in the merged folder, or in one of their own",
+        ]
       : []),
     ...(checkpoints.length > 0 ? [] : klFromProblems(landscape.klFrom, train.checkpoints)),
     ...(shard !== "" && landscape.klFrom.length > 0
@@ -206,6 +224,7 @@ export const studySettings = defineSettings(
       (key !== "landscape.updates.rank" || values.landscape.updates.rank > 0) &&
       (key !== "landscape.klFrom" || values.landscape.klFrom.length > 0) &&
       (values.checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)) &&
+      (key !== "landscape.pairs" || values.landscape.pairs) &&
       (key !== "landscape.noiseFloor" || values.landscape.noiseFloor > 0) &&
       (!key.startsWith("landscape.") ||
         (directionApplies(key.slice("landscape.".length), values.landscape.directions) &&
@@ -217,6 +236,8 @@ export const studySettings = defineSettings(
       // A centre beside the checkpoint is in units of the radius.
       // The draws of the noise floor are not made again for more prompts or rollouts.
       if (key.startsWith("landscape.rollouts.") && before.landscape.noiseFloor > 0) return true;
+      // Pairs are not scored again for more completions.
+      if (key.startsWith("landscape.reference.") && before.landscape.pairs) return true;
       if (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)) return true;
       if (key === "landscape.radius" && isBeside(centre)) return true;
       if (key === "landscape.points" || key === "landscape.radius")

@@ -43,6 +43,7 @@ import { furtherParts } from "./measure/further-parts.ts";
 import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { rayProblems } from "./ray-settings.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
 import { klFromProblems, type StudySettings, studySettings } from "./settings.ts";
@@ -60,9 +61,11 @@ export function withGivenSteps(settings: StudySettings): StudySettings {
       "checkpoints: expected at least one checkpoint: --checkpoints 'out/checkpoint-*', or a folder, or ORG/NAME@REVISION",
     );
   const steps = findCheckpoints(settings.checkpoints).map(({ step }) => step);
+  const landscape = { ...settings.landscape, steps };
   const problems = [
-    ...directionProblems({ ...settings.landscape, steps }, steps),
-    ...klFromProblems(settings.landscape.klFrom, steps),
+    ...directionProblems(landscape, steps),
+    ...rayProblems(landscape, steps),
+    ...klFromProblems(landscape.klFrom, steps),
   ];
   if (problems.length > 0) throw settingsError(problems);
   // Nothing is trained.

@@ -13,7 +13,7 @@ import { type StudySettings, studySettings } from "../settings.ts";
  * checkpoint is in units of the radius, which is then in the key.
  */
 const extent = new Set(
-  ["steps", "slices", "points", "radius", "simulations", "noiseFloor", "klFrom", "updates.rank"].map(
+  ["steps", "slices", "points", "radius", "simulations", "noiseFloor", "pairs", "klFrom", "updates.rank"].map(
     (name) => `landscape.${name}`,
   ),
 );

@@ -43,7 +43,7 @@ function isByRollout(value: unknown): value is ByRollout {
   return true;
 }
 
-const cellRecord = z.object({
+export const cellRecord = z.object({
   i: z.int(),
   j: z.int(),
   alpha: z.number(),
@@ -165,6 +165,12 @@ export function readMeasured<T>(
     cells.push(of(cell, reference));
   });
   return reference === null ? null : { cells, reference };
+}
+
+/** The checkpoint's own completions; null if they are not there. */
+export function readReference(folder: string, step: number): ReferenceSet | null {
+  const path = referencePath(folder, step);
+  return existsSync(path) ? readJson(path, referenceSet) : null;
 }
 
 /** Writes the checkpoint's own completions. */

@@ -60,6 +60,14 @@ export const noisePaths = (folder: string): { readonly draws: string; readonly u
 /** The noise floors of all checkpoints, and the maps against them. */
 export const noiseSummaryPath = (folder: string): string => join(folder, "landscape", "noise-floor.json");
 
+/** A checkpoint's completions scored under the others. */
+export const pairsFolder = (folder: string, from: number): string => join(folder, "landscape", stepName(from), "pairs");
+export const pairPath = (folder: string, from: number, to: number): string =>
+  join(pairsFolder(folder, from), `${stepName(to)}.json`);
+
+/** KL and R between all pairs of checkpoints. */
+export const pairsSummaryPath = (folder: string): string => join(folder, "landscape", "pairs.json");
+
 /** What rays and lines of all checkpoints say together. */
 export const raysSummaryPath = (folder: string): string => join(folder, "landscape", "rays.json");
 

@@ -1,11 +1,13 @@
 // What is measured around a checkpoint besides its maps: the noise floor, rays, points at fixed KL, lines. Each is a part of its own folder.
 import { fixedKlFolder, freshFolder, lineFolder, raysFolder, worstFolder } from "../files/layout.ts";
 import { countNoiseDraws } from "../files/noise-files.ts";
+import { missingPairs } from "../files/pair-files.ts";
 import { countPoints, readScales, readWorstFacts } from "../files/ray-files.ts";
 import { linesFrom, ownCheckpoints, type WorstKind, worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { freshPoints, measureFresh } from "./fresh-prompts.ts";
 import { measureNoiseFloor } from "./noise-floor.ts";
+import { measurePairs } from "./pairs.ts";
 import type { PartJob } from "./part-job.ts";
 import { linePoints, measureFixedKl, measureLine, measureRays, rayPoints, wantedScales } from "./rays.ts";
 import { measureWorst, worstPoints } from "./worst-rays.ts";
@@ -35,6 +37,7 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
       ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, landscape)] : []),
       ...(rays.count > 0 && rays.freshPrompts > 0 ? [freshPart(folder, step, landscape)] : []),
       ...worstRaysOf(rays).map((kind) => worstPart(folder, step, kind, landscape)),
+      ...(landscape.pairs ? [pairsPart(folder, step, landscape)] : []),
       ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
         part(lineFolder(folder, step, ahead), linePoints(landscape).length, (job) => measureLine(job, ahead)),
       ),
@@ -67,6 +70,12 @@ function worstPart(folder: string, step: number, kind: WorstKind, landscape: Stu
   const isGap = readWorstFacts(own)?.problem != null;
   const isWhole = isGap || (isSettled && count >= points);
   return { step, points, done: Math.min(points, count), isWhole, measure: (job) => measureWorst(job, kind) };
+}
+
+function pairsPart(folder: string, step: number, { steps }: StudySettings["landscape"]): FurtherPart {
+  const points = steps.length - 1;
+  const left = missingPairs(folder, step, steps).length;
+  return { step, points, done: points - left, isWhole: left === 0, measure: measurePairs };
 }
 
 /** Counts halves of rays with a target; it is complete once every scale found has its point. */

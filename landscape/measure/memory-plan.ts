@@ -138,11 +138,18 @@ function planSweep(
   const { landscape, train } = settings;
   const { reference, rollouts } = landscape;
   const generation = { maxRows: rows, maxTokens: tokens, temperature: 1 };
-  // As long as drafts can be. They are wrong, since a planning backend draws token 0.
+  // As long as drafts can be, one of each length. They are wrong, since a planning backend draws token 0.
+  const drafts = new Map<number, Draft>();
   const draftFor = ({ expectedTokens }: SurveyedPrompt): Draft | undefined => {
     if (landscape.drafts === "off") return undefined;
-    const ids = new Array<number>(Math.min(expectedTokens, landscape.maxNewTokens)).fill(1);
-    return (turn, answer) => (turn === 0 && answer.length === 0 ? ids : null);
+    const length = Math.min(expectedTokens, landscape.maxNewTokens);
+    let draft = drafts.get(length);
+    if (draft === undefined) {
+      const ids = new Array<number>(length).fill(1);
+      draft = (turn, answer) => (turn === 0 && answer.length === 0 ? ids : null);
+      drafts.set(length, draft);
+    }
+    return draft;
   };
   // No more rows are under way than `rows`, and the longest prompts come first.
   const longestOf = ({ longest }: PromptSurvey, perPrompt: number): SurveyedPrompt[] =>
@@ -168,6 +175,17 @@ function planSweep(
         place: { step: 0, trajectory: [], state: "", folderOf: () => "" },
         say: () => {},
       });
+      if (landscape.pairs) {
+        const other = makeWeights(planning, config, { forwardCopies: !isHalf });
+        const their = { backend: planning, config, weights: isHalf ? new RoundedWeights(other) : other };
+        await scorePoint(plain, their, 0, scored, {
+          maxTokens: tokens,
+          clipLow: train.clipLow,
+          clipHigh: train.clipHigh,
+        });
+        if (their.weights instanceof RoundedWeights) their.weights.free();
+        other.free();
+      }
       const weights = new PerturbedWeights(arena, pointsAtOnce, landscape.precision);
       const points = Array.from({ length: pointsAtOnce }, (_, point) => point);
       if (landscape.line.stepsAhead.length > 0) for (const name of arena.names) allocateDirection(arena, name);

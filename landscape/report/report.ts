@@ -26,6 +26,7 @@ import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
+import { pairsOfT3 } from "../statistics/claims/pairs-part.ts";
 import { updatesOfT3 } from "../statistics/claims/update-shares.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import { type KlFromMap, summariseKlFrom } from "../statistics/kl-from.ts";
@@ -36,7 +37,9 @@ import {
   meansOverSlices,
   trendsOf,
 } from "../statistics/over-checkpoints.ts";
-import { linesOfT3, raysShown } from "../statistics/rays/ray-tables.ts";
+import { type CheckpointPair, summarisePairs } from "../statistics/pairs.ts";
+import { linesOfT3 } from "../statistics/rays/lines-part.ts";
+import { raysShown } from "../statistics/rays/ray-tables.ts";
 import { type RayCheckpoint, summariseRays } from "../statistics/rays/summarise-rays.ts";
 import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
 import { summariseSlice } from "../statistics/summarise-slice.ts";
@@ -79,6 +82,8 @@ export interface SummarisedRun {
   readonly rays: readonly RayCheckpoint[];
   /** Maps with KL from other checkpoints. */
   readonly klFrom: readonly KlFromMap[];
+  /** KL and reward between all pairs of checkpoints, if they are asked for. */
+  readonly pairs: readonly CheckpointPair[];
   /** The noise floors of the checkpoints, and the maps against them. */
   readonly noise: { readonly floors: readonly CheckpointFloor[]; readonly maps: readonly FlooredMap[] };
   /** The trend of every slice with several complete checkpoints. */
@@ -191,11 +196,13 @@ export async function summariseRun(
   if (missing.length > 0)
     gap(`Updates between checkpoints: ${missing.length} are not computed (landscape.updates.rank).`);
   const klFrom = summariseKlFrom(folder, settings, slices, say, gap);
+  const pairs = summarisePairs(folder, settings, slices, say, gap);
   const claims = claimsOf(slices, {
     evaluations: evaluationsOf(training),
     isStudyLike: isStudyLike(settings),
     explorationParts: [
       ...linesOfT3(rays),
+      ...pairsOfT3(pairs),
       ...updatesOfT3(readUpdates(folder, settings), settings.landscape.updates.rank),
     ],
   });
@@ -212,14 +219,28 @@ export async function summariseRun(
     rays,
     klFrom,
     noise,
+    pairs,
     gaps,
   };
 }
 
 /** What figures and page show of a run. */
 export function studyOf(folder: string, settings: StudySettings, run: SummarisedRun): Study {
-  const { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays, klFrom, noise } =
-    run;
+  const {
+    slices,
+    training,
+    conversations,
+    samples,
+    claims,
+    trends,
+    gaps,
+    extras,
+    directions,
+    rays,
+    klFrom,
+    noise,
+    pairs,
+  } = run;
   const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
   const rewardNote = settings.checkpoints.length === 0 ? randomRewardNote(settings.train) : null;
   return {
@@ -243,6 +264,7 @@ export function studyOf(folder: string, settings: StudySettings, run: Summarised
     rays: raysShown(rays),
     klFrom,
     trajectory: readTrajectory(folder, settings),
+    pairs,
     trends,
     intervalName: intervalName(slices),
   };

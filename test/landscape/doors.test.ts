@@ -195,8 +195,14 @@ syncBuiltinESMExports();
   test("a second process on one run folder is refused, and does the first no harm", async () => {
     const first = start(studyCommand(undisturbed), user);
     await until("it had begun to train", first, () => existsSync(join(undisturbed, "metrics.jsonl")));
-    expectRefused(await runStudy(undisturbed), `process ${first.child.pid} has it`, "--out");
-    expectRefused(await start(["landscape/report.ts", undisturbed]).ended, `process ${first.child.pid} has it`);
+    // The first stands still meanwhile, so that it cannot end before the second begins. Windows has no such signals.
+    const signal = (name: NodeJS.Signals): void => void (process.platform === "win32" || first.child.kill(name));
+    signal("SIGSTOP");
+    const second = await runStudy(undisturbed);
+    const third = await start(["landscape/report.ts", undisturbed]).ended;
+    signal("SIGCONT");
+    expectRefused(second, `process ${first.child.pid} has it`, "--out");
+    expectRefused(third, `process ${first.child.pid} has it`);
     expectDone(await first.ended);
     assert.ok(existsSync(join(undisturbed, "report.html")));
     assert.not.ok(existsSync(join(undisturbed, ".lock")));

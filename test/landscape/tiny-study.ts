@@ -1,6 +1,6 @@
 // A study of a few seconds as a subprocess, for tests of what a whole run does when things go wrong.
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -96,6 +96,24 @@ export async function until(what: string, { child, ended }: Started, holds: () =
       throw new Error(`it ended before ${what}: ${(await ended).stderr}`);
     await setTimeout(5);
   }
+}
+
+/**
+ * Starts a command and presses Ctrl-C when a file of its run folder has appeared. A command that ended before it heard the
+ * signal begins again in an empty folder.
+ * @throws Error when it ended otherwise than stopped (130) or done, or was never stopped
+ */
+export async function interrupt(begin: () => Started, out: string, file: string): Promise<void> {
+  for (let attempt = 0; attempt < 5; attempt++) {
+    const started = begin();
+    await until(`${file} was there`, started, () => started.hasSpoken() && existsSync(join(out, file)));
+    started.child.kill("SIGINT");
+    const { status, signal, stderr } = await started.ended;
+    if (status === 130) return;
+    if (status !== 0) throw new Error(`expected exit code 130, got ${status ?? signal}: ${stderr}`);
+    rmSync(out, { recursive: true });
+  }
+  throw new Error("it ended five times without hearing Ctrl-C");
 }
 
 /** What an interrupted write left and a resumed run cut off is kept, and is no part of a run. */

@@ -10,6 +10,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -301,13 +302,16 @@ describe("model/hub: downloads", (test) => {
     const stop = new AbortController();
     server.faults.push((request, response) => {
       if (!isFile(request.url ?? "", shards[0]) || request.url?.includes("resolve")) return false;
-      response
-        .writeHead(200)
-        .write(firstShard.subarray(0, 1000), () => setTimeout(() => stop.abort(new Error("stop")), 50));
+      response.writeHead(200).write(firstShard.subarray(0, 1000));
+      const arrived = setInterval(() => {
+        if (statSync(begun, { throwIfNoEntry: false })?.size !== 1000) return;
+        clearInterval(arrived);
+        stop.abort(new Error("stop"));
+      }, 5);
       return true;
     });
-    await throwsMessage(() => locateModel(name, { ...options, signal: stop.signal }), "stop");
     const begun = join(storage, "blobs", `${etagOf(shards[0], firstShard)}.incomplete`);
+    await throwsMessage(() => locateModel(name, { ...options, signal: stop.signal }), "stop");
     assert.is(readFileSync(begun).length, 1000);
     server.faults.length = 0;
     await locateModel(name, options);

@@ -210,22 +210,31 @@ describe("model/steps-per-read", (test) => {
   });
 
   test("it is measured on a GPU, follows the answers' length, and is 1 on software drivers", async () => {
+    // A clock that only a read moves, so that no other work on the machine counts.
+    let clockMs = 0;
     class Slow extends CpuBackend {
-      override async read(ranges: Parameters<Backend["read"]>[0]) {
-        await new Promise((resolve) => setTimeout(resolve, 20));
+      override read(ranges: Parameters<Backend["read"]>[0]) {
+        clockMs += 20;
         return super.read(ranges);
       }
     }
+    const timedAt = (pace: StepsPerRead, steps: number, milliseconds: number): Promise<void> => {
+      const { now } = performance;
+      performance.now = () => clockMs;
+      return pace.timed(steps, milliseconds).finally(() => {
+        performance.now = now;
+      });
+    };
     const onGpu: Backend = Object.assign(new Slow(), { memory: "device" });
     const pace = new StepsPerRead(onGpu, undefined, 64);
     assert.is(pace.count, 1);
-    await pace.timed(1, 60); // a step of about 40 ms, a read of about 20: √(2 · 32 · 20 / 40) = 5.7
+    await timedAt(pace, 1, 60); // a step of 40 ms, a read of 20: √(2 · 32 · 20 / 40) = 5.7
     assert.is(pace.count, 4);
     for (let i = 0; i < 50; i++) pace.ended(2);
-    await pace.timed(4, 180); // √(2 · 2 · 20 / 40) = 1.4
+    await timedAt(pace, 4, 180); // √(2 · 2 · 20 / 40) = 1.4
     assert.is(pace.count, 1);
     const onProcessor = new StepsPerRead(new Slow(), undefined, 64);
-    await onProcessor.timed(1, 60);
+    await timedAt(onProcessor, 1, 60);
     assert.is(onProcessor.count, 1);
   });
 });

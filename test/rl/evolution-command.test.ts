@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { contents, expectDone, expectSame, type Flags, small, start, until } from "../landscape/tiny-study.ts";
+import { contents, expectDone, expectSame, type Flags, interrupt, small, start } from "../landscape/tiny-study.ts";
 import { describe } from "../support.ts";
 
 describe("rl/evolution command", (test) => {
@@ -33,10 +33,8 @@ describe("rl/evolution command", (test) => {
     const metrics = whole.get("metrics.jsonl")?.toString() ?? "";
     assert.match(metrics, /"evolve\/update_norm":\d/);
     assert.match(metrics, /"evolve\/update_cosine":-?\d/);
-    const started = start(command("stopped"));
-    await until("its first step", started, () => existsSync(join(place, "stopped/run/rollouts/step-000001.jsonl.gz")));
-    started.child.kill("SIGINT");
-    assert.equal((await started.ended).status, 130);
+    const stopped = join(place, "stopped/run");
+    await interrupt(() => start(command("stopped")), stopped, "rollouts/step-000001.jsonl.gz");
     expectDone(await start(command("stopped", { "train.evolve.membersAtOnce": "3" })).ended);
     expectSame(contents(join(place, "stopped/run")), whole);
   });

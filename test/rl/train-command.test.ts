@@ -10,10 +10,10 @@ import {
   expectDone,
   expectSame,
   type Flags,
+  interrupt,
   runStudy,
   small,
   start,
-  until,
 } from "../landscape/tiny-study.ts";
 import { describe } from "../support.ts";
 
@@ -50,10 +50,7 @@ describe("rl/train command", (test) => {
 
   test("a stopped run goes on, and a finished one is extended, to the bytes of an undisturbed one", async () => {
     const stopped = folder("stopped");
-    const started = start(command(stopped));
-    await until("its first step", started, () => existsSync(join(stopped, "rollouts/step-000001.jsonl.gz")));
-    started.child.kill("SIGINT");
-    is((await started.ended).status, 130);
+    await interrupt(() => start(command(stopped)), stopped, "rollouts/step-000001.jsonl.gz");
     expectDone(await train(stopped));
     expectSame(contents(stopped), contents(alone));
     const longer = { "train.steps": "4", "train.checkpoints": "0,3,4" };

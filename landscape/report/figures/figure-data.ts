@@ -7,6 +7,7 @@ import type { SliceFacts } from "../../files/slice-facts.ts";
 import type { Claim } from "../../statistics/claims/claim.ts";
 import type { KlFromMap } from "../../statistics/kl-from.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
+import type { CheckpointPair } from "../../statistics/pairs.ts";
 import type { RaysShown } from "../../statistics/rays/ray-tables.ts";
 import type { RingPoint } from "../../statistics/ring-curve.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
@@ -185,6 +186,8 @@ export interface Study {
   klFrom?: readonly KlFromMap[];
   /** The checkpoints in the plane of their first two principal components; null or absent if it was not computed. */
   trajectory?: Trajectory | null;
+  /** KL and reward between checkpoints; absent or empty if they are not measured. */
+  pairs?: readonly CheckpointPair[];
   /** Slopes of the correlations over the checkpoints, slice by slice. */
   trends?: readonly CorrelationTrend[];
   /** The name of the intervals; "95% interval" only if simulated coverage allows it. */

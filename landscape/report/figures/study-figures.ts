@@ -9,6 +9,7 @@ import { type FigureKind, type KindOptions, measuredMaps } from "./figure-kind.t
 import { mapKinds } from "./heatmap.ts";
 import { klFromKind } from "./kl-from.ts";
 import { noiseFloorKind } from "./noise-floor.ts";
+import { pairsKind } from "./pairs.ts";
 import { raysKind } from "./rays.ts";
 import { rewardCurvesKind } from "./reward-curves.ts";
 import { rewardKlKind } from "./reward-kl.ts";
@@ -29,6 +30,7 @@ export const FIGURES: readonly FigureKind[] = [
   raysKind,
   densityKind,
   worstRaysKind,
+  pairsKind,
   correlationKind,
   correlationAllKind,
   trainingKind,

@@ -60,7 +60,7 @@ export function updatesOfT3(updates: readonly UpdateRecord[], rank: number): Exp
       concluded: `Of ${all.length} updates between checkpoints, ${range} (one training, no interval).`,
       tables: [tableOf(all, rank)],
       panels: [],
-      covers: "subspaces",
+      ...{ measures: "subspaces", evidence: null },
     },
   ];
 }

@@ -9,7 +9,7 @@ import {
   plotPoint,
   sidesOf,
 } from "../claims/claim.ts";
-import type { WorstPoint, WorstStatistics } from "./worst-statistics.ts";
+import type { KlBand, WorstPoint, WorstStatistics } from "./worst-statistics.ts";
 
 interface WorstCheckpoint {
   readonly step: number;
@@ -101,68 +101,50 @@ function worstTable(checkpoints: readonly WorstCheckpoint[]): ClaimTable {
   };
 }
 
+/** Three panels per kind of ray, so that the series of a panel can be told apart. */
 function worstPlot({ step, worst }: WorstCheckpoint): ClaimPlot {
-  const halves = worst.flatMap(({ kind, points }) =>
-    [1, -1].map((sign) => ({
-      name: halfName(kind, sign),
-      points: points
-        .filter(({ radius }) => radius * sign > 0)
-        .sort((one, other) => Math.abs(one.radius) - Math.abs(other.radius)),
-    })),
-  );
-  const lines = (of: (point: WorstPoint) => PlotPoint): PlotSeries[] =>
-    halves.flatMap(({ name, points }) =>
-      points.length === 0 ? [] : [{ name, kind: "line" as const, points: points.map(of) }],
-    );
-  const band = (of: (point: WorstPoint) => PlotPoint | null): PlotSeries => {
-    const points = halves.flatMap(({ points: all }) => all.flatMap((point) => of(point) ?? []));
-    const distinct = new Map(points.map((point) => [point.x, point]));
-    return {
-      name: "random rays: mean, 10% to 90%",
-      kind: "expected",
-      points: [...distinct.values()].sort((one, other) => one.x - other.x),
-    };
-  };
-  const byRadius = { xLabel: "radius, in units of the norm" };
   return {
     xLabel: "KL per token, nats",
     xScale: "log",
-    panels: [
-      {
-        ...{ title: `KL per token around step ${step}`, ...byRadius },
-        series: [
-          ...lines(({ radius, kl }) => ({ x: Math.abs(radius), value: kl, low: null, high: null })),
-          band(({ radius, atRadius }) =>
-            atRadius === null
-              ? null
-              : { x: Math.abs(radius), value: atRadius.kl.mean, low: atRadius.kl.low, high: atRadius.kl.high },
-          ),
-        ],
-      },
-      {
-        ...{ title: "mean reward at equal radius", ...byRadius },
-        series: [
-          ...lines(({ radius, reward }) => plotPoint(Math.abs(radius), reward)),
-          band(({ radius, atRadius }) =>
-            atRadius === null
-              ? null
-              : {
-                  ...{ x: Math.abs(radius), value: atRadius.reward.mean },
-                  ...{ low: atRadius.reward.low, high: atRadius.reward.high },
-                },
-          ),
-        ],
-      },
-      {
-        title: "mean reward at equal KL",
-        series: [
-          ...lines(({ kl, reward }) => plotPoint(kl, reward)),
-          band(({ kl, atKl }) => (atKl === null ? null : { x: kl, value: atKl.mean, low: atKl.low, high: atKl.high })),
-        ],
-      },
-    ],
+    panels: worst.filter(({ points }) => points.length > 0).flatMap((ray) => panelsOf(ray, step)),
     notes: [
       `Drawn: step ${step}. Bars of worst-case rays: intervals over prompts; of random rays: 10% to 90% over rays.`,
     ],
   };
+}
+
+function panelsOf({ kind, points }: WorstStatistics, step: number): ClaimPlot["panels"] {
+  const lines = (of: (point: WorstPoint) => PlotPoint): PlotSeries[] =>
+    [1, -1].flatMap((sign) => {
+      const half = points.filter(({ radius }) => radius * sign > 0);
+      return half.length === 0 ? [] : [{ name: halfName(kind, sign), kind: "line" as const, points: half.map(of) }];
+    });
+  const band = (of: (point: WorstPoint) => PlotPoint | null): PlotSeries => {
+    const found = points.flatMap((point) => of(point) ?? []);
+    const byPlace = new Map(found.map((point) => [point.x, point]));
+    return { name: "random rays: mean, 10% to 90%", kind: "expected", points: [...byPlace.values()] };
+  };
+  const spread = (x: number, { mean, low, high }: KlBand): PlotPoint => ({ x, value: mean, low, high });
+  const byRadius = { xLabel: "radius, in units of the norm" };
+  const what = kind === "kl" ? "the steepest KL" : "the gradient of J";
+  return [
+    {
+      ...{ title: `KL per token along ${what}, step ${step}`, ...byRadius },
+      series: [
+        ...lines(({ radius, kl }) => ({ x: Math.abs(radius), value: kl, low: null, high: null })),
+        band(({ radius, atRadius }) => atRadius && spread(Math.abs(radius), atRadius.kl)),
+      ],
+    },
+    {
+      ...{ title: "mean reward at equal radius", ...byRadius },
+      series: [
+        ...lines(({ radius, reward }) => plotPoint(Math.abs(radius), reward)),
+        band(({ radius, atRadius }) => atRadius && spread(Math.abs(radius), atRadius.reward)),
+      ],
+    },
+    {
+      title: "mean reward at equal KL",
+      series: [...lines(({ kl, reward }) => plotPoint(kl, reward)), band(({ kl, atKl }) => atKl && spread(kl, atKl))],
+    },
+  ];
 }

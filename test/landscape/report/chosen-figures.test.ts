@@ -181,7 +181,8 @@ describe("landscape/report/chosen-figures", (test) => {
       names({ figure: ["all"] }, whole),
       // The made-up study has no claims; report/claim-figure.test.ts draws theirs. It has no rays and no noise floor either.
       FIGURES.map(({ name }) => name).filter(
-        (name) => !name.startsWith("claim-") && !["rays", "density", "worst-rays", "noise-floor"].includes(name),
+        (name) =>
+          !name.startsWith("claim-") && !["rays", "density", "worst-rays", "pairs", "noise-floor"].includes(name),
       ),
     );
     assert.equal(names({ figure: ["all"] }, { ...whole, maps: [] }), ["training", "training-health", "trajectory"]);

@@ -90,12 +90,12 @@ describe("rl/environments/limits", (test) => {
     let [active, most] = [0, 0];
     const slow = episode(async () => {
       most = Math.max(most, ++active);
-      await new Promise((done) => setTimeout(done, 30));
+      await new Promise((done) => setTimeout(done, 35));
       active--;
       return 1;
     });
-    const judge = new Judge({ ...limits, timeLimit: 0.2, parallelScores: 2 });
-    const judged = await Promise.all(Array.from({ length: 16 }, () => judge.judge(slow, [])));
+    const judge = new Judge({ ...limits, timeLimit: 1, parallelScores: 2 });
+    const judged = await Promise.all(Array.from({ length: 64 }, () => judge.judge(slow, [])));
     is(most, 2);
     equal(new Set(judged.map(({ failure }) => failure)), new Set([null]));
   });

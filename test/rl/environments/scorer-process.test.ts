@@ -83,14 +83,18 @@ describe("rl/environments/scorer-process", (test) => {
   });
 
   test("over the time limit a conversation fails alone, and a late verdict is no error; a process that hangs is ended", async () => {
-    const slow = scorer("slow", "setTimeout(() => say({ id: request.id, reward: 1 }), Number(request.completion));");
-    is((await slow.score(request("0"))).reward, 1);
+    // The verdict on "late" comes just before the one on "release".
+    const slow = scorer(
+      "slow",
+      'if (request.completion === "late") return; if (request.completion === "release") say({ id: all.at(-3).id, reward: 1 }); say({ id: request.id, reward: 2 });',
+    );
+    is((await slow.score(request("a"))).reward, 2);
     const stop = new AbortController();
-    const late = slow.score(request("150"), stop.signal);
-    is((await slow.score(request("0"))).reward, 1);
+    const late = slow.score(request("late"), stop.signal);
+    is((await slow.score(request("b"))).reward, 2);
     stop.abort();
     await throwsMessage(() => late, "gave no verdict within the time limit");
-    is((await slow.score(request("300"))).reward, 1, "after the late verdict");
+    is((await slow.score(request("release"))).reward, 2, "after the late verdict");
     slow.close();
     const hanging = scorer(
       "hanging",
