@@ -1,5 +1,15 @@
 // What can be set about a study: a training run and the landscapes around its checkpoints.
-import { choice, defineSettings, integer, integers, number, text, texts, type Values } from "../engine/host/index.ts";
+import {
+  boolean,
+  choice,
+  defineSettings,
+  integer,
+  integers,
+  number,
+  text,
+  texts,
+  type Values,
+} from "../engine/host/index.ts";
 import {
   batchSettings,
   environmentSettings,
@@ -114,6 +124,20 @@ export const landscapeSettings = {
       meaning: "completions per prompt for R",
     }),
   },
+  pairs: boolean({
+    default: false,
+    changes: "extends",
+    meaning:
+      "whether KL and reward are compared between all pairs of checkpoints in landscape.steps: each one's completions are scored under the others",
+  }),
+  noiseFloor: integer({
+    default: 0,
+    min: 0,
+    unit: "draws",
+    changes: "extends",
+    meaning:
+      "other noise seeds with which the checkpoint's own rollouts are drawn again: the spread of its reward that is rollout noise alone; 0 for none",
+  }),
   conversations: integer({
     default: 3,
     min: 0,
@@ -160,8 +184,13 @@ export const studySettings = defineSettings(
       ),
     ...(checkpoints.length > 0 ? [] : directionProblems(landscape, train.checkpoints)),
     ...rayProblems(landscape, checkpoints.length > 0 ? null : train.checkpoints),
-    ...(shard !== "" && (landscape.rays.count > 0 || landscape.line.stepsAhead.length > 0)
-      ? ["shard: rays and lines cannot be cut into shards; measure them in the merged folder, or in one of their own"]
+    ...(shard !== "" && (landscape.rays.count > 0 || landscape.line.stepsAhead.length > 0 || landscape.pairs)
+      ? [
+          "shard: rays, lines and pairs cannot be cut into shards; measure them in the merged folder, or in one of their own",
+        ]
+      : []),
+    ...(landscape.noiseFloor === 1
+      ? ["landscape.noiseFloor: one draw has no spread; expected 0 for none, or at least 2"]
       : []),
     ...runProblems({ environment, train, evaluate }),
   ],
@@ -171,12 +200,18 @@ export const studySettings = defineSettings(
       runRules.applies(key, values) &&
       (key !== "shard" || values.shard !== "") &&
       (values.checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)) &&
+      (key !== "landscape.pairs" || values.landscape.pairs) &&
+      (key !== "landscape.noiseFloor" || values.landscape.noiseFloor > 0) &&
       (!key.startsWith("landscape.") ||
         (directionApplies(key.slice("landscape.".length), values.landscape.directions) &&
           rayApplies(key.slice("landscape.".length), values.landscape))),
     altersIn: (key, before, after) => {
       const { directions, centre } = before.landscape;
       // A centre beside the checkpoint is in units of the radius.
+      // The draws of the noise floor are not made again for more prompts or rollouts.
+      if (key.startsWith("landscape.rollouts.") && before.landscape.noiseFloor > 0) return true;
+      // Pairs are not scored again for more completions.
+      if (key.startsWith("landscape.reference.") && before.landscape.pairs) return true;
       if (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)) return true;
       if (key === "landscape.radius" && isBeside(centre)) return true;
       if (key === "landscape.points" || key === "landscape.radius")

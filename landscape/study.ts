@@ -19,11 +19,11 @@ import {
 import { growthOf, setAside } from "./files/growth.ts";
 import { figuresFolder, reportPath } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
-import { measureAllRays } from "./measure/checkpoint-rays.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
+import { freshUses } from "./measure/fresh-prompts.ts";
+import { furtherParts } from "./measure/further-parts.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
-import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
@@ -50,6 +50,7 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
           : [
               { setting: "landscape.reference.prompts", count: reference.prompts, seed, isDistinct: true },
               { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed, isDistinct: true },
+              ...freshUses(settings).map((use) => ({ ...use, isDistinct: true })),
             ],
       isFinished: async () => {
         grownFrom = await growthOf(settings.out, settings);
@@ -68,7 +69,7 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
 
 /** Whether points of maps, rays or lines are left to measure. */
 const hasLeft = (folder: string, settings: StudySettings, grows: boolean): boolean =>
-  slicesToSweep(folder, settings, grows).length > 0 || raysToMeasure(folder, settings).length > 0;
+  slicesToSweep(folder, settings, grows).length > 0 || furtherParts(folder, settings).length > 0;
 
 async function studyParts(part: Part, isFinished: boolean, start: number): Promise<void> {
   const { folder, settings, progress, timings } = part;
@@ -80,7 +81,6 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
     checkpointAt: (step) => soundCheckpoint(folder, step),
     placeAt: (step) => placeOf(part, step),
   });
-  await measureAllRays({ ...part, placeOf: (step) => placeOf(part, step) });
   const { slices, trends } = await reportPart(part);
   const share = timings.finish((performance.now() - start) / 1000);
   if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);

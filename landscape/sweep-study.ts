@@ -36,12 +36,13 @@ import { growthOf, setAside } from "./files/growth.ts";
 import { figuresFolder, reportPath } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
 import { bf16Difference, expectOneFamily } from "./measure/checkpoint-family.ts";
-import { measureAllRays } from "./measure/checkpoint-rays.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
+import { freshUses } from "./measure/fresh-prompts.ts";
+import { furtherParts } from "./measure/further-parts.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
-import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { rayProblems } from "./ray-settings.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
 import { type StudySettings, studySettings } from "./settings.ts";
@@ -58,7 +59,8 @@ export function withGivenSteps(settings: StudySettings): StudySettings {
       "checkpoints: expected at least one checkpoint: --checkpoints 'out/checkpoint-*', or a folder, or ORG/NAME@REVISION",
     );
   const steps = findCheckpoints(settings.checkpoints).map(({ step }) => step);
-  const problems = directionProblems({ ...settings.landscape, steps }, steps);
+  const landscape = { ...settings.landscape, steps };
+  const problems = [...directionProblems(landscape, steps), ...rayProblems(landscape, steps)];
   if (problems.length > 0) throw settingsError(problems);
   // Nothing is trained.
   return {
@@ -102,7 +104,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     const base = baseOf(folder, checkpoints);
     const origin = await originOf(backend, base.located, environment);
     const isFinished =
-      slicesToSweep(folder, settings, grownFrom !== null).length === 0 && raysToMeasure(folder, settings).length === 0;
+      slicesToSweep(folder, settings, grownFrom !== null).length === 0 && furtherParts(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
     const modelFolder = base.located.folder;
     const chat = await loadChat(modelFolder, await loadTokenizer(modelFolder));
@@ -129,7 +131,6 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     });
     const parts = { backend, chat, environment, settings, folder, progress, signal, timings };
     await sweepCheckpoints({ ...parts, checkpointAt: (step) => folderOf(checkpoints, step), placeAt });
-    await measureAllRays({ ...parts, placeOf: placeAt });
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);
     await drawRun(folder, settings, run, signal);
@@ -184,15 +185,13 @@ async function keepReferences(
 }
 
 /** @throws SettingsError when the maps ask for more different episodes than there are */
-async function expectDistinct(
-  environment: Environment,
-  { landscape: { reference, rollouts, episodeSeed: seed } }: StudySettings,
-  signal: AbortSignal,
-): Promise<void> {
+async function expectDistinct(environment: Environment, settings: StudySettings, signal: AbortSignal): Promise<void> {
+  const { reference, rollouts, episodeSeed: seed } = settings.landscape;
   await episodeList(environment, seed).makeDistinct(Math.max(reference.prompts, rollouts.prompts), signal);
   const problems = episodeProblems(environment, [
     { setting: "landscape.reference.prompts", count: reference.prompts, seed },
     { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed },
+    ...freshUses(settings),
   ]);
   if (problems.length > 0) throw settingsError(problems);
 }

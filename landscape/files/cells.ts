@@ -27,7 +27,7 @@ export type ByRollout = readonly (readonly number[])[];
 const listsOfNumbers = z.array(z.array(z.number()));
 
 /** A list of lists of numbers. The schema is asked only for the message about one that is not: a cell has thousands. */
-const byRollout = z.unknown().transform((value, context): ByRollout => {
+export const byRollout = z.unknown().transform((value, context): ByRollout => {
   if (isByRollout(value)) return value;
   const { error } = listsOfNumbers.safeParse(value);
   for (const { message, path } of error?.issues ?? []) context.addIssue({ code: "custom", message, path });
@@ -43,7 +43,7 @@ function isByRollout(value: unknown): value is ByRollout {
   return true;
 }
 
-const cellRecord = z.object({
+export const cellRecord = z.object({
   i: z.int(),
   j: z.int(),
   alpha: z.number(),
@@ -165,6 +165,12 @@ export function readMeasured<T>(
     cells.push(of(cell, reference));
   });
   return reference === null ? null : { cells, reference };
+}
+
+/** The checkpoint's own completions; null if they are not there. */
+export function readReference(folder: string, step: number): ReferenceSet | null {
+  const path = referencePath(folder, step);
+  return existsSync(path) ? readJson(path, referenceSet) : null;
 }
 
 /** Writes the checkpoint's own completions. */

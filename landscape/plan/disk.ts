@@ -11,6 +11,7 @@ import {
   writtenPrompts,
 } from "../../rl/index.ts";
 import type { StudySettings } from "../settings.ts";
+import { furtherWork } from "./further-work.ts";
 
 /** The report and the claims of a study with few maps, and the figures of the study as a whole; figures and page of a map. */
 const reportBytes = 1_900_000;
@@ -39,13 +40,30 @@ export function diskOf(
   // Given checkpoints are not copied, and nothing is trained.
   const training =
     settings.checkpoints.length > 0 ? { parts: [], peak: 0 } : trainingDisk(config, environment, settings, modelFolder);
-  const own = new Map([
+  const further = furtherBytes(settings, lengths.landscape.answer.right, said);
+  const own = new Map<string, number>([
     ["cells", cells * cellBytes(rollouts, reference, lengths.landscape.answer.right)],
     ["conversations of cells", cells * said],
+    ...(further === 0 ? [] : ([["rays, lines, pairs and noise floors", further]] as const)),
     ["figures and report", reportBytes + steps.length * slices * figuresPerMap + Math.min(1_000_000, cells * said)],
   ]);
   const added = [...own.values()].reduce((sum, bytes) => sum + bytes, 0);
   return { parts: new Map([...training.parts, ...own]), peak: training.peak + added };
+}
+
+/** What is measured besides maps; fresh prompts as if every direction improved. */
+function furtherBytes(settings: StudySettings, answerTokens: number, said: number): number {
+  const { rollouts, reference, rays, steps, pairs } = settings.landscape;
+  const { points, draws, freshPoints } = furtherWork(settings);
+  const scored = pairs ? steps.length * (steps.length - 1) : 0;
+  const none = { prompts: 0, rollouts: 0 };
+  return (
+    points * (cellBytes(rollouts, reference, answerTokens) + said) +
+    // Of a draw the rewards alone are kept, one of five quantities.
+    (draws * cellBytes(rollouts, none, answerTokens)) / 5 +
+    freshPoints * cellBytes({ ...rollouts, prompts: rays.freshPrompts }, none, answerTokens) +
+    scored * cellBytes(none, reference, answerTokens)
+  );
 }
 
 /** A line of cells.jsonl for a cell, as JSON of random numbers. */
@@ -60,6 +78,7 @@ export function cellBytes(
     quantities: Readonly<Record<string, () => number>>,
   ): number => {
     const made = Math.min(prompts, writtenPrompts);
+    if (made === 0) return 0;
     const values = Object.fromEntries(
       Object.entries(quantities).map(([name, value]) => [
         name,

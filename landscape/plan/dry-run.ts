@@ -31,6 +31,7 @@ import { expectHostMemoryOf, sweepMemory } from "../measure/memory-plan.ts";
 import { probeCell } from "../measure/probe-cell.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import { diskOf } from "./disk.ts";
+import { furtherWork } from "./further-work.ts";
 import { plannedCells, probedTime } from "./probed-time.ts";
 import { workOf } from "./work.ts";
 
@@ -85,8 +86,9 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
     const longest = sweeps ? lengths.landscape : lengths.train;
     const rates = await probeRates(backend, config, probeSizes(settings, parts, longest), fits, signal);
     const expected = parts.reduce((sum, part) => sum + secondsOf(part, rates).right, 0);
-    const cells = plannedCells(settings);
-    if (!isTraining && folder !== null && fits && expected / cells < mostSecondsOfProbe) {
+    const further = furtherWork(settings);
+    const points = plannedCells(settings) + further.points + further.draws;
+    if (!isTraining && folder !== null && fits && expected / points < mostSecondsOfProbe) {
       const probe = await probeCell(backend, job, folder, signal);
       for (const line of probedTime(probe, settings)) print(line);
       print("");

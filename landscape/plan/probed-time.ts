@@ -3,6 +3,7 @@ import { formatDuration } from "../../engine/host/index.ts";
 import type { CellProbe } from "../measure/probe-cell.ts";
 import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
+import { furtherWork } from "./further-work.ts";
 
 /** Grid points of all maps, in the shard if there is one. */
 export function plannedCells({ shard, landscape }: StudySettings): number {
@@ -16,10 +17,22 @@ export function probedTime({ cell, prompts, seconds, drafted, spared }: CellProb
   const percent = (share: number): string => `${(100 * share).toFixed(0)}%`;
   const perCell = seconds.rollouts + seconds.scoring;
   const all = Math.max(reference.prompts, rollouts.prompts);
+  const { points, passes, gradients, draws, freshPoints } = furtherWork(settings);
+  // A gradient is a forward and a backward pass.
+  const further =
+    points * perCell +
+    (passes + 3 * gradients) * seconds.scoring +
+    (draws + (freshPoints * settings.landscape.rays.freshPrompts) / rollouts.prompts) * seconds.rollouts;
   return [
-    `Time: ${text(steps.length * seconds.reference + cells * perCell)}`,
+    `Time: ${text(steps.length * seconds.reference + cells * perCell + further)}`,
     `  the checkpoints' completions: ${text(steps.length * seconds.reference)} (${steps.length} × ${text(seconds.reference)})`,
     `  grid points: ${text(cells * perCell)} (${cells} × ${text(perCell)}: rollouts ${text(seconds.rollouts)}, scoring ${text(seconds.scoring)})`,
+    ...(further === 0
+      ? []
+      : [
+          `  rays, lines, pairs and noise floors: ${text(further)} (${points} points, ${passes} scoring passes, ${gradients} gradients, ${draws} draws` +
+            (freshPoints === 0 ? ")" : `, at most ${freshPoints} points on fresh prompts)`),
+        ]),
     `  This rests on one grid point, measured on this adapter with the first checkpoint's weights at alpha ${cell.alpha}, beta ${cell.beta}` +
       (prompts < all ? `, with ${prompts} of ${all} prompts, and multiplied.` : "."),
     drafts === "on"

@@ -11,6 +11,10 @@ import {
 } from "../../rl/index.ts";
 import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
+import { furtherWork } from "./further-work.ts";
+
+/** A forward and a backward pass, in forward passes. */
+const gradientPasses = 3;
 
 /** Every part of the study. */
 export function workOf(
@@ -19,7 +23,7 @@ export function workOf(
   environment: Environment,
   settings: StudySettings,
 ): { parts: WorkPart[]; lengths: { train: Lengths; landscape: Lengths }; knowsRight: boolean } {
-  const { reference, rollouts, slices, steps, episodeSeed, maxNewTokens } = settings.landscape;
+  const { reference, rollouts, rays, slices, steps, episodeSeed, maxNewTokens } = settings.landscape;
   const training = trainingWork(config, chat, environment, settings);
   const swept = lengthsOf(chat, environment, {
     seed: episodeSeed,
@@ -28,17 +32,38 @@ export function workOf(
   });
   const cells = steps.length * slices * shardCells(settings.shard, settings.landscape).length;
   const ofReference = reference.prompts * reference.rollouts;
+  const perPoint = rollouts.prompts * rollouts.rollouts;
+  const further = furtherWork(settings);
   const completions = "landscape: the checkpoints' completions";
   const parts = [
     generationWork(config, completions, steps.length * ofReference, reference.rollouts, swept),
+    generationWork(config, "landscape: rollouts", cells * perPoint, rollouts.rollouts, swept),
+    scoringWork(config, "landscape: scoring", (cells + steps.length) * ofReference, swept, "forward", 1),
+    generationWork(config, "rays, lines: rollouts", further.points * perPoint, rollouts.rollouts, swept),
+    scoringWork(
+      config,
+      "rays, lines, pairs: scoring",
+      (further.points + further.passes) * ofReference,
+      swept,
+      "forward",
+      1,
+    ),
+    scoringWork(
+      config,
+      "worst-case rays: gradients",
+      further.gradients * ofReference,
+      swept,
+      "forward",
+      gradientPasses,
+    ),
+    generationWork(config, "noise floor: rollouts", further.draws * perPoint, rollouts.rollouts, swept),
     generationWork(
       config,
-      "landscape: rollouts",
-      cells * rollouts.prompts * rollouts.rollouts,
+      "fresh prompts: rollouts, at most",
+      further.freshPoints * rays.freshPrompts * rollouts.rollouts,
       rollouts.rollouts,
       swept,
     ),
-    scoringWork(config, "landscape: scoring", (cells + steps.length) * ofReference, swept, "forward", 1),
   ];
   return {
     parts: [

@@ -1,11 +1,30 @@
 // Sweeps around given checkpoints in this process, small enough for a test: 3 × 3 points, two prompts, a few tokens.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type Phase, type Progress, resolveSettings } from "../../engine/host/index.ts";
 import { type StudySettings, studySettings } from "../../landscape/settings.ts";
 import { runSweep } from "../../landscape/sweep-study.ts";
+import { openCheckpoint, writeCheckpoint } from "../../model/index.ts";
 import { fixturePath } from "../support.ts";
 import { type Ended, start } from "./tiny-study.ts";
 
 export const warmModel = fixturePath("tiny-warm-start");
+
+/** Writes a folder as TRL's trainers do, of the warm model with every weight times `factor`. */
+export async function trlFolder(folder: string, factor: number): Promise<void> {
+  const checkpoint = await openCheckpoint(warmModel);
+  const tensors: { name: string; data: Float32Array }[] = [];
+  for (const name of checkpoint.shapes.keys()) {
+    const parts: number[] = [];
+    for await (const { data } of checkpoint.chunks(name, 2 ** 20)) parts.push(...data);
+    tensors.push({ name, data: Float32Array.from(parts, (value) => value * factor) });
+  }
+  await checkpoint.close();
+  const configJson = JSON.parse(readFileSync(join(warmModel, "config.json"), "utf8"));
+  await writeCheckpoint(folder, { configJson, tensors, filesFrom: warmModel });
+  for (const name of ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "trainer_state.json"])
+    writeFileSync(join(folder, name), "not read");
+}
 
 const small = {
   "landscape.points": 3,

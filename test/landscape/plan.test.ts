@@ -3,10 +3,11 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
-import { readTomlFile, resolveSettings } from "../../engine/host/index.ts";
+import { readTomlFile, resolveSettings, settingValue } from "../../engine/host/index.ts";
 import { CpuBackend } from "../../engine/index.ts";
 import { readConversations, readSlice } from "../../landscape/files/cells.ts";
 import { diskOf } from "../../landscape/plan/disk.ts";
+import { furtherWork } from "../../landscape/plan/further-work.ts";
 import { workOf } from "../../landscape/plan/work.ts";
 import { type StudySettings, studySettings } from "../../landscape/settings.ts";
 import { plannedModel } from "../../rl/dry-run.ts";
@@ -98,6 +99,40 @@ describe("landscape/plan", (test) => {
     const rates = { decode: 1e9, forward: 2e9, training: 4e9, basis: "" };
     is(secondsOf(parts[1], rates).most, flopsOf(parts[1]).most / 4e9);
     ok(parts.every((part) => flopsOf(part).right <= flopsOf(part).most && flopsOf(part).right > 0));
+  });
+
+  test("rays, lines, worst-case rays, pairs, noise floors and fresh prompts, counted by hand", async () => {
+    const asked = {
+      ...{ "landscape.rays.count": 2, "landscape.rays.radii": [0.02, 0.1], "landscape.rays.kl": [0.01, 0.1] },
+      ...{ "landscape.rays.worst": ["kl", "reward"], "landscape.rays.freshPrompts": 4, "landscape.noiseFloor": 5 },
+      ...{ "landscape.line.stepsAhead": [2], "landscape.line.positions": [0.5, 1], "landscape.pairs": true },
+    };
+    const settings = resolveSettings(studySettings, [
+      ...[settingsOf(measured)].map((given) => ({
+        given: [...studySettings.byKey.keys()].map((key) => ({ key, value: settingValue(given, key), where: key })),
+        problems: [],
+      })),
+      { given: Object.entries(asked).map(([key, value]) => ({ key, value, where: key })), problems: [] },
+    ]);
+    // Around each of two checkpoints: 1 + 2·2·2 points on rays, 8 at fixed KL, 2·5 on worst-case rays. One line, from step 0 to 2.
+    const points = 2 * (9 + 8 + 10) + 3;
+    equal(furtherWork(settings), { points, passes: 2 * 8 * 3 + 2, gradients: 2 * 11, draws: 10, freshPoints: 2 * 9 });
+    const { config, chat } = await plannedModel("");
+    const environment = await openEnvironment(settings.environment);
+    const { parts } = workOf(config, chat, environment, settings);
+    equal(
+      parts.slice(6).map(({ name, conversations }) => [name, conversations]),
+      [
+        ["rays, lines: rollouts", points * 16],
+        ["rays, lines, pairs: scoring", (points + 50) * 32],
+        ["worst-case rays: gradients", 22 * 32],
+        ["noise floor: rollouts", 10 * 16],
+        ["fresh prompts: rollouts, at most", 18 * 4],
+      ],
+    );
+    const bytes = (of: StudySettings): number =>
+      diskOf(config, environment, of, workOf(config, chat, environment, of).lengths, null).peak;
+    ok(bytes(settings) > bytes(settingsOf(measured)) + points * 1000);
   });
 
   test("disk: checkpoints, state, rollouts, cells and their sum within 20% of a real run", async () => {

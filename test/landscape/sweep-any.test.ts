@@ -9,26 +9,9 @@ import { bf16Difference, expectOneFamily } from "../../landscape/measure/checkpo
 import { redraw } from "../../landscape/report/report.ts";
 import { studySettings } from "../../landscape/settings.ts";
 import { expectOwnTraining } from "../../landscape/study.ts";
-import { openCheckpoint, writeCheckpoint } from "../../model/index.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
-import { settingsOf, sweepCommand, sweepIn, warmModel } from "./given-sweep.ts";
+import { settingsOf, sweepCommand, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
 import { contents, expectDone, expectSame } from "./tiny-study.ts";
-
-/** A folder as TRL's trainers write it, of the warm model with every weight times `factor`. */
-async function trlFolder(folder: string, factor: number): Promise<void> {
-  const checkpoint = await openCheckpoint(warmModel);
-  const tensors: { name: string; data: Float32Array }[] = [];
-  for (const name of checkpoint.shapes.keys()) {
-    const parts: number[] = [];
-    for await (const { data } of checkpoint.chunks(name, 2 ** 20)) parts.push(...data);
-    tensors.push({ name, data: Float32Array.from(parts, (value) => value * factor) });
-  }
-  await checkpoint.close();
-  const configJson = JSON.parse(readFileSync(join(warmModel, "config.json"), "utf8"));
-  await writeCheckpoint(folder, { configJson, tensors, filesFrom: warmModel });
-  for (const name of ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "trainer_state.json"])
-    writeFileSync(join(folder, name), "not read");
-}
 
 describe("landscape/sweep-any", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-sweep-"));

@@ -166,7 +166,7 @@ function lookOf({ theme, line }: Sheet, { kind }: PlotSeries, k: number): Look {
   const colours = [theme.accent, theme.ink, theme.muted];
   const marks = ["dot", "square", "triangle"] as const;
   const dash = kind === "expected" ? `${decimal(line * 3)} ${decimal(line * 2)}` : null;
-  return { colour: colours[k % 3], dash, mark: marks[k % 3], width: line * 1.4 };
+  return { colour: colours[k % 3], dash, mark: marks[k % 3], width: kind === "points" ? 0 : line * 1.4 };
 }
 
 function drawSeries(

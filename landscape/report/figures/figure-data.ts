@@ -6,6 +6,7 @@
 import type { SliceFacts } from "../../files/slice-facts.ts";
 import type { Claim } from "../../statistics/claims/claim.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
+import type { CheckpointPair } from "../../statistics/pairs.ts";
 import type { RaysShown } from "../../statistics/rays/ray-tables.ts";
 import type { RingPoint } from "../../statistics/ring-curve.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
@@ -89,6 +90,20 @@ export interface CommonStarts {
   readonly cells: readonly { readonly i: number; readonly j: number; readonly starts: readonly CommonStart[] }[];
 }
 
+/** The checkpoint's reward with other rollout noise, and the map's cells against it (landscape/statistics/noise-floor.ts). */
+export interface MapNoiseFloor {
+  /** Mean reward of each draw. */
+  readonly draws: readonly number[];
+  readonly mean: DrawnEstimate;
+  readonly deviation: DrawnEstimate;
+  /** Holds 95% of further draws; null with fewer than two draws. */
+  readonly range: { readonly low: number; readonly high: number } | null;
+  /** Cells below and above the range, of all but the checkpoint's. */
+  readonly below: number;
+  readonly above: number;
+  readonly cells: number;
+}
+
 /** The landscape around one checkpoint in one slice. */
 export interface LandscapeMap {
   step: number;
@@ -105,6 +120,8 @@ export interface LandscapeMap {
   /** Reward against KL by ring, from the checkpoint outwards (landscape/statistics/ring-curve.ts). */
   rings?: readonly RingPoint[];
   conversations?: readonly CellConversations[];
+  /** Absent if it was not measured. */
+  noiseFloor?: MapNoiseFloor;
   /** What its directions are; absent in runs of earlier versions. */
   directions?: SliceFacts;
 }
@@ -163,6 +180,8 @@ export interface Study {
   claims?: readonly Claim[];
   /** Rays around the checkpoints; null or absent if there are none. */
   rays?: RaysShown | null;
+  /** KL and reward between checkpoints; absent or empty if they are not measured. */
+  pairs?: readonly CheckpointPair[];
   /** Slopes of the correlations over the checkpoints, slice by slice. */
   trends?: readonly CorrelationTrend[];
   /** The name of the intervals; "95% interval" only if simulated coverage allows it. */

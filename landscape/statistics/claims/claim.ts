@@ -27,8 +27,8 @@ export interface PlotPoint {
 export interface PlotSeries {
   readonly name: string;
   readonly points: readonly PlotPoint[];
-  /** "line": this run's. "published": numbers from elsewhere, drawn as hollow marks. "expected": a dashed line. */
-  readonly kind: "line" | "published" | "expected";
+  /** "line": this run's. "points": the same without a line. "published": numbers from elsewhere, drawn as hollow marks. "expected": a dashed line. */
+  readonly kind: "line" | "points" | "published" | "expected";
 }
 
 export interface PlotPanel {

@@ -3,8 +3,8 @@
 // k tries, pass@k would be higher there.
 //
 // Further parts of T3 need measurements that a grid of random directions does not have: R and KL along θ_t → θ_{t+k}
-// (statistics/rays/ray-tables.ts), KL and R between all pairs of checkpoints, the share of an update in the top singular
-// subspaces. Each is a function from its own measurement to `ExplorationPart`, and joins the list of `exploration`.
+// (statistics/rays/lines-part.ts), KL and R between all pairs of checkpoints (pairs-part.ts), the share of an update in the top
+// singular subspaces. Each is a function from its own measurement to `ExplorationPart`, and joins the list of `exploration`.
 import { SUCCESS_REWARDS } from "../points.ts";
 import {
   type Claim,
@@ -25,6 +25,9 @@ import { type BinQuantity, COVER_TAU, type KlBin, largestK } from "./kl-bins.ts"
 
 /** A part of T3 that comes from another measurement. */
 export interface ExplorationPart {
+  readonly measures: "lines" | "pairs";
+  /** What it has for the claim (below) and against it (above); null if it only describes. */
+  readonly evidence: Sides | null;
   readonly concluded: string;
   readonly tables: readonly ClaimTable[];
   readonly panels: ClaimPlot["panels"];
@@ -37,15 +40,16 @@ export function exploration(slices: readonly ClaimedSlice[], further: readonly E
   const changes = (trained.length > 0 ? trained : ordered).flatMap(({ evidence }) =>
     outerBins(evidence.klBins).flatMap(({ quantities }) => quantityOf(quantities, pass)?.change ?? []),
   );
-  const sides = sidesOf(changes);
+  const bins = sidesOf(changes);
+  const measured = new Set(further.map(({ measures }) => measures));
+  const sides = further.reduce((sum, { evidence }) => (evidence === null ? sum : addSides(sum, evidence)), bins);
   return {
     name: "t3",
     title: "T3: useful exploration stays at low KL",
     claimed: "Policies at higher KL from the checkpoint solve nothing that the checkpoint does not solve.",
-    concluded: [
-      conclusion(sides, wordsOf(pass), trained.length > 0),
-      ...further.map(({ concluded }) => concluded),
-    ].join(" "),
+    concluded: [conclusion(bins, wordsOf(pass), trained.length > 0), ...further.map(({ concluded }) => concluded)].join(
+      " ",
+    ),
     verdict:
       sides.above > 0
         ? "contradicted"
@@ -54,19 +58,37 @@ export function exploration(slices: readonly ClaimedSlice[], further: readonly E
           : sides.below === sides.of
             ? "shown"
             : "shown in part",
-    refutedBy: `A bin of higher KL whose ${wordsOf(pass)} lies above the checkpoint’s own, with an interval above 0, would have refuted it.`,
+    refutedBy:
+      `A bin of higher KL whose ${wordsOf(pass)} lies above the checkpoint’s own, with an interval above 0, would have refuted it` +
+      (measured.has("lines")
+        ? "; so would a point on the way to another checkpoint whose reward lies above the checkpoint’s own and above random rays at equal KL, " +
+          "with intervals over prompts and over rays above 0."
+        : "."),
     limits: [
       ...tooFewPrompts(ordered),
-      further.length > 0
-        ? "KL between all pairs of checkpoints and singular subspaces of the updates are not measured in this run."
-        : "Random directions say nothing about the direction that training takes. Lines between checkpoints, pairs of " +
-          "checkpoints and singular subspaces are not measured in this run.",
+      ...(measured.has("lines") ? [] : ["Random directions say nothing about the direction that training takes."]),
+      `Not measured in this run: ${unmeasured(measured)}.`,
       ...(fewestRollouts(ordered) < 2 ? ["With one rollout per prompt only pass@1 is known."] : []),
     ],
     tables: [binTable(ordered, pass), ...further.flatMap(({ tables }) => tables)],
     plot: plotOf(ordered, pass, further),
   };
 }
+
+const addSides = (one: Sides, other: Sides): Sides => ({
+  below: one.below + other.below,
+  above: one.above + other.above,
+  open: one.open + other.open,
+  of: one.of + other.of,
+});
+
+/** "lines between checkpoints, KL between all pairs of them, singular subspaces of the updates" */
+const unmeasured = (measured: ReadonlySet<ExplorationPart["measures"]>): string =>
+  [
+    ...(measured.has("lines") ? [] : ["lines between checkpoints (landscape.line)"]),
+    ...(measured.has("pairs") ? [] : ["KL between all pairs of checkpoints (landscape.pairs)"]),
+    "singular subspaces of the updates",
+  ].join(", ");
 
 const fewestRollouts = (slices: readonly ClaimedSlice[]): number =>
   Math.min(...slices.map(({ summary }) => summary.prompts.rolloutsPerPrompt));
@@ -151,7 +173,7 @@ function plotOf(slices: readonly ClaimedSlice[], pass: string, further: readonly
     ],
     notes: [
       "Differences to the checkpoint itself, with nominal 95% intervals over prompts. Each mark is a bin of KL.",
-      ...(further.length > 0
+      ...(further.some(({ measures }) => measures === "lines")
         ? ["On a line, each mark is a point of it, and its bar the reward's interval over prompts."]
         : []),
       ...(many || steps.length > drawn.size

@@ -1,23 +1,19 @@
-// Tables, the figure's numbers and sentences about rays, from their statistics alone; and what lines add to T3.
-import {
-  type ClaimPlot,
-  type ClaimTable,
-  count,
-  type PlotPoint,
-  plotPoint,
-  sidesOf,
-  UNDECIDED,
-} from "../claims/claim.ts";
-import type { ExplorationPart } from "../claims/exploration.ts";
-import type { LineStatistics } from "./line-statistics.ts";
+// Tables, the figure's numbers and sentences about rays, from their statistics alone.
+import { type ClaimPlot, type ClaimTable, type PlotPoint, plotPoint } from "../claims/claim.ts";
+import { type DensityShown, densityShown } from "./density-table.ts";
 import { LEAST_RAYS, type RayEstimate } from "./ray-field.ts";
 import type { RayCheckpoint } from "./summarise-rays.ts";
+import { type WorstShown, worstShown } from "./worst-table.ts";
 
 /** What the report shows of rays. */
 export interface RaysShown {
   readonly sentences: readonly string[];
   readonly tables: readonly ClaimTable[];
   readonly plot: ClaimPlot;
+  /** Density of improving neighbours; null without a measured radius. */
+  readonly density: DensityShown | null;
+  /** Worst-case rays; null if there are none. */
+  readonly worst: WorstShown | null;
 }
 
 const INTERVALS =
@@ -32,6 +28,8 @@ export function raysShown(all: readonly RayCheckpoint[]): RaysShown | null {
     sentences: [...notReached(checkpoints), ...fewRays(checkpoints)],
     tables: [scalarTable(checkpoints), radiusTable(checkpoints), ...(atKl.length > 0 ? [klTable(atKl)] : [])],
     plot: plotOf(checkpoints),
+    density: densityShown(checkpoints, chosen(checkpoints)),
+    worst: worstShown(checkpoints),
   };
 }
 
@@ -137,7 +135,7 @@ function klTable(checkpoints: readonly RayCheckpoint[]): ClaimTable {
 }
 
 /** The first, the middle and the last: more curves cannot be told apart. */
-function chosen<T>(all: readonly T[]): T[] {
+export function chosen<T>(all: readonly T[]): T[] {
   return [...new Set([0, Math.floor((all.length - 1) / 2), all.length - 1])].map((k) => all[k]);
 }
 
@@ -180,70 +178,6 @@ function plotOf(checkpoints: readonly RayCheckpoint[]): ClaimPlot {
       "Bars: nominal 95% intervals over rays; at radius 0 over prompts.",
       ...(drawn.length < checkpoints.length
         ? ["Drawn: the first, middle and last checkpoint. The table has all."]
-        : []),
-    ],
-  };
-}
-
-/** Lines between checkpoints as a part of T3. Empty without lines. */
-export function linesOfT3(checkpoints: readonly RayCheckpoint[]): ExplorationPart[] {
-  const lines = checkpoints.flatMap((checkpoint) => checkpoint.lines);
-  if (lines.length === 0) return [];
-  const between = lines.flatMap(({ points }) => points.filter(({ position }) => position > 0 && position <= 1));
-  const excesses = between.flatMap(({ beside }) => beside?.excess ?? []);
-  const { above, below, of } = sidesOf(excesses);
-  const concluded =
-    of === 0
-      ? "No random rays reach the KL of the lines between checkpoints, so these stand without a comparison."
-      : above + below === 0
-        ? `Whether reward on the way to a later checkpoint differs from random directions at equal KL ${UNDECIDED}.`
-        : `On the way to another checkpoint reward is above the mean of random rays at equal KL at ${count(above, of, "points")} and ` +
-          `below it at ${below} (intervals of the paired differences over prompts, along these rays).`;
-  return [{ concluded, tables: [lineTable(lines)], panels: chosen(lines).map(linePanel) }];
-}
-
-function lineTable(lines: readonly LineStatistics[]): ClaimTable {
-  return {
-    caption:
-      "Along the line from a checkpoint (position 0) to another one (position 1) and beyond. Beside it random rays where their KL is the same: their mean, the quantiles of 10% and 90% over rays, the share of rays with less reward, and the line’s reward less their mean, paired over prompts. –: fewer than two rays reach this KL.",
-    columns: [
-      { name: "line" },
-      { name: "position" },
-      { name: "KL", digits: 4 },
-      { name: "reward", digits: 3 },
-      { name: "J − J(0)", digits: 4 },
-      { name: "rays" },
-      { name: "their mean", digits: 3 },
-      { name: "10%", digits: 3 },
-      { name: "90%", digits: 3 },
-      { name: "share below", digits: 2 },
-      { name: "line less rays", digits: 3 },
-    ],
-    rows: lines.flatMap((line) =>
-      line.points.map(({ position, kl, reward, objective, beside }) => [
-        ...[nameOf(line), position, kl, reward, objective, beside?.rays ?? null],
-        ...[beside?.mean ?? null, beside?.low ?? null, beside?.high ?? null, beside?.shareBelow ?? null],
-        beside?.excess ?? null,
-      ]),
-    ),
-  };
-}
-
-const nameOf = ({ step, stepsAhead }: LineStatistics): string => `step ${step} to ${step + stepsAhead}`;
-
-function linePanel(line: LineStatistics): ClaimPlot["panels"][number] {
-  const onward = line.points.filter(({ position, kl }) => position > 0 && kl > 0);
-  const back = line.points.filter(({ position, kl }) => position < 0 && kl > 0);
-  const rays = [...onward, ...back].flatMap(({ kl, beside }) =>
-    beside === null ? [] : [{ x: kl, value: beside.mean, low: beside.low, high: beside.high }],
-  );
-  return {
-    title: `reward on the line from ${nameOf(line)}`,
-    series: [
-      { name: "line", kind: "line", points: onward.map(({ kl, reward }) => plotPoint(kl, reward)) },
-      ...(rays.length > 0 ? [{ name: "random rays: mean, 10% to 90%", kind: "expected" as const, points: rays }] : []),
-      ...(back.length > 0
-        ? [{ name: "away from it", kind: "line" as const, points: back.map(({ kl, reward }) => plotPoint(kl, reward)) }]
         : []),
     ],
   };

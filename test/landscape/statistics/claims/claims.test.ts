@@ -5,13 +5,17 @@ import { cellSums, promptMaps } from "../../../../landscape/statistics/cell-sums
 import type { Claim, ClaimedSlice } from "../../../../landscape/statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../../../../landscape/statistics/claims/claims.ts";
 import { changeOf, slopeOf } from "../../../../landscape/statistics/claims/paired.ts";
+import { pairsOfT3 } from "../../../../landscape/statistics/claims/pairs-part.ts";
 import { PUBLISHED_R } from "../../../../landscape/statistics/claims/published.ts";
 import { difference, rAtBudget } from "../../../../landscape/statistics/estimands.ts";
 import { jackknife } from "../../../../landscape/statistics/intervals.ts";
 import { simulationRandom } from "../../../../landscape/statistics/random.ts";
+import { lineStatistics } from "../../../../landscape/statistics/rays/line-statistics.ts";
+import { linesOfT3 } from "../../../../landscape/statistics/rays/lines-part.ts";
 import { summariseSums } from "../../../../landscape/statistics/summary.ts";
 import { assertClose, describe } from "../../../support.ts";
 import { records } from "../../synthetic-cells.ts";
+import { lineFiles, raysOfWorld } from "../rays/synthetic-rays.ts";
 
 const grid = { points: 5, radius: 0.05 };
 const cells = gridCells(grid);
@@ -136,13 +140,76 @@ describe("landscape/statistics/claims", (test) => {
   test("T3 and the surrogate: what lies at higher KL, and J that is the reward", () => {
     const t3 = of(early, "t3");
     assert.match(t3.limits.join(" "), "only pass@1");
-    assert.match(t3.limits.join(" "), "are not measured in this run");
+    assert.match(
+      t3.limits.join(" "),
+      "Not measured in this run: lines between checkpoints (landscape.line), KL between all pairs",
+    );
     // All rewards lie below 1, so no rollout succeeds anywhere, and no interval can be had.
     assert.is(t3.verdict, "undecided");
     const surrogate = of(early, "surrogate");
     assert.match(surrogate.concluded, "with the winsorised J");
     assert.ok(surrogate.tables[0].rows.length === 3);
     assert.is(early.has("first-difference"), false, "the cells have no places");
+  });
+
+  test("T3 with lines: more reward than the checkpoint and than random rays at equal KL contradicts it, less is for it", () => {
+    const random = simulationRandom(77);
+    // Random rays lose reward as KL grows, each in its own way.
+    const falls = Array.from({ length: 8 }, () => 2 + 0.3 * random.normal());
+    const rays = raysOfWorld({
+      ...{ rays: 8, prompts: 24, radii: [0.1, 0.2, 0.3], kl: (r) => r * r },
+      reward: (r, ray) => 0.5 - falls[ray] * r * r,
+      draw: (mean) => mean + 0.02 * random.normal(),
+    });
+    const t3Of = (stepsAhead: number, gain: number): Claim => {
+      const files = lineFiles({
+        ...{ prompts: 24, positions: [0.5, 1, 2], kl: (position) => 0.03 * position ** 2 },
+        reward: (position) => 0.5 + gain * position,
+        draw: (mean) => mean + 0.02 * random.normal(),
+      });
+      const line = lineStatistics(5, stepsAhead, files, rays);
+      assert.ok(line !== null);
+      const explorationParts = linesOfT3([{ lines: line === null ? [] : [line] }]);
+      const slices = [sliceOf(5, { slope: -1 })];
+      const claims = claimsOf(slices, { evaluations: [], isStudyLike: false, explorationParts });
+      return of(new Map(claims.map((claim) => [claim.name, claim])), "t3");
+    };
+    const better = t3Of(10, 0.2);
+    assert.is(better.verdict, "contradicted");
+    assert.match(better.concluded, "At both points it is above both, over other rays too");
+    assert.match(better.refutedBy ?? "", "a point on the way to another checkpoint");
+    assert.not.match(better.limits.join(), "lines between checkpoints");
+    assert.is(t3Of(10, -0.4).verdict, "shown in part");
+    // Above the rays at equal KL alone: the way keeps the reward that random directions lose, and gains none.
+    const level = t3Of(10, 0);
+    assert.is(level.verdict, "undecided");
+    assert.match(level.concluded, "above the mean of random rays at equal KL at both points");
+    assert.is(t3Of(-10, 0.2).verdict, "undecided", "the way back to an earlier checkpoint decides nothing");
+  });
+
+  test("KL and reward between pairs of checkpoints are a part of T3 that describes", () => {
+    const about = (value: number) => ({ value, low: value - 0.01, high: value + 0.01, standardError: 0.005 });
+    const pair = (from: number, to: number, kl: number, gain: number | null) => ({
+      ...{ from, to, kl: about(kl), gain: gain === null ? null : about(gain) },
+    });
+    const [part] = pairsOfT3([
+      pair(0, 5, 0.02, 0.1),
+      pair(5, 0, 0.03, -0.1),
+      pair(0, 9, 0.2, null),
+      pair(5, 9, 0.1, 0),
+    ]);
+    assert.is(part.evidence, null);
+    assert.match(
+      part.concluded,
+      "at most 0.20 (step 0 to 9); the later one has more reward in 1 of 3 pairs and less in 0",
+    );
+    assert.equal(part.tables[0].rows, [
+      [0, null, 0.02, 0.2],
+      [5, 0.03, null, 0.1],
+      [9, null, null, null],
+    ]);
+    assert.is(part.panels[0].series[0].points.length, 2);
+    assert.equal(pairsOfT3([]), []);
   });
 
   test("published correlations stand beside a run with the study's settings, and no other", () => {
