@@ -124,6 +124,24 @@ export const landscapeSettings = {
       meaning: "completions per prompt for R",
     }),
   },
+  klFrom: integers({
+    default: [],
+    min: 0,
+    unit: "steps",
+    changes: "extends",
+    meaning:
+      "checkpoints whose policies each cell's KL is taken from too, each on completions of its own, beside the KL from the checkpoint in the centre; empty for none",
+  }),
+  updates: {
+    rank: integer({
+      default: 0,
+      min: 0,
+      unit: "singular vectors",
+      changes: () => true,
+      meaning:
+        "k: the share of each update between the checkpoints of landscape.steps that lies in the top-k singular subspaces of the weights before it, for claim T3; 0 for none",
+    }),
+  },
   pairs: boolean({
     default: false,
     changes: "extends",
@@ -189,6 +207,10 @@ export const studySettings = defineSettings(
           "shard: rays, lines and pairs cannot be cut into shards; measure them in the merged folder, or in one of their own",
         ]
       : []),
+    ...(checkpoints.length > 0 ? [] : klFromProblems(landscape.klFrom, train.checkpoints)),
+    ...(shard !== "" && landscape.klFrom.length > 0
+      ? ["shard: KL from other checkpoints (landscape.klFrom) cannot be cut into shards; add it to the merged folder"]
+      : []),
     ...(landscape.noiseFloor === 1
       ? ["landscape.noiseFloor: one draw has no spread; expected 0 for none, or at least 2"]
       : []),
@@ -199,6 +221,8 @@ export const studySettings = defineSettings(
     applies: (key, values) =>
       runRules.applies(key, values) &&
       (key !== "shard" || values.shard !== "") &&
+      (key !== "landscape.updates.rank" || values.landscape.updates.rank > 0) &&
+      (key !== "landscape.klFrom" || values.landscape.klFrom.length > 0) &&
       (values.checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)) &&
       (key !== "landscape.pairs" || values.landscape.pairs) &&
       (key !== "landscape.noiseFloor" || values.landscape.noiseFloor > 0) &&
@@ -206,7 +230,9 @@ export const studySettings = defineSettings(
         (directionApplies(key.slice("landscape.".length), values.landscape.directions) &&
           rayApplies(key.slice("landscape.".length), values.landscape))),
     altersIn: (key, before, after) => {
-      const { directions, centre } = before.landscape;
+      const { directions, centre, klFrom } = before.landscape;
+      // KL from other checkpoints is not measured again for a map that grows.
+      if (klFrom.length > 0 && /^landscape\.(points|radius|reference\.)/.test(key)) return true;
       // A centre beside the checkpoint is in units of the radius.
       // The draws of the noise floor are not made again for more prompts or rollouts.
       if (key.startsWith("landscape.rollouts.") && before.landscape.noiseFloor > 0) return true;
@@ -223,6 +249,15 @@ export const studySettings = defineSettings(
     },
   },
 );
+
+/** @param checkpoints  the steps that have one */
+export function klFromProblems(klFrom: readonly number[], checkpoints: readonly number[]): string[] {
+  return klFrom
+    .filter((step) => !checkpoints.includes(step))
+    .map(
+      (step) => `landscape.klFrom: step ${step} has no checkpoint; there are those of steps ${checkpoints.join(", ")}`,
+    );
+}
 
 /** Whether a setting has no effect on maps around checkpoints of another training. */
 function isOfTraining(key: string): boolean {

@@ -23,11 +23,13 @@ import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
 import { freshUses } from "./measure/fresh-prompts.ts";
 import { furtherParts } from "./measure/further-parts.ts";
+import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
 import type { StudySettings } from "./settings.ts";
+import { computeAllUpdates, updatesToCompute } from "./weights/updates.ts";
 
 type Part = OpenedRun<StudySettings>;
 
@@ -69,7 +71,10 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
 
 /** Whether points of maps, rays or lines are left to measure. */
 const hasLeft = (folder: string, settings: StudySettings, grows: boolean): boolean =>
-  slicesToSweep(folder, settings, grows).length > 0 || furtherParts(folder, settings).length > 0;
+  slicesToSweep(folder, settings, grows).length > 0 ||
+  furtherParts(folder, settings).length > 0 ||
+  klFromToMeasure(folder, settings).length > 0 ||
+  updatesToCompute(folder, settings).length > 0;
 
 async function studyParts(part: Part, isFinished: boolean, start: number): Promise<void> {
   const { folder, settings, progress, timings } = part;
@@ -81,6 +86,8 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
     checkpointAt: (step) => soundCheckpoint(folder, step),
     placeAt: (step) => placeOf(part, step),
   });
+  await measureKlFrom({ ...part, placeAt: (step) => placeOf(part, step) });
+  await computeAllUpdates({ ...part, folderOf: (step) => soundCheckpoint(folder, step) });
   const { slices, trends } = await reportPart(part);
   const share = timings.finish((performance.now() - start) / 1000);
   if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);

@@ -40,12 +40,14 @@ import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
 import { freshUses } from "./measure/fresh-prompts.ts";
 import { furtherParts } from "./measure/further-parts.ts";
+import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { rayProblems } from "./ray-settings.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
-import { type StudySettings, studySettings } from "./settings.ts";
+import { klFromProblems, type StudySettings, studySettings } from "./settings.ts";
+import { computeAllUpdates, updatesToCompute } from "./weights/updates.ts";
 
 interface Located {
   given: GivenCheckpoint;
@@ -60,7 +62,11 @@ export function withGivenSteps(settings: StudySettings): StudySettings {
     );
   const steps = findCheckpoints(settings.checkpoints).map(({ step }) => step);
   const landscape = { ...settings.landscape, steps };
-  const problems = [...directionProblems(landscape, steps), ...rayProblems(landscape, steps)];
+  const problems = [
+    ...directionProblems(landscape, steps),
+    ...rayProblems(landscape, steps),
+    ...klFromProblems(landscape.klFrom, steps),
+  ];
   if (problems.length > 0) throw settingsError(problems);
   // Nothing is trained.
   return {
@@ -104,7 +110,10 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     const base = baseOf(folder, checkpoints);
     const origin = await originOf(backend, base.located, environment);
     const isFinished =
-      slicesToSweep(folder, settings, grownFrom !== null).length === 0 && furtherParts(folder, settings).length === 0;
+      slicesToSweep(folder, settings, grownFrom !== null).length === 0 &&
+      furtherParts(folder, settings).length === 0 &&
+      klFromToMeasure(folder, settings).length === 0 &&
+      updatesToCompute(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
     const modelFolder = base.located.folder;
     const chat = await loadChat(modelFolder, await loadTokenizer(modelFolder));
@@ -131,6 +140,8 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     });
     const parts = { backend, chat, environment, settings, folder, progress, signal, timings };
     await sweepCheckpoints({ ...parts, checkpointAt: (step) => folderOf(checkpoints, step), placeAt });
+    await measureKlFrom({ ...parts, placeAt });
+    await computeAllUpdates({ ...parts, folderOf: (step) => folderOf(checkpoints, step) });
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);
     await drawRun(folder, settings, run, signal);

@@ -1,14 +1,6 @@
 // Batches for the forward pass: the tokens of many sequences, packed one after another without padding. Spans say which keys
 // each token sees; there is no mask matrix.
-import {
-  type Backend,
-  type BatchRows,
-  causalSpans,
-  fromArray,
-  type RepeatedRows,
-  type RowGroup,
-  type Tensor,
-} from "../engine/index.ts";
+import { type Backend, type BatchRows, causalSpans, fromArray, type RowGroup, type Tensor } from "../engine/index.ts";
 
 export interface TokenIds {
   readonly tensor: Tensor; // [T] u32
@@ -23,7 +15,7 @@ export interface TokenIds {
  * values.
  */
 export interface BatchOutputs {
-  /** Their places in the batch, ascending. */
+  /** Their places in the batch, ascending; with a backward pass each occurs once. */
   readonly indices: Uint32Array; // [N]
   /** `spans`, `querySpans` and `rows` of a batch, for these tokens as queries. */
   readonly spans: Tensor; // [N, 4] u32
@@ -79,70 +71,84 @@ export function packSequences(
 }
 
 /** The distinct tokens of packed sequences, and where each token of the whole batch is among them. */
-export interface DistinctBatch {
-  readonly batch: Batch;
-  readonly rows: RepeatedRows;
+export interface DistinctTokens {
+  readonly ids: Uint32Array; // [M]
+  readonly positions: Uint32Array; // [M]
+  readonly spans: Uint32Array; // [M, 4]
+  /** For each token of the sequences, one after another, its place in `ids`. */
+  readonly places: Uint32Array; // [T]
 }
 
 /**
- * Packs only one copy of the tokens that sequences have in common with an earlier one from their start on. Such tokens have
+ * Keeps one copy of the tokens that sequences have in common with an earlier one from their start on. Such tokens have
  * the same states, whatever follows. They are shared only with a sequence that is kept whole, because a token names its keys by
  * two runs; a sequence is kept whole if later ones save more tokens by it than it costs.
- * @param wanted  as in `packSequences`
- * @returns       null if more than half of the tokens are distinct
  */
-export function packDistinct(
-  backend: Backend,
-  sequences: readonly ArrayLike<number>[],
-  wanted: readonly number[],
-): DistinctBatch | null {
+export function distinctTokens(sequences: readonly ArrayLike<number>[]): DistinctTokens {
   const ids: number[] = [];
   const positions: number[] = [];
   const spans: number[] = [];
   const places: number[] = [];
+  const lists = sequences.map((sequence) => Uint32Array.from(sequence));
   /** What each sequence has in common with one that is kept whole: how many tokens, and where those begin. */
-  const common = sequences.map(() => ({ shared: 0, prefixStart: 0 }));
-  for (const [i, sequence] of sequences.entries()) {
-    const later = sequences.slice(i + 1).map((other) => commonLength(sequence, other));
-    const gain = later.reduce((sum, length, k) => sum + Math.max(0, length - common[i + 1 + k].shared), 0);
-    const ownStart = ids.length;
-    if (gain > common[i].shared) {
-      common[i] = { shared: 0, prefixStart: 0 };
-      later.forEach((length, k) => {
-        if (length > common[i + 1 + k].shared) common[i + 1 + k] = { shared: length, prefixStart: ownStart };
-      });
+  const shared = new Uint32Array(lists.length);
+  const prefixStart = new Uint32Array(lists.length);
+  const inCommon = new Uint32Array(lists.length);
+  for (const [i, list] of lists.entries()) {
+    let gain = 0;
+    for (let j = i + 1; j < lists.length; j++) {
+      inCommon[j] = commonLength(list, lists[j]);
+      gain += Math.max(0, inCommon[j] - shared[j]);
     }
-    const { shared, prefixStart } = common[i];
-    for (let t = 0; t < sequence.length; t++) {
-      places.push(t < shared ? prefixStart + t : ids.length);
-      if (t < shared) continue;
-      ids.push(sequence[t]);
+    const ownStart = ids.length;
+    if (gain > shared[i]) {
+      shared[i] = 0;
+      prefixStart[i] = 0;
+      for (let j = i + 1; j < lists.length; j++)
+        if (inCommon[j] > shared[j]) {
+          shared[j] = inCommon[j];
+          prefixStart[j] = ownStart;
+        }
+    }
+    for (let t = 0; t < list.length; t++) {
+      places.push(t < shared[i] ? prefixStart[i] + t : ids.length);
+      if (t < shared[i]) continue;
+      ids.push(list[t]);
       positions.push(t);
-      spans.push(prefixStart, shared, ownStart, t + 1);
+      spans.push(prefixStart[i], shared[i], ownStart, t + 1);
     }
   }
-  if (2 * ids.length > places.length) return null;
-  const indices = [...new Set(wanted.map((token) => places[token]))].sort((a, b) => a - b);
-  const ownWanted = new Map(indices.map((place, i) => [place, i]));
-  const list = Uint32Array.from(ids);
-  const noQueries = new Uint32Array(2 * ids.length); // there is no backward pass
   return {
-    batch: {
-      ids: { tensor: fromArray(backend, list, [list.length], "u32", "ids"), host: list },
-      positions: Uint32Array.from(positions),
-      spans: fromArray(backend, Uint32Array.from(spans), [list.length, 4], "u32", "spans"),
-      querySpans: fromArray(backend, noQueries, [list.length, 2], "u32", "querySpans"),
-      rows: null,
-      outputs: outputsOf(backend, indices, Uint32Array.from(spans), noQueries, null),
-    },
-    rows: new Map([
-      [places.length, Uint32Array.from(places)],
-      [wanted.length, Uint32Array.from(wanted, (token) => ownWanted.get(places[token]) ?? 0)],
-    ]),
+    ids: Uint32Array.from(ids),
+    positions: Uint32Array.from(positions),
+    spans: Uint32Array.from(spans),
+    places: Uint32Array.from(places),
   };
 }
 
-function commonLength(a: ArrayLike<number>, b: ArrayLike<number>): number {
+/**
+ * Makes a batch of distinct tokens, for a forward pass alone. Call inside a scope.
+ * @param wanted  places of the tokens whose final states are wanted, ascending; one may occur several times
+ * @param rows    as in `packSequences`
+ */
+export function packDistinct(
+  backend: Backend,
+  { ids, positions, spans }: DistinctTokens,
+  wanted: readonly number[],
+  rows: readonly RowGroup[] | null = null,
+): Batch {
+  const noQueries = new Uint32Array(2 * ids.length); // there is no backward pass
+  return {
+    ids: { tensor: fromArray(backend, ids, [ids.length], "u32", "ids"), host: ids },
+    positions,
+    spans: fromArray(backend, spans, [ids.length, 4], "u32", "spans"),
+    querySpans: fromArray(backend, noQueries, [ids.length, 2], "u32", "querySpans"),
+    rows,
+    outputs: outputsOf(backend, wanted, spans, noQueries, rows),
+  };
+}
+
+function commonLength(a: Uint32Array, b: Uint32Array): number {
   let t = 0;
   while (t < a.length && t < b.length && a[t] === b[t]) t++;
   return t;
@@ -160,7 +166,7 @@ function outputsOf(
   wanted.forEach((token, i) => void own.set(spans.subarray(4 * token, 4 * token + 4), 4 * i));
   /** before[t]: how many wanted tokens come before token t. */
   const before = new Uint32Array(spans.length / 4 + 1);
-  for (const token of wanted) before[token + 1] = 1;
+  for (const token of wanted) before[token + 1]++;
   for (let t = 0; t + 1 < before.length; t++) before[t + 1] += before[t];
   const seenBy = new Uint32Array(querySpans.length);
   for (let key = 0; key < seenBy.length / 2; key++) {

@@ -53,6 +53,9 @@ export { initialise } from "./random-weights.ts";
 export { openSafetensors, writeSafetensors } from "./safetensors.ts";
 export {
   answerStates,
+  type DistinctAnswers,
+  distinctAnswers,
+  distinctStates,
   microBatches,
   type Sequence,
   type SequenceScores,

@@ -10,6 +10,7 @@ import {
   isRecording,
   matrixUnits,
   NumericalError,
+  type RepeatedRows,
   type RowGroup,
   readTensors,
   record,
@@ -17,9 +18,15 @@ import {
   scopeAsync,
   type Tensor,
 } from "../engine/index.ts";
-import { type Batch, packDistinct, packSequences } from "./batch.ts";
+import { type Batch, type DistinctTokens, distinctTokens, packDistinct, packSequences } from "./batch.ts";
 import { type Model, notNumbers } from "./generation.ts";
-import { type ForwardOptions, finalStates, headWeight, type LayerCaches } from "./language-model.ts";
+import {
+  type ForwardOptions,
+  finalStates,
+  headWeight,
+  type LanguageModel,
+  type LayerCaches,
+} from "./language-model.ts";
 
 export interface Sequence {
   readonly ids: ArrayLike<number>;
@@ -62,8 +69,17 @@ export function microBatches<S extends { readonly ids: ArrayLike<number> }>(
   return batches;
 }
 
+/** The inputs of the head: final hidden states, and the token that is scored after each. */
+export interface AnswerStates {
+  readonly hidden: Tensor; // [N, C]
+  readonly targets: Tensor; // [N] u32
+  /** Which policy they belong to; null with plain weights. */
+  readonly rows: readonly RowGroup[] | null;
+  readonly count: number;
+}
+
 /**
- * The inputs of the head: the final hidden state before each scored token, and that token. Call inside a scope.
+ * The inputs of the head for every scored token, in order. Call inside a scope.
  * @param policy  which policy, if the weights hold several; 0 with plain weights
  */
 export function answerStates(
@@ -71,8 +87,73 @@ export function answerStates(
   sequences: readonly Sequence[],
   policy = 0,
   options: ForwardOptions = {},
-): { hidden: Tensor; targets: Tensor; rows: readonly RowGroup[] | null; count: number } {
-  const total = sequences.reduce((sum, { ids }) => sum + ids.length, 0);
+): AnswerStates {
+  const { before, targets } = scoredTokens(sequences);
+  if (!isRecording()) {
+    const distinct = distinctAnswers(model.config, sequences);
+    const { hidden } = distinctStates(model, distinct, policy);
+    return inputsOfHead(model, gatherRows(hidden, distinct.places), targets, policy);
+  }
+  const isWhole = sumsOnMatrixUnits(model);
+  const ids = sequences.map((sequence) => sequence.ids);
+  const total = ids.reduce((sum, { length }) => sum + length, 0);
+  const batch = packSequences(model.backend, ids, groupOf(model, total, policy), isWhole ? null : before);
+  const tokens = isWhole || options.recomputeLayers ? null : distinctTokens(ids);
+  // Results are gathered for every token of the tape, which costs more than it spares if few tokens are shared.
+  const states =
+    tokens === null || 2 * tokens.ids.length > total
+      ? statesOf(model, batch, options)
+      : repeatedStates(model, tokens, before, () => statesOf(model, batch, options));
+  return inputsOfHead(model, isWhole ? gatherRows(states, before) : states, targets, policy); // [N, C]
+}
+
+/** What is scored in sequences, each only once: a state depends on the tokens up to it alone, and completions often begin alike. */
+export interface DistinctAnswers {
+  readonly tokens: DistinctTokens;
+  /** Which of these tokens is before each of M scored tokens, and the id of that one. */
+  readonly before: readonly number[]; // [M]
+  readonly targets: Uint32Array; // [M]
+  /** For each of the N scored tokens of the sequences, in order, which of the M it is. */
+  readonly places: Uint32Array; // [N]
+}
+
+export function distinctAnswers({ vocabSize }: LanguageModel, sequences: readonly Sequence[]): DistinctAnswers {
+  const { before, targets } = scoredTokens(sequences);
+  const tokens = distinctTokens(sequences.map(({ ids }) => ids));
+  // Two scored tokens are the same if they are the same id after the same token.
+  const names = before.map((token, i) => tokens.places[token] * vocabSize + targets[i]);
+  const distinct = [...new Set(names)].sort((a, b) => a - b);
+  const placeOf = new Map(distinct.map((name, place) => [name, place]));
+  return {
+    tokens,
+    before: distinct.map((name) => Math.floor(name / vocabSize)),
+    targets: Uint32Array.from(distinct, (name) => name % vocabSize),
+    places: Uint32Array.from(names, (name) => placeOf.get(name) ?? 0),
+  };
+}
+
+/**
+ * The inputs of the head for distinct answers: the bits of `answerStates` for less work. There is no backward pass. Call
+ * inside a scope.
+ * @param policy  as in `answerStates`
+ */
+export function distinctStates(model: Model, { tokens, before, targets }: DistinctAnswers, policy = 0): AnswerStates {
+  const batch = packDistinct(model.backend, tokens, before, groupOf(model, tokens.ids.length, policy));
+  return inputsOfHead(model, statesOf(model, batch), targets, policy);
+}
+
+function inputsOfHead(model: Model, hidden: Tensor, targets: Uint32Array, policy: number): AnswerStates {
+  const count = targets.length;
+  return {
+    hidden,
+    targets: fromArray(model.backend, targets, [count], "u32", "targets"),
+    rows: groupOf(model, count, policy),
+    count,
+  };
+}
+
+/** For every scored token of packed sequences: the place of the token before it, and its id. */
+function scoredTokens(sequences: readonly Sequence[]): { before: number[]; targets: Uint32Array } {
   const before: number[] = [];
   const targets: number[] = [];
   let start = 0;
@@ -83,38 +164,28 @@ export function answerStates(
     }
     start += sequence.ids.length;
   }
-  const { isPerturbed } = model.weights;
-  const isWhole = sumsOnMatrixUnits(model);
-  const batch = packSequences(
-    model.backend,
-    sequences.map(({ ids }) => ids),
-    isPerturbed ? [{ start: 0, count: total, point: policy }] : null,
-    isWhole ? null : before,
-  );
-  const statesOf = (of: Batch): Tensor =>
-    finalStates(model.config, model.weights, of, halfKeys(model, of.positions.length), options); // [N, C], or [T, C]
-  const canShare = isRecording() && !isWhole && !options.recomputeLayers;
-  const distinct = canShare
-    ? packDistinct(
-        model.backend,
-        sequences.map(({ ids }) => ids),
-        before,
-      )
-    : null;
-  const states =
-    distinct === null
-      ? statesOf(batch)
-      : repeatRows(
-          record(() => statesOf(distinct.batch)),
-          distinct.rows,
-          () => statesOf(batch),
-        );
-  return {
-    hidden: isWhole ? gatherRows(states, before) : states, // [N, C]
-    targets: fromArray(model.backend, targets, [targets.length], "u32", "targets"),
-    rows: isPerturbed ? [{ start: 0, count: before.length, point: policy }] : null,
-    count: before.length,
-  };
+  return { before, targets: Uint32Array.from(targets) };
+}
+
+/** Rows that all belong to one policy; null with plain weights. */
+function groupOf({ weights }: Model, count: number, policy: number): RowGroup[] | null {
+  return weights.isPerturbed ? [{ start: 0, count, point: policy }] : null;
+}
+
+function statesOf(model: Model, batch: Batch, options?: ForwardOptions): Tensor {
+  return finalStates(model.config, model.weights, batch, halfKeys(model, batch.positions.length), options);
+}
+
+/** The states on the tape, computed once per distinct token. @param all  the states of every token */
+function repeatedStates(model: Model, tokens: DistinctTokens, before: readonly number[], all: () => Tensor): Tensor {
+  const wanted = [...new Set(before.map((token) => tokens.places[token]))].sort((a, b) => a - b);
+  const placeOf = new Map(wanted.map((token, place) => [token, place]));
+  const distinct = record(() => statesOf(model, packDistinct(model.backend, tokens, wanted)));
+  const rows: RepeatedRows = new Map([
+    [tokens.places.length, tokens.places],
+    [before.length, Uint32Array.from(before, (token) => placeOf.get(tokens.places[token]) ?? 0)],
+  ]);
+  return repeatRows(distinct, rows, all);
 }
 
 /**
@@ -156,8 +227,9 @@ export async function score(
   const found: SequenceScores[] = [];
   for (const part of microBatches(sequences, settings.maxTokens)) {
     settings.signal?.throwIfAborted();
+    const answers = distinctAnswers(model.config, part);
     const [logProbs, entropy, logSumExp] = await scopeAsync(async () => {
-      const { hidden, targets, rows } = answerStates(model, part);
+      const { hidden, targets, rows } = distinctStates(model, answers);
       const scored = head(
         hidden,
         headWeight(model.config, model.weights),
@@ -174,7 +246,7 @@ export async function score(
     for (const sequence of part) {
       const end = next + scoredPositions(sequence).length;
       const cut = (values: ArrayLike<number>): Float32Array =>
-        Float32Array.from({ length: end - next }, (_, i) => values[next + i]);
+        Float32Array.from(answers.places.subarray(next, end), (place) => values[place]);
       found.push({ logProbs: cut(logProbs), entropy: cut(entropy), logSumExp: cut(logSumExp) });
       next = end;
     }

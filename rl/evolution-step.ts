@@ -6,6 +6,7 @@ import { meanOf, standardDeviation } from "./advantage.ts";
 import type { EpisodeList } from "./environments/environment.ts";
 import { type EvolutionUpdate, fitnessOf, type Generation, stepToMember, streamsOf } from "./evolution.ts";
 import type { TrainableModel } from "./learn.ts";
+import { trainingRewards } from "./random-rewards.ts";
 import { type Rollout, type RolloutSettings, rollOut, trainingRollouts } from "./rollout.ts";
 import { completionMetrics } from "./step-metrics.ts";
 import type { TrainValues } from "./training-settings.ts";
@@ -28,14 +29,14 @@ export interface MemberJob {
  * The rollouts of each member: all prompts, one after another. At most `train.evolve.membersAtOnce` members' weights are in
  * memory at a time; their number changes no bit.
  */
-export async function rollOutMembers(job: MemberJob): Promise<Rollout[][]> {
+export async function rollOutMembers(job: MemberJob): Promise<(readonly Rollout[])[]> {
   const { model, chat, episodes, train, step, sampling } = job;
   const { population, membersAtOnce, rollouts } = train.evolve;
   const requests = trainingRollouts(episodes, step, train.promptsPerStep, rollouts);
   const size = Math.min(membersAtOnce, population);
   const slots = new SlotWeights(model.weights, size);
   const perturbed: Model = { ...model, weights: slots };
-  const members: Rollout[][] = [];
+  const members: (readonly Rollout[])[] = [];
   try {
     for (let first = 0; first < population; first += size) {
       const count = Math.min(size, population - first);
@@ -47,7 +48,10 @@ export async function rollOutMembers(job: MemberJob): Promise<Rollout[][]> {
         points.flatMap((point) => requests.map((request) => ({ ...request, point }))),
         sampling,
       );
-      for (const point of points) members.push(drawn.slice(point * requests.length, (point + 1) * requests.length));
+      for (const point of points) {
+        const own = drawn.slice(point * requests.length, (point + 1) * requests.length);
+        members.push(trainingRewards(train, step, requests, own, first + point));
+      }
     }
   } finally {
     slots.free();

@@ -90,7 +90,7 @@ export { type RunDeclaration, readSettings } from "./files/run-settings.ts";
 export { Timings } from "./files/timings.ts";
 export { readTrainingSamples } from "./files/training-samples.ts";
 export { conversationBytes, type DiskPlan, trainingDisk, writtenPrompts } from "./folder-size.ts";
-export { checkpointFolder, expectSound, isKept, stepName } from "./kept-checkpoints.ts";
+export { checkpointFolder, expectSound, isKept, keptSums, stepName } from "./kept-checkpoints.ts";
 export {
   type Example,
   gradientOfLogProbs,
@@ -147,6 +147,7 @@ export { type Normalisation, tokenWeights } from "./token-weights.ts";
 export { probeSizes, trainingMemory } from "./train-plan.ts";
 export { train } from "./trainer.ts";
 export type { TrainingContext, TrainingSettings } from "./training-context.ts";
+export { randomRewardNote } from "./training-notes.ts";
 export {
   type EpisodeUse,
   evaluationLine,

@@ -44,6 +44,11 @@ export async function keepCheckpoint(
   writeAtomic(sumsPath(folder, step), sumsOf(checkpoint));
 }
 
+/** The checksums of a checkpoint's files as the run keeps them; null without a checkpoint. They are not compared with the files. */
+export function keptSums(folder: string, step: number): string | null {
+  return isKept(folder, step) ? readText(sumsPath(folder, step)) : null;
+}
+
 /** Whether the checkpoint exists. Its content is not checked. */
 export function isKept(folder: string, step: number): boolean {
   return existsSync(checkpointFolder(folder, step)) && existsSync(sumsPath(folder, step));

@@ -92,6 +92,18 @@ export const trainSettings = {
       "how the weights are trained: grpo, by policy gradients; or evolve, by evolution strategies, from rewards of perturbed weights alone",
   }),
   seed: integer({ default: 1, min: 0, meaning: "random seed for sampling in training" }),
+  reward: choice({
+    default: "environment",
+    options: ["environment", "random"],
+    meaning:
+      "what training rollouts are rewarded by: the environment; or random, a coin for each rollout, as a control that is told nothing of the task; evaluation and landscape keep the environment's reward",
+  }),
+  rewardProbability: number({
+    default: 0.5,
+    above: 0,
+    below: 1,
+    meaning: "with train.reward random: probability that a rollout's reward is 1; else it is 0",
+  }),
   episodeSeed: integer({
     default: alphabetSortSeed,
     min: 0,

@@ -10,6 +10,7 @@ import type { Phase, Values } from "../engine/host/index.ts";
 import type { Chat, Model, Pass } from "../model/index.ts";
 import type { EpisodeList } from "./environments/environment.ts";
 import { limitsOf } from "./environments/limits.ts";
+import { trainingRewards } from "./random-rewards.ts";
 import { type Rollout, type RolloutSettings, rollOut } from "./rollout.ts";
 import type { batchSettings, environmentSettings } from "./settings.ts";
 import { drawGroups } from "./step-batch.ts";
@@ -59,9 +60,9 @@ export function sampleStep(
   { step, first, onPass, phase }: SampledStep,
 ): Promise<Rollout[][]> {
   const { model, chat, settings } = context;
-  return drawGroups(episodes, first, settings.train, (requests) => {
+  return drawGroups(episodes, first, settings.train, async (requests) => {
     const shown = phase.phase(`rollouts of step ${step}`, requests.length, "rollouts");
-    return rollOut(model, chat, requests, {
+    const drawn = await rollOut(model, chat, requests, {
       ...rolloutSettings(context),
       ...rolloutSampling(settings.train),
       purpose: "train",
@@ -71,6 +72,7 @@ export function sampleStep(
         onPass(pass);
       },
     }).finally(() => shown.done());
+    return trainingRewards(settings.train, step, requests, drawn);
   });
 }
 

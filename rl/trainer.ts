@@ -31,7 +31,14 @@ import { present } from "./step-metrics.ts";
 import { rolloutSettings } from "./step-rollouts.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
 import { stopwatch, type TrainingContext } from "./training-context.ts";
-import { describeStep, evolutionNote, failureNote, occupancyNote, ratioNote } from "./training-notes.ts";
+import {
+  describeStep,
+  evolutionNote,
+  failureNote,
+  occupancyNote,
+  randomRewardNote,
+  ratioNote,
+} from "./training-notes.ts";
 import { evolutionStep, type ReferenceModel, trainingStep } from "./training-step.ts";
 
 /**
@@ -85,6 +92,8 @@ export async function train(context: TrainingContext): Promise<void> {
   const tensorBoard = openTensorBoard(boardFolder(folder), Date.now() / 1000, first);
   const episodes = new EpisodeList(context.environment, settings.train.episodeSeed);
   progress.line(isEvolution ? evolutionNote(settings.train) : ratioNote(settings.train));
+  const rewardNote = randomRewardNote(settings.train);
+  if (rewardNote !== null) progress.line(rewardNote);
   // It begins with the first step, so that the evaluation of the starting model is no part of the time per step.
   let phase: Phase | null = null;
   const reference = await openReference(context);

@@ -41,6 +41,17 @@ export function evolutionNote(train: TrainValues): string {
   );
 }
 
+/** What a reader must know of a training whose rewards are coins; null if they are the environment's. */
+export function randomRewardNote({
+  reward,
+  rewardProbability,
+}: Pick<TrainValues, "reward" | "rewardProbability">): string | null {
+  return reward === "environment"
+    ? null
+    : `Random rewards: a rollout's reward is 1 with probability ${rewardProbability}, else 0, whatever it says. This training is a ` +
+        "control: it is told nothing of the task. Evaluation and landscape keep the environment's reward.";
+}
+
 export function failureNote(step: number, failure: string): string {
   return (
     `Step ${step}: a rollout failed in the environment and is left out of its group: ${failure}\nThis is said once: ` +

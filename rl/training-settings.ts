@@ -102,6 +102,7 @@ const ofGradients = new Set(
 
 /** Conditions of settings that have no effect unless another setting has a certain value. */
 const conditions: { readonly [key: string]: (train: TrainValues) => boolean } = {
+  "train.rewardProbability": ({ reward }) => reward === "random",
   "train.scheduleCycles": ({ schedule }) => schedule === "cosine_with_restarts",
   "train.sapoPositive": ({ loss }) => loss === "sapo",
   "train.sapoNegative": ({ loss }) => loss === "sapo",

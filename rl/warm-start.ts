@@ -3,6 +3,8 @@
 //
 //   node rl/warm-start.ts rl/presets/tiny/warm-start.toml [--out DIR] [settings]
 //
+// With warmStart.untilReward it stops at the first evaluation of that reward.
+//
 // Loss: cross-entropy on the assistant's tokens, end tokens included, mean over the tokens of a batch. No dialogue is seen
 // twice. The run resumes from its last saved state.
 import { existsSync } from "node:fs";
@@ -20,6 +22,7 @@ import {
   runCommand,
   settingsError,
   text,
+  UserError,
 } from "../engine/host/index.ts";
 import { adapterLine, openBackend } from "../engine/index.ts";
 import {
@@ -147,6 +150,13 @@ export const warmStartSettings = defineSettings(
         unit: "steps",
         meaning: "steps between two evaluations of the reward",
       }),
+      untilReward: number({
+        default: 0,
+        min: 0,
+        changes: "free",
+        meaning:
+          "stop at the first evaluation whose reward is at least this, for a checkpoint of equal reward beside one of GRPO; 0: train all steps",
+      }),
       episodes: integer({
         default: 256,
         min: 1,
@@ -253,8 +263,18 @@ export async function warmStart({ values, progress, signal, isDryRun }: Context)
   const phase = progress.phase("warm start", settings.steps, "steps", first - 1);
   let lossSum = resumed?.state.own["lossSum"] ?? 0;
   const lossScale = openLossScale(precision, resumed?.state.own);
-  const own = (): Record<string, number> => ({ lossSum, ...savedLossScale(lossScale) });
-  for (let step = first; step <= settings.steps; step++) {
+  // The reward of an evaluation after the saved step is part of the state, so that a run which stopped there stays stopped.
+  const { untilReward } = settings;
+  let reached = untilReward > 0 ? (resumed?.state.own["reward"] ?? null) : null;
+  const isReached = (): boolean => reached !== null && reached >= untilReward;
+  let highest: { readonly step: number; readonly reward: number } | null = null;
+  const own = (): Record<string, number> => ({
+    lossSum,
+    ...savedLossScale(lossScale),
+    ...(reached !== null && { reward: reached }),
+  });
+  let last = first - 1;
+  for (let step = first; step <= settings.steps && !isReached(); step++) {
     if (signal.aborted) {
       if (step > first) await saveState(stateFolder, weights, { step: step - 1, own: own() }, settings.resumeEvery);
       progress.close();
@@ -273,10 +293,13 @@ export async function warmStart({ values, progress, signal, isDryRun }: Context)
       step,
     });
     lossSum += loss;
-    const isLast = step === settings.steps;
-    if (step % settings.evaluateEvery === 0 || isLast) {
+    last = step;
+    reached = null;
+    if (step % settings.evaluateEvery === 0 || step === settings.steps) {
       const found = await evaluate(model, chat, environment, evaluation);
       const { reward, formatShare, quality, truncatedShare, failed } = found;
+      if (untilReward > 0) reached = reward;
+      if (highest === null || reward > highest.reward) highest = { step, reward };
       log.append({
         ...{ step, kind: "evaluation", reward },
         ...present("formatShare", formatShare),
@@ -291,6 +314,7 @@ export async function warmStart({ values, progress, signal, isDryRun }: Context)
           (failed === 0 ? "" : `, ${failed} rollouts failed in the environment`),
       );
     }
+    const isLast = step === settings.steps || isReached();
     if (step % settings.logEvery === 0 || isLast) {
       log.append({
         step,
@@ -300,7 +324,7 @@ export async function warmStart({ values, progress, signal, isDryRun }: Context)
         learningRate: rate,
         ...(lossScale && { lossScale: lossScale.scale, skippedSteps: lossScale.state.skipped }),
       });
-      lossSum = 0;
+      if (step % settings.logEvery === 0) lossSum = 0;
     }
     if (step % settings.resumeEvery === 0 || isLast)
       await saveState(stateFolder, weights, { step, own: own() }, settings.resumeEvery);
@@ -311,6 +335,18 @@ export async function warmStart({ values, progress, signal, isDryRun }: Context)
   await saveWeights(weights, join(out, "checkpoint"), folder, stopIdsOf(model, chat));
   progress.line(`Checkpoint: ${join(out, "checkpoint")}`);
   unlock();
+  if (untilReward === 0) return;
+  if (!isReached())
+    throw new UserError(
+      `warmStart.untilReward: no evaluation up to step ${last} has a reward of ${untilReward}` +
+        `${highest === null ? "" : `; the highest is ${highest.reward.toFixed(3)} at step ${highest.step}`}. The checkpoint is that of the ` +
+        "last step. Lower it, or start again with more warmStart.steps in another folder (--out).",
+    );
+  const { evaluateEvery } = settings;
+  progress.line(
+    `Stopped at step ${last}: reward ${reached?.toFixed(3)} on ${settings.episodes} episodes is at least warmStart.untilReward, ` +
+      `${untilReward}. A smaller warmStart.evaluateEvery (now ${evaluateEvery}) or learning rate comes nearer to it.`,
+  );
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))
@@ -328,6 +364,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
         "makes the tiny model; the same command resumes an interrupted run",
       ],
       ["node rl/warm-start.ts my-recipe.toml --out runs/my-model", "a recipe of your own"],
+      [
+        "node rl/warm-start.ts my-recipe.toml --model.start weights --warmStart.untilReward 0.8 --warmStart.evaluateEvery 1",
+        "trains the model's own weights further, up to a reward",
+      ],
     ],
     dryRun:
       "Print the resolved settings, operations, time, memory and disk, and stop: nothing is written or downloaded.",

@@ -13,7 +13,9 @@ import { type StudySettings, studySettings } from "../settings.ts";
  * checkpoint is in units of the radius, which is then in the key.
  */
 const extent = new Set(
-  ["steps", "slices", "points", "radius", "simulations", "noiseFloor", "pairs"].map((name) => `landscape.${name}`),
+  ["steps", "slices", "points", "radius", "simulations", "noiseFloor", "pairs", "klFrom", "updates.rank"].map(
+    (name) => `landscape.${name}`,
+  ),
 );
 /** Of the training's settings, those that the objective J at a grid point depends on. */
 const ofObjective = new Set(["train.clipLow", "train.clipHigh", "train.advantageEpsilon"]);

@@ -91,7 +91,7 @@ export const journalledCell = cellRecord.extend({
 });
 export type JournalledCell = z.infer<typeof journalledCell>;
 
-const referenceSet = z.object({ tokens: byRollout, reward: byRollout, advantage: byRollout });
+export const referenceSet = z.object({ tokens: byRollout, reward: byRollout, advantage: byRollout });
 /** The checkpoint's own completions. */
 export type ReferenceSet = z.infer<typeof referenceSet>;
 

@@ -77,6 +77,18 @@ export const rayPaths = (folder: string): { readonly rays: string; readonly scal
   scales: join(folder, "scales.jsonl"),
 });
 
+/** KL of a slice's cells from another checkpoint. @param folder  the slice's, of `sliceFolder` */
+export const klFromPath = (folder: string, from: number): string => join(folder, `kl-from-${stepName(from)}.jsonl`);
+
+/** All checkpoints in the plane of their first two principal components. */
+export const trajectoryPath = (folder: string): string => join(folder, "landscape", "trajectory.json");
+
+/** The updates between checkpoints, and their shares in singular subspaces. */
+export const updatesPath = (folder: string): string => join(folder, "landscape", "updates.json");
+
+/** What KL from other checkpoints says of all maps together. */
+export const klFromSummaryPath = (folder: string): string => join(folder, "landscape", "kl-from.json");
+
 /** The files of one slice. */
 export interface SlicePaths {
   /** The directions of the slice. */

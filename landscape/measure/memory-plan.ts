@@ -204,6 +204,8 @@ function planSweep(
       );
       const { clipLow, clipHigh } = train;
       await scorePoint(plain, perturbed, 0, scored, { maxTokens: tokens, clipLow, clipHigh });
+      // The policy of another checkpoint is loaded beside this one (kl-from.ts).
+      if (landscape.klFrom.length > 0) makeWeights(planning, config, { forwardCopies: !isHalf });
     },
     hostMemoryOf(settings, prompts, config.hiddenSize).outside,
   );

@@ -1,16 +1,29 @@
 // The checkpoint's own completions (the reference). They are sampled and scored once per checkpoint; J and KL of every grid point
 // are then computed on these same tokens.
 import { fromArray, head, klAndScore, NumericalError, readTensors, scopeAsync } from "../../engine/index.ts";
-import { answerStates, headWeight, type Model, microBatches, notNumbers, type Sequence } from "../../model/index.ts";
+import {
+  type DistinctAnswers,
+  distinctAnswers,
+  distinctStates,
+  headWeight,
+  type Model,
+  microBatches,
+  notNumbers,
+  type Sequence,
+} from "../../model/index.ts";
 import { groupAdvantages, type Rollout } from "../../rl/index.ts";
 import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
 
-/** Sequences that are scored in one forward pass, with θ's final hidden states and scores at their assistant tokens. */
+/**
+ * Sequences that are scored in one forward pass, with θ's final hidden states and scores at their N assistant tokens, of
+ * which M are distinct.
+ */
 interface ReferencePart {
   sequences: readonly Sequence[];
-  hidden: Float32Array; // [N, C]
-  logSumExp: Float32Array; // [N]
-  logProbs: Float32Array; // [N]
+  answers: DistinctAnswers;
+  hidden: Float32Array; // [M, C]
+  logSumExp: Float32Array; // [M]
+  logProbs: Float32Array; // [M]
 }
 
 export interface Reference {
@@ -48,8 +61,9 @@ export async function scoreReference(
   for (const sequences of microBatches(rollouts, settings.maxTokens)) {
     settings.signal?.throwIfAborted();
     model.backend.phase?.("scoring the reference");
-    const [hidden, logSumExp, logProbs] = await scopeAsync(async () => {
-      const states = answerStates(model, sequences);
+    const answers = distinctAnswers(model.config, sequences);
+    const read = await scopeAsync(async () => {
+      const states = distinctStates(model, answers);
       const scored = head(
         states.hidden,
         headWeight(model.config, model.weights),
@@ -60,7 +74,8 @@ export async function scoreReference(
       return readTensors([states.hidden, scored.logSumExp, scored.logProbs]);
     });
     settings.onPass?.(sequences.length);
-    parts.push({ sequences, hidden: asF32(hidden), logSumExp: asF32(logSumExp), logProbs: asF32(logProbs) });
+    const [hidden, logSumExp, logProbs] = read.map(asF32);
+    parts.push({ sequences, answers, hidden, logSumExp, logProbs });
   }
   return {
     set: {
@@ -94,6 +109,8 @@ export async function scorePoint(
   settings: ScoringSettings & { clipLow: number; clipHigh: number; known?: CellRecord["reference"] | null },
 ): Promise<CellRecord["reference"]> {
   const { known = null } = settings;
+  const { backend } = plain;
+  const width = plain.config.hiddenSize;
   const first = (known?.kl.length ?? 0) * reference.rolloutsPerPrompt;
   const sums = {
     kl: [] as number[],
@@ -103,18 +120,18 @@ export async function scorePoint(
     entropy: [] as number[],
   };
   let sequence = first;
-  for (const part of partsFrom(reference, first)) {
+  for (const part of partsFrom(plain, reference, first)) {
     settings.signal?.throwIfAborted();
-    plain.backend.phase?.("scoring a point");
+    backend.phase?.("scoring a point");
     const [logProbs, entropy, kl] = await scopeAsync(async () => {
-      const { hidden, targets, rows, count } = answerStates(perturbed, part.sequences, point);
+      const { hidden, targets, rows, count } = distinctStates(perturbed, part.answers, point);
       const scored = klAndScore({
         hiddenQ: hidden,
         headQ: headWeight(perturbed.config, perturbed.weights),
         rows,
-        hiddenP: fromArray(plain.backend, part.hidden, [count, plain.config.hiddenSize], "f32", "reference hidden"),
+        hiddenP: fromArray(backend, part.hidden, [count, width], "f32", "reference hidden"),
         headP: headWeight(plain.config, plain.weights),
-        logSumExpP: fromArray(plain.backend, part.logSumExp, [count], "f32", "reference log-sum-exp"),
+        logSumExpP: fromArray(backend, part.logSumExp, [count], "f32", "reference log-sum-exp"),
         targets,
         temperature: 1,
       });
@@ -129,14 +146,15 @@ export async function scorePoint(
       const one = { kl: 0, k1: 0, k3: 0, objective: 0, entropy: 0 };
       for (let t = 1; t < (mask?.length ?? 0); t++) {
         if (mask?.[t] !== 1) continue;
-        const d = logProbs[token] - part.logProbs[token];
+        const place = part.answers.places[token];
+        const d = logProbs[place] - part.logProbs[place];
         const ratio = Math.exp(d);
         const clipped = Math.min(Math.max(ratio, 1 - settings.clipLow), 1 + settings.clipHigh);
-        one.kl += kl[token];
+        one.kl += kl[place];
         one.k1 -= d;
         one.k3 += Math.expm1(d) - d;
         one.objective += Math.min(ratio * advantage, clipped * advantage);
-        one.entropy += entropy[token];
+        one.entropy += entropy[place];
         token++;
       }
       for (const name of ["kl", "k1", "k3", "objective", "entropy"] as const) sums[name].push(one[name]);
@@ -150,20 +168,36 @@ export async function scorePoint(
 }
 
 /** The parts without the first sequences. */
-function* partsFrom({ parts }: Reference, first: number): Iterable<ReferencePart> {
+function* partsFrom({ config }: Model, { parts }: Reference, first: number): Iterable<ReferencePart> {
   let before = first;
-  for (const { sequences, hidden, logSumExp, logProbs } of parts) {
-    const left = Math.min(before, sequences.length);
+  for (const part of parts) {
+    const left = Math.min(before, part.sequences.length);
     before -= left;
-    if (left === sequences.length) continue;
-    const rows = sequences.slice(0, left).reduce((sum, { mask }) => sum + tokensIn(mask), 0);
-    yield {
-      sequences: sequences.slice(left),
-      hidden: hidden.subarray((rows * hidden.length) / logProbs.length),
-      logSumExp: logSumExp.subarray(rows),
-      logProbs: logProbs.subarray(rows),
-    };
+    if (left === 0) yield part;
+    else if (left < part.sequences.length) yield withoutFirst(config, part, left);
   }
+}
+
+function withoutFirst(config: Model["config"], part: ReferencePart, left: number): ReferencePart {
+  const sequences = part.sequences.slice(left);
+  const skipped = part.sequences.slice(0, left).reduce((sum, { mask }) => sum + tokensIn(mask), 0);
+  const answers = distinctAnswers(config, sequences);
+  /** For each distinct token of those left, its place among the distinct ones of the part. */
+  const own = new Uint32Array(answers.targets.length);
+  for (const [token, place] of answers.places.entries()) own[place] = part.answers.places[skipped + token];
+  const rows = (values: Float32Array): Float32Array => {
+    const width = values.length / part.answers.targets.length;
+    const picked = new Float32Array(own.length * width);
+    own.forEach((row, i) => void picked.set(values.subarray(row * width, (row + 1) * width), i * width));
+    return picked;
+  };
+  return {
+    sequences,
+    answers,
+    hidden: rows(part.hidden),
+    logSumExp: rows(part.logSumExp),
+    logProbs: rows(part.logProbs),
+  };
 }
 
 /** Assistant tokens that are scored: position 0 has no logits before it. */

@@ -195,26 +195,14 @@ export function sweep(
   before: number,
   only: (cell: GridCell) => boolean = () => true,
 ): Promise<number> {
-  const { model, settings, place, signal, say, onDirections } = context;
-  const { landscape } = settings;
-  const wanted = shardCells(settings.shard, landscape).filter(only);
+  const { settings, onDirections } = context;
+  const wanted = shardCells(settings.shard, settings.landscape).filter(only);
   return measurePoints({
     ...{ context, folder, reference, phase, before },
     whole: `${wanted.length} grid points of this map`,
     prepare: async (hasBegun): Promise<PointSet<GridCell>> => {
-      const directions = await makeDirections({
-        ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
-        usedIds: usedIdsOf(context, reference),
-      });
+      const { directions, facts } = await sliceDirections(context, slice, folder, reference, hasBegun);
       try {
-        const facts = {
-          schemaVersion: 1,
-          seed: landscape.seed,
-          slice,
-          digest: directions.digest,
-          ...directions.facts,
-        } as const;
-        if (hasBegun) expectSameDirections(folder, facts, say);
         writeAtomic(slicePaths(folder).directions, `${JSON.stringify(facts)}\n`);
         onDirections?.(facts);
       } catch (thrown) {
@@ -228,6 +216,34 @@ export function sweep(
       };
     },
   });
+}
+
+/**
+ * The directions of a slice around the context's checkpoint.
+ * @param folder    the slice's
+ * @param hasBegun  whether the slice was measured before: its directions must then be the same
+ */
+export async function sliceDirections(
+  context: SweepContext,
+  slice: number,
+  folder: string,
+  reference: Reference,
+  hasBegun: boolean,
+): Promise<{ readonly directions: Awaited<ReturnType<typeof makeDirections>>; readonly facts: SliceFacts }> {
+  const { model, settings, place, signal, say } = context;
+  const directions = await makeDirections({
+    ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
+    usedIds: usedIdsOf(context, reference),
+  });
+  try {
+    const { digest } = directions;
+    const facts = { schemaVersion: 1, seed: settings.landscape.seed, slice, digest, ...directions.facts } as const;
+    if (hasBegun) expectSameDirections(folder, facts, say);
+    return { directions, facts };
+  } catch (thrown) {
+    directions.free();
+    throw thrown;
+  }
 }
 
 /**

@@ -23,7 +23,7 @@ export function workOf(
   environment: Environment,
   settings: StudySettings,
 ): { parts: WorkPart[]; lengths: { train: Lengths; landscape: Lengths }; knowsRight: boolean } {
-  const { reference, rollouts, rays, slices, steps, episodeSeed, maxNewTokens } = settings.landscape;
+  const { reference, rollouts, rays, slices, steps, episodeSeed, maxNewTokens, klFrom } = settings.landscape;
   const training = trainingWork(config, chat, environment, settings);
   const swept = lengthsOf(chat, environment, {
     seed: episodeSeed,
@@ -63,6 +63,16 @@ export function workOf(
       further.freshPoints * rays.freshPrompts * rollouts.rollouts,
       rollouts.rollouts,
       swept,
+    ),
+    scoringWork(
+      config,
+      "landscape: KL from others",
+      klFrom.reduce((sum, from) => sum + steps.filter((step) => step !== from).length, 0) *
+        (cells / Math.max(1, steps.length)) *
+        ofReference,
+      swept,
+      "forward",
+      1,
     ),
   ];
   return {

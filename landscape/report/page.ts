@@ -20,6 +20,7 @@ import { claimsSection } from "./page-claims.ts";
 import { directionTable } from "./page-directions.ts";
 import { everyCheckpoint, explorer, firstShown } from "./page-explorer.ts";
 import { figuresOfMaps } from "./page-figures.ts";
+import { klFromSection } from "./page-kl-from.ts";
 import { raysSection } from "./page-rays.ts";
 import { packConversations, whereItBreaks } from "./page-said.ts";
 import { trainingSamples } from "./page-samples.ts";
@@ -44,6 +45,7 @@ ${maps.length > 0 ? everyCheckpoint(study) : null}`;
 ${maps.length > 0 ? mapTable(study) : null}
 ${trendTable(study)}
 ${directionTable(study)}
+${klFromSection(study)}
 ${raysSection(study)}
 ${claimsSection(study)}
 ${maps.length > 0 ? definitions() : null}
@@ -150,6 +152,7 @@ function curves(study: Study): Markup | null {
     study.maps.length > 0 ? ringCurvesFigure(study.maps) : null,
     studyFigures(study).get("training")?.(options).svg ?? null,
     studyFigures(study).get("training-health")?.(options).svg ?? null,
+    studyFigures(study).get("trajectory")?.(options).svg ?? null,
   ].filter((svg) => svg !== null);
   if (drawn.length === 0) return null;
   return html`<section aria-labelledby="over-training">

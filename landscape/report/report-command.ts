@@ -14,9 +14,11 @@ import {
 } from "../../engine/host/index.ts";
 import { figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
+import { computeTrajectory } from "../weights/trajectory-plane.ts";
 import { drawFigures, figureList, figureProblems, writeFigures } from "./chosen-figures.ts";
 import { DEFAULT_FONT_PT } from "./figures/axes.ts";
 import { QUANTITIES } from "./figures/figure-data.ts";
+import { trajectoryKind } from "./figures/trajectory.ts";
 import { redraw, studyOf, summariseRun } from "./report.ts";
 
 const settings = defineSettings({
@@ -80,6 +82,7 @@ export function reportCommand(): Promise<never> {
       const ofRun = await readRunSettings(folder);
       const release = lockFolder(folder);
       try {
+        if (figure.includes(trajectoryKind.name)) await computeTrajectory(folder, ofRun, progress, signal);
         const study = studyOf(folder, ofRun, await summariseRun(folder, ofRun, say, signal));
         const drawn = drawFigures(study, values, given);
         const place = out === "" ? `${figuresFolder(folder)}/paper` : out;

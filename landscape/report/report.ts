@@ -8,6 +8,7 @@ import {
   environmentDescription,
   hasProvenance,
   metricsPath,
+  randomRewardNote,
   reachOfMean,
   readMetrics,
   readProvenance,
@@ -26,7 +27,9 @@ import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import { pairsOfT3 } from "../statistics/claims/pairs-part.ts";
+import { updatesOfT3 } from "../statistics/claims/update-shares.ts";
 import type { Estimate } from "../statistics/intervals.ts";
+import { type KlFromMap, summariseKlFrom } from "../statistics/kl-from.ts";
 import { type CheckpointFloor, type FlooredMap, summariseNoise } from "../statistics/noise-floor.ts";
 import {
   type CorrelationTrend,
@@ -41,6 +44,8 @@ import { type RayCheckpoint, summariseRays } from "../statistics/rays/summarise-
 import { type RingPoint, ringCurve } from "../statistics/ring-curve.ts";
 import { summariseSlice } from "../statistics/summarise-slice.ts";
 import type { SummarisedSlice } from "../statistics/summary.ts";
+import { readTrajectory } from "../weights/trajectory-plane.ts";
+import { readUpdates, updatesToCompute } from "../weights/updates.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
@@ -75,6 +80,8 @@ export interface SummarisedRun {
   readonly claims: readonly Claim[];
   /** Rays and lines around the checkpoints that have them. */
   readonly rays: readonly RayCheckpoint[];
+  /** Maps with KL from other checkpoints. */
+  readonly klFrom: readonly KlFromMap[];
   /** KL and reward between all pairs of checkpoints, if they are asked for. */
   readonly pairs: readonly CheckpointPair[];
   /** The noise floors of the checkpoints, and the maps against them. */
@@ -185,11 +192,19 @@ export async function summariseRun(
     }
   const noise = summariseNoise(folder, settings, slices, say, gap);
   const rays = summariseRays(folder, settings, say, gap);
+  const missing = updatesToCompute(folder, settings);
+  if (missing.length > 0)
+    gap(`Updates between checkpoints: ${missing.length} are not computed (landscape.updates.rank).`);
+  const klFrom = summariseKlFrom(folder, settings, slices, say, gap);
   const pairs = summarisePairs(folder, settings, slices, say, gap);
   const claims = claimsOf(slices, {
     evaluations: evaluationsOf(training),
     isStudyLike: isStudyLike(settings),
-    explorationParts: [...linesOfT3(rays), ...pairsOfT3(pairs)],
+    explorationParts: [
+      ...linesOfT3(rays),
+      ...pairsOfT3(pairs),
+      ...updatesOfT3(readUpdates(folder, settings), settings.landscape.updates.rank),
+    ],
   });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
   return {
@@ -202,6 +217,7 @@ export async function summariseRun(
     extras,
     directions,
     rays,
+    klFrom,
     noise,
     pairs,
     gaps,
@@ -209,10 +225,8 @@ export async function summariseRun(
 }
 
 /** What figures and page show of a run. */
-export function studyOf(
-  folder: string,
-  settings: StudySettings,
-  {
+export function studyOf(folder: string, settings: StudySettings, run: SummarisedRun): Study {
+  const {
     slices,
     training,
     conversations,
@@ -223,17 +237,22 @@ export function studyOf(
     extras,
     directions,
     rays,
+    klFrom,
     noise,
     pairs,
-  }: SummarisedRun,
-): Study {
+  } = run;
   const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
+  const rewardNote = settings.checkpoints.length === 0 ? randomRewardNote(settings.train) : null;
   return {
     name: runName(folder),
     settings: settingRows(folder, settings),
     task: environmentDescription(settings.environment) ?? undefined,
     gaps,
-    notes: [...settings.notes, ...roundingNotes(folder, settings.landscape.steps)],
+    notes: [
+      ...(rewardNote === null ? [] : [rewardNote]),
+      ...settings.notes,
+      ...roundingNotes(folder, settings.landscape.steps),
+    ],
     training,
     trainingSamples: samples,
     maps: slices.map((measured, index) => ({
@@ -243,6 +262,8 @@ export function studyOf(
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     claims,
     rays: raysShown(rays),
+    klFrom,
+    trajectory: readTrajectory(folder, settings),
     pairs,
     trends,
     intervalName: intervalName(slices),

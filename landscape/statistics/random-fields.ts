@@ -96,26 +96,39 @@ export function fitSmooth(lags: readonly Lag[], cells: readonly GridCell[]): Smo
  */
 export function fieldSampler(points: number, length: number, random: SimulationRandom): () => Float64Array {
   const factor = choleskyFactor(points, length);
-  const noise = new Float64Array(points * points);
-  const half = new Float64Array(points * points);
+  // Four columns are summed at once: three more numbers are read, and used by no result.
+  const [noise, half] = [0, 0].map(() => new Float64Array(points * points + 3));
   return () => {
-    for (let k = 0; k < noise.length; k++) noise[k] = random.normal();
-    half.fill(0);
+    for (let k = 0; k < points * points; k++) noise[k] = random.normal();
     const field = new Float64Array(points * points);
-    for (let row = 0; row < points; row++)
-      for (let k = 0; k <= row; k++) {
-        const weight = factor[row * points + k];
-        for (let column = 0; column < points; column++)
-          half[row * points + column] += weight * noise[k * points + column];
-      }
-    for (let row = 0; row < points; row++)
-      for (let column = 0; column < points; column++) {
-        let sum = 0;
-        for (let k = 0; k <= column; k++) sum += half[row * points + k] * factor[column * points + k];
-        field[row * points + column] = sum;
-      }
+    multiplyTransposed(factor, noise, half, points);
+    multiplyTransposed(factor, half, field, points);
     return field;
   };
+}
+
+/** y = (L X)ᵀ for a lower triangular L, all row by row; k ascends in every sum. */
+function multiplyTransposed(factor: Float64Array, x: Float64Array, y: Float64Array, points: number): void {
+  for (let row = 0; row < points; row++)
+    for (let column = 0; column < points; column += 4) {
+      let sum0 = 0;
+      let sum1 = 0;
+      let sum2 = 0;
+      let sum3 = 0;
+      for (let k = 0; k <= row; k++) {
+        const weight = factor[row * points + k];
+        const at = k * points + column;
+        sum0 += weight * x[at];
+        sum1 += weight * x[at + 1];
+        sum2 += weight * x[at + 2];
+        sum3 += weight * x[at + 3];
+      }
+      const to = column * points + row;
+      y[to] = sum0;
+      if (column + 1 < points) y[to + points] = sum1;
+      if (column + 2 < points) y[to + 2 * points] = sum2;
+      if (column + 3 < points) y[to + 3 * points] = sum3;
+    }
 }
 
 /** L of exp(−h²/2ℓ²) = L Lᵀ along one axis, row by row. */

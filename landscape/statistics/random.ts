@@ -32,12 +32,12 @@ export function simulationRandom(seed: number, stream = 0): SimulationRandom {
   };
   for (let round = 0; round < 15; round++) word(); // streams of similar seeds diverge within a dozen rounds
   const uniform = () => (word() + 0.5) * 2 ** -32;
-  let spare: number | undefined;
+  const spare = new Float64Array(1); // a variable of a closure would be a new object at every change
+  let hasSpare = false;
   const normal = () => {
-    if (spare !== undefined) {
-      const value = spare;
-      spare = undefined;
-      return value;
+    if (hasSpare) {
+      hasSpare = false;
+      return spare[0];
     }
     for (;;) {
       const x = 2 * uniform() - 1;
@@ -45,7 +45,8 @@ export function simulationRandom(seed: number, stream = 0): SimulationRandom {
       const square = x * x + y * y;
       if (square >= 1 || square === 0) continue;
       const scale = Math.sqrt((-2 * Math.log(square)) / square);
-      spare = y * scale;
+      spare[0] = y * scale;
+      hasSpare = true;
       return x * scale;
     }
   };

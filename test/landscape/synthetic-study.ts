@@ -1,5 +1,6 @@
 // Made-up landscapes whose shape is known, for figures and report: a bowl of KL and a hill of reward.
 import type { DrawnEstimate, LandscapeMap, MapPoint, Study } from "../../landscape/report/figures/figure-data.ts";
+import type { KlFromMap } from "../../landscape/statistics/kl-from.ts";
 import type { RingPoint } from "../../landscape/statistics/ring-curve.ts";
 
 /** Mulberry32: reproducible numbers in [0, 1). */
@@ -79,6 +80,21 @@ function ringsOf(points: readonly MapPoint[], n: number): RingPoint[] {
     });
 }
 
+/** A map's own KL, and that from a checkpoint to its left: the further, the earlier. */
+function syntheticKlFrom(step: number, slice: number, n: number): KlFromMap[] {
+  const known = (value: number) => ({ value, low: value - 0.1, high: value + 0.1, standardError: 0.05 });
+  const { points } = syntheticMap(step, slice, n);
+  return [...new Set([0, step])].map((from) => ({
+    ...{ step, slice, from, isOwn: from === step, klAtCentre: from === step ? 0 : 0.01 * step },
+    ...{ r: known(-0.7), rInfinity: known(-0.8), withinRing: known(-0.2) },
+    cells: points.map(({ i, j, klToken, alpha }) => ({
+      i,
+      j,
+      kl_token: klToken + (step - from) * (0.01 + alpha / 10),
+    })),
+  }));
+}
+
 export function syntheticStudy(steps: readonly number[], slices: readonly number[], n = 7): Study {
   return {
     name: "Bowl and hill",
@@ -93,5 +109,16 @@ export function syntheticStudy(steps: readonly number[], slices: readonly number
       health: step === 0 ? {} : { entropy: 0.5 - step / 100, grad_norm: 0.3, "ratio/max": 1 + step / 50 },
     })),
     maps: steps.flatMap((step) => slices.map((slice) => syntheticMap(step, slice, n))),
+    ...(steps.length > 1 && {
+      trajectory: {
+        schemaVersion: 1 as const,
+        shares: [0.8, 0.15, 0.05],
+        checkpoints: steps.map((step, k) => ({
+          ...{ step, digest: "made up" },
+          coordinates: [step, 3 * Math.sin(k)] as [number, number],
+        })),
+      },
+    }),
+    klFrom: steps.flatMap((step) => slices.flatMap((slice) => syntheticKlFrom(step, slice, n))),
   };
 }

@@ -1,10 +1,17 @@
 // The tokens whose final states are wanted: the last layer computes these alone, to the bits of a pass that computes all.
 import * as assert from "uvu/assert";
-import type { NumberArray, RowGroup, Weights } from "../../engine/index.ts";
+import type { NumberArray, RowGroup, Tensor, Weights } from "../../engine/index.ts";
 import { fromArray, gatherRows, noGradient, readTensors, record, scope, scopeAsync } from "../../engine/index.ts";
 import { makeSlice } from "../../landscape/measure/directions.ts";
 import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
-import { answerStates, loadModel, packSequences, scoredPositions } from "../../model/index.ts";
+import {
+  answerStates,
+  distinctAnswers,
+  distinctStates,
+  loadModel,
+  packSequences,
+  scoredPositions,
+} from "../../model/index.ts";
 import { testBackends } from "../backends.ts";
 import { normals } from "../engine/check-op.ts";
 import { describe, fixturePath } from "../support.ts";
@@ -131,6 +138,44 @@ describe("model/batch-outputs", (test) => {
       all.forEach(
         (values, i) => void assert.equal(Array.from(shared[i]), Array.from(values), `${name}: ${weights.names[i - 1]}`),
       );
+      weights.free();
+    }
+  });
+
+  test("scored answers: each distinct one is computed once, to the bits of every sequence by itself", async () => {
+    const prompt = [3, 1, 4, 1, 5, 9];
+    const tails = [
+      [2, 6],
+      [2, 6, 5],
+      [2, 7, 1],
+      [2, 6],
+    ];
+    const many = tails.map((tail) => ({
+      ids: [...prompt, ...tail],
+      mask: [...prompt.map(() => 0), ...tail.map(() => 1)],
+    }));
+    for (const { name, backend } of await testBackends()) {
+      const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+      const slots = new PerturbedWeights(weights, 2);
+      const cells = [0, 0.1].map((alpha, i) => ({ i, j: 0, alpha, beta: 0, squaredSteps: i }));
+      slots.place(cells, await makeSlice(weights, 1, 0));
+      const model = { backend, config, weights: slots };
+      const answers = distinctAnswers(config, many);
+      // After the prompt 2; after that 6 or 7; after those 5 or 1.
+      assert.equal([answers.targets.length, answers.tokens.ids.length], [5, 11]);
+      const valuesOf = async (states: () => { hidden: Tensor }): Promise<number[]> =>
+        Array.from(await scopeAsync(() => states().hidden.read()));
+      const found = await valuesOf(() => distinctStates(model, answers, 1));
+      const alone: number[][] = [];
+      for (const one of many) alone.push(await valuesOf(() => answerStates(model, [one], 1)));
+      const row = (values: number[], place: number): number[] =>
+        values.slice(place * config.hiddenSize, (place + 1) * config.hiddenSize);
+      assert.equal(
+        [...answers.places].flatMap((place) => row(found, place)),
+        alone.flat(),
+        name,
+      );
+      slots.free();
       weights.free();
     }
   });

@@ -91,6 +91,44 @@ describe("rl/warm-start", (test) => {
     match(none.stderr, "recipe.toml");
   });
 
+  test("untilReward: stops at the first evaluation of that reward, and stays stopped; says so if there is none", async () => {
+    const out = join(place, "until", "run");
+    const until = (reward: string) =>
+      warmStart(
+        out,
+        tiny,
+        ...["--model.start", "weights", "--warmStart.learningRate", "1e-3", "--warmStart.steps", "4"],
+        ...["--warmStart.evaluateEvery", "2", "--warmStart.logEvery", "3", "--warmStart.episodes", "8"],
+        ...["--warmStart.untilReward", reward],
+      );
+    const log = (): { step: number; kind: string; reward: number; loss: number }[] =>
+      readFileSync(join(out, "log.jsonl"), "utf8")
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+    const checkpoint = () => readFileSync(join(out, "checkpoint", "model.safetensors"));
+    const said = expectDone(await until("0.001"));
+    match(said, /Stopped at step 2: reward 0\.\d+ on 8 episodes is at least warmStart\.untilReward, 0\.001/);
+    equal(
+      log().map(({ step, kind }) => [step, kind]),
+      [
+        [2, "evaluation"],
+        [2, "training"],
+      ],
+    );
+    const stopped = checkpoint();
+    expectDone(await until("0.001"));
+    ok(stopped.equals(checkpoint()), "the same command trains no further");
+    const never = await until("2");
+    is(never.status, 2);
+    match(never.stderr, "warmStart.untilReward: no evaluation up to step 4 has a reward of 2; the highest is 0.");
+    ok(!stopped.equals(checkpoint()), "all steps are trained and kept");
+    equal(
+      log().map(({ step }) => step),
+      [2, 2, 3, 4, 4],
+    );
+  });
+
   test("a sound recipe makes the folder, the log and a checkpoint", async () => {
     const out = join(place, "done", "run");
     expectDone(await warmStart(out, tiny));

@@ -27,6 +27,23 @@ export function elementForm(style: AdapterStyle, ...counts: readonly number[]): 
   return { ...(counts.every((count) => count % 4 === 0) ? fours : ones), ROUNDS: rounds[style] };
 }
 
+/**
+ * The same for kernels that find the place of a vector by divisions, or in a list: it is found once for RUN neighbours, which
+ * lie in one row. On software drivers finding it costs as much as copying two vectors.
+ */
+export const runConstants: Constants = { ...elementConstants, RUN: 4 };
+export const runVariants: readonly Constants[] = [
+  { RUN: 1 },
+  ...elementVariants.map((variant) => ({ ...variant, RUN: 1 })),
+];
+
+/** For `form`. @param row  elements of a row */
+export function runForm(style: AdapterStyle, row: number, ...counts: readonly number[]): Constants {
+  const form = elementForm(style, row, ...counts);
+  const isWhole = (row / Number(form.WIDTH)) % 4 === 0;
+  return { ...form, RUN: style !== "gpu" && isWhole ? 4 : 1 };
+}
+
 /** For `workgroups`. */
 export function elementWorkgroups(count: number, { WIDTH, ROUNDS }: Constants): [number] {
   return [Math.ceil(count / (invocations * Number(WIDTH) * Number(ROUNDS)))];

@@ -17,6 +17,9 @@ import {
   elementVariants,
   elementWorkgroups,
   roundsOf,
+  runConstants,
+  runForm,
+  runVariants,
 } from "../elementwise/work-split.ts";
 import * as cpu from "./embedding.cpu.ts";
 
@@ -34,9 +37,9 @@ const embeddingKernel = defineKernel({
   cpu: cpu.embedding,
   wgsl: new URL("./embedding.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  constants: elementConstants,
-  variants: elementVariants,
-  form: (p, style) => elementForm(style, p.width, p.tableBase, p.yBase),
+  constants: runConstants,
+  variants: runVariants,
+  form: (p, style) => runForm(style, p.width, p.tableBase, p.yBase),
   workgroups: ({ rows, width }, constants) => elementWorkgroups(rows * width, constants),
 });
 

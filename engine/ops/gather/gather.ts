@@ -7,7 +7,15 @@ import { defineOp } from "../../op.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { fromArray, type Tensor } from "../../tensor.ts";
-import { elementConstants, elementForm, elementVariants, elementWorkgroups } from "../elementwise/work-split.ts";
+import {
+  elementConstants,
+  elementForm,
+  elementVariants,
+  elementWorkgroups,
+  runConstants,
+  runForm,
+  runVariants,
+} from "../elementwise/work-split.ts";
 import * as cpu from "./gather.cpu.ts";
 
 /** Marks a row without a source in a list of row numbers. */
@@ -26,9 +34,9 @@ const gatherKernel = defineKernel({
   cpu: cpu.gatherRows,
   wgsl: new URL("./gather.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  constants: elementConstants,
-  variants: elementVariants,
-  form: (p, style) => elementForm(style, p.rowSize, p.xBase, p.yBase),
+  constants: runConstants,
+  variants: runVariants,
+  form: (p, style) => runForm(style, p.rowSize, p.xBase, p.yBase),
   workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 

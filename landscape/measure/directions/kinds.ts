@@ -4,7 +4,7 @@
 //   gradient               ∇J at the checkpoint (objective-gradient.ts)
 //   adamw-gradient         the step that AdamW would take with it
 //   checkpoint-difference  θ_{t+k} − θ_t
-//   pca                    a principal component of the checkpoints (trajectory.ts), of length 1
+//   pca                    a principal component of the checkpoints (weights/principal-components.ts), of length 1
 //   file                   the tensors of a file
 // Source of rank-1: Sarkar et al. 2025, "Evolution Strategies at the Hyperscale" (EGGROLL), with rank 1.
 import { createHash } from "node:crypto";
@@ -27,11 +27,11 @@ import { type Checkpoint, type LanguageModel, openCheckpoint } from "../../../mo
 import { openMoments } from "../../../rl/index.ts";
 import type { AxisSettings } from "../../direction-settings.ts";
 import type { StudySettings } from "../../settings.ts";
+import { componentTensor, principalComponents } from "../../weights/principal-components.ts";
 import type { Reference } from "../reference.ts";
 import type { RawDirection } from "./norm-rules.ts";
 import { adamwDirection, type ObjectiveGradient, objectiveGradient } from "./objective-gradient.ts";
 import { openStateDict } from "./state-dict.ts";
-import { componentTensor, principalComponents } from "./trajectory.ts";
 
 /** Where directions that are made from checkpoints find them. */
 export interface DirectionPlace {

@@ -5,11 +5,13 @@
 
 import type { SliceFacts } from "../../files/slice-facts.ts";
 import type { Claim } from "../../statistics/claims/claim.ts";
+import type { KlFromMap } from "../../statistics/kl-from.ts";
 import type { CorrelationTrend } from "../../statistics/over-checkpoints.ts";
 import type { CheckpointPair } from "../../statistics/pairs.ts";
 import type { RaysShown } from "../../statistics/rays/ray-tables.ts";
 import type { RingPoint } from "../../statistics/ring-curve.ts";
 import type { CorrelationDeterminations } from "../../statistics/signal.ts";
+import type { Trajectory } from "../../weights/trajectory-plane.ts";
 
 /** An estimate as it is drawn: its value and the ends of its interval, null if there is no interval. */
 export interface DrawnInterval {
@@ -180,6 +182,10 @@ export interface Study {
   claims?: readonly Claim[];
   /** Rays around the checkpoints; null or absent if there are none. */
   rays?: RaysShown | null;
+  /** Maps with KL from the policies of other checkpoints; empty or absent if there are none. */
+  klFrom?: readonly KlFromMap[];
+  /** The checkpoints in the plane of their first two principal components; null or absent if it was not computed. */
+  trajectory?: Trajectory | null;
   /** KL and reward between checkpoints; absent or empty if they are not measured. */
   pairs?: readonly CheckpointPair[];
   /** Slopes of the correlations over the checkpoints, slice by slice. */

@@ -102,6 +102,10 @@ export interface HeatmapOptions extends FigureOptions {
   /** Maps that determine the common colour scale and isoline levels. Default: the maps that are drawn. */
   over?: readonly LandscapeMap[];
   name?: string;
+  /** Of a panel. Default: step, and slice if there are several. */
+  titleOf?: (map: LandscapeMap) => string;
+  /** Cells as one image per panel, which a page needs less room for, instead of squares. */
+  areImages?: boolean;
 }
 
 /**
@@ -139,14 +143,17 @@ export function heatmapFigure(maps: readonly LandscapeMap[], quantity: Quantity,
   const grid = panelGrid(ordered.length, sheet, margins, leastWidth, 1);
   const isOneRadius = distinct(ordered.map((map) => map.radius)).length === 1;
   const hasSlices = distinct(ordered.map((map) => map.slice)).length > 1;
+  const usualTitle = ({ step, slice }: LandscapeMap): string =>
+    hasSlices ? `step ${step}, slice ${slice}` : `step ${step}`;
+  const { titleOf = usualTitle } = options;
   const shared = colourScaleOf(over, quantity);
   const panels = ordered.map((map, k) => {
     const frame = grid.frames[k];
     const colours = isPerPanel ? colourScaleOf([map], quantity) : shared;
     const bar = { left: frame.left + frame.width + 0.7 * em, top: frame.top, width: 0.8 * em, height: frame.height };
     return join([
-      panelTitle(sheet, frame, hasSlices ? `step ${map.step}, slice ${map.slice}` : `step ${map.step}`),
-      drawMap(sheet, frame, map, quantity, colours, levels),
+      panelTitle(sheet, frame, titleOf(map)),
+      drawMap(sheet, frame, map, quantity, colours, levels, options.areImages),
       mapAxes(sheet, frame, map, isOneRadius && k % grid.columns > 0, isOneRadius && !grid.isLastInColumn(k)),
       isPerPanel ? colourBar(sheet, bar, colours, "") : null,
     ]);
@@ -230,6 +237,7 @@ function drawMap(
   quantity: Quantity,
   colours: ColourScale,
   levels: readonly number[],
+  areImages = sheet.isLinked,
 ): Markup {
   const { theme } = sheet;
   const values = gridValues(map, quantity);
@@ -244,7 +252,7 @@ function drawMap(
       class: sheet.isLinked ? "map-area" : null,
     }),
     crosses(sheet, frame, map),
-    sheet.isLinked
+    areImages
       ? element("image", { ...area, href: cellImage(values, map.n, colours), preserveAspectRatio: "none" })
       : element("g", { "shape-rendering": "crispEdges" }, ...squares(frame, map, values, colours)),
     quantity === "reward" ? floorHatching(sheet, frame, map, colours) : null,

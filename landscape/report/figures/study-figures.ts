@@ -7,6 +7,7 @@ import { densityKind } from "./density.ts";
 import { distinct, type Figure, type Quantity, type Study } from "./figure-data.ts";
 import { type FigureKind, type KindOptions, measuredMaps } from "./figure-kind.ts";
 import { mapKinds } from "./heatmap.ts";
+import { klFromKind } from "./kl-from.ts";
 import { noiseFloorKind } from "./noise-floor.ts";
 import { pairsKind } from "./pairs.ts";
 import { raysKind } from "./rays.ts";
@@ -15,6 +16,7 @@ import { rewardKlKind } from "./reward-kl.ts";
 import { surfaceKind } from "./surface.ts";
 import { trainingKind } from "./training.ts";
 import { trainingHealthKind } from "./training-health.ts";
+import { trajectoryKind } from "./trajectory.ts";
 import { worstRaysKind } from "./worst-rays.ts";
 
 /** In the order of a paper. */
@@ -23,6 +25,7 @@ export const FIGURES: readonly FigureKind[] = [
   surfaceKind,
   rewardKlKind,
   rewardCurvesKind,
+  klFromKind,
   noiseFloorKind,
   raysKind,
   densityKind,
@@ -32,6 +35,7 @@ export const FIGURES: readonly FigureKind[] = [
   correlationAllKind,
   trainingKind,
   trainingHealthKind,
+  trajectoryKind,
   ...claimKinds,
 ];
 

@@ -4,7 +4,7 @@
 //
 // Further parts of T3 need measurements that a grid of random directions does not have: R and KL along θ_t → θ_{t+k}
 // (statistics/rays/lines-part.ts), KL and R between all pairs of checkpoints (pairs-part.ts), the share of an update in the top
-// singular subspaces. Each is a function from its own measurement to `ExplorationPart`, and joins the list of `exploration`.
+// singular subspaces (update-shares.ts). Each is a function from its own measurement to `ExplorationPart`, and joins the list of `exploration`.
 import { SUCCESS_REWARDS } from "../points.ts";
 import {
   type Claim,
@@ -25,7 +25,7 @@ import { type BinQuantity, COVER_TAU, type KlBin, largestK } from "./kl-bins.ts"
 
 /** A part of T3 that comes from another measurement. */
 export interface ExplorationPart {
-  readonly measures: "lines" | "pairs";
+  readonly measures: "lines" | "pairs" | "subspaces";
   /** What it has for the claim (below) and against it (above); null if it only describes. */
   readonly evidence: Sides | null;
   readonly concluded: string;
@@ -67,7 +67,7 @@ export function exploration(slices: readonly ClaimedSlice[], further: readonly E
     limits: [
       ...tooFewPrompts(ordered),
       ...(measured.has("lines") ? [] : ["Random directions say nothing about the direction that training takes."]),
-      `Not measured in this run: ${unmeasured(measured)}.`,
+      ...(unmeasured(measured) === "" ? [] : [`Not measured in this run: ${unmeasured(measured)}.`]),
       ...(fewestRollouts(ordered) < 2 ? ["With one rollout per prompt only pass@1 is known."] : []),
     ],
     tables: [binTable(ordered, pass), ...further.flatMap(({ tables }) => tables)],
@@ -87,7 +87,7 @@ const unmeasured = (measured: ReadonlySet<ExplorationPart["measures"]>): string 
   [
     ...(measured.has("lines") ? [] : ["lines between checkpoints (landscape.line)"]),
     ...(measured.has("pairs") ? [] : ["KL between all pairs of checkpoints (landscape.pairs)"]),
-    "singular subspaces of the updates",
+    ...(measured.has("subspaces") ? [] : ["singular subspaces of the updates (landscape.updates)"]),
   ].join(", ");
 
 const fewestRollouts = (slices: readonly ClaimedSlice[]): number =>

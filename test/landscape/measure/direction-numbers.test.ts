@@ -8,7 +8,7 @@ import {
   componentTensor,
   principalComponents,
   symmetricEigen,
-} from "../../../landscape/measure/directions/trajectory.ts";
+} from "../../../landscape/weights/principal-components.ts";
 import { loadModel } from "../../../model/index.ts";
 import { normals } from "../../engine/check-op.ts";
 import { readSafetensorsFixture } from "../../fixture-tensors.ts";

@@ -185,7 +185,7 @@ describe("landscape/report/chosen-figures", (test) => {
           !name.startsWith("claim-") && !["rays", "density", "worst-rays", "pairs", "noise-floor"].includes(name),
       ),
     );
-    assert.equal(names({ figure: ["all"] }, { ...whole, maps: [] }), ["training", "training-health"]);
+    assert.equal(names({ figure: ["all"] }, { ...whole, maps: [] }), ["training", "training-health", "trajectory"]);
   });
 
   test("one colour scale across checkpoints on request", () => {
@@ -227,6 +227,8 @@ describe("landscape/report/chosen-figures", (test) => {
       ["objective-map", { maps: silent }, {}, "no map has a J at its centre"],
       ["surface", { maps: silent }, { quantity: "objective" }, "no map has a J at its centre"],
       ["reward-map-own-colours", { maps: study.maps.slice(0, 1) }, {}, "draw that figure"],
+      ["kl-from", { klFrom: [] }, {}, "with --landscape.klFrom and the steps of checkpoints, adds it"],
+      ["trajectory", { trajectory: null }, {}, "the checkpoints' plane is not computed"],
       ["training", { training: [] }, {}, "metrics.jsonl has no reward"],
       ["training-health", { training: [] }, {}, "metrics.jsonl has none of entropy"],
     ];
@@ -237,7 +239,7 @@ describe("landscape/report/chosen-figures", (test) => {
         part,
       );
     await throwsMessage(
-      () => draw({ figure: ["all"] }, { ...study, maps: [], training: [] }),
+      () => draw({ figure: ["all"] }, { ...study, maps: [], training: [], trajectory: null }),
       "nothing is measured yet",
     );
   });

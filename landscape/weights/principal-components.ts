@@ -5,8 +5,8 @@
 // x_last − x_first is not negative.
 //
 // Checkpoints are read piece by piece, twice, so memory holds one piece of each. Sums are float64.
-import { SettingsError } from "../../../engine/host/index.ts";
-import type { Checkpoint } from "../../../model/index.ts";
+import { SettingsError } from "../../engine/host/index.ts";
+import type { Checkpoint } from "../../model/index.ts";
 
 /** A checkpoint whose tensors are read piece by piece. */
 export type TrajectoryPoint = Pick<Checkpoint, "chunks">;
@@ -19,6 +19,8 @@ export interface PrincipalComponents {
   readonly shares: readonly number[];
   /** For component c: the coefficient of x_t − x_0 for each checkpoint, so that their sum is the unit vector. */
   readonly coefficients: readonly Float64Array[];
+  /** For component c: where each checkpoint lies along it, from the mean of all checkpoints on; in units of the weights. */
+  readonly coordinates: readonly Float64Array[];
 }
 
 /**
@@ -54,17 +56,21 @@ export function componentsOf(products: readonly Float64Array[]): PrincipalCompon
   const order = values.map((_, c) => c).sort((a, b) => values[b] - values[a]);
   const last = products.length - 1;
   const kept = order.slice(0, last);
+  const signed = kept.map((c) => {
+    const ends = vectors[last][c] - vectors[0][c];
+    // A component on which first and last checkpoint agree has the sign of its largest coefficient.
+    const column = vectors.map((row) => row[c]);
+    const largest = column.reduce((most, one) => (Math.abs(one) > Math.abs(most) ? one : most), 0);
+    const sign = Math.sign(Math.abs(ends) > 1e-12 ? ends : largest);
+    const length = values[c] <= 1e-14 * total ? 0 : Math.sqrt(values[c]);
+    return { length, column: column.map((one) => sign * one) };
+  });
   return {
     shares: kept.map((c) => (total === 0 ? 0 : Math.max(0, values[c]) / total)),
-    coefficients: kept.map((c) => {
-      const ends = vectors[last][c] - vectors[0][c];
-      // A component on which first and last checkpoint agree has the sign of its largest coefficient.
-      const column = vectors.map((row) => row[c]);
-      const largest = column.reduce((most, one) => (Math.abs(one) > Math.abs(most) ? one : most), 0);
-      const sign = Math.sign(Math.abs(ends) > 1e-12 ? ends : largest);
-      const length = values[c] <= 1e-14 * total ? 0 : Math.sqrt(values[c]);
-      return Float64Array.from(column, (one) => (length === 0 ? 0 : (sign * one) / length));
-    }),
+    coefficients: signed.map(({ length, column }) =>
+      Float64Array.from(column, (one) => (length === 0 ? 0 : one / length)),
+    ),
+    coordinates: signed.map(({ length, column }) => Float64Array.from(column, (one) => length * one)),
   };
 }
 

@@ -1,0 +1,147 @@
+// KL of each cell of a map from the policies of other checkpoints, KL(π_s ‖ π_θ(α,β)), beside the KL from the checkpoint in the
+// centre. The expectation is over the conversations of π_s, so each policy s has its own reference completions: those of its
+// reference.json, sampled with the landscape's noise. A cell needs scoring alone, and no rollout.
+//
+// It runs after the maps. Each other checkpoint is loaded once, beside the one that is perturbed.
+import { ensureFolder, openJournalOf } from "../../engine/host/index.ts";
+import { loadModel } from "../../model/index.ts";
+import { writeReference } from "../files/cells.ts";
+import { countKlFrom, klFromRecord } from "../files/kl-from-files.ts";
+import { klFromPath, type SlicePlace, sliceFolder } from "../files/layout.ts";
+import { gridCells } from "../grid.ts";
+import type { StudySettings } from "../settings.ts";
+import { stepsTo } from "./directions.ts";
+import { expectSweepMemory } from "./memory-plan.ts";
+import { PerturbedWeights } from "./perturbed-weights.ts";
+import { type Reference, scorePoint } from "./reference.ts";
+import { type CheckpointModel, prepareReference, type SweepContext, sliceDirections, withPolicy } from "./sweep.ts";
+import type { SweepJob } from "./sweep-checkpoints.ts";
+
+/** A slice and the step of the checkpoint that its KL is taken from. */
+export interface KlFromPart extends SlicePlace {
+  readonly from: number;
+  readonly done: number;
+}
+
+/** The maps with cells whose KL from another checkpoint is missing. A checkpoint's KL from itself is in its cells. */
+export function klFromToMeasure(folder: string, { landscape }: StudySettings): KlFromPart[] {
+  const { steps, slices, klFrom, points } = landscape;
+  return klFrom
+    .flatMap((from) => steps.filter((step) => step !== from).map((step) => ({ from, step })))
+    .flatMap((part) => Array.from({ length: slices }, (_, slice) => ({ ...part, slice })))
+    .map((part) => ({ ...part, done: countKlFrom(folder, part, part.from) }))
+    .filter(({ done }) => done < points ** 2);
+}
+
+export type KlFromJob = Omit<SweepJob, "checkpointAt">;
+
+/** Measures what is missing. Does nothing if none is asked for. */
+export async function measureKlFrom(run: KlFromJob): Promise<void> {
+  const { backend, settings, folder, progress, signal, timings } = run;
+  const todo = klFromToMeasure(folder, settings);
+  if (todo.length === 0) return;
+  const done = todo.reduce((sum, part) => sum + part.done, 0);
+  const phase = progress.phase(
+    "KL from other checkpoints",
+    todo.length * settings.landscape.points ** 2,
+    "cells",
+    done,
+  );
+  const loaded = async <T>(step: number, body: (context: SweepContext, own: Reference) => Promise<T>): Promise<T> => {
+    const place = run.placeAt(step);
+    const { config, weights } = await loadModel(backend, place.folderOf(step), {
+      forwardCopies: settings.landscape.precision === "f32",
+    });
+    try {
+      const context: SweepContext = {
+        ...{
+          model: { backend, config, weights },
+          chat: run.chat,
+          environment: run.environment,
+          settings,
+          place,
+          signal,
+        },
+        say: (line) => progress.line(line),
+      };
+      const { prompts, rollouts } = settings.landscape.reference;
+      const drawing = phase.phase("reference", prompts * rollouts, "completions");
+      const own = await prepareReference(context, drawing);
+      drawing.done();
+      writeReference(folder, step, own.set);
+      return await body(context, own);
+    } finally {
+      weights.free();
+    }
+  };
+  for (const from of new Set(todo.map((part) => part.from)))
+    await timings.measure(`KL from ${from}`, () =>
+      loaded(from, async (other, reference) => {
+        const { chat, environment } = run;
+        await expectSweepMemory(backend, { config: other.model.config, chat, environment, settings }, signal);
+        const ofOther = todo.filter((part) => part.from === from);
+        for (const step of new Set(ofOther.map((part) => part.step)))
+          await loaded(step, async (context, own) => {
+            for (const part of ofOther.filter((one) => one.step === step))
+              await measureSlice(context, sliceFolder(folder, part), part, own, { other, reference }, () =>
+                phase.advance(1),
+              );
+          });
+      }),
+    );
+  phase.done();
+}
+
+interface OtherPolicy {
+  readonly other: SweepContext;
+  /** The other checkpoint's own completions. */
+  readonly reference: Reference;
+}
+
+async function measureSlice(
+  context: SweepContext,
+  own: string,
+  { slice, from }: KlFromPart,
+  ownReference: Reference,
+  { other, reference }: OtherPolicy,
+  onCell: () => void,
+): Promise<void> {
+  const { settings, signal, say } = context;
+  const { model }: { readonly model: CheckpointModel } = context;
+  ensureFolder(own);
+  const measured = new Set<string>();
+  const { journal } = openJournalOf(
+    klFromPath(own, from),
+    klFromRecord,
+    (message) => say(`${message} What was cut off is measured again.`),
+    ({ i, j }) => measured.add(`${i},${j}`),
+  );
+  try {
+    const { directions } = await sliceDirections(context, slice, own, ownReference, true);
+    try {
+      await withPolicy(other, async (policy) => {
+        const weights = new PerturbedWeights(model.weights, 1, settings.landscape.precision);
+        const perturbed = { backend: model.backend, config: model.config, weights };
+        try {
+          for (const cell of gridCells(settings.landscape)) {
+            if (measured.has(`${cell.i},${cell.j}`)) continue;
+            signal.throwIfAborted();
+            weights.placeAlong([(name) => stepsTo(cell, directions, name)]);
+            const { clipLow, clipHigh } = settings.train;
+            const scoring = { maxTokens: settings.batch.tokens, signal, clipLow, clipHigh };
+            const { kl } = await scorePoint(policy, perturbed, 0, reference, scoring);
+            const { i, j, alpha, beta } = cell;
+            journal.append({ i, j, alpha, beta, kl });
+            onCell();
+          }
+        } finally {
+          weights.free();
+        }
+      });
+    } finally {
+      directions.free();
+    }
+  } finally {
+    journal.close();
+  }
+}
