@@ -16,7 +16,7 @@ export const pairsKind: FigureKind = {
   missing: ({ pairs = [] }) =>
     pairs.length > 0
       ? null
-      : "no pairs of checkpoints are measured. The same command as for the run, with --landscape.pairs true, adds them",
+      : "no pairs of checkpoints are measured. The same command as for the run, with --landscape.pairs, adds them",
   draw: ({ pairs = [] }, options) => {
     const { name = "pairs" } = options;
     const steps = distinct(pairs.flatMap(({ from, to }) => [from, to]));
