@@ -25,6 +25,7 @@ import { expectDirections } from "./measure/directions.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { handOut } from "./queue/hand-out.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
 import type { StudySettings } from "./settings.ts";
@@ -75,7 +76,8 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
   if (isFinished) progress.line("Training and landscape are complete: only the report is written again.");
   await trainRun(part);
   const stateNote = settleRun(part);
-  await sweepCheckpoints({
+  const measure = settings.queue === "" ? sweepCheckpoints : handOut;
+  await measure({
     ...part,
     checkpointAt: (step) => soundCheckpoint(folder, step),
     placeAt: (step) => placeOf(part, step),
@@ -106,7 +108,7 @@ async function expectMemoryOfAllParts(part: Part, grows: boolean): Promise<void>
   const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
   if (hasLeft(folder, settings, grows)) {
     await expectDirections(job.config, settings.landscape);
-    await expectSweepMemory(backend, job, signal, false);
+    if (settings.queue === "") await expectSweepMemory(backend, job, signal, false);
   }
   await expectMemoryOfTraining(part);
 }

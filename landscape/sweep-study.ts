@@ -42,6 +42,7 @@ import { expectDirections } from "./measure/directions.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { handOut } from "./queue/hand-out.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
 import { type StudySettings, studySettings } from "./settings.ts";
@@ -113,7 +114,8 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
       preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
       const { config } = await openConfig(modelFolder);
       await expectDirections(config, settings.landscape);
-      await expectSweepMemory(backend, { config, chat, environment, settings }, signal, false);
+      if (settings.queue === "")
+        await expectSweepMemory(backend, { config, chat, environment, settings }, signal, false);
     }
     signal.throwIfAborted();
     isBegun = true;
@@ -128,7 +130,8 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
       folderOf: (other) => folderOf(checkpoints, other),
     });
     const parts = { backend, chat, environment, settings, folder, progress, signal, timings };
-    await sweepCheckpoints({ ...parts, checkpointAt: (step) => folderOf(checkpoints, step), placeAt });
+    const measure = settings.queue === "" ? sweepCheckpoints : handOut;
+    await measure({ ...parts, checkpointAt: (step) => folderOf(checkpoints, step), placeAt });
     await measureAllRays({ ...parts, placeOf: placeAt });
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);

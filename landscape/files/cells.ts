@@ -43,7 +43,7 @@ function isByRollout(value: unknown): value is ByRollout {
   return true;
 }
 
-const cellRecord = z.object({
+export const cellRecord = z.object({
   i: z.int(),
   j: z.int(),
   alpha: z.number(),
@@ -91,7 +91,7 @@ export const journalledCell = cellRecord.extend({
 });
 export type JournalledCell = z.infer<typeof journalledCell>;
 
-const referenceSet = z.object({ tokens: byRollout, reward: byRollout, advantage: byRollout });
+export const referenceSet = z.object({ tokens: byRollout, reward: byRollout, advantage: byRollout });
 /** The checkpoint's own completions. */
 export type ReferenceSet = z.infer<typeof referenceSet>;
 
@@ -251,7 +251,8 @@ export function readConversations(
   return found;
 }
 
-function conversationsIn(text: string): Conversation[] | null {
+/** Conversations as lines of JSON; null if a line is none. */
+export function conversationsIn(text: string): Conversation[] | null {
   try {
     const lines = text.split("\n").filter((line) => line !== "");
     const checked = z.array(conversation).safeParse(lines.map((line): unknown => JSON.parse(line)));
