@@ -79,7 +79,7 @@ export const stripeSchema = z.strictObject({
 export type Stripe = z.infer<typeof stripeSchema>;
 
 /** The id is unique, the name need not be. */
-const workerSchema = z.strictObject({
+export const workerSchema = z.strictObject({
   id: z.uuid(),
   name: z
     .string()

@@ -10,6 +10,8 @@ import {
   type Stripe,
   type StripeProgress,
   stripeSchema,
+  type WorkerName,
+  workerSchema,
 } from "./messages.ts";
 import type { SecondWorkers } from "./second-workers.ts";
 import type { QueueServer } from "./server.ts";
@@ -24,7 +26,7 @@ const watchMs = 5000;
 /** Results that are read at a time. */
 const atATime = 4;
 /** How long a second worker may take to begin the last checks; milliseconds. */
-const checkPatienceMs = 20_000;
+const checkPatienceMs = 30_000;
 
 interface StepParts {
   server: QueueServer;
@@ -134,7 +136,7 @@ export class StepQueue {
       this.#checksOut.delete(id);
       this.#out.delete(id);
       await job.remove();
-      const wanted = stripe.notBy === null ? stripe.cells.filter((cell) => checks.isChosen(cell)) : [];
+      const wanted = stripe.notBy === null ? stripe.cells.filter(() => checks.isChosen()) : [];
       for (const cell of wanted) {
         const check: Stripe = { ...stripe, cells: [cell], notBy: worker.id };
         this.#checksOut.set(jobId(check), check);
@@ -165,6 +167,7 @@ export class StepQueue {
   /** The stripes under way. @param isDue  whether it is time to look for lost and failed jobs */
   async look(isDue: boolean): Promise<ActiveStripe[]> {
     if (this.#out.size === 0 && this.#checksOut.size === 0) return [];
+    await this.#meetWorkers();
     const jobs = await this.#queue.getJobs(["active"]);
     if (jobs.length > 0) this.#quietSinceMs = performance.now();
     if (isDue) await this.#renew();
@@ -178,6 +181,16 @@ export class StepQueue {
         progress: progress.success ? progress.data : null,
       };
     });
+  }
+
+  /** Workers leave their names when they find the study, before they have loaded anything. */
+  async #meetWorkers(): Promise<void> {
+    const { announce, announcement, workers } = this.#parts;
+    const { logs } = await announce.getJobLogs(announcement.queue);
+    for (const line of logs) {
+      const worker = parsedWorker(line);
+      if (worker !== null) workers.meet(worker);
+    }
   }
 
   async #renew(): Promise<void> {
@@ -200,8 +213,8 @@ export class StepQueue {
 
   /** Whether no second worker is there for the checks that are left. */
   #isCheckHopeless(): boolean {
-    const patience = this.#parts.workers.size < 2 ? checkPatienceMs / 10 : checkPatienceMs;
-    if (performance.now() - this.#quietSinceMs < patience) return false;
+    const isAlone = this.#parts.workers.size < 2;
+    if (!isAlone && performance.now() - this.#quietSinceMs < checkPatienceMs) return false;
     this.#parts.checks.giveUp(this.#checksOut.size);
     this.#checksOut.clear();
     return true;
@@ -217,6 +230,14 @@ export class StepQueue {
     const [first] = cells;
     const last = cells[cells.length - 1];
     return `Step ${this.#parts.announcement.step}, slice ${slice}, cells (${first.i}, ${first.j}) to (${last.i}, ${last.j})`;
+  }
+}
+
+function parsedWorker(line: string): WorkerName | null {
+  try {
+    return checked(workerSchema, JSON.parse(line));
+  } catch {
+    return null;
   }
 }
 

@@ -16,6 +16,11 @@ export class WorkerTable {
     return this.#rows.size;
   }
 
+  /** A worker is there. */
+  meet(worker: WorkerName): void {
+    this.#rowOf(worker);
+  }
+
   /** A worker's name, with a number if another of this name came before. */
   nameOf(worker: WorkerName): string {
     return this.#rowOf(worker).shown;

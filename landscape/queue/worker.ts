@@ -37,6 +37,8 @@ export interface WorkOptions {
 const askEveryMs = 300;
 /** How long a worker stays with a slice that has no cells at the moment, milliseconds. */
 const stayMs = 2000;
+/** Names of workers that the server keeps for a study. */
+const mostNames = 1000;
 /** Results that the server did not take, kept in case their cells are asked for again. */
 const mostSpare = 16;
 
@@ -57,6 +59,7 @@ class QueueWorker {
   readonly #queues = new Map<string, { queue: Queue; worker: Worker }>();
   /** Studies that this worker does not measure for, each said once. */
   readonly #refused = new Set<string>();
+  readonly #introduced = new Set<string>();
   readonly #spare = new Map<string, StripeResult>();
   #open: OpenStudy | null = null;
   #measured = 0;
@@ -71,16 +74,21 @@ class QueueWorker {
     const { machine, idleMs, server } = this.#options;
     const { signal, progress } = machine;
     let idleSinceMs = performance.now();
-    while (!signal.aborted) {
-      const found = await this.#nextStudy();
-      server.answered();
-      if (found !== null && (await this.#serve(found))) idleSinceMs = performance.now();
-      else if (performance.now() - idleSinceMs > idleMs) {
-        progress.line(`No work for ${Math.round(idleMs / 1000)} s: this worker ends (--idle-seconds).`);
-        break;
-      } else await setTimeout(askEveryMs, undefined, { signal }).catch(() => {});
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        const found = await this.#nextStudy();
+        server.answered();
+        if (found !== null && (await this.#serve(found))) idleSinceMs = performance.now();
+        else if (performance.now() - idleSinceMs > idleMs) {
+          progress.line(`No work for ${Math.round(idleMs / 1000)} s: this worker ends (--idle-seconds).`);
+          break;
+        } else await setTimeout(askEveryMs, undefined, { signal });
+      }
+    } catch (thrown) {
+      if (!signal.aborted) throw thrown;
+      progress.line("Stopped. The grid points under way are given back: another worker measures them.");
     }
-    signal.throwIfAborted();
     return this.#measured;
   }
 
@@ -111,12 +119,22 @@ class QueueWorker {
     try {
       const announcement = checked(announcementSchema, data);
       const reason = refusal(announcement, machine.plan);
-      if (reason === null) return announcement;
+      if (reason === null) {
+        this.#introduce(announcement.queue);
+        return announcement;
+      }
       this.#refuse(announcement.queue, reason);
     } catch (thrown) {
       this.#refuse(id, `its message is none of this version (${asError(thrown).message}).`);
     }
     return null;
+  }
+
+  /** Leaves this worker's name with the study: so the one that hands out knows of it before it has measured anything. */
+  #introduce(queue: string): void {
+    if (this.#introduced.has(queue)) return;
+    this.#introduced.add(queue);
+    void this.#announce.addJobLog(queue, JSON.stringify(this.#self), mostNames).catch(() => {});
   }
 
   #refuse(queue: string, reason: string): void {
