@@ -81,14 +81,14 @@ function announced(queue: string): Plan {
 }
 
 /** The queue that is announced, once it is. */
-async function queueOf(server: QueueServer): Promise<{ queue: Queue; worker: Worker }> {
+async function queueOf(server: QueueServer, lockMs = 20_000): Promise<{ queue: Queue; worker: Worker }> {
   const all = server.queue(announcements);
   for (;;) {
     const [job] = await all.getJobs(["waiting"]);
     if (job !== undefined) {
       const { queue, plan } = checked(announcementSchema, job.data);
       plans.set(queue, plan);
-      return { queue: server.queue(queue), worker: server.worker(queue, 1000) };
+      return { queue: server.queue(queue), worker: server.worker(queue, lockMs) };
     }
     await setTimeout(20);
   }
@@ -168,7 +168,7 @@ else
       const { url } = await serve();
       const sweeping = sweepIn(at("odd"), [warmModel], { ...small, queue: url });
       const others = await openServer(url, () => {});
-      const { queue, worker } = await queueOf(others);
+      const { queue, worker } = await queueOf(others, 1000);
       // A frozen worker does not renew its lock, and hands in late.
       const frozen = await nextOf(worker, "frozen", () => true);
       const nonsense = await nextOf(worker, "nonsense", () => true);
