@@ -113,7 +113,7 @@ export async function summariseRun(
   };
   if (mixed.length > 0)
     gap(
-      `Mixed: shards of different drivers or versions were merged, whose results differ in the last bits: ${mixed.join("; ")}.`,
+      `Mixed: the cells are of different drivers or versions, whose results differ in the last bits: ${mixed.join("; ")}.`,
     );
   for (const alarm of readAlarms(folder)) gap(alarm);
   if (settings.shard !== "")

@@ -49,7 +49,7 @@ async function workIn(url: string, plan: Partial<Plan> = {}): Promise<RunningWor
   const { signal } = stopping;
   const machine = { backend, own: null, run: "", shared, batch, pointsAtOnce: 8, progress, signal };
   const working = work({
-    ...{ server, name: "worker", lockMs: 2000, idleMs: 1e9 },
+    ...{ server, name: "worker", lockMs: 60_000, idleMs: 1e9 },
     machine: { ...machine, plan: { ...ownPlan(backend), ...plan } },
   });
   return {
