@@ -1,5 +1,5 @@
 // What can be set about rays and lines through a checkpoint. docs/rays.md tells what they are for.
-import { choice, integer, integers, number, numbers, type Values } from "../engine/host/index.ts";
+import { choice, integer, integers, number, numbers, texts, type Values } from "../engine/host/index.ts";
 
 /** Holds for a setting that may change while nothing depends on it; `rayAlters` says when. */
 const whileUnused = (): boolean => true;
@@ -54,6 +54,26 @@ export const raySettings = {
     meaning:
       "KL from the checkpoint that each half of each ray is scaled to, ascending; reward is measured there too. Empty for none",
   }),
+  worst: texts({
+    default: [],
+    changes: "extends",
+    meaning:
+      "worst-case rays beside the random ones, at the same radii and norm: kl, where KL grows fastest; reward, along ascent on −J; empty for none",
+  }),
+  freshPrompts: integer({
+    default: 0,
+    min: 0,
+    unit: "prompts",
+    changes: whileUnused,
+    meaning:
+      "prompts that no map has, on which every point of a ray with more reward than the checkpoint is evaluated again: its lead was selected on noise; 0 for none",
+  }),
+  freshSeed: integer({
+    default: 54321,
+    min: 0,
+    changes: whileUnused,
+    meaning: "random seed for these prompts; those that the maps have too are left out",
+  }),
 } as const;
 
 export const lineSettings = {
@@ -95,6 +115,14 @@ export const ownCheckpoints = (settings: {
   readonly landscape: { readonly steps: readonly number[] };
 }): readonly number[] => (settings.checkpoints.length > 0 ? settings.landscape.steps : settings.train.checkpoints);
 
+export const worstKinds = ["kl", "reward"] as const;
+/** A worst-case ray: along the steepest growth of KL, or along ascent on −J. */
+export type WorstKind = (typeof worstKinds)[number];
+
+/** The worst-case rays asked for, in the order of `worstKinds`; none without random rays. */
+export const worstRaysOf = ({ count, worst }: RaySettings): WorstKind[] =>
+  count === 0 ? [] : worstKinds.filter((kind) => worst.includes(kind));
+
 /** The lines of a checkpoint, as steps ahead. */
 export const linesFrom = (step: number, { stepsAhead }: LineSettings, checkpoints: readonly number[]): number[] =>
   stepsAhead.filter((ahead) => checkpoints.includes(step + ahead));
@@ -104,6 +132,7 @@ export function rayApplies(key: string, { rays, line }: Both): boolean {
   if (key.startsWith("line.")) return line.stepsAhead.length > 0;
   if (!key.startsWith("rays.")) return true;
   if (rays.count === 0) return false;
+  if (key === "rays.freshSeed" && rays.freshPrompts === 0) return false;
   return (key !== "rays.points" && key !== "rays.radius") || rays.radii.length === 0;
 }
 
@@ -111,10 +140,10 @@ export function rayApplies(key: string, { rays, line }: Both): boolean {
 export function rayAlters(key: string, before: Both): boolean {
   // Points on rays and lines are not measured again for a grid that gets more prompts or rollouts.
   if (/^(reference|rollouts)\./.test(key)) return before.rays.count > 0 || before.line.stepsAhead.length > 0;
-  // Points on rays and lines are not measured again for a grid that gets more prompts or rollouts.
-  if (/^(reference|rollouts)\./.test(key)) return before.rays.count > 0 || before.line.stepsAhead.length > 0;
   if (key === "line.positions") return before.line.stepsAhead.length > 0;
   if (!key.startsWith("rays.") || key === "rays.count") return false;
+  if (key === "rays.worst") return false;
+  if (key.startsWith("rays.fresh")) return before.rays.count > 0 && before.rays.freshPrompts > 0;
   return before.rays.count > 0 && !(key === "rays.kl" && before.rays.kl.length === 0);
 }
 
@@ -133,6 +162,12 @@ export function rayProblems(
         ? []
         : [`landscape.rays.${name}: expected each number above the one before, got ${rays[name].join(", ")}`],
     ),
+    ...rays.worst
+      .filter((one) => !worstKinds.some((kind) => kind === one))
+      .map((one) => `landscape.rays.worst: expected some of ${worstKinds.join(", ")}, got ${JSON.stringify(one)}`),
+    ...(rays.freshPrompts === 1
+      ? ["landscape.rays.freshPrompts: one prompt says little; expected 0 for none, or at least 2"]
+      : []),
     ...(ascends(line.positions) && !line.positions.includes(0)
       ? []
       : [

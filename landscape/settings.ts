@@ -125,6 +125,14 @@ export const landscapeSettings = {
       meaning: "completions per prompt for R",
     }),
   },
+  noiseFloor: integer({
+    default: 0,
+    min: 0,
+    unit: "draws",
+    changes: "extends",
+    meaning:
+      "other noise seeds with which the checkpoint's own rollouts are drawn again: the spread of its reward that is rollout noise alone; 0 for none",
+  }),
   conversations: integer({
     default: 3,
     min: 0,
@@ -190,6 +198,9 @@ export const studySettings = defineSettings(
     ...(shard !== "" && (landscape.rays.count > 0 || landscape.line.stepsAhead.length > 0)
       ? ["shard: rays and lines cannot be cut into shards; measure them in the merged folder, or in one of their own"]
       : []),
+    ...(landscape.noiseFloor === 1
+      ? ["landscape.noiseFloor: one draw has no spread; expected 0 for none, or at least 2"]
+      : []),
     ...runProblems({ environment, train, evaluate }),
   ],
   {
@@ -199,12 +210,15 @@ export const studySettings = defineSettings(
       (key !== "shard" || values.shard !== "") &&
       (key !== "allow-mixed" || values.queue !== "") &&
       (values.checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)) &&
+      (key !== "landscape.noiseFloor" || values.landscape.noiseFloor > 0) &&
       (!key.startsWith("landscape.") ||
         (directionApplies(key.slice("landscape.".length), values.landscape.directions) &&
           rayApplies(key.slice("landscape.".length), values.landscape))),
     altersIn: (key, before, after) => {
       const { directions, centre } = before.landscape;
       // A centre beside the checkpoint is in units of the radius.
+      // The draws of the noise floor are not made again for more prompts or rollouts.
+      if (key.startsWith("landscape.rollouts.") && before.landscape.noiseFloor > 0) return true;
       if (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)) return true;
       if (key === "landscape.radius" && isBeside(centre)) return true;
       if (key === "landscape.points" || key === "landscape.radius")

@@ -19,12 +19,12 @@ import {
 import { growthOf, setAside } from "./files/growth.ts";
 import { figuresFolder, reportPath } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
-import { measureAllRays } from "./measure/checkpoint-rays.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
+import { freshUses } from "./measure/fresh-prompts.ts";
+import { furtherParts } from "./measure/further-parts.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
-import { raysToMeasure } from "./measure/rays.ts";
-import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { type SweepJob, slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { handOut } from "./queue/hand-out.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
@@ -51,6 +51,7 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
           : [
               { setting: "landscape.reference.prompts", count: reference.prompts, seed, isDistinct: true },
               { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed, isDistinct: true },
+              ...freshUses(settings).map((use) => ({ ...use, isDistinct: true })),
             ],
       isFinished: async () => {
         grownFrom = await growthOf(settings.out, settings);
@@ -69,20 +70,20 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
 
 /** Whether points of maps, rays or lines are left to measure. */
 const hasLeft = (folder: string, settings: StudySettings, grows: boolean): boolean =>
-  slicesToSweep(folder, settings, grows).length > 0 || raysToMeasure(folder, settings).length > 0;
+  slicesToSweep(folder, settings, grows).length > 0 || furtherParts(folder, settings).length > 0;
 
 async function studyParts(part: Part, isFinished: boolean, start: number): Promise<void> {
   const { folder, settings, progress, timings } = part;
   if (isFinished) progress.line("Training and landscape are complete: only the report is written again.");
   await trainRun(part);
   const stateNote = settleRun(part);
-  const measure = settings.queue === "" ? sweepCheckpoints : handOut;
-  await measure({
+  const job: SweepJob = {
     ...part,
     checkpointAt: (step) => soundCheckpoint(folder, step),
     placeAt: (step) => placeOf(part, step),
-  });
-  await measureAllRays({ ...part, placeOf: (step) => placeOf(part, step) });
+  };
+  if (settings.queue !== "") await handOut(job);
+  await sweepCheckpoints(job);
   const { slices, trends } = await reportPart(part);
   const share = timings.finish((performance.now() - start) / 1000);
   if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);
@@ -108,7 +109,9 @@ async function expectMemoryOfAllParts(part: Part, grows: boolean): Promise<void>
   const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
   if (hasLeft(folder, settings, grows)) {
     await expectDirections(job.config, settings.landscape);
-    if (settings.queue === "") await expectSweepMemory(backend, job, signal, false);
+    // Workers plan their own memory.
+    if (settings.queue === "" || furtherParts(folder, settings).length > 0)
+      await expectSweepMemory(backend, job, signal, false);
   }
   await expectMemoryOfTraining(part);
 }

@@ -36,11 +36,11 @@ import { growthOf, setAside } from "./files/growth.ts";
 import { figuresFolder, reportPath } from "./files/layout.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
 import { bf16Difference, expectOneFamily } from "./measure/checkpoint-family.ts";
-import { measureAllRays } from "./measure/checkpoint-rays.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
+import { freshUses } from "./measure/fresh-prompts.ts";
+import { furtherParts } from "./measure/further-parts.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
-import { raysToMeasure } from "./measure/rays.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { handOut } from "./queue/hand-out.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
@@ -103,7 +103,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     const base = baseOf(folder, checkpoints);
     const origin = await originOf(backend, base.located, environment);
     const isFinished =
-      slicesToSweep(folder, settings, grownFrom !== null).length === 0 && raysToMeasure(folder, settings).length === 0;
+      slicesToSweep(folder, settings, grownFrom !== null).length === 0 && furtherParts(folder, settings).length === 0;
     checkOrigin(folder, origin, isFinished);
     const modelFolder = base.located.folder;
     const chat = await loadChat(modelFolder, await loadTokenizer(modelFolder));
@@ -114,7 +114,8 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
       preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
       const { config } = await openConfig(modelFolder);
       await expectDirections(config, settings.landscape);
-      if (settings.queue === "")
+      // Workers plan their own memory.
+      if (settings.queue === "" || furtherParts(folder, settings).length > 0)
         await expectSweepMemory(backend, { config, chat, environment, settings }, signal, false);
     }
     signal.throwIfAborted();
@@ -130,9 +131,9 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
       folderOf: (other) => folderOf(checkpoints, other),
     });
     const parts = { backend, chat, environment, settings, folder, progress, signal, timings };
-    const measure = settings.queue === "" ? sweepCheckpoints : handOut;
-    await measure({ ...parts, checkpointAt: (step) => folderOf(checkpoints, step), placeAt });
-    await measureAllRays({ ...parts, placeOf: placeAt });
+    const job = { ...parts, checkpointAt: (step: number) => folderOf(checkpoints, step), placeAt };
+    if (settings.queue !== "") await handOut(job);
+    await sweepCheckpoints(job);
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);
     await drawRun(folder, settings, run, signal);
@@ -187,15 +188,13 @@ async function keepReferences(
 }
 
 /** @throws SettingsError when the maps ask for more different episodes than there are */
-async function expectDistinct(
-  environment: Environment,
-  { landscape: { reference, rollouts, episodeSeed: seed } }: StudySettings,
-  signal: AbortSignal,
-): Promise<void> {
+async function expectDistinct(environment: Environment, settings: StudySettings, signal: AbortSignal): Promise<void> {
+  const { reference, rollouts, episodeSeed: seed } = settings.landscape;
   await episodeList(environment, seed).makeDistinct(Math.max(reference.prompts, rollouts.prompts), signal);
   const problems = episodeProblems(environment, [
     { setting: "landscape.reference.prompts", count: reference.prompts, seed },
     { setting: "landscape.rollouts.prompts", count: rollouts.prompts, seed },
+    ...freshUses(settings),
   ]);
   if (problems.length > 0) throw settingsError(problems);
 }

@@ -184,14 +184,15 @@ function perToken<E extends Example>(
 /**
  * The gradient of Σ tokenWeight · log p(token) at the weights, in the arena's gradients. The weights stay as they are.
  * @param model  its arena has memory for gradients
+ * @param settings  `adds`: to the gradients that are there; default: replaces them
  */
 export async function gradientOfLogProbs(
   model: TrainableModel,
   examples: readonly Example[],
-  { maxTokens, signal }: Pick<StepSettings, "maxTokens"> & { signal?: AbortSignal },
+  { maxTokens, signal, adds = false }: Pick<StepSettings, "maxTokens"> & { signal?: AbortSignal; adds?: boolean },
 ): Promise<void> {
   const { weights: arena, backend, config } = model;
-  arena.clearGradients();
+  if (!adds) arena.clearGradients();
   backend.phase?.("gradient of the objective");
   for (const part of microBatches(examples, maxTokens)) {
     signal?.throwIfAborted();

@@ -43,7 +43,7 @@ export interface RolloutSettings {
   /** Seed, purpose and step determine the sampling noise (docs/definitions.md, "Random numbers"). */
   seed: number;
   purpose: "train" | "evaluate" | "landscape";
-  /** The training step for `train`, else 0. */
+  /** The training step for `train`; the number of the noise seed for `landscape`, 0 for all but the noise floor; else 0. */
   step: number;
   turn2Template: NonNullable<GlueOptions["turn2Template"]>;
   maxRows: number;

@@ -12,7 +12,9 @@ import { type StudySettings, studySettings } from "../settings.ts";
  * Settings of the grid and of how much is measured: they decide which keys there are, and are in no key. A centre beside the
  * checkpoint is in units of the radius, which is then in the key.
  */
-const extent = new Set(["steps", "slices", "points", "radius", "simulations"].map((name) => `landscape.${name}`));
+const extent = new Set(
+  ["steps", "slices", "points", "radius", "simulations", "noiseFloor"].map((name) => `landscape.${name}`),
+);
 /** Of the training's settings, those that the objective J at a grid point depends on. */
 const ofObjective = new Set(["train.clipLow", "train.clipHigh", "train.advantageEpsilon"]);
 

@@ -27,7 +27,7 @@ export type ByRollout = readonly (readonly number[])[];
 const listsOfNumbers = z.array(z.array(z.number()));
 
 /** A list of lists of numbers. The schema is asked only for the message about one that is not: a cell has thousands. */
-const byRollout = z.unknown().transform((value, context): ByRollout => {
+export const byRollout = z.unknown().transform((value, context): ByRollout => {
   if (isByRollout(value)) return value;
   const { error } = listsOfNumbers.safeParse(value);
   for (const { message, path } of error?.issues ?? []) context.addIssue({ code: "custom", message, path });

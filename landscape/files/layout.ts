@@ -33,9 +33,32 @@ export const raysFolder = (folder: string, step: number): string => join(folder,
 export const fixedKlFolder = (folder: string, step: number): string =>
   join(folder, "landscape", stepName(step), "fixed-kl");
 
+/** The improving neighbours on those rays, and the checkpoint, on fresh prompts. */
+export const freshFolder = (folder: string, step: number): string => join(folder, "landscape", stepName(step), "fresh");
+
+/** The worst-case ray of a kind: points at the radii of the rays. */
+export const worstFolder = (folder: string, step: number, kind: string): string =>
+  join(folder, "landscape", stepName(step), `worst-${kind}`);
+
+/** @param folder  of `worstFolder` */
+export const worstPath = (folder: string): string => join(folder, "worst.json");
+
 /** A line from a checkpoint to the one that many steps later. */
 export const lineFolder = (folder: string, step: number, stepsAhead: number): string =>
   join(folder, "landscape", stepName(step), `line-${stepsAhead < 0 ? "minus" : "plus"}-${Math.abs(stepsAhead)}`);
+
+/** The checkpoint's own rollouts with other noise seeds. */
+export const noiseFloorFolder = (folder: string, step: number): string =>
+  join(folder, "landscape", stepName(step), "noise-floor");
+
+/** @param folder  of `noiseFloorFolder` */
+export const noisePaths = (folder: string): { readonly draws: string; readonly underWay: string } => ({
+  draws: join(folder, "draws.jsonl"),
+  underWay: join(folder, "under-way.jsonl"),
+});
+
+/** The noise floors of all checkpoints, and the maps against them. */
+export const noiseSummaryPath = (folder: string): string => join(folder, "landscape", "noise-floor.json");
 
 /** What rays and lines of all checkpoints say together. */
 export const raysSummaryPath = (folder: string): string => join(folder, "landscape", "rays.json");

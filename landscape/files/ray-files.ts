@@ -5,9 +5,10 @@
 // The checkpoint itself is the point (−1, 0). beta is 0.
 import { existsSync } from "node:fs";
 import { z } from "zod";
-import { countRecords, type OnDamage, readJournal } from "../../engine/host/index.ts";
-import { type CellRecord, type ReferenceSet, readMeasured } from "./cells.ts";
-import { rayPaths, referencePath, slicePaths } from "./layout.ts";
+import { countRecords, type OnDamage, readJournal, readJson } from "../../engine/host/index.ts";
+import { worstKinds } from "../ray-settings.ts";
+import { type CellRecord, journalledCell, type ReferenceSet, readMeasured } from "./cells.ts";
+import { rayPaths, referencePath, slicePaths, worstPath } from "./layout.ts";
 
 /** Where the checkpoint itself is among the points. */
 export const CHECKPOINT = { i: -1, j: 0, alpha: 0, beta: 0 } as const;
@@ -44,6 +45,26 @@ export const scaleRecord = z.object({
 /** How a ray was scaled to a KL. */
 export type ScaleRecord = z.infer<typeof scaleRecord>;
 
+export const worstFacts = z.object({
+  schemaVersion: z.literal(1),
+  kind: z.enum(worstKinds),
+  norm: z.string(),
+  /** ‖δ‖ over the moved parameters; null without a direction. */
+  length: z.number().nullable(),
+  /** dᵀHd along the power method, of the ray itself last, nats per token and squared radius; empty for "reward". */
+  curvatures: z.array(z.number()),
+  /** Why there is no such direction; null if there is one. */
+  problem: z.string().nullable(),
+});
+/** How a worst-case ray was made. */
+export type WorstFacts = z.infer<typeof worstFacts>;
+
+/** Null if the ray was not begun. */
+export function readWorstFacts(own: string): WorstFacts | null {
+  const path = worstPath(own);
+  return existsSync(path) ? readJson(path, worstFacts) : null;
+}
+
 export interface RayFiles {
   readonly cells: readonly CellRecord[];
   readonly reference: ReferenceSet;
@@ -52,6 +73,12 @@ export interface RayFiles {
 /** The points of a folder of rays or of a line, with the checkpoint's completions; null if there are none. */
 export function readRayPoints(folder: string, own: string, step: number, onDamage: OnDamage): RayFiles | null {
   return readMeasured(slicePaths(own).cells, referencePath(folder, step), onDamage, (cell): CellRecord => cell);
+}
+
+/** The points that were evaluated again on fresh prompts. Their KL is that of a few completions, and is not used. */
+export function readFreshPoints(own: string, onDamage: OnDamage): CellRecord[] {
+  const path = slicePaths(own).cells;
+  return existsSync(path) ? readJournal(path, journalledCell, onDamage).records : [];
 }
 
 export function readScales(own: string, onDamage: OnDamage): ScaleRecord[] {

@@ -15,9 +15,12 @@ import {
 } from "../../model/index.ts";
 import { type Environment, episodeList, expectTemplate, type MemoryCheck, type Rollout } from "../../rl/index.ts";
 import { type GridCell, workOrder } from "../grid.ts";
+import { worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { allocateDirection } from "./directions/direction.ts";
+import { worstDirection } from "./directions/worst-case.ts";
 import { makeDirections } from "./directions.ts";
+import { freshSettings, freshUses } from "./fresh-prompts.ts";
 import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
@@ -44,7 +47,11 @@ export async function expectSweepMemory(
   signal: AbortSignal,
   compiles = true,
 ): Promise<MemoryPlan> {
-  return sweepMemory(backend, job, signal, { limit: memoryLimit(backend), compiles, refusesHost: true });
+  const check = { limit: memoryLimit(backend), compiles, refusesHost: true };
+  const { settings } = job;
+  if (freshUses(settings).length > 0)
+    await sweepMemory(backend, { ...job, settings: freshSettings(settings) }, signal, { ...check, compiles: false });
+  return sweepMemory(backend, job, signal, check);
 }
 
 /** @throws OutOfMemoryError when the study's measurements do not fit Node's own memory */
@@ -164,6 +171,10 @@ function planSweep(
       const weights = new PerturbedWeights(arena, pointsAtOnce, landscape.precision);
       const points = Array.from({ length: pointsAtOnce }, (_, point) => point);
       if (landscape.line.stepsAhead.length > 0) for (const name of arena.names) allocateDirection(arena, name);
+      for (const kind of worstRaysOf(landscape.rays)) {
+        const scope = { ...{ config, settings, arena, reference: scored, signal }, isRehearsal: true, say: () => {} };
+        await worstDirection(kind, { ...scope, place: { step: 0, trajectory: [], state: "", folderOf: () => "" } });
+      }
       const [centre] = workOrder(landscape);
       weights.place(new Array<GridCell>(pointsAtOnce).fill(centre), directions);
       const perturbed = { backend: planning, config, weights };

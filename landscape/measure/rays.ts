@@ -1,17 +1,18 @@
 // Rays: random directions through a checkpoint, each an independent unit. Every ray has a Gaussian of its own, which is drawn
 // again from its counters whenever it is needed, so any number of rays takes no memory.
-import { ensureFolder, openJournalOf, type Phase, writeAtomic } from "../../engine/host/index.ts";
+import { ensureFolder, openJournalOf, writeAtomic } from "../../engine/host/index.ts";
 import { type DirectionStep, philoxKey } from "../../engine/index.ts";
 import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../files/layout.ts";
-import { CHECKPOINT, countPoints, indicesOf, readScales, type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
+import { CHECKPOINT, indicesOf, type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
 import type { PointPlace } from "../grid.ts";
-import { linesFrom, ownCheckpoints, radiiOf, signsOf } from "../ray-settings.ts";
+import { radiiOf, signsOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { type Direction, freeDirection, stepOf, sumOf } from "./directions/direction.ts";
 import { groupsOf, movedNames } from "./directions/groups.ts";
 import { DirectionSources } from "./directions/kinds.ts";
 import { type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts";
 import { findScale } from "./fixed-kl.ts";
+import type { PartJob } from "./part-job.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { type Reference, scorePoint } from "./reference.ts";
 import { measurePoints, type SweepContext, withPolicy } from "./sweep.ts";
@@ -20,15 +21,6 @@ import { measurePoints, type SweepContext, withPolicy } from "./sweep.ts";
 export const KL_TOLERANCE = 0.05;
 /** Scoring passes for one target on one half of a ray. */
 export const MOST_PASSES = 6;
-
-export interface RayJob {
-  readonly context: SweepContext;
-  /** The run folder. */
-  readonly folder: string;
-  readonly reference: Reference;
-  readonly phase: Phase;
-  readonly before: number;
-}
 
 /** Rays by number, made when they are first asked for. */
 export class Rays {
@@ -88,7 +80,7 @@ export function rayPoints({ rays }: StudySettings["landscape"]): PointPlace[] {
 }
 
 /** Measures the missing points of the rays at their radii. @returns points that `phase` has counted afterwards */
-export async function measureRays({ context, folder, reference, phase, before }: RayJob): Promise<number> {
+export async function measureRays({ context, folder, reference, phase, before }: PartJob): Promise<number> {
   const own = raysFolder(folder, context.place.step);
   const points = rayPoints(context.settings.landscape);
   const { seed, rays } = context.settings.landscape;
@@ -105,7 +97,7 @@ export async function measureRays({ context, folder, reference, phase, before }:
   });
 }
 
-function pointsAlong(
+export function pointsAlong(
   points: readonly PointPlace[],
   stepsTo: (ray: number, scale: number) => (name: string) => DirectionStep[],
 ) {
@@ -117,7 +109,7 @@ function pointsAlong(
 }
 
 /** The halves of rays with a target KL, in the order in which their scales are searched. */
-function wantedScales({ rays }: StudySettings["landscape"]): Pick<ScaleRecord, "ray" | "sign" | "target">[] {
+export function wantedScales({ rays }: StudySettings["landscape"]): Pick<ScaleRecord, "ray" | "sign" | "target">[] {
   return numbersTo(rays.count).flatMap((ray) =>
     signsOf(rays).flatMap((sign) => rays.kl.map((target) => ({ ray, sign, target }))),
   );
@@ -128,7 +120,7 @@ function wantedScales({ rays }: StudySettings["landscape"]): Pick<ScaleRecord, "
  * next is searched.
  * @returns points that `phase` has counted afterwards
  */
-export async function measureFixedKl({ context, folder, reference, phase, before }: RayJob): Promise<number> {
+export async function measureFixedKl({ context, folder, reference, phase, before }: PartJob): Promise<number> {
   const { place, settings, say } = context;
   const own = fixedKlFolder(folder, place.step);
   const wanted = wantedScales(settings.landscape);
@@ -212,7 +204,7 @@ async function searchScales(
 
 /** Measures the missing points of a line from this checkpoint to another one. @returns as `measureRays` */
 export async function measureLine(
-  { context, folder, reference, phase, before }: RayJob,
+  { context, folder, reference, phase, before }: PartJob,
   stepsAhead: number,
 ): Promise<number> {
   const { step } = context.place;
@@ -252,44 +244,4 @@ async function differenceTo(
 /** The checkpoint, then the positions. */
 export function linePoints({ line }: StudySettings["landscape"]): PointPlace[] {
   return [CHECKPOINT, ...line.positions.map((alpha, j) => ({ i: 0, j, alpha, beta: 0 }))];
-}
-
-/** A part of the work around one checkpoint. */
-export interface RayPart {
-  readonly step: number;
-  /** How many points it has in all, and how many are measured. */
-  readonly points: number;
-  readonly done: number;
-  readonly isWhole: boolean;
-  measure(job: RayJob): Promise<number>;
-}
-
-/** The parts with points left to measure. */
-export function raysToMeasure(folder: string, settings: StudySettings): RayPart[] {
-  const { landscape } = settings;
-  const { steps, rays } = landscape;
-  const parts = steps.flatMap((step): RayPart[] => {
-    const part = (own: string, points: number, measure: RayPart["measure"]): RayPart => {
-      const { count, isSettled } = countPoints(own);
-      return { step, points, done: Math.min(points, count), isWhole: isSettled && count >= points, measure };
-    };
-    return [
-      ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape).length, measureRays)] : []),
-      ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, landscape)] : []),
-      ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
-        part(lineFolder(folder, step, ahead), linePoints(landscape).length, (job) => measureLine(job, ahead)),
-      ),
-    ];
-  });
-  return parts.filter(({ isWhole }) => !isWhole);
-}
-
-/** Counts halves of rays with a target; it is complete once every scale found has its point. */
-function fixedKlPart(folder: string, step: number, landscape: StudySettings["landscape"]): RayPart {
-  const own = fixedKlFolder(folder, step);
-  const points = wantedScales(landscape).length;
-  const scales = readScales(own, () => {});
-  const { count, isSettled } = countPoints(own);
-  const isWhole = scales.length >= points && isSettled && count >= scales.filter(({ scale }) => scale !== null).length;
-  return { step, points, done: count, isWhole, measure: measureFixedKl };
 }

@@ -1,4 +1,5 @@
-// Every map of a study: the checkpoints one after another, each loaded once for all its slices.
+// Every measurement of a study: the checkpoints one after another. Each is loaded once, and draws its own completions once, for all
+// its slices and whatever else is measured around it (further-parts.ts).
 import { existsSync } from "node:fs";
 import type { Progress } from "../../engine/host/index.ts";
 import type { Backend } from "../../engine/index.ts";
@@ -11,8 +12,9 @@ import { directionLine, type SliceFacts } from "../files/slice-facts.ts";
 import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
+import { furtherParts } from "./further-parts.ts";
 import { expectSweepMemory } from "./memory-plan.ts";
-import { prepareReference, type SweepTiming, sweep } from "./sweep.ts";
+import { prepareReference, type SweepContext, type SweepTiming, sweep } from "./sweep.ts";
 
 export interface SweepJob {
   backend: Backend;
@@ -33,17 +35,21 @@ export interface SweepJob {
 const cellsPerMap = ({ shard, landscape }: StudySettings): number => shardCells(shard, landscape).length;
 
 /**
- * Measures the missing cells of every slice, one checkpoint after another.
+ * Measures what is missing of every slice and further part, one checkpoint after another.
  * @throws RunFolderError when a checkpoint changed since it was kept
  */
 export async function sweepCheckpoints(job: SweepJob): Promise<void> {
   const { backend, chat, environment, settings, folder, progress, signal, timings } = job;
-  const todo = slicesToSweep(folder, settings);
+  const slices = slicesToSweep(folder, settings);
+  const further = furtherParts(folder, settings);
+  const todo = [...slices, ...further];
   if (todo.length === 0) return;
-  let done = todo.reduce((sum, slice) => sum + slice.done, 0);
-  const phase = progress.phase("landscape", todo.length * cellsPerMap(settings), "cells", done);
+  let done = todo.reduce((sum, part) => sum + part.done, 0);
+  const total = slices.length * cellsPerMap(settings) + further.reduce((sum, { points }) => sum + points, 0);
+  const phase = progress.phase("landscape", total, further.length === 0 ? "cells" : "points", done);
   const drafts = { tokens: 0, drafted: 0, spared: 0 };
-  for (const step of new Set(todo.map((one) => one.step))) {
+  const isWanted = new Set(todo.map((one) => one.step));
+  for (const step of settings.landscape.steps.filter((one) => isWanted.has(one))) {
     signal.throwIfAborted();
     const place = await job.checkpointAt(step);
     const { config: kept } = await openConfig(place);
@@ -52,7 +58,7 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
       forwardCopies: settings.landscape.precision === "f32",
     });
     try {
-      const context = {
+      const context: SweepContext = {
         model: { backend, config, weights },
         chat,
         environment,
@@ -74,12 +80,14 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
         const reference = await prepareReference(context, drawing);
         drawing.done();
         writeReference(folder, step, reference.set);
-        for (const one of todo)
+        for (const one of slices)
           if (one.step === step) {
             const own = sliceFolder(folder, one);
             await settleOrder(own, shardCells(settings.shard, settings.landscape), context.say);
             done = await sweep(context, one.slice, own, reference, phase, done);
           }
+        for (const part of further)
+          if (part.step === step) done = await part.measure({ context, folder, reference, phase, before: done });
       });
     } finally {
       weights.free();

@@ -56,6 +56,10 @@ export interface SweepContext {
   place: DirectionPlace;
   /** Checked between two forward passes. */
   signal: AbortSignal;
+  /** The prompts, if they are not the first episodes of landscape.episodeSeed. */
+  episodes?: readonly Episode[];
+  /** The number of the noise seed; 0, the default, for all but the draws of the noise floor. */
+  noise?: number;
   /** Shows the user a line: what was cut off a damaged file, what a stop keeps. */
   say: OnDamage;
   /** Longest delay until a finished rollout is on disk, milliseconds. Default 10 s. */
@@ -77,18 +81,19 @@ export interface SweepTiming {
 }
 
 /** The episodes of the fixed prompt set: both sets of completions use the first episodes of one list. */
-function promptSet({ environment, settings }: SweepContext): Episode[] {
+function promptSet({ environment, settings, episodes }: SweepContext): readonly Episode[] {
+  if (episodes !== undefined) return episodes;
   const { reference, rollouts, episodeSeed } = settings.landscape;
   return episodeList(environment, episodeSeed).distinct(Math.max(reference.prompts, rollouts.prompts));
 }
 
-function rolloutSettings({ settings, signal }: SweepContext): RolloutSettings {
+function rolloutSettings({ settings, signal, noise = 0 }: SweepContext): RolloutSettings {
   return {
     maxNewTokens: settings.landscape.maxNewTokens,
     temperature: 1,
     seed: settings.landscape.seed,
     purpose: "landscape",
-    step: 0,
+    step: noise,
     turn2Template: settings.environment.turn2Template,
     limits: limitsOf(settings.environment),
     maxRows: settings.batch.rows,
@@ -397,7 +402,7 @@ export async function measureBatch(
  * Samples the rollouts of some grid points that no earlier process finished. `underWay` then holds all of them. Requests
  * are made when they are admitted, so memory grows with the batch and with the numbers that are kept of a rollout.
  */
-async function rollOutCells(
+export async function rollOutCells(
   context: SweepContext,
   perturbed: Model,
   cells: readonly PointPlace[],
@@ -455,7 +460,7 @@ async function rollOutCells(
 }
 
 /** The rollouts of a grid point, [prompt][rollout]. */
-function rolloutsAt({ settings }: SweepContext, { i, j }: PointPlace, underWay: UnderWay): MeasuredRollout[][] {
+export function rolloutsAt({ settings }: SweepContext, { i, j }: PointPlace, underWay: UnderWay): MeasuredRollout[][] {
   const { prompts, rollouts: perPrompt } = settings.landscape.rollouts;
   return Array.from({ length: prompts }, (_, prompt) =>
     Array.from({ length: perPrompt }, (__, rollout) => {

@@ -1,7 +1,15 @@
 // The interactive part of the report: one of the maps, its scatter plot and noise, the numbers of the chosen cell, and
 // small maps of all checkpoints. Without a script it shows the reward map of the last checkpoint, and says so.
 import { CORRELATION_LABELS, type CorrelationName } from "./figures/correlation.ts";
-import { distinct, extentOf, gridValues, type LandscapeMap, type Quantity, type Study } from "./figures/figure-data.ts";
+import {
+  type DrawnInterval,
+  distinct,
+  extentOf,
+  gridValues,
+  type LandscapeMap,
+  type Quantity,
+  type Study,
+} from "./figures/figure-data.ts";
 import { colourScaleOf, isolineLevels } from "./figures/heatmap.ts";
 import { rewardErrors, smallMap } from "./figures/page/small-map.ts";
 import type { Markup } from "./figures/svg.ts";
@@ -33,6 +41,7 @@ ${drawing(first[mapFigure("reward", "shared")])}
 </div>
 <p class="tools" data-scripted hidden><button type="button" data-copy="cells">Copy this map as CSV</button></p>
 ${reading()}
+${noiseFloor(maps, shown, first)}
 </div>
 <div>
 ${maps.map((map, k) => estimates(map, k, shown))}
@@ -115,6 +124,35 @@ function estimates({ summary }: LandscapeMap, k: number, shown: number): Markup 
   return html`<dl class="estimates" data-of-map="${k}"${k === shown ? null : html` hidden`}>
 ${rows}
 </dl>`;
+}
+
+/** Under the map: the checkpoint's reward with other rollout noise, and the share of the cells outside of it. Null if not measured. */
+function noiseFloor(maps: readonly LandscapeMap[], shown: number, first: MapFigures): Markup | null {
+  if (maps.every((map) => map.noiseFloor === undefined)) return null;
+  return html`<section aria-labelledby="noise-floor">
+<h3 id="noise-floor">What rollout noise alone gives</h3>
+<div class="panel" data-panel="noise-floor">${drawing(first["noise-floor"])}</div>
+${maps.map((map, k) => html`<p class="caption" data-of-map="${k}"${k === shown ? null : html` hidden`}>${noiseFloorSentences(map)}</p>`)}
+</section>`;
+}
+
+export function noiseFloorSentences({ noiseFloor }: LandscapeMap): string {
+  if (noiseFloor === undefined) return "The noise floor of this checkpoint was not measured.";
+  const { draws, mean, deviation, range, below, above, cells } = noiseFloor;
+  if (range === null || mean === null || deviation === null)
+    return `The checkpoint’s rollouts were drawn again with ${draws.length} other noise seed, which shows no spread.`;
+  const interval = ({ low, high }: DrawnInterval): string =>
+    low === null || high === null ? "" : ` [${fixed(low, 3)}, ${fixed(high, 3)}]`;
+  const percent = (100 * (below + above)) / cells;
+  return (
+    `The checkpoint’s rollouts were drawn again with ${draws.length} other noise seeds, on the same prompts: mean reward ` +
+    `${fixed(mean.value, 3)}${interval(mean)}, standard deviation ${fixed(deviation.value, 4)}${interval(deviation)} (over draws). ` +
+    `95% of further draws lie between ${fixed(range.low, 3)} and ${fixed(range.high, 3)}. ` +
+    (cells === 0
+      ? "The map has no other cell yet."
+      : `Of the map’s other cells ${fixed(percent, 0)}% lie outside (${below} below and ${above} above, of ${cells}); with rollout ` +
+        "noise alone 5% would be expected. The cells of a map share their noise, so they can lie outside together.")
+  );
 }
 
 /** The standard errors as a map, and beside them what they mean for this map. */

@@ -2,6 +2,7 @@
 import { PAGE } from "./figures/colour.ts";
 import { extentOf, hasObjective, type LandscapeMap, QUANTITIES, type Quantity } from "./figures/figure-data.ts";
 import { heatmapFigure } from "./figures/heatmap.ts";
+import { noiseFloorFigure } from "./figures/noise-floor.ts";
 import { firstDifferenceFigure, fromZero, meanCommonStart, rewardErrors, smallMap } from "./figures/page/small-map.ts";
 import { rewardKlFigure } from "./figures/reward-kl.ts";
 import { commonStarts } from "./first-difference.ts";
@@ -30,6 +31,8 @@ export function figuresOfMaps(maps: readonly LandscapeMap[]): MapFigures[] {
         if (maps.length > 1) figures[mapFigure(quantity, "own")] = heatmapFigure([map], quantity, PAGE_FIGURE).svg;
       }
     const [error, starting, mean] = [errors[k], starts[k], common[k]];
+    if (map.noiseFloor !== undefined)
+      figures["noise-floor"] = noiseFloorFigure([map], { ...PAGE_FIGURE, over: maps }).svg;
     if (error !== null)
       figures["noise"] = smallMap({
         title: "Standard error of reward over prompts",

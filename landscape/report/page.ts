@@ -45,7 +45,6 @@ ${maps.length > 0 ? mapTable(study) : null}
 ${trendTable(study)}
 ${directionTable(study)}
 ${raysSection(study)}
-${raysSection(study)}
 ${claimsSection(study)}
 ${maps.length > 0 ? definitions() : null}
 ${trainingSamples(study)}

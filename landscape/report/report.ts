@@ -27,6 +27,7 @@ import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
 import { claimsOf, writeClaims } from "../statistics/claims/claims.ts";
 import type { Estimate } from "../statistics/intervals.ts";
+import { type CheckpointFloor, type FlooredMap, summariseNoise } from "../statistics/noise-floor.ts";
 import {
   type CorrelationTrend,
   type MeanOverSlices,
@@ -72,6 +73,8 @@ export interface SummarisedRun {
   readonly claims: readonly Claim[];
   /** Rays and lines around the checkpoints that have them. */
   readonly rays: readonly RayCheckpoint[];
+  /** The noise floors of the checkpoints, and the maps against them. */
+  readonly noise: { readonly floors: readonly CheckpointFloor[]; readonly maps: readonly FlooredMap[] };
   /** The trend of every slice with several complete checkpoints. */
   readonly trends: readonly CorrelationTrend[];
   /** What only figures show, per slice. */
@@ -177,6 +180,7 @@ export async function summariseRun(
         }),
       );
     }
+  const noise = summariseNoise(folder, settings, slices, say, gap);
   const rays = summariseRays(folder, settings, say, gap);
   const claims = claimsOf(slices, {
     evaluations: evaluationsOf(training),
@@ -184,14 +188,26 @@ export async function summariseRun(
     explorationParts: linesOfT3(rays),
   });
   if (claims.length > 0) writeAtomic(claimsPath(folder), writeClaims(claims));
-  return { slices, training, conversations, samples, claims, trends: trendsOf(slices), extras, directions, rays, gaps };
+  return {
+    slices,
+    training,
+    conversations,
+    samples,
+    claims,
+    trends: trendsOf(slices),
+    extras,
+    directions,
+    rays,
+    noise,
+    gaps,
+  };
 }
 
 /** What figures and page show of a run. */
 export function studyOf(
   folder: string,
   settings: StudySettings,
-  { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays }: SummarisedRun,
+  { slices, training, conversations, samples, claims, trends, gaps, extras, directions, rays, noise }: SummarisedRun,
 ): Study {
   const isMixed = hasProvenance(folder) && readProvenance(folder).mixed.length > 0;
   return {
@@ -202,9 +218,10 @@ export function studyOf(
     notes: [...settings.notes, ...roundingNotes(folder, settings.landscape.steps)],
     training,
     trainingSamples: samples,
-    maps: slices.map((measured, index) =>
-      mapOf(settings, measured, conversations[index], extras[index], directions[index], isMixed),
-    ),
+    maps: slices.map((measured, index) => ({
+      ...mapOf(settings, measured, conversations[index], extras[index], directions[index], isMixed),
+      ...noiseFloorOf(noise, measured),
+    })),
     sliceMeans: meansOverSlices(slices).map(sliceMeanOf),
     claims,
     rays: raysShown(rays),
@@ -309,6 +326,16 @@ function sampledSteps({ train: { conversationsEvery } }: StudySettings, training
 
 function drawn({ value, low, high }: Estimate): DrawnEstimate {
   return value === null ? null : { value, low, high };
+}
+
+/** What a map has of its checkpoint's noise floor; nothing if that is not measured. */
+function noiseFloorOf({ floors, maps }: SummarisedRun["noise"], { step, slice }: SummarisedSlice) {
+  const floor = floors.find((one) => one.step === step);
+  const map = maps.find((one) => one.step === step && one.slice === slice);
+  if (floor === undefined) return {};
+  const { draws, mean, deviation, range } = floor;
+  const { below, above, cells } = map ?? { below: 0, above: 0, cells: 0 };
+  return { noiseFloor: { draws, mean: drawn(mean), deviation: drawn(deviation), range, below, above, cells } };
 }
 
 /** A mean over too few determined slices for an interval is not drawn. */

@@ -8,7 +8,7 @@ const IGNORED = new Set([
   ...["notes", "extends", "model.path", "model.sha256", "train.seed", "train.episodeSeed", "train.precision"],
   ...["train.steps", "train.checkpoints", "train.conversationsEvery", "evaluate.every"],
   ...["landscape.seed", "landscape.steps", "landscape.slices", "landscape.precision", "landscape.conversations"],
-  ...["landscape.simulations"],
+  ...["landscape.simulations", "landscape.noiseFloor"],
 ]);
 const MODEL = "Qwen2.5-0.5B-Instruct";
 

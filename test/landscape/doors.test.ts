@@ -354,24 +354,34 @@ syncBuiltinESMExports();
 
   if (process.platform === "win32") test.skip("Ctrl-C", "Windows has no signals");
   else {
-    const interrupted = async (out: string, what: string, delayMs: number, holds: () => boolean): Promise<void> => {
+    const interrupted = async (
+      out: string,
+      what: string,
+      { delayMs, holds, mayBeDone = false }: { delayMs: number; holds: () => boolean; mayBeDone?: boolean },
+    ): Promise<void> => {
       const run = start(studyCommand(out));
       // The condition may hold from an earlier part on; a process that has just started does not hear signals yet.
       await until(what, run, () => run.hasSpoken() && holds());
       await setTimeout(delayMs);
       run.child.kill("SIGINT");
       const { status, signal, stderr } = await run.ended;
-      assert.is(status, 130, `${what} + ${delayMs} ms: exit code 130, got ${status ?? signal}: ${stderr}`);
-      assert.match(stderr, "saving, press again to stop at once\n");
-      assert.match(stderr, "Stopped. The same command continues from here.\n");
-      assert.not.match(stderr, /Error/);
+      const told = `${what} + ${delayMs} ms: got ${status ?? signal}: ${stderr}`;
+      if (mayBeDone && status === 0) return;
+      assert.is(status, 130, told);
+      assert.match(stderr, "saving, press again to stop at once\n", told);
+      // An earlier process may have got so far that this one was still planning.
+      assert.match(stderr, /Stopped(\. The same command continues from here| while the run was planned)\./, told);
+      assert.not.match(stderr, /Error/, told);
     };
     const hasText = (path: string, text: string): boolean =>
       existsSync(path) && readFileSync(path, "utf8").includes(text);
 
     test("Ctrl-C while training saves what is done; a damaged state falls back to the one before, two are refused", async () => {
       const out = newOut();
-      await interrupted(out, "step 1 was done", 0, () => hasText(join(out, "metrics.jsonl"), '{"step":1'));
+      await interrupted(out, "step 1 was done", {
+        delayMs: 0,
+        holds: () => hasText(join(out, "metrics.jsonl"), '{"step":1'),
+      });
       const slot = (k: number): string => join(out, "state", `slot-${k}`, "state.safetensors");
       // Step 1 is not one after which the state is saved: Ctrl-C did it.
       assert.match(readFileSync(join(dirname(slot(1)), "trainer.json"), "utf8"), /"step":[12],/);
@@ -385,13 +395,21 @@ syncBuiltinESMExports();
 
     test("Ctrl-C at some moment of training, of sweeping and of reporting: the same command goes on", async () => {
       const out = newOut();
-      const moments: [string, number, () => boolean][] = [
-        ["training had begun", someMs(1500), () => existsSync(join(out, "metrics.jsonl"))],
-        ["sweeping had begun", someMs(1000), () => existsSync(join(out, "landscape"))],
-        // Drawing and the report take some 80 ms: later there is nothing left to stop.
-        ["a figure was drawn", someMs(20), () => existsSync(join(out, "figures"))],
-      ];
-      for (const [what, delayMs, holds] of moments) await interrupted(out, what, delayMs, holds);
+      await interrupted(out, "training had begun", {
+        delayMs: someMs(500),
+        holds: () => existsSync(join(out, "metrics.jsonl")),
+      });
+      await interrupted(out, "sweeping had begun", {
+        delayMs: someMs(1000),
+        holds: () => existsSync(join(out, "landscape")),
+        mayBeDone: true,
+      });
+      // Drawing and the report take some 80 ms: the command may be done before it hears the signal.
+      await interrupted(out, "a figure was drawn", {
+        delayMs: someMs(20),
+        holds: () => existsSync(join(out, "figures")),
+        mayBeDone: true,
+      });
       expectDone(await runStudy(out));
       expectSame(contents(out), contents(undisturbed));
     });

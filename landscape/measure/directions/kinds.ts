@@ -98,7 +98,7 @@ export class DirectionSources {
       }
       case "gradient":
         return {
-          raw: written(async (name, into) => copy((await this.#gradientOfJ()).arena.gradient(name), into)),
+          raw: written(async (name, into) => copyTensor((await this.#gradientOfJ()).arena.gradient(name), into)),
           origin: this.#gradientOrigin(),
         };
       case "adamw-gradient":
@@ -215,7 +215,7 @@ export class DirectionSources {
   }
 }
 
-function copy(from: Tensor, into: Tensor): void {
+export function copyTensor(from: Tensor, into: Tensor): void {
   perturbIntoSlot(
     from,
     { rows: into, panels: null },
@@ -234,7 +234,7 @@ function writeRankOne(name: string, into: Tensor, key: WordPair): void {
     const [u, v] = [rows, columns].map((length) => empty(into.backend, [length, 1], into.dtype, "direction"));
     writeNormals(u, key, wordsOf(`${name}|out`));
     writeNormals(v, key, wordsOf(`${name}|in`));
-    copy(linear(u, v, null, null), into);
+    copyTensor(linear(u, v, null, null), into);
   });
 }
 

@@ -89,6 +89,20 @@ export interface CommonStarts {
   readonly cells: readonly { readonly i: number; readonly j: number; readonly starts: readonly CommonStart[] }[];
 }
 
+/** The checkpoint's reward with other rollout noise, and the map's cells against it (landscape/statistics/noise-floor.ts). */
+export interface MapNoiseFloor {
+  /** Mean reward of each draw. */
+  readonly draws: readonly number[];
+  readonly mean: DrawnEstimate;
+  readonly deviation: DrawnEstimate;
+  /** Holds 95% of further draws; null with fewer than two draws. */
+  readonly range: { readonly low: number; readonly high: number } | null;
+  /** Cells below and above the range, of all but the checkpoint's. */
+  readonly below: number;
+  readonly above: number;
+  readonly cells: number;
+}
+
 /** The landscape around one checkpoint in one slice. */
 export interface LandscapeMap {
   step: number;
@@ -105,6 +119,8 @@ export interface LandscapeMap {
   /** Reward against KL by ring, from the checkpoint outwards (landscape/statistics/ring-curve.ts). */
   rings?: readonly RingPoint[];
   conversations?: readonly CellConversations[];
+  /** Absent if it was not measured. */
+  noiseFloor?: MapNoiseFloor;
   /** What its directions are; absent in runs of earlier versions. */
   directions?: SliceFacts;
 }

@@ -3,15 +3,18 @@
 import type { FigureOptions } from "./axes.ts";
 import { claimKinds } from "./claim-figure.ts";
 import { correlationAllKind, correlationKind } from "./correlation.ts";
+import { densityKind } from "./density.ts";
 import { distinct, type Figure, type Quantity, type Study } from "./figure-data.ts";
 import { type FigureKind, type KindOptions, measuredMaps } from "./figure-kind.ts";
 import { mapKinds } from "./heatmap.ts";
+import { noiseFloorKind } from "./noise-floor.ts";
 import { raysKind } from "./rays.ts";
 import { rewardCurvesKind } from "./reward-curves.ts";
 import { rewardKlKind } from "./reward-kl.ts";
 import { surfaceKind } from "./surface.ts";
 import { trainingKind } from "./training.ts";
 import { trainingHealthKind } from "./training-health.ts";
+import { worstRaysKind } from "./worst-rays.ts";
 
 /** In the order of a paper. */
 export const FIGURES: readonly FigureKind[] = [
@@ -19,7 +22,10 @@ export const FIGURES: readonly FigureKind[] = [
   surfaceKind,
   rewardKlKind,
   rewardCurvesKind,
+  noiseFloorKind,
   raysKind,
+  densityKind,
+  worstRaysKind,
   correlationKind,
   correlationAllKind,
   trainingKind,

@@ -53,12 +53,16 @@ const sumOf = (values: ArrayLike<number>): number => Array.from(values).reduce((
 const byPrompt = (of: ByRollout, each: (values: readonly number[]) => number): Float64Array =>
   Float64Array.from(of, (values) => each(values));
 
+/** Mean reward over the rollouts of each prompt. */
+export const meanOfPrompts = (reward: ByRollout): Float64Array =>
+  byPrompt(reward, (values) => sumOf(values) / values.length);
+
 /** @throws ShapeError when prompts or rollouts of the point and the reference differ */
 export function fieldPoint({ rollouts, reference }: CellRecord, { tokens }: ReferenceSet): FieldPoint {
   if (reference.kl.length !== tokens.length || reference.kl.some((of, p) => of.length !== tokens[p].length))
     throw new ShapeError(`rays: a point has KL of ${reference.kl.length} prompts, the reference ${tokens.length}`);
   return {
-    reward: byPrompt(rollouts.reward, (values) => sumOf(values) / values.length),
+    reward: meanOfPrompts(rollouts.reward),
     kl: byPrompt(reference.kl, sumOf),
   };
 }

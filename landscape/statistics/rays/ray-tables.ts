@@ -9,15 +9,21 @@ import {
   UNDECIDED,
 } from "../claims/claim.ts";
 import type { ExplorationPart } from "../claims/exploration.ts";
+import { type DensityShown, densityShown } from "./density-table.ts";
 import type { LineStatistics } from "./line-statistics.ts";
 import { LEAST_RAYS, type RayEstimate } from "./ray-field.ts";
 import type { RayCheckpoint } from "./summarise-rays.ts";
+import { type WorstShown, worstShown } from "./worst-table.ts";
 
 /** What the report shows of rays. */
 export interface RaysShown {
   readonly sentences: readonly string[];
   readonly tables: readonly ClaimTable[];
   readonly plot: ClaimPlot;
+  /** Density of improving neighbours; null without a measured radius. */
+  readonly density: DensityShown | null;
+  /** Worst-case rays; null if there are none. */
+  readonly worst: WorstShown | null;
 }
 
 const INTERVALS =
@@ -32,6 +38,8 @@ export function raysShown(all: readonly RayCheckpoint[]): RaysShown | null {
     sentences: [...notReached(checkpoints), ...fewRays(checkpoints)],
     tables: [scalarTable(checkpoints), radiusTable(checkpoints), ...(atKl.length > 0 ? [klTable(atKl)] : [])],
     plot: plotOf(checkpoints),
+    density: densityShown(checkpoints, chosen(checkpoints)),
+    worst: worstShown(checkpoints),
   };
 }
 

@@ -2,11 +2,26 @@
 import { existsSync } from "node:fs";
 import { FileError, type OnDamage, writeAtomic } from "../../../engine/host/index.ts";
 import { ShapeError } from "../../../engine/index.ts";
-import type { ReferenceSet } from "../../files/cells.ts";
-import { fixedKlFolder, lineFolder, raysFolder, raysSummaryPath } from "../../files/layout.ts";
-import { type RayFiles, readRayPoints, readScales, type ScaleRecord } from "../../files/ray-files.ts";
-import { linesFrom, ownCheckpoints, radiiOf, signsOf } from "../../ray-settings.ts";
+import type { CellRecord, ReferenceSet } from "../../files/cells.ts";
+import {
+  fixedKlFolder,
+  freshFolder,
+  lineFolder,
+  raysFolder,
+  raysSummaryPath,
+  worstFolder,
+} from "../../files/layout.ts";
+import {
+  type RayFiles,
+  readFreshPoints,
+  readRayPoints,
+  readScales,
+  readWorstFacts,
+  type ScaleRecord,
+} from "../../files/ray-files.ts";
+import { linesFrom, ownCheckpoints, radiiOf, signsOf, worstRaysOf } from "../../ray-settings.ts";
 import type { StudySettings } from "../../settings.ts";
+import { type DensityRow, densityRows, improvingPoints } from "./density.ts";
 import { type LineStatistics, lineStatistics } from "./line-statistics.ts";
 import { type RayField, rayField } from "./ray-field.ts";
 import {
@@ -15,6 +30,7 @@ import {
   type RadiusStatistics,
   radiusStatistics,
 } from "./ray-statistics.ts";
+import { type WorstStatistics, worstStatistics } from "./worst-statistics.ts";
 
 /** Increases when a field changes its meaning or is removed. */
 export const RAYS_SCHEMA_VERSION = 1;
@@ -31,6 +47,10 @@ export interface RayCheckpoint {
   readonly fixedKl:
     | (FixedKlStatistics & { readonly unreached: readonly UnreachedKl[]; readonly passes: Passes })
     | null;
+  /** Density of improving neighbours, by radius; empty without rays. */
+  readonly density: readonly DensityRow[];
+  /** Worst-case rays that have points. */
+  readonly worst: readonly WorstStatistics[];
   readonly lines: readonly LineStatistics[];
 }
 
@@ -90,6 +110,8 @@ function checkpointOf(
       rays: rays.count,
       radii: field && radiusStatistics(field),
       fixedKl,
+      density: atRadii === null ? [] : densityOf(folder, step, landscape, atRadii.cells, say, gap),
+      worst: field === null ? [] : worstOf(folder, step, landscape, field, say, gap),
       lines: lines.flatMap((ahead) => {
         const what = `line to step ${step + ahead}`;
         const files = read(lineFolder(folder, step, ahead), 1 + line.positions.length, what);
@@ -104,6 +126,46 @@ function checkpointOf(
       { cause: thrown },
     );
   }
+}
+
+function worstOf(
+  folder: string,
+  step: number,
+  { rays }: StudySettings["landscape"],
+  field: RayField,
+  say: OnDamage,
+  gap: (sentence: string) => void,
+): WorstStatistics[] {
+  return worstRaysOf(rays).flatMap((kind): WorstStatistics[] => {
+    const own = worstFolder(folder, step, kind);
+    const what = `Step ${step}, worst-case ray (${kind})`;
+    const facts = readWorstFacts(own);
+    if (facts !== null && facts.problem !== null) {
+      gap(`${what}: ${facts.problem}`);
+      return [];
+    }
+    const files = existsSync(own) ? readRayPoints(folder, own, step, say) : null;
+    const whole = 1 + radiiOf(rays).length * signsOf(rays).length;
+    const measured = files?.cells.length ?? 0;
+    if (measured < whole) gap(`${what}: ${measured} of ${whole} points are measured.`);
+    return files === null ? [] : [worstStatistics(kind, facts?.curvatures ?? [], files, field)];
+  });
+}
+
+function densityOf(
+  folder: string,
+  step: number,
+  { rays }: StudySettings["landscape"],
+  cells: readonly CellRecord[],
+  say: OnDamage,
+  gap: (sentence: string) => void,
+): DensityRow[] {
+  const fresh = rays.freshPrompts === 0 ? [] : readFreshPoints(freshFolder(folder, step), say);
+  const winners = improvingPoints(cells).length;
+  const again = fresh.filter(({ i }) => i >= 0).length;
+  if (rays.freshPrompts > 0 && again < winners)
+    gap(`Step ${step}, fresh prompts: ${again} of ${winners} improving neighbours are evaluated again.`);
+  return densityRows(radiiOf(rays), cells, fresh);
 }
 
 function fixedKlOf(

@@ -7,7 +7,8 @@ import { diffSettings, type Phase, resolveSettings } from "../../../engine/host/
 import { writeReference } from "../../../landscape/files/cells.ts";
 import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../../../landscape/files/layout.ts";
 import { CHECKPOINT, rayPlaceOf, readRayPoints, readScales } from "../../../landscape/files/ray-files.ts";
-import { KL_TOLERANCE, MOST_PASSES, rayPoints, raysToMeasure } from "../../../landscape/measure/rays.ts";
+import { furtherParts } from "../../../landscape/measure/further-parts.ts";
+import { KL_TOLERANCE, MOST_PASSES, rayPoints } from "../../../landscape/measure/rays.ts";
 import { type Reference, scorePoint } from "../../../landscape/measure/reference.ts";
 import { prepareReference, type SweepContext } from "../../../landscape/measure/sweep.ts";
 import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
@@ -76,7 +77,7 @@ describe("landscape/measure/rays", (test) => {
     const reference: Reference = await prepareReference(context(whole, never), watched());
     const measure = async (folder: string, settings: StudySettings, signal: AbortSignal, seen?: () => void) => {
       writeReference(folder, 0, reference.set);
-      for (const part of raysToMeasure(folder, settings))
+      for (const part of furtherParts(folder, settings))
         await part.measure({ context: context(settings, signal), folder, reference, phase: watched(seen), before: 0 });
     };
     const points = rayPoints(whole.landscape);
@@ -84,14 +85,14 @@ describe("landscape/measure/rays", (test) => {
     const undisturbed = join(place, "whole");
     const noLine = settingsWith({ "landscape.line.stepsAhead": [] });
     await measure(undisturbed, noLine, never);
-    assert.equal(raysToMeasure(undisturbed, noLine), []);
+    assert.equal(furtherParts(undisturbed, noLine), []);
 
     const stopped = join(place, "stopped");
     let stops = 0;
     for (const rays of [1, 2])
       for (;;) {
         const settings = settingsWith({ "landscape.line.stepsAhead": [], "landscape.rays.count": rays });
-        if (raysToMeasure(stopped, settings).length === 0) break;
+        if (furtherParts(stopped, settings).length === 0) break;
         const controller = new AbortController();
         let moves = 0;
         try {
@@ -148,7 +149,7 @@ describe("landscape/measure/rays", (test) => {
     const other = await loadModel(backend, later);
     const lined = join(place, "line");
     const lineOnly = settingsWith({ "landscape.rays.count": 0 });
-    const [line] = raysToMeasure(lined, lineOnly);
+    const [line] = furtherParts(lined, lineOnly);
     const within = context(lineOnly, never);
     writeReference(lined, 0, reference.set);
     await line.measure({

@@ -179,8 +179,10 @@ describe("landscape/report/chosen-figures", (test) => {
     const whole = syntheticStudy([0, 5, 10], [0]);
     assert.equal(
       names({ figure: ["all"] }, whole),
-      // The made-up study has no claims; report/claim-figure.test.ts draws theirs. It has no rays either.
-      FIGURES.map(({ name }) => name).filter((name) => !name.startsWith("claim-") && name !== "rays"),
+      // The made-up study has no claims; report/claim-figure.test.ts draws theirs. It has no rays and no noise floor either.
+      FIGURES.map(({ name }) => name).filter(
+        (name) => !name.startsWith("claim-") && !["rays", "density", "worst-rays", "noise-floor"].includes(name),
+      ),
     );
     assert.equal(names({ figure: ["all"] }, { ...whole, maps: [] }), ["training", "training-health"]);
   });

@@ -1,0 +1,27 @@
+// What is read from a checkpoint's folder of the noise floor: draws.jsonl, one line per draw of the checkpoint's own rollouts.
+import { existsSync } from "node:fs";
+import { z } from "zod";
+import { countRecords, type OnDamage, readJournal } from "../../engine/host/index.ts";
+import { byRollout } from "./cells.ts";
+import { noiseFloorFolder, noisePaths } from "./layout.ts";
+
+export const noiseDraw = z.object({
+  /** The number of its noise seed, from 1; the maps have noise 0. */
+  draw: z.int(),
+  reward: byRollout,
+  /** 1 for a rollout that the environment did not score, else 0; absent if it scored all. */
+  failed: byRollout.optional(),
+});
+/** The checkpoint's rollouts with another noise seed. */
+export type NoiseDraw = z.infer<typeof noiseDraw>;
+
+export function readNoiseDraws(folder: string, step: number, onDamage: OnDamage): readonly NoiseDraw[] {
+  const { draws } = noisePaths(noiseFloorFolder(folder, step));
+  return existsSync(draws) ? readJournal(draws, noiseDraw, onDamage).records : [];
+}
+
+/** Draws on disk, judged by checksums alone, and whether no finished rollouts wait for the rest of their draw. */
+export function countNoiseDraws(folder: string, step: number): { count: number; isSettled: boolean } {
+  const { draws, underWay } = noisePaths(noiseFloorFolder(folder, step));
+  return { count: existsSync(draws) ? countRecords(draws) : 0, isSettled: !existsSync(underWay) };
+}

@@ -1,0 +1,85 @@
+// Improving neighbours, evaluated again. A direction whose reward exceeds the checkpoint's was selected on the noise of prompts and
+// rollouts, so some of its lead is chance. It is measured again on prompts that no map has, and so with other noise, beside the
+// checkpoint itself.
+import { SettingsError } from "../../engine/host/index.ts";
+import { type Episode, episodeList } from "../../rl/index.ts";
+import { freshFolder, raysFolder } from "../files/layout.ts";
+import { CHECKPOINT, readRayPoints } from "../files/ray-files.ts";
+import type { PointPlace } from "../grid.ts";
+import type { StudySettings } from "../settings.ts";
+import { improvingPoints } from "../statistics/rays/density.ts";
+import type { PartJob } from "./part-job.ts";
+import { pointsAlong, Rays } from "./rays.ts";
+import { measurePoints, prepareReference, type SweepContext } from "./sweep.ts";
+
+/** KL is not wanted on fresh prompts: the least reference that a sweep can have. */
+const leastReference = { prompts: 2, rollouts: 2 };
+
+/** The settings of a sweep over the fresh prompts. */
+export function freshSettings(settings: StudySettings): StudySettings {
+  const { landscape } = settings;
+  const { freshPrompts, freshSeed } = landscape.rays;
+  return {
+    ...settings,
+    landscape: {
+      ...landscape,
+      ...{ episodeSeed: freshSeed, reference: leastReference, conversations: 0 },
+      rollouts: { ...landscape.rollouts, prompts: freshPrompts },
+    },
+  };
+}
+
+/** Enough different episodes of `freshSeed`, whichever of them the maps have too. */
+const enoughEpisodes = ({ landscape: { rays, reference, rollouts } }: StudySettings): number =>
+  rays.freshPrompts + Math.max(reference.prompts, rollouts.prompts);
+
+/** The episodes that fresh prompts ask for, for the check before a run. Empty without fresh prompts. */
+export function freshUses(settings: StudySettings): { setting: string; count: number; seed: number }[] {
+  const { count, freshPrompts, freshSeed } = settings.landscape.rays;
+  if (count === 0 || freshPrompts === 0) return [];
+  return [{ setting: "landscape.rays.freshPrompts", count: enoughEpisodes(settings), seed: freshSeed }];
+}
+
+/** The first episodes of `freshSeed` whose first messages no map has. */
+function freshEpisodes({ environment, settings }: SweepContext): Episode[] {
+  const { rays, episodeSeed, reference, rollouts } = settings.landscape;
+  const known = episodeList(environment, episodeSeed).distinct(Math.max(reference.prompts, rollouts.prompts));
+  const seen = new Set(known.map(({ prompt }) => prompt));
+  const fresh = episodeList(environment, rays.freshSeed)
+    .firstDistinct(enoughEpisodes(settings))
+    .filter(({ prompt }) => !seen.has(prompt))
+    .slice(0, rays.freshPrompts);
+  if (fresh.length === rays.freshPrompts) return fresh;
+  throw new SettingsError(
+    `landscape.rays.freshPrompts: expected ${rays.freshPrompts} episodes of seed ${rays.freshSeed} that the maps do not have, the ` +
+      `environment has ${fresh.length}. Lower the number, or give more data.`,
+  );
+}
+
+/** The checkpoint and the points of its rays with more reward, in the order of measurement; null while rays are missing. */
+export function freshPoints(folder: string, step: number, landscape: StudySettings["landscape"]): PointPlace[] | null {
+  const measured = readRayPoints(folder, raysFolder(folder, step), step, () => {});
+  if (measured === null) return null;
+  const better = improvingPoints(measured.cells).filter(({ i }) => i < landscape.rays.count);
+  return [CHECKPOINT, ...better.map(({ i, j, alpha, beta }) => ({ i, j, alpha, beta }))];
+}
+
+/** Measures the improving neighbours on fresh prompts, once all rays are measured. @returns points that `phase` has counted afterwards */
+export async function measureFresh({ context, folder, phase, before }: PartJob): Promise<number> {
+  const { step } = context.place;
+  const points = freshPoints(folder, step, context.settings.landscape);
+  if (points === null) throw new Error(`fresh prompts: the rays of step ${step} are not measured`);
+  const fresh = { ...context, episodes: freshEpisodes(context), settings: freshSettings(context.settings) };
+  const drawing = phase.phase("fresh prompts", leastReference.prompts * leastReference.rollouts, "completions");
+  const reference = await prepareReference(fresh, drawing);
+  drawing.done();
+  return measurePoints({
+    ...{ context: fresh, folder: freshFolder(folder, step), reference, phase, before },
+    whole: `${points.length} improving neighbours of step ${step} on fresh prompts`,
+    prepare: async () => {
+      const rays = new Rays(context);
+      await rays.prepare(points.flatMap(({ i }) => (i < 0 ? [] : [i])));
+      return pointsAlong(points, (ray, scale) => rays.stepsTo(ray, scale));
+    },
+  });
+}

@@ -1,0 +1,80 @@
+// What is measured around a checkpoint besides its maps: the noise floor, rays, points at fixed KL, lines. Each is a part of its own folder.
+import { fixedKlFolder, freshFolder, lineFolder, raysFolder, worstFolder } from "../files/layout.ts";
+import { countNoiseDraws } from "../files/noise-files.ts";
+import { countPoints, readScales, readWorstFacts } from "../files/ray-files.ts";
+import { linesFrom, ownCheckpoints, type WorstKind, worstRaysOf } from "../ray-settings.ts";
+import type { StudySettings } from "../settings.ts";
+import { freshPoints, measureFresh } from "./fresh-prompts.ts";
+import { measureNoiseFloor } from "./noise-floor.ts";
+import type { PartJob } from "./part-job.ts";
+import { linePoints, measureFixedKl, measureLine, measureRays, rayPoints, wantedScales } from "./rays.ts";
+import { measureWorst, worstPoints } from "./worst-rays.ts";
+
+/** A part of the work around one checkpoint. */
+export interface FurtherPart {
+  readonly step: number;
+  /** How many points it has in all, and how many are measured. */
+  readonly points: number;
+  readonly done: number;
+  readonly isWhole: boolean;
+  measure(job: PartJob): Promise<number>;
+}
+
+/** The parts with points left to measure. A shard has no noise floor: it is measured when the merged folder is continued. */
+export function furtherParts(folder: string, settings: StudySettings): FurtherPart[] {
+  const { landscape } = settings;
+  const { steps, rays } = landscape;
+  const parts = steps.flatMap((step): FurtherPart[] => {
+    const part = (own: string, points: number, measure: FurtherPart["measure"]): FurtherPart => {
+      const { count, isSettled } = countPoints(own);
+      return { step, points, done: Math.min(points, count), isWhole: isSettled && count >= points, measure };
+    };
+    return [
+      ...(landscape.noiseFloor > 0 && settings.shard === "" ? [noisePart(folder, step, landscape)] : []),
+      ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape).length, measureRays)] : []),
+      ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, landscape)] : []),
+      ...(rays.count > 0 && rays.freshPrompts > 0 ? [freshPart(folder, step, landscape)] : []),
+      ...worstRaysOf(rays).map((kind) => worstPart(folder, step, kind, landscape)),
+      ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
+        part(lineFolder(folder, step, ahead), linePoints(landscape).length, (job) => measureLine(job, ahead)),
+      ),
+    ];
+  });
+  return parts.filter(({ isWhole }) => !isWhole);
+}
+
+function noisePart(folder: string, step: number, { noiseFloor }: StudySettings["landscape"]): FurtherPart {
+  const { count, isSettled } = countNoiseDraws(folder, step);
+  const isWhole = isSettled && count >= noiseFloor;
+  return { step, points: noiseFloor, done: Math.min(noiseFloor, count), isWhole, measure: measureNoiseFloor };
+}
+
+/** Its points are known once the rays are measured. */
+function freshPart(folder: string, step: number, landscape: StudySettings["landscape"]): FurtherPart {
+  const rays = countPoints(raysFolder(folder, step));
+  const own = countPoints(freshFolder(folder, step));
+  const hasRays = rays.isSettled && rays.count >= rayPoints(landscape).length;
+  const points = hasRays ? (freshPoints(folder, step, landscape)?.length ?? 0) : own.count;
+  const isWhole = hasRays && own.isSettled && own.count >= points;
+  return { step, points, done: Math.min(points, own.count), isWhole, measure: measureFresh };
+}
+
+/** A ray without a direction is a gap that is known: nothing is left to measure. */
+function worstPart(folder: string, step: number, kind: WorstKind, landscape: StudySettings["landscape"]): FurtherPart {
+  const own = worstFolder(folder, step, kind);
+  const { length: points } = worstPoints(landscape);
+  const { count, isSettled } = countPoints(own);
+  const isGap = readWorstFacts(own)?.problem != null;
+  const isWhole = isGap || (isSettled && count >= points);
+  return { step, points, done: Math.min(points, count), isWhole, measure: (job) => measureWorst(job, kind) };
+}
+
+/** Counts halves of rays with a target; it is complete once every scale found has its point. */
+function fixedKlPart(folder: string, step: number, landscape: StudySettings["landscape"]): FurtherPart {
+  const own = fixedKlFolder(folder, step);
+  const points = wantedScales(landscape).length;
+  const scales = readScales(own, () => {});
+  const { count, isSettled } = countPoints(own);
+  const isWhole = scales.length >= points && isSettled && count >= scales.filter(({ scale }) => scale !== null).length;
+  return { step, points, done: count, isWhole, measure: measureFixedKl };
+}

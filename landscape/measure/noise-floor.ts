@@ -1,0 +1,64 @@
+// The noise floor: the checkpoint's own rollouts drawn again with other noise seeds, on the same prompts. The spread of their
+// mean rewards is what rollout noise alone gives. No weights are perturbed and nothing is scored, so a draw costs less than a
+// grid point.
+import { ensureFolder, killPoint, openJournalOf } from "../../engine/host/index.ts";
+import { noiseFloorFolder, noisePaths } from "../files/layout.ts";
+import { noiseDraw } from "../files/noise-files.ts";
+import type { PartJob } from "./part-job.ts";
+import { rollOutCells, rolloutsAt, withPolicy } from "./sweep.ts";
+import { SweepProgress } from "./sweep-progress.ts";
+import { UnderWay } from "./under-way.ts";
+
+/** Draws what is missing, and keeps each draw as soon as it is complete. @returns points that `phase` has counted afterwards */
+export async function measureNoiseFloor({ context, folder, reference, phase, before }: PartJob): Promise<number> {
+  const { place, settings, signal, say, keepEveryMs } = context;
+  const { noiseFloor, rollouts } = settings.landscape;
+  const own = noiseFloorFolder(folder, place.step);
+  const paths = noisePaths(own);
+  ensureFolder(own);
+  let done = 0;
+  const cut = (message: string): void => say(`${message} What was cut off is drawn again.`);
+  const { journal } = openJournalOf(paths.draws, noiseDraw, cut, ({ draw }) => {
+    done = draw;
+  });
+  const underWay = new UnderWay(paths.underWay, rollouts.rollouts, keepEveryMs ?? 10_000, say);
+  const progress = new SweepProgress(phase, before, {
+    rolloutsPerCell: rollouts.prompts * rollouts.rollouts,
+    scoredPerCell: 0,
+    meanTokens: reference.rollouts.reduce((sum, { tokens }) => sum + tokens, 0) / reference.rollouts.length,
+  });
+  const announceStop = (): void =>
+    say(
+      `The sweep stops ${progress.stopText()}. Kept: ${done} of ${noiseFloor} draws of the noise floor around step ${place.step} and ` +
+        `${underWay.length} finished rollouts of the draw under way.`,
+    );
+  signal.addEventListener("abort", announceStop);
+  const first = done;
+  try {
+    await withPolicy(context, async (policy) => {
+      for (let draw = done + 1; draw <= noiseFloor; draw++) {
+        signal.throwIfAborted();
+        const cell = { i: -1, j: draw, alpha: 0, beta: 0 };
+        await rollOutCells({ ...context, noise: draw }, policy, [cell], reference, underWay, null, progress);
+        const byPrompt = rolloutsAt(context, cell, underWay);
+        const hasFailures = byPrompt.some((prompt) => prompt.some(({ isFailed }) => isFailed));
+        killPoint("noise");
+        journal.append({
+          draw,
+          reward: byPrompt.map((prompt) => prompt.map(({ reward }) => reward)),
+          ...(hasFailures && { failed: byPrompt.map((prompt) => prompt.map(({ isFailed }) => (isFailed ? 1 : 0))) }),
+        });
+        done = draw;
+        underWay.clear();
+        progress.endBatch();
+      }
+    });
+    underWay.clear();
+    return before + Math.max(0, noiseFloor - first);
+  } finally {
+    signal.removeEventListener("abort", announceStop);
+    journal.close();
+    underWay.write();
+    underWay.close();
+  }
+}
