@@ -112,7 +112,8 @@ await runCommand({
         const pointsAtOnce = values["points-at-once"];
         const machine = { backend, own, run, shared, batch, pointsAtOnce, plan: ownPlan(backend), progress, signal };
         const [lockMs, idleMs] = [1000 * values["lock-seconds"], 1000 * values["idle-seconds"]];
-        const cells = await work({ server, machine, name, lockMs, idleMs });
+        const working = work({ server, machine, name, lockMs, idleMs });
+        const cells = await server.orStopped(working, signal);
         process.stdout.write(`${cells} cells measured.\n`);
       } finally {
         backend.destroy();

@@ -59,8 +59,7 @@ export async function handOut(job: SweepJob): Promise<void> {
       `Stopping. Kept: ${done()} of ${total} grid points. Workers go on with the cells that are handed out, and the same command ` +
         "takes their results.",
     );
-  signal.addEventListener("abort", announceStop);
-  try {
+  const handingOut = async (): Promise<void> => {
     for (const step of steps) await step.begin();
     say(
       `Handing out ${total - done()} grid points at ${server.shown}. Start workers: node landscape/work.ts --queue ${server.shown}`,
@@ -79,6 +78,10 @@ export async function handOut(job: SweepJob): Promise<void> {
       if (took === 0) await setTimeout(askEveryMs, undefined, { signal });
     }
     for (const step of steps) await step.end();
+  };
+  signal.addEventListener("abort", announceStop);
+  try {
+    await server.orStopped(handingOut(), signal);
     phase.done();
     for (const line of [...workers.summary(), ...checks.summary(folder)]) say(line);
     const failures = steps.flatMap(({ failures: of }) => of);
@@ -98,10 +101,15 @@ async function studyOf(job: SweepJob): Promise<AnnouncedStudy> {
   const { backend, settings, folder } = job;
   const { files } = readProvenance(folder);
   const place = job.placeAt(settings.landscape.steps[0]);
-  const steps = [...new Set([...settings.landscape.steps, ...place.trajectory])].sort((a, b) => a - b);
+  const { steps: own, directions } = settings.landscape;
+  // Digests are made of what workers read: the other checkpoints only where directions are made from them.
+  const readsOthers = [directions.delta, directions.eta].some(
+    ({ kind }) => kind === "pca" || kind === "checkpoint-difference",
+  );
+  const steps = [...new Set([...own, ...(readsOthers ? place.trajectory : [])])].sort((a, b) => a - b);
   const checkpoints: CheckpointMessage[] = [];
   for (const step of steps) {
-    const path = settings.landscape.steps.includes(step) ? await job.checkpointAt(step) : place.folderOf(step);
+    const path = own.includes(step) ? await job.checkpointAt(step) : place.folderOf(step);
     const names = await modelFiles(path);
     const given = readGiven(folder, step);
     checkpoints.push({

@@ -1,5 +1,6 @@
 // The queue's server, through BullMQ (https://docs.bullmq.io), which keeps jobs, locks and results in Valkey or Redis. BullMQ is
 // loaded only here, when a command is given --queue.
+import { setTimeout } from "node:timers/promises";
 import type { Queue, Worker } from "bullmq";
 import { asError, UserError } from "../../engine/host/index.ts";
 import { queueAddress } from "./address.ts";
@@ -22,6 +23,8 @@ export interface QueueServer {
   worker(name: string, lockMs: number): Worker;
   /** Called when a command was answered. */
   answered(): void;
+  /** As `work`; but when the signal is aborted while the server is away, it throws the reason at once. */
+  orStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T>;
   close(): Promise<void>;
 }
 
@@ -70,8 +73,23 @@ export async function openServer(text: string, say: (line: string) => void): Pro
       if (isAway) say(`The queue's server at ${shown} is back.`);
       isAway = false;
     },
+    async orStopped(work, signal) {
+      let looking: NodeJS.Timeout | undefined;
+      const stopped = new Promise<never>((_, reject) => {
+        looking = setInterval(() => {
+          if (isAway && signal.aborted) reject(signal.reason);
+        }, 200);
+      });
+      try {
+        return await Promise.race([work, stopped]);
+      } finally {
+        clearInterval(looking);
+      }
+    },
     async close() {
-      await Promise.all(closing.map((close) => close().catch(() => {})));
+      const closed = Promise.all(closing.map((close) => close().catch(() => {})));
+      // A server that is away answers no farewell.
+      await Promise.race([closed, setTimeout(isAway ? 100 : 5000, undefined, { ref: false })]);
     },
   };
 }
