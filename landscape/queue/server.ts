@@ -7,6 +7,11 @@ import { queueAddress } from "./address.ts";
 
 /** How often a job may be taken from a worker that died or froze before it counts as one that kills workers. */
 const mostStalls = 25;
+/**
+ * How often it is looked for jobs whose lock was not renewed, milliseconds. All processes have the same interval: whoever looks keeps
+ * the others from looking for so long.
+ */
+const lookEveryMs = 2500;
 /** Before all keys on the server. */
 const prefix = "foothold";
 /**
@@ -63,7 +68,7 @@ export async function openServer(text: string, say: (line: string) => void): Pro
     worker(name, lockMs) {
       const worker = new bullmq.Worker(name, null, {
         ...{ connection, prefix, autorun: false, lockDuration: lockMs, maxStalledCount: mostStalls },
-        stalledInterval: Math.max(500, lockMs / 2),
+        stalledInterval: lookEveryMs,
       });
       worker.on("error", failed);
       closing.push(() => worker.close(true));

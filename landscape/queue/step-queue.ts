@@ -21,8 +21,8 @@ import type { WorkerTable } from "./worker-table.ts";
 
 /** How often a stripe is handed out again after a worker reported an error, or returned what is no result. */
 const mostTries = 3;
-/** Twice the interval at which this process looks for locks that were not renewed. Workers choose the length of the locks. */
-const watchMs = 5000;
+/** This process takes no job, so the length of its locks does not matter; milliseconds. */
+const noLockMs = 60_000;
 /** Results that are read at a time. */
 const atATime = 4;
 /** How long a second worker may take to begin the last checks; milliseconds. */
@@ -62,7 +62,7 @@ export class StepQueue {
     this.#parts = parts;
     this.taken = parts.taken;
     this.#queue = parts.server.queue(parts.announcement.queue);
-    this.#watcher = parts.server.worker(parts.announcement.queue, watchMs);
+    this.#watcher = parts.server.worker(parts.announcement.queue, noLockMs);
     this.#watcher.on("stalled", (id) => {
       const stripe = this.#out.get(id) ?? this.#checksOut.get(id);
       if (stripe !== undefined) parts.say(`A worker died or froze: ${this.#textOf(stripe)} are handed out again.`);
