@@ -22,6 +22,7 @@ const doors: Readonly<Record<string, Door>> = {
   evaluate: { file: "rl/evaluate", summary: "a model on an environment: mean reward, pass@k, lengths" },
   study: { file: "landscape/run", summary: "train, measure the landscapes, write the report" },
   sweep: { file: "landscape/sweep", summary: "maps around checkpoints of any training" },
+  work: { file: "landscape/work", summary: "measure grid points that a sweep or study hands out over a queue" },
   merge: { file: "landscape/merge", summary: "join shards that several machines measured" },
   verify: { file: "landscape/verify", summary: "recompute grid points of a run and compare" },
   report: { file: "landscape/report", summary: "draw the figures and the report of a run again, from its files" },

@@ -29,6 +29,7 @@ import {
   isBeside,
 } from "./direction-settings.ts";
 import { nestedIndices } from "./grid.ts";
+import { addressProblems } from "./queue/address.ts";
 import { lineSettings, rayAlters, rayApplies, rayProblems, raySettings } from "./ray-settings.ts";
 import { shardProblems } from "./shard.ts";
 
@@ -185,6 +186,20 @@ export const studySettings = defineSettings(
       meaning:
         "the part of every map that this command measures, i/n with i from 0: 0/2 and 1/2 for two machines; landscape/merge.ts joins the folders; empty for all",
     }),
+    queue: text({
+      default: "",
+      changes: "free",
+      isFlagOnly: true,
+      meaning:
+        "a Valkey or Redis server, redis://HOST:PORT or rediss://USER:PASSWORD@HOST:PORT: workers (landscape/work.ts) measure the grid points instead of this command; empty for none",
+    }),
+    "allow-mixed": boolean({
+      default: false,
+      changes: "free",
+      isFlagOnly: true,
+      meaning:
+        "with queue: take grid points from workers with another driver or version of the program; every figure is marked",
+    }),
     model: modelSettings,
     environment: environmentSettings,
     train: trainSettings,
@@ -192,8 +207,10 @@ export const studySettings = defineSettings(
     landscape: landscapeSettings,
     batch: batchSettings,
   },
-  ({ checkpoints, shard, environment, train, evaluate, landscape }) => [
+  ({ checkpoints, shard, queue, environment, train, evaluate, landscape }) => [
     ...shardProblems(shard),
+    ...addressProblems(queue),
+    ...(shard !== "" && queue !== "" ? ["shard: workers of a queue share all cells; give --shard or --queue"] : []),
     ...(checkpoints.length > 0 ? [] : landscape.steps)
       .filter((step) => !train.checkpoints.includes(step))
       .map(
@@ -223,6 +240,7 @@ export const studySettings = defineSettings(
       (key !== "shard" || values.shard !== "") &&
       (key !== "landscape.updates.rank" || values.landscape.updates.rank > 0) &&
       (key !== "landscape.klFrom" || values.landscape.klFrom.length > 0) &&
+      (key !== "allow-mixed" || values.queue !== "") &&
       (values.checkpoints.length === 0 ? key !== "checkpoints" : !isOfTraining(key)) &&
       (key !== "landscape.pairs" || values.landscape.pairs) &&
       (key !== "landscape.noiseFloor" || values.landscape.noiseFloor > 0) &&

@@ -25,7 +25,8 @@ import { freshUses } from "./measure/fresh-prompts.ts";
 import { furtherParts } from "./measure/further-parts.ts";
 import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
-import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { type SweepJob, slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { handOut } from "./queue/hand-out.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
 import type { StudySettings } from "./settings.ts";
@@ -81,12 +82,14 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
   if (isFinished) progress.line("Training and landscape are complete: only the report is written again.");
   await trainRun(part);
   const stateNote = settleRun(part);
-  await sweepCheckpoints({
+  const job: SweepJob = {
     ...part,
     checkpointAt: (step) => soundCheckpoint(folder, step),
     placeAt: (step) => placeOf(part, step),
-  });
-  await measureKlFrom({ ...part, placeAt: (step) => placeOf(part, step) });
+  };
+  if (settings.queue !== "") await handOut(job);
+  await sweepCheckpoints(job);
+  await measureKlFrom(job);
   await computeAllUpdates({ ...part, folderOf: (step) => soundCheckpoint(folder, step) });
   const { slices, trends } = await reportPart(part);
   const share = timings.finish((performance.now() - start) / 1000);
@@ -113,7 +116,9 @@ async function expectMemoryOfAllParts(part: Part, grows: boolean): Promise<void>
   const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
   if (hasLeft(folder, settings, grows)) {
     await expectDirections(job.config, settings.landscape);
-    await expectSweepMemory(backend, job, signal, false);
+    // Workers plan their own memory.
+    if (settings.queue === "" || furtherParts(folder, settings).length > 0)
+      await expectSweepMemory(backend, job, signal, false);
   }
   await expectMemoryOfTraining(part);
 }

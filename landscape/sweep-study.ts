@@ -43,6 +43,7 @@ import { furtherParts } from "./measure/further-parts.ts";
 import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { handOut } from "./queue/hand-out.ts";
 import { rayProblems } from "./ray-settings.ts";
 import { drawRun, summariseRun } from "./report/report.ts";
 import { summaryText } from "./report/table.ts";
@@ -124,7 +125,9 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
       preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
       const { config } = await openConfig(modelFolder);
       await expectDirections(config, settings.landscape);
-      await expectSweepMemory(backend, { config, chat, environment, settings }, signal, false);
+      // Workers plan their own memory.
+      if (settings.queue === "" || furtherParts(folder, settings).length > 0)
+        await expectSweepMemory(backend, { config, chat, environment, settings }, signal, false);
     }
     signal.throwIfAborted();
     isBegun = true;
@@ -139,8 +142,10 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
       folderOf: (other) => folderOf(checkpoints, other),
     });
     const parts = { backend, chat, environment, settings, folder, progress, signal, timings };
-    await sweepCheckpoints({ ...parts, checkpointAt: (step) => folderOf(checkpoints, step), placeAt });
-    await measureKlFrom({ ...parts, placeAt });
+    const job = { ...parts, checkpointAt: (step: number) => folderOf(checkpoints, step), placeAt };
+    if (settings.queue !== "") await handOut(job);
+    await sweepCheckpoints(job);
+    await measureKlFrom(job);
     await computeAllUpdates({ ...parts, folderOf: (step) => folderOf(checkpoints, step) });
     const say = (line: string): void => progress.line(line);
     const run = await summariseRun(folder, settings, say, signal);

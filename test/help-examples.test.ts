@@ -14,6 +14,7 @@ const commands = [
   "landscape/run.ts",
   "landscape/sweep.ts",
   "landscape/verify.ts",
+  "landscape/work.ts",
   "model/export.ts",
   "model/generate.ts",
   "model/initialise.ts",

@@ -257,7 +257,8 @@ export function readConversations(
   return found;
 }
 
-function conversationsIn(text: string): Conversation[] | null {
+/** Conversations as lines of JSON; null if a line is none. */
+export function conversationsIn(text: string): Conversation[] | null {
   try {
     const lines = text.split("\n").filter((line) => line !== "");
     const checked = z.array(conversation).safeParse(lines.map((line): unknown => JSON.parse(line)));

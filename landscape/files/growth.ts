@@ -76,26 +76,28 @@ const placesOf = ({ landscape: { steps, slices } }: StudySettings): SlicePlace[]
  * @param say     called with cells that cannot be read; they are measured again
  */
 export async function setAside(folder: string, before: StudySettings, say: OnDamage): Promise<void> {
-  for (const place of placesOf(before)) {
-    const own = sliceFolder(folder, place);
-    const paths = slicePaths(own);
-    if (!existsSync(paths.cells)) continue;
-    const cells = new Map([...readEarlier(own, say), ...cellsIn(own, say)]);
-    await writeFolderAtomically(paths.earlier, async (earlier) => {
-      const to = slicePaths(earlier);
-      const { journal } = openJournal(to.cells, journalledCell, say);
-      const { members } = MemberFile.open(to.conversations, [], say);
-      try {
-        for (const { record, conversations } of cells.values())
-          journal.append({ ...record, conversationBytes: members.append(conversations) });
-      } finally {
-        journal.close();
-        members.close();
-      }
-    });
-    for (const path of [paths.cells, paths.conversations, paths.points, paths.summary])
-      explained(path, () => rmSync(path, { force: true }));
-  }
+  for (const place of placesOf(before)) await setAsideSlice(sliceFolder(folder, place), say);
+}
+
+/** As `setAside`, for one slice. @param own  its folder */
+export async function setAsideSlice(own: string, say: OnDamage): Promise<void> {
+  const paths = slicePaths(own);
+  if (!existsSync(paths.cells)) return;
+  const cells = new Map([...readEarlier(own, say), ...cellsIn(own, say)]);
+  await writeFolderAtomically(paths.earlier, async (earlier) => {
+    const to = slicePaths(earlier);
+    const { journal } = openJournal(to.cells, journalledCell, say);
+    const { members } = MemberFile.open(to.conversations, [], say);
+    try {
+      for (const { record, conversations } of cells.values())
+        journal.append({ ...record, conversationBytes: members.append(conversations) });
+    } finally {
+      journal.close();
+      members.close();
+    }
+  });
+  for (const path of [paths.cells, paths.conversations, paths.points, paths.summary])
+    explained(path, () => rmSync(path, { force: true }));
 }
 
 /** The cells of a slice that were set aside, by coordinates. @param folder  the slice's */

@@ -2,7 +2,7 @@
 // (measure/directions.ts): a sweep continues a slice only along the same ones.
 import { existsSync } from "node:fs";
 import { z } from "zod";
-import { FileError, type OnDamage, RunFolderError, readJson } from "../../engine/host/index.ts";
+import { FileError, type OnDamage, RunFolderError, readJson, writeAtomic } from "../../engine/host/index.ts";
 import { type SlicePlace, sliceFolder, slicePaths } from "./layout.ts";
 
 const axisFacts = z.object({
@@ -17,7 +17,7 @@ const axisFacts = z.object({
   shares: z.record(z.string(), z.number()),
 });
 
-const sliceFacts = z.object({
+export const sliceFacts = z.object({
   schemaVersion: z.literal(1).optional(),
   seed: z.int(),
   slice: z.int(),
@@ -47,6 +47,11 @@ function readFacts(path: string, onDamage: OnDamage): SliceFacts | null {
     onDamage(`${thrown.message} The measurements do not need it, but the slice's directions are not known.`);
     return null;
   }
+}
+
+/** Writes the facts of a slice. @param folder  the slice's */
+export function writeFacts(folder: string, facts: SliceFacts): void {
+  writeAtomic(slicePaths(folder).directions, `${JSON.stringify(facts)}\n`);
 }
 
 /**

@@ -19,9 +19,9 @@ export class EarlierCells {
   readonly #cells: ReadonlyMap<string, EarlierCell>;
   readonly #landscape: Landscape;
 
-  /** @param folder  the slice's */
-  constructor(folder: string, landscape: Landscape, say: OnDamage) {
-    this.#cells = readEarlier(folder, say);
+  /** @param folder  the slice's; null if there is none */
+  constructor(folder: string | null, landscape: Landscape, say: OnDamage) {
+    this.#cells = folder === null ? new Map() : readEarlier(folder, say);
     this.#landscape = landscape;
   }
 

@@ -8,6 +8,7 @@ import { loadModel } from "../../model/index.ts";
 import { writeReference } from "../files/cells.ts";
 import { countKlFrom, klFromRecord } from "../files/kl-from-files.ts";
 import { klFromPath, type SlicePlace, sliceFolder } from "../files/layout.ts";
+import { expectSameDirections } from "../files/slice-facts.ts";
 import { gridCells } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
 import { stepsTo } from "./directions.ts";
@@ -117,8 +118,9 @@ async function measureSlice(
     ({ i, j }) => measured.add(`${i},${j}`),
   );
   try {
-    const { directions } = await sliceDirections(context, slice, own, ownReference, true);
+    const { directions, facts } = await sliceDirections(context, slice, ownReference);
     try {
+      expectSameDirections(own, facts, say);
       await withPolicy(other, async (policy) => {
         const weights = new PerturbedWeights(model.weights, 1, settings.landscape.precision);
         const perturbed = { backend: model.backend, config: model.config, weights };

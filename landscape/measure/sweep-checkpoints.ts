@@ -5,6 +5,7 @@ import type { Progress } from "../../engine/host/index.ts";
 import type { Backend } from "../../engine/index.ts";
 import { type Chat, loadModel, openConfig } from "../../model/index.ts";
 import type { Environment, Timings } from "../../rl/index.ts";
+import { settleOrder } from "../files/arrived-cells.ts";
 import { countCells, writeReference } from "../files/cells.ts";
 import { type SlicePlace, sliceFolder, slicePaths } from "../files/layout.ts";
 import { directionLine, type SliceFacts } from "../files/slice-facts.ts";
@@ -80,8 +81,11 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
         drawing.done();
         writeReference(folder, step, reference.set);
         for (const one of slices)
-          if (one.step === step)
-            done = await sweep(context, one.slice, sliceFolder(folder, one), reference, phase, done);
+          if (one.step === step) {
+            const own = sliceFolder(folder, one);
+            await settleOrder(own, shardCells(settings.shard, settings.landscape), context.say);
+            done = await sweep(context, one.slice, own, reference, phase, done);
+          }
         for (const part of further)
           if (part.step === step) done = await part.measure({ context, folder, reference, phase, before: done });
       });

@@ -4,7 +4,7 @@
 // loses only the conversations under way, and a kill loses only the last seconds. A resumed sweep ends with the same
 // bytes as an undisturbed one.
 import { existsSync } from "node:fs";
-import { killPoint, type OnDamage, type Phase, type Values, writeAtomic } from "../../engine/host/index.ts";
+import { killPoint, type OnDamage, type Phase, type Values } from "../../engine/host/index.ts";
 import type { Backend, DirectionStep, ParameterArena } from "../../engine/index.ts";
 import type { Chat, LanguageModel, Model, Tokenizer } from "../../model/index.ts";
 import {
@@ -23,7 +23,7 @@ import {
 import { type CellRecord, openCells } from "../files/cells.ts";
 import { dropEarlier } from "../files/growth.ts";
 import { slicePaths } from "../files/layout.ts";
-import { expectSameDirections, type SliceFacts } from "../files/slice-facts.ts";
+import { expectSameDirections, type SliceFacts, writeFacts } from "../files/slice-facts.ts";
 import type { GridCell, PointPlace } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
@@ -195,55 +195,55 @@ export function sweep(
   before: number,
   only: (cell: GridCell) => boolean = () => true,
 ): Promise<number> {
-  const { settings, onDirections } = context;
+  const { settings, say, onDirections } = context;
   const wanted = shardCells(settings.shard, settings.landscape).filter(only);
   return measurePoints({
     ...{ context, folder, reference, phase, before },
     whole: `${wanted.length} grid points of this map`,
     prepare: async (hasBegun): Promise<PointSet<GridCell>> => {
-      const { directions, facts } = await sliceDirections(context, slice, folder, reference, hasBegun);
+      const { set, facts } = await pointsOfSlice(context, slice, reference, wanted);
       try {
-        writeAtomic(slicePaths(folder).directions, `${JSON.stringify(facts)}\n`);
+        if (hasBegun) expectSameDirections(folder, facts, say);
+        writeFacts(folder, facts);
         onDirections?.(facts);
       } catch (thrown) {
-        directions.free();
+        set.free();
         throw thrown;
       }
-      return {
-        points: wanted,
-        stepsTo: (cell) => (name) => stepsTo(cell, directions, name),
-        free: () => directions.free(),
-      };
+      return set;
     },
   });
 }
 
-/**
- * The directions of a slice around the context's checkpoint.
- * @param folder    the slice's
- * @param hasBegun  whether the slice was measured before: its directions must then be the same
- */
+/** Grid points along the directions of a slice, and the facts about these. @throws as `makeDirections` */
+export async function pointsOfSlice(
+  context: SweepContext,
+  slice: number,
+  reference: Reference,
+  points: readonly GridCell[],
+): Promise<{ set: PointSet<GridCell>; facts: SliceFacts }> {
+  const { directions, facts } = await sliceDirections(context, slice, reference);
+  const set = {
+    points,
+    stepsTo: (cell: GridCell) => (name: string) => stepsTo(cell, directions, name),
+    free: () => directions.free(),
+  };
+  return { set, facts };
+}
+
+/** The directions of a slice around the context's checkpoint, and the facts about them. @throws as `makeDirections` */
 export async function sliceDirections(
   context: SweepContext,
   slice: number,
-  folder: string,
   reference: Reference,
-  hasBegun: boolean,
 ): Promise<{ readonly directions: Awaited<ReturnType<typeof makeDirections>>; readonly facts: SliceFacts }> {
   const { model, settings, place, signal, say } = context;
   const directions = await makeDirections({
     ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
     usedIds: usedIdsOf(context, reference),
   });
-  try {
-    const { digest } = directions;
-    const facts = { schemaVersion: 1, seed: settings.landscape.seed, slice, digest, ...directions.facts } as const;
-    if (hasBegun) expectSameDirections(folder, facts, say);
-    return { directions, facts };
-  } catch (thrown) {
-    directions.free();
-    throw thrown;
-  }
+  const { seed } = settings.landscape;
+  return { directions, facts: { schemaVersion: 1, seed, slice, digest: directions.digest, ...directions.facts } };
 }
 
 /**
@@ -262,11 +262,7 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
     say,
   );
   const measured = new Set(writer.done.map(({ i, j }) => `${i},${j}`));
-  const progress = new SweepProgress(phase, before, {
-    rolloutsPerCell: landscape.rollouts.prompts * landscape.rollouts.rollouts,
-    scoredPerCell: reference.rollouts.length,
-    meanTokens: reference.rollouts.reduce((sum, { tokens }) => sum + tokens, 0) / reference.rollouts.length,
-  });
+  const progress = progressOf(landscape, reference, phase, before);
   const announceStop = (): void =>
     say(
       `The sweep stops ${progress.stopText()}. Kept: ${measured.size} of ${whole} and ` +
@@ -320,6 +316,20 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
   }
 }
 
+/** @param before  points that `phase` has already counted */
+export function progressOf(
+  { rollouts }: Settings["landscape"],
+  reference: Reference,
+  phase: Phase,
+  before: number,
+): SweepProgress {
+  return new SweepProgress(phase, before, {
+    rolloutsPerCell: rollouts.prompts * rollouts.rollouts,
+    scoredPerCell: reference.rollouts.length,
+    meanTokens: reference.rollouts.reduce((sum, { tokens }) => sum + tokens, 0) / reference.rollouts.length,
+  });
+}
+
 /**
  * Ids of the task's tokens: those in the checkpoint's own conversations and in all prompts. Only a norm rule asks for them.
  */
@@ -332,7 +342,7 @@ function usedIdsOf(context: SweepContext, { rollouts }: Reference): ReadonlySet<
 }
 
 /** The answers of the checkpoint's own completions: the rollouts at the centre, as far as they were sampled. */
-function ownAnswers({ rollouts, rolloutsPerPrompt }: Reference): OwnAnswers {
+export function ownAnswers({ rollouts, rolloutsPerPrompt }: Reference): OwnAnswers {
   return (prompt, rollout) => {
     const found = rollout < rolloutsPerPrompt ? rollouts.at(prompt * rolloutsPerPrompt + rollout) : undefined;
     return found === undefined ? null : answersOf(found);
@@ -342,7 +352,7 @@ function ownAnswers({ rollouts, rolloutsPerPrompt }: Reference): OwnAnswers {
 /**
  * Measures some grid points; point k of the perturbed weights is cells[k]. Each is passed on as soon as it is scored.
  */
-async function measureBatch(
+export async function measureBatch(
   context: SweepContext,
   { policy, perturbed }: { policy: Model; perturbed: Model },
   cells: readonly PointPlace[],

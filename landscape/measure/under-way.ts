@@ -107,7 +107,7 @@ class PointRollouts {
 }
 
 export class UnderWay {
-  readonly #path: string;
+  readonly #path: string | null;
   readonly #onDamage: OnDamage;
   readonly #intervalMs: number;
   readonly #rolloutsPerPrompt: number;
@@ -118,14 +118,15 @@ export class UnderWay {
 
   /**
    * Reads what an earlier process left.
+   * @param path        null to keep the rollouts in memory alone
    * @param intervalMs  shortest time between two writes
    */
-  constructor(path: string, rolloutsPerPrompt: number, intervalMs: number, onDamage: OnDamage) {
+  constructor(path: string | null, rolloutsPerPrompt: number, intervalMs: number, onDamage: OnDamage) {
     this.#path = path;
     this.#rolloutsPerPrompt = rolloutsPerPrompt;
     this.#intervalMs = intervalMs;
     this.#onDamage = onDamage;
-    if (existsSync(path)) this.#open();
+    if (path !== null && existsSync(path)) this.#open(path);
   }
 
   /** How many finished rollouts it holds. */
@@ -148,6 +149,7 @@ export class UnderWay {
 
   add(of: RolloutKey, measured: MeasuredRollout): void {
     this.#store(of, measured);
+    if (this.#path === null) return;
     this.#waiting.push({ ...of, ...measured });
     if (performance.now() - this.#writtenMs >= this.#intervalMs) this.write();
   }
@@ -155,8 +157,8 @@ export class UnderWay {
   /** Writes the rollouts that are not yet on disk. */
   write(): void {
     this.#writtenMs = performance.now();
-    if (this.#waiting.length === 0) return;
-    const journal = this.#journal ?? this.#open();
+    if (this.#waiting.length === 0 || this.#path === null) return;
+    const journal = this.#journal ?? this.#open(this.#path);
     // The number of arguments of one call is limited.
     for (let start = 0; start < this.#waiting.length; start += 1000)
       journal.append(...this.#waiting.slice(start, start + 1000));
@@ -168,7 +170,8 @@ export class UnderWay {
     this.#waiting = [];
     this.#points = [];
     this.close();
-    explained(this.#path, () => rmSync(this.#path, { force: true }));
+    const path = this.#path;
+    if (path !== null) explained(path, () => rmSync(path, { force: true }));
   }
 
   close(): void {
@@ -176,10 +179,8 @@ export class UnderWay {
     this.#journal = null;
   }
 
-  #open(): Journal<UnderWayRecord> {
-    const { journal } = openJournalOf(this.#path, underWayRecord, this.#onDamage, (record) =>
-      this.#store(record, record),
-    );
+  #open(path: string): Journal<UnderWayRecord> {
+    const { journal } = openJournalOf(path, underWayRecord, this.#onDamage, (record) => this.#store(record, record));
     this.#journal = journal;
     return journal;
   }

@@ -16,6 +16,7 @@ import {
   runName,
 } from "../../rl/index.ts";
 import { areUsual } from "../direction-settings.ts";
+import { readAlarms } from "../files/alarms.ts";
 import { readConversations } from "../files/cells.ts";
 import { roundingNotes } from "../files/given-checkpoints.ts";
 import { countEarlier } from "../files/growth.ts";
@@ -127,8 +128,9 @@ export async function summariseRun(
   };
   if (mixed.length > 0)
     gap(
-      `Mixed: shards of different drivers or versions were merged, whose results differ in the last bits: ${mixed.join("; ")}.`,
+      `Mixed: the cells are of different drivers or versions, whose results differ in the last bits: ${mixed.join("; ")}.`,
     );
+  for (const alarm of readAlarms(folder)) gap(alarm);
   if (settings.shard !== "")
     gap(
       `Shard ${settings.shard}: this folder has ${total} of ${settings.landscape.points ** 2} cells of every map. landscape/merge.ts joins the shards.`,

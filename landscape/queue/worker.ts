@@ -1,0 +1,321 @@
+// A worker: takes stripes of cells from the queue of one checkpoint after another, measures them, and hands the results in. It
+// writes nothing to disk. It stays with a checkpoint, its directions and its drafts as long as that queue has cells.
+import { randomUUID } from "node:crypto";
+import { setTimeout } from "node:timers/promises";
+import type { Queue, Worker } from "bullmq";
+import { asError, killPoint, type Phase, UserError } from "../../engine/host/index.ts";
+import type { SliceFacts } from "../files/slice-facts.ts";
+import { type GridCell, workOrder } from "../grid.ts";
+import { type AskedPoints, measureAsked } from "../measure/asked-points.ts";
+import { pointsOfSlice } from "../measure/sweep.ts";
+import { HeldJob } from "./held-job.ts";
+import {
+  type Announcement,
+  announcementSchema,
+  checked,
+  packResult,
+  type ResultBody,
+  type Stripe,
+  type StripeResult,
+  stripeSchema,
+  type WorkerName,
+} from "./messages.ts";
+import { type OpenStudy, openStudy, refusal, type WorkerMachine } from "./open-study.ts";
+import type { QueueServer } from "./server.ts";
+import { announcements } from "./study-message.ts";
+
+export interface WorkOptions {
+  server: QueueServer;
+  machine: WorkerMachine;
+  name: string;
+  /** How long a job stays with a worker that does not renew its lock, milliseconds. */
+  lockMs: number;
+  /** Ends after so long without work, milliseconds. */
+  idleMs: number;
+}
+
+const askEveryMs = 300;
+/** How long a worker stays with a slice that has no cells at the moment, milliseconds. */
+const stayMs = 2000;
+/** Names of workers that the server keeps for a study. */
+const mostNames = 1000;
+/** Results that the server did not take, kept in case their cells are asked for again. */
+const mostSpare = 16;
+
+/** Works until there was no work for a while. @returns how many cells it has measured */
+export async function work(options: WorkOptions): Promise<number> {
+  const worker = new QueueWorker(options);
+  try {
+    return await worker.run();
+  } finally {
+    worker.free();
+  }
+}
+
+class QueueWorker {
+  readonly #options: WorkOptions;
+  readonly #self: WorkerName;
+  readonly #announce: Queue;
+  readonly #queues = new Map<string, { queue: Queue; worker: Worker }>();
+  /** Studies that this worker does not measure for, each said once. */
+  readonly #refused = new Set<string>();
+  readonly #introduced = new Set<string>();
+  readonly #spare = new Map<string, StripeResult>();
+  #open: OpenStudy | null = null;
+  #measured = 0;
+
+  constructor(options: WorkOptions) {
+    this.#options = options;
+    this.#self = { id: randomUUID(), name: options.name };
+    this.#announce = options.server.queue(announcements);
+  }
+
+  async run(): Promise<number> {
+    const { machine, idleMs, server } = this.#options;
+    const { signal, progress } = machine;
+    let idleSinceMs = performance.now();
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        const found = await this.#nextStudy();
+        server.answered();
+        if (found !== null && (await this.#serve(found))) idleSinceMs = performance.now();
+        else if (performance.now() - idleSinceMs > idleMs) {
+          progress.line(`No work for ${Math.round(idleMs / 1000)} s: this worker ends (--idle-seconds).`);
+          break;
+        } else await setTimeout(askEveryMs, undefined, { signal });
+      }
+    } catch (thrown) {
+      if (!signal.aborted) throw thrown;
+      progress.line("Stopped. The grid points under way are given back: another worker measures them.");
+    }
+    return this.#measured;
+  }
+
+  free(): void {
+    this.#open?.free();
+    this.#open = null;
+  }
+
+  /** The study to work for: the open one as long as it has cells, else the one with the most cells. */
+  async #nextStudy(): Promise<Announcement | null> {
+    const jobs = await this.#announce.getJobs(["waiting"]);
+    let best: { announcement: Announcement; waiting: number } | null = null;
+    for (const { id, data } of jobs) {
+      const announcement = this.#accepted(String(id), data);
+      if (announcement === null) continue;
+      const waiting = await this.#waitingIn(announcement);
+      if (waiting === 0) continue;
+      if (announcement.queue === this.#open?.announcement.queue) return announcement;
+      if (best === null || waiting > best.waiting) best = { announcement, waiting };
+    }
+    return best?.announcement ?? null;
+  }
+
+  /** The announcement if this worker may measure for it; else null, and why is said once. */
+  #accepted(id: string, data: unknown): Announcement | null {
+    const { machine } = this.#options;
+    if (this.#refused.has(id)) return null;
+    try {
+      const announcement = checked(announcementSchema, data);
+      const reason = refusal(announcement, machine.plan);
+      if (reason === null) {
+        this.#introduce(announcement.queue);
+        return announcement;
+      }
+      this.#refuse(announcement.queue, reason);
+    } catch (thrown) {
+      this.#refuse(id, `its message is none of this version (${asError(thrown).message}).`);
+    }
+    return null;
+  }
+
+  /** Leaves this worker's name with the study: so the one that hands out knows of it before it has measured anything. */
+  #introduce(queue: string): void {
+    if (this.#introduced.has(queue)) return;
+    this.#introduced.add(queue);
+    void this.#announce.addJobLog(queue, JSON.stringify(this.#self), mostNames).catch(() => {});
+  }
+
+  #refuse(queue: string, reason: string): void {
+    this.#refused.add(queue);
+    this.#options.machine.progress.line(`The study in queue ${queue.slice(0, 60)} is refused: ${reason}`);
+  }
+
+  /** Jobs that this worker may take. */
+  async #waitingIn({ queue: name }: Announcement): Promise<number> {
+    const { queue } = this.#queueOf(name);
+    const { waiting } = await queue.getJobCounts("waiting");
+    if (waiting > 0) return waiting;
+    // Checks wait for a second worker.
+    const delayed = await queue.getJobs(["delayed"], 0, 3);
+    return delayed.filter(({ data }) => stripeOf(data)?.notBy !== this.#self.id).length;
+  }
+
+  #queueOf(name: string): { queue: Queue; worker: Worker } {
+    const found = this.#queues.get(name);
+    if (found !== undefined) return found;
+    const { server, lockMs } = this.#options;
+    const made = { queue: server.queue(name), worker: server.worker(name, lockMs) };
+    void made.worker.startStalledCheckTimer();
+    this.#queues.set(name, made);
+    return made;
+  }
+
+  /** Measures what a queue has. @returns whether it had anything */
+  async #serve(announcement: Announcement): Promise<boolean> {
+    const { worker } = this.#queueOf(announcement.queue);
+    const first = await this.#next(worker);
+    if (first === null) return false;
+    let pending: HeldJob | null = first;
+    try {
+      const study = await this.#opened(announcement);
+      while (pending !== null) pending = await this.#serveSlice(study, worker, pending);
+    } catch (thrown) {
+      const error = asError(thrown);
+      if (pending !== null) await this.#release(pending, error);
+      const isOurs = error instanceof UserError && !this.#options.machine.signal.aborted;
+      if (!isOurs || pending !== first) throw thrown;
+      // Another study may suit this worker better.
+      this.#refuse(announcement.queue, error.message);
+    }
+    return true;
+  }
+
+  async #opened(announcement: Announcement): Promise<OpenStudy> {
+    if (this.#open?.announcement.queue === announcement.queue) return this.#open;
+    this.free();
+    this.#open = await openStudy(announcement, this.#options.machine);
+    return this.#open;
+  }
+
+  /** Gives a job back when this worker was stopped or does not suit; else it has failed. */
+  async #release(job: HeldJob, error: Error): Promise<void> {
+    if (this.#options.machine.signal.aborted || error instanceof UserError) await job.giveBack();
+    else await job.fail(`worker ${this.#self.name}: ${error.message.split("\n")[0]}`);
+  }
+
+  /** Measures stripes of one slice, beginning with `first`. @returns a job of another slice, or null */
+  async #serveSlice(study: OpenStudy, worker: Worker, first: HeldJob): Promise<HeldJob | null> {
+    const { context, reference } = study;
+    const { slice } = first.stripe;
+    const cells = workOrder(context.settings.landscape);
+    let other: HeldJob | null = null;
+    let held: HeldJob | null = first;
+    const next = async (): Promise<HeldJob | null> => {
+      const job = await this.#nextWithin(worker, stayMs);
+      if (job === null || job.stripe.slice === slice) return job;
+      other = job;
+      return null;
+    };
+    const asked = async function* (this: QueueWorker): AsyncGenerator<AskedPoints> {
+      for (; held !== null; held = await next()) yield this.#asked(study, held, cells, facts);
+    }.bind(this);
+    let facts: SliceFacts;
+    try {
+      const made = await pointsOfSlice(context, slice, reference, cells);
+      facts = made.facts;
+      try {
+        await measureAsked(context, made.set, reference, asked());
+      } finally {
+        made.set.free();
+      }
+    } catch (thrown) {
+      if (held !== null) await this.#release(held, asError(thrown));
+      throw thrown;
+    }
+    return other;
+  }
+
+  #asked(study: OpenStudy, job: HeldJob, all: readonly GridCell[], facts: SliceFacts): AskedPoints {
+    const { machine } = this.#options;
+    const { stripe } = job;
+    const cells = stripe.cells.map(({ i, j }) => {
+      const cell = all.find((one) => one.i === i && one.j === j);
+      if (cell === undefined) throw new UserError(`queue: cell (${i}, ${j}) is not in the study's grid.`);
+      return cell;
+    });
+    study.expectKeys(stripe, cells);
+    const { step } = study.announcement;
+    const name = `step ${step}, slice ${stripe.slice}, from (${cells[0].i}, ${cells[0].j})`;
+    const shown = machine.progress.phase(name, cells.length, "cells");
+    const done: ResultBody["cells"] = [];
+    return {
+      cells,
+      phase: this.#toldTo(job, shown, cells.length),
+      take: (record, conversations) => {
+        killPoint("worker-cell");
+        done.push({ record, conversations });
+      },
+      finish: async () => {
+        shown.done();
+        const seconds = (performance.now() - job.startMs) / 1000;
+        const body = { reference: study.reference.set, facts, cells: done };
+        const head = { worker: this.#self, plan: machine.plan, seconds };
+        await this.#handIn(job, packResult(head, body));
+        this.#measured += cells.length;
+      },
+    };
+  }
+
+  async #handIn(job: HeldJob, result: StripeResult): Promise<void> {
+    const problem = await job.complete(result);
+    if (problem === null) return;
+    this.#options.machine.progress.line(
+      `The server does not take a result (${problem}): the lock was lost, or the server's memory. Another worker measures the cells, or ` +
+        "this one hands the result in when it is asked again.",
+    );
+    this.#spare.set(job.id, result);
+    for (const [oldest] of this.#spare) if (this.#spare.size > mostSpare) this.#spare.delete(oldest);
+  }
+
+  /** Shows progress here, and tells it to the one that hands out. */
+  #toldTo(job: HeldJob, shown: Phase, total: number): Phase {
+    const worker = this.#self;
+    const tell = (value: number): void => job.progress({ worker, share: Math.min(1, Math.max(0, value / total)) });
+    tell(0);
+    return {
+      ...shown,
+      moveTo(value, note) {
+        shown.moveTo(value, note);
+        tell(value);
+      },
+    };
+  }
+
+  async #nextWithin(worker: Worker, ms: number): Promise<HeldJob | null> {
+    const { signal } = this.#options.machine;
+    const end = performance.now() + ms;
+    for (;;) {
+      const job = await this.#next(worker);
+      if (job !== null || performance.now() > end) return job;
+      await setTimeout(askEveryMs, undefined, { signal });
+    }
+  }
+
+  /** The next job that this worker measures; null if there is none now. */
+  async #next(worker: Worker): Promise<HeldJob | null> {
+    const { lockMs, machine } = this.#options;
+    for (;;) {
+      machine.signal.throwIfAborted();
+      const token = randomUUID();
+      const job = await worker.getNextJob(token, { block: false });
+      if (job === undefined || job === null) return null;
+      const stripe = stripeOf(job.data);
+      const spare = this.#spare.get(String(job.id));
+      if (stripe === null) await job.moveToFailed(new Error("its data are no stripe of cells"), token, false);
+      else if (stripe.notBy === this.#self.id) {
+        await new HeldJob(job, stripe, token, lockMs).putOff(1000);
+        return null;
+      } else if (spare !== undefined) {
+        this.#spare.delete(String(job.id));
+        await this.#handIn(new HeldJob(job, stripe, token, lockMs), spare);
+      } else return new HeldJob(job, stripe, token, lockMs);
+    }
+  }
+}
+
+function stripeOf(data: unknown): Stripe | null {
+  const result = stripeSchema.safeParse(data);
+  return result.success ? result.data : null;
+}

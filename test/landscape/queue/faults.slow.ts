@@ -1,0 +1,186 @@
+// The fault table of docs/workers.md: workers killed at 20 random moments, the server killed with and without its memory, a worker
+// frozen for longer than its lock, one that cannot write a byte, two of one name, a server with TLS and password. Each time the
+// folder has the bytes of one machine.
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import * as assert from "uvu/assert";
+import { describe } from "../../support.ts";
+import { type Given, sweepIn, warmModel } from "../given-sweep.ts";
+import { contents, expectDone, expectSame, root, type Started, start } from "../tiny-study.ts";
+import { noServer, serverProgram, TestServer } from "./queue-server.ts";
+
+/** 25 cells, each a stripe of its own. */
+const study: Given = { "landscape.points": 5, "landscape.maxNewTokens": 16, "landscape.pointsAtOnce": 1 };
+
+function worker(
+  url: string,
+  flags: Readonly<Record<string, string>> = {},
+  environment: NodeJS.ProcessEnv = {},
+): Started {
+  const all = { "lock-seconds": "3", "idle-seconds": "600", shared: dirname(warmModel), name: "worker", ...flags };
+  return start(
+    ["landscape/work.ts", "--queue", url, ...Object.entries(all).flatMap(([key, value]) => [`--${key}`, value])],
+    environment,
+  );
+}
+
+async function end(...workers: readonly Started[]): Promise<void> {
+  for (const { child } of workers) child.kill("SIGTERM");
+  await Promise.all(workers.map(({ ended }) => ended));
+}
+
+if (serverProgram === null) describe("landscape/queue/faults", (test) => test.skip("all of it", noServer));
+else
+  describe("landscape/queue/faults", (test) => {
+    const place = mkdtempSync(join(tmpdir(), "foothold-queue-faults-"));
+    test.after(() => rmSync(place, { recursive: true, force: true }));
+    const at = (name: string): string => join(place, name, "run");
+    /** Hands the study out while `during` happens, and compares the folder with that of one machine. */
+    const survives = async (
+      name: string,
+      during: (server: TestServer, cells: () => number) => Promise<unknown>,
+    ): Promise<string> => {
+      const server = await TestServer.start();
+      try {
+        let told = "";
+        const cellsFile = join(at(name), "landscape/step-000000/slice-0/cells.jsonl");
+        const cells = (): number => contents(dirname(cellsFile)).get("cells.jsonl")?.toString().split("\n").length ?? 0;
+        const sweeping = sweepIn(at(name), [warmModel], { ...study, queue: server.url }).then((lines) => {
+          told = lines;
+        });
+        await Promise.all([sweeping, during(server, cells)]);
+        expectSame(contents(at(name)), contents(at("whole")));
+        return told;
+      } finally {
+        await server.stop();
+      }
+    };
+    const until = async (holds: () => boolean): Promise<void> => {
+      while (!holds()) await setTimeout(20);
+    };
+
+    test("one machine", async () => {
+      await sweepIn(at("whole"), [warmModel], study);
+    });
+
+    test("workers killed at 20 random moments", async () => {
+      const done = () => existsSync(join(at("killed"), "report.html"));
+      let kills = 0;
+      await survives("killed", async ({ url }) => {
+        while (kills < 20 && !done()) {
+          const one = worker(url);
+          await Promise.race([until(() => one.hasSpoken() || done()), one.ended]);
+          await setTimeout(Math.random() * 6000);
+          one.child.kill("SIGKILL");
+          await one.ended;
+          kills++;
+        }
+        const last = worker(url);
+        await until(done);
+        await end(last);
+      });
+      console.log(`  ${kills} kills`);
+      assert.ok(kills >= 3, `${kills} kills`);
+    });
+
+    test("the server killed with its memory, then without", async () => {
+      const told = await survives("server", async (server, cells) => {
+        const both = [worker(server.url), worker(server.url)];
+        for (const [after, forgets] of [
+          [2, false],
+          [6, true],
+          [10, false],
+        ] as const) {
+          await until(() => cells() > after);
+          await server.kill(forgets);
+          await setTimeout(1000);
+          await server.run();
+        }
+        await until(() => existsSync(join(at("server"), "report.html")));
+        await end(...both);
+      });
+      for (const text of ["cannot be reached", "is back", "has lost"]) assert.match(told, text);
+    });
+
+    test("a worker frozen for longer than its lock", async () => {
+      let said = "";
+      await survives("frozen", async ({ url }, cells) => {
+        const frozen = worker(url, { name: "frozen" });
+        await until(() => cells() > 2);
+        frozen.child.kill("SIGSTOP");
+        const other = worker(url);
+        await until(() => existsSync(join(at("frozen"), "report.html")));
+        frozen.child.kill("SIGCONT");
+        await setTimeout(3000);
+        await end(other, frozen);
+        said = (await frozen.ended).stderr;
+      });
+      assert.match(said, "The server does not take a result");
+    });
+
+    test("a worker that cannot write a byte to any file", async () => {
+      await survives("full", async ({ url }) => {
+        const command = `ulimit -f 0; exec "${process.execPath}" landscape/work.ts --queue ${url} --shared "${dirname(warmModel)}"`;
+        const child = spawn("bash", ["-c", command], { cwd: root, stdio: "ignore" });
+        await until(() => existsSync(join(at("full"), "report.html")));
+        assert.is(child.exitCode, null, "it still works");
+        child.kill("SIGTERM");
+      });
+    });
+
+    test("two workers of one name", async () => {
+      const told = await survives("names", async ({ url }) => {
+        const both = [worker(url), worker(url)];
+        await until(() => existsSync(join(at("names"), "report.html")));
+        await end(...both);
+      });
+      assert.match(told, "Worker worker (2): ");
+      assert.match(told, "1 of 1 cells have the same bits");
+    });
+
+    if (spawnSync("openssl", ["version"]).status !== 0)
+      test.skip("TLS and password", "no openssl to make a certificate");
+    else
+      test("TLS and password", async () => {
+        const [key, cert] = [join(place, "key.pem"), join(place, "cert.pem")];
+        const names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
+        const made = spawnSync("openssl", [
+          "req",
+          "-x509",
+          "-newkey",
+          "rsa:2048",
+          "-nodes",
+          "-days",
+          "2",
+          "-keyout",
+          key,
+          "-out",
+          cert,
+          ...names,
+        ]);
+        assert.is(made.status, 0, made.stderr.toString());
+        const server = await TestServer.start(["--requirepass", "right", "--tls-port", "0"]);
+        const tls = [
+          "--tls-port",
+          String(server.port + 1),
+          "--tls-cert-file",
+          cert,
+          "--tls-key-file",
+          key,
+          "--tls-ca-cert-file",
+          cert,
+        ];
+        await server.stop();
+        const secure = await TestServer.start(["--requirepass", "right", ...tls, "--tls-auth-clients", "no"]);
+        const url = `rediss://:right@localhost:${server.port + 1}`;
+        const trusted = await worker(url, { "idle-seconds": "1" }, { NODE_EXTRA_CA_CERTS: cert }).ended;
+        expectDone(trusted);
+        const doubted = await worker(url, { "idle-seconds": "1" }).ended;
+        assert.is(doubted.status, 2, doubted.stderr);
+        assert.not.match(doubted.stderr, "right@");
+        await secure.stop();
+      });
+  });
