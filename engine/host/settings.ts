@@ -142,6 +142,19 @@ export interface Source {
   notes?: string[];
 }
 
+// A tree is walked once, and again only after sections were added: a settings file asks for its keys hundreds of times.
+let sectionsAdded = 0;
+
+/** Adds a section to a tree that `defineSettings` may already have declared, alone or in other trees. */
+export function addSection(
+  tree: Record<string, Setting<unknown> | SettingsTree>,
+  name: string,
+  section: SettingsTree,
+): void {
+  tree[name] = section;
+  sectionsAdded++;
+}
+
 /**
  * @param check  problems between settings, each a sentence that names them; called only if each setting alone is right
  * @param more   names of other programs and former versions; which settings apply (default: all); which ones that can
@@ -160,10 +173,16 @@ export function defineSettings<const D extends SettingsTree>(
     if (!setting.schema.safeParse(setting.default).success)
       throw new Error(`setting ${key}: its default does not fit its own bounds`);
   }
+  let byKey = settingsOf(tree);
+  let sectionsThen = sectionsAdded;
   return {
     tree,
     get byKey() {
-      return settingsOf(tree);
+      if (sectionsThen !== sectionsAdded) {
+        byKey = settingsOf(tree);
+        sectionsThen = sectionsAdded;
+      }
+      return byKey;
     },
     check,
     names: more.names ?? {},

@@ -2,6 +2,7 @@
 // `registerEnvironment` adds an environment from outside the program (docs/extending/environment.md). Code that uses
 // this registry does not know any environment by name.
 import {
+  addSection,
   choice,
   defineSettings,
   integer,
@@ -109,7 +110,7 @@ export function registerEnvironment<const T extends SettingsTree>(kind: Environm
       .filter(({ value }) => value !== undefined);
     return resolveSettings(declared, [{ given, problems: [] }]);
   };
-  sections[name] = kind.settings;
+  addSection(sections, name, kind.settings);
   registered.set(name, {
     description,
     settings: declared,

@@ -6,6 +6,7 @@ import { parse } from "smol-toml";
 import * as assert from "uvu/assert";
 import { SettingsError } from "../../../engine/host/errors.ts";
 import {
+  addSection,
   boolean,
   choice,
   defaultSettings,
@@ -231,7 +232,7 @@ describe("engine/host/settings", (test) => {
     const tree: Record<string, SettingsTree> = { first: { x: integer({ default: 1, meaning: "x" }) } };
     const open = defineSettings(tree);
     const toml = () => resolveSettings(open, [readToml(open, "[second]\ny = 5", "own.toml")]);
-    tree["second"] = { y: integer({ default: 2, meaning: "y" }) };
+    addSection(tree, "second", { y: integer({ default: 2, meaning: "y" }) });
     assert.equal(toml(), { first: { x: 1 }, second: { y: 5 } });
   });
 
