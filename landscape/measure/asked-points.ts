@@ -6,9 +6,10 @@ import type { CellRecord } from "../files/cells.ts";
 import type { GridCell } from "../grid.ts";
 import { DraftSource } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
+import { measureBatch, ownAnswers, type PointSet, progressOf } from "./measure-points.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import type { Reference } from "./reference.ts";
-import { measureBatch, ownAnswers, type PointSet, progressOf, type SweepContext, withPolicy } from "./sweep.ts";
+import { type SweepContext, withPolicy } from "./sweep-context.ts";
 import { UnderWay } from "./under-way.ts";
 
 /** Grid points that are asked for together. */

@@ -8,9 +8,10 @@ import { CHECKPOINT, readRayPoints } from "../files/ray-files.ts";
 import type { PointPlace } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
 import { improvingPoints } from "../statistics/rays/density.ts";
+import { measurePoints } from "./measure-points.ts";
 import type { PartJob } from "./part-job.ts";
 import { pointsAlong, Rays } from "./rays.ts";
-import { measurePoints, prepareReference, type SweepContext } from "./sweep.ts";
+import { prepareReference, type SweepContext } from "./sweep-context.ts";
 
 /** KL is not wanted on fresh prompts: the least reference that a sweep can have. */
 const leastReference = { prompts: 2, rollouts: 2 };

@@ -15,8 +15,9 @@ import { stepsTo } from "./directions.ts";
 import { expectSweepMemory } from "./memory-plan.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { type Reference, scorePoint } from "./reference.ts";
-import { type CheckpointModel, prepareReference, type SweepContext, sliceDirections, withPolicy } from "./sweep.ts";
+import { sliceDirections } from "./sweep.ts";
 import type { SweepJob } from "./sweep-checkpoints.ts";
+import { type CheckpointModel, prepareReference, type SweepContext, withPolicy } from "./sweep-context.ts";
 
 /** A slice and the step of the checkpoint that its KL is taken from. */
 export interface KlFromPart extends SlicePlace {

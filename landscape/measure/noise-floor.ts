@@ -4,8 +4,9 @@
 import { ensureFolder, killPoint, openJournalOf } from "../../engine/host/index.ts";
 import { noiseFloorFolder, noisePaths } from "../files/layout.ts";
 import { noiseDraw } from "../files/noise-files.ts";
+import { rollOutCells, rolloutsAt } from "./measure-points.ts";
 import type { PartJob } from "./part-job.ts";
-import { rollOutCells, rolloutsAt, withPolicy } from "./sweep.ts";
+import { withPolicy } from "./sweep-context.ts";
 import { SweepProgress } from "./sweep-progress.ts";
 import { UnderWay } from "./under-way.ts";
 

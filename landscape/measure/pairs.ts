@@ -5,7 +5,7 @@ import { pairPath, pairsFolder } from "../files/layout.ts";
 import { missingPairs, PAIR_SCHEMA_VERSION, type PairRecord } from "../files/pair-files.ts";
 import type { PartJob } from "./part-job.ts";
 import { scorePoint } from "./reference.ts";
-import { withPolicy } from "./sweep.ts";
+import { withPolicy } from "./sweep-context.ts";
 
 /** Scores what is missing, each pair in a file of its own. @returns points that `phase` has counted afterwards */
 export async function measurePairs({ context, folder, reference, phase, before }: PartJob): Promise<number> {

@@ -1,7 +1,7 @@
 // What a part of the measurements around a checkpoint is given.
 import type { Phase } from "../../engine/host/index.ts";
 import type { Reference } from "./reference.ts";
-import type { SweepContext } from "./sweep.ts";
+import type { SweepContext } from "./sweep-context.ts";
 
 export interface PartJob {
   readonly context: SweepContext;

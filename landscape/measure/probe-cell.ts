@@ -9,7 +9,8 @@ import { loadModel } from "../../model/index.ts";
 import { type GridCell, gridCells } from "../grid.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import type { SweepJob } from "./memory-plan.ts";
-import { prepareReference, type SweepTiming, sweep } from "./sweep.ts";
+import { sweep } from "./sweep.ts";
+import { prepareReference, type SweepTiming } from "./sweep-context.ts";
 
 /** Seconds that the probe may take, beside loading and compiling. */
 const wantedSeconds = 10;

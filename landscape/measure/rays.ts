@@ -12,10 +12,11 @@ import { groupsOf, movedNames } from "./directions/groups.ts";
 import { DirectionSources } from "./directions/kinds.ts";
 import { type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts";
 import { findScale } from "./fixed-kl.ts";
+import { measurePoints } from "./measure-points.ts";
 import type { PartJob } from "./part-job.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { type Reference, scorePoint } from "./reference.ts";
-import { measurePoints, type SweepContext, withPolicy } from "./sweep.ts";
+import { type SweepContext, withPolicy } from "./sweep-context.ts";
 
 /** A KL within 5% of its target has reached it. */
 export const KL_TOLERANCE = 0.05;

@@ -14,7 +14,8 @@ import { shardCells } from "../shard.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
 import { furtherParts } from "./further-parts.ts";
 import { expectSweepMemory } from "./memory-plan.ts";
-import { prepareReference, type SweepContext, type SweepTiming, sweep } from "./sweep.ts";
+import { sweep } from "./sweep.ts";
+import { prepareReference, type SweepContext, type SweepTiming } from "./sweep-context.ts";
 
 export interface SweepJob {
   backend: Backend;

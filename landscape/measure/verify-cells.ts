@@ -33,7 +33,8 @@ import type { StudySettings } from "../settings.ts";
 import { promptMaps } from "../statistics/cell-sums.ts";
 import { pointOf } from "../statistics/points.ts";
 import { spread } from "../statistics/statistics.ts";
-import { prepareReference, sweep } from "./sweep.ts";
+import { sweep } from "./sweep.ts";
+import { prepareReference } from "./sweep-context.ts";
 
 export interface VerifyOptions extends Pick<StudySettings, "backend" | "adapter" | "tune" | "batch"> {
   /** How many cells are drawn at random, if none is named. */

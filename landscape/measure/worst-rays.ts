@@ -8,8 +8,8 @@ import { radiiOf, signsOf, type WorstKind } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { freeDirection, stepOf, sumOf } from "./directions/direction.ts";
 import { type WorstDirection, worstDirection } from "./directions/worst-case.ts";
+import { measurePoints } from "./measure-points.ts";
 import type { PartJob } from "./part-job.ts";
-import { measurePoints } from "./sweep.ts";
 
 /** The checkpoint, then from the inside outwards. */
 export function worstPoints({ rays }: StudySettings["landscape"]): PointPlace[] {

@@ -7,7 +7,7 @@ import { environmentFiles, openEnvironment } from "../../rl/index.ts";
 import type { GridCell } from "../grid.ts";
 import { expectSweepMemory } from "../measure/memory-plan.ts";
 import type { Reference } from "../measure/reference.ts";
-import { prepareReference, type SweepContext } from "../measure/sweep.ts";
+import { prepareReference, type SweepContext } from "../measure/sweep-context.ts";
 import type { StudySettings } from "../settings.ts";
 import type { Announcement, Plan, Stripe } from "./messages.ts";
 import { canMix, planDifference } from "./plans.ts";

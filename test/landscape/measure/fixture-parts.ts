@@ -3,7 +3,7 @@ import * as assert from "uvu/assert";
 import { type Phase, resolveSettings } from "../../../engine/host/index.ts";
 import { writeReference } from "../../../landscape/files/cells.ts";
 import { furtherParts } from "../../../landscape/measure/further-parts.ts";
-import { prepareReference, type SweepContext } from "../../../landscape/measure/sweep.ts";
+import { prepareReference, type SweepContext } from "../../../landscape/measure/sweep-context.ts";
 import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../../model/index.ts";
 import { openEnvironment } from "../../../rl/index.ts";

@@ -10,7 +10,7 @@ import { CHECKPOINT, rayPlaceOf, readRayPoints, readScales } from "../../../land
 import { furtherParts } from "../../../landscape/measure/further-parts.ts";
 import { KL_TOLERANCE, MOST_PASSES, rayPoints } from "../../../landscape/measure/rays.ts";
 import { type Reference, scorePoint } from "../../../landscape/measure/reference.ts";
-import { prepareReference, type SweepContext } from "../../../landscape/measure/sweep.ts";
+import { prepareReference, type SweepContext } from "../../../landscape/measure/sweep-context.ts";
 import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
 import { pointOf } from "../../../landscape/statistics/points.ts";
 import { raysShown } from "../../../landscape/statistics/rays/ray-tables.ts";
