@@ -6,13 +6,20 @@ import { existsSync } from "node:fs";
 import { killPoint, type Phase, type Values } from "../../engine/host/index.ts";
 import type { DirectionStep } from "../../engine/index.ts";
 import type { Model, Tokenizer } from "../../model/index.ts";
-import { expectTemplate, type Rollout, type RolloutRequest, rollOutEach } from "../../rl/index.ts";
+import {
+  type Answers,
+  answersOf,
+  expectTemplate,
+  type Rollout,
+  type RolloutRequest,
+  rollOutEach,
+} from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
 import { dropEarlier } from "../files/growth.ts";
 import { slicePaths } from "../files/layout.ts";
 import type { PointPlace } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
-import { type Answers, answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
+import { DraftSource, type OwnAnswers } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
 import { firstDifference, firstDifferences } from "./first-difference.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
