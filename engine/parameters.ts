@@ -1,5 +1,6 @@
 // The weights that an op is given: a plain tensor, or one tensor per perturbed policy, of which each row of the batch
 // uses its own. Models pass both through without looking inside, so they need no code for directions.
+import type { RowTables } from "./row-tables.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** One weight matrix in the forms that ops read. */
@@ -22,6 +23,18 @@ export interface HalfCopies {
 /** Operands of products, and the keys and values of attention: f32, or f16 with sums in f32. */
 export type OperandPrecision = "f32" | "f16";
 
+/**
+ * Slots of one weight that lie in one buffer at equal distances. So one dispatch reaches all of them, and each of its workgroups
+ * finds the slot of its rows in a table (row-tables.ts).
+ */
+export interface SlotStack {
+  /** Slot 0. */
+  readonly first: WeightTensors;
+  /** Elements from one slot to the next; null if this layout does not exist, or its slots lie in several buffers. */
+  readonly strides: { readonly rows: number | null; readonly panels: number | null };
+  readonly tables: RowTables;
+}
+
 export type Parameter =
   | {
       readonly kind: "tensor";
@@ -35,8 +48,13 @@ export type Parameter =
     }
   /** One copy that the forward pass alone reads, the same for all rows of the batch: no gradient flows to it. */
   | { readonly kind: "forward"; readonly shape: readonly number[]; readonly weight: WeightTensors }
-  /** One perturbed copy per grid point in progress. */
-  | { readonly kind: "slots"; readonly shape: readonly number[]; readonly slots: ReadonlyMap<number, WeightTensors> };
+  /** One perturbed copy per grid point in progress. Without `stack` ops run once for each run of rows of one point. */
+  | {
+      readonly kind: "slots";
+      readonly shape: readonly number[];
+      readonly slots: ReadonlyMap<number, WeightTensors>;
+      readonly stack?: SlotStack;
+    };
 
 /**
  * Turns a plain tensor into a parameter, and returns a parameter as it is: ops call it on the weights they are given.
@@ -117,13 +135,25 @@ export function forEachGroup(
     return;
   }
   if (rows === null || "places" in rows) throw new Error(`${name}: perturbed weights need the batch's rows`);
-  let next = 0;
+  expectWholeGroups(name, rows, total, parameter.slots);
   for (const { start, count, point } of rows) {
     const slot = parameter.slots.get(point);
-    if (slot === undefined) throw new Error(`${name}: no weights for grid point ${point}`);
+    if (slot !== undefined) body(slot, start, count);
+  }
+}
+
+/** @throws Error when a row belongs to no grid point or to several, or a point has no slot */
+export function expectWholeGroups(
+  name: string,
+  rows: readonly RowGroup[],
+  total: number,
+  slots: ReadonlyMap<number, unknown>,
+): void {
+  let next = 0;
+  for (const { start, count, point } of rows) {
+    if (!slots.has(point)) throw new Error(`${name}: no weights for grid point ${point}`);
     if (start !== next) throw new Error(`${name}: rows ${next} to ${start} belong to no grid point`);
     next = start + count;
-    body(slot, start, count);
   }
   if (next !== total) throw new Error(`${name}: rows ${next} to ${total} belong to no grid point`);
 }

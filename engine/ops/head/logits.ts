@@ -21,9 +21,11 @@ import {
   shapeOfParameter,
   type WeightTensors,
 } from "../../parameters.ts";
+import { groupedRows, reach } from "../../row-tables.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
+import { multiplyForwardSlots } from "../matmul/grouped.ts";
 import { toHalf } from "../matmul/half.ts";
 import { multiplyForward, packPanels, panelShape } from "../matmul/matmul.ts";
 import { matrixUnits } from "../shared/matrix-units.ts";
@@ -145,6 +147,12 @@ export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, col
   }
   scope(() => {
     const states = operandOf(hidden, weight);
+    const group = groupedRows(rows, [weight]);
+    const panels = group === null ? null : reach(weight, "panels");
+    if (group !== null && panels !== null) {
+      const own = { ...panels, first: slicePanels(panels.first, columns) };
+      if (multiplyForwardSlots(states, own, null, logits, null, group)) return;
+    }
     forEachGroup("logits", weight, rows, hidden.rows, (own, start, count) => {
       if (count === 0) return;
       scope(() =>
