@@ -165,7 +165,9 @@ describe("engine/slot-weights", (test) => {
         scopeAsync(async () => {
           const slots = slotsOf(arenaOf(backend, size), "f32");
           backend.kernels.length = 0;
-          return readTensors(resultsOf((one) => slots.get(one), batches["two rows each, in another order"], backend, size));
+          return readTensors(
+            resultsOf((one) => slots.get(one), batches["two rows each, in another order"], backend, size),
+          );
         }),
       ),
     );
