@@ -107,6 +107,7 @@ export function groupedRows(rows: BatchRows, weights: readonly (Parameter | null
   if (rows.reduce((sum, { count }) => sum + (count > 0 ? 1 : 0), 0) < 2) return null;
   let tables: RowTables | null = null;
   for (const weight of weights) {
+    if (weight?.kind === "moved") return null;
     if (weight?.kind !== "slots") continue;
     if (weight.stack === undefined || (tables !== null && weight.stack.tables !== tables)) return null;
     tables = weight.stack.tables;
@@ -121,6 +122,7 @@ export function reach(weight: Parameter, layout: keyof WeightTensors): Reached |
     const stride = weight.stack?.strides[layout] ?? null;
     return first === null || stride === null ? null : { first, stride };
   }
+  if (weight.kind === "moved") return null;
   const own = weight.kind === "forward" ? weight.weight[layout] : layout === "rows" ? weight.tensor : weight.panels;
   return own === null || own.segments.length !== 1 ? null : { first: own, stride: 0 };
 }

@@ -8,16 +8,17 @@ import { PlanningBackend } from "./backends/planning.ts";
 import { sayOnce } from "./backends/webgpu/say-once.ts";
 import { bytesPerElement, type DType } from "./dtype.ts";
 import { memoryLabel } from "./memory-purpose.ts";
+import type { PointWeights } from "./moved-weights.ts";
 import { panelShape } from "./ops/matmul/matmul.ts";
 import { type DirectionStep, moveIntoSlot } from "./ops/perturbation/along.ts";
 import { joinedShapes, type ParameterArena } from "./parameter-arena.ts";
-import type { OperandPrecision, Parameter, SlotStack, Weights, WeightTensors } from "./parameters.ts";
+import type { OperandPrecision, Parameter, SlotStack, WeightTensors } from "./parameters.ts";
 import { wordsOf } from "./random.ts";
 import { RowTables } from "./row-tables.ts";
 import { keep } from "./scope.ts";
 import { empty, type Shape, sizeOf, type Tensor } from "./tensor.ts";
 
-export class SlotWeights implements Weights {
+export class SlotWeights implements PointWeights {
   readonly dtype: "f32" | "f64";
   readonly isPerturbed = true;
   readonly operands: OperandPrecision;

@@ -7,7 +7,14 @@ import { bytesPerElement } from "../../dtype.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank } from "../../op.ts";
-import { asParameter, type BatchRows, forEachGroup, hasHalfPanels, type Parameter } from "../../parameters.ts";
+import {
+  asParameter,
+  type BatchRows,
+  forEachGroup,
+  forEachRun,
+  hasHalfPanels,
+  type Parameter,
+} from "../../parameters.ts";
 import { areWhole, groupedRows, reach } from "../../row-tables.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
@@ -224,10 +231,15 @@ export function embedding(
   const [vocabulary, width] = table.shape;
   if (host !== null) checkIds(host, tensor.rows, vocabulary);
   const isHalf = hasHalfPanels(table);
-  const weights = table.kind === "forward" ? [table.weight] : [...table.slots.values()];
-  const dtype = isHalf ? "f32" : (weights[0]?.rows?.dtype ?? "f32");
+  const dtype = table.kind === "moved" ? table.dtype : isHalf ? "f32" : dtypeOfRows(table);
   const y = empty(tensor.backend, [tensor.rows, width], dtype, "embedding.y");
   if (lookUpSlots(tensor, table, y, rows, isHalf)) return y;
+  if (table.kind === "moved") {
+    forEachRun("embedding", table, rows, tensor.rows, ({ start, count, point }) =>
+      table.lookUp(point, tensor.sliceRows(start, count), y.sliceRows(start, count)),
+    );
+    return y;
+  }
   forEachGroup("embedding", table, rows, tensor.rows, (own, start, count) => {
     const [ownIds, ownY] = [tensor.sliceRows(start, count), y.sliceRows(start, count)];
     if (isHalf && own.panels !== null) run(embeddingHalfKernel, { ids: ownIds, table: own.panels, y: ownY }, { width });
@@ -235,6 +247,16 @@ export function embedding(
     else throw new Error("embedding: the weight has neither rows nor f16 panels");
   });
   return y;
+}
+
+function dtypeOfRows(table: Parameter & { readonly kind: "forward" | "slots" }): "f32" | "f64" {
+  const [first] = table.kind === "forward" ? [table.weight] : table.slots.values();
+  return first?.rows?.dtype === "f64" ? "f64" : "f32";
+}
+
+/** y[t] = table[ids[t]] for a plain table, without checks or gradient. */
+export function lookUp(ids: Tensor, table: Tensor, y: Tensor): void {
+  run(embeddingKernel, { ids, table, y }, { width: table.rowSize });
 }
 
 /** The tokens of all grid points in one dispatch; false, and nothing is done, if that is not possible. */

@@ -17,6 +17,7 @@ import {
   type SelectedRows,
   selectionOf,
   shapeOfParameter,
+  sliceBatchRows,
   type WeightTensors,
 } from "../../parameters.ts";
 import { groupedRows, reach } from "../../row-tables.ts";
@@ -152,6 +153,10 @@ export function linear(
   const added = residual && asMatrix(residual);
   const half = hasHalfPanels(weight) && from.dtype !== "f16" ? halfOf(from) : from;
   if (multiplyAllPoints(half, weight, bias, to, added, rows)) return y;
+  if (weight.kind === "moved" || bias?.kind === "moved") {
+    multiplyMoved(half, weight, bias, to, added, rows);
+    return y;
+  }
   const weights = groupsOf(weight, rows, from.rows);
   const biases = bias === null ? [] : groupsOf(bias, rows, from.rows);
   // A parameter without slots is one group of all rows, and goes with every group of the other parameter.
@@ -184,6 +189,37 @@ function multiplyAllPoints(
   const ownBias = bias === null ? null : reach(bias, "rows");
   if (panels === null || (bias !== null && ownBias === null)) return false;
   return multiplyForwardSlots(x, panels, ownBias, y, residual, group);
+}
+
+/** Point by point, with weights that are made for it and freed after it. */
+function multiplyMoved(
+  x: Tensor,
+  weight: Parameter,
+  bias: Parameter | null,
+  y: Tensor,
+  residual: Tensor | null,
+  rows: BatchRows,
+): void {
+  forEachGroup("linear", weight, rows, x.rows, (own, first, total) => {
+    const multiply = (ofBias: Tensor | null, start: number, count: number): void =>
+      multiplyByPanels(
+        x.sliceRows(start, count),
+        own,
+        ofBias,
+        y.sliceRows(start, count),
+        residual?.sliceRows(start, count),
+      );
+    if (bias === null) multiply(null, first, total);
+    // The rows of this weight, which a plain weight has for all points.
+    else
+      forEachGroup(
+        "linear",
+        bias,
+        sliceBatchRows(rows, { start: first, count: total }),
+        total,
+        (tensors, start, count) => multiply(tensors.rows, first + start, count),
+      );
+  });
 }
 
 /** y = residual + (x · Wᵀ + b), x and y as matrices. Makes panels if there are none. */
