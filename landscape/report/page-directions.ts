@@ -35,6 +35,7 @@ ${rows.map((row) => tableRow(row, groups, hasSlices))}
 <p class="caption">Each group’s share of the squared norm of the direction: how the perturbation is spread over the parameters. Length: the norm over all moved parameters. Cosine: between δ and η, over all moved parameters.${
     absent > 0 ? ` ${absent} of ${maps.length} maps have no such facts.` : ""
   }</p>
+${scaleNote(known.map(({ facts }) => facts))}
 ${centreNote(known.map(({ facts }) => facts))}
 </section>`;
 }
@@ -52,6 +53,13 @@ function tableRow(
 <th scope="row">step ${map.step}</th>${hasSlices ? html`<td>${map.slice}</td>` : null}<td>${axis}</td><td>${axisText(own)}</td><td>${own.length.toPrecision(3)}</td>${groups.map((group) => html`<td>${share(group)}</td>`)}<td>${axis === "η" && facts.cosine !== undefined ? fixed(facts.cosine, 3) : ""}</td>
 </tr>
 `;
+}
+
+/** What a reader must know if the directions are scaled to a KL. */
+function scaleNote(all: readonly SliceFacts[]): Markup | null {
+  const scaled = all.map(({ fixedKl }) => fixedKl).find((one) => one !== undefined);
+  if (scaled === undefined) return null;
+  return html`<p class="caption"><strong>KL at the edge is ${String(scaled.target)} nats per token in every map.</strong> Each direction is scaled by itself until KL from the checkpoint is within 5% of that at α = ${String(scaled.radius)}, β = 0, and at α = 0, β = ${String(scaled.radius)}. So the same α is another distance in each map; the table above has the scales and the KL reached, and the length of each scaled direction is here.</p>`;
 }
 
 /** What a reader must know if the grid's centre is not the checkpoint. */
