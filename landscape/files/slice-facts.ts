@@ -47,10 +47,10 @@ export const sliceFacts = z.object({
   eta: axisFacts.optional(),
   /** ⟨δ, η⟩ / (‖δ‖·‖η‖). */
   cosine: z.number().optional(),
-  /** Absent where the directions keep their norms (landscape.directions.kl is 0). */
-  fixedKl: fixedKl.optional(),
   /** The grid's centre beside the checkpoint: along δ and η in units of the radius, and along a third direction. */
   centre: z.object({ alpha: z.number(), beta: z.number(), random: z.number() }).optional(),
+  /** Absent where the directions keep their norms (landscape.directions.kl is 0). */
+  fixedKl: fixedKl.optional(),
 });
 export type SliceFacts = z.infer<typeof sliceFacts>;
 export type AxisFacts = z.infer<typeof axisFacts>;
