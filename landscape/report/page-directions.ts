@@ -6,6 +6,9 @@ import { html, type Part } from "./html.ts";
 import { copyButtons } from "./page-tables.ts";
 import { fixed } from "./wording.ts";
 
+/** A longer table is on screen alone. */
+const MOST_PAPER_ROWS = 12;
+
 const unique = (texts: readonly string[]): string[] => [...new Set(texts)];
 
 /** One row per direction of each map; null if no map has facts (runs of earlier versions). */
@@ -21,7 +24,9 @@ export function directionTable({ maps }: Study): Markup | null {
   const hasSlices = distinct(maps.map((map) => map.slice)).length > 1;
   const head: Part[] = ["checkpoint", ...(hasSlices ? ["slice"] : []), "", "direction", "length", ...groups, "cosine"];
   const absent = maps.length - known.filter(({ facts }) => facts.delta !== undefined).length;
-  return html`<section aria-labelledby="directions">
+  const isLong = rows.length > MOST_PAPER_ROWS;
+  const offPaper = html` class="off-paper"`;
+  return html`<section aria-labelledby="directions"${isLong ? offPaper : null}>
 <h2 id="directions">Directions</h2>
 ${copyButtons("direction-shares", "the table of directions")}
 <div class="scroll" tabindex="0" role="region" aria-labelledby="directions">
@@ -37,7 +42,8 @@ ${rows.map((row) => tableRow(row, groups, hasSlices))}
   }</p>
 ${scaleNote(known.map(({ facts }) => facts))}
 ${centreNote(known.map(({ facts }) => facts))}
-</section>`;
+</section>
+${isLong ? html`<p class="caption on-paper">Directions: not on paper. The report on screen has their ${rows.length} rows, and slice.json of each map has their numbers.</p>` : null}`;
 }
 
 function tableRow(
