@@ -49,7 +49,8 @@ function followUpTokens(episode: Episode, chat: Chat): number {
       const earlier = [...messages];
       messages.push({ role: "assistant", content: "" });
       const said = messages.filter(({ role }) => role !== "system");
-      const next = within(usualLimits.timeLimit, "nextUserTurn", () => nextUserTurn.call(episode, said));
+      const ask = (): string | null => nextUserTurn.call(episode, said);
+      const next = within(usualLimits.timeLimit, "nextUserTurn", ask, episode.isBounded);
       if (next === null) break;
       const message: ChatMessage = { role: "user", content: next };
       tokens += chat.glue(earlier, [], [message]).length;

@@ -353,7 +353,7 @@ class RolloutRun implements Dialogue {
     if (episode.nextUserTurn === undefined) return null;
     const { timeLimit } = this.#settings.limits ?? usualLimits;
     const said = this.#messages.filter(({ role }) => role !== "system");
-    const next: unknown = within(timeLimit, "nextUserTurn", () => episode.nextUserTurn?.(said) ?? null);
+    const next: unknown = within(timeLimit, "nextUserTurn", () => episode.nextUserTurn?.(said) ?? null, episode.isBounded);
     if (next === null || typeof next === "string") return next;
     throw new Error(
       `nextUserTurn: expected a text or null, got ${next instanceof Promise ? "a promise" : typeof next}`,
