@@ -369,7 +369,12 @@ class RolloutRun implements Dialogue {
     if (episode.nextUserTurn === undefined) return null;
     const { timeLimit } = this.#settings.limits ?? usualLimits;
     const said = this.#messages.filter(({ role }) => role !== "system");
-    const next = limitedCall(timeLimit, "nextUserTurn", (signal) => episode.nextUserTurn?.(said, signal) ?? null);
+    const next = limitedCall(
+      timeLimit,
+      "nextUserTurn",
+      (signal) => episode.nextUserTurn?.(said, signal) ?? null,
+      episode.isBounded,
+    );
     return next instanceof Promise ? next.then(asTurn) : asTurn(next);
   }
 
