@@ -22,7 +22,7 @@ import type { studySettings } from "../settings.ts";
 import { DraftSource, type OwnAnswers } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
 import { firstDifference, firstDifferences } from "./first-difference.ts";
-import { PerturbedWeights } from "./perturbed-weights.ts";
+import { pointWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
 import { type Reference, scorePoints } from "./reference.ts";
 import { promptSet, rolloutSettings, type SweepContext, type SweepTiming, withPolicy } from "./sweep-context.ts";
@@ -89,7 +89,7 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
     const drafts =
       landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
     await withPolicy(context, async (policy) => {
-      const weights = new PerturbedWeights(model.weights, size, landscape.precision);
+      const weights = pointWeights(model.weights, size, landscape);
       try {
         for (const batch of earlier.batches(todo, size)) {
           signal.throwIfAborted();
