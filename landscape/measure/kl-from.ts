@@ -90,8 +90,13 @@ export async function measureKlFrom(run: KlFromJob): Promise<void> {
         for (const step of new Set(ofOther.map((part) => part.step)))
           await loaded(step, async (context, own) => {
             for (const part of ofOther.filter((one) => one.step === step))
-              await measureSlice({ ...context, settings: fitting }, sliceFolder(folder, part), part, own, { other, reference }, () =>
-                phase.advance(1),
+              await measureSlice(
+                { ...context, settings: fitting },
+                sliceFolder(folder, part),
+                part,
+                own,
+                { other, reference },
+                () => phase.advance(1),
               );
           });
       }),

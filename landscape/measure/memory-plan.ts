@@ -54,10 +54,16 @@ export async function expectSweepMemory(
   const fresh =
     freshUses(settings).length === 0
       ? null
-      : await sweepMemory(backend, { ...job, settings: freshSettings(settings) }, signal, { ...check, compiles: false });
+      : await sweepMemory(backend, { ...job, settings: freshSettings(settings) }, signal, {
+          ...check,
+          compiles: false,
+        });
   const plan = await sweepMemory(backend, job, signal, check);
   // One choice for both.
-  const isLess = fresh !== null && plan.weights === "slots" && (fresh.weights === "in-tile" || fresh.pointsAtOnce < plan.pointsAtOnce);
+  const isLess =
+    fresh !== null &&
+    plan.weights === "slots" &&
+    (fresh.weights === "in-tile" || fresh.pointsAtOnce < plan.pointsAtOnce);
   return isLess ? { ...plan, weights: fresh.weights, pointsAtOnce: fresh.pointsAtOnce, why: fresh.why } : plan;
 }
 
@@ -174,23 +180,22 @@ async function chooseWeights(
       sizes: { ...sizes, weights: "slots" },
       why: `Weights of grid points: ${slotsText(most)}. How much memory this adapter has is not known (--landscape.weights in-tile needs no slots).`,
     };
-  for (let pointsAtOnce = most; ; pointsAtOnce = Math.floor(pointsAtOnce / 2)) {
-    const one: SweepSizes = { ...sizes, weights: pointsAtOnce === 0 ? "in-tile" : "slots", pointsAtOnce: pointsAtOnce || most };
-    const { totalBytes } = await planOf(one);
-    const size = `${formatBytes(totalBytes)} of ${formatBytes(limit.bytes)}`;
-    if (pointsAtOnce === 0)
-      return {
-        sizes: one,
-        why: `Weights of grid points: in-tile (${size}), because not even one slot fits. This takes much longer than slots.`,
-      };
+  let totalBytes = 0;
+  const text = (): string => `${formatBytes(totalBytes)} of ${formatBytes(limit.bytes)}`;
+  for (let pointsAtOnce = most; pointsAtOnce >= 1; pointsAtOnce = Math.floor(pointsAtOnce / 2)) {
+    const one: SweepSizes = { ...sizes, weights: "slots", pointsAtOnce };
+    totalBytes = (await planOf(one)).totalBytes;
+    const reason = pointsAtOnce < most ? `, because ${most} do not fit (--landscape.pointsAtOnce)` : "";
     if (totalBytes <= limit.bytes)
-      return {
-        sizes: one,
-        why:
-          `Weights of grid points: ${slotsText(pointsAtOnce)} (${size})` +
-          `${pointsAtOnce < most ? `, because ${most} do not fit (--landscape.pointsAtOnce)` : ""}.`,
-      };
+      return { sizes: one, why: `Weights of grid points: ${slotsText(pointsAtOnce)} (${text()})${reason}.` };
   }
+  // Every pass makes the weights of each of its points: rows of one point share them.
+  const one: SweepSizes = { ...sizes, weights: "in-tile", pointsAtOnce: 1 };
+  totalBytes = (await planOf(one)).totalBytes;
+  return {
+    sizes: one,
+    why: `Weights of grid points: in-tile (${text()}), because not even one slot fits. This takes much longer than slots.`,
+  };
 }
 
 function slotsText(count: number): string {
