@@ -51,6 +51,16 @@ export class SlotWeights implements Weights {
     }
   }
 
+  /** Fills one slot anew; the others keep their points. `placeAlong` must have filled it before. */
+  replace(point: number, stepsOf: (name: string) => readonly DirectionStep[]): void {
+    this.#arena.backend.phase?.("perturbing");
+    for (const name of this.#arena.names) {
+      const slot = this.#slots[point]?.get(name);
+      if (slot === undefined) throw new Error(`SlotWeights: no slot ${point} for ${name}`);
+      moveIntoSlot(this.#arena.value(name), slot, wordsOf(name), stepsOf(name));
+    }
+  }
+
   get(name: string): Parameter {
     const parameter = this.#parameters.get(name);
     if (parameter === undefined) throw new Error(`SlotWeights: no weights were placed for ${name}`);

@@ -107,12 +107,17 @@ export async function sweepMemory(
     pointsAtOnce: Math.min(landscape.pointsAtOnce, Math.max(landscape.points ** 2, rayPoints(landscape).length)),
     rows: batch.rows,
     tokens: batch.tokens,
+    refills: landscape.refill === "on",
   };
   const plan = await expectMemory(
     "The sweep",
     sizes,
     (lowered) => planSweep(backend, job, prompts, lowered, signal),
     [
+      {
+        lower: (lowered) => (lowered.refills ? { ...lowered, refills: false } : null),
+        flag: () => "--landscape.refill off",
+      },
       halve("--batch.rows", "rows"),
       halve("--batch.tokens", "tokens"),
       halve("--landscape.pointsAtOnce", "pointsAtOnce"),
@@ -131,7 +136,7 @@ function planSweep(
   backend: Backend,
   { config, settings }: SweepJob,
   prompts: SurveyedSets,
-  { pointsAtOnce, rows, tokens }: { pointsAtOnce: number; rows: number; tokens: number },
+  { pointsAtOnce, rows, tokens, refills }: { pointsAtOnce: number; rows: number; tokens: number; refills: boolean },
   signal: AbortSignal,
 ): Promise<MemoryPlan> {
   signal.throwIfAborted();
@@ -196,14 +201,25 @@ function planSweep(
       const [centre] = workOrder(landscape);
       weights.place(new Array<GridCell>(pointsAtOnce).fill(centre), directions);
       const perturbed = { backend: planning, config, weights };
+      const { clipLow, clipHigh } = train;
+      let isScored = false;
+      const scoreOnce = async (): Promise<boolean> => {
+        if (isScored) return false;
+        isScored = true;
+        await scorePoint(plain, perturbed, 0, scored, { maxTokens: tokens, clipLow, clipHigh });
+        return true;
+      };
       const fresh = longestOf(prompts.rollouts, rollouts.rollouts);
       await rehearseGeneration(
         perturbed,
         points.flatMap((point) => fresh.map((one) => ({ policy: point, ...one, draft: draftFor(one) }))),
-        { ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, pointsAtOnce, rows) },
+        {
+          ...{ ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, pointsAtOnce, rows) },
+          // With refilled slots a point is scored while the cache of the others is there.
+          ...(refills && { between: scoreOnce }),
+        },
       );
-      const { clipLow, clipHigh } = train;
-      await scorePoint(plain, perturbed, 0, scored, { maxTokens: tokens, clipLow, clipHigh });
+      await scoreOnce();
       // The policy of another checkpoint is loaded beside this one (kl-from.ts).
       if (landscape.klFrom.length > 0) makeWeights(planning, config, { forwardCopies: !isHalf });
     },
