@@ -55,7 +55,8 @@ function followUpTokens(episode: Episode, chat: Chat, promptTokens: number): num
       const earlier = [...messages];
       messages.push({ role: "assistant", content: "" });
       const said = messages.filter(({ role }) => role !== "system");
-      const next = within(usualLimits.timeLimit, "nextUserTurn", () => nextUserTurn.call(episode, said));
+      const ask = (): ReturnType<typeof nextUserTurn> => nextUserTurn.call(episode, said);
+      const next = within(usualLimits.timeLimit, "nextUserTurn", ask, episode.isBounded);
       if (next === null) break;
       if (typeof next !== "string") {
         Promise.resolve(next).catch(() => {}); // it fails again in the rollout, and is recorded there

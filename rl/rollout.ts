@@ -55,9 +55,10 @@ export interface RolloutSettings {
   onPass?: GenerateSettings["onPass"];
   /**
    * Called between two passes of the model, and waited for. It may compute, and let a list of requests go on.
+   * @param isIdle  whether no conversation is under way, and none comes now
    * @returns whether it has done anything
    */
-  between?: () => Promise<boolean>;
+  between?: (isIdle: boolean) => Promise<boolean>;
 }
 
 /** The maximum length of answers, and how the turns of a conversation are joined. */
@@ -187,7 +188,7 @@ export async function rollOutEach<R extends RolloutRequest>(
       const isJudged = isIdle && scoring.size > 0;
       if (isJudged) await waitFor(Promise.race(scoring), settings.signal);
       if (broken !== null) throw (broken as { readonly thrown: unknown }).thrown;
-      return ((await settings.between?.()) ?? false) || isJudged;
+      return ((await settings.between?.(isIdle && scoring.size === 0)) ?? false) || isJudged;
     },
   });
   settings.signal?.throwIfAborted();
@@ -385,7 +386,12 @@ class RolloutRun implements Dialogue {
     if (episode.nextUserTurn === undefined) return null;
     const { timeLimit } = this.#settings.limits ?? usualLimits;
     const said = this.#messages.filter(({ role }) => role !== "system");
-    const next = limitedCall(timeLimit, "nextUserTurn", (signal) => episode.nextUserTurn?.(said, signal) ?? null);
+    const next = limitedCall(
+      timeLimit,
+      "nextUserTurn",
+      (signal) => episode.nextUserTurn?.(said, signal) ?? null,
+      episode.isBounded,
+    );
     return next instanceof Promise ? next.then(asTurn) : asTurn(next);
   }
 

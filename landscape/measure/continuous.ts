@@ -20,7 +20,7 @@ import type { EarlierCells } from "./earlier-cells.ts";
 import { keepRollout, ownAnswers, recordOf } from "./measured-point.ts";
 import type { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
-import { type Reference, scorePoint } from "./reference.ts";
+import { pointsPerPass, type Reference, scorePoints } from "./reference.ts";
 import { promptSet, rolloutSettings, type SweepContext } from "./sweep-context.ts";
 import type { SweepProgress } from "./sweep-progress.ts";
 import type { RolloutKey, UnderWay } from "./under-way.ts";
@@ -127,42 +127,53 @@ export async function measureContinuously<P extends PointPlace>(
   };
   const recent: Pick<Placed<P>, "drawn" | "failures">[] = [];
   let scoredPoints = 0;
+  /** As with batches, the share of failures counts over as many points as are measured together. */
+  const expectFew = (point: Placed<P>): void => {
+    recent.push(point);
+    if (recent.length > placed.length) recent.shift();
+    if (++scoredPoints < todo.length && recent.length < placed.length) return;
+    expectFewFailures(
+      recent.flatMap(({ failures }) => failures),
+      recent.reduce((sum, { drawn }) => sum + drawn, 0),
+      sampling.limits ?? usualLimits,
+    );
+  };
+  // Scoring waits for as many points as one pass can score, but no more than half of the slots wait. When all points have begun,
+  // no slot is wanted, and the rest is scored together.
+  const together = Math.min(pointsPerPass(reference, settings.batch.tokens), Math.ceil(placed.length / 2));
   const scoreEnded = async (): Promise<boolean> => {
     if (ended.length === 0) return false;
     const { share } = occupancy;
     timed("rollouts", { ...counts, ...(share !== null && { occupancy: share }) });
     counts = { tokens: 0, drafted: 0, spared: 0 };
     occupancy = new Occupancy();
-    for (let slot = ended.shift(); slot !== undefined; slot = ended.shift()) {
+    const slotsEnded = ended.splice(0);
+    const pointIn = (slot: number): Placed<P> => {
       const point = placed[slot];
       if (point === null) throw new Error(`sweep: slot ${slot} has no point`);
-      const { cell } = point;
-      // As with batches: the share of failures counts over as many points as are measured together.
-      recent.push(point);
-      if (recent.length > placed.length) recent.shift();
-      if (recent.length === placed.length || ++scoredPoints === todo.length)
-        expectFewFailures(
-          recent.flatMap(({ failures }) => failures),
-          recent.reduce((sum, { drawn }) => sum + drawn, 0),
-          sampling.limits ?? usualLimits,
-        );
-      let scoredCompletions = 0;
-      const scored = await scorePoint(policy, perturbed, slot, reference, {
-        maxTokens: settings.batch.tokens,
-        signal: context.signal,
-        clipLow: settings.train.clipLow,
-        clipHigh: settings.train.clipHigh,
-        known: earlier.scoresAt(cell),
-        onPass: (completions) => {
-          scoredCompletions += completions;
-          progress.scoringBeside(scoredCompletions);
-        },
-      });
+      return point;
+    };
+    for (const slot of slotsEnded) expectFew(pointIn(slot));
+    let scoredCompletions = 0;
+    const scoring = scorePoints(policy, perturbed, slotsEnded, reference, {
+      maxTokens: settings.batch.tokens,
+      signal: context.signal,
+      clipLow: settings.train.clipLow,
+      clipHigh: settings.train.clipHigh,
+      known: (slot) => earlier.scoresAt(pointIn(slot).cell),
+      onPass: (completions, together) => {
+        scoredCompletions += completions * together.length;
+        progress.scoringBeside(scoredCompletions);
+      },
+    });
+    for await (const { point: slot, scored } of scoring) {
+      const { cell } = pointIn(slot);
       ready.set(cell, recordOf(context, cell, underWay, reference, scored));
       takeReady();
       drafts?.finish(todo.slice(begun), cell);
       progress.endCell();
       placed[slot] = null;
+      scoredCompletions = 0;
     }
     timed("scoring");
     return true;
@@ -177,7 +188,10 @@ export async function measureContinuously<P extends PointPlace>(
     boundsAtPoints(survey, perPrompt, first.length, sampling.maxRows),
     {
       ...sampling,
-      between: scoreEnded,
+      between: async (isIdle) => {
+        const isDue = isIdle || (ended.length >= together && begun < todo.length);
+        return isDue && scoreEnded();
+      },
       onPass: (pass) => {
         counts.tokens += pass.sampled;
         counts.drafted += pass.drafted;

@@ -18,7 +18,7 @@ import { EarlierCells } from "./earlier-cells.ts";
 import { keepRollout, ownAnswers, recordOf } from "./measured-point.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
-import { type Reference, scorePoint } from "./reference.ts";
+import { type Reference, scorePoints } from "./reference.ts";
 import { promptSet, rolloutSettings, type SweepContext, type SweepTiming, withPolicy } from "./sweep-context.ts";
 import { SweepProgress } from "./sweep-progress.ts";
 import { type RolloutKey, UnderWay } from "./under-way.ts";
@@ -160,21 +160,21 @@ export async function measureBatch(
   const drawn = await rollOutCells(context, perturbed, cells, reference, underWay, drafts, progress);
   const middle = performance.now();
   onTiming?.({ phase: "rollouts", seconds: (middle - start) / 1000, ...drawn });
-  for (const point of cells.keys()) {
-    let scoredCompletions = 0;
-    const scored = await scorePoint(policy, perturbed, point, reference, {
-      maxTokens: settings.batch.tokens,
-      signal: context.signal,
-      clipLow: settings.train.clipLow,
-      clipHigh: settings.train.clipHigh,
-      known: earlier.scoresAt(cells[point]),
-      onPass: (completions) => {
-        scoredCompletions += completions;
-        progress.scoringPass(point, scoredCompletions);
-      },
-    });
-    take(...recordOf(context, cells[point], underWay, reference, scored));
-  }
+  const completionsOf = new Map<number, number>();
+  const scoring = scorePoints(policy, perturbed, [...cells.keys()], reference, {
+    maxTokens: settings.batch.tokens,
+    signal: context.signal,
+    clipLow: settings.train.clipLow,
+    clipHigh: settings.train.clipHigh,
+    known: (point) => earlier.scoresAt(cells[point]),
+    onPass: (completions, points) => {
+      for (const point of points) completionsOf.set(point, (completionsOf.get(point) ?? 0) + completions);
+      const last = points[points.length - 1];
+      const together = points.reduce((sum, point) => sum + (completionsOf.get(point) ?? 0), 0);
+      progress.scoringPass(last, together - (points.length - 1) * reference.rollouts.length);
+    },
+  });
+  for await (const { point, scored } of scoring) take(...recordOf(context, cells[point], underWay, reference, scored));
   progress.endBatch();
   onTiming?.({ phase: "scoring", seconds: (performance.now() - middle) / 1000 });
 }

@@ -40,6 +40,11 @@ export interface Episode {
   /** Number of answers that the episode asks for, unless it ends early. Default 1. */
   readonly turns?: number;
   /**
+   * True if `nextUserTurn` and `score` surely return, in a time that the lengths of the answers bound. They are then called
+   * without the thread that would stop them at the time limit, and fail only when they have returned too late. Default: false.
+   */
+  readonly isBounded?: boolean;
+  /**
    * The user's next message, given the conversation up to an assistant's message (without the system message); null
    * when the episode is over; or a promise of either, during which other conversations go on. Without this function it is
    * over after the first answer.

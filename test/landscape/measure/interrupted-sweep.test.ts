@@ -91,7 +91,7 @@ describe("landscape/measure/interrupted-sweep", (test) => {
           ? /^rollouts \d+\/\d+, \d+ tokens, \d+% drafted$/
           : /^rollouts \d+\/24, \d+ tokens, \d+% drafted$/;
       assert.ok(notes.some((note) => shown.test(note)));
-      assert.ok(notes.includes(refill === "on" ? "scoring a point" : "scoring point 3 of 4"));
+      assert.ok(notes.some((note) => (refill === "on" ? /^scoring a point$/ : /^scoring point \d of 4$/).test(note)));
 
       const folder = join(place, `stopped-${refill}`);
       const paths = slicePaths(folder);
@@ -116,14 +116,18 @@ describe("landscape/measure/interrupted-sweep", (test) => {
           const said =
             /^The sweep stops after the forward pass under way.* Kept: (\d+) of 9 grid points of this map and \d+ finished/;
           const [, saidCells] = told.at(-1)?.match(said) ?? [];
-          // The pass under way may have been the last one of a point, which is then kept too.
-          assert.ok([cells, cells - 1].includes(Number(saidCells)), `${cells} cells: ${told.at(-1)}`);
+          // The pass under way may have been the last one of the points that are scored together, which are then kept too.
+          assert.ok(Number(saidCells) <= cells && Number(saidCells) >= cells - 4, `${cells} cells: ${told.at(-1)}`);
           sawRollouts ||= kept > 0;
           sawPartOfBatch ||= cells % 4 !== 0;
         }
         assert.ok(stops < 200, "every attempt gets further");
       }
-      assert.ok(stops > 3 && sawRollouts && sawPartOfBatch, `${stops} stops, ${sawRollouts}, ${sawPartOfBatch}`);
+      // In a batch, all four points are scored in one pass.
+      assert.ok(
+        stops > 3 && sawRollouts && (sawPartOfBatch || refill === "off"),
+        `${stops} stops, ${sawRollouts}, ${sawPartOfBatch}`,
+      );
       // Only conversations under way are begun again: each stop costs less than the 13 passes before it.
       assert.ok(passes < values.length * 3, `${passes} passes for ${values.length}`);
       assert.equal(readdirSync(folder).sort(), readdirSync(whole).sort());
