@@ -65,6 +65,13 @@ export const directionSettings = {
     default: false,
     meaning: "whether eta is made orthogonal to delta over all moved parameters (Gram-Schmidt), at its norm",
   }),
+  kl: number({
+    default: 0,
+    min: 0,
+    unit: "nats per token",
+    meaning:
+      "KL from the checkpoint that delta and eta are each scaled to at the grid's edge, where alpha or beta is landscape.radius, so that maps of several checkpoints, tasks and models compare; 0 leaves them at their norms",
+  }),
   delta: axisSettings("delta"),
   eta: axisSettings("eta"),
 } as const;
@@ -102,15 +109,19 @@ export function axisIdentity({ kind, norm, file, stepsAhead, component }: AxisSe
   };
 }
 
+/** Whether the directions are scaled to a KL at the grid's edge. Their scale then follows radius and reference completions. */
+export const isFixedKl = ({ kl }: DirectionSettings): boolean => kl > 0;
+
 /** Whether both directions are Gaussian, each tensor at its own norm, around the checkpoint: as without these settings. */
 export function areUsual(directions: DirectionSettings, centre: CentreSettings): boolean {
-  const { groups, leaveOut, noise, orthogonal, delta, eta } = directions;
+  const { groups, leaveOut, noise, orthogonal, kl, delta, eta } = directions;
   return (
     [delta, eta].every(({ kind, norm }) => kind === "gaussian" && norm === "tensor") &&
     parameterGroups.every((group) => groups.includes(group)) &&
     leaveOut.length === 0 &&
     noise === "shared" &&
     !orthogonal &&
+    kl === 0 &&
     !isBeside(centre)
   );
 }
@@ -119,7 +130,8 @@ export function areUsual(directions: DirectionSettings, centre: CentreSettings):
 export const isBeside = ({ alpha, beta, random }: CentreSettings): boolean => alpha !== 0 || beta !== 0 || random !== 0;
 
 /** Which settings of [landscape.directions] have an effect. @param key  below landscape */
-export function directionApplies(key: string, { delta, eta }: DirectionSettings): boolean {
+export function directionApplies(key: string, { kl, delta, eta }: DirectionSettings): boolean {
+  if (key === "directions.kl") return kl > 0;
   const needs: Record<string, DirectionKind> = { file: "file", stepsAhead: "checkpoint-difference", component: "pca" };
   const [, axis, name] = /^directions\.(delta|eta)\.(.+)$/.exec(key) ?? [];
   const needed = name === undefined ? undefined : needs[name];
@@ -186,6 +198,12 @@ export function directionProblems(
     }),
     ...(isSame && !isRandom(delta)
       ? ["landscape.directions.eta: it is the same direction as delta, so they span no plane; choose another kind"]
+      : []),
+    ...(isFixedKl(directions) && isBeside(centre)
+      ? [
+          "landscape.directions.kl: KL at the edge is that of a grid around the checkpoint, and landscape.centre puts this one beside it; " +
+            "set one of the two to 0",
+        ]
       : []),
     ...(slices > 1 && !isRandom(delta) && !isRandom(eta) && centre.random === 0
       ? [`landscape.slices: neither direction is random, so ${slices} slices would be the same; set it to 1`]

@@ -27,6 +27,7 @@ import {
   directionSettings,
   followsTrajectory,
   isBeside,
+  isFixedKl,
 } from "./direction-settings.ts";
 import { nestedIndices } from "./grid.ts";
 import { addressProblems } from "./queue/address.ts";
@@ -258,6 +259,8 @@ export const studySettings = defineSettings(
       if (key.startsWith("landscape.reference.") && before.landscape.pairs) return true;
       if (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)) return true;
       if (key === "landscape.radius" && isBeside(centre)) return true;
+      // Directions scaled to a KL at the edge follow its place, and the completions that KL is measured on.
+      if (isFixedKl(directions) && (key === "landscape.radius" || key.startsWith("landscape.reference."))) return true;
       if (key === "landscape.points" || key === "landscape.radius")
         return nestedIndices(before.landscape, after.landscape) === null;
       return (

@@ -27,8 +27,7 @@ import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { type SweepJob, slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { handOut } from "./queue/hand-out.ts";
-import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
-import { summaryText } from "./report/table.ts";
+import { drawRun, runText, type SummarisedRun, summariseRun } from "./report/report.ts";
 import type { StudySettings } from "./settings.ts";
 import { computeAllUpdates, updatesToCompute } from "./weights/updates.ts";
 
@@ -91,9 +90,9 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
   await sweepCheckpoints(job);
   await measureKlFrom(job);
   await computeAllUpdates({ ...part, folderOf: (step) => soundCheckpoint(folder, step) });
-  const { slices, trends } = await reportPart(part);
+  const run = await reportPart(part);
   const share = timings.finish((performance.now() - start) / 1000);
-  if (slices.length > 0) process.stdout.write(`${summaryText(slices, trends)}\n`);
+  process.stdout.write(runText(run));
   if (!isFinished) progress.line(share);
   if (stateNote !== null) progress.line(stateNote);
   const evaluation = evaluationLine(

@@ -45,8 +45,7 @@ import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { handOut } from "./queue/hand-out.ts";
 import { rayProblems } from "./ray-settings.ts";
-import { drawRun, summariseRun } from "./report/report.ts";
-import { summaryText } from "./report/table.ts";
+import { drawRun, runText, summariseRun } from "./report/report.ts";
 import { klFromProblems, type StudySettings, studySettings } from "./settings.ts";
 import { computeAllUpdates, updatesToCompute } from "./weights/updates.ts";
 
@@ -154,7 +153,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     progress.line(isFinished ? "All maps are complete: only the report is written again." : share);
     progress.line(`Maps and curves: ${figuresFolder(folder)}`);
     progress.line(`Report: ${reportPath(folder)}   (${formatDuration(performance.now() - start)})`);
-    return run.slices.length === 0 ? "" : `${summaryText(run.slices, run.trends)}\n`;
+    return runText(run);
   } finally {
     if (signal.aborted) sayStopped(progress, isBegun);
     release();

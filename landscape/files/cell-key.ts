@@ -5,12 +5,12 @@
 import { createHash } from "node:crypto";
 import { settingValue } from "../../engine/host/index.ts";
 import type { Provenance } from "../../rl/index.ts";
-import { isBeside } from "../direction-settings.ts";
+import { isBeside, isFixedKl } from "../direction-settings.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 
 /**
  * Settings of the grid and of how much is measured: they decide which keys there are, and are in no key. A centre beside the
- * checkpoint is in units of the radius, which is then in the key.
+ * checkpoint is in units of the radius, which is then in the key; so it is where directions are scaled to a KL at the edge.
  */
 const extent = new Set(
   ["steps", "slices", "points", "radius", "simulations", "noiseFloor", "pairs", "klFrom", "updates.rank"].map(
@@ -63,7 +63,8 @@ export function cellKey({ settings, origin }: KeyContext, checkpoint: string, pl
 function measuredSettings(settings: StudySettings): [string, unknown][] {
   return [...studySettings.byKey]
     .filter(([key, setting]) => {
-      const isExtent = extent.has(key) && !(key === "landscape.radius" && isBeside(settings.landscape.centre));
+      const { centre, directions } = settings.landscape;
+      const isExtent = extent.has(key) && !(key === "landscape.radius" && (isBeside(centre) || isFixedKl(directions)));
       if (setting.isFree || isExtent || !studySettings.applies(key, settings)) return false;
       // Paths of the environment's files are not compared: their digests are.
       if (key.startsWith("environment.")) return !isPath(key);

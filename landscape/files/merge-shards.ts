@@ -35,6 +35,7 @@ import { type CellRecord, type JournalledCell, journalledCell } from "./cells.ts
 import { readGiven } from "./given-checkpoints.ts";
 import { referencePath, type SlicePlace, sliceFolder, slicePaths } from "./layout.ts";
 import { readRunSettings } from "./run-settings.ts";
+import { factsIn, isKnownGap, unreachedText } from "./slice-facts.ts";
 
 export interface MergeOptions {
   /** Takes shards of different drivers and program versions. */
@@ -236,13 +237,17 @@ function mergeSlice(
   if (doubled > 0) say(`${name}: ${doubled} cells were measured twice and compared.`);
   const own = sliceFolder(out, place);
   const sorted = workOrder(settings.landscape).flatMap(({ i, j }) => found.get(`${i},${j}`) ?? []);
+  const gapped = shards.map(({ folder }) => sliceFolder(folder, place)).find(isKnownGap);
+  const facts = gapped === undefined ? null : factsIn(gapped, say);
+  if (facts !== null) say(`${name}: ${unreachedText(facts)}.`);
   const missing = settings.landscape.points ** 2 - sorted.length;
-  if (missing > 0) say(`Incomplete: ${name}: ${missing} of ${settings.landscape.points ** 2} cells are in no shard.`);
-  if (sorted.length === 0) return;
+  if (missing > 0 && facts === null)
+    say(`Incomplete: ${name}: ${missing} of ${settings.landscape.points ** 2} cells are in no shard.`);
+  const from = gapped ?? (sorted.length === 0 ? null : sliceFolder(sorted[0].shard.folder, place));
+  if (from === null) return;
   ensureFolder(own);
   const paths = slicePaths(own);
-  const { folder } = sorted[0].shard;
-  writeAtomic(paths.directions, readFileSync(slicePaths(sliceFolder(folder, place)).directions));
+  writeAtomic(paths.directions, readFileSync(slicePaths(from).directions));
   const { journal } = openJournal(paths.cells, journalledCell, say);
   const { members } = MemberFile.open(paths.conversations, [], say);
   try {

@@ -17,6 +17,26 @@ const axisFacts = z.object({
   shares: z.record(z.string(), z.number()),
 });
 
+const scaledAxis = z.object({
+  /** What the direction was multiplied by; null if no scale reaches the target. */
+  scale: z.number().nullable(),
+  /** KL at the edge, nats per token; without a scale the nearest that was found, null if none was a finite number. */
+  kl: z.number().nullable(),
+  /** The scales tried, with their KL (null if it was not a finite number). */
+  passes: z.array(z.tuple([z.number(), z.number().nullable()])),
+});
+
+const fixedKl = z.object({
+  /** KL asked for at the edge, nats per token. */
+  target: z.number(),
+  /** α or β there. */
+  radius: z.number(),
+  delta: scaledAxis,
+  eta: scaledAxis,
+});
+/** How both directions were scaled to a KL at the grid's edge. */
+export type FixedKl = z.infer<typeof fixedKl>;
+
 export const sliceFacts = z.object({
   schemaVersion: z.literal(1).optional(),
   seed: z.int(),
@@ -29,6 +49,8 @@ export const sliceFacts = z.object({
   cosine: z.number().optional(),
   /** The grid's centre beside the checkpoint: along δ and η in units of the radius, and along a third direction. */
   centre: z.object({ alpha: z.number(), beta: z.number(), random: z.number() }).optional(),
+  /** Absent where the directions keep their norms (landscape.directions.kl is 0). */
+  fixedKl: fixedKl.optional(),
 });
 export type SliceFacts = z.infer<typeof sliceFacts>;
 export type AxisFacts = z.infer<typeof axisFacts>;
@@ -36,6 +58,33 @@ export type AxisFacts = z.infer<typeof axisFacts>;
 /** The facts of a slice; null if there are none, or they cannot be read, which is reported. */
 export function readSliceFacts(folder: string, place: SlicePlace, onDamage: OnDamage): SliceFacts | null {
   return readFacts(slicePaths(sliceFolder(folder, place)).directions, onDamage);
+}
+
+/** As `readSliceFacts`. @param folder  the slice's */
+export const factsIn = (folder: string, onDamage: OnDamage): SliceFacts | null =>
+  readFacts(slicePaths(folder).directions, onDamage);
+
+/** Whether no scale of a direction reaches the KL asked for: such a map is a gap that is known, and has no cells. */
+export const isUnreached = ({ fixedKl: scaled }: SliceFacts): boolean =>
+  scaled !== undefined && (scaled.delta.scale === null || scaled.eta.scale === null);
+
+/** As `isUnreached`, of a slice's folder. */
+export function isKnownGap(folder: string): boolean {
+  const facts = factsIn(folder, () => {});
+  return facts !== null && isUnreached(facts);
+}
+
+/** What is known of a map that is a gap; null for all others. */
+export function unreachedText({ fixedKl: scaled }: SliceFacts): string | null {
+  if (scaled === undefined) return null;
+  const gaps = (["delta", "eta"] as const).flatMap((axis) => {
+    const { scale, kl, passes } = scaled[axis];
+    if (scale !== null) return [];
+    const nearest = kl === null ? "no finite KL was found" : `the nearest KL was ${kl.toPrecision(3)}`;
+    return [`no scale of ${axis === "delta" ? "δ" : "η"} was found in ${passes.length} passes; ${nearest}`];
+  });
+  if (gaps.length === 0) return null;
+  return `KL ${scaled.target} at the edge (landscape.directions.kl) is not reached: ${gaps.join(", and ")}. This map is a gap`;
 }
 
 function readFacts(path: string, onDamage: OnDamage): SliceFacts | null {
@@ -101,6 +150,16 @@ export function centreText({ centre }: SliceFacts): string | null {
   return parts.length === 0 ? null : parts.join(" and ");
 }
 
+/** "Scaled to KL 0.1 at the edge: δ × 1.42 (KL 0.0992, 2 passes), η × …"; null without a target. */
+export function fixedKlText({ fixedKl: scaled }: SliceFacts): string | null {
+  if (scaled === undefined) return null;
+  const axis = ({ scale, kl, passes }: FixedKl["delta"]): string =>
+    scale === null
+      ? "not reached"
+      : `× ${scale.toPrecision(3)} (KL ${kl?.toPrecision(3)}, ${passes.length} ${passes.length === 1 ? "pass" : "passes"})`;
+  return `Scaled to KL ${scaled.target} at the edge: δ ${axis(scaled.delta)}, η ${axis(scaled.eta)}`;
+}
+
 /** One line for the terminal. */
 export function directionLine(step: number, facts: SliceFacts): string {
   const { slice, delta, eta, cosine, seed } = facts;
@@ -112,11 +171,13 @@ export function directionLine(step: number, facts: SliceFacts): string {
       .join(", ");
   const isAlike = JSON.stringify(delta.shares) === JSON.stringify(eta.shares) || shares(delta) === shares(eta);
   const centre = centreText(facts);
+  const scaled = fixedKlText(facts);
   return (
     `Step ${step}, slice ${slice}: δ ${axisText(delta)}; η ${axisText(eta)}; cosine ${cosine.toFixed(4)}. ` +
     (isAlike
       ? `Shares of ‖δ‖² and ‖η‖²: ${shares(delta)}.`
       : `Shares of ‖δ‖²: ${shares(delta)}; of ‖η‖²: ${shares(eta)}.`) +
-    (centre === null ? "" : ` The grid's centre is beside the checkpoint: ${centre}.`)
+    (centre === null ? "" : ` The grid's centre is beside the checkpoint: ${centre}.`) +
+    (scaled === null ? "" : ` ${scaled}.`)
   );
 }

@@ -5,7 +5,14 @@
 import { createHash } from "node:crypto";
 import { type DirectionStep, type ParameterArena, philox, philoxKey, wordsOf } from "../../engine/index.ts";
 import { type LanguageModel, parameterShapes } from "../../model/index.ts";
-import { areUsual, axisIdentity, type CentreSettings, isBeside, type ParameterGroup } from "../direction-settings.ts";
+import {
+  areUsual,
+  axisIdentity,
+  type CentreSettings,
+  isBeside,
+  isFixedKl,
+  type ParameterGroup,
+} from "../direction-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { type Direction, freeDirection, innerProducts, stepOf, sumOf } from "./directions/direction.ts";
 import { groupsOf, movedNames } from "./directions/groups.ts";
@@ -210,7 +217,7 @@ function identityOf(
   { directions, centre, radius }: StudySettings["landscape"],
   origins: readonly (readonly string[])[],
 ): string {
-  const { groups, leaveOut, noise, orthogonal, delta, eta } = directions;
+  const { groups, leaveOut, noise, orthogonal, kl, delta, eta } = directions;
   const axes = [delta, eta].map((axis, i) => ({ ...axisIdentity({ ...axis, file: "" }), origin: origins[i] }));
   const place = isBeside(centre) ? { ...centre, radius } : null;
   return JSON.stringify({
@@ -221,6 +228,7 @@ function identityOf(
     noise,
     orthogonal,
     place,
+    ...(isFixedKl(directions) && { fixedKl: { kl, radius } }),
   });
 }
 

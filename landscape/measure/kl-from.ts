@@ -8,7 +8,7 @@ import { loadModel } from "../../model/index.ts";
 import { writeReference } from "../files/cells.ts";
 import { countKlFrom, klFromRecord } from "../files/kl-from-files.ts";
 import { klFromPath, type SlicePlace, sliceFolder } from "../files/layout.ts";
-import { expectSameDirections } from "../files/slice-facts.ts";
+import { expectSameDirections, factsIn, isKnownGap } from "../files/slice-facts.ts";
 import { gridCells } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
 import { stepsTo } from "./directions.ts";
@@ -28,11 +28,15 @@ export interface KlFromPart extends SlicePlace {
 /** The maps with cells whose KL from another checkpoint is missing. A checkpoint's KL from itself is in its cells. */
 export function klFromToMeasure(folder: string, { landscape }: StudySettings): KlFromPart[] {
   const { steps, slices, klFrom, points } = landscape;
-  return klFrom
-    .flatMap((from) => steps.filter((step) => step !== from).map((step) => ({ from, step })))
-    .flatMap((part) => Array.from({ length: slices }, (_, slice) => ({ ...part, slice })))
-    .map((part) => ({ ...part, done: countKlFrom(folder, part, part.from) }))
-    .filter(({ done }) => done < points ** 2);
+  return (
+    klFrom
+      .flatMap((from) => steps.filter((step) => step !== from).map((step) => ({ from, step })))
+      .flatMap((part) => Array.from({ length: slices }, (_, slice) => ({ ...part, slice })))
+      // A map that is a known gap has no cells.
+      .filter((part) => !isKnownGap(sliceFolder(folder, part)))
+      .map((part) => ({ ...part, done: countKlFrom(folder, part, part.from) }))
+      .filter(({ done }) => done < points ** 2)
+  );
 }
 
 export type KlFromJob = Omit<SweepJob, "checkpointAt">;
@@ -119,7 +123,7 @@ async function measureSlice(
     ({ i, j }) => measured.add(`${i},${j}`),
   );
   try {
-    const { directions, facts } = await sliceDirections(context, slice, ownReference);
+    const { directions, facts } = await sliceDirections(context, slice, ownReference, factsIn(own, say));
     try {
       expectSameDirections(own, facts, say);
       await withPolicy(other, async (policy) => {

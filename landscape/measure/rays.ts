@@ -11,17 +11,12 @@ import { type Direction, freeDirection, stepOf, sumOf } from "./directions/direc
 import { groupsOf, movedNames } from "./directions/groups.ts";
 import { DirectionSources } from "./directions/kinds.ts";
 import { type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts";
-import { findScale } from "./fixed-kl.ts";
+import { findScale, KL_TOLERANCE, MOST_PASSES } from "./fixed-kl.ts";
+import { withKlAt } from "./kl-at.ts";
 import { measurePoints } from "./measure-points.ts";
 import type { PartJob } from "./part-job.ts";
-import { PerturbedWeights } from "./perturbed-weights.ts";
-import { type Reference, scorePoint } from "./reference.ts";
-import { type SweepContext, withPolicy } from "./sweep-context.ts";
-
-/** A KL within 5% of its target has reached it. */
-export const KL_TOLERANCE = 0.05;
-/** Scoring passes for one target on one half of a ray. */
-export const MOST_PASSES = 6;
+import type { Reference } from "./reference.ts";
+import type { SweepContext } from "./sweep-context.ts";
 
 /** Rays by number, made when they are first asked for. */
 export class Rays {
@@ -158,8 +153,8 @@ async function searchScales(
   rays: Rays,
   reference: Reference,
 ): Promise<ScaleRecord[]> {
-  const { model, settings, signal, say } = context;
-  const { landscape, batch, train } = settings;
+  const { settings, signal, say } = context;
+  const { landscape } = settings;
   ensureFolder(own);
   const found: ScaleRecord[] = [];
   const { journal } = openJournalOf(
@@ -168,33 +163,20 @@ async function searchScales(
     (message) => say(`${message} What was cut off is searched again.`),
     (record) => found.push(record),
   );
-  const tokens = sumOf(reference.rollouts.map((rollout) => rollout.tokens));
   try {
     if (found.length >= wanted.length) return found;
     await rays.prepare(new Set(wanted.slice(found.length).map(({ ray }) => ray)));
-    await withPolicy(context, async (policy) => {
-      const weights = new PerturbedWeights(model.weights, 1, landscape.precision);
-      const perturbed = { backend: model.backend, config: model.config, weights };
-      const klAt = async (ray: number, scale: number): Promise<number> => {
-        weights.placeAlong([rays.stepsTo(ray, scale)]);
-        const scored = await scorePoint(policy, perturbed, 0, reference, {
-          ...{ maxTokens: batch.tokens, signal, clipLow: train.clipLow, clipHigh: train.clipHigh },
-        });
-        return sumOf(scored.kl.flat()) / Math.max(1, tokens);
-      };
-      try {
-        for (const { ray, sign, target } of wanted.slice(found.length)) {
-          signal.throwIfAborted();
-          const known = found.filter((one) => one.ray === ray && one.sign === sign).flatMap(({ passes }) => passes);
-          const largest = Math.max(...radiiOf(landscape.rays));
-          const search = { target, known, start: largest / 2, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES };
-          const record = { ray, sign, target, ...(await findScale(search, (scale) => klAt(ray, sign * scale))) };
-          const kept = { ...record, passes: record.passes.map(([scale, kl]): [number, number | null] => [scale, kl]) };
-          journal.append(kept);
-          found.push(kept);
-        }
-      } finally {
-        weights.free();
+    await withKlAt(context, reference, async (klAt) => {
+      for (const { ray, sign, target } of wanted.slice(found.length)) {
+        signal.throwIfAborted();
+        const known = found.filter((one) => one.ray === ray && one.sign === sign).flatMap(({ passes }) => passes);
+        const largest = Math.max(...radiiOf(landscape.rays));
+        const search = { target, known, start: largest / 2, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES };
+        const reached = await findScale(search, (scale) => klAt(rays.stepsTo(ray, sign * scale)));
+        const record = { ray, sign, target, ...reached };
+        const kept = { ...record, passes: record.passes.map(([scale, kl]): [number, number | null] => [scale, kl]) };
+        journal.append(kept);
+        found.push(kept);
       }
     });
     return found;

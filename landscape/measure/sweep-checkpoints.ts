@@ -8,7 +8,7 @@ import type { Environment, Timings } from "../../rl/index.ts";
 import { settleOrder } from "../files/arrived-cells.ts";
 import { countCells, writeReference } from "../files/cells.ts";
 import { type SlicePlace, sliceFolder, slicePaths } from "../files/layout.ts";
-import { directionLine, type SliceFacts } from "../files/slice-facts.ts";
+import { directionLine, isKnownGap, type SliceFacts } from "../files/slice-facts.ts";
 import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
@@ -118,6 +118,7 @@ export function slicesToSweep(
     .flatMap((step) => Array.from({ length: slices }, (_, slice) => ({ step, slice })))
     .map((place) => ({ ...place, done: grows ? 0 : countCells(folder, place) }))
     .filter((place) => {
+      if (isKnownGap(sliceFolder(folder, place))) return false;
       const { underWay, earlier } = slicePaths(sliceFolder(folder, place));
       return place.done < cells || existsSync(underWay) || existsSync(earlier);
     });

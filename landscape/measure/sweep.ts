@@ -1,23 +1,32 @@
 // A sweep measures one slice around one checkpoint: the points of a grid along two directions (measure-points.ts has how).
 import type { Phase } from "../../engine/host/index.ts";
 import { openingOf } from "../../rl/index.ts";
-import { expectSameDirections, type SliceFacts, writeFacts } from "../files/slice-facts.ts";
+import {
+  expectSameDirections,
+  type FixedKl,
+  factsIn,
+  isUnreached,
+  type SliceFacts,
+  unreachedText,
+  writeFacts,
+} from "../files/slice-facts.ts";
 import type { GridCell } from "../grid.ts";
 import { shardCells } from "../shard.ts";
-import { makeDirections, stepsTo } from "./directions.ts";
+import { type DirectionFacts, makeDirections, type Slice, stepsTo } from "./directions.ts";
+import { atScales, findGridScales } from "./grid-scales.ts";
 import { measurePoints, type PointSet } from "./measure-points.ts";
 import type { Reference } from "./reference.ts";
 import { promptSet, type SweepContext } from "./sweep-context.ts";
 
 /**
- * Measures the missing cells of one slice.
+ * Measures the missing cells of one slice. A slice whose directions reach no scale is said to be a gap, and counts as measured.
  * @param folder  the slice's
  * @param phase   counts cells
  * @param before  cells that `phase` has already counted
  * @param only    chooses among the cells of the shard; all by default
  * @returns cells that `phase` has counted afterwards
  */
-export function sweep(
+export async function sweep(
   context: SweepContext,
   slice: number,
   folder: string,
@@ -28,32 +37,46 @@ export function sweep(
 ): Promise<number> {
   const { settings, say, onDirections } = context;
   const wanted = shardCells(settings.shard, settings.landscape).filter(only);
-  return measurePoints({
+  let isGap = false;
+  const after = await measurePoints({
     ...{ context, folder, reference, phase, before },
     whole: `${wanted.length} grid points of this map`,
     prepare: async (hasBegun): Promise<PointSet<GridCell>> => {
-      const { set, facts } = await pointsOfSlice(context, slice, reference, wanted);
+      const { set, facts } = await pointsOfSlice(context, slice, reference, wanted, factsIn(folder, say));
       try {
         if (hasBegun) expectSameDirections(folder, facts, say);
         writeFacts(folder, facts);
         onDirections?.(facts);
+        isGap = isUnreached(facts);
+        if (isGap) say(`Step ${context.place.step}, slice ${slice}: ${unreachedText(facts)}. ${MEND_UNREACHED}`);
       } catch (thrown) {
         set.free();
         throw thrown;
       }
-      return set;
+      return isGap ? { ...set, points: [] } : set;
     },
   });
+  return isGap ? before + wanted.length : after;
 }
 
-/** Grid points along the directions of a slice, and the facts about these. @throws as `makeDirections` */
+/** How to mend a KL that is not reached. */
+export const MEND_UNREACHED =
+  "Choose another KL, or a radius from which KL is found in six passes, each at most 8 times as far (--landscape.directions.kl, " +
+  "--landscape.radius), and another folder (--out).";
+
+/**
+ * Grid points along the directions of a slice, and the facts about these.
+ * @param known  facts of an earlier time, whose scales are taken if the directions are the same
+ * @throws as `makeDirections`
+ */
 export async function pointsOfSlice(
   context: SweepContext,
   slice: number,
   reference: Reference,
   points: readonly GridCell[],
+  known: SliceFacts | null,
 ): Promise<{ set: PointSet<GridCell>; facts: SliceFacts }> {
-  const { directions, facts } = await sliceDirections(context, slice, reference);
+  const { directions, facts } = await sliceDirections(context, slice, reference, known);
   const set = {
     points,
     stepsTo: (cell: GridCell) => (name: string) => stepsTo(cell, directions, name),
@@ -62,19 +85,40 @@ export async function pointsOfSlice(
   return { set, facts };
 }
 
-/** The directions of a slice around the context's checkpoint, and the facts about them. @throws as `makeDirections` */
+/** The directions of a slice around the context's checkpoint, and the facts about them. As `pointsOfSlice`. */
 export async function sliceDirections(
   context: SweepContext,
   slice: number,
   reference: Reference,
-): Promise<{ readonly directions: Awaited<ReturnType<typeof makeDirections>>; readonly facts: SliceFacts }> {
+  known: SliceFacts | null,
+): Promise<{ readonly directions: Slice; readonly facts: SliceFacts }> {
   const { model, settings, place, signal, say } = context;
   const directions = await makeDirections({
     ...{ arena: model.weights, config: model.config, settings, slice, reference, place, signal, say },
     usedIds: usedIdsOf(context, reference),
   });
   const { seed } = settings.landscape;
-  return { directions, facts: { schemaVersion: 1, seed, slice, digest: directions.digest, ...directions.facts } };
+  const { digest } = directions;
+  try {
+    const isSame = known?.digest === digest && known.fixedKl !== undefined;
+    const fixedKl = isSame ? known.fixedKl : await findGridScales(context, reference, directions);
+    const head = { schemaVersion: 1, seed, slice, digest } as const;
+    if (fixedKl == null) return { directions, facts: { ...head, ...directions.facts } };
+    const facts = { ...head, ...scaledFacts(directions.facts, fixedKl), fixedKl };
+    return { directions: { ...directions, ...atScales(directions, fixedKl) }, facts };
+  } catch (thrown) {
+    directions.free();
+    throw thrown;
+  }
+}
+
+/** Lengths are those of the scaled directions. */
+function scaledFacts({ delta, eta, ...facts }: DirectionFacts, scales: FixedKl): DirectionFacts {
+  const length = (axis: "delta" | "eta", own: DirectionFacts["delta"]): DirectionFacts["delta"] => ({
+    ...own,
+    length: own.length * (scales[axis].scale ?? 1),
+  });
+  return { delta: length("delta", delta), eta: length("eta", eta), ...facts };
 }
 
 /**

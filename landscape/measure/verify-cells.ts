@@ -6,11 +6,11 @@
 // That limit is a choice. A difference below it is smaller than what another draw of prompts would typically make, so it
 // changes no conclusion about the map. It does not prove that both drivers are right. A difference above it does not prove
 // that one of them is wrong.
-import { mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { type Progress, RunFolderError, readJournal, SettingsError } from "../../engine/host/index.ts";
+import { ensureFolder, type Progress, RunFolderError, readJournal, SettingsError } from "../../engine/host/index.ts";
 import { adapterLine, openBackend, preferTiles, sumOrder } from "../../engine/index.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../model/index.ts";
 import {
@@ -24,10 +24,11 @@ import {
   stateFolder,
   versionText,
 } from "../../rl/index.ts";
+import { isFixedKl } from "../direction-settings.ts";
 import { cellKey } from "../files/cell-key.ts";
 import { type CellRecord, type JournalledCell, journalledCell, type ReferenceSet, readSlice } from "../files/cells.ts";
 import { expectSameGiven, locateGiven, readGiven } from "../files/given-checkpoints.ts";
-import { type SlicePlace, slicePaths } from "../files/layout.ts";
+import { type SlicePlace, sliceFolder, slicePaths } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { promptMaps } from "../statistics/cell-sums.ts";
@@ -135,6 +136,7 @@ export async function verifyCells(
           const ofSlice = ofStep.filter((one) => one.slice === slice);
           const wanted = new Set(ofSlice.map(({ record: { i, j } }) => `${i},${j}`));
           const own = join(place, `${step}-${slice}`);
+          giveScales(folder, { step, slice }, own, settings);
           done = await sweep(context, slice, own, reference, phase, done, ({ i, j }) => wanted.has(`${i},${j}`));
           for (const { record, reference: before } of ofSlice) {
             const again = recordIn(own, record);
@@ -160,6 +162,13 @@ export async function verifyCells(
     rmSync(place, { recursive: true, force: true });
     backend.destroy();
   }
+}
+
+/** Directions that were scaled to a KL are taken at the scales that the folder has: the search is not repeated. */
+function giveScales(folder: string, place: SlicePlace, own: string, { landscape }: StudySettings): void {
+  if (!isFixedKl(landscape.directions)) return;
+  ensureFolder(own);
+  cpSync(slicePaths(sliceFolder(folder, place)).directions, slicePaths(own).directions);
 }
 
 const measured = ({ conversationBytes: _, ...record }: JournalledCell): CellRecord => record;

@@ -1,16 +1,17 @@
 // How much is measured around all checkpoints besides the maps: rays, points at fixed KL, worst-case rays, lines, noise floors, pairs.
+import { isFixedKl } from "../direction-settings.ts";
 import { linePoints, rayPoints, wantedScales } from "../measure/rays.ts";
 import { worstPoints } from "../measure/worst-rays.ts";
 import { linesFrom, ownCheckpoints, worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 
-/** Scoring passes for one target on one half of a ray, as a mean over runs: the search takes one to six. */
+/** Scoring passes for one target on one half of a ray or at one edge of a grid, as a mean over runs: the search takes one to six. */
 const passesPerTarget = 3;
 
 export interface FurtherWork {
   /** Points with rollouts and scoring, as a grid point has. */
   readonly points: number;
-  /** Scoring of the reference completions alone: tries at fixed KL, pairs of checkpoints. */
+  /** Scoring of the reference completions alone: tries at fixed KL, on rays and at the edges of grids; pairs of checkpoints. */
   readonly passes: number;
   /** Gradients on the reference completions, for worst-case rays. */
   readonly gradients: number;
@@ -30,11 +31,13 @@ export function furtherWork(settings: StudySettings): FurtherWork {
   const hasRays = rays.count > 0;
   const targets = hasRays ? wantedScales(landscape).length : 0;
   const worst = worstRaysOf(rays);
+  const edges = isFixedKl(landscape.directions) ? 2 * landscape.slices : 0;
   const perStep = (hasRays ? rayPoints(landscape).length : 0) + targets + worst.length * worstPoints(landscape).length;
   return {
     points: steps.length * perStep + lines * linePoints(landscape).length,
     passes:
-      steps.length * targets * passesPerTarget + (landscape.pairs ? steps.length * Math.max(0, steps.length - 1) : 0),
+      steps.length * (targets + edges) * passesPerTarget +
+      (landscape.pairs ? steps.length * Math.max(0, steps.length - 1) : 0),
     gradients: steps.length * worst.reduce((sum, kind) => sum + gradientsOf[kind], 0),
     draws: shard === "" ? steps.length * noiseFloor : 0,
     freshPoints: hasRays && rays.freshPrompts > 0 ? steps.length * rayPoints(landscape).length : 0,

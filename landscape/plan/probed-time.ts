@@ -30,7 +30,7 @@ export function probedTime({ cell, prompts, seconds, drafted, spared }: CellProb
     ...(further === 0
       ? []
       : [
-          `  rays, lines, pairs and noise floors: ${text(further)} (${points} points, ${passes} scoring passes, ${gradients} gradients, ${draws} draws` +
+          `  rays, lines, pairs, scales to a fixed KL and noise floors: ${text(further)} (${points} points, ${passes} scoring passes, ${gradients} gradients, ${draws} draws` +
             (freshPoints === 0 ? ")" : `, at most ${freshPoints} points on fresh prompts)`),
         ]),
     `  This rests on one grid point, measured on this adapter with the first checkpoint's weights at alpha ${cell.alpha}, beta ${cell.beta}` +

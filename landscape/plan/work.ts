@@ -42,7 +42,7 @@ export function workOf(
     generationWork(config, "rays, lines: rollouts", further.points * perPoint, rollouts.rollouts, swept),
     scoringWork(
       config,
-      "rays, lines, pairs: scoring",
+      "rays, lines, pairs, fixed KL: scoring",
       (further.points + further.passes) * ofReference,
       swept,
       "forward",

@@ -4,6 +4,7 @@ import { type Progress, SettingsError, UserError } from "../../engine/host/index
 import type { Backend } from "../../engine/index.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../model/index.ts";
 import { environmentFiles, openEnvironment } from "../../rl/index.ts";
+import type { SliceFacts } from "../files/slice-facts.ts";
 import type { GridCell } from "../grid.ts";
 import { expectSweepMemory } from "../measure/memory-plan.ts";
 import type { Reference } from "../measure/reference.ts";
@@ -30,6 +31,8 @@ export interface OpenStudy {
   readonly announcement: Announcement;
   readonly context: SweepContext;
   readonly reference: Reference;
+  /** Of the slices that were measured here. */
+  readonly facts: Map<number, SliceFacts>;
   /** @throws SettingsError when the worker would measure something else than is asked for */
   expectKeys(stripe: Stripe, cells: readonly GridCell[]): void;
   free(): void;
@@ -97,7 +100,7 @@ export async function openStudy(announcement: Announcement, machine: WorkerMachi
       checkpoint: checkpoint === undefined ? "" : digestOf(checkpoint),
     };
     return {
-      ...{ announcement, context, reference },
+      ...{ announcement, context, reference, facts: new Map() },
       expectKeys(stripe, cells) {
         if (stripe.cells.every(({ key }, index) => key === keyOf(keyed, stripe.slice, cells[index]))) return;
         throw new SettingsError(

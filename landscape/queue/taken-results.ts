@@ -186,6 +186,11 @@ export class TakenResults {
     const isSame = planDifference(study.plan, plan) === null;
     if (before !== undefined && (before.digest !== facts.digest || (isSame && !isDeepStrictEqual(before, facts))))
       refuse("its directions are others than those of the cells before");
+    if (before !== undefined && !isDeepStrictEqual(before.fixedKl, facts.fixedKl))
+      refuse(
+        "the scales of its directions (landscape.directions.kl) are others than those of the cells before: another driver ends its search " +
+          "elsewhere",
+      );
     if (this.#reference === null) writeReference(job.folder, step, reference);
     this.#reference ??= reference;
     if (before !== undefined) return;

@@ -4,10 +4,10 @@ import { randomUUID } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import type { Queue, Worker } from "bullmq";
 import { asError, killPoint, type Phase, UserError } from "../../engine/host/index.ts";
-import type { SliceFacts } from "../files/slice-facts.ts";
+import { isUnreached, type SliceFacts, unreachedText } from "../files/slice-facts.ts";
 import { type GridCell, workOrder } from "../grid.ts";
 import { type AskedPoints, measureAsked } from "../measure/asked-points.ts";
-import { pointsOfSlice } from "../measure/sweep.ts";
+import { MEND_UNREACHED, pointsOfSlice } from "../measure/sweep.ts";
 import { HeldJob } from "./held-job.ts";
 import {
   type Announcement,
@@ -213,9 +213,14 @@ class QueueWorker {
     }.bind(this);
     let facts: SliceFacts;
     try {
-      const made = await pointsOfSlice(context, slice, reference, cells);
+      const made = await pointsOfSlice(context, slice, reference, cells, study.facts.get(slice) ?? null);
       facts = made.facts;
+      study.facts.set(slice, facts);
       try {
+        if (isUnreached(facts)) {
+          await held.fail(`worker ${this.#self.name}: ${unreachedText(facts)}. ${MEND_UNREACHED}`);
+          return null;
+        }
         await measureAsked(context, made.set, reference, asked());
       } finally {
         made.set.free();

@@ -4,6 +4,7 @@ import { basename } from "node:path";
 import { defineSettings, type OnDamage, runCommand } from "../../engine/host/index.ts";
 import { metricsPath, reachOfMean, readMetrics } from "../../rl/index.ts";
 import { readRunSettings } from "../files/run-settings.ts";
+import { readSliceFacts, type SliceFacts, unreachedText } from "../files/slice-facts.ts";
 import type { StudySettings } from "../settings.ts";
 import { difference, type Estimand, rAtBudget, rInfinity } from "../statistics/estimands.ts";
 import { CORRELATION_CHANGES, type Estimate, jackknifeCorrelation } from "../statistics/intervals.ts";
@@ -20,6 +21,7 @@ interface Swept {
   slice: number;
   maps: PromptMaps;
   summary: Summary;
+  facts: SliceFacts | null;
   /** J − J(0,0) differs over the cells. */
   objectiveSpread: number;
 }
@@ -34,7 +36,9 @@ interface ComparedRun {
 
 async function readRun(folder: string, say: OnDamage): Promise<ComparedRun> {
   const settings = await readRunSettings(folder);
-  const evaluations = readMetrics(metricsPath(folder), say).flatMap((row) => {
+  // Maps around given checkpoints have no training.
+  const rows = settings.checkpoints.length > 0 ? [] : readMetrics(metricsPath(folder), say);
+  const evaluations = rows.flatMap((row) => {
     const [reward, standardError] = [row["eval/reward"], row["eval/reward_standard_error"]];
     return typeof reward === "number" && typeof standardError === "number"
       ? [{ step: row.step, reward, reach: reachOfMean(standardError, settings.evaluate.episodes) }]
@@ -46,12 +50,16 @@ async function readRun(folder: string, say: OnDamage): Promise<ComparedRun> {
     for (let slice = 0; slice < slices; slice++) {
       const read = readSummarisedSlice(folder, { step, slice }, settings, say);
       const measured = read?.cells.length ?? 0;
-      if (measured < points ** 2)
+      const gap = readSliceFacts(folder, { step, slice }, () => {});
+      const unreached = gap === null ? null : unreachedText(gap);
+      if (unreached !== null) say(`Incomplete: ${folder}, step ${step}, slice ${slice}: ${unreached}.`);
+      else if (measured < points ** 2)
         say(`Incomplete: ${folder}, step ${step}, slice ${slice}: ${measured} of ${points ** 2} cells are measured.`);
       if (read === null) continue;
       const { summary, maps } = read;
       const [least, most] = extentOf(meanMap(maps.objective)) ?? [Number.NaN, Number.NaN];
-      swept.push({ step, slice, maps, summary, objectiveSpread: most - least });
+      const facts = readSliceFacts(folder, { step, slice }, say);
+      swept.push({ step, slice, maps, summary, facts, objectiveSpread: most - least });
     }
   return { name: basename(folder), settings, evaluations, swept };
 }
@@ -120,6 +128,29 @@ function mapTable(runs: readonly ComparedRun[]): string {
       ]),
     ),
   );
+}
+
+/** How directions were scaled to a KL at the edge; nothing if no run asks for one. */
+function scalePart(runs: readonly ComparedRun[]): string[] {
+  const rows = runs.flatMap(({ name, swept }) =>
+    swept.flatMap(({ step, slice, facts }) => {
+      const scaled = facts?.fixedKl;
+      if (scaled === undefined) return [];
+      const axes = [scaled.delta, scaled.eta].flatMap(({ scale, kl, passes }) => [
+        scale === null ? "not reached" : scale.toPrecision(3),
+        number(kl, 4),
+        String(passes.length),
+      ]);
+      return [[name, String(step), String(slice), String(scaled.target), ...axes]];
+    }),
+  );
+  if (rows.length === 0) return [];
+  const axis = (letter: string): string[] => [`scale of ${letter}`, `KL at the edge of ${letter}`, "passes"];
+  return [
+    "\n### Directions scaled to a KL at the edge\n",
+    table(["run", "step", "slice", "KL asked for", ...axis("δ"), ...axis("η")], rows),
+    "\nScale: what the direction at its norm was multiplied by. KL: nats per token, at α or β = landscape.radius.",
+  ];
 }
 
 /** Simulated coverage of each map's intervals: below 90% it is not called a 95% interval. */
@@ -215,6 +246,7 @@ export async function comparison(folders: readonly string[], say: OnDamage): Pro
     `\nIn brackets: the ${intervalName(swept)}. r: ${TERMS.r}. r∞: ${TERMS.rInfinity}. within ring: ${TERMS.withinRing}. ` +
       `undetermined: ${TERMS.undetermined}. KL: ${TERMS.landmarks}. A ≠ 0: ${TERMS.advantages}. ` +
       `spread of J: largest minus smallest J over the map. floor: ${TERMS.floor}.`,
+    ...scalePart(runs),
     "\n### Changes, paired over prompts\n",
     changeTable(runs),
     "\n### Simulated coverage of the intervals\n",

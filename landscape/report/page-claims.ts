@@ -11,6 +11,10 @@ import { estimateText, numberText } from "./wording.ts";
 
 /** Longer tables show their first and last rows, and name the file that has all of them. */
 const MOST_ROWS = 40;
+/** On paper, the same with fewer. */
+const MOST_PAPER_ROWS = 10;
+/** Letters in a row of a table that fits half of the width of a sheet of A4. */
+const HALF_SHEET = 74;
 
 /** Null without claims. */
 export function claimsSection({ claims = [] }: Study): Markup | null {
@@ -44,20 +48,40 @@ export function tableOf({ caption, columns, rows }: ClaimTable, id: string, file
   const isLong = rows.length > MOST_ROWS;
   const half = MOST_ROWS / 2;
   const shown = isLong ? [...rows.slice(0, half), ...rows.slice(-half)] : rows;
+  const isOnPaper = (k: number): boolean =>
+    shown.length <= MOST_PAPER_ROWS || k < MOST_PAPER_ROWS / 2 || k >= shown.length - MOST_PAPER_ROWS / 2;
+  const rowMarkup = (row: (typeof rows)[number], k: number): Markup =>
+    html`<tr${isOnPaper(k) ? null : html` class="off-paper"`}>${row.map((cell, c) => html`<td>${cellText(cell, columns[c].digits)}</td>`)}</tr>
+`;
   return html`${copyButtons(`${id}-table`, caption)}
-<div class="scroll" tabindex="0" role="region" aria-labelledby="${id}">
+<div class="scroll${lettersIn(columns, shown) > HALF_SHEET ? " wide" : ""}" tabindex="0" role="region" aria-labelledby="${id}">
 <table id="${id}-table">
 <thead><tr>${columns.map(({ name }) => html`<th scope="col">${name}</th>`)}</tr></thead>
 <tbody>
-${shown.map(
-  (row) => html`<tr>${row.map((cell, k) => html`<td>${cellText(cell, columns[k].digits)}</td>`)}</tr>
-`,
-)}
+${shown.map(rowMarkup)}
 </tbody>
 </table>
 </div>
-<p class="caption" id="${id}">${caption}${isLong ? ` Shown: the first and the last ${half} of ${rows.length} rows; ${file} has all.` : null}</p>
+<p class="caption" id="${id}">${caption}${isLong ? ` Shown: the first and the last ${half} of ${rows.length} rows; ${file} has all.` : null}${
+    shown.length > MOST_PAPER_ROWS
+      ? html`<span class="on-paper"> On paper: the first and the last ${MOST_PAPER_ROWS / 2} rows. The report on screen has more, ${file} all ${rows.length}.</span>`
+      : null
+  }</p>
 `;
+}
+
+/** The widest text of each column, together. Names of columns break at spaces. */
+function lettersIn(columns: ClaimTable["columns"], rows: ClaimTable["rows"]): number {
+  const letters = (cell: ClaimCell, digits: number | undefined): number => {
+    if (cell === null || typeof cell === "string") return cell?.length ?? 1;
+    if (typeof cell === "number") return numberText(cell, digits).length;
+    const { value, range } = estimateText(cell, digits ?? 2);
+    return value.length + 1 + (range?.length ?? 0);
+  };
+  const widest = columns.map(({ name, digits }, c) =>
+    Math.max(...name.split(" ").map((word) => word.length), ...rows.map((row) => letters(row[c], digits))),
+  );
+  return widest.reduce((sum, width) => sum + width + 1, 0);
 }
 
 function cellText(cell: ClaimCell, digits: number | undefined): Part {

@@ -6,6 +6,9 @@ import { html, type Part } from "./html.ts";
 import { copyButtons } from "./page-tables.ts";
 import { fixed } from "./wording.ts";
 
+/** A longer table is on screen alone. */
+const MOST_PAPER_ROWS = 12;
+
 const unique = (texts: readonly string[]): string[] => [...new Set(texts)];
 
 /** One row per direction of each map; null if no map has facts (runs of earlier versions). */
@@ -21,7 +24,9 @@ export function directionTable({ maps }: Study): Markup | null {
   const hasSlices = distinct(maps.map((map) => map.slice)).length > 1;
   const head: Part[] = ["checkpoint", ...(hasSlices ? ["slice"] : []), "", "direction", "length", ...groups, "cosine"];
   const absent = maps.length - known.filter(({ facts }) => facts.delta !== undefined).length;
-  return html`<section aria-labelledby="directions">
+  const isLong = rows.length > MOST_PAPER_ROWS;
+  const offPaper = html` class="off-paper"`;
+  return html`<section aria-labelledby="directions"${isLong ? offPaper : null}>
 <h2 id="directions">Directions</h2>
 ${copyButtons("direction-shares", "the table of directions")}
 <div class="scroll" tabindex="0" role="region" aria-labelledby="directions">
@@ -35,8 +40,10 @@ ${rows.map((row) => tableRow(row, groups, hasSlices))}
 <p class="caption">Each group’s share of the squared norm of the direction: how the perturbation is spread over the parameters. Length: the norm over all moved parameters. Cosine: between δ and η, over all moved parameters.${
     absent > 0 ? ` ${absent} of ${maps.length} maps have no such facts.` : ""
   }</p>
+${scaleNote(known.map(({ facts }) => facts))}
 ${centreNote(known.map(({ facts }) => facts))}
-</section>`;
+</section>
+${isLong ? html`<p class="caption on-paper">Directions: not on paper. The report on screen has their ${rows.length} rows, and slice.json of each map has their numbers.</p>` : null}`;
 }
 
 function tableRow(
@@ -52,6 +59,13 @@ function tableRow(
 <th scope="row">step ${map.step}</th>${hasSlices ? html`<td>${map.slice}</td>` : null}<td>${axis}</td><td>${axisText(own)}</td><td>${own.length.toPrecision(3)}</td>${groups.map((group) => html`<td>${share(group)}</td>`)}<td>${axis === "η" && facts.cosine !== undefined ? fixed(facts.cosine, 3) : ""}</td>
 </tr>
 `;
+}
+
+/** What a reader must know if the directions are scaled to a KL. */
+function scaleNote(all: readonly SliceFacts[]): Markup | null {
+  const scaled = all.map(({ fixedKl }) => fixedKl).find((one) => one !== undefined);
+  if (scaled === undefined) return null;
+  return html`<p class="caption"><strong>KL at the edge is ${String(scaled.target)} nats per token in every map.</strong> Each direction is scaled by itself until KL from the checkpoint is within 5% of that at α = ${String(scaled.radius)}, β = 0, and at α = 0, β = ${String(scaled.radius)}. So the same α is another distance in each map; the table above has the scales and the KL reached, and the length of each scaled direction is here.</p>`;
 }
 
 /** What a reader must know if the grid's centre is not the checkpoint. */

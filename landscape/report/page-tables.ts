@@ -173,13 +173,17 @@ ${entry("Intervals", "Neighbouring cells share prompts and noise, so they are no
 
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
+/** More settings are on screen alone. */
+const MOST_PAPER_SETTINGS = 20;
+
 export function settingsTable({ settings }: Study): Markup | null {
   if (settings.length === 0) return null;
   const rows = settings.map(
     ({ key, value }) => html`<tr><th scope="row">${key}</th><td>${String(value)}</td></tr>
 `,
   );
-  return html`<section aria-labelledby="with">
+  const offPaper = html` class="off-paper"`;
+  return html`<section aria-labelledby="with"${rows.length > MOST_PAPER_SETTINGS ? offPaper : null}>
 <h2 id="with">Settings</h2>
 ${copyButtons("settings", "the settings")}
 <div class="scroll" tabindex="0" role="region" aria-labelledby="with">
@@ -190,7 +194,8 @@ ${rows}
 </tbody>
 </table>
 </div>
-</section>`;
+</section>
+${rows.length > MOST_PAPER_SETTINGS ? html`<p class="caption on-paper">Settings: not on paper. The report on screen and config.toml of the run folder have all ${rows.length}.</p>` : null}`;
 }
 
 const significant = (value: number): string =>

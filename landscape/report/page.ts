@@ -45,8 +45,8 @@ ${maps.length > 0 ? everyCheckpoint(study) : null}`;
 ${maps.length > 0 ? mapTable(study) : null}
 ${trendTable(study)}
 ${directionTable(study)}
-${klFromSection(study)}
-${raysSection(study)}
+${screenAlone("kl-from", "KL from other checkpoints", "landscape/kl-from.json", klFromSection(study), study)}
+${screenAlone("rays", "Rays", "landscape/rays.json", raysSection(study), study)}
 ${claimsSection(study)}
 ${maps.length > 0 ? definitions() : null}
 ${trainingSamples(study)}
@@ -82,6 +82,16 @@ ${conversations.blocks.map((block, k) => (block === null ? null : packedScript(`
   return document.markup;
 }
 
+/** With more checkpoints, a report on paper has no room for what claim T3 sums up. */
+const MOST_PAPER_CHECKPOINTS = 6;
+
+/** A section that is not printed for many checkpoints: paper then says where it is. */
+function screenAlone(id: string, title: string, file: string, section: Markup | null, { maps }: Study): Markup | null {
+  if (section === null || distinct(maps.map(({ step }) => step)).length <= MOST_PAPER_CHECKPOINTS) return section;
+  return html`<div class="off-paper" data-section="${id}">${section}</div>
+<p class="caption on-paper">${title}: not on paper. The report on screen has figures and tables, ${file} of the run folder all numbers.</p>`;
+}
+
 /** The page's size that conversations may fill: a page of 1.5 MB can be sent by mail and opens at once. */
 const MOST_BYTES = 1_450_000;
 /** Conversations get this much even in a page that is larger. */
@@ -109,6 +119,7 @@ ${task === undefined ? null : html`<p class="lede">${task}</p>`}
 ${maps.length === 0 ? null : html`<p class="lede">${whatWasMeasured(study)}</p>`}
 ${noteList("gaps", "Incomplete", study.gaps ?? [])}
 ${noteList("first", "Read first", study.notes)}
+${maps.length === 0 ? null : html`<p class="caption on-paper">On paper: one cell’s place in the maps, no conversations, and of long tables the first and last rows. The report on screen, report.html of the run folder, has them.</p>`}
 </header>`;
 }
 

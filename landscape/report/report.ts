@@ -22,7 +22,7 @@ import { roundingNotes } from "../files/given-checkpoints.ts";
 import { countEarlier } from "../files/growth.ts";
 import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
-import { readSliceFacts, type SliceFacts } from "../files/slice-facts.ts";
+import { fixedKlText, readSliceFacts, type SliceFacts, unreachedText } from "../files/slice-facts.ts";
 import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
@@ -153,6 +153,12 @@ export async function summariseRun(
       const summarised = summariseSlice(folder, { step, slice }, settings, say);
       const measured = summarised?.cells.length ?? 0;
       const earlier = countEarlier(folder, { step, slice });
+      const own = readSliceFacts(folder, { step, slice }, () => {});
+      const unreached = own === null ? null : unreachedText(own);
+      if (unreached !== null) {
+        gap(`Step ${step}, slice ${slice}: ${unreached}.`);
+        continue;
+      }
       if (measured < total)
         gap(
           `Step ${step}, slice ${slice}: ${measured} of ${total} cells are measured.${
@@ -386,6 +392,32 @@ function sliceMeanOf({ step, r, rInfinity, withinRing }: MeanOverSlices): SliceM
   return { step, r: known(r), rInfinity: known(rInfinity), withinRing: known(withinRing) };
 }
 
+/** How directions were scaled to a KL at the edge; nothing where they keep their norms. */
+function scaleColumns(facts: SliceFacts | null): { name: string; value: number }[] {
+  const { fixedKl } = facts ?? {};
+  if (fixedKl === undefined) return [];
+  return (["delta", "eta"] as const).flatMap((axis) => {
+    const { scale, kl } = fixedKl[axis];
+    const letter = axis === "delta" ? "δ" : "η";
+    return [
+      { name: `scale of ${letter}`, value: scale ?? Number.NaN },
+      { name: `KL at the edge of ${letter}`, value: kl ?? Number.NaN },
+    ];
+  });
+}
+
+/** Lines under the terminal's table: how each map's directions were scaled to a KL at the edge. */
+const scaleLines = ({ slices, directions }: SummarisedRun): string[] =>
+  slices.flatMap(({ step, slice }, k) => {
+    const facts = directions.at(k);
+    const text = facts == null ? null : fixedKlText(facts);
+    return text === null ? [] : [`Step ${step}, slice ${slice}: ${text}.`];
+  });
+
+/** The table for the terminal; empty without measured maps. */
+export const runText = (run: SummarisedRun): string =>
+  run.slices.length === 0 ? "" : `${[summaryText(run.slices, run.trends), ...scaleLines(run)].join("\n")}\n`;
+
 function mapOf(
   settings: StudySettings,
   { step, slice, summary, points: measured }: SummarisedSlice,
@@ -431,6 +463,7 @@ function mapOf(
       further: [
         { name: "KL at mid-edges", value: summary.klAtMidEdges },
         { name: "KL at corners", value: summary.klAtCorners },
+        ...scaleColumns(directions),
         { name: "groups with advantages", value: `${summary.advantages.nonZero} of ${summary.advantages.groups}` },
       ],
     },
@@ -450,7 +483,7 @@ export async function redraw(folder: string, say: OnDamage, signal: AbortSignal)
   try {
     const run = await summariseRun(folder, settings, say, signal);
     await drawRun(folder, settings, run, signal);
-    return run.slices.length === 0 ? "" : `${summaryText(run.slices, run.trends)}\n`;
+    return runText(run);
   } finally {
     release();
   }

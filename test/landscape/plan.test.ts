@@ -124,7 +124,7 @@ describe("landscape/plan", (test) => {
       parts.slice(6).map(({ name, conversations }) => [name, conversations]),
       [
         ["rays, lines: rollouts", points * 16],
-        ["rays, lines, pairs: scoring", (points + 50) * 32],
+        ["rays, lines, pairs, fixed KL: scoring", (points + 50) * 32],
         ["worst-case rays: gradients", 22 * 32],
         ["noise floor: rollouts", 10 * 16],
         ["fresh prompts: rollouts, at most", 18 * 4],

@@ -128,6 +128,10 @@ export interface LandscapeMap {
   directions?: SliceFacts;
 }
 
+/** KL that both directions were scaled to at the edges of these maps, nats per token; null where they keep their norms. */
+export const edgeKlOf = (maps: readonly LandscapeMap[]): number | null =>
+  maps.map(({ directions }) => directions?.fixedKl?.target).find((target) => target !== undefined) ?? null;
+
 export interface TrainingRow {
   step: number;
   reward: number | null;

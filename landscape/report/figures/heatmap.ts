@@ -24,6 +24,7 @@ import { type ColourScale, colourOf, diverging, sequential } from "./colour.ts";
 import {
   checkpointPoint,
   distinct,
+  edgeKlOf,
   extentOf,
   type Figure,
   gridValues,
@@ -177,6 +178,7 @@ export function heatmapFigure(maps: readonly LandscapeMap[], quantity: Quantity,
       [
         shown,
         quantity === "reward" && ordered.some(({ points }) => points.some(isFloor)) ? FLOOR_NOTE : undefined,
+        edgeNote(ordered),
         ordered.some(isPartial) ? "Empty cells with a cross: not measured." : undefined,
         ...ordered.map((map) => map.mark),
       ],
@@ -278,6 +280,22 @@ function squares(frame: Frame, map: LandscapeMap, values: Float64Array, colours:
 /** A coordinate as it is written at an axis. */
 export const axisNumber = trueMinus((value) => String(Number(value.toPrecision(4))));
 
+/** "α, KL 0.1 at the edge", as far as there is room; the remark under the figure says it too. */
+function axisLabel(name: string, map: LandscapeMap, room: number, em: number): string {
+  const target = edgeKlOf([map]);
+  if (target === null) return name;
+  const texts = [`${name}, KL ${target} at the edge`, `${name}, edge: KL ${target}`];
+  return texts.find((text) => textWidth(text, em) <= room) ?? name;
+}
+
+/** What the edge is where directions are scaled to a KL; undefined where they keep their norms. */
+export function edgeNote(maps: readonly LandscapeMap[]): string | undefined {
+  const target = edgeKlOf(maps);
+  return target === null
+    ? undefined
+    : `Edge: δ and η are each scaled so that KL is ${target} nats per token (within 5%) at α = ${axisNumber(maps[0].radius)}, β = 0 and at β = ${axisNumber(maps[0].radius)}, α = 0.`;
+}
+
 /** Ticks at −radius, 0 and radius, which are the middles of the outer squares and of the map. */
 function mapAxes(sheet: Sheet, frame: Frame, map: LandscapeMap, isBareLeft: boolean, isBareBottom: boolean): Markup {
   const half = frame.width / map.n / 2;
@@ -287,8 +305,18 @@ function mapAxes(sheet: Sheet, frame: Frame, map: LandscapeMap, isBareLeft: bool
   const across = scaleLinear(ends, [frame.left + half, frame.left + frame.width - half]);
   const up = scaleLinear(ends, [frame.top + frame.height - half, frame.top + half]);
   return join([
-    bottomAxis(sheet, frame, across, { ticks, format, label: "α", isBare: isBareBottom }),
-    leftAxis(sheet, frame, up, { ticks, format, label: "β", isBare: isBareLeft }),
+    bottomAxis(sheet, frame, across, {
+      ticks,
+      format,
+      label: axisLabel("α", map, frame.width, sheet.em),
+      isBare: isBareBottom,
+    }),
+    leftAxis(sheet, frame, up, {
+      ticks,
+      format,
+      label: axisLabel("β", map, frame.height, sheet.em),
+      isBare: isBareLeft,
+    }),
   ]);
 }
 

@@ -28,7 +28,7 @@ import {
   type Quantity,
 } from "./figure-data.ts";
 import { type FigureKind, measuredMaps, withoutMaps } from "./figure-kind.ts";
-import { axisNumber, BAR_LABELS, colourScaleOf, QUANTITY_LABELS, withoutObjective } from "./heatmap.ts";
+import { axisNumber, BAR_LABELS, colourScaleOf, edgeNote, QUANTITY_LABELS, withoutObjective } from "./heatmap.ts";
 import { checkpointMark } from "./map-marks.ts";
 import { mapsCsv } from "./map-table.ts";
 import { element, join, type Label, type LabelPart, type Markup, pathData, textElement } from "./svg.ts";
@@ -96,6 +96,7 @@ export function surfaceFigure(maps: readonly LandscapeMap[], options: SurfaceOpt
       [
         ["Height: ", ...words(quantity), ". Colour: ", ...words(coloured), "."],
         "Ring: the checkpoint, drawn on top. Parallel projection.",
+        edgeNote(ordered),
         isPartial ? "Gaps: not measured." : undefined,
         ...ordered.map((map) => map.mark),
       ],

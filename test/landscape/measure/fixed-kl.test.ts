@@ -51,6 +51,36 @@ describe("landscape/measure/fixed-kl", (test) => {
     assert.equal([still.scale, still.kl], [null, 0]);
   });
 
+  test("with patience, curves that bend between bowl and wall need no middle: found where the default is not", async () => {
+    // KL at the edge as around the tiny model, in ln scale and ln KL.
+    const measured = [
+      [0, -4.91],
+      [0.446, -3.94],
+      [0.57, -3.52],
+      [0.75, -2.71],
+      [0.802, -1.948],
+      [0.961, -1.079],
+      [1.069, -0.702],
+      [1.854, 1.517],
+    ];
+    const steep = (s: number): number => {
+      const x = Math.log(s);
+      const k = Math.min(
+        Math.max(
+          1,
+          measured.findIndex(([at]) => at > x),
+        ),
+        measured.length - 1,
+      );
+      const [[a, ya], [b, yb]] = [measured[k - 1], measured[k]];
+      return Math.exp(ya + ((x - a) * (yb - ya)) / (b - a));
+    };
+    const from = { ...search, start: 1, target: 0.3 };
+    assert.is((await findScale(from, async (s) => steep(s))).scale, null);
+    const { scale, passes } = await findScale({ ...from, patience: 2 }, async (s) => steep(s));
+    assert.ok(scale !== null && passes.length <= 5 && Math.abs(steep(scale) / 0.3 - 1) <= 0.05, JSON.stringify(passes));
+  });
+
   test("a scale that is known costs no pass", async () => {
     const found = await findScale({ ...search, target: 0.1, known: [[0.07, 0.099]] }, async () => 1);
     assert.equal(found, { scale: 0.07, kl: 0.099, passes: [] });

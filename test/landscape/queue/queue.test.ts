@@ -225,6 +225,19 @@ else
       assert.match(told, "0 of 1 cells have the same bits. ALARM: 1 differ");
     });
 
+    test("maps at a fixed KL have the bytes of one machine; a KL that no scale reaches ends with its words", async () => {
+      const scaled = { "landscape.directions.kl": 0.1 };
+      await sweepIn(at("fixed"), [warmModel], scaled);
+      const { url } = await serve();
+      const workers = [await workIn(url), await workIn(url)];
+      await sweepIn(at("fixed-two"), [warmModel], { ...small, ...scaled, queue: url });
+      expectSame(contents(at("fixed-two")), contents(at("fixed")));
+      const far = { "landscape.directions.kl": 1e12, "landscape.points": 2, queue: url };
+      const { message } = await throwsMessage(() => sweepIn(at("far"), [warmModel], far), "stripes of cells failed");
+      assert.match(message, /KL 1000000000000 at the edge .* is not reached: no scale of δ/);
+      for (const worker of workers) await worker.stop();
+    });
+
     test("a wrong password is told without it", async () => {
       const { port } = await serve(["--requirepass", "right"]);
       const refused = await throwsMessage(() => openServer(`redis://:wr0ng@127.0.0.1:${port}`, () => {}), "refuses");

@@ -12,7 +12,7 @@ import { renderReport } from "../../../landscape/report/page.ts";
 import { redraw } from "../../../landscape/report/report.ts";
 import { reachOfMean } from "../../../rl/index.ts";
 import { describe } from "../../support.ts";
-import { writeSyntheticRun } from "../synthetic-run.ts";
+import { STUDY_SIZE, writeStudySizedRun, writeSyntheticRun } from "../synthetic-run.ts";
 import { syntheticStudy } from "../synthetic-study.ts";
 import { openChromium } from "./chromium.ts";
 
@@ -26,6 +26,10 @@ const report = pathToFileURL(join(run, "report.html")).href;
 const large = join(folder, "large.html");
 const steps = Array.from({ length: 16 }, (_, k) => 10 * k);
 writeFileSync(large, renderReport(syntheticStudy(steps, [0], 21)));
+// As many checkpoints, with every claim: its tables are as long as those of 21 × 21 points, or cut to the same length.
+const claims = join(folder, "claims");
+writeStudySizedRun(claims, { ...STUDY_SIZE, points: 11, prompts: 4, rollouts: 2, simulations: 0 });
+await redraw(claims, () => {}, new AbortController().signal);
 
 /** The rows of a slice's points.csv as numbers by column. */
 function pointsOf(step: number, slice: number): Record<string, number>[] {
@@ -220,6 +224,36 @@ describe("landscape/report in a browser", async (test) => {
         const paper = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
         assert.is(paper, "rgb(21, 23, 27)", "the switch goes before the system's choice");
       }));
+
+  test("prints 16 checkpoints with every claim's tables on at most six pages, and says what is not on paper", () =>
+    on(pathToFileURL(join(claims, "report.html")).href, {}, async (page) => {
+      await page.emulateMedia({ media: "print" });
+      const pdf = await page.pdf({ preferCSSPageSize: true });
+      const pages = pdf.toString("latin1").match(/\/Type\s*\/Page\b/g);
+      assert.ok(pages !== null && pages.length <= 6, `${pages?.length} pages`);
+      // As wide as the text on A4: 190 mm.
+      await page.setViewportSize({ width: 718, height: 1000 });
+      const tables = page.locator("section[aria-labelledby=claims] table");
+      assert.is(await tables.count(), 9);
+      for (const table of await tables.all()) {
+        assert.ok(await table.isVisible());
+        const rows = table.locator("tbody tr");
+        const shown = await rows.locator("visible=true").count();
+        assert.is(shown, Math.min(10, await rows.count()));
+        const wide = await table.evaluate(
+          (one) => one.getBoundingClientRect().width - (one.parentElement?.clientWidth ?? 0),
+        );
+        assert.ok(wide < 1, `${await table.getAttribute("id")} is ${wide} px wider than its place`);
+      }
+      const said = await page.locator(".on-paper >> visible=true").allTextContents();
+      assert.match(
+        said.join("\n"),
+        /first and the last 5 rows\. The report on screen has more, landscape\/claims\.json all \d+/,
+      );
+      for (const text of ["On paper: ", "Settings: not on paper."]) assert.match(said.join("\n"), text);
+      await page.emulateMedia({ media: "screen" });
+      assert.is(await page.locator(".on-paper >> visible=true").count(), 0);
+    }));
 
   test("opens in under a second with 16 checkpoints of 441 cells, and prints on at most six pages", async () => {
     const times: number[] = [];
