@@ -142,7 +142,7 @@ describe("rl/presets", (test) => {
     const { landscape: _, ...ofStudy } = study;
     equal([{ ...others, extends: study.extends }, maps], [ofStudy, own]);
     const changes = diffSettings(studySettings, study, preset("study-rays"));
-    ok(changes.length > 0 && changes.every(({ effect }) => effect === "extends"), JSON.stringify(changes));
+    ok(changes.length > 0 && changes.every(({ effect }) => effect !== "alters"), JSON.stringify(changes));
     const points = rayPoints(landscape).length;
     is(points, 1 + 32 * 6 * 2);
     ok(points <= landscape.points ** 2, `${points} points on rays`);
