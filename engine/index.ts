@@ -29,6 +29,7 @@ export {
 export { CheckpointError, FileError, RunFolderError, SettingsError, UserError } from "./host/errors.ts";
 export { type AdapterStyle, type Constants, defineKernel, type Kernel, type KernelDefinition } from "./kernel.ts";
 export { type MemoryPurpose, memoryLabel, purposeOf } from "./memory-purpose.ts";
+export { MovedWeights, type PointWeights } from "./moved-weights.ts";
 export { defineOp, expectRank, expectShape, type Op, type OpDefinition } from "./op.ts";
 export { type BackendOptions, type OpenedBackend, openBackend } from "./open.ts";
 export { attention, causalSpans } from "./ops/attention/attention.ts";

@@ -136,14 +136,24 @@ export function addFlag(binding: string): string {
   return `addTo${binding[0].toUpperCase()}${binding.slice(1)}`;
 }
 
+export interface ParameterField {
+  readonly name: string;
+  readonly type: ParamType;
+}
+
+const blocks = new WeakMap<AnyKernel, readonly ParameterField[]>();
+
 /** Names and types of the parameter block, in its order: axes, binding bases, assign-or-add flags, the kernel's own. */
-export function parameterBlock(kernel: AnyKernel): { name: string; type: ParamType }[] {
-  const block: { name: string; type: ParamType }[] = [];
+export function parameterBlock(kernel: AnyKernel): readonly ParameterField[] {
+  const found = blocks.get(kernel);
+  if (found !== undefined) return found;
+  const block: ParameterField[] = [];
   for (const axis of Object.keys(kernel.axes))
     for (const end of ["", "Start", "Total"]) block.push({ name: axis + end, type: "u32" });
   for (const binding of Object.keys(kernel.bindings)) block.push({ name: `${binding}Base`, type: "u32" });
   for (const [binding, { access }] of Object.entries(kernel.bindings))
     if (access === "gradient") block.push({ name: addFlag(binding), type: "u32" });
   for (const [name, type] of Object.entries(kernel.params)) block.push({ name, type });
+  blocks.set(kernel, block);
   return block;
 }

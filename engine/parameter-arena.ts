@@ -17,7 +17,7 @@ import { packPanels, panelShape } from "./ops/matmul/matmul.ts";
 import type { HalfCopies, Parameter, Weights } from "./parameters.ts";
 import { run } from "./run.ts";
 import { keep } from "./scope.ts";
-import { empty, type Shape, Storage, segmentRows, sizeOf, Tensor } from "./tensor.ts";
+import { empty, type IndexRange, type Shape, Storage, segmentRows, sizeOf, Tensor } from "./tensor.ts";
 
 export interface ArenaEntry {
   readonly shape: Shape;
@@ -344,22 +344,43 @@ export function allocateGroups(
   dtype: DType,
   labelOf: (group: string) => string,
 ): Map<string, Tensor> {
-  const groups = new Map<string, { name: string; shape: Shape }[]>();
-  for (const [name, { shape, group }] of wanted) groups.set(group, [...(groups.get(group) ?? []), { name, shape }]);
   const parts = new Map<string, Tensor>();
-  for (const [group, members] of groups) {
-    const [{ shape }] = members;
-    const whole = [members.reduce((sum, one) => sum + one.shape[0], 0), ...shape.slice(1)];
-    const isAlike = members.every((one) => one.shape.slice(1).join() === shape.slice(1).join());
-    if (!isAlike || sizeOf(whole) * bytesPerElement[dtype] > backend.limits.maxBufferBytes) continue;
+  for (const { group, whole, members } of joinedShapes(backend, wanted, dtype)) {
     const tensor = keep(empty(backend, whole, dtype, labelOf(group)));
-    let start = 0;
-    for (const member of members) {
-      parts.set(member.name, tensor.sliceRows(start, member.shape[0]));
-      start += member.shape[0];
-    }
+    for (const { name, start, count } of members) parts.set(name, tensor.sliceRows(start, count));
   }
   return parts;
+}
+
+/** The shape of a group's tensor, and the rows of each member. */
+export interface JoinedShape {
+  readonly group: string;
+  readonly whole: Shape;
+  readonly members: readonly (IndexRange & { readonly name: string })[];
+}
+
+/** The groups that one tensor each can hold (`allocateGroups`). */
+export function joinedShapes(
+  backend: Pick<Backend, "limits">,
+  wanted: ReadonlyMap<string, { readonly shape: Shape; readonly group: string }>,
+  dtype: DType,
+): JoinedShape[] {
+  const groups = new Map<string, { name: string; shape: Shape }[]>();
+  for (const [name, { shape, group }] of wanted) groups.set(group, [...(groups.get(group) ?? []), { name, shape }]);
+  const found: JoinedShape[] = [];
+  for (const [group, joined] of groups) {
+    const [{ shape }] = joined;
+    const whole = [joined.reduce((sum, one) => sum + one.shape[0], 0), ...shape.slice(1)];
+    const isAlike = joined.every((one) => one.shape.slice(1).join() === shape.slice(1).join());
+    if (!isAlike || sizeOf(whole) * bytesPerElement[dtype] > backend.limits.maxBufferBytes) continue;
+    let start = 0;
+    const members = joined.map(({ name, shape: [count] }) => {
+      start += count;
+      return { name, start: start - count, count };
+    });
+    found.push({ group, whole, members });
+  }
+  return found;
 }
 
 function partsOf({ trainable = false, gradients = trainable }: ArenaOptions): ArenaPart[] {

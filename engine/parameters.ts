@@ -1,6 +1,8 @@
 // The weights that an op is given: a plain tensor, or one tensor per perturbed policy, of which each row of the batch
 // uses its own. Models pass both through without looking inside, so they need no code for directions.
-import type { Tensor } from "./tensor.ts";
+import type { RowTables } from "./row-tables.ts";
+import { scope } from "./scope.ts";
+import type { IndexRange, Tensor } from "./tensor.ts";
 
 /** One weight matrix in the forms that ops read. */
 export interface WeightTensors {
@@ -22,6 +24,18 @@ export interface HalfCopies {
 /** Operands of products, and the keys and values of attention: f32, or f16 with sums in f32. */
 export type OperandPrecision = "f32" | "f16";
 
+/**
+ * Slots of one weight that lie in one buffer at equal distances. So one dispatch reaches all of them, and each of its workgroups
+ * finds the slot of its rows in a table (row-tables.ts).
+ */
+export interface SlotStack {
+  /** Slot 0. */
+  readonly first: WeightTensors;
+  /** Elements from one slot to the next; null if this layout does not exist, or its slots lie in several buffers. */
+  readonly strides: { readonly rows: number | null; readonly panels: number | null };
+  readonly tables: RowTables;
+}
+
 export type Parameter =
   | {
       readonly kind: "tensor";
@@ -35,8 +49,35 @@ export type Parameter =
     }
   /** One copy that the forward pass alone reads, the same for all rows of the batch: no gradient flows to it. */
   | { readonly kind: "forward"; readonly shape: readonly number[]; readonly weight: WeightTensors }
-  /** One perturbed copy per grid point in progress. */
-  | { readonly kind: "slots"; readonly shape: readonly number[]; readonly slots: ReadonlyMap<number, WeightTensors> };
+  /** One perturbed copy per grid point in progress. Without `stack` ops run once for each run of rows of one point. */
+  | {
+      readonly kind: "slots";
+      readonly shape: readonly number[];
+      readonly slots: ReadonlyMap<number, WeightTensors>;
+      readonly stack?: SlotStack;
+    }
+  | MovedParameter;
+
+/**
+ * Perturbed weights that exist only while a product reads them: a tile at a time is made from θ and the point's directions
+ * (moved-weights.ts). Ops run once for each run of rows.
+ */
+export interface MovedParameter {
+  readonly kind: "moved";
+  readonly shape: readonly number[];
+  readonly dtype: "f32" | "f64";
+  /** Whether it is a matrix in f16 panels. */
+  readonly isHalf: boolean;
+  /** Points that have weights. */
+  readonly points: ReadonlySet<number>;
+  /**
+   * The weight of a point, or some rows of it: new tensors of the innermost scope. A matrix is in panels alone.
+   * @param range  begins at a multiple of 8; null for all rows
+   */
+  tile(point: number, range: IndexRange | null): WeightTensors;
+  /** y[t] = row ids[t] of the weight of a point. */
+  lookUp(point: number, ids: Tensor, y: Tensor): void;
+}
 
 /**
  * Turns a plain tensor into a parameter, and returns a parameter as it is: ops call it on the weights they are given.
@@ -74,6 +115,17 @@ export function selectionOf(rows: BatchRows): SelectedRows | null {
   return rows !== null && "places" in rows ? rows : null;
 }
 
+/** The runs of a batch's rows that lie in a range, counted from its start. */
+export function sliceBatchRows(rows: BatchRows, { start, count }: IndexRange): BatchRows {
+  // Selected rows have plain weights, which need no groups.
+  if (rows === null || "places" in rows) return null;
+  return rows.flatMap((group) => {
+    const from = Math.max(group.start, start);
+    const to = Math.min(group.start + group.count, start + count);
+    return to > from ? [{ start: from - start, count: to - from, point: group.point }] : [];
+  });
+}
+
 /** Weights by Hugging Face's names. */
 export interface Weights {
   /** The dtype of all weights: f32, or f64 on the plain backend, for references. */
@@ -95,12 +147,16 @@ export function shapeOfParameter(parameter: Parameter): readonly number[] {
 /** Whether products with this weight read f16 panels. */
 export function hasHalfPanels(parameter: Parameter): boolean {
   if (parameter.kind === "tensor") return false;
+  if (parameter.kind === "moved") return parameter.isHalf;
   const weights = parameter.kind === "forward" ? [parameter.weight] : parameter.slots.values();
   for (const { panels } of weights) return panels?.dtype === "f16";
   return false;
 }
 
-/** Calls `body` once per run of rows that share their weights; without slots, once with the whole batch. */
+/**
+ * Calls `body` once per run of rows that share their weights; without slots, once with the whole batch. Weights that are made
+ * for the call are freed after it.
+ */
 export function forEachGroup(
   name: string,
   parameter: Parameter,
@@ -116,14 +172,41 @@ export function forEachGroup(
     body(parameter.weight, 0, total);
     return;
   }
+  forEachRun(name, parameter, rows, total, ({ start, count, point }) => {
+    if (parameter.kind === "moved") {
+      if (count > 0) scope(() => body(parameter.tile(point, null), start, count));
+      return;
+    }
+    const slot = parameter.slots.get(point);
+    if (slot !== undefined) body(slot, start, count);
+  });
+}
+
+/** Calls `body` once per run of rows of one grid point. */
+export function forEachRun(
+  name: string,
+  parameter: Parameter & { readonly kind: "slots" | "moved" },
+  rows: BatchRows,
+  total: number,
+  body: (run: RowGroup) => void,
+): void {
   if (rows === null || "places" in rows) throw new Error(`${name}: perturbed weights need the batch's rows`);
+  expectWholeGroups(name, rows, total, parameter.kind === "moved" ? parameter.points : parameter.slots);
+  for (const run of rows) body(run);
+}
+
+/** @throws Error when a row belongs to no grid point or to several, or a point has no slot */
+export function expectWholeGroups(
+  name: string,
+  rows: readonly RowGroup[],
+  total: number,
+  slots: { has(point: number): boolean },
+): void {
   let next = 0;
   for (const { start, count, point } of rows) {
-    const slot = parameter.slots.get(point);
-    if (slot === undefined) throw new Error(`${name}: no weights for grid point ${point}`);
+    if (!slots.has(point)) throw new Error(`${name}: no weights for grid point ${point}`);
     if (start !== next) throw new Error(`${name}: rows ${next} to ${start} belong to no grid point`);
     next = start + count;
-    body(slot, start, count);
   }
   if (next !== total) throw new Error(`${name}: rows ${next} to ${total} belong to no grid point`);
 }

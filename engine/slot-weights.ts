@@ -1,21 +1,34 @@
 // The weights of several points around an arena's weights θ at once, one slot per point, in the layouts that the forward pass
 // reads. θ itself is never written.
-import { allocateForward } from "./half-weights.ts";
+//
+// The slots of one weight lie in one buffer at equal distances, if the adapter's limit allows. Then one dispatch multiplies
+// the rows of all points (row-tables.ts).
+import type { Backend } from "./backends/backend.ts";
+import { PlanningBackend } from "./backends/planning.ts";
+import { sayOnce } from "./backends/webgpu/say-once.ts";
+import { bytesPerElement, type DType } from "./dtype.ts";
 import { memoryLabel } from "./memory-purpose.ts";
+import type { PointWeights } from "./moved-weights.ts";
+import { panelShape } from "./ops/matmul/matmul.ts";
 import { type DirectionStep, moveIntoSlot } from "./ops/perturbation/along.ts";
-import { allocateGroups, type ParameterArena } from "./parameter-arena.ts";
-import type { OperandPrecision, Parameter, Weights, WeightTensors } from "./parameters.ts";
+import { joinedShapes, type ParameterArena } from "./parameter-arena.ts";
+import type { OperandPrecision, Parameter, SlotStack, WeightTensors } from "./parameters.ts";
 import { wordsOf } from "./random.ts";
+import { RowTables } from "./row-tables.ts";
 import { keep } from "./scope.ts";
-import { empty, type Tensor } from "./tensor.ts";
+import { empty, type Shape, sizeOf, type Tensor } from "./tensor.ts";
 
-export class SlotWeights implements Weights {
+export class SlotWeights implements PointWeights {
   readonly dtype: "f32" | "f64";
   readonly isPerturbed = true;
   readonly operands: OperandPrecision;
   readonly #arena: ParameterArena;
   readonly #parameters = new Map<string, Parameter>();
-  readonly #slots: ReadonlyMap<string, WeightTensors>[] = [];
+  /** By name, a weight's tensors in each slot. */
+  readonly #slots: ReadonlyMap<string, readonly WeightTensors[]>;
+  readonly #stacks = new Map<string, SlotStack>();
+  readonly #tables: RowTables;
+  readonly #count: number;
 
   /**
    * @param slots      points held at once
@@ -25,8 +38,18 @@ export class SlotWeights implements Weights {
     this.dtype = arena.dtype;
     this.operands = precision;
     this.#arena = arena;
-    for (let slot = 0; slot < slots; slot++)
-      this.#slots.push(precision === "f16" ? allocateHalfSlot(arena) : allocateSlot(arena));
+    this.#count = slots;
+    this.#tables = new RowTables(arena.backend);
+    this.#slots = precision === "f16" ? allocateHalfSlots(arena, slots) : allocateSlots(arena, slots);
+    for (const [name, own] of this.#slots) {
+      const of = (layout: keyof WeightTensors): number | null => distanceOf(own.map((tensors) => tensors[layout]));
+      this.#stacks.set(name, {
+        first: own[0],
+        strides: { rows: of("rows"), panels: of("panels") },
+        tables: this.#tables,
+      });
+    }
+    if (slots > 1) this.#sayWhatIsApart();
   }
 
   /**
@@ -35,19 +58,17 @@ export class SlotWeights implements Weights {
    * @param points  for each point, the steps from a tensor of θ to that of the point
    */
   placeAlong(points: readonly ((name: string) => readonly DirectionStep[])[]): void {
-    if (points.length > this.#slots.length)
-      throw new Error(`SlotWeights: ${points.length} points for ${this.#slots.length} slots`);
+    if (points.length > this.#count) throw new Error(`SlotWeights: ${points.length} points for ${this.#count} slots`);
     this.#arena.backend.phase?.("perturbing");
-    for (const name of this.#arena.names) {
+    this.#tables.assign(new Map(points.map((_, point) => [point, point])));
+    for (const [name, own] of this.#slots) {
       const weight = this.#arena.value(name);
       const slots = new Map<number, WeightTensors>();
       points.forEach((stepsOf, point) => {
-        const slot = this.#slots[point].get(name);
-        if (slot === undefined) throw new Error(`SlotWeights: no slot for ${name}`);
-        moveIntoSlot(weight, slot, wordsOf(name), stepsOf(name));
-        slots.set(point, slot);
+        moveIntoSlot(weight, own[point], wordsOf(name), stepsOf(name));
+        slots.set(point, own[point]);
       });
-      this.#parameters.set(name, { kind: "slots", shape: weight.shape, slots });
+      this.#parameters.set(name, { kind: "slots", shape: weight.shape, slots, stack: this.#stacks.get(name) });
     }
   }
 
@@ -58,20 +79,69 @@ export class SlotWeights implements Weights {
   }
 
   free(): void {
-    for (const slot of this.#slots)
-      for (const { rows, panels } of slot.values()) {
+    this.#tables.free();
+    for (const own of this.#slots.values())
+      for (const { rows, panels } of own) {
         rows?.free();
         panels?.free();
       }
   }
+
+  #sayWhatIsApart(): void {
+    const { backend } = this.#arena;
+    if (backend instanceof PlanningBackend) return;
+    const apart = [...this.#slots].filter(([name, [{ rows, panels }]]) => {
+      const { strides } = this.#stacks.get(name) ?? {};
+      return (rows !== null && strides?.rows === null) || (panels !== null && strides?.panels === null);
+    });
+    if (apart.length === 0) return;
+    const names = apart.slice(0, 3).map(([name]) => name);
+    sayOnce(
+      `${this.#count} slots of ${names.join(", ")}${apart.length > 3 ? ` and ${apart.length - 3} other weights` : ""} are too ` +
+        "large for one buffer of this adapter. Their products run once for each point in place of once for all; results are the same.",
+    );
+  }
+}
+
+/**
+ * A tensor per slot: parts of one buffer at equal distances if it can hold all of them, else tensors of their own. A vector
+ * begins at a multiple of four elements, so that it can be read in fours.
+ */
+function allocateEach(backend: Backend, slots: number, shape: Shape, dtype: DType, label: string): Tensor[] {
+  const distance = shape.length === 1 ? 4 * Math.ceil(shape[0] / 4) : shape[0];
+  const whole = [(slots - 1) * distance + shape[0], ...shape.slice(1)];
+  const make = (of: Shape): Tensor => keep(empty(backend, of, dtype, memoryLabel("perturbed weights", label)));
+  if (sizeOf(whole) * bytesPerElement[dtype] > backend.limits.maxBufferBytes)
+    return Array.from({ length: slots }, () => make(shape));
+  const all = make(whole);
+  return Array.from({ length: slots }, (_, slot) => all.sliceRows(slot * distance, shape[0]));
+}
+
+/** Elements from each of these tensors to the next; null if they are not at equal distances in one buffer. */
+function distanceOf(tensors: readonly (Tensor | null)[]): number | null {
+  const places = tensors.map((tensor) => (tensor?.segments.length === 1 ? tensor.segments[0] : null));
+  const [first, second] = places;
+  const distance = (second?.base ?? 0) - (first?.base ?? 0);
+  return places.every(
+    (place, i) => place !== null && place.buffer === first?.buffer && place.base === first.base + i * distance,
+  )
+    ? distance
+    : null;
 }
 
 /** Matrices in f16 panels, which the embedding reads too; norms and biases in f32. */
-function allocateHalfSlot(arena: ParameterArena): Map<string, WeightTensors> {
+function allocateHalfSlots(arena: ParameterArena, slots: number): Map<string, WeightTensors[]> {
   return new Map(
     arena.names.map((name) => {
       const { shape } = arena.value(name);
-      return [name, allocateForward(arena.backend, { shape, isHalf: shape.length === 2 }, "perturbed weights", name)];
+      return [
+        name,
+        shape.length === 2
+          ? allocateEach(arena.backend, slots, panelShape(shape[0], shape[1]), "f16", `${name}.panels`).map(
+              (panels) => ({ rows: null, panels }),
+            )
+          : allocateEach(arena.backend, slots, shape, "f32", name).map((rows) => ({ rows, panels: null })),
+      ];
     }),
   );
 }
@@ -80,31 +150,41 @@ function allocateHalfSlot(arena: ParameterArena): Map<string, WeightTensors> {
  * A matrix that only the forward product reads needs no copy in Hugging Face's layout; a tied embedding is read in both
  * layouts.
  */
-function allocateSlot(arena: ParameterArena): Map<string, WeightTensors> {
+function allocateSlots(arena: ParameterArena, slots: number): Map<string, WeightTensors[]> {
+  const { backend, dtype } = arena;
   // What one product reads follows each other here as in the arena: panels of a group, and its biases.
-  const grouped = new Map<string, { shape: readonly number[]; group: string }>();
+  const grouped = new Map<string, { shape: Shape; group: string }>();
   for (const name of arena.names) {
-    const parameter = arena.get(name);
+    const { tensor, panels } = plainOf(arena, name);
     const group = arena.groupOf(name);
-    const shape = parameter.kind === "tensor" ? (parameter.panels ?? parameter.tensor).shape : parameter.shape;
-    if (group !== undefined) grouped.set(name, { shape, group });
+    if (group !== undefined) grouped.set(name, { shape: (panels ?? tensor).shape, group });
   }
-  const own = (shape: readonly number[], label: string): Tensor =>
-    keep(empty(arena.backend, shape, arena.dtype, memoryLabel("perturbed weights", label)));
-  const parts = allocateGroups(arena.backend, grouped, arena.dtype, (group) => memoryLabel("perturbed weights", group));
+  const parts = new Map<string, Tensor[]>();
+  for (const { group, whole, members } of joinedShapes(backend, grouped, dtype)) {
+    const each = allocateEach(backend, slots, whole, dtype, group);
+    for (const { name, start, count } of members)
+      parts.set(
+        name,
+        each.map((tensor) => tensor.sliceRows(start, count)),
+      );
+  }
   return new Map(
     arena.names.map((name) => {
-      const parameter = arena.get(name);
-      if (parameter.kind !== "tensor") throw new Error("SlotWeights: the arena holds plain tensors");
-      const { tensor, panels } = parameter;
+      const { tensor, panels } = plainOf(arena, name);
+      const of = (shape: Shape, label: string): Tensor[] => allocateEach(backend, slots, shape, dtype, label);
       const needsRows = panels === null || !arena.isLinear(name);
+      const rows = needsRows ? (panels === null && parts.get(name)) || of(tensor.shape, name) : null;
+      const inPanels = panels === null ? null : (parts.get(name) ?? of(panels.shape, `${name}.panels`));
       return [
         name,
-        {
-          rows: needsRows ? (panels === null && parts.get(name)) || own(tensor.shape, name) : null,
-          panels: panels === null ? null : (parts.get(name) ?? own(panels.shape, `${name}.panels`)),
-        },
+        Array.from({ length: slots }, (_, slot) => ({ rows: rows?.[slot] ?? null, panels: inPanels?.[slot] ?? null })),
       ];
     }),
   );
+}
+
+function plainOf(arena: ParameterArena, name: string): Parameter & { readonly kind: "tensor" } {
+  const parameter = arena.get(name);
+  if (parameter.kind !== "tensor") throw new Error("SlotWeights: the arena holds plain tensors");
+  return parameter;
 }

@@ -148,6 +148,22 @@ export function packDistinct(
   };
 }
 
+/** The same tokens `copies` times, one after another; no copy sees another's keys. */
+export function repeatedTokens({ ids, positions, spans, places }: DistinctTokens, copies: number): DistinctTokens {
+  const repeat = (values: Uint32Array, step: (i: number) => number): Uint32Array =>
+    Uint32Array.from(
+      { length: copies * values.length },
+      (_, i) => values[i % values.length] + Math.floor(i / values.length) * step(i),
+    );
+  return {
+    ids: repeat(ids, () => 0),
+    positions: repeat(positions, () => 0),
+    // {prefixStart, prefixLength, ownStart, length}
+    spans: repeat(spans, (i) => (i % 2 === 0 ? ids.length : 0)),
+    places: repeat(places, () => ids.length),
+  };
+}
+
 function commonLength(a: Uint32Array, b: Uint32Array): number {
   let t = 0;
   while (t < a.length && t < b.length && a[t] === b[t]) t++;

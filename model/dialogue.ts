@@ -15,6 +15,9 @@ export interface Answer {
   readonly isTruncated: boolean;
 }
 
+/** Tokens to append before the next answer; null: there is none. */
+export type NextTurn = ArrayLike<number> | null;
+
 export interface Dialogue {
   /** Which policy answers, if the weights hold several (`RowGroup.point`); 0 with plain weights. */
   readonly policy: number;
@@ -27,8 +30,11 @@ export interface Dialogue {
    * must be computed again in a longer run of slots.
    */
   readonly expectedTokens: number;
-  /** Receives an answer. Returns the tokens to append before the next answer, or null when the dialogue is over. */
-  answered(answer: Answer): ArrayLike<number> | null;
+  /**
+   * Receives an answer. Returns the tokens to append before the next answer, or null when the dialogue is over; or a promise
+   * of either, during which the other dialogues go on. If it rejects, the generation ends with its reason.
+   */
+  answered(answer: Answer): NextTurn | Promise<NextTurn>;
   /** Called with each token as it is sampled. */
   sampled?(id: number): void;
   /** Proposes the next tokens of an answer. It changes the time that the answer takes, and no bit of it. */

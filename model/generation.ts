@@ -14,6 +14,9 @@
 // are the tokens that decode steps would have drawn, to the bit, since a draw depends on the tokens before it and its
 // counter alone. The slots of the cache after that place are written again, as above.
 //
+// A dialogue may promise its next turn, for example because a server writes it. Until the promise is kept its row keeps its part
+// of the cache and is in no pass; the other rows go on.
+//
 // Prefix sharing: a prompt that several dialogues of one policy share is computed once and cached once. Each dialogue
 // computes the prompt's last token itself, so a dialogue that joins later also has logits to sample from.
 import {
@@ -35,12 +38,12 @@ import {
   type Weights,
 } from "../engine/index.ts";
 import type { Batch, BatchOutputs } from "./batch.ts";
-import type { Dialogue } from "./dialogue.ts";
+import type { Dialogue, NextTurn } from "./dialogue.ts";
 import { boundsOf, type DialogueBounds, prefixKeyOf } from "./dialogue-bounds.ts";
 import { draftFor, seenAlong } from "./drafts.ts";
 import { type CacheRun, KvCache } from "./kv-cache.ts";
 import { finalStates, headWeight, type LanguageModel } from "./language-model.ts";
-import { type Drawing, nowhere, PassTokens, type Row } from "./pass-tokens.ts";
+import { type ComingTurn, type Drawing, nowhere, PassTokens, type Row } from "./pass-tokens.ts";
 import { StepsPerRead } from "./steps-per-read.ts";
 
 export interface Model {
@@ -126,9 +129,12 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
     };
     while (active.length > 0 || nextRow() !== undefined) {
       settings.signal?.throwIfAborted();
+      const over = takeArrived(active);
+      for (const row of over) leave(row);
+      if (over.length > 0) settings.onPass?.({ ...noPass, finished: over.length });
       // A row that outgrew its run is preempted if there is no longer run: it waits for other rows to leave and is
       // recomputed.
-      for (const row of active.filter((one) => !ensureRoom(cache, one))) {
+      for (const row of active.filter((one) => one.coming === null && !ensureRoom(cache, one))) {
         leave(row);
         waiting.push(row);
       }
@@ -138,7 +144,12 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
         active.push(next);
         waiting.pop();
       }
+      if (active.length === 0 && over.length > 0) continue;
       if (active.length === 0) throw new Error(`generate: no dialogue fits the cache of ${cache.slots} slots`);
+      if (active.every(({ coming }) => coming !== null)) {
+        await firstOf(active, settings.signal);
+        continue;
+      }
       // Rows of one policy are contiguous, so that each policy's weights are used by one range of rows. The sort is
       // stable: the row that computes a prefix stays before the rows that share it.
       active.sort((one, other) => one.dialogue.policy - other.dialogue.policy);
@@ -147,6 +158,31 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
   } finally {
     cache.free();
   }
+}
+
+/** What `onPass` is told when dialogues end between two passes. */
+const noPass: Pass = { tokens: 0, sampled: 0, finished: 0, drafted: 0, spared: 0, rows: 0, places: 0 };
+
+/** Appends the promised turns that have arrived. @returns the rows whose dialogues are over */
+function takeArrived(active: readonly Row[]): Row[] {
+  return active.filter((row) => {
+    const arrived = row.coming?.arrived ?? null;
+    if (arrived === null) return false;
+    row.coming = null;
+    if ("thrown" in arrived) throw arrived.thrown;
+    return !beginTurn(row, arrived.next);
+  });
+}
+
+/** Waits until one of the promised turns has arrived, or the signal is aborted. */
+async function firstOf(rows: readonly Row[], signal: AbortSignal | undefined): Promise<void> {
+  let stop = (): void => {};
+  const stopped = new Promise<void>((done) => {
+    stop = done;
+  });
+  signal?.addEventListener("abort", stop, { once: true });
+  await Promise.race([stopped, ...rows.map(({ coming }) => coming?.promise)]);
+  signal?.removeEventListener("abort", stop);
 }
 
 /** The dialogues one after another, and their bounds; without bounds from the caller, all dialogues are collected first. */
@@ -198,6 +234,7 @@ function beginRow(dialogue: Dialogue, seenVocabulary: number | null): Row {
     turn: 0,
     seen,
     answer: { ids: [], logProbs: [], entropies: [] },
+    coming: null,
   };
 }
 
@@ -253,6 +290,7 @@ async function pass(
 ): Promise<Row[]> {
   const tokens = new PassTokens();
   for (const row of active) {
+    if (row.coming !== null) continue;
     const count = row.tokens.length - row.computed + (row.pendingPrefix?.length ?? 0);
     if (tokens.ids.length > 0 && tokens.ids.length + count > settings.maxTokens) break;
     const { policy } = row.dialogue;
@@ -300,7 +338,7 @@ async function pass(
       const { turn, answer } = row;
       const isOver = useSamples(drawings[i], samples, model.weights, settings, counts);
       if (isOver) finished.push(row);
-      if (!isOver && row.turn === turn) return true;
+      if (!isOver && row.turn === turn && row.coming === null) return true;
       pace.ended(answer.ids.length);
       return false;
     });
@@ -343,7 +381,7 @@ function useSamples(
       row.computed++; // the sample before this one is in the cache, as a token of the draft
     }
     if (appendSample(row, ids[at], logProbs[at], entropies[at], settings)) return true;
-    if (!isDrafted || row.turn !== turn || k === draft.computed) return false;
+    if (!isDrafted || row.turn !== turn || row.coming !== null || k === draft.computed) return false;
   }
 }
 
@@ -471,11 +509,29 @@ function appendSample(row: Row, id: number, logProb: number, entropy: number, se
   const isStopped = settings.stopIds.includes(id);
   if (!isStopped && answer.ids.length < settings.maxNewTokens) return false;
   const next = row.dialogue.answered({ turn: row.turn, ...answer, isTruncated: !isStopped });
-  if (next === null) return true;
+  if (!(next instanceof Promise)) return !beginTurn(row, next);
+  const coming: ComingTurn = {
+    arrived: null,
+    promise: next.then(
+      (turn) => {
+        coming.arrived = { next: turn };
+      },
+      (thrown: unknown) => {
+        coming.arrived = { thrown };
+      },
+    ),
+  };
+  row.coming = coming;
+  return false;
+}
+
+/** Appends the next turn. Returns false when there is none. */
+function beginTurn(row: Row, next: NextTurn): boolean {
+  if (next === null) return false;
   append(row, next);
   row.turn++;
   row.answer = { ids: [], logProbs: [], entropies: [] };
-  return false;
+  return true;
 }
 
 function append(row: Row, ids: ArrayLike<number>): void {

@@ -1,12 +1,19 @@
 // The tokens of one forward pass of a generation, while they are collected: what the model computes, and which samples are
 // drawn after which of them.
 import type { RowGroup } from "../engine/index.ts";
-import type { Dialogue } from "./dialogue.ts";
+import type { Dialogue, NextTurn } from "./dialogue.ts";
 import type { Drafted } from "./drafts.ts";
 import type { CacheRun } from "./kv-cache.ts";
 
 /** The run of no tokens. */
 export const nowhere: CacheRun = { start: 0, length: 0 };
+
+/** A turn that the dialogue has promised. */
+export interface ComingTurn {
+  /** Resolves when `arrived` is set; it does not reject. */
+  readonly promise: Promise<void>;
+  arrived: { readonly next: NextTurn } | { readonly thrown: unknown } | null;
+}
 
 /** A dialogue under way. */
 export interface Row {
@@ -23,6 +30,8 @@ export interface Row {
   /** The ids of the row's text so far, if the repetition penalty needs them. */
   seen: Uint32Array | null;
   answer: { ids: number[]; logProbs: number[]; entropies: number[] };
+  /** Set while the next turn is a promise. */
+  coming: ComingTurn | null;
 }
 
 /** The tokens of one pass, while they are collected. */

@@ -18,7 +18,14 @@ import {
   scopeAsync,
   type Tensor,
 } from "../engine/index.ts";
-import { type Batch, type DistinctTokens, distinctTokens, packDistinct, packSequences } from "./batch.ts";
+import {
+  type Batch,
+  type DistinctTokens,
+  distinctTokens,
+  packDistinct,
+  packSequences,
+  repeatedTokens,
+} from "./batch.ts";
 import { type Model, notNumbers } from "./generation.ts";
 import {
   type ForwardOptions,
@@ -91,13 +98,13 @@ export function answerStates(
   const { before, targets } = scoredTokens(sequences);
   if (!isRecording()) {
     const distinct = distinctAnswers(model.config, sequences);
-    const { hidden } = distinctStates(model, distinct, policy);
+    const { hidden } = distinctStates(model, distinct, [policy]);
     return inputsOfHead(model, gatherRows(hidden, distinct.places), targets, policy);
   }
   const isWhole = sumsOnMatrixUnits(model);
   const ids = sequences.map((sequence) => sequence.ids);
   const total = ids.reduce((sum, { length }) => sum + length, 0);
-  const batch = packSequences(model.backend, ids, groupOf(model, total, policy), isWhole ? null : before);
+  const batch = packSequences(model.backend, ids, groupsOf(model, total, [policy]), isWhole ? null : before);
   const tokens = isWhole || options.recomputeLayers ? null : distinctTokens(ids);
   // Results are gathered for every token of the tape, which costs more than it spares if few tokens are shared.
   const states =
@@ -135,11 +142,26 @@ export function distinctAnswers({ vocabSize }: LanguageModel, sequences: readonl
 /**
  * The inputs of the head for distinct answers: the bits of `answerStates` for less work. There is no backward pass. Call
  * inside a scope.
- * @param policy  as in `answerStates`
+ * @param policies  which policies, if the weights hold several; each has M rows of its own, in this order. Default: policy 0
  */
-export function distinctStates(model: Model, { tokens, before, targets }: DistinctAnswers, policy = 0): AnswerStates {
-  const batch = packDistinct(model.backend, tokens, before, groupOf(model, tokens.ids.length, policy));
-  return inputsOfHead(model, statesOf(model, batch), targets, policy);
+export function distinctStates(
+  model: Model,
+  { tokens, before, targets }: DistinctAnswers,
+  policies: readonly number[] = [0],
+): AnswerStates {
+  const copies = policies.length;
+  const count = tokens.ids.length;
+  const all = copies === 1 ? tokens : repeatedTokens(tokens, copies);
+  const wanted = policies.flatMap((_, copy) => before.map((token) => copy * count + token));
+  const batch = packDistinct(model.backend, all, wanted, groupsOf(model, count, policies));
+  const ofAll = new Uint32Array(copies * targets.length);
+  policies.forEach((_, copy) => void ofAll.set(targets, copy * targets.length));
+  return {
+    hidden: statesOf(model, batch),
+    targets: fromArray(model.backend, ofAll, [ofAll.length], "u32", "targets"),
+    rows: groupsOf(model, targets.length, policies),
+    count: ofAll.length,
+  };
 }
 
 function inputsOfHead(model: Model, hidden: Tensor, targets: Uint32Array, policy: number): AnswerStates {
@@ -147,7 +169,7 @@ function inputsOfHead(model: Model, hidden: Tensor, targets: Uint32Array, policy
   return {
     hidden,
     targets: fromArray(model.backend, targets, [count], "u32", "targets"),
-    rows: groupOf(model, count, policy),
+    rows: groupsOf(model, count, [policy]),
     count,
   };
 }
@@ -167,9 +189,9 @@ function scoredTokens(sequences: readonly Sequence[]): { before: number[]; targe
   return { before, targets: Uint32Array.from(targets) };
 }
 
-/** Rows that all belong to one policy; null with plain weights. */
-function groupOf({ weights }: Model, count: number, policy: number): RowGroup[] | null {
-  return weights.isPerturbed ? [{ start: 0, count, point: policy }] : null;
+/** `count` rows of each policy, one after another; null with plain weights. */
+function groupsOf({ weights }: Model, count: number, policies: readonly number[]): RowGroup[] | null {
+  return weights.isPerturbed ? policies.map((point, i) => ({ start: i * count, count, point })) : null;
 }
 
 function statesOf(model: Model, batch: Batch, options?: ForwardOptions): Tensor {

@@ -1,8 +1,10 @@
 // Evaluation: the mean reward of a policy on episodes that training does not use; in training one rollout each.
 import type { Chat, Model } from "../model/index.ts";
 import { meanOf, variance } from "./advantage.ts";
+import { type Answers, proposal, type RolloutDraft } from "./drafts.ts";
 import type { Environment } from "./environments/environment.ts";
 import { episodeList } from "./environments/environment.ts";
+import type { EarlierAnswers } from "./kept-evaluations.ts";
 import { type Rollout, type RolloutRequest, type RolloutSettings, rollOut } from "./rollout.ts";
 
 export interface Evaluation {
@@ -30,6 +32,8 @@ export interface EvaluationSettings extends Omit<RolloutSettings, "purpose" | "s
   episodeSeed: number;
   /** Rollouts per episode. Default 1. */
   rollouts?: number;
+  /** Answers to the same requests by nearly the same weights, which are proposed as drafts. They change no bit. */
+  earlier?: EarlierAnswers | null;
 }
 
 export async function evaluate(
@@ -38,10 +42,19 @@ export async function evaluate(
   environment: Environment,
   settings: EvaluationSettings,
 ): Promise<Evaluation> {
-  const requests = evaluatedRollouts(environment, settings);
+  const { earlier = null } = settings;
+  const requests = evaluatedRollouts(environment, settings).map((request) => {
+    const said = earlier?.(request) ?? null;
+    return said === null ? request : { ...request, draft: draftFrom(said) };
+  });
   const rollouts = await rollOut(model, chat, requests, { ...settings, purpose: "evaluate", step: 0 });
   return summariseRollouts(rollouts);
 }
+
+const draftFrom =
+  (said: Answers): RolloutDraft =>
+  (before, answer) =>
+    proposal([said], before, answer);
 
 /** The requests that an evaluation rolls out. @throws SettingsError when there are too few different episodes */
 export function evaluatedRollouts(

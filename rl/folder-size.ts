@@ -19,6 +19,7 @@ import {
 import { labelledRandom } from "./environments/python/random.ts";
 import type { RunValues } from "./run-settings.ts";
 import { rolloutsOfStep, stateTensors } from "./training-settings.ts";
+import { evaluations } from "./work-parts.ts";
 
 export interface DiskPlan {
   /** Bytes by what they are for, at the end of the run. */
@@ -56,8 +57,13 @@ export function trainingDisk(
         conversationBytes(
           ...([environment, train.episodeSeed, train.promptsPerStep] as const),
           rolloutsOfStep(train).all / train.promptsPerStep,
-          true,
+          "training",
         ),
+    ],
+    [
+      "conversations of evaluations",
+      evaluations({ train, evaluate }) *
+        conversationBytes(environment, evaluate.episodeSeed, evaluate.episodes, 1, "evaluation"),
     ],
     [
       "metrics and events",
@@ -83,14 +89,14 @@ export const writtenPrompts = 64;
 
 /**
  * Bytes of a gzip member with the conversations of `prompts` prompts, `each` rollouts of each.
- * @param isTraining  with the fields of a training step's rollouts
+ * @param of  which decides the fields: rollouts of a training step, of an evaluation, or at a grid point
  */
 export function conversationBytes(
   environment: Environment,
   seed: number,
   prompts: number,
   each: number,
-  isTraining = false,
+  of: "training" | "evaluation" | "grid point" = "grid point",
 ): number {
   const made = Math.max(1, Math.min(prompts, writtenPrompts));
   const random = labelledRandom(`plan|conversations|${seed}`);
@@ -99,6 +105,9 @@ export function conversationBytes(
     if (random.random() < 0.3) random.shuffle(words);
     return words.join("\n");
   };
+  // About one token per four letters.
+  const madeUpIds = (text: string): number[] =>
+    Array.from({ length: Math.ceil(text.length / 4) + 1 }, () => random.randint(0, 50_000));
   const episodes: readonly (Episode | WorkedEpisode)[] = isWorked(environment)
     ? firstOf(environment.episodes(seed), made)
     : episodeList(environment, seed).slice(0, made);
@@ -112,19 +121,21 @@ export function conversationBytes(
             ])
           : openingMessages(episode);
       const answers = messages.filter(({ role }) => role === "assistant").map(({ content }) => content);
-      return { messages, ...verdictForSize(environment, episode, answers) };
+      return { messages, answers, ...verdictForSize(environment, episode, answers) };
     });
     const advantages = groupAdvantages(
       "grpo",
       rollouts.map(({ reward }) => reward),
     );
-    return rollouts.map(({ messages, reward, parts }, rollout) => {
-      const training = { rollout, reward, advantage: advantages[rollout], ...parts, tokens: 40, isTruncated: false };
+    return rollouts.map(({ messages, answers, reward, parts }, rollout) => {
+      const more = { rollout, reward, ...parts, tokens: 40, isTruncated: false };
       return JSON.stringify({
         episode: episode.index,
-        ...(isTraining ? training : { reward }),
+        ...(of === "grid point" ? { reward } : more),
+        ...(of === "training" && { advantage: advantages[rollout] }),
         failure: null,
         messages,
+        ...(of === "evaluation" && { answers: answers.map(madeUpIds) }),
       });
     });
   });

@@ -5,7 +5,7 @@
 import type { Progress } from "../engine/host/index.ts";
 import type { Backend } from "../engine/index.ts";
 import { type Chat, loadChat, loadForInference, loadTokenizer, score } from "../model/index.ts";
-import type { SampledRollout } from "./files/training-samples.ts";
+import type { Conversation } from "./files/training-samples.ts";
 import { checkpointFolder, expectSound } from "./kept-checkpoints.ts";
 import type { RunValues } from "./run-settings.ts";
 
@@ -38,7 +38,7 @@ export async function movedTokens(
   backend: Backend,
   folder: string,
   { train, environment, batch }: RunValues,
-  rollouts: readonly SampledRollout[],
+  rollouts: readonly Conversation[],
   { before, after }: { readonly before: number; readonly after: number },
   progress: Progress,
 ): Promise<MovedTokens[]> {
@@ -78,7 +78,7 @@ export async function movedTokens(
 /** The conversation's tokens. An answer that was cut off at its end has no end token. */
 function textTokens(
   chat: Chat,
-  { messages, tokens, isTruncated }: SampledRollout,
+  { messages, tokens, isTruncated }: Conversation,
   turn2Template: RunValues["environment"]["turn2Template"],
 ): { ids: number[]; mask: number[] } {
   const { ids, mask } = chat.dialogue(

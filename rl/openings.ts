@@ -25,10 +25,11 @@ export function openingOf(episode: Episode, chat: Chat): Opening {
   openings.set(chat, kept);
   const found = kept.get(episode);
   if (found !== undefined) return found;
+  const prompt = chat.promptIds(openingMessages(episode));
   const opening = {
-    prompt: chat.promptIds(openingMessages(episode)),
+    prompt,
     noiseWord: wordsOf(episode.prompt)[0],
-    followUpTokens: followUpTokens(episode, chat),
+    followUpTokens: followUpTokens(episode, chat, prompt.length),
   };
   for (const oldest of kept.keys()) {
     if (kept.size < mostKept) break;
@@ -38,10 +39,15 @@ export function openingOf(episode: Episode, chat: Chat): Opening {
   return opening;
 }
 
-/** Estimates the tokens of later user turns: those of the messages that the episode sends after empty answers. */
-function followUpTokens(episode: Episode, chat: Chat): number {
+/**
+ * Estimates the tokens of later user turns: those of the messages that the episode sends after empty answers. Turns that are
+ * promised are not waited for, and count as long as the prompt; an async function is not even asked, since that may cost a
+ * request to a server.
+ */
+function followUpTokens(episode: Episode, chat: Chat, promptTokens: number): number {
   const { nextUserTurn } = episode;
   if (nextUserTurn === undefined) return 0;
+  if (nextUserTurn.constructor.name === "AsyncFunction") return (turnsOf(episode) - 1) * promptTokens;
   const messages = openingMessages(episode);
   let tokens = 0;
   try {
@@ -49,8 +55,13 @@ function followUpTokens(episode: Episode, chat: Chat): number {
       const earlier = [...messages];
       messages.push({ role: "assistant", content: "" });
       const said = messages.filter(({ role }) => role !== "system");
-      const next = within(usualLimits.timeLimit, "nextUserTurn", () => nextUserTurn.call(episode, said));
+      const ask = (): ReturnType<typeof nextUserTurn> => nextUserTurn.call(episode, said);
+      const next = within(usualLimits.timeLimit, "nextUserTurn", ask, episode.isBounded);
       if (next === null) break;
+      if (typeof next !== "string") {
+        Promise.resolve(next).catch(() => {}); // it fails again in the rollout, and is recorded there
+        return tokens + (turnsOf(episode) - turn) * promptTokens;
+      }
       const message: ChatMessage = { role: "user", content: next };
       tokens += chat.glue(earlier, [], [message]).length;
       messages.push(message);

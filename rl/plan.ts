@@ -124,7 +124,7 @@ export async function expectTrainingMemory(
   if (train.method === "evolve") return expectEvolutionMemory(backend, job, { limit, compiles });
   const episodes = new EpisodeList(environment, train.episodeSeed);
   const rollouts = trainingRollouts(episodes, 1, train.promptsPerStep, train.rolloutsPerPrompt);
-  const evaluated = evaluatedRollouts(environment, evaluate);
+  const evaluated = evaluationRequests(job);
   const settings = { maxNewTokens: train.maxNewTokens, turn2Template: task.turn2Template };
   const plan = (batch: Batch): Promise<MemoryPlan> =>
     planMemory(backend, async (planning) => {
@@ -156,12 +156,33 @@ export async function expectTrainingMemory(
   return expectMemory("Training", job.settings.batch, plan, trainingMemorySettings, limit, compiles);
 }
 
+/**
+ * The requests of an evaluation, with a draft as long as an answer can be if the evaluation before gives drafts. It is wrong,
+ * since a planning backend draws token 0.
+ */
+function evaluationRequests({ environment, settings: { train, evaluate } }: TrainingJob): RolloutRequest[] {
+  const requests = evaluatedRollouts(environment, evaluate);
+  if (evaluate.drafts === "off" || train.steps === 0) return requests;
+  const ids = new Array<number>(train.maxNewTokens).fill(1);
+  return requests.map((request) => ({
+    ...request,
+    draft: (earlier, answer) => (earlier.length === 0 && answer.length === 0 ? ids : null),
+  }));
+}
+
 /** As `expectTrainingMemory`, for evolution strategies: weights, the members' slots, rollouts, and the update. */
 async function expectEvolutionMemory(
   backend: Backend,
-  { config, chat, environment, settings: { train, evaluate, environment: task, batch } }: TrainingJob,
+  job: TrainingJob,
   { limit, compiles }: Required<MemoryCheck>,
 ): Promise<MemoryPlan> {
+  const {
+    config,
+    chat,
+    environment,
+    settings: { train, evaluate, environment: task, batch },
+  } = job;
+  const requestsOfEvaluation = evaluationRequests(job);
   const requests = trainingRollouts(
     ...([new EpisodeList(environment, train.episodeSeed), 1, train.promptsPerStep] as const),
     train.evolve.rollouts,
@@ -178,7 +199,7 @@ async function expectEvolutionMemory(
       const weights = makeWeights(planning, config, {});
       const model = { backend: planning, config, weights };
       const most = { maxRows: rows, maxTokens: tokens };
-      const evaluated = dialoguesOf(chat, evaluatedRollouts(environment, evaluate), settings);
+      const evaluated = dialoguesOf(chat, requestsOfEvaluation, settings);
       await rehearseGeneration(model, evaluated, { ...most, temperature: evaluate.temperature });
       if (train.steps === 0) return;
       const slots = new SlotWeights(weights, members);

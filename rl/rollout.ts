@@ -29,8 +29,8 @@ import {
   expectFewFailures,
   Judge,
   type Judged,
+  limitedCall,
   usualLimits,
-  within,
 } from "./environments/limits.ts";
 import { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
 
@@ -278,6 +278,13 @@ export function stopIdsOf(model: Pick<Model, "config">, chat: Chat): number[] {
   return [...new Set([chat.endTokenId, ...model.config.eosTokenIds])];
 }
 
+/** A module in JavaScript may return anything. @throws Error unless it is a text, or null (or undefined) for the end */
+function asTurn(next: unknown): string | null {
+  if (typeof next === "string") return next;
+  if (next === null || next === undefined) return null;
+  throw new Error(`nextUserTurn: expected a text or null, got ${typeof next}`);
+}
+
 class RolloutRun implements Dialogue {
   readonly policy: number;
   readonly prompt: readonly number[];
@@ -318,13 +325,16 @@ class RolloutRun implements Dialogue {
   /** Called when the rollout has ended. */
   onEnd: (() => void) | null = null;
 
-  answered(answer: Answer): readonly number[] | null {
+  answered(answer: Answer): readonly number[] | null | Promise<readonly number[] | null> {
+    const end = (next: readonly number[] | null): readonly number[] | null => {
+      if (next === null) this.onEnd?.();
+      return next;
+    };
     const next = this.#take(answer);
-    if (next === null) this.onEnd?.();
-    return next;
+    return next instanceof Promise ? next.then(end) : end(next);
   }
 
-  #take(answer: Answer): readonly number[] | null {
+  #take(answer: Answer): readonly number[] | null | Promise<readonly number[] | null> {
     this.#append(answer.ids, 1, answer.logProbs);
     this.#answers.push(answer.ids);
     for (const entropy of answer.entropies) this.#entropySum += entropy;
@@ -334,30 +344,38 @@ class RolloutRun implements Dialogue {
     const earlier = [...this.#messages];
     this.#messages.push({ role: "assistant", content });
     this.#completions.push(content);
-    try {
-      const next = this.#nextUserTurn();
+    const fail = (thrown: unknown): null => {
+      this.#failure = asError(thrown).message || "unnamed error";
+      return null;
+    };
+    const begin = (next: string | null): readonly number[] | null => {
       if (next === null) return null;
       const message: ChatMessage = { role: "user", content: next };
       const glue = this.#chat.glue(earlier, answer.ids, [message], { turn2Template: this.#settings.turn2Template });
       this.#messages.push(message);
       this.#append(glue, 0);
       return glue;
-    } catch (error) {
-      this.#failure = asError(error).message;
-      return null;
+    };
+    try {
+      const next = this.#nextUserTurn();
+      return next instanceof Promise ? next.then(begin).catch(fail) : begin(next);
+    } catch (thrown) {
+      return fail(thrown);
     }
   }
 
-  #nextUserTurn(): string | null {
+  #nextUserTurn(): string | null | Promise<string | null> {
     const { episode } = this.#request;
     if (episode.nextUserTurn === undefined) return null;
     const { timeLimit } = this.#settings.limits ?? usualLimits;
     const said = this.#messages.filter(({ role }) => role !== "system");
-    const next: unknown = within(timeLimit, "nextUserTurn", () => episode.nextUserTurn?.(said) ?? null);
-    if (next === null || typeof next === "string") return next;
-    throw new Error(
-      `nextUserTurn: expected a text or null, got ${next instanceof Promise ? "a promise" : typeof next}`,
+    const next = limitedCall(
+      timeLimit,
+      "nextUserTurn",
+      (signal) => episode.nextUserTurn?.(said, signal) ?? null,
+      episode.isBounded,
     );
+    return next instanceof Promise ? next.then(asTurn) : asTurn(next);
   }
 
   #append(ids: readonly number[], bit: 0 | 1, logProbs?: readonly number[]): void {

@@ -364,6 +364,13 @@ export const evaluateSettings = {
   }),
   episodeSeed: integer({ default: 2001, min: 0, meaning: "random seed for the evaluation episodes" }),
   temperature: number({ default: 0.7, min: 0, meaning: "sampling temperature of evaluations; 0 for greedy" }),
+  drafts: choice({
+    options: ["on", "off"],
+    default: "on",
+    changes: "free",
+    meaning:
+      "whether the answers of the evaluation before are proposed to the next one, which verifies many tokens in one forward pass; the results are the same bits",
+  }),
 } as const;
 
 export const batchSettings = {

@@ -2,7 +2,7 @@
 // that moved most. Everything but the last is read from the run's files and needs no GPU.
 //
 //   node rl/show.ts runs/tiny --step 5
-import { existsSync, readdirSync } from "node:fs";
+//   node rl/show.ts runs/tiny --step 20 --evaluation
 import { dirname } from "node:path";
 import {
   asError,
@@ -16,15 +16,25 @@ import {
 } from "../engine/host/index.ts";
 import { adapterLine, openBackend } from "../engine/index.ts";
 import { labelledRandom } from "./environments/python/random.ts";
-import { trainingRolloutsPath } from "./files/layout.ts";
+import { evaluationRolloutsPath, stepsOf, trainingRolloutsPath } from "./files/layout.ts";
 import { readSettings } from "./files/run-settings.ts";
-import { readStepRollouts, type SampledRollout } from "./files/training-samples.ts";
+import {
+  type Conversation,
+  readEvaluationRollouts,
+  readStepRollouts,
+  type SampledRollout,
+} from "./files/training-samples.ts";
 import { keptSteps } from "./kept-checkpoints.ts";
 import { checkpointsAround, type MovedTokens, movedTokens } from "./moved-tokens.ts";
 import { runDeclaration } from "./run-settings.ts";
 
 const settings = defineSettings({
   step: integer({ default: -1, min: -1, meaning: "the training step; −1: the last one" }),
+  evaluation: boolean({
+    default: false,
+    meaning:
+      "show the evaluation after the step instead of the rollouts that it learned from; step 0 is the starting model",
+  }),
   seed: integer({ default: 1, min: 0, meaning: "random seed for the conversation that is chosen at random" }),
   moved: boolean({
     default: true,
@@ -34,6 +44,28 @@ const settings = defineSettings({
   ...backendSettings,
 });
 
+/** A conversation as it is shown: of a training step, or of an evaluation, which has no advantages. */
+type Shown = Conversation & Partial<Pick<SampledRollout, "advantage" | "isUsed">>;
+
+interface Files {
+  pathOf(folder: string, step: number): string;
+  read(path: string): Shown[];
+  /** What the folder lacks, and why it may lack all of it. */
+  readonly missing: string;
+  readonly none: string;
+}
+const trainingFiles: Files = {
+  ...{ pathOf: trainingRolloutsPath, read: readStepRollouts },
+  ...{ missing: "rollouts of", none: "no rollouts yet: no training step is done" },
+};
+const evaluationFiles: Files = {
+  ...{ pathOf: evaluationRolloutsPath, read: readEvaluationRollouts },
+  ...{
+    missing: "conversations of an evaluation after",
+    none: "no conversations of evaluations: none is done, or an earlier version did them",
+  },
+};
+
 await runCommand({
   name: "node rl/show.ts",
   summary: "Shows the best, the worst and a random conversation of a training step, and the tokens that moved most.",
@@ -42,13 +74,15 @@ await runCommand({
   examples: [
     ["node rl/show.ts runs/tiny", "the last step"],
     ["node rl/show.ts runs/tiny --step 5 --no-moved", "from the run's files alone, without an adapter"],
+    ["node rl/show.ts runs/tiny --step 20 --evaluation --no-moved", "what the evaluation after step 20 said"],
   ],
   main: async ({ values, positionals: [folder], progress }) => {
     const run = await readSettings(folder, runDeclaration);
-    const step = stepOf(folder, values.step);
-    const rollouts = rolloutsOf(folder, step);
+    const kind = values.evaluation ? evaluationFiles : trainingFiles;
+    const step = stepOf(folder, values.step, kind);
+    const rollouts = rolloutsOf(folder, step, kind);
     const print = (line: string): void => void process.stdout.write(`${line}\n`);
-    print(summaryOf(folder, step, rollouts));
+    print(summaryOf(folder, step, rollouts, kind));
     const chosen = choose(rollouts, `show|${values.seed}|${step}`);
     let moved: readonly MovedTokens[] | null = null;
     if (values.moved) {
@@ -75,31 +109,29 @@ await runCommand({
 });
 
 /** The step that is meant. @throws SettingsError when the run has no rollouts of it */
-function stepOf(folder: string, wanted: number): number {
-  const place = dirname(trainingRolloutsPath(folder, 0));
-  const steps = (existsSync(place) ? readdirSync(place) : [])
-    .flatMap((name) => /^step-(\d+)\.jsonl\.gz$/.exec(name)?.[1] ?? [])
-    .map(Number)
-    .sort((a, b) => a - b);
+function stepOf(folder: string, wanted: number, { pathOf, missing, none }: Files): number {
+  const steps = stepsOf(dirname(pathOf(folder, 0)));
   const step = wanted === -1 ? steps.at(-1) : wanted;
-  if (step === undefined) throw settingsError([`${folder}: it has no rollouts yet: no training step is done`]);
-  if (!steps.includes(step))
-    throw settingsError([
-      `step: ${folder} has no rollouts of step ${step}; it has steps ${steps[0]} to ${steps.at(-1)}`,
-    ]);
+  if (step === undefined) throw settingsError([`${folder}: it has ${none}`]);
+  if (!steps.includes(step)) {
+    const last = steps.at(-1);
+    const isEach = last !== undefined && steps.length === last - steps[0] + 1;
+    const has = isEach ? `steps ${steps[0]} to ${last}` : `those of steps ${steps.join(", ") || "none"}`;
+    throw settingsError([`step: ${folder} has no ${missing} step ${step}; it has ${has}`]);
+  }
   return step;
 }
 
-function rolloutsOf(folder: string, step: number): SampledRollout[] {
-  const path = trainingRolloutsPath(folder, step);
+function rolloutsOf(folder: string, step: number, { pathOf, read }: Files): Shown[] {
+  const path = pathOf(folder, step);
   try {
-    return readStepRollouts(path);
+    return read(path);
   } catch (thrown) {
     throw new FileError(`${path}: cannot be read (${asError(thrown).message.split("\n")[0]}). Restore it from a copy.`);
   }
 }
 
-function summaryOf(folder: string, step: number, rollouts: readonly SampledRollout[]): string {
+function summaryOf(folder: string, step: number, rollouts: readonly Shown[], kind: Files): string {
   const rewards = rollouts.map(({ reward }) => reward);
   const mean = rewards.reduce((sum, reward) => sum + reward, 0) / rewards.length;
   const prompts = new Set(rollouts.map(({ episode }) => episode));
@@ -107,15 +139,16 @@ function summaryOf(folder: string, step: number, rollouts: readonly SampledRollo
   const still = [...prompts].filter((one) =>
     rollouts.every(({ episode, advantage }) => episode !== one || advantage === 0),
   );
+  const name = kind === evaluationFiles ? `evaluation after step ${step}` : `step ${step}`;
   return (
-    `${folder}, step ${step}: ${rollouts.length} rollouts of ${prompts.size} prompts. Reward ${mean.toFixed(3)} on average, ` +
-    `${Math.min(...rewards).toFixed(3)} to ${Math.max(...rewards).toFixed(3)}; ${cut} with an answer cut off; ` +
-    `${still.length} prompts whose rollouts all have advantage 0.`
+    `${folder}, ${name}: ${rollouts.length} rollouts of ${prompts.size} prompts. Reward ${mean.toFixed(3)} on average, ` +
+    `${Math.min(...rewards).toFixed(3)} to ${Math.max(...rewards).toFixed(3)}; ${cut} with an answer cut off` +
+    (kind === evaluationFiles ? "." : `; ${still.length} prompts whose rollouts all have advantage 0.`)
   );
 }
 
 /** The first of the best, the first of the worst, and a random one of the others. */
-function choose(rollouts: readonly SampledRollout[], label: string): { name: string; rollout: SampledRollout }[] {
+function choose(rollouts: readonly Shown[], label: string): { name: string; rollout: Shown }[] {
   const best = rollouts.reduce((one, other) => (other.reward > one.reward ? other : one));
   const worst = rollouts.reduce((one, other) => (other.reward < one.reward ? other : one));
   const others = rollouts.filter((one) => one !== best && one !== worst);
@@ -127,9 +160,19 @@ function choose(rollouts: readonly SampledRollout[], label: string): { name: str
   ];
 }
 
-function conversationLines(name: string, rollout: SampledRollout): string[] {
-  const { episode, rollout: number, reward, advantage, tokens, isTruncated, isUsed, failure, messages } = rollout;
-  const signed = `${advantage > 0 ? "+" : ""}${advantage.toFixed(3)}`;
+function conversationLines(name: string, rollout: Shown): string[] {
+  const {
+    episode,
+    rollout: number,
+    reward,
+    advantage,
+    tokens,
+    isTruncated,
+    isUsed = true,
+    failure,
+    messages,
+  } = rollout;
+  const signed = advantage === undefined ? "" : `, advantage ${advantage > 0 ? "+" : ""}${advantage.toFixed(3)}`;
   const remarks = [
     ...(tokens === null ? [] : [`${tokens} tokens`]),
     ...(isTruncated ? ["an answer was cut off"] : []),
@@ -137,7 +180,7 @@ function conversationLines(name: string, rollout: SampledRollout): string[] {
     ...(failure === null ? [] : [`the environment failed: ${failure}`]),
   ];
   return [
-    `--- ${name}: reward ${reward.toFixed(3)}, advantage ${signed}   (episode ${episode}, rollout ${number}${remarks.map((one) => `, ${one}`).join("")})`,
+    `--- ${name}: reward ${reward.toFixed(3)}${signed}   (episode ${episode}, rollout ${number}${remarks.map((one) => `, ${one}`).join("")})`,
     ...messages.flatMap(({ role, content }) => [`${role}:`, ...content.split("\n").map((line) => `    ${line}`)]),
   ];
 }

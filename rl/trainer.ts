@@ -23,6 +23,7 @@ import { boardFolder, metricsPath, stateFolder } from "./files/layout.ts";
 import { readMetrics } from "./files/metrics.ts";
 import { Health } from "./health.ts";
 import { checkpointFolder, isKept, keepCheckpoint } from "./kept-checkpoints.ts";
+import { answersBefore, dropOtherEvaluations, keepEvaluation } from "./kept-evaluations.ts";
 import { openLossScale, savedLossScale } from "./loss-scale.ts";
 import { dropFromLast, type MetricsRecord, openMetrics } from "./metrics-file.ts";
 import { Occupancy } from "./occupancy.ts";
@@ -32,6 +33,7 @@ import { rolloutSettings } from "./step-rollouts.ts";
 import { openTensorBoard, type TensorBoardWriter } from "./tensorboard.ts";
 import { stopwatch, type TrainingContext } from "./training-context.ts";
 import {
+  DraftedShare,
   describeStep,
   evolutionNote,
   failureNote,
@@ -79,6 +81,8 @@ export async function train(context: TrainingContext): Promise<void> {
   // The last step of the shorter run was evaluated because it was the last; a longer run does not evaluate it.
   if (resumed !== null && resumed.state.step % settings.evaluate.every !== 0)
     dropFromLast(metricsFile, resumed.state.step, (metric) => metric.startsWith("eval/"));
+  const isEvaluated = (step: number): boolean => step % settings.evaluate.every === 0 || step === steps;
+  dropOtherEvaluations(folder, isEvaluated);
   const metrics = openMetrics(metricsFile, first - 1);
   // Metrics reach the disk before the state of their step, so after an interruption they are never behind the state.
   if (metrics.lastStep !== first - 1) {
@@ -99,6 +103,7 @@ export async function train(context: TrainingContext): Promise<void> {
   const reference = await openReference(context);
   const health = new Health(settings.train, first > 1 ? firstEntropyOf(metricsFile) : null);
   const occupancy = new Occupancy();
+  const drafted = new DraftedShare();
   let unsaved = false;
   const save = async (step: number): Promise<void> => {
     await saveState(
@@ -151,8 +156,7 @@ export async function train(context: TrainingContext): Promise<void> {
           progress.line(line);
       }
       killPoint("step");
-      if (step % settings.evaluate.every === 0 || step === steps)
-        Object.assign(record, await evaluationRecord(context, step, phase ?? progress));
+      if (isEvaluated(step)) Object.assign(record, await evaluationRecord(context, step, phase ?? progress, drafted));
       if (settings.train.checkpoints.includes(step))
         await keepCheckpoint(folder, step, model.weights, context.modelFolder, stopIdsOf(model, context.chat));
       metrics.append({ step, ...record });
@@ -178,6 +182,7 @@ export async function train(context: TrainingContext): Promise<void> {
     phase?.done();
   }
   if (occupancy.share !== null) progress.line(occupancyNote(occupancy.share, settings.batch.rows));
+  if (settings.evaluate.drafts === "on" && drafted.note !== null) progress.line(drafted.note);
 }
 
 /**
@@ -216,14 +221,21 @@ async function openReference({ model, settings, modelFolder }: TrainingContext):
   return { backend: model.backend, config, weights };
 }
 
-/** @param around  where its progress is shown */
+/**
+ * @param around   where its progress is shown
+ * @param drafted  counts what drafts were worth, if there are any
+ */
 async function evaluationRecord(
   context: TrainingContext,
   step: number,
   around: Pick<Progress, "phase">,
+  drafted: DraftedShare,
 ): Promise<Record<string, number>> {
-  const { settings, onTiming } = context;
-  const clock = stopwatch((timing) => onTiming?.({ step, ...timing }));
+  const { settings, folder, progress, onTiming } = context;
+  const counts = { tokens: 0, drafted: 0, spared: 0 };
+  const earlier =
+    settings.evaluate.drafts === "on" ? answersBefore(folder, step, (message) => progress.line(message)) : null;
+  const clock = stopwatch((timing) => onTiming?.({ step, ...timing, ...counts }));
   const occupancy = new Occupancy();
   const phase = around.phase(`evaluation of step ${step}`, settings.evaluate.episodes, "rollouts");
   const evaluation = await evaluate(context.model, context.chat, context.environment, {
@@ -233,12 +245,18 @@ async function evaluationRecord(
     temperature: settings.evaluate.temperature,
     episodes: settings.evaluate.episodes,
     episodeSeed: settings.evaluate.episodeSeed,
+    earlier,
     onPass: (pass) => {
+      counts.tokens += pass.sampled;
+      counts.drafted += pass.drafted;
+      counts.spared += pass.spared;
       occupancy.add(pass);
       phase.advance(pass.finished);
     },
   }).finally(() => phase.done());
   clock("evaluation", occupancy);
+  if (earlier !== null) drafted.add(counts);
+  keepEvaluation(folder, step, evaluation.rollouts);
   return {
     "eval/reward": evaluation.reward,
     "eval/reward_standard_error": evaluation.rewardStandardError,

@@ -13,6 +13,15 @@ export interface TrainingSettings {
   readonly batch: Values<typeof batchSettings>;
 }
 
+export interface DraftCounts {
+  /** Assistant tokens. */
+  readonly tokens: number;
+  /** Those of them that a draft proposed. */
+  readonly drafted: number;
+  /** Those of them that needed no decode step. */
+  readonly spared: number;
+}
+
 export interface TrainingContext {
   model: TrainableModel;
   chat: Chat;
@@ -29,9 +38,12 @@ export interface TrainingContext {
   signal: AbortSignal;
   /**
    * Called with the seconds of each phase of each step, and for rollouts and evaluations the mean occupancy of the
-   * generation batch. Clock readings are kept out of the run's results.
+   * generation batch. For evaluations also with the assistant tokens, those of them that a draft proposed, and those that
+   * needed no decode step. Clock readings are kept out of the run's results.
    */
-  onTiming?: (record: { step: number; phase: string; seconds: number; occupancy?: number }) => void;
+  onTiming?: (
+    record: { step: number; phase: string; seconds: number; occupancy?: number } & Partial<DraftCounts>,
+  ) => void;
 }
 
 /** Each call reports the seconds since the previous call, and the occupancy if there were passes. */

@@ -1,6 +1,7 @@
 // What a training says of itself in the terminal.
 import type { Values } from "../engine/host/index.ts";
 import type { trainSettings } from "./settings.ts";
+import type { DraftCounts } from "./training-context.ts";
 import { rolloutsOfStep, type TrainValues } from "./training-settings.ts";
 
 /** The end of a step's progress line. */
@@ -57,6 +58,28 @@ export function failureNote(step: number, failure: string): string {
     `Step ${step}: a rollout failed in the environment and is left out of its group: ${failure}\nThis is said once: ` +
     "completions/failed in metrics.jsonl is the number in each step, and rollouts/ has the reasons."
   );
+}
+
+/** What drafts were worth in the evaluations of this process. */
+export class DraftedShare {
+  readonly #sums = { tokens: 0, drafted: 0, spared: 0 };
+
+  add({ tokens, drafted, spared }: DraftCounts): void {
+    this.#sums.tokens += tokens;
+    this.#sums.drafted += drafted;
+    this.#sums.spared += spared;
+  }
+
+  /** A line for the end; null if no evaluation had drafts. */
+  get note(): string | null {
+    const { tokens, drafted, spared } = this.#sums;
+    if (tokens === 0) return null;
+    const percent = (part: number): string => `${((100 * part) / tokens).toFixed(0)}%`;
+    return (
+      `Evaluations: ${percent(drafted)} of ${tokens} assistant tokens were as the evaluation before had said them; ` +
+      `${percent(spared)} needed no decode step (--evaluate.drafts).`
+    );
+  }
 }
 
 export function occupancyNote(share: number, rows: number): string {

@@ -1,5 +1,6 @@
 // The answer to a setting that is not declared: its new name, the corresponding name for another program's name, or the
-// nearest name. A wrong hint would mislead, so a near name is offered only if it is most likely a typing error.
+// nearest name. A wrong hint would mislead, so a near name is offered only if it is most likely a typing error. If there
+// is none, the keys of the section that was typed are listed.
 
 /** Names that users know from elsewhere. */
 export interface OtherNames {
@@ -13,6 +14,9 @@ export interface OtherNames {
    */
   readonly elsewhere?: ReadonlyMap<string, string>;
 }
+
+/** Keys of a section that a message lists at most. */
+const mostInHint = 16;
 
 interface Known {
   readonly byKey: ReadonlyMap<string, unknown>;
@@ -42,8 +46,17 @@ function hint({ names }: Pick<Known, "names">, typed: string, known: readonly st
   const answer = names.answer?.(typed) ?? null;
   if (answer !== null) return `; ${answer}`;
   const nearest = nearestNames(typed, known).map((name) => dashes + name);
-  if (nearest.length === 0) return "";
+  if (nearest.length === 0) return sectionHint(typed, known, dashes);
   return `; did you mean ${nearest.length === 1 ? nearest[0] : `one of ${nearest.join(", ")}`}?`;
+}
+
+/** The keys of the section that was typed, if there is such a section and it is small enough to be read in a message. */
+function sectionHint(typed: string, known: readonly string[], dashes: string): string {
+  const section = typed.slice(0, typed.lastIndexOf(".") + 1);
+  if (section === "") return "";
+  const inside = known.filter((name) => name.startsWith(section)).map((name) => name.slice(section.length));
+  if (inside.length === 0 || inside.length > mostInHint) return "";
+  return `; ${dashes}${section.slice(0, -1)} has ${inside.join(", ")}`;
 }
 
 const plain = (name: string): string => name.toLowerCase().replaceAll(/[-_]/g, "");

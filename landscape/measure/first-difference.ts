@@ -3,8 +3,9 @@
 // A grid point samples with the noise of the checkpoint's own completion of the same prompt and number. So the two
 // conversations are the same token by token up to the first token that the perturbation changed. That place is stored
 // for every rollout that has such a completion.
+
+import type { Answers } from "../../rl/index.ts";
 import type { CellRecord } from "../files/cells.ts";
-import type { Answers } from "./drafts.ts";
 import type { MeasuredRollout } from "./under-way.ts";
 
 /** Stored for a conversation that is the checkpoint's to its end. */

@@ -6,18 +6,25 @@ import { existsSync } from "node:fs";
 import { killPoint, type Phase, type Values } from "../../engine/host/index.ts";
 import type { DirectionStep } from "../../engine/index.ts";
 import type { Model, Tokenizer } from "../../model/index.ts";
-import { expectTemplate, type Rollout, type RolloutRequest, rollOutEach } from "../../rl/index.ts";
+import {
+  type Answers,
+  answersOf,
+  expectTemplate,
+  type Rollout,
+  type RolloutRequest,
+  rollOutEach,
+} from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
 import { dropEarlier } from "../files/growth.ts";
 import { slicePaths } from "../files/layout.ts";
 import type { PointPlace } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
-import { type Answers, answersOf, DraftSource, type OwnAnswers } from "./drafts.ts";
+import { DraftSource, type OwnAnswers } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
 import { firstDifference, firstDifferences } from "./first-difference.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
-import { type Reference, scorePoint } from "./reference.ts";
+import { type Reference, scorePoints } from "./reference.ts";
 import { promptSet, rolloutSettings, type SweepContext, type SweepTiming, withPolicy } from "./sweep-context.ts";
 import { SweepProgress } from "./sweep-progress.ts";
 import { type MeasuredRollout, type RolloutKey, UnderWay } from "./under-way.ts";
@@ -158,19 +165,22 @@ export async function measureBatch(
   const drawn = await rollOutCells(context, perturbed, cells, reference, underWay, drafts, progress);
   const middle = performance.now();
   onTiming?.({ phase: "rollouts", seconds: (middle - start) / 1000, ...drawn });
-  for (const [point, { i, j, alpha, beta }] of cells.entries()) {
-    let scoredCompletions = 0;
-    const scored = await scorePoint(policy, perturbed, point, reference, {
-      maxTokens: settings.batch.tokens,
-      signal: context.signal,
-      clipLow: settings.train.clipLow,
-      clipHigh: settings.train.clipHigh,
-      known: earlier.scoresAt(cells[point]),
-      onPass: (completions) => {
-        scoredCompletions += completions;
-        progress.scoringPass(point, scoredCompletions);
-      },
-    });
+  const completionsOf = new Map<number, number>();
+  const scoring = scorePoints(policy, perturbed, [...cells.keys()], reference, {
+    maxTokens: settings.batch.tokens,
+    signal: context.signal,
+    clipLow: settings.train.clipLow,
+    clipHigh: settings.train.clipHigh,
+    known: (point) => earlier.scoresAt(cells[point]),
+    onPass: (completions, points) => {
+      for (const point of points) completionsOf.set(point, (completionsOf.get(point) ?? 0) + completions);
+      const last = points[points.length - 1];
+      const together = points.reduce((sum, point) => sum + (completionsOf.get(point) ?? 0), 0);
+      progress.scoringPass(last, together - (points.length - 1) * reference.rollouts.length);
+    },
+  });
+  for await (const { point, scored } of scoring) {
+    const { i, j, alpha, beta } = cells[point];
     const byPrompt = rolloutsAt(context, cells[point], underWay);
     const hasForm = byPrompt.some((prompt) => prompt.some(({ formatFailed }) => formatFailed !== null));
     const hasFailures = byPrompt.some((prompt) => prompt.some(({ isFailed }) => isFailed));

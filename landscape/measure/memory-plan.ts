@@ -25,7 +25,7 @@ import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
 import { rayPoints } from "./rays.ts";
-import { scorePoint, scoreReference } from "./reference.ts";
+import { scorePoint, scorePoints, scoreReference } from "./reference.ts";
 import { RoundedWeights } from "./rounded-weights.ts";
 
 export interface SweepJob {
@@ -168,6 +168,7 @@ function planSweep(
       const drawn = longestRollouts(
         prompts.reference.first.flatMap((one) => new Array<SurveyedPrompt>(reference.rollouts).fill(one)),
         tokens,
+        config.vocabSize,
       );
       const scored = await scoreReference(plain, drawn, drawn.length, { maxTokens: tokens });
       const directions = await makeDirections({
@@ -203,7 +204,7 @@ function planSweep(
         { ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, pointsAtOnce, rows) },
       );
       const { clipLow, clipHigh } = train;
-      await scorePoint(plain, perturbed, 0, scored, { maxTokens: tokens, clipLow, clipHigh });
+      for await (const _ of scorePoints(plain, perturbed, points, scored, { maxTokens: tokens, clipLow, clipHigh }));
       // The policy of another checkpoint is loaded beside this one (kl-from.ts).
       if (landscape.klFrom.length > 0) makeWeights(planning, config, { forwardCopies: !isHalf });
     },
@@ -215,6 +216,7 @@ function planSweep(
 function longestRollouts(
   dialogues: readonly { readonly prompt: readonly number[]; readonly expectedTokens: number }[],
   maxTokens: number,
+  vocabSize: number,
 ): Rollout[] {
   const found: Rollout[] = [];
   let total = 0;
@@ -234,7 +236,8 @@ function longestRollouts(
         reward: 0,
         failure: null,
       },
-      ids: new Array<number>(length).fill(0),
+      // No two conversations begin alike, so all of their tokens are computed: no pass has more.
+      ids: new Array<number>(length).fill(found.length % vocabSize),
       mask: Array.from({ length }, (_, t) => (t < prompt.length ? 0 : 1)),
       logProbs: new Array<number>(length).fill(0),
       tokens: expectedTokens,

@@ -94,44 +94,104 @@ export async function scoreReference(
   };
 }
 
+export interface PointScoring extends Omit<ScoringSettings, "onPass"> {
+  readonly clipLow: number;
+  readonly clipHigh: number;
+  /** The sums of a point's first prompts, which are not computed again. Default: none. */
+  readonly known?: (point: number) => CellRecord["reference"] | null;
+  /** Called after each forward pass with how many completions of each of these points it scored. */
+  readonly onPass?: (completions: number, points: readonly number[]) => void;
+}
+
 /**
  * KL, k1, k3, J and entropy of a perturbed policy on the reference completions: sums over the assistant tokens of each.
  * With d = log q − log p of the sampled token: k1 = −d, k3 = e^d − 1 − d, ρ = e^d, objective min(ρA, clip(ρ, 1 ∓ clip)A).
  * @param plain      the checkpoint
  * @param perturbed  the same model with perturbed weights, and which of its points is scored
- * @param settings   `known`: the sums of the first prompts, which are not computed again
  */
 export async function scorePoint(
   plain: Model,
   perturbed: Model,
   point: number,
   reference: Reference,
-  settings: ScoringSettings & { clipLow: number; clipHigh: number; known?: CellRecord["reference"] | null },
+  settings: PointScoring,
 ): Promise<CellRecord["reference"]> {
-  const { known = null } = settings;
+  for await (const { scored } of scorePoints(plain, perturbed, [point], reference, settings)) return scored;
+  throw new Error("scorePoint: no point was scored");
+}
+
+/**
+ * `scorePoint` of several points, in their order: each is yielded once it is scored. One forward pass computes as many points
+ * as its tokens allow, with the bits of a pass for each.
+ */
+export async function* scorePoints(
+  plain: Model,
+  perturbed: Model,
+  points: readonly number[],
+  reference: Reference,
+  settings: PointScoring,
+): AsyncGenerator<{ readonly point: number; readonly scored: CellRecord["reference"] }> {
+  const longest = reference.parts.reduce((most, { answers }) => Math.max(most, answers.tokens.ids.length), 1);
+  const most = Math.max(1, Math.floor(settings.maxTokens / longest));
+  const knownOf = (point: number): CellRecord["reference"] | null => settings.known?.(point) ?? null;
+  for (let start = 0; start < points.length; ) {
+    const prompts = knownOf(points[start])?.kl.length;
+    let end = start + 1;
+    while (end < points.length && end - start < most && knownOf(points[end])?.kl.length === prompts) end++;
+    const own = points.slice(start, end);
+    const sums = await sumsOf(plain, perturbed, own, reference, (prompts ?? 0) * reference.rolloutsPerPrompt, settings);
+    for (const [i, point] of own.entries()) {
+      const cut = (name: (typeof sumNames)[number]): ByRollout => [
+        ...(knownOf(point)?.[name] ?? []),
+        ...cutInto(sums[i][name], reference.rolloutsPerPrompt),
+      ];
+      const scored = {
+        kl: cut("kl"),
+        k1: cut("k1"),
+        k3: cut("k3"),
+        objective: cut("objective"),
+        entropy: cut("entropy"),
+      };
+      yield { point, scored };
+    }
+    start = end;
+  }
+}
+
+const sumNames = ["kl", "k1", "k3", "objective", "entropy"] as const;
+type Sums = Record<(typeof sumNames)[number], number[]>;
+
+/** The sums of the completions from `first` on, for each of the points. All of them share every forward pass. */
+async function sumsOf(
+  plain: Model,
+  perturbed: Model,
+  points: readonly number[],
+  reference: Reference,
+  first: number,
+  settings: PointScoring,
+): Promise<Sums[]> {
   const { backend } = plain;
   const width = plain.config.hiddenSize;
-  const first = (known?.kl.length ?? 0) * reference.rolloutsPerPrompt;
-  const sums = {
-    kl: [] as number[],
-    k1: [] as number[],
-    k3: [] as number[],
-    objective: [] as number[],
-    entropy: [] as number[],
-  };
+  const sums = points.map((): Sums => ({ kl: [], k1: [], k3: [], objective: [], entropy: [] }));
   let sequence = first;
   for (const part of partsFrom(plain, reference, first)) {
     settings.signal?.throwIfAborted();
     backend.phase?.("scoring a point");
     const [logProbs, entropy, kl] = await scopeAsync(async () => {
-      const { hidden, targets, rows, count } = distinctStates(perturbed, part.answers, point);
+      const { hidden, targets, rows, count } = distinctStates(perturbed, part.answers, points);
       const scored = klAndScore({
         hiddenQ: hidden,
         headQ: headWeight(perturbed.config, perturbed.weights),
         rows,
-        hiddenP: fromArray(backend, part.hidden, [count, width], "f32", "reference hidden"),
+        hiddenP: fromArray(backend, repeated(part.hidden, points.length), [count, width], "f32", "reference hidden"),
         headP: headWeight(plain.config, plain.weights),
-        logSumExpP: fromArray(backend, part.logSumExp, [count], "f32", "reference log-sum-exp"),
+        logSumExpP: fromArray(
+          backend,
+          repeated(part.logSumExp, points.length),
+          [count],
+          "f32",
+          "reference log-sum-exp",
+        ),
         targets,
         temperature: 1,
       });
@@ -139,32 +199,41 @@ export async function scorePoint(
     });
     if (perturbed.weights.operands === "f16" && !kl.every(Number.isFinite))
       throw new NumericalError(notNumbers("sweep", perturbed.weights));
-    settings.onPass?.(part.sequences.length);
-    let token = 0;
-    for (const { mask } of part.sequences) {
-      const advantage = reference.advantages[sequence++];
-      const one = { kl: 0, k1: 0, k3: 0, objective: 0, entropy: 0 };
-      for (let t = 1; t < (mask?.length ?? 0); t++) {
-        if (mask?.[t] !== 1) continue;
-        const place = part.answers.places[token];
-        const d = logProbs[place] - part.logProbs[place];
-        const ratio = Math.exp(d);
-        const clipped = Math.min(Math.max(ratio, 1 - settings.clipLow), 1 + settings.clipHigh);
-        one.kl += kl[place];
-        one.k1 -= d;
-        one.k3 += Math.expm1(d) - d;
-        one.objective += Math.min(ratio * advantage, clipped * advantage);
-        one.entropy += entropy[place];
-        token++;
-      }
-      for (const name of ["kl", "k1", "k3", "objective", "entropy"] as const) sums[name].push(one[name]);
+    settings.onPass?.(part.sequences.length, points);
+    const distinct = part.answers.targets.length;
+    for (const [i, own] of sums.entries()) {
+      let token = 0;
+      part.sequences.forEach(({ mask }, offset) => {
+        const advantage = reference.advantages[sequence + offset];
+        const one = { kl: 0, k1: 0, k3: 0, objective: 0, entropy: 0 };
+        for (let t = 1; t < (mask?.length ?? 0); t++) {
+          if (mask?.[t] !== 1) continue;
+          const place = part.answers.places[token];
+          const row = i * distinct + place;
+          const d = logProbs[row] - part.logProbs[place];
+          const ratio = Math.exp(d);
+          const clipped = Math.min(Math.max(ratio, 1 - settings.clipLow), 1 + settings.clipHigh);
+          one.kl += kl[row];
+          one.k1 -= d;
+          one.k3 += Math.expm1(d) - d;
+          one.objective += Math.min(ratio * advantage, clipped * advantage);
+          one.entropy += entropy[row];
+          token++;
+        }
+        for (const name of sumNames) own[name].push(one[name]);
+      });
     }
+    sequence += part.sequences.length;
   }
-  const cut = (name: keyof typeof sums): ByRollout => [
-    ...(known?.[name] ?? []),
-    ...cutInto(sums[name], reference.rolloutsPerPrompt),
-  ];
-  return { kl: cut("kl"), k1: cut("k1"), k3: cut("k3"), objective: cut("objective"), entropy: cut("entropy") };
+  return sums;
+}
+
+/** The same numbers `copies` times, one after another. */
+function repeated(values: Float32Array, copies: number): Float32Array {
+  if (copies === 1) return values;
+  const all = new Float32Array(copies * values.length);
+  for (let copy = 0; copy < copies; copy++) all.set(values, copy * values.length);
+  return all;
 }
 
 /** The parts without the first sequences. */

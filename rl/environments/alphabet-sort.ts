@@ -147,6 +147,7 @@ function makeEpisode(
     followUps,
     groundTruths,
     sortByFirst,
+    isBounded: true,
     nextUserTurn: (messages: readonly ChatMessage[]) =>
       followUps[messages.filter(({ role }) => role === "assistant").length - 1] ?? null,
     score: (completions) => score(completions, groundTruths, options),
@@ -226,6 +227,7 @@ function scoreTurn(
   );
   const scores = attempts.map((lines) => {
     if (lines.length === 0) return 0;
+    if (isSame(lines, truth)) return 1;
     const similarity = ratio(comparable(lines), comparable(truth));
     return options.powerPerTurn ? similarity ** options.similarityPower : similarity;
   });
@@ -235,5 +237,9 @@ function scoreTurn(
     failed: attempts.every((lines) => lines.length === 0),
   };
 }
+
+/** Equal lines have a ratio of 1, to any power. They are common in training, and the ratio takes most of the scorer's time. */
+const isSame = (lines: readonly string[], truth: readonly string[]) =>
+  lines.length === truth.length && lines.every((line, i) => line === truth[i]);
 
 const comparable = (lines: readonly string[]) => lines.map((line) => lower(strip(line))).join("\n");

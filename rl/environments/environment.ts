@@ -40,10 +40,17 @@ export interface Episode {
   /** Number of answers that the episode asks for, unless it ends early. Default 1. */
   readonly turns?: number;
   /**
-   * The user's next message, given the conversation up to an assistant's message (without the system message); null
-   * when the episode is over. Without this function it is over after the first answer.
+   * True if `nextUserTurn` and `score` surely return, in a time that the lengths of the answers bound. They are then called
+   * without the thread that would stop them at the time limit, and fail only when they have returned too late. Default: false.
    */
-  nextUserTurn?(messages: readonly ChatMessage[]): string | null;
+  readonly isBounded?: boolean;
+  /**
+   * The user's next message, given the conversation up to an assistant's message (without the system message); null
+   * when the episode is over; or a promise of either, during which other conversations go on. Without this function it is
+   * over after the first answer.
+   * @param signal  aborted when the time limit is over, for functions that can stop
+   */
+  nextUserTurn?(messages: readonly ChatMessage[], signal?: AbortSignal): string | null | Promise<string | null>;
   /**
    * Scores the assistant's messages, in order. There are fewer messages than turns if the conversation ended early.
    * @param signal  aborted when the time limit is over, for scorers that can stop

@@ -165,7 +165,7 @@ describe("model/batch-outputs", (test) => {
       assert.equal([answers.targets.length, answers.tokens.ids.length], [5, 11]);
       const valuesOf = async (states: () => { hidden: Tensor }): Promise<number[]> =>
         Array.from(await scopeAsync(() => states().hidden.read()));
-      const found = await valuesOf(() => distinctStates(model, answers, 1));
+      const found = await valuesOf(() => distinctStates(model, answers, [1]));
       const alone: number[][] = [];
       for (const one of many) alone.push(await valuesOf(() => answerStates(model, [one], 1)));
       const row = (values: number[], place: number): number[] =>

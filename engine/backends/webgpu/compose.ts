@@ -27,8 +27,8 @@ const directives = /^(enable|diagnostic\b).*;/gm;
 /** The whole WGSL of a kernel with these constants. */
 export function composeWgsl(kernel: AnyKernel, constants: Constants): string {
   const body = unroll(readText(kernel.wgsl), constants);
-  checkBindings(kernel, body);
   const shared = kernel.uses.map((name) => unroll(readText(sharedFile(kernel, name)), constants));
+  checkBindings(kernel, [body, ...shared].join("\n"), constants);
   // Extensions that shared functions need must be enabled before anything else, and diagnostics be set: on the first
   // line of the kernel's file.
   const enables = shared.flatMap((text) => text.match(directives) ?? []);
@@ -80,15 +80,18 @@ function declaration(name: string, value: number | boolean | string): string {
   return Number.isInteger(value) ? `const ${name} = ${value}u;` : `const ${name}: f32 = ${value};`;
 }
 
-/** The file declares its own storage bindings, so that it reads as WGSL; this compares them with the contract. */
-function checkBindings(kernel: AnyKernel, body: string): void {
+/**
+ * The files declare their own storage bindings, so that they read as WGSL; this compares them with the contract. A shared file
+ * may declare one too, whose number is a constant: it differs from kernel to kernel.
+ */
+function checkBindings(kernel: AnyKernel, text: string, constants: Constants): void {
   const declared = [
-    ...body.matchAll(/@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)\s*:/g),
+    ...text.matchAll(/@group\(0\)\s*@binding\((\w+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)\s*:/g),
   ];
   const expected = Object.entries(kernel.bindings).map(
     ([name, { access }], i) => `${i} ${access === "read" ? "read" : "read_write"} ${name}`,
   );
-  const found = declared.map(([, index, access, name]) => `${index} ${access} ${name}`);
+  const found = declared.map(([, index, access, name]) => `${constants[index] ?? index} ${access} ${name}`);
   if (expected.join() !== found.join())
     throw new Error(
       `${kernel.name}: its WGSL declares bindings (${found.join("; ")}), its contract (${expected.join("; ")})`,

@@ -143,7 +143,7 @@ export const lessMemory = "Work on less at a time, or choose an adapter with mor
  */
 export function capacityFor(bytes: number, most: number): number {
   if (bytes <= smallest) return smallest;
-  const power = 2 ** Math.ceil(Math.log2(bytes));
+  const power = bytes <= 2 ** 31 ? 2 ** (32 - Math.clz32(bytes - 1)) : 2 ** Math.ceil(Math.log2(bytes));
   if (power <= 2 ** 22) return Math.max(bytes, Math.min(power, most));
   const step = power / 8;
   return Math.max(bytes, Math.min(Math.ceil(bytes / step) * step, most));

@@ -2,6 +2,7 @@
 
 /** Nothing ever wakes it: a wait on it is a sleep. */
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
+const shortestSleepMs = 0.05;
 
 /** The waits of one device. */
 export class Waits {
@@ -36,12 +37,13 @@ export class Waits {
       isSettled = true;
     };
     promise.then(settle, settle);
-    let sleepMs = 0.05;
+    const start = performance.now();
     while (!isSettled) {
       await new Promise((resolve) => setImmediate(resolve));
       if (isSettled) break;
-      Atomics.wait(sleeper, 0, 0, sleepMs);
-      sleepMs = Math.min(sleepMs * 1.5, this.#longestSleepMs);
+      // A sixth of the wait so far: so a wait ends late by a twelfth of it on average, after few looks at the device.
+      const sleepMs = Math.max(shortestSleepMs, (performance.now() - start) / 6);
+      Atomics.wait(sleeper, 0, 0, Math.min(sleepMs, this.#longestSleepMs));
     }
     if (--this.#inProgress === 0) {
       const { now, encodeMs } = this.#start;

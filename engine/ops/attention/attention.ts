@@ -148,17 +148,24 @@ export function causalSpans(
   lengths: readonly number[],
   cachedLengths: readonly number[] = lengths.map(() => 0),
 ): { spans: Uint32Array; querySpans: Uint32Array } {
-  const spans: number[] = [];
-  const querySpans: number[] = [];
+  const tokens = lengths.reduce((sum, length) => sum + length, 0);
+  const spans = new Uint32Array(4 * tokens);
+  const querySpans = new Uint32Array(2 * cachedLengths.reduce((sum, cached) => sum + cached, tokens));
+  let token = 0;
+  let place = 0;
   lengths.forEach((length, i) => {
     const cached = cachedLengths[i];
-    const firstToken = spans.length / 4;
-    const firstKey = querySpans.length / 2;
-    for (let position = 0; position < length; position++) spans.push(0, 0, firstKey, cached + position + 1);
-    for (let key = 0; key < cached + length; key++) {
+    const firstToken = token;
+    const firstKey = place;
+    for (let position = 0; position < length; position++, token++) {
+      spans[4 * token + 2] = firstKey;
+      spans[4 * token + 3] = cached + position + 1;
+    }
+    for (let key = 0; key < cached + length; key++, place++) {
       const unseen = Math.max(0, key - cached);
-      querySpans.push(firstToken + unseen, length - unseen);
+      querySpans[2 * place] = firstToken + unseen;
+      querySpans[2 * place + 1] = length - unseen;
     }
   });
-  return { spans: Uint32Array.from(spans), querySpans: Uint32Array.from(querySpans) };
+  return { spans, querySpans };
 }

@@ -13,7 +13,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let id = ids[params.idsBase + i / params.width];
     let panel = id / 8u - params.panelsStart; // wraps around below the segment
     if (panel >= params.panels) { continue; }
-    let place = params.tableBase + (panel * params.width + i % params.width) * 8u + id % 8u;
+    let place = params.tableBase + slotStart(i / params.width) + (panel * params.width + i % params.width) * 8u + id % 8u;
     y[params.yBase + i] = unpack2x16float(table[place / 2u])[place % 2u];
   }
 }

@@ -27,6 +27,28 @@ export function embeddingHalf(
   }
 }
 
+/** embedding, each token from the table of its slot */
+export function embeddingSlots(
+  { ids, table, y, tiles }: Parameters<typeof embedding>[0] & { tiles: NumberArray },
+  { rows, width, stride, ...cell }: Parameters<typeof embedding>[1] & { stride: number },
+): void {
+  for (let t = 0; t < rows; t++) {
+    const own = { ids: ids.subarray(t), table: table.subarray(tiles[3 * t + 2] * stride), y: y.subarray(t * width) };
+    embedding(own, { rows: 1, width, ...cell });
+  }
+}
+
+/** embeddingHalf, each token from the table of its slot */
+export function embeddingSlotsHalf(
+  { ids, table, y, tiles }: Parameters<typeof embeddingHalf>[0] & { tiles: NumberArray },
+  { rows, width, stride, ...cell }: Parameters<typeof embeddingHalf>[1] & { stride: number },
+): void {
+  for (let t = 0; t < rows; t++) {
+    const own = { ids: ids.subarray(t), table: table.subarray(tiles[3 * t + 2] * stride), y: y.subarray(t * width) };
+    embeddingHalf(own, { rows: 1, width, ...cell });
+  }
+}
+
 export function embeddingBackward(
   { dy, runs, order, dTable }: { dy: NumberArray; runs: NumberArray; order: NumberArray; dTable: NumberArray },
   {

@@ -7,7 +7,15 @@ import { bytesPerElement } from "../../dtype.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank } from "../../op.ts";
-import { asParameter, type BatchRows, forEachGroup, hasHalfPanels, type Parameter } from "../../parameters.ts";
+import {
+  asParameter,
+  type BatchRows,
+  forEachGroup,
+  forEachRun,
+  hasHalfPanels,
+  type Parameter,
+} from "../../parameters.ts";
+import { areWhole, groupedRows, reach } from "../../row-tables.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, fromArray, type Tensor } from "../../tensor.ts";
@@ -25,8 +33,7 @@ import * as cpu from "./embedding.cpu.ts";
 
 // Over the segments of the table, each dispatch writes the tokens whose ids lie in it; together they write every token
 // once.
-const embeddingKernel = defineKernel({
-  name: "embedding",
+const contract = {
   axes: { rows: "map", vocabulary: "reduce" },
   bindings: {
     ids: { access: "read", axis: "rows" },
@@ -34,18 +41,35 @@ const embeddingKernel = defineKernel({
     y: { access: "write", axis: "rows" },
   },
   params: { width: "u32" },
+} as const;
+const embeddingKernel = defineKernel({
+  name: "embedding",
+  ...contract,
   cpu: cpu.embedding,
   wgsl: new URL("./embedding.wgsl", import.meta.url),
-  uses: ["flat-workgroup"],
+  uses: ["flat-workgroup", "one-weight"],
   constants: runConstants,
   variants: runVariants,
   form: (p, style) => runForm(style, p.width, p.tableBase, p.yBase),
   workgroups: ({ rows, width }, constants) => elementWorkgroups(rows * width, constants),
 });
+/** For tokens of several slots: an entry of the table of slots for each token (engine/row-tables.ts). */
+const embeddingSlotsKernel = defineKernel({
+  name: "embeddingSlots",
+  axes: contract.axes,
+  bindings: { ...contract.bindings, tiles: { access: "read" } },
+  params: { ...contract.params, stride: "u32" },
+  cpu: cpu.embeddingSlots,
+  wgsl: new URL("./embedding.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "slot-of-row"],
+  constants: { ...runConstants, TILES: 3 },
+  variants: runVariants,
+  form: (p, style) => runForm(style, p.width, p.tableBase, p.yBase, p.stride),
+  workgroups: ({ rows, width }, constants) => elementWorkgroups(rows * width, constants),
+});
 
 // A table in f16 panels, the layout of the head's product: so a tied embedding needs one layout only.
-const embeddingHalfKernel = defineKernel({
-  name: "embeddingHalf",
+const halfContract = {
   axes: { rows: "map", panels: "reduce" },
   bindings: {
     ids: { access: "read", axis: "rows" },
@@ -53,10 +77,27 @@ const embeddingHalfKernel = defineKernel({
     y: { access: "write", axis: "rows" },
   },
   params: { width: "u32" },
+} as const;
+const embeddingHalfKernel = defineKernel({
+  name: "embeddingHalf",
+  ...halfContract,
   cpu: cpu.embeddingHalf,
   wgsl: new URL("./embedding-half.wgsl", import.meta.url),
-  uses: ["flat-workgroup"],
+  uses: ["flat-workgroup", "one-weight"],
   constants: { ROUNDS: 16 },
+  variants: [{ ROUNDS: 1 }],
+  form: (_, style) => ({ ROUNDS: roundsOf(style) }),
+  workgroups: ({ rows, width }, { ROUNDS }) => [Math.ceil((rows * width) / (64 * Number(ROUNDS)))],
+});
+const embeddingSlotsHalfKernel = defineKernel({
+  name: "embeddingSlotsHalf",
+  axes: halfContract.axes,
+  bindings: { ...halfContract.bindings, tiles: { access: "read" } },
+  params: { ...halfContract.params, stride: "u32" },
+  cpu: cpu.embeddingSlotsHalf,
+  wgsl: new URL("./embedding-half.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "slot-of-row"],
+  constants: { ROUNDS: 16, TILES: 3 },
   variants: [{ ROUNDS: 1 }],
   form: (_, style) => ({ ROUNDS: roundsOf(style) }),
   workgroups: ({ rows, width }, { ROUNDS }) => [Math.ceil((rows * width) / (64 * Number(ROUNDS)))],
@@ -143,7 +184,9 @@ function checkIds(host: Uint32Array, tokens: number, vocabulary: number): void {
 
 /** Tokens ordered by id, then by position. */
 function sortIds(ids: Uint32Array): Uint32Array {
-  return Uint32Array.from(ids, (_, i) => i).sort((a, b) => ids[a] - ids[b] || a - b);
+  // As whole numbers id · T + position, which sort without a function that compares.
+  const { length } = ids;
+  return Uint32Array.from(Float64Array.from(ids, (id, i) => id * length + i).sort(), (key) => key % length);
 }
 
 /** {id, first, end} of each distinct id in sorted tokens. */
@@ -190,9 +233,15 @@ export function embedding(
   const [vocabulary, width] = table.shape;
   if (host !== null) checkIds(host, tensor.rows, vocabulary);
   const isHalf = hasHalfPanels(table);
-  const weights = table.kind === "forward" ? [table.weight] : [...table.slots.values()];
-  const dtype = isHalf ? "f32" : (weights[0]?.rows?.dtype ?? "f32");
+  const dtype = table.kind === "moved" ? table.dtype : isHalf ? "f32" : dtypeOfRows(table);
   const y = empty(tensor.backend, [tensor.rows, width], dtype, "embedding.y");
+  if (lookUpSlots(tensor, table, y, rows, isHalf)) return y;
+  if (table.kind === "moved") {
+    forEachRun("embedding", table, rows, tensor.rows, ({ start, count, point }) =>
+      table.lookUp(point, tensor.sliceRows(start, count), y.sliceRows(start, count)),
+    );
+    return y;
+  }
   forEachGroup("embedding", table, rows, tensor.rows, (own, start, count) => {
     const [ownIds, ownY] = [tensor.sliceRows(start, count), y.sliceRows(start, count)];
     if (isHalf && own.panels !== null) run(embeddingHalfKernel, { ids: ownIds, table: own.panels, y: ownY }, { width });
@@ -200,4 +249,28 @@ export function embedding(
     else throw new Error("embedding: the weight has neither rows nor f16 panels");
   });
   return y;
+}
+
+function dtypeOfRows(table: Parameter & { readonly kind: "forward" | "slots" }): "f32" | "f64" {
+  const [first] = table.kind === "forward" ? [table.weight] : table.slots.values();
+  return first?.rows?.dtype === "f64" ? "f64" : "f32";
+}
+
+/** y[t] = table[ids[t]] for a plain table, without checks or gradient. */
+export function lookUp(ids: Tensor, table: Tensor, y: Tensor): void {
+  run(embeddingKernel, { ids, table, y }, { width: table.rowSize });
+}
+
+/** The tokens of all grid points in one dispatch; false, and nothing is done, if that is not possible. */
+function lookUpSlots(ids: Tensor, table: Parameter, y: Tensor, rows: BatchRows, isHalf: boolean): boolean {
+  const group = groupedRows(rows, [table]);
+  const reached = group === null ? null : reach(table, isHalf ? "panels" : "rows");
+  if (group === null || reached === null || !areWhole([ids, y])) return false;
+  const entries = group.tables.tilesOf("embedding", group.rows, ids.rows, 1);
+  if (entries === null) return false;
+  const bindings = { ids, table: reached.first, y, tiles: entries.tiles };
+  const params = { width: y.rowSize, stride: reached.stride };
+  if (isHalf) run(embeddingSlotsHalfKernel, bindings, params);
+  else run(embeddingSlotsKernel, bindings, params);
+  return true;
 }

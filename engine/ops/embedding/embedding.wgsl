@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var i = start + lane * RUN; i < end; i += 64u * RUN) {
     let row = ids[params.idsBase + i / width] - params.vocabularyStart; // wraps around below the segment
     if (row >= params.vocabulary) { continue; }
-    let at = params.tableBase / WIDTH + row * width + i % width;
+    let at = (params.tableBase + slotStart(i / width)) / WIDTH + row * width + i % width;
     let to = params.yBase / WIDTH + i;
     /* @unroll */ for (var k = 0u; k < RUN; k++) { y[to + k] = table[at + k]; }
   }

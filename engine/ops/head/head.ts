@@ -6,7 +6,7 @@ import { shouldRecord } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
 import { memoryLabel } from "../../memory-purpose.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
-import { asParameter, type BatchRows, type Parameter } from "../../parameters.ts";
+import { asParameter, type BatchRows, type Parameter, sliceBatchRows } from "../../parameters.ts";
 import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Shape, type Tensor } from "../../tensor.ts";
@@ -30,7 +30,6 @@ import {
   pickLogits,
   plainWeight,
   scorePicked,
-  sliceBatchRows,
   sliceScores,
   sumLogits,
   vocabularyOf,

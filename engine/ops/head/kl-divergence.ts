@@ -8,7 +8,7 @@ import { noGradient } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
 import { memoryLabel } from "../../memory-purpose.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
-import { type BatchRows, type Parameter, shapeOfParameter } from "../../parameters.ts";
+import { type BatchRows, type Parameter, shapeOfParameter, sliceBatchRows } from "../../parameters.ts";
 import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
@@ -30,7 +30,6 @@ import {
   pickLogits,
   plainWeight,
   scorePicked,
-  sliceBatchRows,
   sliceScores,
   sumLogits,
   vocabularyOf,

@@ -15,15 +15,19 @@ import { expectShape } from "../../op.ts";
 import {
   type BatchRows,
   forEachGroup,
+  forEachRun,
   type HalfCopies,
   hasHalfPanels,
   type Parameter,
   shapeOfParameter,
+  sliceBatchRows,
   type WeightTensors,
 } from "../../parameters.ts";
+import { groupedRows, reach } from "../../row-tables.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
+import { multiplyForwardSlots } from "../matmul/grouped.ts";
 import { toHalf } from "../matmul/half.ts";
 import { multiplyForward, packPanels, panelShape } from "../matmul/matmul.ts";
 import { matrixUnits } from "../shared/matrix-units.ts";
@@ -118,17 +122,6 @@ export function expectHalfCopies(
   expectShape(`${what}: f16 panels`, panels, panelShape(weight[0], weight[1]), "They are a copy of the weight.");
 }
 
-/** The runs of a batch's rows that lie in a range, counted from its start. */
-export function sliceBatchRows(rows: BatchRows, { start, count }: IndexRange): BatchRows {
-  // Selected rows have plain weights, which need no groups.
-  if (rows === null || "places" in rows) return null;
-  return rows.flatMap((group) => {
-    const from = Math.max(group.start, start);
-    const to = Math.min(group.start + group.count, start + count);
-    return to > from ? [{ start: from - start, count: to - from, point: group.point }] : [];
-  });
-}
-
 /**
  * Logits of some columns: hidden · weight[columns]ᵀ, not divided by a temperature. A new tensor of the innermost scope.
  * @param hidden  [T, C] f32; or f16, for a weight in f16 panels
@@ -145,6 +138,24 @@ export function logitsOf(hidden: Tensor, weight: Parameter, rows: BatchRows, col
   }
   scope(() => {
     const states = operandOf(hidden, weight);
+    const group = groupedRows(rows, [weight]);
+    const panels = group === null ? null : reach(weight, "panels");
+    if (group !== null && panels !== null) {
+      const own = { ...panels, first: slicePanels(panels.first, columns) };
+      if (multiplyForwardSlots(states, own, null, logits, null, group)) return;
+    }
+    if (weight.kind === "moved") {
+      forEachRun("logits", weight, rows, hidden.rows, ({ start, count, point }) => {
+        if (count === 0) return;
+        scope(() => {
+          const { panels } = weight.tile(point, columns);
+          const own = { panels, rows: null };
+          const all = { start: 0, count: columns.count };
+          multiplyForward(states.sliceRows(start, count), panelsOf(own, all), null, logits.sliceRows(start, count));
+        });
+      });
+      return;
+    }
     forEachGroup("logits", weight, rows, hidden.rows, (own, start, count) => {
       if (count === 0) return;
       scope(() =>

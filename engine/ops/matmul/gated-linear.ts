@@ -12,10 +12,12 @@ import {
   shapeOfParameter,
   type WeightTensors,
 } from "../../parameters.ts";
+import { groupedRows, reach } from "../../row-tables.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { swiglu, swigluBackwardKernel, swigluKernel } from "../swiglu/swiglu.ts";
+import { multiplyForwardSlots, multiplyGatedSlots } from "./grouped.ts";
 import { multiplyGated } from "./joined.ts";
 import { asMatrix, checkShapes, groupsOf, linear, multiplyByPanels, type Selection } from "./linear.ts";
 import { isPlain } from "./linear-triple.ts";
@@ -86,6 +88,24 @@ function multiplyBoth(
   run(swigluKernel, to, { rowSize: to.y.rowSize });
 }
 
+/** All grid points in one dispatch, or in three; false if that is not possible. */
+function multiplyAllPoints(
+  x: Tensor,
+  gate: Parameter,
+  up: Parameter,
+  to: Record<"gate" | "up" | "y", Tensor>,
+  rows: BatchRows,
+): boolean {
+  const group = groupedRows(rows, [gate, up]);
+  const [ofGate, ofUp] = [reach(gate, "panels"), reach(up, "panels")];
+  if (group === null || ofGate === null || ofUp === null) return false;
+  if (multiplyGatedSlots(x, [ofGate, ofUp], to, group)) return true;
+  if (!multiplyForwardSlots(x, ofGate, null, to.gate, null, group)) return false;
+  if (!multiplyForwardSlots(x, ofUp, null, to.up, null, group)) return false;
+  run(swigluKernel, to, { rowSize: to.y.rowSize });
+  return true;
+}
+
 /**
  * y = silu(x · Gᵀ) · (x · Uᵀ), with the bits of `linear` and `swiglu`. One dispatch computes it if the panels of U follow
  * those of G in memory (a `group` of a ParameterArena) and F is a multiple of 8. Gradients flow to x and to plain weights;
@@ -121,6 +141,8 @@ export function gatedLinear(
   scope(() => {
     const products = { gate: empty(x.backend, y.shape, x.dtype), up: empty(x.backend, y.shape, x.dtype) };
     const from = asMatrix(x);
+    const both = { gate: asMatrix(products.gate), up: asMatrix(products.up), y: asMatrix(y) };
+    if (multiplyAllPoints(from, gate, up, both, rows)) return;
     const ups = groupsOf(up, rows, from.rows);
     groupsOf(gate, rows, from.rows).forEach(({ tensors, start, count }, i) => {
       const cut = (tensor: Tensor): Tensor => asMatrix(tensor).sliceRows(start, count);

@@ -7,35 +7,20 @@
 import { type AdapterStyle, defineKernel } from "../../kernel.ts";
 import { run } from "../../run.ts";
 import { Tensor } from "../../tensor.ts";
+import { gatedContract, tripleContract } from "./contracts.ts";
 import * as cpu from "./joined.cpu.ts";
 import { areInFours, bodyOf, forTiles, kernelName, kernelOf } from "./matmul.ts";
 import { chooseTile, type Tile } from "./tiles.ts";
 
 function tripleKernel(tile: Tile) {
+  const { uses, ...body } = bodyOf(tile, "f32");
   return defineKernel({
     name: kernelName("Triple", tile, "f32"),
-    axes: { rows: "map" },
-    bindings: {
-      left: { access: "read", axis: "rows" },
-      right: { access: "read" },
-      bias: { access: "read" },
-      result: { access: "write", axis: "rows" },
-      second: { access: "write", axis: "rows" },
-      third: { access: "write", axis: "rows" },
-    },
-    params: {
-      width: "u32",
-      hasBias: "u32",
-      firstColumns: "u32",
-      secondColumns: "u32",
-      thirdColumns: "u32",
-      firstBias: "u32",
-      secondBias: "u32",
-      thirdBias: "u32",
-    },
+    ...tripleContract,
     cpu: cpu.multiplyTriple,
     wgsl: new URL("./matmul-triple.wgsl", import.meta.url),
-    ...bodyOf(tile, "f32"),
+    ...body,
+    uses: [...uses, "all-rows"],
     workgroups: ({ rows, firstColumns, secondColumns, thirdColumns }, constants) => [
       Math.ceil(rows / tile.rows(constants)),
       Math.ceil((firstColumns + secondColumns + thirdColumns) / tile.columns(constants)),
@@ -50,18 +35,10 @@ function gatedKernel(tile: Tile) {
   const { uses, constants, variants } = bodyOf(tile, "f32");
   return defineKernel({
     name: kernelName("Gated", tile, "f32"),
-    axes: { rows: "map" },
-    bindings: {
-      left: { access: "read", axis: "rows" },
-      right: { access: "read" },
-      gate: { access: "update", axis: "rows" },
-      up: { access: "write", axis: "rows" },
-      result: { access: "write", axis: "rows" },
-    },
-    params: { width: "u32", columns: "u32", products: "u32" },
+    ...gatedContract,
     cpu: cpu.multiplyGated,
     wgsl: new URL("./matmul-gated.wgsl", import.meta.url),
-    uses: [...uses, "sigmoid"],
+    uses: [...uses, "all-rows", "sigmoid"],
     constants: { ...constants, Vector: constants.Result },
     variants,
     workgroups: ({ rows, columns }, own) => [
@@ -84,7 +61,7 @@ const gatedKernels = forTiles(gatedKernel, "f32");
  * outputs 1.00 at 1,024 rows, 1.0 to 1.1 at 2,048, 1.05 to 1.13 at 4,096; gated 0.92 to 1.05 at 1,024 to 4,096 rows.
  * SwiftShader: three outputs 0.99 at 512 and 1.05 at 2,048; gated 1.05 to 1.1 at 256 to 2,048.
  */
-const rowsApart: Readonly<Record<AdapterStyle, { triple: number; gated: number }>> = {
+export const rowsApart: Readonly<Record<AdapterStyle, { triple: number; gated: number }>> = {
   lavapipe: { triple: 2048, gated: Number.POSITIVE_INFINITY },
   swiftshader: { triple: 2048, gated: 256 },
   gpu: { triple: Number.POSITIVE_INFINITY, gated: Number.POSITIVE_INFINITY },
@@ -164,12 +141,12 @@ export function multiplyGated(
 }
 
 /** Whether every panel is full, so that the outputs of one weight end where those of the next begin. */
-function fillPanels(panels: readonly Tensor[], ys: readonly Tensor[]): boolean {
+export function fillPanels(panels: readonly Tensor[], ys: readonly Tensor[]): boolean {
   return panels.every((own, i) => own.rows * 8 === ys[i].rowSize);
 }
 
 /** Tensors that follow each other in one buffer, as one tensor; null if they do not. */
-function joined(tensors: readonly Tensor[]): Tensor | null {
+export function joined(tensors: readonly Tensor[]): Tensor | null {
   const [{ backend, shape, dtype, storage }] = tensors;
   const [first] = tensors[0].segments;
   let rows = 0;
@@ -186,7 +163,7 @@ function joined(tensors: readonly Tensor[]): Tensor | null {
  * The part of a buffer from the first to the last of tensors [O_i] in it, and where each begins there; null if they lie
  * in several buffers.
  */
-function spanOf(tensors: Triple<Tensor>): { span: Tensor; starts: readonly number[] } | null {
+export function spanOf(tensors: Triple<Tensor>): { span: Tensor; starts: readonly number[] } | null {
   const [{ backend, dtype, storage }] = tensors;
   const [{ buffer }] = tensors[0].segments;
   if (tensors.some(({ segments }) => segments.length !== 1 || segments[0].buffer !== buffer)) return null;

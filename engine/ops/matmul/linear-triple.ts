@@ -10,7 +10,9 @@ import {
   selectionOf,
   shapeOfParameter,
 } from "../../parameters.ts";
+import { groupedRows, type Reached, reach } from "../../row-tables.ts";
 import { empty, type Tensor } from "../../tensor.ts";
+import { multiplyForwardSlots, multiplyTripleSlots } from "./grouped.ts";
 import { multiplyTriple, type Triple } from "./joined.ts";
 import { asMatrix, checkShapes, groupsOf, linear, multiplyByPanels, type Selection } from "./linear.ts";
 import { multiplyInput, multiplyWeight, sumRows } from "./matmul.ts";
@@ -104,6 +106,17 @@ export function linearTriple(
     empty(x.backend, checkShapes(x.shape, shapeOfParameter(weight), shapeOfParameter(bias)), x.dtype, "linear.y");
   const ys = [made(w0, b0), made(w1, b1), made(w2, b2)] as const;
   const from = asMatrix(x);
+  const group = groupedRows(rows, [w0, w1, w2, b0, b1, b2]);
+  if (group !== null) {
+    const panels = [reach(w0, "panels"), reach(w1, "panels"), reach(w2, "panels")] as const;
+    const ofBias = [reach(b0, "rows"), reach(b1, "rows"), reach(b2, "rows")] as const;
+    const to = [asMatrix(ys[0]), asMatrix(ys[1]), asMatrix(ys[2])] as const;
+    if (isReached(panels) && isReached(ofBias)) {
+      if (multiplyTripleSlots(from, panels, ofBias, to, group)) return ys;
+      const isDone = panels.map((one, i) => multiplyForwardSlots(from, one, ofBias[i], to[i], null, group));
+      if (isDone.every(Boolean)) return ys;
+    }
+  }
   const [g0, g1, g2, h0, h1, h2] = [w0, w1, w2, b0, b1, b2].map((parameter) => groupsOf(parameter, rows, from.rows));
   g0.forEach(({ start, count }, i) => {
     const cut = (y: Tensor): Tensor => asMatrix(y).sliceRows(start, count);
@@ -115,6 +128,10 @@ export function linearTriple(
     );
   });
   return ys;
+}
+
+function isReached(triple: Triple<Reached | null>): triple is Triple<Reached> {
+  return triple.every((one) => one !== null);
 }
 
 /** A plain weight that products read in f32. */

@@ -17,11 +17,14 @@ import {
   type SelectedRows,
   selectionOf,
   shapeOfParameter,
+  sliceBatchRows,
   type WeightTensors,
 } from "../../parameters.ts";
+import { groupedRows, reach } from "../../row-tables.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Shape, type Tensor } from "../../tensor.ts";
 import { add } from "../elementwise/elementwise.ts";
+import { multiplyForwardSlots } from "./grouped.ts";
 import { toHalf } from "./half.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, packPanels, panelShape, sumRows } from "./matmul.ts";
 
@@ -148,9 +151,14 @@ export function linear(
   const to = asMatrix(y);
   if (residual !== null) expectShape("linear: residual", residual.shape, y.shape, "It is added to the product.");
   const added = residual && asMatrix(residual);
+  const half = hasHalfPanels(weight) && from.dtype !== "f16" ? halfOf(from) : from;
+  if (multiplyAllPoints(half, weight, bias, to, added, rows)) return y;
+  if (weight.kind === "moved" || bias?.kind === "moved") {
+    multiplyMoved(half, weight, bias, to, added, rows);
+    return y;
+  }
   const weights = groupsOf(weight, rows, from.rows);
   const biases = bias === null ? [] : groupsOf(bias, rows, from.rows);
-  const half = hasHalfPanels(weight) && from.dtype !== "f16" ? halfOf(from) : from;
   // A parameter without slots is one group of all rows, and goes with every group of the other parameter.
   (bias?.kind === "slots" ? biases : weights).forEach(({ start, count }, i) => {
     const own = weights[weight.kind === "slots" ? i : 0].tensors;
@@ -164,6 +172,54 @@ export function linear(
     );
   });
   return y;
+}
+
+/** All grid points in one dispatch; false, and nothing is done, if that is not possible. */
+function multiplyAllPoints(
+  x: Tensor,
+  weight: Parameter,
+  bias: Parameter | null,
+  y: Tensor,
+  residual: Tensor | null,
+  rows: BatchRows,
+): boolean {
+  const group = groupedRows(rows, [weight, bias]);
+  if (group === null) return false;
+  const panels = reach(weight, "panels");
+  const ownBias = bias === null ? null : reach(bias, "rows");
+  if (panels === null || (bias !== null && ownBias === null)) return false;
+  return multiplyForwardSlots(x, panels, ownBias, y, residual, group);
+}
+
+/** Point by point, with weights that are made for it and freed after it. */
+function multiplyMoved(
+  x: Tensor,
+  weight: Parameter,
+  bias: Parameter | null,
+  y: Tensor,
+  residual: Tensor | null,
+  rows: BatchRows,
+): void {
+  forEachGroup("linear", weight, rows, x.rows, (own, first, total) => {
+    const multiply = (ofBias: Tensor | null, start: number, count: number): void =>
+      multiplyByPanels(
+        x.sliceRows(start, count),
+        own,
+        ofBias,
+        y.sliceRows(start, count),
+        residual?.sliceRows(start, count),
+      );
+    if (bias === null) multiply(null, first, total);
+    // The rows of this weight, which a plain weight has for all points.
+    else
+      forEachGroup(
+        "linear",
+        bias,
+        sliceBatchRows(rows, { start: first, count: total }),
+        total,
+        (tensors, start, count) => multiply(tensors.rows, first + start, count),
+      );
+  });
 }
 
 /** y = residual + (x · Wᵀ + b), x and y as matrices. Makes panels if there are none. */

@@ -18,22 +18,24 @@ var<private> isUp: bool;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let own = tileRows(tile.x);
   var p: Product;
-  p.rows = params.rows;
+  p.rows = own.count;
   p.columns = params.columns;
   p.count = params.width;
-  p.leftBase = params.leftBase;
+  p.leftBase = params.leftBase + own.first * params.width;
   p.leftRow = params.width;
   p.leftStep = 1u;
   p.rightPanel = params.width * 8u;
   p.rightStep = 8u;
+  p.resultBase = own.first * params.columns;
   p.resultRow = params.columns;
   p.resultColumn = 1u;
   // Always two. But a loop whose end the compiler knows is unrolled, which takes it twice the time.
   for (var product = 0u; product < params.products; product++) {
     isUp = product == 1u;
-    p.rightBase = params.rightBase + product * params.columns * params.width;
-    multiplyTile(p, tile.xy, lane);
+    p.rightBase = params.rightBase + own.right + product * params.columns * params.width;
+    multiplyTile(p, vec2u(own.tile, tile.y), lane);
   }
 }
 

@@ -14,20 +14,27 @@
 /** Whether the steps of a row of left are neighbours in memory; if not, its rows are. */
 const LEFT_ALONG_STEPS = true;
 
+/** The first row of the tile's rows, and elements from the first biases to theirs. */
+var<private> ownFirst: u32;
+var<private> ownBias: u32;
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let own = tileRows(tile.x);
+  ownFirst = own.first;
+  ownBias = own.bias;
   var p: Product;
-  p.rows = params.rows;
+  p.rows = own.count;
   p.columns = params.firstColumns + params.secondColumns + params.thirdColumns;
   p.count = params.width;
-  p.leftBase = params.leftBase;
+  p.leftBase = params.leftBase + own.first * params.width;
   p.leftRow = params.width;
   p.leftStep = 1u;
-  p.rightBase = params.rightBase;
+  p.rightBase = params.rightBase + own.right;
   p.rightPanel = params.width * 8u;
   p.rightStep = 8u;
   p.startsFromColumns = params.hasBias != 0u;
-  multiplyTile(p, tile.xy, lane);
+  multiplyTile(p, vec2u(own.tile, tile.y), lane);
 }
 
 /** Biases may lie apart: each begins at its own place. */
@@ -39,10 +46,11 @@ fn columnStart(column: u32) -> f32 {
   } else if (own >= params.firstColumns) {
     place = params.secondBias + own - params.firstColumns;
   }
-  return bias[params.biasBase + place];
+  return bias[params.biasBase + ownBias + place];
 }
 
-fn storeFinished(_place: u32, row: u32, column: u32, sum: Result) {
+fn storeFinished(_place: u32, rowOfTile: u32, column: u32, sum: Result) {
+  let row = ownFirst + rowOfTile;
   if (column < params.firstColumns) {
     result[(params.resultBase + row * params.firstColumns + column) / RESULT_WIDTH] = sum;
   } else if (column < params.firstColumns + params.secondColumns) {

@@ -20,6 +20,7 @@ import type { SelectedRows } from "../../parameters.ts";
 import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, fromArray, type Tensor } from "../../tensor.ts";
+import { forwardContract } from "./contracts.ts";
 import * as cpu from "./matmul.cpu.ts";
 import { matrixForward, matrixInput, matrixWeight } from "./matrix-products.ts";
 import { type MatrixForm, ownForm } from "./matrix-tiles.ts";
@@ -57,20 +58,14 @@ export function kernelName(product: string, { name }: Tile, operands: OperandTyp
 }
 
 function forwardKernel(tile: Tile, operands: OperandType) {
+  const { uses, ...body } = bodyOf(tile, operands);
   return defineKernel({
     name: kernelName("Forward", tile, operands),
-    axes: { rows: "map", panels: "map" },
-    bindings: {
-      left: { access: "read", axis: "rows" },
-      right: { access: "read", axis: "panels" },
-      bias: { access: "read" },
-      residual: { access: "read", axis: "rows" },
-      result: { access: "write", axis: "rows" },
-    },
-    params: { width: "u32", columns: "u32", hasBias: "u32", hasResidual: "u32" },
+    ...forwardContract,
     cpu: cpu.multiplyForward,
     wgsl: new URL("./matmul-forward.wgsl", import.meta.url),
-    ...bodyOf(tile, operands),
+    ...body,
+    uses: [...uses, "all-rows"],
     workgroups: ({ rows, panels }, constants) => [
       Math.ceil(rows / tile.rows(constants)),
       Math.ceil((panels * 8) / tile.columns(constants)),
@@ -443,13 +438,18 @@ function chunksOfRows(
 }
 
 /** The form of a product on matrix units; null if it takes another tile, because of types, adapter or a plan. */
-function matrixFormFor(backend: Backend, product: Product, operands: OperandType, rows: number): MatrixForm | null {
+export function matrixFormFor(
+  backend: Backend,
+  product: Product,
+  operands: OperandType,
+  rows: number,
+): MatrixForm | null {
   const isPlanned = preferredTiles(backend)[shapeClass(product, operands, rows)] !== undefined;
   return operands === "f16" && !isPlanned ? ownForm(backend) : null;
 }
 
 /** The type of both operands. f64 exists on the plain backend only, whose kernels are the same for all types. */
-function operandType(what: string, left: Tensor, right: Tensor): OperandType {
+export function operandType(what: string, left: Tensor, right: Tensor): OperandType {
   if (left.dtype !== right.dtype)
     throw new ShapeError(`${what}: expected operands of one type, got ${left.dtype} and ${right.dtype}.`);
   return left.dtype === "f16" ? "f16" : "f32";

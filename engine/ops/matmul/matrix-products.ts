@@ -3,37 +3,31 @@
 import { defineKernel } from "../../kernel.ts";
 import { type GradientTarget, run } from "../../run.ts";
 import type { Tensor } from "../../tensor.ts";
+import { forwardContract } from "./contracts.ts";
 import * as cpu from "./matmul.cpu.ts";
 import * as matrixCpu from "./matrix-products.cpu.ts";
 import { knownForms, type MatrixForm, tileColumns, tileRows } from "./matrix-tiles.ts";
 
 /** The parts of a kernel that depend on how operands lie in memory. */
-function bodyOf(inEights: boolean) {
+export function bodyOf(inEights: boolean, further: readonly string[] = []) {
+  const operands = inEights ? "matrix-operands-eights" : "matrix-operands";
   return {
-    uses: ["matrix-units", "product", "matrix-tile", inEights ? "matrix-operands-eights" : "matrix-operands"],
+    uses: ["matrix-units", "product", "matrix-tile", operands, ...further],
     constants: { ...knownForms[0], Operand: inEights ? "vec4u" : "u32" },
     variants: knownForms.slice(1),
   };
 }
 
-const nameOf = (product: string, inEights: boolean): string =>
+export const nameOf = (product: string, inEights: boolean): string =>
   `multiply${product}${inEights ? "Eights" : "Halves"}Matrix`;
 
 const forwardKernel = (inEights: boolean) =>
   defineKernel({
     name: nameOf("Forward", inEights),
-    axes: { rows: "map", panels: "map" },
-    bindings: {
-      left: { access: "read", axis: "rows" },
-      right: { access: "read", axis: "panels" },
-      bias: { access: "read" },
-      residual: { access: "read", axis: "rows" },
-      result: { access: "write", axis: "rows" },
-    },
-    params: { width: "u32", columns: "u32", hasBias: "u32", hasResidual: "u32" },
-    cpu: matrixCpu.multiplyForwardResidual,
+    ...forwardContract,
+    cpu: cpu.multiplyForward,
     wgsl: new URL("./matrix-forward.wgsl", import.meta.url),
-    ...bodyOf(inEights),
+    ...bodyOf(inEights, ["all-rows"]),
     workgroups: ({ rows, panels }, constants) => [
       Math.ceil(rows / tileRows(constants)),
       Math.ceil((panels * 8) / tileColumns(constants)),
@@ -142,7 +136,11 @@ export function matrixWeight(
 }
 
 /** Whether halves in rows of these widths can be read in eights, and cells cut along `cut` begin at multiples of eight. */
-function areInEights(widths: readonly number[], halves: readonly Tensor[], cut: readonly Tensor[] = []): boolean {
+export function areInEights(
+  widths: readonly number[],
+  halves: readonly Tensor[],
+  cut: readonly Tensor[] = [],
+): boolean {
   return (
     widths.every((width) => width % 8 === 0) &&
     halves.every(({ segments }) => segments.every(({ base }) => base % 8 === 0)) &&

@@ -7,16 +7,26 @@ import type { WordPair } from "../../random.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { addDirection } from "./explicit.ts";
-import { perturbIntoSlot } from "./perturb.ts";
+import { type Perturbation, perturbIntoSlot } from "./perturb.ts";
 
 /** One step of a perturbation: a coefficient times a direction of one tensor, a Gaussian's key or a tensor. */
 export type DirectionStep =
   | { readonly kind: "gaussian"; readonly key: WordPair; readonly coefficient: number }
   | { readonly kind: "explicit"; readonly tensor: Tensor; readonly coefficient: number };
 
-type GaussianStep = DirectionStep & { readonly kind: "gaussian" };
+export type GaussianStep = DirectionStep & { readonly kind: "gaussian" };
 
-const isGaussian = (step: DirectionStep): step is GaussianStep => step.kind === "gaussian";
+export const isGaussian = (step: DirectionStep): step is GaussianStep => step.kind === "gaussian";
+
+/** At most two Gaussian steps as one perturbation. */
+export function alongBoth([first, second]: readonly GaussianStep[]): Omit<Perturbation, "nameWords"> {
+  return {
+    deltaKey: first?.key ?? [0, 0],
+    etaKey: second?.key ?? [0, 0],
+    a: first?.coefficient ?? 0,
+    b: second?.coefficient ?? 0,
+  };
+}
 
 /**
  * Writes ((W + c₁·d₁) + c₂·d₂) + … into a slot, each step rounded once. A step whose coefficient is 0 is left out, so
@@ -25,6 +35,7 @@ const isGaussian = (step: DirectionStep): step is GaussianStep => step.kind === 
  * @param slot       as in `perturbIntoSlot`
  * @param nameWords  `wordsOf` the weight's name, for Gaussian steps
  * @param steps      in order; tensors have the weight's shape
+ * @param firstRow   the weight's first row, if it is a part of a larger tensor; a multiple of 8. Default 0
  * @throws ShapeError when a shape does not fit
  */
 export function moveIntoSlot(
@@ -32,15 +43,10 @@ export function moveIntoSlot(
   slot: WeightTensors,
   nameWords: WordPair,
   steps: readonly DirectionStep[],
+  firstRow = 0,
 ): void {
-  const write = (from: Tensor, into: WeightTensors, [first, second]: readonly GaussianStep[]): void =>
-    perturbIntoSlot(from, into, {
-      deltaKey: first?.key ?? [0, 0],
-      etaKey: second?.key ?? [0, 0],
-      nameWords,
-      a: first?.coefficient ?? 0,
-      b: second?.coefficient ?? 0,
-    });
+  const write = (from: Tensor, into: WeightTensors, gaussians: readonly GaussianStep[]): void =>
+    perturbIntoSlot(from, into, { ...alongBoth(gaussians), nameWords, firstRow });
   scope(() => {
     let from = weight;
     let left = steps.filter(({ coefficient }) => coefficient !== 0);

@@ -41,7 +41,7 @@ fn store(at: u32, pair: vec2f, mask: u32) {
 /** Four columns of a row, perturbed; 0 if the cell does not have the row. */
 fn movedFour(panel: u32, row: u32, column: u32, isOwn: bool) -> vec4f {
   if (!isOwn) { return vec4f(); }
-  let quad = quadAfter(panel, 2u * params.rowSize, (row * params.rowSize + column) / 4u);
+  let quad = quadAfter(params.firstRow / 8u + panel, 2u * params.rowSize, (row * params.rowSize + column) / 4u);
   let noise = noiseOf(quad);
   let source = params.weightBase + (panel * 8u + row - params.rowsStart) * params.rowSize + column;
   return vec4f(
@@ -55,7 +55,7 @@ fn movedFour(panel: u32, row: u32, column: u32, isOwn: bool) -> vec4f {
 fn movedOne(panel: u32, row: u32, column: u32, isOwn: bool) -> f32 {
   if (!isOwn) { return 0.0; }
   let element = row * params.rowSize + column;
-  let noise = noiseOf(quadAfter(panel, 2u * params.rowSize, element / 4u));
+  let noise = noiseOf(quadAfter(params.firstRow / 8u + panel, 2u * params.rowSize, element / 4u));
   let source = params.weightBase + (panel * 8u + row - params.rowsStart) * params.rowSize + column;
   return perturbed(weight[source], noise.delta[element % 4u], noise.eta[element % 4u]);
 }

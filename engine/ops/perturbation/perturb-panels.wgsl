@@ -16,7 +16,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     row = 4u * i / params.rowSize;
     column = 4u * i - row * params.rowSize;
   }
-  let quad = quadAfter(panel, 2u * params.rowSize, (row * params.rowSize + column) / 4u);
+  let quad = quadAfter(params.firstRow / 8u + panel, 2u * params.rowSize, (row * params.rowSize + column) / 4u);
   let name = vec2u(params.name0, params.name1);
   var delta = vec4f(0.0);
   var eta = vec4f(0.0);

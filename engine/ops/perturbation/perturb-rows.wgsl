@@ -8,7 +8,7 @@
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = flatWorkgroup(group, groups) * 64u + lane;
   let count = params.rows * params.rowSize;
-  let quad = quadOfRow(params.rowsStart, params.rowSize, i);
+  let quad = quadOfRow(params.firstRow + params.rowsStart, params.rowSize, i);
   if (4u * i >= quad.z + count) { return; }
   let name = vec2u(params.name0, params.name1);
   var delta = vec4f(0.0);

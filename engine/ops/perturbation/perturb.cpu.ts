@@ -7,7 +7,7 @@ interface Coefficients {
   b: number;
 }
 
-interface Noise extends Coefficients {
+export interface Noise extends Coefficients {
   rowSize: number;
   deltaKey0: number;
   deltaKey1: number;
@@ -15,19 +15,20 @@ interface Noise extends Coefficients {
   etaKey1: number;
   name0: number;
   name1: number;
+  firstRow: number;
 }
 
 /** (w + a·δ) + b·η; a step whose coefficient is 0 is left out. */
-function perturbed(w: number, delta: number, eta: number, { a, b }: Coefficients): number {
+export function perturbed(w: number, delta: number, eta: number, { a, b }: Coefficients): number {
   const first = a === 0 ? w : w + a * delta;
   return b === 0 ? first : first + b * eta;
 }
 
 /** Normals of both directions for rows start … end − 1. */
-function directionsOf(start: number, end: number, noise: Noise): { delta: Float64Array; eta: Float64Array } {
-  const { rowSize, deltaKey0, deltaKey1, etaKey0, etaKey1, name0, name1 } = noise;
+export function directionsOf(start: number, end: number, noise: Noise): { delta: Float64Array; eta: Float64Array } {
+  const { rowSize, deltaKey0, deltaKey1, etaKey0, etaKey1, name0, name1, firstRow } = noise;
   const draw = (key0: number, key1: number): Float64Array =>
-    directionNormals([key0, key1], [name0, name1], (end - start) * rowSize, start * rowSize);
+    directionNormals([key0, key1], [name0, name1], (end - start) * rowSize, (firstRow + start) * rowSize);
   return { delta: draw(deltaKey0, deltaKey1), eta: draw(etaKey0, etaKey1) };
 }
 

@@ -15,7 +15,7 @@ import { packPanels, panelShape } from "../matmul/matmul.ts";
 import { directionFunctions, quadsTouched } from "./normals.ts";
 import * as cpu from "./perturb.cpu.ts";
 
-const noiseParams = {
+export const noiseParams = {
   rowSize: "u32",
   deltaKey0: "u32",
   deltaKey1: "u32",
@@ -25,6 +25,8 @@ const noiseParams = {
   name1: "u32",
   a: "f32",
   b: "f32",
+  /** The weight's first row, if it is a part of a larger tensor: it has the Gaussians of that part. */
+  firstRow: "u32",
 } as const;
 
 const perturbRowsKernel = defineKernel({
@@ -35,7 +37,9 @@ const perturbRowsKernel = defineKernel({
   cpu: cpu.perturbRows,
   wgsl: new URL("./perturb-rows.wgsl", import.meta.url),
   uses: ["flat-workgroup", ...directionFunctions, "perturbed"],
-  workgroups: ({ rowsStart, rows, rowSize }) => [Math.ceil(quadsTouched(rowsStart, rows, rowSize) / 64)],
+  workgroups: ({ firstRow, rowsStart, rows, rowSize }) => [
+    Math.ceil(quadsTouched(firstRow + rowsStart, rows, rowSize) / 64),
+  ],
 });
 
 /** A grid of the panels that a cell of rows and a cell of panels have in common: the two are cut independently. */
@@ -85,6 +89,19 @@ export interface Perturbation {
   /** α·s_δ and β·s_η, the coefficients of the plain Gaussians. */
   readonly a: number;
   readonly b: number;
+  /** The weight's first row, if it is a part of a larger tensor; with panels a multiple of 8. Default 0. */
+  readonly firstRow?: number;
+}
+
+/** The params of a perturbation of this weight. */
+export function noiseOf(
+  { rowSize }: Tensor,
+  { deltaKey, etaKey, nameWords, a, b, firstRow = 0 }: Perturbation,
+): Record<keyof typeof noiseParams, number> {
+  return {
+    ...{ rowSize, a, b, firstRow, name0: nameWords[0], name1: nameWords[1] },
+    ...{ deltaKey0: deltaKey[0], deltaKey1: deltaKey[1], etaKey0: etaKey[0], etaKey1: etaKey[1] },
+  };
 }
 
 /**
@@ -96,18 +113,10 @@ export interface Perturbation {
  */
 export function perturbIntoSlot(weight: Tensor, slot: WeightTensors, perturbation: Perturbation): void {
   const { rows, panels } = slot;
-  const { deltaKey, etaKey, nameWords, a, b } = perturbation;
-  const params = {
-    rowSize: weight.rowSize,
-    deltaKey0: deltaKey[0],
-    deltaKey1: deltaKey[1],
-    etaKey0: etaKey[0],
-    etaKey1: etaKey[1],
-    name0: nameWords[0],
-    name1: nameWords[1],
-    a,
-    b,
-  };
+  const { firstRow = 0 } = perturbation;
+  const params = noiseOf(weight, perturbation);
+  if (panels !== null && firstRow % 8 !== 0)
+    throw new ShapeError(`perturbIntoSlot: firstRow: expected a multiple of 8 with panels, got ${firstRow}.`);
   if (panels !== null) expectPanels(weight, panels);
   if (panels?.dtype === "f16") {
     if (rows !== null) throw new ShapeError("perturbIntoSlot: expected f16 panels without rows, got both.");

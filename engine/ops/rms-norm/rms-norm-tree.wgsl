@@ -22,7 +22,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   let r = 1.0 / sqrt(treeSum(lane, squares) / f32(params.width) + params.eps);
   if (lane == 0u && width > 0u) { inverseRms[params.inverseRmsBase + row] = r; }
+  let weightStart = params.weightBase + slotStart(min(row, params.rows - 1u));
   for (var c = lane * COLUMNS; c < width; c += LANES * COLUMNS) {
-    storeColumns(params.yBase + first + c, params.xBase + first + c, params.weightBase + c, r);
+    storeColumns(params.yBase + first + c, params.xBase + first + c, weightStart + c, r);
   }
 }

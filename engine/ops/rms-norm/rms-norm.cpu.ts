@@ -25,6 +25,32 @@ export function rmsNormHalf(bindings: Parameters<typeof rmsNorm>[0], params: Par
   for (let i = 0; i < params.rows * params.width; i++) bindings.y[i] = roundedToHalf(bindings.y[i]);
 }
 
+/** rmsNorm, each row with the weight of its slot */
+export function rmsNormSlots(
+  b: Parameters<typeof rmsNorm>[0] & { tiles: NumberArray },
+  { rows, width, eps, stride }: Extent & { eps: number; stride: number },
+): void {
+  for (let row = 0; row < rows; row++)
+    rmsNorm(
+      {
+        x: b.x.subarray(row * width),
+        weight: b.weight.subarray(b.tiles[3 * row + 2] * stride),
+        y: b.y.subarray(row * width),
+        inverseRms: b.inverseRms.subarray(row),
+      },
+      { rows: 1, width, eps },
+    );
+}
+
+/** rmsNormSlots with y rounded to f16 */
+export function rmsNormSlotsHalf(
+  bindings: Parameters<typeof rmsNormSlots>[0],
+  params: Parameters<typeof rmsNormSlots>[1],
+): void {
+  rmsNormSlots(bindings, params);
+  for (let i = 0; i < params.rows * params.width; i++) bindings.y[i] = roundedToHalf(bindings.y[i]);
+}
+
 export function rmsNormBackward(
   {
     dy,

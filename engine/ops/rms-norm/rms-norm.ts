@@ -15,6 +15,7 @@ import {
   selectionOf,
   shapeOfParameter,
 } from "../../parameters.ts";
+import { areWhole, type GroupedRows, groupedRows, type Reached, reach } from "../../row-tables.ts";
 import { type Run, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
@@ -43,42 +44,55 @@ const forward = {
   params: { width: "u32", eps: "f32" },
   cpu: cpu.rmsNorm,
 } as const;
-const forwardByRow = inEitherWidth((ending, inOrder) =>
-  defineKernel({
-    ...forward,
-    name: `rmsNorm${ending}`,
-    wgsl: new URL("./rms-norm.wgsl", import.meta.url),
-    uses: ["flat-workgroup", inOrder, "output-f32"],
-    constants: { Stored: "Vector" },
-    workgroups: ({ rows }) => [Math.ceil(rows / rowsPerWorkgroup)],
-  }),
-);
-const halfByRow = defineKernel({
+/** For rows of several slots: an entry of the table for each row (engine/row-tables.ts). */
+const ofSlots = {
   ...forward,
-  cpu: cpu.rmsNormHalf,
-  name: "rmsNormFoursHalf",
+  bindings: { ...forward.bindings, tiles: { access: "read" } },
+  params: { ...forward.params, stride: "u32" },
+  cpu: cpu.rmsNormSlots,
+} as const;
+const oneWeight = { name: "", uses: ["one-weight"], constants: {} };
+const manySlots = { name: "Slots", uses: ["slot-of-row"], constants: { TILES: 4 } };
+
+const byRow = (ending: "" | "Fours", inOrder: string, { name, uses, constants }: typeof oneWeight) => ({
+  name: `rmsNorm${name}${ending}`,
   wgsl: new URL("./rms-norm.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "in-order-fours", "output-half-fours", "halves"],
-  constants: { Stored: "vec2u" },
-  workgroups: ({ rows }) => [Math.ceil(rows / rowsPerWorkgroup)],
+  uses: ["flat-workgroup", inOrder, "output-f32", ...uses],
+  constants: { Stored: "Vector", ...constants },
+  workgroups: ({ rows }: { rows: number }): [number] => [Math.ceil(rows / rowsPerWorkgroup)],
 });
-const halfByTree = defineKernel({
-  ...forward,
-  cpu: cpu.rmsNormHalf,
-  name: "rmsNormTreeHalf",
+const halvesByRow = ({ name, uses, constants }: typeof oneWeight) => ({
+  name: `rmsNorm${name}FoursHalf`,
+  wgsl: new URL("./rms-norm.wgsl", import.meta.url),
+  uses: ["flat-workgroup", "in-order-fours", "output-half-fours", "halves", ...uses],
+  constants: { Stored: "vec2u", ...constants },
+  workgroups: ({ rows }: { rows: number }): [number] => [Math.ceil(rows / rowsPerWorkgroup)],
+});
+const byTree = (output: "f32" | "f16", { name, uses, constants }: typeof oneWeight) => ({
+  name: `rmsNorm${name}Tree${output === "f16" ? "Half" : ""}`,
   wgsl: new URL("./rms-norm-tree.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "tree-sum", "tree-output-half", "halves"],
-  constants: { LANES: 64, Stored: "u32" },
-  workgroups: ({ rows }) => [rows],
+  uses: [
+    "flat-workgroup",
+    "tree-sum",
+    ...(output === "f16" ? ["tree-output-half", "halves"] : ["tree-output"]),
+    ...uses,
+  ],
+  constants: { LANES: 64, Stored: output === "f16" ? "u32" : "f32", ...constants },
+  workgroups: ({ rows }: { rows: number }): [number] => [rows],
 });
-const forwardByTree = defineKernel({
-  ...forward,
-  name: "rmsNormTree",
-  wgsl: new URL("./rms-norm-tree.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "tree-sum", "tree-output"],
-  constants: { LANES: 64, Stored: "f32" },
-  workgroups: ({ rows }) => [rows],
-});
+
+const forwardByRow = inEitherWidth((ending, inOrder) =>
+  defineKernel({ ...forward, ...byRow(ending, inOrder, oneWeight) }),
+);
+const halfByRow = defineKernel({ ...forward, cpu: cpu.rmsNormHalf, ...halvesByRow(oneWeight) });
+const halfByTree = defineKernel({ ...forward, cpu: cpu.rmsNormHalf, ...byTree("f16", oneWeight) });
+const forwardByTree = defineKernel({ ...forward, ...byTree("f32", oneWeight) });
+const slotsByRow = inEitherWidth((ending, inOrder) =>
+  defineKernel({ ...ofSlots, ...byRow(ending, inOrder, manySlots) }),
+);
+const slotsHalfByRow = defineKernel({ ...ofSlots, cpu: cpu.rmsNormSlotsHalf, ...halvesByRow(manySlots) });
+const slotsHalfByTree = defineKernel({ ...ofSlots, cpu: cpu.rmsNormSlotsHalf, ...byTree("f16", manySlots) });
+const slotsByTree = defineKernel({ ...ofSlots, ...byTree("f32", manySlots) });
 
 const backwardX = {
   axes: { rows: "map" },
@@ -147,6 +161,27 @@ function normalise(runKernel: Run, x: Tensor, weight: Tensor, y: Tensor, inverse
   runKernel(kernel, { x, weight, y, inverseRms }, { width: x.rowSize, eps });
 }
 
+/** The rows of all grid points in one dispatch; false, and nothing is done, if that is not possible. */
+function normaliseSlots(
+  x: Tensor,
+  { first, stride }: Reached,
+  y: Tensor,
+  inverseRms: Tensor,
+  eps: number,
+  { rows, tables }: GroupedRows,
+): boolean {
+  if (!areWhole([x, y, inverseRms])) return false;
+  const table = tables.tilesOf("rmsNorm", rows, x.rows, 1);
+  if (table === null) return false;
+  const inFours = stride % 4 === 0 ? slotsByRow : { ones: slotsByRow.ones, fours: slotsByRow.ones };
+  const kernel =
+    y.dtype === "f16"
+      ? choose({ ones: slotsHalfByRow, fours: slotsHalfByRow }, slotsHalfByTree, x, first, y)
+      : choose(inFours, slotsByTree, x, first, y);
+  run(kernel, { x, weight: first, y, inverseRms, tiles: table.tiles }, { width: x.rowSize, eps, stride });
+  return true;
+}
+
 /** The op below `rmsNorm`, for plain weights. */
 export const rmsNormOp = defineOp<"x" | "weight", "y", "inverseRms", { eps: number } & Selection>({
   name: "rmsNorm",
@@ -211,6 +246,9 @@ export function rmsNorm(
   const y = empty(x.backend, x.shape, isDirect ? "f16" : x.dtype, "rmsNorm.y");
   scope(() => {
     const inverseRms = empty(x.backend, [x.rows], x.dtype, "rmsNorm.inverseRms");
+    const group = groupedRows(rows, [weight]);
+    const reached = group === null ? null : reach(weight, "rows");
+    if (group !== null && reached !== null && normaliseSlots(x, reached, y, inverseRms, eps, group)) return;
     forEachGroup("rmsNorm", weight, rows, x.rows, (own, start, count) => {
       if (own.rows === null) throw new Error("rmsNorm: the slot lacks the weight in Hugging Face's layout");
       const cut = (t: Tensor): Tensor => t.sliceRows(start, count);

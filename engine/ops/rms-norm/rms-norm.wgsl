@@ -16,7 +16,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let width = params.width / WIDTH;
   let xStart = params.xBase / WIDTH + row * width;
   let yStart = params.yBase / WIDTH + row * width;
-  let weightStart = params.weightBase / WIDTH;
+  let weightStart = (params.weightBase + slotStart(row)) / WIDTH;
   var squares = 0.0;
   for (var c = 0u; c < width; c++) {
     let value = x[xStart + c];

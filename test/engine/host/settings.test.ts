@@ -134,7 +134,7 @@ describe("engine/host/settings", (test) => {
     const error = await throwsMessage(
       () => resolved(toml, "--landscape.slices", "3", "--points=9", "--landscape.reference.prompts", "many", "-q"),
       "10 settings are wrong:",
-      "unknown flag --landscape.slices; --help lists all\n",
+      "unknown flag --landscape.slices; --landscape has points, trim, rings, spans, reference.prompts, models\n",
       "unknown setting sed (study.toml, line 1); did you mean seed?",
       "unknown setting landscape.point (study.toml, line 4); did you mean landscape.points?",
       "landscape.points: expected an integer from 3 to 201, got 2 (study.toml, line 6)",

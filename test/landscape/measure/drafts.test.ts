@@ -5,13 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { type Phase, resolveSettings } from "../../../engine/host/index.ts";
-import { type Answers, answersOf, DraftSource, proposal } from "../../../landscape/measure/drafts.ts";
+import { DraftSource } from "../../../landscape/measure/drafts.ts";
 import { hostMemoryOf } from "../../../landscape/measure/host-memory.ts";
 import { sweep } from "../../../landscape/measure/sweep.ts";
 import { prepareReference, type SweepContext, type SweepTiming } from "../../../landscape/measure/sweep-context.ts";
 import { studySettings } from "../../../landscape/settings.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../../model/index.ts";
-import { openEnvironment } from "../../../rl/index.ts";
+import { type Answers, answersOf, openEnvironment, proposal } from "../../../rl/index.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { describe, fixturePath } from "../../support.ts";
 

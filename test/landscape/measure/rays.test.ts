@@ -98,7 +98,7 @@ describe("landscape/measure/rays", (test) => {
         let moves = 0;
         try {
           await measure(stopped, settings, controller.signal, () => {
-            if (++moves === 14) controller.abort();
+            if (++moves === 9) controller.abort();
           });
         } catch (thrown) {
           if (thrown !== controller.signal.reason) throw thrown;

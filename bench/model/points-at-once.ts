@@ -1,0 +1,179 @@
+// Decode steps of several grid points at once: one dispatch for all points (grouped) beside one dispatch per point (looped).
+//
+//   node bench/model/points-at-once.ts [--points 1,4,16] [--rows 1,2] [--layers N] [--width N] [--steps N] [--adapter NAME]
+//
+// Both ways run in one process, in alternation, and give the same bits. Weights are random slots around a random model of the
+// tiny model's kind. A step's host time is its time less the time that the backend counts as waiting (host-time.ts). With
+// `--adapter null` the device computes nothing, so nearly all of the time is the host's.
+import {
+  backendSettings,
+  defineSettings,
+  integer,
+  integers,
+  runCommand,
+  text,
+  writeAtomic,
+} from "../../engine/host/index.ts";
+import { type Parameter, SlotWeights, type Weights } from "../../engine/index.ts";
+import { openBackend } from "../../engine/open.ts";
+import { generate, type LanguageModel, makeWeights, qwen2Model } from "../../model/index.ts";
+import { circumstances } from "../circumstances.ts";
+
+const settings = defineSettings(
+  {
+    points: integers({
+      default: [1, 4, 16],
+      min: 1,
+      unit: "points",
+      meaning: "grid points in the batch, one run each",
+    }),
+    rows: integers({ default: [1, 2], min: 1, unit: "rows", meaning: "conversations of each point" }),
+    layers: integer({ default: 2, min: 1, unit: "layers", meaning: "layers of the model" }),
+    width: integer({ default: 64, min: 16, unit: "elements", meaning: "width of the model, a multiple of 16" }),
+    vocabulary: integer({ default: 371, min: 2, unit: "tokens", meaning: "size of the vocabulary" }),
+    steps: integer({ default: 60, min: 1, unit: "tokens", meaning: "decode steps of one run" }),
+    repeats: integer({ default: 5, min: 1, unit: "runs", meaning: "runs of each way, in alternation" }),
+    ...backendSettings,
+    json: text({ default: "", meaning: "also write the results to this file" }),
+  },
+  ({ width }) => (width % 16 === 0 ? [] : [`width: expected a multiple of 16, got ${width} (--width)`]),
+);
+
+const modelOf = (width: number, layers: number, vocabSize: number): LanguageModel =>
+  qwen2Model({
+    ...{ rmsNormEps: 1e-5, tieWordEmbeddings: true, maxPositionEmbeddings: 8192, eosTokenIds: [] },
+    ...{ vocabSize, hiddenSize: width, intermediateSize: 3 * width, numHiddenLayers: layers },
+    ...{ numAttentionHeads: width / 16, numKeyValueHeads: Math.max(1, width / 32), headDim: 16, ropeTheta: 1e4 },
+  });
+
+/** The same slots without their stacks: ops then run once for each run of rows. */
+function looped(weights: SlotWeights): Weights {
+  const parameters = new Map<string, Parameter>();
+  return {
+    ...{ dtype: weights.dtype, isPerturbed: true, operands: weights.operands },
+    get(name) {
+      const known = parameters.get(name);
+      if (known !== undefined) return known;
+      const parameter = weights.get(name);
+      if (parameter.kind !== "slots") return parameter;
+      const { shape, slots } = parameter;
+      const made = { kind: "slots", shape, slots } as const;
+      parameters.set(name, made);
+      return made;
+    },
+  };
+}
+
+/** Per decode step, µs. */
+interface StepTime {
+  step: number;
+  host: number;
+  processor: number;
+  dispatches: number;
+}
+
+interface Measured {
+  points: number;
+  rowsOfPoint: number;
+  grouped: StepTime;
+  looped: StepTime;
+}
+
+const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
+
+await runCommand({
+  name: "node bench/model/points-at-once.ts",
+  summary: "Times decode steps of several grid points, all points in one dispatch and one dispatch per point.",
+  settings,
+  async main({ values }) {
+    const { backend, adapter } = await openBackend(values);
+    console.log(backend.description);
+    if (adapter?.label === "null") {
+      // Nothing is computed, so what is read would be whatever was in memory: 1 is a valid token and a finite number.
+      const read = backend.read.bind(backend);
+      backend.read = async (ranges) => (await read(ranges)).map((found) => found.fill(1));
+    }
+    const { layers, width, vocabulary, steps, repeats } = values;
+    const config = modelOf(width, layers, vocabulary);
+    const arena = makeWeights(backend, config);
+    arena.refreshCopies();
+    const results: Measured[] = [];
+    for (const points of values.points) {
+      const slots = new SlotWeights(arena, points);
+      slots.placeAlong(
+        Array.from({ length: points }, (_, i) => () => [{ kind: "gaussian", key: [i + 1, 0], coefficient: 0.05 }]),
+      );
+      const ways = { grouped: slots, looped: looped(slots) };
+      for (const rowsOfPoint of values.rows) {
+        const times = { grouped: [] as StepTime[], looped: [] as StepTime[] };
+        // The first run of each way is not timed: it compiles.
+        for (let repeat = 0; repeat <= repeats; repeat++)
+          for (const way of ["grouped", "looped"] as const) {
+            const time = await timedSteps({ backend, config, weights: ways[way] }, points, rowsOfPoint, steps);
+            if (repeat > 0) times[way].push(time);
+          }
+        const of = (way: "grouped" | "looped"): StepTime => ({
+          step: median(times[way].map(({ step }) => step)),
+          host: median(times[way].map(({ host }) => host)),
+          processor: median(times[way].map(({ processor }) => processor)),
+          dispatches: times[way][0].dispatches,
+        });
+        const measured = { points, rowsOfPoint, grouped: of("grouped"), looped: of("looped") };
+        results.push(measured);
+        const line = (way: "grouped" | "looped"): string => {
+          const { step, host, processor, dispatches } = measured[way];
+          return `${way} ${step.toFixed(0)} µs (host ${host.toFixed(0)}, processor ${processor.toFixed(0)}), ${dispatches} dispatches`;
+        };
+        const ratio = measured.looped.step / measured.grouped.step;
+        console.log(
+          `${points} × ${rowsOfPoint} rows, per step: ${line("grouped")}; ${line("looped")}; ${ratio.toFixed(2)} times as fast`,
+        );
+      }
+      slots.free();
+    }
+    const report = {
+      ...circumstances("bench/model/points-at-once.ts", adapter),
+      description: backend.description,
+      results,
+    };
+    if (values.json !== "") writeAtomic(values.json, `${JSON.stringify(report, null, 2)}\n`);
+    backend.destroy();
+  },
+});
+
+/** The mean decode step of `points` runs of rows. */
+async function timedSteps(
+  model: Parameters<typeof generate>[0],
+  points: number,
+  rowsOfPoint: number,
+  steps: number,
+): Promise<StepTime> {
+  const { backend } = model;
+  const now = () => ({ now: performance.now(), processor: process.cpuUsage(), ...backend.statistics() });
+  let passes = 0;
+  let first = now();
+  let last = first;
+  const untimed = 4;
+  const dialogues = Array.from({ length: points * rowsOfPoint }, (_, row) => ({
+    ...{ policy: Math.floor(row / rowsOfPoint), prompt: [1, 2, 3, 4], noise: { rollout: row, prompt: 0 } },
+    ...{ expectedTokens: untimed + steps, answered: () => null },
+  }));
+  await generate(model, dialogues, {
+    ...{ maxNewTokens: untimed + steps, temperature: 1, noiseKey: [1, 2], stopIds: [], maxRows: dialogues.length },
+    ...{ maxTokens: 4096, stepsPerRead: 1 },
+    onPass: () => {
+      passes++;
+      if (passes === untimed) first = now();
+      last = now();
+    },
+  });
+  const count = passes - untimed;
+  const processor = (end: typeof first): number => end.processor.user + end.processor.system;
+  return {
+    step: ((last.now - first.now) * 1000) / count,
+    host: ((last.now - first.now - (last.waitMs - first.waitMs)) * 1000) / count,
+    processor: (processor(last) - processor(first)) / count,
+    dispatches: (last.dispatches - first.dispatches) / count,
+  };
+}
