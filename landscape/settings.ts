@@ -92,6 +92,13 @@ export const landscapeSettings = {
       "number format of the perturbed matrices, KV cache and what they are multiplied with; perturbation, sums and " +
       "statistics are f32 always",
   }),
+  refill: choice({
+    options: ["on", "off"],
+    default: "on",
+    changes: "free",
+    meaning:
+      "whether the next grid point takes the place of one as soon as its last conversation ends, while the others go on; off: pointsAtOnce points begin and end together; the results are the same bits",
+  }),
   drafts: choice({
     options: ["on", "off"],
     default: "on",

@@ -127,7 +127,7 @@ export async function sweepMemory(
   expectTemplate(job.chat, list.distinct(Math.max(reference.prompts, rollouts.prompts)), environment.turn2Template);
   const prompts = await surveyBoth(Number.POSITIVE_INFINITY);
   const most = Math.min(landscape.pointsAtOnce, Math.max(landscape.points ** 2, rayPoints(landscape).length));
-  const sizes = { pointsAtOnce: most, rows: batch.rows, tokens: batch.tokens };
+  const sizes = { pointsAtOnce: most, rows: batch.rows, tokens: batch.tokens, refills: landscape.refill === "on" };
   const plans = new Map<string, Promise<MemoryPlan>>();
   const planOf = (one: SweepSizes): Promise<MemoryPlan> => {
     const key = JSON.stringify(one);
@@ -141,6 +141,10 @@ export async function sweepMemory(
     chosen.sizes,
     planOf,
     [
+      {
+        lower: (lowered) => (lowered.refills ? { ...lowered, refills: false } : null),
+        flag: () => "--landscape.refill off",
+      },
       halve("--batch.rows", "rows"),
       halve("--batch.tokens", "tokens"),
       ...(chosen.sizes.weights === "slots"
@@ -160,6 +164,8 @@ interface SweepSizes {
   readonly pointsAtOnce: number;
   readonly rows: number;
   readonly tokens: number;
+  /** Whether a point is scored while the cache of the others is there (`landscape.refill`). */
+  readonly refills: boolean;
 }
 
 /** As many slots as fit, halved from those asked for; without any where not even one fits. */
@@ -221,7 +227,7 @@ function planSweep(
   backend: Backend,
   { config, settings }: SweepJob,
   prompts: SurveyedSets,
-  { weights: kind, pointsAtOnce, rows, tokens }: SweepSizes,
+  { weights: kind, pointsAtOnce, rows, tokens, refills }: SweepSizes,
   signal: AbortSignal,
 ): Promise<MemoryPlan> {
   signal.throwIfAborted();
@@ -289,14 +295,25 @@ function planSweep(
       if (cell === undefined) throw new Error("planSweep: the grid has no cells");
       weights.placeAlong(points.map(() => (name) => stepsTo(cell, directions, name)));
       const perturbed = { backend: planning, config, weights };
+      const { clipLow, clipHigh } = train;
+      let isScored = false;
+      const scoreOnce = async (): Promise<boolean> => {
+        if (isScored) return false;
+        isScored = true;
+        for await (const _ of scorePoints(plain, perturbed, points, scored, { maxTokens: tokens, clipLow, clipHigh }));
+        return true;
+      };
       const fresh = longestOf(prompts.rollouts, rollouts.rollouts);
       await rehearseGeneration(
         perturbed,
         points.flatMap((point) => fresh.map((one) => ({ policy: point, ...one, draft: draftFor(one) }))),
-        { ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, pointsAtOnce, rows) },
+        {
+          ...{ ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, pointsAtOnce, rows) },
+          // With refilled slots a point is scored while the cache of the others is there.
+          ...(refills && { between: scoreOnce }),
+        },
       );
-      const { clipLow, clipHigh } = train;
-      for await (const _ of scorePoints(plain, perturbed, points, scored, { maxTokens: tokens, clipLow, clipHigh }));
+      await scoreOnce();
       // The policy of another checkpoint is loaded beside this one (kl-from.ts).
       if (landscape.klFrom.length > 0) makeWeights(planning, config, { forwardCopies: !isHalf });
     },
