@@ -11,7 +11,9 @@ import { rmsNorm } from "../../../../engine/ops/rms-norm/rms-norm.ts";
 import { rotaryTables } from "../../../../engine/ops/rope/rope.ts";
 import { ropeIntoCache } from "../../../../engine/ops/rope/rope-pair.ts";
 import { type ArenaEntry, ParameterArena } from "../../../../engine/parameter-arena.ts";
+import type { Weights } from "../../../../engine/parameters.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
+import { SlotWeights } from "../../../../engine/slot-weights.ts";
 import { fromArray, readTensors, type Tensor } from "../../../../engine/tensor.ts";
 import { generate, loadModel } from "../../../../model/index.ts";
 import { testBackends } from "../../../backends.ts";
@@ -43,7 +45,7 @@ function arenaOf(backend: Backend, { C, H, K, D, F }: Sizes): ParameterArena {
   const heads = { q: H, k: K, v: K };
   const entries = new Map<string, ArenaEntry>([
     ...Object.entries(heads).map(([name, count]) => [name, matrix(count * D, C, "qkv")] as const),
-    ...Object.entries(heads).map(([name, count]) => [`${name}.bias`, { shape: [count * D] }] as const),
+    ...Object.entries(heads).map(([name, count]) => [`${name}.bias`, { shape: [count * D], group: "biases" }] as const),
     ["output", matrix(C, H * D)],
     ["gate", matrix(F, C, "gated")],
     ["up", matrix(F, C, "gated")],
@@ -57,7 +59,7 @@ function arenaOf(backend: Backend, { C, H, K, D, F }: Sizes): ParameterArena {
 }
 
 /** Everything that the parts are given. */
-function givenTo(backend: Backend, arena: ParameterArena, { T, C, H, K, D }: Sizes) {
+function givenTo(backend: Backend, arena: Pick<Weights, "get">, { T, C, H, K, D }: Sizes) {
   const make = (seed: number, shape: readonly number[]): Tensor =>
     fromArray(
       backend,
@@ -134,7 +136,54 @@ describe("engine/ops/matmul/layer-parts", (test) => {
         });
     });
 
-  test("not for many rows, odd sizes, several policies, or under a tape", async () => {
+  const batches = {
+    "one row each": [1, 1, 1],
+    uneven: [3, 17, 0, 1],
+    "one point": [5],
+  };
+  for (const [what, counts] of Object.entries(batches))
+    test(`rows of several grid points, ${what}: one dispatch each, the bits of separate ops`, async () => {
+      for (const { name, backend } of await backends())
+        await scopeAsync(async () => {
+          const size = { T: counts.reduce((sum, count) => sum + count, 0), ...tiny };
+          const arena = arenaOf(backend, size);
+          const slots = new SlotWeights(arena, 4);
+          slots.placeAlong(
+            [1, 2, 3, 4].map((point) => () => [{ kind: "gaussian", key: [7, point], coefficient: 0.1 * point }]),
+          );
+          let start = 0;
+          const rows = counts.map((count, i) => {
+            start += count;
+            return { start: start - count, count, point: (3 * i + 2) % 4 };
+          });
+          const { inputs, cache, outputs } = givenTo(backend, slots, size);
+          const [own, apart] = [cache(), cache()];
+          const before = backend.statistics().dispatches;
+          const q = beforeAttention({ ...inputs, rows }, own, true);
+          const y = afterAttention({ ...outputs, rows }, true);
+          assert.ok(q !== null && y !== null, name);
+          assert.equal(backend.statistics().dispatches - before, 2);
+
+          const { x, norm, weights, biases, cos, sin } = inputs;
+          const three = linearTriple(rmsNorm(x, norm, eps, rows), weights, biases, rows);
+          const heads = three.map((one, i) => one.view([size.T, i === 0 ? size.H : size.K, size.D]));
+          ropeIntoCache(heads[0], heads[1], heads[2], cos, sin, apart);
+          const { mixed, output, gate, up, down } = outputs;
+          const a = linear(mixed, output, null, rows, { residual: outputs.x });
+          const inner = gatedLinear(rmsNorm(a, norm, eps, rows), gate, up, rows);
+          const wanted = linear(inner, down, null, rows, { residual: a });
+
+          const found = await readTensors([q, own.keys, own.values, y]);
+          const expected = await readTensors([heads[0], apart.keys, apart.values, wanted]);
+          found.forEach((values, i) => {
+            sameBits(`${name}: tensor ${i}`, values, expected[i]);
+          });
+          slots.free();
+          arena.free();
+        });
+    });
+
+  test("not for many rows, odd sizes, slots in several buffers, or under a tape", async () => {
     for (const { backend } of await backends())
       await scopeAsync(async () => {
         const nothing = (size: Sizes, isJoined?: boolean): void => {
