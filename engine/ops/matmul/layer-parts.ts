@@ -25,6 +25,11 @@ const mostNumbers = 2 ** 18;
  * joined ÷ apart, for decode steps of the tiny model: 16 to 48 rows 0.7 to 1.0, 88 rows about 1.1 (Mesa 25.0.7).
  */
 const mostRows = 64;
+/**
+ * Tiles of rows of several grid points: no more than the rows of one weight have. Each reads the weights of its slot, and with 16
+ * points of a row or two the separate kernels, whose tiles are lower, need no more processor time.
+ */
+const mostTiles = 4;
 /** Up to so many rows a workgroup takes 4 of them, above 16. */
 const fewRows = 16;
 const formOf = (rows: number) => ({ ROWS: rows <= fewRows ? 4 : 16 });
@@ -176,7 +181,7 @@ function tilesOf(
   if (group === null) return null;
   const form = formOf(group.rows.reduce((most, { count }) => Math.max(most, count), 0));
   const table = group.tables.tilesOf("layer", group.rows, x.rows, form.ROWS);
-  return table === null ? null : { table, ...form };
+  return table === null || table.count > mostTiles ? null : { table, ...form };
 }
 
 /** The distance from one slot to the next, if it is the same for all of these. */
