@@ -14,6 +14,7 @@ import {
   rehearseGeneration,
 } from "../../model/index.ts";
 import { type Environment, episodeList, expectTemplate, type MemoryCheck, type Rollout } from "../../rl/index.ts";
+import { rayPoints } from "../files/ray-points.ts";
 import { type GridCell, workOrder } from "../grid.ts";
 import { worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
@@ -24,7 +25,6 @@ import { freshSettings, freshUses } from "./fresh-prompts.ts";
 import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
 import { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
-import { rayPoints } from "./rays.ts";
 import { scorePoint, scorePoints, scoreReference } from "./reference.ts";
 import { RoundedWeights } from "./rounded-weights.ts";
 
