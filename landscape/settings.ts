@@ -76,6 +76,15 @@ export const landscapeSettings = {
     changes: "free",
     meaning: "maximum number of grid points whose perturbed weights are in memory at the same time",
   }),
+  weights: choice({
+    options: ["auto", "slots", "in-tile"],
+    default: "auto",
+    changes: "free",
+    meaning:
+      "where the weights of grid points are: slots, a copy for each point at once; in-tile, no copy: a tile is perturbed each time " +
+      "a product needs it, which takes much longer; auto, as many slots as fit, and in-tile if not even one does; the results are the " +
+      "same bits",
+  }),
   precision: choice({
     default: "f32",
     options: ["f32", "f16"],

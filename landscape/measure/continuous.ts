@@ -3,7 +3,7 @@
 //
 // Points end in an order of their own. They are taken in the order of measurement all the same, so the files are those of
 // batches: a point that ends before one ahead of it waits in memory, and its rollouts stay in under-way.jsonl until then.
-import type { DirectionStep } from "../../engine/index.ts";
+import type { DirectionStep, PointWeights } from "../../engine/index.ts";
 import type { Model } from "../../model/index.ts";
 import {
   expectFewFailures,
@@ -18,7 +18,6 @@ import type { PointPlace } from "../grid.ts";
 import type { DraftSource } from "./drafts.ts";
 import type { EarlierCells } from "./earlier-cells.ts";
 import { keepRollout, ownAnswers, recordOf } from "./measured-point.ts";
-import type { PerturbedWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
 import { pointsPerPass, type Reference, scorePoints } from "./reference.ts";
 import { promptSet, rolloutSettings, type SweepContext } from "./sweep-context.ts";
@@ -58,7 +57,7 @@ interface Request extends RolloutRequest {
 /** @param points  all that are to be taken, in this order; those that `earlier` has whole are taken as they are */
 export async function measureContinuously<P extends PointPlace>(
   context: SweepContext,
-  { policy, perturbed }: { policy: Model; perturbed: Model & { readonly weights: PerturbedWeights } },
+  { policy, perturbed }: { policy: Model; perturbed: Model & { readonly weights: PointWeights } },
   points: readonly P[],
   stepsTo: (point: P) => (name: string) => readonly DirectionStep[],
   { reference, earlier, underWay, drafts, progress, slots, take }: Continuous,

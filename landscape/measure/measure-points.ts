@@ -16,7 +16,7 @@ import { measureContinuously, type Take } from "./continuous.ts";
 import { DraftSource } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
 import { keepRollout, ownAnswers, recordOf } from "./measured-point.ts";
-import { PerturbedWeights } from "./perturbed-weights.ts";
+import { pointWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
 import { type Reference, scorePoints } from "./reference.ts";
 import { promptSet, rolloutSettings, type SweepContext, type SweepTiming, withPolicy } from "./sweep-context.ts";
@@ -83,7 +83,7 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
     const drafts =
       landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
     await withPolicy(context, async (policy) => {
-      const weights = new PerturbedWeights(model.weights, size, landscape.precision);
+      const weights = pointWeights(model.weights, size, landscape);
       try {
         const takeOne: Take = (record, conversations) => {
           killPoint("cells");
