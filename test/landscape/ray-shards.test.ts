@@ -77,13 +77,7 @@ describe("landscape/ray-shards", (test) => {
 
   test("a shard alone: what is missing is said; two that differ are refused", async () => {
     await merge("half", ["part-0"]);
-    for (const what of [
-      "slice 0: 2 of 4 cells",
-      "rays: ",
-      "rays at fixed KL: ",
-      "KL from step 1: ",
-      "scales of rays: ",
-    ])
+    for (const what of ["slice 0: 2 of 4 cells", "rays: ", "KL from step 1: ", "scales of rays: "])
       assert.ok(
         said.some((line) => line.startsWith("Incomplete") && line.includes(what)),
         `${what}: ${said.join("\n")}`,
