@@ -45,6 +45,7 @@ export { sequenceMean } from "./ops/loss/sequence-mean.ts";
 export { type Surrogate, type SurrogateSettings, surrogate } from "./ops/loss/surrogate.ts";
 export { mean, sum, weightedSum } from "./ops/loss/weighted-sum.ts";
 export { gatedLinear } from "./ops/matmul/gated-linear.ts";
+export { type AttentionInputs, afterAttention, beforeAttention } from "./ops/matmul/layer-parts.ts";
 export { linear } from "./ops/matmul/linear.ts";
 export { linearTriple } from "./ops/matmul/linear-triple.ts";
 export { preferredTiles, preferTiles, sumOrder, type TileChoice } from "./ops/matmul/tiles.ts";

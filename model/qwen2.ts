@@ -5,7 +5,10 @@
 // Layer:  x ← x + o_proj(attention(rope(q), rope(k), v)),   q, k, v = projections of rmsNorm(x), with biases
 //         x ← x + down_proj(silu(gate_proj(h)) · up_proj(h)),   h = rmsNorm(x)
 import {
+  type AttentionInputs,
+  afterAttention,
   attention,
+  beforeAttention,
   embedding,
   fromArray,
   gatedLinear,
@@ -125,10 +128,20 @@ function decoderLayer(
   const ofThree = (get: (name: string) => Parameter) =>
     [get("self_attn.q_proj"), get("self_attn.k_proj"), get("self_attn.v_proj")] as const;
 
-  const h = rmsNorm(x, weight("input_layernorm"), rmsNormEps, rows, operands); // [T, C]
-  const [qRows, kRows, vRows] = linearTriple(h, ofThree(weight), ofThree(bias), rows); // [T, H·D], [T, K·D] twice
-  const [q, k, v] = [reshape(qRows, [T, H, D]), reshape(kRows, [T, K, D]), reshape(vRows, [T, K, D])];
-  const seen = cache === null ? rotated(q, k, v, angles) : intoCache(q, k, v, angles, cache, layer);
+  const given = {
+    x,
+    norm: weight("input_layernorm"),
+    eps: rmsNormEps,
+    weights: ofThree(weight),
+    biases: ofThree(bias),
+  };
+  const projected = (): readonly [q: Tensor, k: Tensor, v: Tensor] => {
+    const h = rmsNorm(x, given.norm, rmsNormEps, rows, operands); // [T, C]
+    const [q, k, v] = linearTriple(h, given.weights, given.biases, rows); // [T, H·D], [T, K·D] twice
+    return [reshape(q, [T, H, D]), reshape(k, [T, K, D]), reshape(v, [T, K, D])];
+  };
+  const seen =
+    cache === null ? rotated(...projected(), angles) : intoCache({ ...given, ...angles }, projected, cache, layer);
   // After the last layer's keys and values, only the tokens whose final states are wanted go on: N of T.
   const outputs = layer === config.numHiddenLayers - 1 ? batch.outputs : undefined;
   const own = outputs ?? batch;
@@ -141,11 +154,15 @@ function decoderLayer(
     q0.rows,
     H * D,
   ]);
-  const afterAttention = linear(mixed, weight("self_attn.o_proj"), null, own.rows, { residual: x0 }); // [N, C]
-
-  const m = rmsNorm(afterAttention, weight("post_attention_layernorm"), rmsNormEps, own.rows, operands); // [N, C]
-  const product = gatedLinear(m, weight("mlp.gate_proj"), weight("mlp.up_proj"), own.rows, operands); // [N, F]
-  return linear(product, weight("mlp.down_proj"), null, own.rows, { isLastReader: true, residual: afterAttention }); // [N, C]
+  const output = weight("self_attn.o_proj");
+  const norm = weight("post_attention_layernorm");
+  const [gate, up, down] = [weight("mlp.gate_proj"), weight("mlp.up_proj"), weight("mlp.down_proj")];
+  const inOne = afterAttention({ mixed, x: x0, output, norm, eps: rmsNormEps, gate, up, down });
+  if (inOne !== null) return inOne;
+  const attended = linear(mixed, output, null, own.rows, { residual: x0 }); // [N, C]
+  const m = rmsNorm(attended, norm, rmsNormEps, own.rows, operands); // [N, C]
+  const product = gatedLinear(m, gate, up, own.rows, operands); // [N, F]
+  return linear(product, down, null, own.rows, { isLastReader: true, residual: attended }); // [N, C]
 }
 
 /** Rotated queries, and what they see. */
@@ -160,14 +177,17 @@ function rotated(q: Tensor, k: Tensor, v: Tensor, { cos, sin }: RotaryAngles): A
   return { q: turned.q, keys: turned.k, values: v };
 }
 
+/** @param projected  the projections by themselves, if one dispatch does not do all of it */
 function intoCache(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
-  { cos, sin }: RotaryAngles,
+  given: AttentionInputs,
+  projected: () => readonly [q: Tensor, k: Tensor, v: Tensor],
   { keys, values, slots }: LayerCaches,
   layer: number,
 ): Attended {
-  ropeIntoCache(q, k, v, cos, sin, { slots, keys: keys[layer], values: values[layer] });
-  return { q, keys: keys[layer], values: values[layer] };
+  const target = { slots, keys: keys[layer], values: values[layer] };
+  const inOne = beforeAttention(given, target);
+  if (inOne !== null) return { q: inOne, ...target };
+  const [q, k, v] = projected();
+  ropeIntoCache(q, k, v, given.cos, given.sin, target);
+  return { q, ...target };
 }

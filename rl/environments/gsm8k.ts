@@ -75,6 +75,7 @@ export const gsm8kKind = {
       files,
       training: questionsOf(training, values),
       heldOut: questionsOf(heldOut, values),
+      isBounded: true,
       score: (completion, { answer }) => {
         const found = extractAnswer(completion, values.extraction);
         const reward =

@@ -21,6 +21,8 @@ export interface QuestionAnswerOptions {
   readonly heldOut: readonly Question[];
   score(completion: string, question: Question, signal: AbortSignal | undefined): Score | Promise<Score>;
   readonly scoresOutside?: boolean;
+  /** As `Episode.isBounded`, of `score`. */
+  readonly isBounded?: boolean;
 }
 
 /**
@@ -28,11 +30,12 @@ export interface QuestionAnswerOptions {
  * if every question of training has a worked answer.
  */
 export function questionAnswer(options: QuestionAnswerOptions): Environment {
-  const { name, source, files, training, heldOut, score, scoresOutside } = options;
+  const { name, source, files, training, heldOut, score, scoresOutside, isBounded } = options;
   const episodeOf = (question: Question, index: number): WorkedEpisode => ({
     index,
     systemPrompt: question.systemPrompt,
     prompt: question.prompt,
+    isBounded,
     score: ([completion = ""], signal) => score(completion, question, signal),
     get workedTurns(): WorkedTurn[] {
       return question.worked === undefined ? [] : [{ user: question.prompt, ...question.worked }];

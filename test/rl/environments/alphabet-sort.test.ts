@@ -7,6 +7,7 @@ import {
 } from "../../../rl/environments/alphabet-sort.ts";
 import { type ChatMessage, EpisodeList } from "../../../rl/environments/environment.ts";
 import { generatedNames, listedNames } from "../../../rl/environments/names.ts";
+import { ratio } from "../../../rl/environments/python/difflib.ts";
 import { PythonRandom } from "../../../rl/environments/python/random.ts";
 import { assertKnown, describe, readFixture, throwsMessage } from "../../support.ts";
 
@@ -174,6 +175,17 @@ describe("rl/environments/alphabet-sort", (test) => {
       const [episode] = alphabetSort(generatedNames(), { ...two, powerPerTurn }).episodes(1);
       is(episode.score([episode.workedTurns[0].formatted, "?"]).reward, expected);
     }
+  });
+
+  test("equal lines score 1 as the ratio has it, also where frequent characters are left out", () => {
+    const lines = Array.from({ length: 60 }, (_, i) => `Name${i % 7}x${"ab".repeat(i % 5)}`);
+    is(ratio(lines.join("\n"), lines.join("\n")), 1);
+    is(ratio("ab".repeat(300), "ab".repeat(300)), 1);
+  });
+
+  test("its functions are known to return: no thread stops them", () => {
+    const [episode] = alphabetSort(generatedNames()).episodes(3);
+    is(episode.isBounded, true);
   });
 
   test("episodes are made as they are asked for, from an endless generator", () => {

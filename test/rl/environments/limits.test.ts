@@ -30,6 +30,33 @@ describe("rl/environments/limits", (test) => {
     );
   });
 
+  test("a function that surely returns is not stopped: it fails when it has returned too late", async () => {
+    is(
+      within(1, "score", () => 2, true),
+      2,
+    );
+    let returned = false;
+    const late = () => {
+      const end = performance.now() + 30;
+      while (performance.now() < end);
+      returned = true;
+    };
+    await throwsMessage(
+      () => within(0.01, "score", late, true),
+      "score: not done after 0.01 s (environment.timeLimit)",
+    );
+    ok(returned);
+    const score = () => {
+      late();
+      return 1;
+    };
+    const slow: Episode = { ...episode(score), isBounded: true };
+    returned = false;
+    const judged = await new Judge({ ...usualLimits, timeLimit: 0.01 }).judge(slow, []);
+    match(judged.failure ?? "", "score: not done after 0.01 s");
+    ok(returned, "the judge does not stop it either");
+  });
+
   test("a synchronous scorer is judged at once, an asynchronous one later; both may fail", async () => {
     const judge = new Judge(limits);
     equal(
