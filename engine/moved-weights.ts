@@ -20,6 +20,8 @@ export interface PointWeights extends Weights {
    * @param points  for each point, the steps from a tensor of θ to that of the point
    */
   placeAlong(points: readonly ((name: string) => readonly DirectionStep[])[]): void;
+  /** Moves one point's weights anew; the others stay. `placeAlong` must have placed it before. */
+  replace(point: number, stepsOf: (name: string) => readonly DirectionStep[]): void;
   free(): void;
 }
 
@@ -43,6 +45,10 @@ export class MovedWeights implements PointWeights {
     this.#points = points;
     this.#names = new Set(points.keys());
     this.#parameters.clear();
+  }
+
+  replace(point: number, stepsOf: (name: string) => readonly DirectionStep[]): void {
+    this.#points = this.#points.with(point, stepsOf);
   }
 
   get(name: string): Parameter {

@@ -1,6 +1,5 @@
 // The weights that an op is given: a plain tensor, or one tensor per perturbed policy, of which each row of the batch
 // uses its own. Models pass both through without looking inside, so they need no code for directions.
-import type { RowTables } from "./row-tables.ts";
 import { scope } from "./scope.ts";
 import type { IndexRange, Tensor } from "./tensor.ts";
 
@@ -24,6 +23,22 @@ export interface HalfCopies {
 /** Operands of products, and the keys and values of attention: f32, or f16 with sums in f32. */
 export type OperandPrecision = "f32" | "f16";
 
+/** Tiles of rows, none of which has rows of two points: {first row, number of rows, slot} each. */
+export interface TileTable {
+  readonly tiles: Tensor; // [count · 3] u32
+  readonly count: number;
+}
+
+/** The tables of one set of slots (row-tables.ts). */
+export interface SlotTables {
+  /**
+   * The table of these runs, in tiles of at most `height` rows; null if it does not fit a buffer. It stays valid until the next
+   * call.
+   * @throws Error when the runs do not cover the rows 0 … total − 1, or a point has no slot
+   */
+  tilesOf(name: string, rows: readonly RowGroup[], total: number, height: number): TileTable | null;
+}
+
 /**
  * Slots of one weight that lie in one buffer at equal distances. So one dispatch reaches all of them, and each of its workgroups
  * finds the slot of its rows in a table (row-tables.ts).
@@ -33,7 +48,7 @@ export interface SlotStack {
   readonly first: WeightTensors;
   /** Elements from one slot to the next; null if this layout does not exist, or its slots lie in several buffers. */
   readonly strides: { readonly rows: number | null; readonly panels: number | null };
-  readonly tables: RowTables;
+  readonly tables: SlotTables;
 }
 
 export type Parameter =

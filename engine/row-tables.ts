@@ -7,24 +7,26 @@
 import type { Backend } from "./backends/backend.ts";
 import { bytesPerElement } from "./dtype.ts";
 import { memoryLabel } from "./memory-purpose.ts";
-import { type BatchRows, expectWholeGroups, type Parameter, type RowGroup, type WeightTensors } from "./parameters.ts";
+import {
+  type BatchRows,
+  expectWholeGroups,
+  type Parameter,
+  type RowGroup,
+  type SlotTables,
+  type TileTable,
+  type WeightTensors,
+} from "./parameters.ts";
 import { keep } from "./scope.ts";
 import { fromArray, type Tensor } from "./tensor.ts";
 
 /** Numbers of an entry: first row, number of rows, slot. */
-export const entryLength = 3;
+const entryLength = 3;
 
 /** Tables kept. A pass uses three or four heights, and decode steps of a sweep have a few dozen sets of runs. */
 const mostTables = 64;
 
-/** Tiles of rows, {first row, number of rows, slot} each. */
-export interface TileTable {
-  readonly tiles: Tensor; // [count · 3] u32
-  readonly count: number;
-}
-
 /** Makes and keeps the tables of one set of slots. */
-export class RowTables {
+export class RowTables implements SlotTables {
   readonly #backend: Backend;
   #slotOf: ReadonlyMap<number, number> = new Map();
   /** By height and runs, the oldest first. */
@@ -42,10 +44,6 @@ export class RowTables {
     this.#ofRows = new WeakMap();
   }
 
-  /**
-   * The table of these runs; null if it does not fit a buffer. It stays valid until another call.
-   * @throws Error when the runs do not cover the rows 0 … total − 1, or a point has no slot
-   */
   tilesOf(name: string, rows: readonly RowGroup[], total: number, height: number): TileTable | null {
     const known = this.#ofRows.get(rows);
     const found = known?.get(height);
@@ -95,7 +93,7 @@ export interface Reached {
 /** Rows of several grid points, and where their tables are. */
 export interface GroupedRows {
   readonly rows: readonly RowGroup[];
-  readonly tables: RowTables;
+  readonly tables: SlotTables;
 }
 
 /**
@@ -105,7 +103,7 @@ export interface GroupedRows {
 export function groupedRows(rows: BatchRows, weights: readonly (Parameter | null)[]): GroupedRows | null {
   if (rows === null || "places" in rows) return null;
   if (rows.reduce((sum, { count }) => sum + (count > 0 ? 1 : 0), 0) < 2) return null;
-  let tables: RowTables | null = null;
+  let tables: SlotTables | null = null;
   for (const weight of weights) {
     if (weight?.kind === "moved") return null;
     if (weight?.kind !== "slots") continue;

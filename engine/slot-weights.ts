@@ -72,6 +72,13 @@ export class SlotWeights implements PointWeights {
     }
   }
 
+  /** Fills one slot anew; the others keep their points. `placeAlong` must have filled it before. */
+  replace(point: number, stepsOf: (name: string) => readonly DirectionStep[]): void {
+    this.#arena.backend.phase?.("perturbing");
+    for (const [name, own] of this.#slots)
+      moveIntoSlot(this.#arena.value(name), own[point], wordsOf(name), stepsOf(name));
+  }
+
   get(name: string): Parameter {
     const parameter = this.#parameters.get(name);
     if (parameter === undefined) throw new Error(`SlotWeights: no weights were placed for ${name}`);

@@ -76,12 +76,28 @@ export const landscapeSettings = {
     changes: "free",
     meaning: "maximum number of grid points whose perturbed weights are in memory at the same time",
   }),
+  weights: choice({
+    options: ["auto", "slots", "in-tile"],
+    default: "auto",
+    changes: "free",
+    meaning:
+      "where the weights of grid points are: slots, a copy for each point at once; in-tile, no copy: a tile is perturbed each time " +
+      "a product needs it, which takes much longer; auto, as many slots as fit, and in-tile if not even one does; the results are the " +
+      "same bits",
+  }),
   precision: choice({
     default: "f32",
     options: ["f32", "f16"],
     meaning:
       "number format of the perturbed matrices, KV cache and what they are multiplied with; perturbation, sums and " +
       "statistics are f32 always",
+  }),
+  refill: choice({
+    options: ["on", "off"],
+    default: "on",
+    changes: "free",
+    meaning:
+      "whether the next grid point takes the place of one as soon as its last conversation ends, while the others go on; off: pointsAtOnce points begin and end together; the results are the same bits",
   }),
   drafts: choice({
     options: ["on", "off"],

@@ -76,6 +76,12 @@ export interface GenerateSettings {
   stepsPerRead?: number;
   signal?: AbortSignal;
   /**
+   * Called before dialogues enter the batch, and waited for. It may compute, and let the iterable have further dialogues.
+   * @param isIdle  whether no dialogue is under way, and none comes now
+   * @returns whether anything has happened: if not while nothing is under way, there would be no end
+   */
+  between?: (isIdle: boolean) => Promise<boolean>;
+  /**
    * Called after each pass, and for each of several decode steps. `tokens`: computed. `sampled`: drawn and used, so not
    * those after the end of an answer. `drafted`: those of them that a draft proposed. `spared`: those of them that were
    * drawn from a draft's tokens, each of which spares its row a decode step. `rows`: dialogues whose tokens were drawn and
@@ -99,8 +105,13 @@ export interface Pass {
  * Runs all dialogues to their end. Answers are handed over when they are finished, in an unspecified order. Dialogues
  * enter the batch in the order given, and each is asked for only then. So an iterable that makes them on demand needs
  * memory for those under way alone; it must be given with `settings.bounds`.
+ * @param dialogues  null: none now; it is asked again after `settings.between`
  */
-export async function generate(model: Model, dialogues: Iterable<Dialogue>, settings: GenerateSettings): Promise<void> {
+export async function generate(
+  model: Model,
+  dialogues: Iterable<Dialogue | null>,
+  settings: GenerateSettings,
+): Promise<void> {
   const isPenalised = (settings.warping?.repetitionPenalty ?? 1) !== 1;
   const seenVocabulary = isPenalised ? model.config.vocabSize : null;
   const { incoming, bounds } = boundedBy(dialogues, settings);
@@ -113,10 +124,12 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
   const cache = new KvCache(model.backend, model.config, cacheSlots(model, bounds, rows), model.weights.operands);
   // Rows that wait to be admitted, the next one last: preempted ones, and at most one new one.
   const waiting: Row[] = [];
+  let isExhausted = false;
   const nextRow = (): Row | undefined => {
-    if (waiting.length === 0) {
+    if (waiting.length === 0 && !isExhausted) {
       const { done, value } = incoming.next();
-      if (!done) waiting.push(beginRow(value, seenVocabulary));
+      if (done) isExhausted = true;
+      else if (value !== null) waiting.push(beginRow(value, seenVocabulary));
     }
     return waiting.at(-1);
   };
@@ -127,11 +140,18 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
       cache.release(row.own);
       cache.releasePrefix(row.prefixKey);
     };
-    while (active.length > 0 || nextRow() !== undefined) {
+    for (;;) {
       settings.signal?.throwIfAborted();
       const over = takeArrived(active);
       for (const row of over) leave(row);
       if (over.length > 0) settings.onPass?.({ ...noPass, finished: over.length });
+      const isIdle = active.length === 0 && nextRow() === undefined && !isExhausted;
+      const hasHappened = (await settings.between?.(isIdle)) ?? false;
+      if (active.length === 0 && nextRow() === undefined) {
+        if (isExhausted) break;
+        if (!hasHappened) throw new Error("generate: no dialogue is under way, and none comes");
+        continue;
+      }
       // A row that outgrew its run is preempted if there is no longer run: it waits for other rows to leave and is
       // recomputed.
       for (const row of active.filter((one) => one.coming === null && !ensureRoom(cache, one))) {
@@ -144,7 +164,6 @@ export async function generate(model: Model, dialogues: Iterable<Dialogue>, sett
         active.push(next);
         waiting.pop();
       }
-      if (active.length === 0 && over.length > 0) continue;
       if (active.length === 0) throw new Error(`generate: no dialogue fits the cache of ${cache.slots} slots`);
       if (active.every(({ coming }) => coming !== null)) {
         await firstOf(active, settings.signal);
@@ -187,11 +206,12 @@ async function firstOf(rows: readonly Row[], signal: AbortSignal | undefined): P
 
 /** The dialogues one after another, and their bounds; without bounds from the caller, all dialogues are collected first. */
 function boundedBy(
-  dialogues: Iterable<Dialogue>,
+  dialogues: Iterable<Dialogue | null>,
   { bounds, maxRows }: GenerateSettings,
-): { incoming: Iterator<Dialogue>; bounds: DialogueBounds } {
-  const found = bounds === undefined ? [...dialogues] : dialogues;
-  return { incoming: found[Symbol.iterator](), bounds: bounds ?? boundsOf(found, maxRows) };
+): { incoming: Iterator<Dialogue | null>; bounds: DialogueBounds } {
+  if (bounds !== undefined) return { incoming: dialogues[Symbol.iterator](), bounds };
+  const found = [...dialogues].filter((dialogue) => dialogue !== null);
+  return { incoming: found[Symbol.iterator](), bounds: boundsOf(found, maxRows) };
 }
 
 /**

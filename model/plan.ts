@@ -78,7 +78,7 @@ export function emptyModel(backend: Backend, config: LanguageModel, precision: O
 export async function rehearseGeneration(
   model: Model,
   dialogues: readonly Omit<Dialogue, "answered" | "sampled">[],
-  settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds">,
+  settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between">,
 ): Promise<void> {
   const enough = new AbortController();
   try {

@@ -48,7 +48,7 @@ export {
   type WorkedTurn,
 } from "./environments/environment.ts";
 export { environmentFile } from "./environments/environment-file.ts";
-export { type EnvironmentLimits, limitsOf, usualLimits } from "./environments/limits.ts";
+export { type EnvironmentLimits, expectFewFailures, limitsOf, usualLimits } from "./environments/limits.ts";
 export {
   firstNames,
   generatedNames,
@@ -102,6 +102,7 @@ export {
 } from "./learn.ts";
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
+export { Occupancy } from "./occupancy.ts";
 export { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
 export { expectTrainingMemory, type MemoryCheck } from "./plan.ts";
 export type { PolicyLoss } from "./policy-loss.ts";

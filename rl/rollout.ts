@@ -53,6 +53,12 @@ export interface RolloutSettings {
   signal?: AbortSignal;
   /** Called after each pass of the model, with the numbers of tokens computed, tokens sampled and rollouts finished. */
   onPass?: GenerateSettings["onPass"];
+  /**
+   * Called between two passes of the model, and waited for. It may compute, and let a list of requests go on.
+   * @param isIdle  whether no conversation is under way, and none comes now
+   * @returns whether it has done anything
+   */
+  between?: (isIdle: boolean) => Promise<boolean>;
 }
 
 /** The maximum length of answers, and how the turns of a conversation are joined. */
@@ -123,12 +129,13 @@ export async function rollOut(
  * Rolls out requests that are made on demand, and keeps none: memory is needed for the rollouts under way alone.
  * @param bounds  of all requests (`boundsOfRollouts`). The chat template must be able to join their turns
  *                (`expectTemplate`)
+ * @param requests  null: none now; it is asked again after `settings.between`
  * @param take    called when a rollout has ended
  */
 export async function rollOutEach<R extends RolloutRequest>(
   model: Model,
   chat: Chat,
-  requests: Iterable<R>,
+  requests: Iterable<R | null>,
   bounds: DialogueBounds,
   settings: RolloutSettings,
   take: (rollout: Rollout, request: R) => void,
@@ -144,8 +151,12 @@ export async function rollOutEach<R extends RolloutRequest>(
   };
   const scoring = new Set<Promise<void>>();
   let broken: { readonly thrown: unknown } | null = null;
-  const runs = function* (): Iterable<RolloutRun> {
+  const runs = function* (): Iterable<RolloutRun | null> {
     for (const request of requests) {
+      if (request === null) {
+        yield null;
+        continue;
+      }
       const run = new RolloutRun(request, chat, settings);
       run.onEnd = () => {
         const judged = run.judge(judge);
@@ -172,22 +183,28 @@ export async function rollOutEach<R extends RolloutRequest>(
     bounds,
     signal: settings.signal,
     onPass: settings.onPass,
+    between: async (isIdle) => {
+      // Nothing else goes on: what comes next may depend on a verdict.
+      const isJudged = isIdle && scoring.size > 0;
+      if (isJudged) await waitFor(Promise.race(scoring), settings.signal);
+      if (broken !== null) throw (broken as { readonly thrown: unknown }).thrown;
+      return ((await settings.between?.(isIdle && scoring.size === 0)) ?? false) || isJudged;
+    },
   });
-  await allOf(scoring, settings.signal);
+  settings.signal?.throwIfAborted();
+  if (scoring.size > 0) await waitFor(Promise.all(scoring), settings.signal);
   if (broken !== null) throw (broken as { readonly thrown: unknown }).thrown;
   expectFewFailures(failures, ended, limits);
 }
 
 /** Waits for scorers that are under way. @throws the signal's reason once it is aborted */
-async function allOf(scoring: ReadonlySet<Promise<void>>, signal: AbortSignal | undefined): Promise<void> {
-  signal?.throwIfAborted();
-  if (scoring.size === 0) return;
+async function waitFor(scorers: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
   let stop = (): void => {};
   const stopped = new Promise<void>((done) => {
     stop = done;
   });
   signal?.addEventListener("abort", stop, { once: true });
-  await Promise.race([Promise.all(scoring), stopped]);
+  await Promise.race([scorers, stopped]);
   signal?.removeEventListener("abort", stop);
   signal?.throwIfAborted();
 }

@@ -117,9 +117,14 @@ interface AtomicFile {
   abandon(thrown: unknown): unknown;
 }
 
+/** A name beside the path, which the next run recognises as one that a killed run left. */
+export function temporaryPath(path: string): string {
+  return join(dirname(resolve(path)), `.${basename(path)}.${randomUUID()}.foothold-temporary`);
+}
+
 function beginAtomic(path: string): AtomicFile {
   const folder = dirname(resolve(path));
-  const temporary = join(folder, `.${basename(path)}.${randomUUID()}.foothold-temporary`);
+  const temporary = temporaryPath(path);
   let descriptor: number | null = explained(path, () => openSync(temporary, "wx"));
   const close = () => {
     if (descriptor !== null) closeSync(descriptor);

@@ -6,8 +6,9 @@ import type { CellRecord } from "../files/cells.ts";
 import type { GridCell } from "../grid.ts";
 import { DraftSource } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
-import { measureBatch, ownAnswers, type PointSet, progressOf } from "./measure-points.ts";
-import { PerturbedWeights } from "./perturbed-weights.ts";
+import { measureBatch, type PointSet, progressOf } from "./measure-points.ts";
+import { ownAnswers } from "./measured-point.ts";
+import { pointWeights } from "./perturbed-weights.ts";
 import type { Reference } from "./reference.ts";
 import { type SweepContext, withPolicy } from "./sweep-context.ts";
 import { UnderWay } from "./under-way.ts";
@@ -39,7 +40,7 @@ export async function measureAsked(
   const noEarlier = new EarlierCells(null, landscape, say);
   const measured = new Set<string>();
   await withPolicy(context, async (policy) => {
-    const weights = new PerturbedWeights(model.weights, landscape.pointsAtOnce, landscape.precision);
+    const weights = pointWeights(model.weights, landscape.pointsAtOnce, landscape);
     try {
       const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
       for await (const { cells, phase, take, finish } of asked) {

@@ -116,12 +116,13 @@ export class DraftSource {
   }
 
   /**
-   * The points whose rollouts were added so far are finished.
+   * Points are finished: all whose rollouts were added so far, or one of them.
    * @param remaining  grid points that are still to be measured. Answers that none of them uses are dropped once they
    *                   take more than half of the memory
    */
-  finish(remaining: readonly Place[]): void {
-    for (const point of this.#points) point.isFinished = true;
+  finish(remaining: readonly Place[], only: Place | null = null): void {
+    for (const point of this.#points)
+      if (only === null || (point.i === only.i && point.j === only.j)) point.isFinished = true;
     if (this.#bytes <= this.#mostBytes / 2) return;
     const uses = new Map(this.#points.map((point) => [point, 0]));
     for (const cell of remaining) for (const point of this.nearest(cell)) uses.set(point, (uses.get(point) ?? 0) + 1);

@@ -1,7 +1,7 @@
 // KL from the checkpoint at any point around it, on the checkpoint's own completions: a scoring pass, and no rollout.
 import type { DirectionStep } from "../../engine/index.ts";
 import { sumOf } from "./directions/direction.ts";
-import { PerturbedWeights } from "./perturbed-weights.ts";
+import { pointWeights } from "./perturbed-weights.ts";
 import { type Reference, scorePoint } from "./reference.ts";
 import { type SweepContext, withPolicy } from "./sweep-context.ts";
 
@@ -15,7 +15,7 @@ export function withKlAt<T>(context: SweepContext, reference: Reference, body: (
   const scoring = { maxTokens: batch.tokens, signal, clipLow: train.clipLow, clipHigh: train.clipHigh };
   const tokens = sumOf(reference.rollouts.map((rollout) => rollout.tokens));
   return withPolicy(context, async (policy) => {
-    const weights = new PerturbedWeights(model.weights, 1, landscape.precision);
+    const weights = pointWeights(model.weights, 1, landscape);
     const perturbed = { backend: model.backend, config: model.config, weights };
     try {
       return await body(async (stepsTo) => {

@@ -12,8 +12,8 @@ import { expectSameDirections, factsIn, isKnownGap } from "../files/slice-facts.
 import { gridCells } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
 import { stepsTo } from "./directions.ts";
-import { expectSweepMemory } from "./memory-plan.ts";
-import { PerturbedWeights } from "./perturbed-weights.ts";
+import { expectSweepMemory, settingsThatFit } from "./memory-plan.ts";
+import { pointWeights } from "./perturbed-weights.ts";
 import { type Reference, scorePoint } from "./reference.ts";
 import { sliceDirections } from "./sweep.ts";
 import type { SweepJob } from "./sweep-checkpoints.ts";
@@ -84,13 +84,19 @@ export async function measureKlFrom(run: KlFromJob): Promise<void> {
     await timings.measure(`KL from ${from}`, () =>
       loaded(from, async (other, reference) => {
         const { chat, environment } = run;
-        await expectSweepMemory(backend, { config: other.model.config, chat, environment, settings }, signal);
+        const job = { config: other.model.config, chat, environment, settings };
+        const fitting = settingsThatFit(settings, await expectSweepMemory(backend, job, signal));
         const ofOther = todo.filter((part) => part.from === from);
         for (const step of new Set(ofOther.map((part) => part.step)))
           await loaded(step, async (context, own) => {
             for (const part of ofOther.filter((one) => one.step === step))
-              await measureSlice(context, sliceFolder(folder, part), part, own, { other, reference }, () =>
-                phase.advance(1),
+              await measureSlice(
+                { ...context, settings: fitting },
+                sliceFolder(folder, part),
+                part,
+                own,
+                { other, reference },
+                () => phase.advance(1),
               );
           });
       }),
@@ -127,7 +133,7 @@ async function measureSlice(
     try {
       expectSameDirections(own, facts, say);
       await withPolicy(other, async (policy) => {
-        const weights = new PerturbedWeights(model.weights, 1, settings.landscape.precision);
+        const weights = pointWeights(model.weights, 1, settings.landscape);
         const perturbed = { backend: model.backend, config: model.config, weights };
         try {
           for (const cell of gridCells(settings.landscape)) {

@@ -5,29 +5,23 @@
 import { existsSync } from "node:fs";
 import { killPoint, type Phase, type Values } from "../../engine/host/index.ts";
 import type { DirectionStep } from "../../engine/index.ts";
-import type { Model, Tokenizer } from "../../model/index.ts";
-import {
-  type Answers,
-  answersOf,
-  expectTemplate,
-  type Rollout,
-  type RolloutRequest,
-  rollOutEach,
-} from "../../rl/index.ts";
+import type { Model } from "../../model/index.ts";
+import { expectTemplate, Occupancy, type RolloutRequest, rollOutEach } from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
 import { dropEarlier } from "../files/growth.ts";
 import { slicePaths } from "../files/layout.ts";
 import type { PointPlace } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
-import { DraftSource, type OwnAnswers } from "./drafts.ts";
+import { measureContinuously, type Take } from "./continuous.ts";
+import { DraftSource } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
-import { firstDifference, firstDifferences } from "./first-difference.ts";
-import { PerturbedWeights } from "./perturbed-weights.ts";
+import { keepRollout, ownAnswers, recordOf } from "./measured-point.ts";
+import { pointWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
 import { type Reference, scorePoints } from "./reference.ts";
 import { promptSet, rolloutSettings, type SweepContext, type SweepTiming, withPolicy } from "./sweep-context.ts";
 import { SweepProgress } from "./sweep-progress.ts";
-import { type MeasuredRollout, type RolloutKey, UnderWay } from "./under-way.ts";
+import { type RolloutKey, UnderWay } from "./under-way.ts";
 
 type Settings = Values<(typeof studySettings)["tree"]>;
 
@@ -89,15 +83,24 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
     const drafts =
       landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
     await withPolicy(context, async (policy) => {
-      const weights = new PerturbedWeights(model.weights, size, landscape.precision);
+      const weights = pointWeights(model.weights, size, landscape);
       try {
+        const takeOne: Take = (record, conversations) => {
+          killPoint("cells");
+          writer.append(record, conversations);
+          measured.add(`${record.i},${record.j}`);
+        };
+        if (landscape.refill === "on") {
+          for (const cell of writer.done) underWay.drop(cell);
+          const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
+          await measureContinuously(context, both, todo, (cell) => set.stepsTo(cell), {
+            ...{ reference, earlier, underWay, drafts, progress, slots: size, take: takeOne },
+          });
+          return;
+        }
         for (const batch of earlier.batches(todo, size)) {
           signal.throwIfAborted();
-          const take = earlier.inOrder(batch, (record, conversations) => {
-            killPoint("cells");
-            writer.append(record, conversations);
-            measured.add(`${record.i},${record.j}`);
-          });
+          const take = earlier.inOrder(batch, takeOne);
           const cells = batch.filter((cell) => !earlier.isWhole(cell));
           progress.took(batch.length - cells.length);
           if (cells.length === 0) continue;
@@ -138,14 +141,6 @@ export function progressOf(
   });
 }
 
-/** The answers of the checkpoint's own completions: the rollouts at the centre, as far as they were sampled. */
-export function ownAnswers({ rollouts, rolloutsPerPrompt }: Reference): OwnAnswers {
-  return (prompt, rollout) => {
-    const found = rollout < rolloutsPerPrompt ? rollouts.at(prompt * rolloutsPerPrompt + rollout) : undefined;
-    return found === undefined ? null : answersOf(found);
-  };
-}
-
 /**
  * Measures some grid points; point k of the perturbed weights is cells[k]. Each is passed on as soon as it is scored.
  */
@@ -179,29 +174,7 @@ export async function measureBatch(
       progress.scoringPass(last, together - (points.length - 1) * reference.rollouts.length);
     },
   });
-  for await (const { point, scored } of scoring) {
-    const { i, j, alpha, beta } = cells[point];
-    const byPrompt = rolloutsAt(context, cells[point], underWay);
-    const hasForm = byPrompt.some((prompt) => prompt.some(({ formatFailed }) => formatFailed !== null));
-    const hasFailures = byPrompt.some((prompt) => prompt.some(({ isFailed }) => isFailed));
-    const of = (value: (rollout: MeasuredRollout) => number): number[][] => byPrompt.map((prompt) => prompt.map(value));
-    take(
-      {
-        ...{ i, j, alpha, beta },
-        rollouts: {
-          reward: of(({ reward }) => reward),
-          tokens: of(({ tokens }) => tokens),
-          entropy: of(({ entropy }) => entropy),
-          truncated: of(({ isTruncated }) => (isTruncated ? 1 : 0)),
-          ...(hasForm && { formatFailed: of(({ formatFailed }) => (formatFailed === false ? 0 : 1)) }),
-          ...(hasFailures && { failed: of(({ isFailed }) => (isFailed ? 1 : 0)) }),
-        },
-        reference: scored,
-        ...firstDifferences(byPrompt, reference),
-      },
-      byPrompt.flatMap((prompt) => prompt.map(({ conversation }) => conversation ?? "")).join(""),
-    );
-  }
+  for await (const { point, scored } of scoring) take(...recordOf(context, cells[point], underWay, reference, scored));
   progress.endBatch();
   onTiming?.({ phase: "scoring", seconds: (performance.now() - middle) / 1000 });
 }
@@ -218,7 +191,7 @@ export async function rollOutCells(
   underWay: UnderWay,
   drafts: DraftSource | null,
   progress: SweepProgress,
-): Promise<Required<Pick<SweepTiming, "tokens" | "drafted" | "spared">>> {
+): Promise<Pick<SweepTiming, "tokens" | "drafted" | "spared" | "occupancy">> {
   const { landscape } = context.settings;
   const { prompts, rollouts: perPrompt } = landscape.rollouts;
   const episodes = promptSet(context).slice(0, prompts);
@@ -238,6 +211,7 @@ export async function rollOutCells(
         }
   };
   const counts = { tokens: 0, drafted: 0, spared: 0 };
+  const occupancy = new Occupancy();
   const own = ownAnswers(reference);
   await rollOutEach(
     perturbed,
@@ -246,7 +220,9 @@ export async function rollOutCells(
     { ...bounds, count: bounds.count - kept },
     {
       ...settings,
-      onPass: ({ sampled, drafted, spared }) => {
+      onPass: (pass) => {
+        const { sampled, drafted, spared } = pass;
+        occupancy.add(pass);
         counts.tokens += sampled;
         counts.drafted += drafted;
         counts.spared += spared;
@@ -254,61 +230,9 @@ export async function rollOutCells(
       },
     },
     (rollout, { key }) => {
-      const isKept = key.prompt < landscape.conversations && key.rollout === 0;
-      const answers = answersOf(rollout);
-      underWay.add(
-        key,
-        measuredOf(rollout, isKept ? context.chat.tokenizer : null, answers, own(key.prompt, key.rollout)),
-      );
-      drafts?.add(key, answers);
+      keepRollout(context, rollout, key, own, underWay, drafts);
       progress.rolloutEnded(rollout.tokens);
     },
   );
-  return counts;
-}
-
-/** The rollouts of a grid point, [prompt][rollout]. */
-export function rolloutsAt({ settings }: SweepContext, { i, j }: PointPlace, underWay: UnderWay): MeasuredRollout[][] {
-  const { prompts, rollouts: perPrompt } = settings.landscape.rollouts;
-  return Array.from({ length: prompts }, (_, prompt) =>
-    Array.from({ length: perPrompt }, (__, rollout) => {
-      const measured = underWay.find({ i, j, prompt, rollout });
-      if (measured === undefined) throw new Error(`sweep: no rollout ${rollout} of prompt ${prompt} at a point`);
-      return measured;
-    }),
-  );
-}
-
-/** @param keptWith  the tokenizer if the conversation is kept, else null */
-function measuredOf(
-  rollout: Rollout,
-  keptWith: Tokenizer | null,
-  answers: Answers,
-  checkpoints: Answers | null,
-): MeasuredRollout {
-  const { episode, reward, failure, messages, tokens, entropySum, isTruncated, parts } = rollout;
-  return {
-    reward,
-    tokens,
-    entropy: entropySum,
-    isTruncated,
-    formatFailed: parts.formatFailed?.some(Boolean) ?? null,
-    ...(failure !== null && { isFailed: true as const }),
-    ...(checkpoints !== null && { firstDifference: firstDifference(answers, checkpoints) }),
-    conversation:
-      keptWith === null
-        ? null
-        : `${JSON.stringify({ episode, reward, failure, messages, tokenLengths: tokenLengths(answers, keptWith) })}\n`,
-  };
-}
-
-/** For each answer the UTF-16 units of text that each of its tokens adds: 0 for the end token and within a character. */
-function tokenLengths(answers: Answers, tokenizer: Tokenizer): number[][] {
-  return answers.map((ids) => {
-    const text = tokenizer.stream({ skipSpecialTokens: true });
-    const lengths = ids.map((id) => text.push(id).length);
-    const rest = text.end().length;
-    if (lengths.length > 0) lengths[lengths.length - 1] += rest;
-    return lengths;
-  });
+  return { ...counts, ...(occupancy.share !== null && { occupancy: occupancy.share }) };
 }

@@ -1,5 +1,6 @@
 // The memory that a sweep needs, computed before it starts. Scoring the reference, the rollouts of several grid points
 // and the scoring of one point run on a planning backend, which counts allocations and makes none (model/plan.ts).
+import { formatBytes } from "../../engine/host/index.ts";
 import type { Backend } from "../../engine/index.ts";
 import {
   type Chat,
@@ -7,6 +8,7 @@ import {
   expectMemory,
   halve,
   type LanguageModel,
+  type MemoryLimit,
   type MemoryPlan,
   makeWeights,
   memoryLimit,
@@ -14,15 +16,15 @@ import {
   rehearseGeneration,
 } from "../../model/index.ts";
 import { type Environment, episodeList, expectTemplate, type MemoryCheck, type Rollout } from "../../rl/index.ts";
-import { type GridCell, workOrder } from "../grid.ts";
+import { workOrder } from "../grid.ts";
 import { worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { allocateDirection } from "./directions/direction.ts";
 import { worstDirection } from "./directions/worst-case.ts";
-import { makeDirections } from "./directions.ts";
+import { makeDirections, stepsTo } from "./directions.ts";
 import { freshSettings, freshUses } from "./fresh-prompts.ts";
 import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
-import { PerturbedWeights } from "./perturbed-weights.ts";
+import { pointWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
 import { rayPoints } from "./rays.ts";
 import { scorePoint, scorePoints, scoreReference } from "./reference.ts";
@@ -46,12 +48,23 @@ export async function expectSweepMemory(
   job: SweepJob,
   signal: AbortSignal,
   compiles = true,
-): Promise<MemoryPlan> {
+): Promise<SweepPlan> {
   const check = { limit: memoryLimit(backend), compiles, refusesHost: true };
   const { settings } = job;
-  if (freshUses(settings).length > 0)
-    await sweepMemory(backend, { ...job, settings: freshSettings(settings) }, signal, { ...check, compiles: false });
-  return sweepMemory(backend, job, signal, check);
+  const fresh =
+    freshUses(settings).length === 0
+      ? null
+      : await sweepMemory(backend, { ...job, settings: freshSettings(settings) }, signal, {
+          ...check,
+          compiles: false,
+        });
+  const plan = await sweepMemory(backend, job, signal, check);
+  // One choice for both.
+  const isLess =
+    fresh !== null &&
+    plan.weights === "slots" &&
+    (fresh.weights === "in-tile" || fresh.pointsAtOnce < plan.pointsAtOnce);
+  return isLess ? { ...plan, weights: fresh.weights, pointsAtOnce: fresh.pointsAtOnce, why: fresh.why } : plan;
 }
 
 /** @throws OutOfMemoryError when the study's measurements do not fit Node's own memory */
@@ -85,6 +98,16 @@ async function survey(
   };
 }
 
+export interface SweepPlan extends MemoryPlan {
+  /** Node's own memory by part, bytes. */
+  readonly heap: ReadonlyMap<string, number>;
+  /** Where the weights of grid points are, and of how many at once (`landscape.weights`). */
+  readonly weights: "slots" | "in-tile";
+  readonly pointsAtOnce: number;
+  /** The choice and its reason, in a sentence. */
+  readonly why: string;
+}
+
 interface SweepCheck extends Required<MemoryCheck> {
   /** Whether a sweep that does not fit Node's own memory is refused. */
   readonly refusesHost: boolean;
@@ -96,31 +119,104 @@ export async function sweepMemory(
   job: SweepJob,
   signal: AbortSignal,
   { limit, compiles, refusesHost }: SweepCheck,
-): Promise<MemoryPlan & { readonly heap: ReadonlyMap<string, number> }> {
+): Promise<SweepPlan> {
   const { landscape, batch, environment } = job.settings;
   const { reference, rollouts } = landscape;
   const { list, surveyBoth } = await survey(job, signal);
   if (refusesHost) expectHostMemory(job.settings, await surveyBoth(sampledPrompts), job.config.hiddenSize);
   expectTemplate(job.chat, list.distinct(Math.max(reference.prompts, rollouts.prompts)), environment.turn2Template);
   const prompts = await surveyBoth(Number.POSITIVE_INFINITY);
-  const sizes = {
-    pointsAtOnce: Math.min(landscape.pointsAtOnce, Math.max(landscape.points ** 2, rayPoints(landscape).length)),
-    rows: batch.rows,
-    tokens: batch.tokens,
+  const most = Math.min(landscape.pointsAtOnce, Math.max(landscape.points ** 2, rayPoints(landscape).length));
+  const sizes = { pointsAtOnce: most, rows: batch.rows, tokens: batch.tokens, refills: landscape.refill === "on" };
+  const plans = new Map<string, Promise<MemoryPlan>>();
+  const planOf = (one: SweepSizes): Promise<MemoryPlan> => {
+    const key = JSON.stringify(one);
+    const made = plans.get(key) ?? planSweep(backend, job, prompts, one, signal);
+    plans.set(key, made);
+    return made;
   };
+  const chosen = await chooseWeights(landscape.weights, sizes, planOf, limit);
   const plan = await expectMemory(
     "The sweep",
-    sizes,
-    (lowered) => planSweep(backend, job, prompts, lowered, signal),
+    chosen.sizes,
+    planOf,
     [
+      {
+        lower: (lowered) => (lowered.refills ? { ...lowered, refills: false } : null),
+        flag: () => "--landscape.refill off",
+      },
       halve("--batch.rows", "rows"),
       halve("--batch.tokens", "tokens"),
-      halve("--landscape.pointsAtOnce", "pointsAtOnce"),
+      ...(chosen.sizes.weights === "slots"
+        ? [halve<"pointsAtOnce", SweepSizes>("--landscape.pointsAtOnce", "pointsAtOnce")]
+        : []),
     ],
     limit,
     compiles,
   );
-  return { ...plan, heap: hostMemoryOf(job.settings, prompts, job.config.hiddenSize).heap };
+  const { weights, pointsAtOnce } = chosen.sizes;
+  const heap = hostMemoryOf(job.settings, prompts, job.config.hiddenSize).heap;
+  return { ...plan, heap, weights, pointsAtOnce, why: chosen.why };
+}
+
+interface SweepSizes {
+  readonly weights: "slots" | "in-tile";
+  readonly pointsAtOnce: number;
+  readonly rows: number;
+  readonly tokens: number;
+  /** Whether a point is scored while the cache of the others is there (`landscape.refill`). */
+  readonly refills: boolean;
+}
+
+/** As many slots as fit, halved from those asked for; without any where not even one fits. */
+async function chooseWeights(
+  asked: StudySettings["landscape"]["weights"],
+  sizes: Omit<SweepSizes, "weights">,
+  planOf: (sizes: SweepSizes) => Promise<MemoryPlan>,
+  limit: MemoryLimit | null,
+): Promise<{ sizes: SweepSizes; why: string }> {
+  const { pointsAtOnce: most } = sizes;
+  if (asked !== "auto")
+    return {
+      sizes: { ...sizes, weights: asked },
+      why: `Weights of grid points: ${asked === "slots" ? slotsText(most) : "in-tile"}, as asked for (--landscape.weights).`,
+    };
+  if (limit === null)
+    return {
+      sizes: { ...sizes, weights: "slots" },
+      why: `Weights of grid points: ${slotsText(most)}. How much memory this adapter has is not known (--landscape.weights in-tile needs no slots).`,
+    };
+  let totalBytes = 0;
+  const text = (): string => `${formatBytes(totalBytes)} of ${formatBytes(limit.bytes)}`;
+  for (let pointsAtOnce = most; pointsAtOnce >= 1; pointsAtOnce = Math.floor(pointsAtOnce / 2)) {
+    const one: SweepSizes = { ...sizes, weights: "slots", pointsAtOnce };
+    totalBytes = (await planOf(one)).totalBytes;
+    const reason = pointsAtOnce < most ? `, because ${most} do not fit (--landscape.pointsAtOnce)` : "";
+    if (totalBytes <= limit.bytes)
+      return { sizes: one, why: `Weights of grid points: ${slotsText(pointsAtOnce)} (${text()})${reason}.` };
+  }
+  // Every pass makes the weights of each of its points: rows of one point share them.
+  const one: SweepSizes = { ...sizes, weights: "in-tile", pointsAtOnce: 1 };
+  totalBytes = (await planOf(one)).totalBytes;
+  return {
+    sizes: one,
+    why: `Weights of grid points: in-tile (${text()}), because not even one slot fits. This takes much longer than slots.`,
+  };
+}
+
+function slotsText(count: number): string {
+  return count === 1 ? "1 slot" : `${count} slots`;
+}
+
+/** Whether the plan chose less than slots for all points that are wanted at once: the user is told. */
+export function hasLess({ landscape }: StudySettings, { weights, pointsAtOnce }: SweepPlan): boolean {
+  const wanted = Math.min(landscape.pointsAtOnce, Math.max(landscape.points ** 2, rayPoints(landscape).length));
+  return landscape.weights === "auto" && (weights === "in-tile" || pointsAtOnce < wanted);
+}
+
+/** The settings with what the plan chose for `landscape.weights`, and how many points are in memory at once. */
+export function settingsThatFit(settings: StudySettings, { weights, pointsAtOnce }: SweepPlan): StudySettings {
+  return { ...settings, landscape: { ...settings.landscape, weights, pointsAtOnce } };
 }
 
 /** Enough prompts for their mean length, which decides whether host memory suffices. */
@@ -131,7 +227,7 @@ function planSweep(
   backend: Backend,
   { config, settings }: SweepJob,
   prompts: SurveyedSets,
-  { pointsAtOnce, rows, tokens }: { pointsAtOnce: number; rows: number; tokens: number },
+  { weights: kind, pointsAtOnce, rows, tokens, refills }: SweepSizes,
   signal: AbortSignal,
 ): Promise<MemoryPlan> {
   signal.throwIfAborted();
@@ -187,24 +283,37 @@ function planSweep(
         if (their.weights instanceof RoundedWeights) their.weights.free();
         other.free();
       }
-      const weights = new PerturbedWeights(arena, pointsAtOnce, landscape.precision);
+      const weights = pointWeights(arena, pointsAtOnce, { ...landscape, weights: kind });
       const points = Array.from({ length: pointsAtOnce }, (_, point) => point);
       if (landscape.line.stepsAhead.length > 0) for (const name of arena.names) allocateDirection(arena, name);
       for (const kind of worstRaysOf(landscape.rays)) {
         const scope = { ...{ config, settings, arena, reference: scored, signal }, isRehearsal: true, say: () => {} };
         await worstDirection(kind, { ...scope, place: { step: 0, trajectory: [], state: "", folderOf: () => "" } });
       }
-      const [centre] = workOrder(landscape);
-      weights.place(new Array<GridCell>(pointsAtOnce).fill(centre), directions);
+      // Away from the centre, where every direction takes part.
+      const cell = workOrder(landscape).at(-1);
+      if (cell === undefined) throw new Error("planSweep: the grid has no cells");
+      weights.placeAlong(points.map(() => (name) => stepsTo(cell, directions, name)));
       const perturbed = { backend: planning, config, weights };
+      const { clipLow, clipHigh } = train;
+      let isScored = false;
+      const scoreOnce = async (): Promise<boolean> => {
+        if (isScored) return false;
+        isScored = true;
+        for await (const _ of scorePoints(plain, perturbed, points, scored, { maxTokens: tokens, clipLow, clipHigh }));
+        return true;
+      };
       const fresh = longestOf(prompts.rollouts, rollouts.rollouts);
       await rehearseGeneration(
         perturbed,
         points.flatMap((point) => fresh.map((one) => ({ policy: point, ...one, draft: draftFor(one) }))),
-        { ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, pointsAtOnce, rows) },
+        {
+          ...{ ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, pointsAtOnce, rows) },
+          // With refilled slots a point is scored while the cache of the others is there.
+          ...(refills && { between: scoreOnce }),
+        },
       );
-      const { clipLow, clipHigh } = train;
-      for await (const _ of scorePoints(plain, perturbed, points, scored, { maxTokens: tokens, clipLow, clipHigh }));
+      await scoreOnce();
       // The policy of another checkpoint is loaded beside this one (kl-from.ts).
       if (landscape.klFrom.length > 0) makeWeights(planning, config, { forwardCopies: !isHalf });
     },

@@ -4,7 +4,8 @@
 import { ensureFolder, killPoint, openJournalOf } from "../../engine/host/index.ts";
 import { noiseFloorFolder, noisePaths } from "../files/layout.ts";
 import { noiseDraw } from "../files/noise-files.ts";
-import { rollOutCells, rolloutsAt } from "./measure-points.ts";
+import { rollOutCells } from "./measure-points.ts";
+import { rolloutsAt } from "./measured-point.ts";
 import type { PartJob } from "./part-job.ts";
 import { withPolicy } from "./sweep-context.ts";
 import { SweepProgress } from "./sweep-progress.ts";

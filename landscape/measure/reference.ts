@@ -120,6 +120,12 @@ export async function scorePoint(
   throw new Error("scorePoint: no point was scored");
 }
 
+/** How many points one forward pass can score together. */
+export function pointsPerPass({ parts }: Reference, maxTokens: number): number {
+  const longest = parts.reduce((most, { answers }) => Math.max(most, answers.tokens.ids.length), 1);
+  return Math.max(1, Math.floor(maxTokens / longest));
+}
+
 /**
  * `scorePoint` of several points, in their order: each is yielded once it is scored. One forward pass computes as many points
  * as its tokens allow, with the bits of a pass for each.
@@ -131,8 +137,7 @@ export async function* scorePoints(
   reference: Reference,
   settings: PointScoring,
 ): AsyncGenerator<{ readonly point: number; readonly scored: CellRecord["reference"] }> {
-  const longest = reference.parts.reduce((most, { answers }) => Math.max(most, answers.tokens.ids.length), 1);
-  const most = Math.max(1, Math.floor(settings.maxTokens / longest));
+  const most = pointsPerPass(reference, settings.maxTokens);
   const knownOf = (point: number): CellRecord["reference"] | null => settings.known?.(point) ?? null;
   for (let start = 0; start < points.length; ) {
     const prompts = knownOf(points[start])?.kl.length;

@@ -13,7 +13,7 @@ import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
 import { furtherParts } from "./further-parts.ts";
-import { expectSweepMemory } from "./memory-plan.ts";
+import { expectSweepMemory, hasLess, settingsThatFit } from "./memory-plan.ts";
 import { sweep } from "./sweep.ts";
 import { prepareReference, type SweepContext, type SweepTiming } from "./sweep-context.ts";
 
@@ -54,7 +54,9 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
     signal.throwIfAborted();
     const place = await job.checkpointAt(step);
     const { config: kept } = await openConfig(place);
-    await expectSweepMemory(backend, { config: kept, chat, environment, settings }, signal);
+    const plan = await expectSweepMemory(backend, { config: kept, chat, environment, settings }, signal);
+    const fitting = settingsThatFit(settings, plan);
+    if (hasLess(settings, plan)) progress.line(plan.why);
     const { config, weights } = await loadModel(backend, place, {
       forwardCopies: settings.landscape.precision === "f32",
     });
@@ -63,7 +65,7 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
         model: { backend, config, weights },
         chat,
         environment,
-        settings,
+        settings: fitting,
         place: job.placeAt(step),
         signal,
         say: (line: string) => progress.line(line),

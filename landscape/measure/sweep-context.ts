@@ -54,6 +54,8 @@ export interface SweepTiming {
   readonly drafted?: number;
   /** and how many needed no forward pass of their own. */
   readonly spared?: number;
+  /** Of rollouts: mean share of the generation batch's places that were in use. */
+  readonly occupancy?: number;
 }
 
 /** The episodes of the fixed prompt set: both sets of completions use the first episodes of one list. */

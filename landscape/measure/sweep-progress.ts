@@ -11,6 +11,7 @@ export class SweepProgress {
   /** Finished cells of all slices. */
   #done: number;
   #cells = 0;
+  #shown = 0;
   #rollouts = { finished: 0, total: 0, tokens: 0, drafted: 0, finishedTokens: 0, share: 0 };
   #passStartMs = performance.now();
   #longestPassMs = 0;
@@ -37,6 +38,24 @@ export class SweepProgress {
     const total = cells * this.#rolloutsPerCell;
     this.#rollouts = { finished: kept, total, tokens: 0, drafted: 0, finishedTokens: 0, share: 0 };
     this.#passStartMs = performance.now();
+  }
+
+  /** A cell begins beside those under way; an earlier process has already finished `kept` of its rollouts. */
+  beginCell(kept: number): void {
+    this.#cells++;
+    this.#rollouts.total += this.#rolloutsPerCell;
+    this.#rollouts.finished += kept;
+    this.#rollouts.share = 0;
+  }
+
+  /** One of the cells under way is scored. */
+  endCell(): void {
+    this.#done++;
+    this.#cells--;
+    this.#rollouts.total -= this.#rolloutsPerCell;
+    this.#rollouts.finished -= this.#rolloutsPerCell;
+    this.#rollouts.share = 0;
+    this.#show(0);
   }
 
   rolloutEnded(tokens: number): void {
@@ -71,6 +90,16 @@ export class SweepProgress {
     );
   }
 
+  /** After a forward pass that scored completions of one cell while the rollouts of others are under way. */
+  scoringBeside(scored: number): void {
+    this.#clock();
+    this.#show(
+      (this.#cells * this.#rolloutsPerCell * this.#rollouts.share + scored) /
+        (this.#rolloutsPerCell + this.#scoredPerCell),
+      "scoring a point",
+    );
+  }
+
   endBatch(): void {
     this.#done += this.#cells;
     this.#cells = 0;
@@ -92,7 +121,9 @@ export class SweepProgress {
   }
 
   #show(cells: number, note?: string): void {
-    this.#phase.moveTo(this.#done + cells, note);
+    // A point that begins beside others, or an answer longer than expected, does not lower the progress.
+    this.#shown = Math.max(this.#shown, this.#done + cells);
+    this.#phase.moveTo(this.#shown, note);
   }
 
   #clock(): void {

@@ -1,9 +1,9 @@
 // Keeps the finished rollouts of unfinished grid points, so that stopping a sweep loses only the conversations under
 // way. They are written every few seconds and when the sweep stops, and read when it continues. The file is deleted
 // once its grid points are in cells.jsonl, so an interrupted run ends with the files of an undisturbed one.
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, renameSync, rmSync } from "node:fs";
 import { z } from "zod";
-import { explained, type Journal, type OnDamage, openJournalOf } from "../../engine/host/index.ts";
+import { explained, type Journal, type OnDamage, openJournalOf, temporaryPath } from "../../engine/host/index.ts";
 
 const measuredRollout = z.object({
   reward: z.number(),
@@ -33,6 +33,9 @@ export type RolloutKey = z.infer<typeof key>;
 
 const underWayRecord = key.extend(measuredRollout.shape);
 type UnderWayRecord = z.infer<typeof underWayRecord>;
+
+/** Records in the file of points that are in cells.jsonl, beyond as many as are under way. */
+const mostDropped = 1000;
 
 const isFound = 1;
 const isTruncated = 2;
@@ -78,6 +81,14 @@ class PointRollouts {
     };
   }
 
+  /** All that are there, with their numbers. */
+  *all(): Iterable<[number, MeasuredRollout]> {
+    for (let index = 0; index < this.#flags.length; index++) {
+      const found = this.find(index);
+      if (found !== undefined) yield [index, found];
+    }
+  }
+
   set(index: number, measured: MeasuredRollout): void {
     if (!this.has(index)) this.length++;
     if (index >= this.#flags.length) this.#grow(index + 1);
@@ -114,6 +125,8 @@ export class UnderWay {
   #points: PointRollouts[] = [];
   #journal: Journal<UnderWayRecord> | null = null;
   #waiting: UnderWayRecord[] = [];
+  /** Records in the file. */
+  #written = 0;
   #writtenMs = performance.now();
 
   /**
@@ -162,6 +175,7 @@ export class UnderWay {
     // The number of arguments of one call is limited.
     for (let start = 0; start < this.#waiting.length; start += 1000)
       journal.append(...this.#waiting.slice(start, start + 1000));
+    this.#written += this.#waiting.length;
     this.#waiting = [];
   }
 
@@ -169,9 +183,42 @@ export class UnderWay {
   clear(): void {
     this.#waiting = [];
     this.#points = [];
+    this.#written = 0;
     this.close();
     const path = this.#path;
     if (path !== null) explained(path, () => rmSync(path, { force: true }));
+  }
+
+  /**
+   * Drops the rollouts of a grid point, once it is in cells.jsonl. The file is written anew when most of it is dropped, so it
+   * does not grow with the map.
+   */
+  drop({ i, j }: { i: number; j: number }): void {
+    const isOf = (one: { i: number; j: number }): boolean => one.i === i && one.j === j;
+    this.#points = this.#points.filter((point) => !isOf(point));
+    this.#waiting = this.#waiting.filter((record) => !isOf(record));
+    if (this.#points.length === 0) this.clear();
+    else if (this.#path !== null && this.#written > 2 * this.length + mostDropped) this.#rewrite(this.#path);
+  }
+
+  #rewrite(path: string): void {
+    this.close();
+    const fresh = temporaryPath(path);
+    const { journal } = openJournalOf(fresh, underWayRecord, this.#onDamage, () => {});
+    const perPrompt = this.#rolloutsPerPrompt;
+    this.#written = 0;
+    for (const point of this.#points) {
+      const { i, j } = point;
+      const records = Array.from(point.all(), ([index, measured]) => {
+        const at = { i, j, prompt: Math.floor(index / perPrompt), rollout: index % perPrompt };
+        return { ...at, ...measured };
+      });
+      for (let start = 0; start < records.length; start += 1000) journal.append(...records.slice(start, start + 1000));
+      this.#written += records.length;
+    }
+    journal.close();
+    explained(path, () => renameSync(fresh, path));
+    this.#waiting = [];
   }
 
   close(): void {
@@ -180,7 +227,11 @@ export class UnderWay {
   }
 
   #open(path: string): Journal<UnderWayRecord> {
-    const { journal } = openJournalOf(path, underWayRecord, this.#onDamage, (record) => this.#store(record, record));
+    this.#written = 0;
+    const { journal } = openJournalOf(path, underWayRecord, this.#onDamage, (record) => {
+      this.#written++;
+      this.#store(record, record);
+    });
     this.#journal = journal;
     return journal;
   }

@@ -2,7 +2,8 @@
 // trained, written or downloaded (rl/dry-run.ts).
 import { existsSync } from "node:fs";
 import { formatBytes, type Progress, resolvedToml } from "../../engine/host/index.ts";
-import { adapterLine, openBackend } from "../../engine/index.ts";
+import { adapterLine, OutOfMemoryError, openBackend } from "../../engine/index.ts";
+import { type MemoryLimit, memoryLimit } from "../../model/index.ts";
 import {
   checkSettings,
   expectPrecision,
@@ -27,7 +28,7 @@ import { growthOf } from "../files/growth.ts";
 import { studyDeclaration } from "../files/run-settings.ts";
 import { expectOneFamily } from "../measure/checkpoint-family.ts";
 import { expectDirections } from "../measure/directions.ts";
-import { expectHostMemoryOf, sweepMemory } from "../measure/memory-plan.ts";
+import { expectHostMemoryOf, type SweepPlan, sweepMemory } from "../measure/memory-plan.ts";
 import { probeCell } from "../measure/probe-cell.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import { diskOf } from "./disk.ts";
@@ -66,16 +67,24 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
     if (sweeps) await expectDirections(config, settings.landscape);
     const check = { compiles: false, refusesHost: false };
     let heap: ReadonlyMap<string, number> = new Map();
+    let why = "";
     const landscape: PlannedMemory = {
       name: "landscape",
       async plan(limit) {
-        const plan = await sweepMemory(backend, job, signal, { ...check, limit });
+        const planned = (within: MemoryLimit | null): Promise<SweepPlan> =>
+          sweepMemory(backend, job, signal, { ...check, limit: within });
+        // Without a limit what is asked for is a plan, not a refusal: it is that of the run, if one fits.
+        const plan = await planned(limit ?? memoryLimit(backend)).catch((thrown) => {
+          if (limit !== null || !(thrown instanceof OutOfMemoryError)) throw thrown;
+          return planned(null);
+        });
         heap = plan.heap;
+        why = plan.why;
         return plan;
       },
       more() {
         const bytes = [...heap.values()].reduce((sum, one) => sum + one, 0);
-        return `Node's own memory: ${formatBytes(bytes)} (${[...heap].map(([part, one]) => `${part} ${formatBytes(one)}`).join(", ")})`;
+        return `${why}\n  Node's own memory: ${formatBytes(bytes)} (${[...heap].map(([part, one]) => `${part} ${formatBytes(one)}`).join(", ")})`;
       },
     };
     const planned = [...(isTraining ? [trainingMemory(backend, job)] : []), ...(sweeps ? [landscape] : [])];

@@ -6,7 +6,7 @@ import { loadChat, loadModel, loadTokenizer } from "../../model/index.ts";
 import { environmentFiles, openEnvironment } from "../../rl/index.ts";
 import type { SliceFacts } from "../files/slice-facts.ts";
 import type { GridCell } from "../grid.ts";
-import { expectSweepMemory } from "../measure/memory-plan.ts";
+import { expectSweepMemory, hasLess, settingsThatFit } from "../measure/memory-plan.ts";
 import type { Reference } from "../measure/reference.ts";
 import { prepareReference, type SweepContext } from "../measure/sweep-context.ts";
 import type { StudySettings } from "../settings.ts";
@@ -75,15 +75,15 @@ export async function openStudy(announcement: Announcement, machine: WorkerMachi
     forwardCopies: settings.landscape.precision === "f32",
   });
   try {
+    const chat = await loadChat(folder, await loadTokenizer(folder));
+    const plan = await expectSweepMemory(backend, { config, chat, environment, settings }, signal);
+    if (hasLess(settings, plan)) progress.line(plan.why);
     const context: SweepContext = {
       model: { backend, config, weights },
-      chat: await loadChat(folder, await loadTokenizer(folder)),
-      ...{ environment, settings, signal },
+      ...{ chat, environment, settings: settingsThatFit(settings, plan), signal },
       place: { step, trajectory, state: findState(announcement, machine), folderOf },
       say: (line) => progress.line(line),
     };
-    const { chat } = context;
-    await expectSweepMemory(backend, { config, chat, environment, settings }, signal);
     const { prompts, rollouts } = settings.landscape.reference;
     const drawing = progress.phase(`step ${step}: reference`, prompts * rollouts, "completions");
     const reference = await prepareReference(context, drawing);

@@ -15,6 +15,8 @@ export interface PackedConversations {
   /** What the page has, if it is not all: "1 of 3 prompts, at every second cell". */
   readonly part: string | null;
   readonly hasAny: boolean;
+  /** Most conversations that a cell has. */
+  readonly kept: number;
 }
 
 /** Cells whose distance from the checkpoint is a multiple of this many grid steps on both axes. */
@@ -40,16 +42,16 @@ export function packConversations(maps: readonly LandscapeMap[], room: number): 
     });
     if (blocks.reduce((sum, block) => sum + (block?.length ?? 0), 0) > room) continue;
     const isAll = prompts === kept && stride === 1;
-    return { blocks, hasAny, part: isAll ? null : `${prompts} of ${kept} prompts${where}` };
+    return { blocks, hasAny, kept, part: isAll ? null : `${prompts} of ${kept} prompts${where}` };
   }
-  return { blocks: maps.map(() => null), hasAny, part: hasAny ? `0 of ${kept} prompts` : null };
+  return { blocks: maps.map(() => null), hasAny, kept, part: hasAny ? `0 of ${kept} prompts` : null };
 }
 
 export function whereItBreaks(
   maps: readonly LandscapeMap[],
   shown: number,
   first: MapFigures,
-  { part, hasAny }: PackedConversations,
+  { part, hasAny, kept }: PackedConversations,
 ): Markup {
   const drawing = (svg: string | undefined): Markup | null =>
     svg === undefined ? null : html`<figure>${{ markup: svg }}</figure>`;
@@ -60,7 +62,11 @@ export function whereItBreaks(
   const canCompare = maps.some((map) => commonStarts(map) !== null);
   return html`<section aria-labelledby="said">
 <h2 id="said">Where the sentence breaks</h2>
-<p class="caption">Checkpoint and cell answer with the same sampling noise, so they say the same until the perturbation changes a token.</p>
+<p class="caption">Checkpoint and cell answer with the same sampling noise, so they say the same until the perturbation changes a token.${
+    hasAny
+      ? html` Compared here are only conversations that were kept: at each cell those of the first ${kept === 1 ? "prompt" : `${kept} prompts`}, one rollout each (landscape.conversations). The claim on first differences below counts all rollouts, where the run stored them.`
+      : null
+  }</p>
 ${
   canCompare
     ? html`<div class="breaks">

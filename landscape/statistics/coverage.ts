@@ -327,12 +327,14 @@ function rewardSampler(
   const sample = fieldSampler(points, noise.length, random);
   const [constant, smooth, white] = [noise.constant, noise.smooth, noise.white].map(Math.sqrt);
   const levelOf = countBelow(thresholds);
+  const grain = new Float64Array(shifts.length);
   return () => {
     const shared = constant * random.normal();
     const field = sample();
+    random.normals(grain, grain.length);
     const drawn = new Float64Array(shifts.length);
     for (let cell = 0; cell < shifts.length; cell++) {
-      const z = shifts[cell] + shared + smooth * field[places[cell]] + white * random.normal();
+      const z = shifts[cell] + shared + smooth * field[places[cell]] + white * grain[cell];
       drawn[cell] = values[levelOf(z)];
     }
     return drawn;

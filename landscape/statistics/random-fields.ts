@@ -99,7 +99,7 @@ export function fieldSampler(points: number, length: number, random: SimulationR
   // Four columns are summed at once: three more numbers are read, and used by no result.
   const [noise, half] = [0, 0].map(() => new Float64Array(points * points + 3));
   return () => {
-    for (let k = 0; k < points * points; k++) noise[k] = random.normal();
+    random.normals(noise, points * points);
     const field = new Float64Array(points * points);
     multiplyTransposed(factor, noise, half, points);
     multiplyTransposed(factor, half, field, points);

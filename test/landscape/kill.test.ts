@@ -60,12 +60,12 @@ describe("landscape/kill", (test) => {
     expectSame(contents(out), contents(undisturbed));
   });
 
-  test("without drafts, killed after some cells, and continued with drafts: the same bytes", async () => {
+  test("without drafts and in batches, killed after some cells, and continued with both: the same bytes", async () => {
     // The undisturbed study when it had been trained and nothing was swept.
     const trained = join(place, "drafts", "study");
     cpSync(undisturbed, trained, { recursive: true });
     for (const later of ["landscape", "figures", "report.html"]) rmSync(join(trained, later), { recursive: true });
-    const off = { ...flags, "landscape.drafts": "off" };
+    const off = { ...flags, "landscape.drafts": "off", "landscape.refill": "off" };
     const killed = await runStudy(trained, off, { FOOTHOLD_KILL_AT: "cells:4" });
     assert.is(killed.signal, "SIGKILL");
     const told = expectDone(await runStudy(trained, flags));

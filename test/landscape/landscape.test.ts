@@ -19,8 +19,8 @@ import {
   type Weights,
   wordsOf,
 } from "../../engine/index.ts";
-import { makeSlice } from "../../landscape/measure/directions.ts";
-import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
+import { makeSlice, stepsTo } from "../../landscape/measure/directions.ts";
+import { PerturbedWeights, pointWeights } from "../../landscape/measure/perturbed-weights.ts";
 import { scorePoint, scoreReference } from "../../landscape/measure/reference.ts";
 import { pointOf } from "../../landscape/statistics/points.ts";
 import {
@@ -341,8 +341,7 @@ describe("landscape/landscape", (test) => {
     }
     for (const { name: on, backend } of await testBackends()) {
       const { config, weights } = await loadModel(backend, fixturePath(known.checkpoint));
-      const slots = new PerturbedWeights(weights, cells.length);
-      slots.place(cells, await makeSlice(weights, 7, 3));
+      const slice = await makeSlice(weights, 7, 3);
       const unperturbed = await scopeAsync(async () => {
         const batch = packSequences(backend, sequences);
         return linear(config.forward(weights, batch, null), headWeight(config, weights), null, null).read();
@@ -353,18 +352,23 @@ describe("landscape/landscape", (test) => {
         start += length;
         return group;
       });
-      const logits = await scopeAsync(async () => {
-        const batch = packSequences(backend, sequences, rows);
-        return linear(config.forward(slots, batch, null), headWeight(config, slots), null, rows).read();
-      });
-      for (const { start: first, count, point } of rows) {
-        const cut = (values: ArrayLike<number>): ArrayLike<number> =>
-          Array.prototype.slice.call(values, first * config.vocabSize, (first + count) * config.vocabSize);
-        // As logits of an unperturbed model (1e-4), and the Gaussians' 4e-6 on weights of a twentieth of their size.
-        assertClose(`${on}: rows from ${first}, point ${point}`, cut(logits), cut(truth[point]), { absolute: 1.5e-4 });
-        if (point === 2) assertClose(`${on}: the origin, bit for bit`, cut(logits), cut(unperturbed), {});
+      for (const kind of ["slots", "in-tile"] as const) {
+        const points = pointWeights(weights, cells.length, { weights: kind, precision: "f32" });
+        points.placeAlong(cells.map((cell) => (name) => stepsTo(cell, slice, name)));
+        const logits = await scopeAsync(async () => {
+          const batch = packSequences(backend, sequences, rows);
+          return linear(config.forward(points, batch, null), headWeight(config, points), null, rows).read();
+        });
+        for (const { start: first, count, point } of rows) {
+          const cut = (values: ArrayLike<number>): ArrayLike<number> =>
+            Array.prototype.slice.call(values, first * config.vocabSize, (first + count) * config.vocabSize);
+          // As logits of an unperturbed model (1e-4), and the Gaussians' 4e-6 on weights of a twentieth of their size.
+          const what = `${on}, ${kind}: rows from ${first}, point ${point}`;
+          assertClose(what, cut(logits), cut(truth[point]), { absolute: 1.5e-4 });
+          if (point === 2) assertClose(`${what}: the origin, bit for bit`, cut(logits), cut(unperturbed), {});
+        }
+        points.free();
       }
-      slots.free();
       weights.free();
     }
   });

@@ -55,7 +55,7 @@ describe("rl/settings-files", (test) => {
     await throwsMessage(
       () => filesOf(studySettings, [lost]),
       `extends = "tinny" (${lost}, line 2)`,
-      "found neither. Presets: first-steps, gsm8k, quick, study, tiny, wide.",
+      "found neither. Presets: first-steps, gsm8k, quick, study, study-rays, tiny, wide.",
     );
     await throwsMessage(() => filesOf(studySettings, ["tinny"]), "tinny: expected a settings file or a preset");
     file("one.toml", 'extends = "two.toml"');

@@ -176,11 +176,7 @@ export class DirectionSources {
     const before = saved && { ...saved, updates: place.step * settings.train.updatesPerBatch - saved.skipped };
     const remark =
       before === null ? `without saved moments of step ${place.step}` : `with the moments of step ${place.step}`;
-    if (before === null && !isRehearsal)
-      say(
-        `Direction adamw-gradient at step ${place.step}: the run has no optimiser state of this step, so AdamW's moments begin at 0. ` +
-          "The direction is that of a first step, close to the sign of the gradient.",
-      );
+    if (before === null && !isRehearsal) say(withoutMoments(place.step, settings.train.method));
     const write = async (name: string, into: Tensor): Promise<void> => {
       const { arena, norm } = await this.#gradientOfJ();
       into.write(await adamwDirection(name, await arena.gradient(name).read(), norm, settings.train, before));
@@ -244,4 +240,16 @@ function weightSums(folder: string): string[] {
     .filter((name) => name.endsWith(".safetensors"))
     .sort()
     .map((name) => sha256File(join(folder, name)));
+}
+
+/** Why the direction adamw-gradient begins at moments of 0, and what it then is. */
+export function withoutMoments(step: number, method: string): string {
+  const why =
+    method === "evolve"
+      ? "evolution strategies (train.method) train without gradients, and no optimiser state has moments of them"
+      : "the run has no optimiser state of this step";
+  return (
+    `Direction adamw-gradient at step ${step}: ${why}, so AdamW's moments begin at 0. The direction is that of a first step, close to the sign ` +
+    "of the gradient."
+  );
 }

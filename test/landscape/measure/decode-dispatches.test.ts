@@ -61,7 +61,7 @@ async function layerOf(
   const [one, two] = [modelOf(1, intermediateSize), modelOf(2, intermediateSize)];
   const shorter = await kernelsOf(one, weightsOf(one), rows);
   const longer = await kernelsOf(two, weightsOf(two), rows);
-  const start = shorter.indexOf("rmsNormTree");
+  const start = shorter.findIndex((name) => name.startsWith("rmsNorm"));
   const count = longer.length - shorter.length;
   assert.deepEqual(longer.slice(start, start + count), longer.slice(start + count, start + 2 * count));
   return longer.slice(start, start + count);
@@ -103,14 +103,24 @@ describe("landscape/measure/decode-dispatches", (test) => {
     assert.deepEqual(await layerOf(plain, null), eight);
   });
 
-  test("so it is with the slot of one grid point; of two, what reads weights is dispatched for each", async () => {
+  test("so it is with the slots of grid points, of one as of two", async () => {
     assert.deepEqual(await layerOf(slotsOf(1), [{ start: 0, count: 4, point: 0 }]), eight);
     const rows = [
       { start: 0, count: 3, point: 0 },
       { start: 3, count: 1, point: 1 },
     ];
-    const twice = eight.flatMap((name) => (name === "attention" || name === "ropeIntoCache" ? [name] : [name, name]));
-    assert.deepEqual(await layerOf(slotsOf(2), rows), twice);
+    const ofSlots = ["rmsNormSlotsTree", "multiplyTripleSlots", "ropeIntoCache", "attention", "multiplyForwardSlots"];
+    assert.deepEqual(await layerOf(slotsOf(2), rows), [
+      ...ofSlots,
+      ...["rmsNormSlotsTree", "multiplyGatedSlots", "multiplyForwardSlots"],
+    ]);
+  });
+
+  test("a whole step of four points, embedding and last norm included, has as many dispatches as one of one point", async () => {
+    const model = modelOf(2);
+    const one = await kernelsOf(model, slotsOf(1)(model), [{ start: 0, count: 4, point: 0 }]);
+    const four = [0, 1, 2, 3].map((point) => ({ start: point, count: 1, point }));
+    assert.equal((await kernelsOf(model, slotsOf(4)(model), four)).length, one.length);
   });
 
   test("outputs that are no multiple of 8 are multiplied apart", async () => {

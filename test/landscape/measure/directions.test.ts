@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { directionNormals, philoxKey, wordsOf } from "../../../engine/random.ts";
+import { withoutMoments } from "../../../landscape/measure/directions/kinds.ts";
 import { scaleDirection } from "../../../landscape/measure/directions/norm-rules.ts";
 import { makeDirections, makeSlice, stepsTo } from "../../../landscape/measure/directions.ts";
 import { expectSweepMemory } from "../../../landscape/measure/memory-plan.ts";
@@ -305,6 +306,10 @@ describe("landscape/measure/directions", (test) => {
     const said: string[] = [];
     const slice = await makeDirections(await jobOf(axis("delta", { kind: "adamw-gradient" }), said));
     assert.match(said.join(), /no optimiser state of this step, so AdamW's moments begin at 0/);
+    assert.match(
+      withoutMoments(20, "evolve"),
+      /step 20: evolution strategies .* no optimiser state has moments .*begin at 0/,
+    );
     assert.equal(slice.facts.delta.remark, "without saved moments of step 0");
     slice.free();
   });

@@ -11,7 +11,7 @@ import { prepareReference, type SweepContext } from "../../../landscape/measure/
 import { UnderWay } from "../../../landscape/measure/under-way.ts";
 import { studySettings } from "../../../landscape/settings.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../../model/index.ts";
-import { openEnvironment } from "../../../rl/index.ts";
+import { type Environment, openEnvironment } from "../../../rl/index.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { describe, fixturePath, throwsMessage } from "../../support.ts";
 
@@ -55,77 +55,184 @@ describe("landscape/measure/interrupted-sweep", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-interrupted-"));
   test.after(() => rmSync(place, { recursive: true, force: true }));
 
-  test("stopped again and again, between rollouts and between points: the same bytes, and little is computed twice", async () => {
+  for (const refill of ["on", "off"] as const)
+    test(`refill ${refill}: stopped again and again, between rollouts and between points: the same bytes, and little is computed twice`, async () => {
+      const { backend } = await webgpuBackend();
+      const model = fixturePath("tiny-warm-start");
+      const { config, weights } = await loadModel(backend, model);
+      const told: string[] = [];
+      const context = (signal: AbortSignal): SweepContext => ({
+        model: { backend, config, weights },
+        chat,
+        environment,
+        settings: { ...settings, landscape: { ...settings.landscape, refill } },
+        place: { step: 0, trajectory: [], state: "", folderOf: () => model },
+        signal,
+        say: (line) => told.push(line),
+      });
+      const chat = await loadChat(model, await loadTokenizer(model));
+      const environment = await openEnvironment(settings.environment);
+      const never = new AbortController().signal;
+      const reference = await prepareReference(context(never), watched().phase);
+
+      const undisturbed = watched();
+      const whole = join(place, `whole-${refill}`);
+      assert.is(await sweep(context(never), 0, whole, reference, undisturbed.phase, 10), 19);
+      assert.equal(told, []);
+      // Progress moves within the first batch of four cells, never back, and ends at the nine.
+      const { values, notes } = undisturbed;
+      assert.ok(values.filter((value) => value < 14).length > 20, "it moves with forward passes");
+      values.forEach((value, k) => {
+        assert.ok(value >= (values[k - 1] ?? 10), `${values[k - 1]} → ${value}`);
+      });
+      assert.is(values.at(-1), 19);
+      const shown =
+        refill === "on"
+          ? /^rollouts \d+\/\d+, \d+ tokens, \d+% drafted$/
+          : /^rollouts \d+\/24, \d+ tokens, \d+% drafted$/;
+      assert.ok(notes.some((note) => shown.test(note)));
+      assert.ok(notes.some((note) => (refill === "on" ? /^scoring a point$/ : /^scoring point \d of 4$/).test(note)));
+
+      const folder = join(place, `stopped-${refill}`);
+      const paths = slicePaths(folder);
+      let passes = 0;
+      let stops = 0;
+      let sawRollouts = false;
+      let sawPartOfBatch = false;
+      for (let finished = false; !finished; ) {
+        const controller = new AbortController();
+        const watch = watched((moves) => {
+          passes++;
+          if (moves === 13) controller.abort();
+        });
+        try {
+          await sweep(context(controller.signal), 0, folder, reference, watch.phase, 0);
+          finished = true;
+        } catch (thrown) {
+          if (thrown !== controller.signal.reason) throw thrown;
+          stops++;
+          const cells = readFileSync(paths.cells, "utf8").split("\n").length - 1;
+          const kept = existsSync(paths.underWay) ? readFileSync(paths.underWay, "utf8").split("\n").length - 1 : 0;
+          const said =
+            /^The sweep stops after the forward pass under way.* Kept: (\d+) of 9 grid points of this map and \d+ finished/;
+          const [, saidCells] = told.at(-1)?.match(said) ?? [];
+          // The pass under way may have been the last one of the points that are scored together, which are then kept too.
+          assert.ok(Number(saidCells) <= cells && Number(saidCells) >= cells - 4, `${cells} cells: ${told.at(-1)}`);
+          sawRollouts ||= kept > 0;
+          sawPartOfBatch ||= cells % 4 !== 0;
+        }
+        assert.ok(stops < 200, "every attempt gets further");
+      }
+      // In a batch, all four points are scored in one pass.
+      assert.ok(
+        stops > 3 && sawRollouts && (sawPartOfBatch || refill === "off"),
+        `${stops} stops, ${sawRollouts}, ${sawPartOfBatch}`,
+      );
+      // Only conversations under way are begun again: each stop costs less than the 13 passes before it.
+      assert.ok(passes < values.length * 3, `${passes} passes for ${values.length}`);
+      assert.equal(readdirSync(folder).sort(), readdirSync(whole).sort());
+      assert.not.ok(existsSync(paths.underWay));
+      for (const name of readdirSync(whole))
+        assert.ok(readFileSync(join(folder, name)).equals(readFileSync(join(whole, name))), name);
+      // Both ways have the same bytes.
+      const other = join(place, `whole-${refill === "on" ? "off" : "on"}`);
+      if (existsSync(other))
+        for (const name of readdirSync(whole))
+          assert.ok(readFileSync(join(other, name)).equals(readFileSync(join(whole, name))), name);
+      weights.free();
+    });
+
+  test("a point takes the slot of one that has ended, while others go on; points are taken in their order", async () => {
     const { backend } = await webgpuBackend();
     const model = fixturePath("tiny-warm-start");
     const { config, weights } = await loadModel(backend, model);
-    const told: string[] = [];
-    const context = (signal: AbortSignal): SweepContext => ({
-      model: { backend, config, weights },
-      chat,
-      environment,
-      settings,
-      place: { step: 0, trajectory: [], state: "", folderOf: () => model },
-      signal,
-      say: (line) => told.push(line),
-    });
     const chat = await loadChat(model, await loadTokenizer(model));
-    const environment = await openEnvironment(settings.environment);
-    const never = new AbortController().signal;
-    const reference = await prepareReference(context(never), watched().phase);
-
-    const undisturbed = watched();
-    const whole = join(place, "whole");
-    assert.is(await sweep(context(never), 0, whole, reference, undisturbed.phase, 10), 19);
-    assert.equal(told, []);
-    // Progress moves within the first batch of four cells, never back, and ends at the nine.
-    const { values, notes } = undisturbed;
-    assert.ok(values.filter((value) => value < 14).length > 20, "it moves with forward passes");
-    values.forEach((value, k) => {
-      assert.ok(value >= (values[k - 1] ?? 10), `${values[k - 1]} → ${value}`);
-    });
-    assert.is(values.at(-1), 19);
-    assert.ok(notes.some((note) => /^rollouts \d+\/24, \d+ tokens, \d+% drafted$/.test(note)));
-    assert.ok(notes.includes("scoring point 3 of 4"));
-
-    const folder = join(place, "stopped");
-    const paths = slicePaths(folder);
-    let passes = 0;
-    let stops = 0;
-    let sawRollouts = false;
-    let sawPartOfBatch = false;
-    for (let finished = false; !finished; ) {
-      const controller = new AbortController();
-      const watch = watched((moves) => {
-        passes++;
-        if (moves === 13) controller.abort();
-      });
-      try {
-        await sweep(context(controller.signal), 0, folder, reference, watch.phase, 0);
-        finished = true;
-      } catch (thrown) {
-        if (thrown !== controller.signal.reason) throw thrown;
-        stops++;
-        const cells = readFileSync(paths.cells, "utf8").split("\n").length - 1;
-        const kept = existsSync(paths.underWay) ? readFileSync(paths.underWay, "utf8").split("\n").length - 1 : 0;
-        const said =
-          /^The sweep stops after the forward pass under way.* Kept: (\d+) of 9 grid points of this map and \d+ finished/;
-        const [, saidCells] = told.at(-1)?.match(said) ?? [];
-        // The pass under way may have been the last one of a point, which is then kept too.
-        assert.ok([cells, cells - 1].includes(Number(saidCells)), `${cells} cells: ${told.at(-1)}`);
-        sawRollouts ||= kept > 0;
-        sawPartOfBatch ||= cells % 4 !== 0;
-      }
-      assert.ok(stops < 200, "every attempt gets further");
+    // Two slots and room for the conversations of both; answers of very different lengths. One scorer waits.
+    const own = resolveSettings(studySettings, [
+      {
+        given: [
+          ...given.filter(
+            ({ key }) => !["landscape.pointsAtOnce", "landscape.maxNewTokens", "batch.rows"].includes(key),
+          ),
+          ...Object.entries({ "landscape.pointsAtOnce": 2, "landscape.maxNewTokens": 24, "batch.rows": 12 }).map(
+            ([key, value]) => ({ key, value, where: "test" }),
+          ),
+        ],
+        problems: [],
+      },
+    ]);
+    const task = await openEnvironment(own.environment);
+    const environment: Environment = {
+      name: "later",
+      *episodes(seed) {
+        for (const episode of task.episodes(seed))
+          yield {
+            ...episode,
+            score: (completions: readonly string[]) =>
+              episode.index % 2 === 0
+                ? new Promise((done) => setTimeout(() => done(completions.join("").length), 3))
+                : completions.join("").length,
+          };
+      },
+    };
+    const folders: string[] = [];
+    for (const refill of ["on", "off"] as const) {
+      const phases: string[] = [];
+      const context: SweepContext = {
+        model: { backend, config, weights },
+        ...{ chat, environment },
+        settings: { ...own, landscape: { ...own.landscape, refill } },
+        place: { step: 0, trajectory: [], state: "", folderOf: () => model },
+        signal: new AbortController().signal,
+        say: (line) => {
+          throw new Error(line);
+        },
+        onTiming: ({ phase, seconds }) => {
+          phases.push(phase);
+          assert.ok(seconds >= 0);
+        },
+      };
+      const folder = join(place, `slots-${refill}`);
+      const reference = await prepareReference(context, watched().phase);
+      await sweep(context, 0, folder, reference, watched().phase, 0);
+      folders.push(folder);
+      const times = phases.filter((phase) => phase === "scoring").length;
+      if (refill === "off") assert.is(times, 5, "nine points, two at a time");
+      else assert.ok(times > 5, `points ended at ${times} different moments`);
     }
-    assert.ok(stops > 3 && sawRollouts && sawPartOfBatch, `${stops} stops, ${sawRollouts}, ${sawPartOfBatch}`);
-    // Only conversations under way are begun again: each stop costs less than the 13 passes before it.
-    assert.ok(passes < values.length * 3, `${passes} passes for ${values.length}`);
-    assert.equal(readdirSync(folder).sort(), readdirSync(whole).sort());
-    assert.not.ok(existsSync(paths.underWay));
-    for (const name of readdirSync(whole))
-      assert.ok(readFileSync(join(folder, name)).equals(readFileSync(join(whole, name))), name);
+    for (const name of readdirSync(folders[0]))
+      assert.ok(readFileSync(join(folders[0], name)).equals(readFileSync(join(folders[1], name))), name);
     weights.free();
+  });
+
+  test("the file of rollouts under way is written anew when most of it belongs to points that are done", () => {
+    const path = join(place, "shrinks.jsonl");
+    const open = (): UnderWay => new UnderWay(path, 8, 0, console.error);
+    const underWay = open();
+    const measured = { reward: 1, tokens: 1, entropy: 0, isTruncated: false, formatFailed: false, conversation: null };
+    const fill = (i: number): void => {
+      for (let index = 0; index < 400; index++)
+        underWay.add({ i, j: 0, prompt: index >> 3, rollout: index & 7 }, { ...measured, entropy: index });
+      underWay.write();
+    };
+    for (const i of [0, 1, 2, 3, 4]) fill(i);
+    const most = readFileSync(path).length;
+    for (const i of [0, 1, 2]) underWay.drop({ i, j: 0 });
+    assert.is(readFileSync(path).length, most, "800 under way, 1,200 done: the file stays");
+    underWay.drop({ i: 3, j: 0 });
+    assert.ok(readFileSync(path).length < most / 4);
+    fill(5);
+    underWay.close();
+    const back = open();
+    assert.is(back.length, 800);
+    assert.is(back.find({ i: 4, j: 0, prompt: 7, rollout: 5 })?.entropy, 61);
+    back.drop({ i: 4, j: 0 });
+    back.drop({ i: 5, j: 0 });
+    assert.not.ok(existsSync(path));
+    assert.equal(
+      readdirSync(place).filter((name) => name.startsWith(".")),
+      [],
+    );
   });
 
   test("more rollouts at once than a call takes arguments", () => {

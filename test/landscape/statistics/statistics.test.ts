@@ -172,6 +172,18 @@ describe("landscape/statistics/random", (test) => {
       words.slice(15).map((word) => (Number(word) + 0.5) * 2 ** -32),
     );
   });
+  test("normals by the list are those one by one, to the bit, wherever a list begins and ends", () => {
+    const [one, many] = [simulationRandom(11, 3), simulationRandom(11, 3)];
+    const list = new Float64Array(9);
+    for (const count of [1, 4, 3, 9, 0, 2, 5, 8]) {
+      many.normals(list, count);
+      assert.equal(
+        Array.from(list.subarray(0, count)),
+        Array.from({ length: count }, () => one.normal()),
+      );
+      assert.is(many.uniform(), one.uniform());
+    }
+  });
   test("uniforms and normals have their moments, and integers are even", () => {
     const random = simulationRandom(3);
     const n = 100_000;

@@ -12,6 +12,7 @@ import {
   settingValue,
   writeToml,
 } from "../../../engine/host/index.ts";
+import { rayPoints } from "../../../landscape/measure/rays.ts";
 import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
 import { filesOf, presetNames } from "../../../rl/settings-files.ts";
 import { describe } from "../../support.ts";
@@ -132,6 +133,20 @@ describe("rl/presets", (test) => {
     const { points, slices, rollouts, reference } = quick.landscape;
     equal([points, slices, rollouts.prompts, reference.prompts, quick.train.steps], [11, 5, 128, 128, 0]);
     equal([quick.landscape.radius, quick.landscape.episodeSeed], [study.landscape.radius, study.landscape.episodeSeed]);
+  });
+
+  test("study-rays only adds to a study, and its rays cost no more than one map each", () => {
+    const { landscape, ...others } = preset("study-rays");
+    const { rays, line, pairs, ...maps } = landscape;
+    const { rays: _rays, line: _line, pairs: _pairs, ...own } = study.landscape;
+    const { landscape: _, ...ofStudy } = study;
+    equal([{ ...others, extends: study.extends }, maps], [ofStudy, own]);
+    const changes = diffSettings(studySettings, study, preset("study-rays"));
+    ok(changes.length > 0 && changes.every(({ effect }) => effect !== "alters"), JSON.stringify(changes));
+    const points = rayPoints(landscape).length;
+    is(points, 1 + 32 * 6 * 2);
+    ok(points <= landscape.points ** 2, `${points} points on rays`);
+    equal([pairs, line.stepsAhead, rays.kl], [true, [10], []]);
   });
 
   test("a file to start from names every setting with meaning and default, and parses back to its preset's values", () => {

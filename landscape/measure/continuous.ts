@@ -1,0 +1,214 @@
+// Measures points without batches: as soon as the last conversation of a point ends, the point is scored and its slot gets the
+// weights of the next one, while the conversations of the other points go on. So no point waits for the longest answers of others.
+//
+// Points end in an order of their own. They are taken in the order of measurement all the same, so the files are those of
+// batches: a point that ends before one ahead of it waits in memory, and its rollouts stay in under-way.jsonl until then.
+import type { DirectionStep, PointWeights } from "../../engine/index.ts";
+import type { Model } from "../../model/index.ts";
+import {
+  expectFewFailures,
+  expectTemplate,
+  Occupancy,
+  type RolloutRequest,
+  rollOutEach,
+  usualLimits,
+} from "../../rl/index.ts";
+import type { CellRecord } from "../files/cells.ts";
+import type { PointPlace } from "../grid.ts";
+import type { DraftSource } from "./drafts.ts";
+import type { EarlierCells } from "./earlier-cells.ts";
+import { keepRollout, ownAnswers, recordOf } from "./measured-point.ts";
+import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
+import { pointsPerPass, type Reference, scorePoints } from "./reference.ts";
+import { promptSet, rolloutSettings, type SweepContext } from "./sweep-context.ts";
+import type { SweepProgress } from "./sweep-progress.ts";
+import type { RolloutKey, UnderWay } from "./under-way.ts";
+
+export type Take = (record: CellRecord, conversations: string) => void;
+
+interface Continuous {
+  readonly reference: Reference;
+  readonly earlier: EarlierCells;
+  readonly underWay: UnderWay;
+  readonly drafts: DraftSource | null;
+  readonly progress: SweepProgress;
+  /** How many points the weights hold. */
+  readonly slots: number;
+  /** Called in the order of the points. */
+  readonly take: Take;
+}
+
+/** A point in a slot. */
+interface Placed<P> {
+  readonly cell: P;
+  readonly nearest: ReturnType<DraftSource["nearest"]>;
+  /** Rollouts that have not ended. */
+  left: number;
+  /** Of the rollouts of this process: how many there were, and why some failed. */
+  drawn: number;
+  readonly failures: string[];
+}
+
+interface Request extends RolloutRequest {
+  readonly point: number;
+  readonly key: RolloutKey;
+}
+
+/** @param points  all that are to be taken, in this order; those that `earlier` has whole are taken as they are */
+export async function measureContinuously<P extends PointPlace>(
+  context: SweepContext,
+  { policy, perturbed }: { policy: Model; perturbed: Model & { readonly weights: PointWeights } },
+  points: readonly P[],
+  stepsTo: (point: P) => (name: string) => readonly DirectionStep[],
+  { reference, earlier, underWay, drafts, progress, slots, take }: Continuous,
+): Promise<void> {
+  const { settings, onTiming } = context;
+  const { prompts, rollouts: perPrompt } = settings.landscape.rollouts;
+  const episodes = promptSet(context).slice(0, prompts);
+  const sampling = rolloutSettings(context);
+  const own = ownAnswers(reference);
+  const todo = points.filter((cell) => !earlier.isWhole(cell));
+  const takeNext = earlier.inOrder(points, take);
+  progress.took(points.length - todo.length);
+  if (todo.length === 0) return;
+
+  const first = todo.slice(0, slots);
+  perturbed.weights.placeAlong(first.map(stepsTo));
+  const placed = new Array<Placed<P> | null>(first.length).fill(null);
+  const ended: number[] = [];
+  let begun = 0;
+  const begin = (slot: number): Placed<P> => {
+    const cell = todo[begun++];
+    if (begun > first.length) perturbed.weights.replace(slot, stepsTo(cell));
+    earlier.giveRollouts([cell], underWay);
+    const kept = underWay.lengthAt(cell);
+    const left = prompts * perPrompt - kept;
+    const point = { cell, left, nearest: drafts?.nearest(cell) ?? [], drawn: 0, failures: [] };
+    progress.beginCell(kept);
+    placed[slot] = point;
+    if (left === 0) ended.push(slot);
+    return point;
+  };
+  const requests = function* (): Iterable<Request | null> {
+    while (begun < todo.length) {
+      // The first points are in their slots already.
+      const slot = begun < first.length ? begun : placed.indexOf(null);
+      if (slot < 0) {
+        yield null;
+        continue;
+      }
+      const { cell, nearest } = begin(slot);
+      for (const [prompt, episode] of episodes.entries())
+        for (let rollout = 0; rollout < perPrompt; rollout++) {
+          const key = { i: cell.i, j: cell.j, prompt, rollout };
+          if (!underWay.has(key)) yield { episode, rollout, point: slot, key, draft: drafts?.draftOf(nearest, key) };
+        }
+    }
+  };
+
+  /** Points that are scored and wait for one ahead of them. */
+  const ready = new Map<P, [CellRecord, string]>();
+  let taken = 0;
+  const takeReady = (): void => {
+    for (let next = ready.get(todo[taken]); next !== undefined; next = ready.get(todo[taken])) {
+      takeNext(...next);
+      ready.delete(todo[taken]);
+      underWay.drop(todo[taken++]);
+    }
+  };
+  let counts = { tokens: 0, drafted: 0, spared: 0 };
+  let occupancy = new Occupancy();
+  let since = performance.now();
+  const timed = (phase: string, more: object = {}): void => {
+    const now = performance.now();
+    onTiming?.({ phase, seconds: (now - since) / 1000, ...more });
+    since = now;
+  };
+  const recent: Pick<Placed<P>, "drawn" | "failures">[] = [];
+  let scoredPoints = 0;
+  /** As with batches, the share of failures counts over as many points as are measured together. */
+  const expectFew = (point: Placed<P>): void => {
+    recent.push(point);
+    if (recent.length > placed.length) recent.shift();
+    if (++scoredPoints < todo.length && recent.length < placed.length) return;
+    expectFewFailures(
+      recent.flatMap(({ failures }) => failures),
+      recent.reduce((sum, { drawn }) => sum + drawn, 0),
+      sampling.limits ?? usualLimits,
+    );
+  };
+  // Scoring waits for as many points as one pass can score, but no more than half of the slots wait. When all points have begun,
+  // no slot is wanted, and the rest is scored together.
+  const together = Math.min(pointsPerPass(reference, settings.batch.tokens), Math.ceil(placed.length / 2));
+  const scoreEnded = async (): Promise<boolean> => {
+    if (ended.length === 0) return false;
+    const { share } = occupancy;
+    timed("rollouts", { ...counts, ...(share !== null && { occupancy: share }) });
+    counts = { tokens: 0, drafted: 0, spared: 0 };
+    occupancy = new Occupancy();
+    const slotsEnded = ended.splice(0);
+    const pointIn = (slot: number): Placed<P> => {
+      const point = placed[slot];
+      if (point === null) throw new Error(`sweep: slot ${slot} has no point`);
+      return point;
+    };
+    for (const slot of slotsEnded) expectFew(pointIn(slot));
+    let scoredCompletions = 0;
+    const scoring = scorePoints(policy, perturbed, slotsEnded, reference, {
+      maxTokens: settings.batch.tokens,
+      signal: context.signal,
+      clipLow: settings.train.clipLow,
+      clipHigh: settings.train.clipHigh,
+      known: (slot) => earlier.scoresAt(pointIn(slot).cell),
+      onPass: (completions, together) => {
+        scoredCompletions += completions * together.length;
+        progress.scoringBeside(scoredCompletions);
+      },
+    });
+    for await (const { point: slot, scored } of scoring) {
+      const { cell } = pointIn(slot);
+      ready.set(cell, recordOf(context, cell, underWay, reference, scored));
+      takeReady();
+      drafts?.finish(todo.slice(begun), cell);
+      progress.endCell();
+      placed[slot] = null;
+      scoredCompletions = 0;
+    }
+    timed("scoring");
+    return true;
+  };
+
+  expectTemplate(context.chat, episodes, sampling.turn2Template);
+  const survey = await surveyPrompts(context.chat, episodes, sampling);
+  await rollOutEach(
+    perturbed,
+    context.chat,
+    requests(),
+    boundsAtPoints(survey, perPrompt, first.length, sampling.maxRows),
+    {
+      ...sampling,
+      between: async (isIdle) => {
+        const isDue = isIdle || (ended.length >= together && begun < todo.length);
+        return isDue && scoreEnded();
+      },
+      onPass: (pass) => {
+        counts.tokens += pass.sampled;
+        counts.drafted += pass.drafted;
+        counts.spared += pass.spared;
+        occupancy.add(pass);
+        progress.rolloutPass(pass.sampled, pass.drafted);
+      },
+    },
+    (rollout, { point: slot, key }) => {
+      keepRollout(context, rollout, key, own, underWay, drafts);
+      progress.rolloutEnded(rollout.tokens);
+      const point = placed[slot];
+      if (point === null) throw new Error(`sweep: slot ${slot} has no point`);
+      point.drawn++;
+      if (rollout.failure !== null) point.failures.push(rollout.failure);
+      if (--point.left === 0) ended.push(slot);
+    },
+  );
+  await scoreEnded();
+  if (taken !== todo.length) throw new Error(`sweep: ${todo.length - taken} points have no rollouts`);
+}
