@@ -1,8 +1,9 @@
-// Decode steps of several grid points at once: one dispatch for all points (grouped) beside one dispatch per point (looped).
+// Decode steps of several grid points at once: one dispatch for all points (grouped) beside one dispatch per point (looped) and,
+// if asked for, beside weights that are made a tile at a time (in-tile).
 //
 //   node bench/model/points-at-once.ts [--points 1,4,16] [--rows 1,2] [--layers N] [--width N] [--steps N] [--adapter NAME]
 //
-// Both ways run in one process, in alternation, and give the same bits. Weights are random slots around a random model of the
+// All ways run in one process, in alternation, and give the same bits. Weights are random slots around a random model of the
 // tiny model's kind. A step's host time is its time less the time that the backend counts as waiting (host-time.ts). With
 // `--adapter null` the device computes nothing, so nearly all of the time is the host's.
 import {
@@ -12,12 +13,17 @@ import {
   integers,
   runCommand,
   text,
+  texts,
   writeAtomic,
 } from "../../engine/host/index.ts";
-import { type Parameter, SlotWeights, type Weights } from "../../engine/index.ts";
+import { type DirectionStep, MovedWeights, type Parameter, SlotWeights, type Weights } from "../../engine/index.ts";
 import { openBackend } from "../../engine/open.ts";
 import { generate, type LanguageModel, makeWeights, qwen2Model } from "../../model/index.ts";
 import { circumstances } from "../circumstances.ts";
+
+const allWays = ["grouped", "looped", "in-tile"] as const;
+type Way = (typeof allWays)[number];
+const isWay = (text: string): text is Way => allWays.some((way) => way === text);
 
 const settings = defineSettings(
   {
@@ -27,6 +33,7 @@ const settings = defineSettings(
       unit: "points",
       meaning: "grid points in the batch, one run each",
     }),
+    ways: texts({ default: ["grouped", "looped"], meaning: "some of grouped, looped and in-tile" }),
     rows: integers({ default: [1, 2], min: 1, unit: "rows", meaning: "conversations of each point" }),
     layers: integer({ default: 2, min: 1, unit: "layers", meaning: "layers of the model" }),
     width: integer({ default: 64, min: 16, unit: "elements", meaning: "width of the model, a multiple of 16" }),
@@ -36,7 +43,12 @@ const settings = defineSettings(
     ...backendSettings,
     json: text({ default: "", meaning: "also write the results to this file" }),
   },
-  ({ width }) => (width % 16 === 0 ? [] : [`width: expected a multiple of 16, got ${width} (--width)`]),
+  ({ width, ways }) => [
+    ...(width % 16 === 0 ? [] : [`width: expected a multiple of 16, got ${width} (--width)`]),
+    ...ways
+      .filter((way) => !isWay(way))
+      .map((way) => `ways: expected some of ${allWays.join(", ")}, got "${way}" (--ways)`),
+  ],
 );
 
 const modelOf = (width: number, layers: number, vocabSize: number): LanguageModel =>
@@ -75,8 +87,7 @@ interface StepTime {
 interface Measured {
   points: number;
   rowsOfPoint: number;
-  grouped: StepTime;
-  looped: StepTime;
+  times: Partial<Record<Way, StepTime>>;
 }
 
 const median = (values: readonly number[]): number =>
@@ -94,43 +105,49 @@ await runCommand({
       const read = backend.read.bind(backend);
       backend.read = async (ranges) => (await read(ranges)).map((found) => found.fill(1));
     }
-    const { layers, width, vocabulary, steps, repeats } = values;
+    const { layers, width, vocabulary, repeats } = values;
     const config = modelOf(width, layers, vocabulary);
     const arena = makeWeights(backend, config);
     arena.refreshCopies();
     const results: Measured[] = [];
     for (const points of values.points) {
       const slots = new SlotWeights(arena, points);
-      slots.placeAlong(
-        Array.from({ length: points }, (_, i) => () => [{ kind: "gaussian", key: [i + 1, 0], coefficient: 0.05 }]),
-      );
-      const ways = { grouped: slots, looped: looped(slots) };
+      const steps = Array.from({ length: points }, (_, i) => (): DirectionStep[] => [
+        { kind: "gaussian", key: [i + 1, 0], coefficient: 0.05 },
+        { kind: "gaussian", key: [i + 1, 1], coefficient: 0.05 },
+      ]);
+      slots.placeAlong(steps);
+      const moved = new MovedWeights(arena);
+      moved.placeAlong(steps);
+      const weights: Record<Way, Weights> = { grouped: slots, looped: looped(slots), "in-tile": moved };
+      const ways = values.ways.filter(isWay);
       for (const rowsOfPoint of values.rows) {
-        const times = { grouped: [] as StepTime[], looped: [] as StepTime[] };
+        const times = new Map<Way, StepTime[]>(ways.map((way) => [way, []]));
         // The first run of each way is not timed: it compiles.
         for (let repeat = 0; repeat <= repeats; repeat++)
-          for (const way of ["grouped", "looped"] as const) {
-            const time = await timedSteps({ backend, config, weights: ways[way] }, points, rowsOfPoint, steps);
-            if (repeat > 0) times[way].push(time);
+          for (const [way, own] of times) {
+            const time = await timedSteps(
+              { backend, config, weights: weights[way] },
+              points,
+              rowsOfPoint,
+              values.steps,
+            );
+            if (repeat > 0) own.push(time);
           }
-        const of = (way: "grouped" | "looped"): StepTime => ({
-          step: median(times[way].map(({ step }) => step)),
-          host: median(times[way].map(({ host }) => host)),
-          processor: median(times[way].map(({ processor }) => processor)),
-          dispatches: times[way][0].dispatches,
+        const of = (own: readonly StepTime[]): StepTime => ({
+          step: median(own.map(({ step }) => step)),
+          host: median(own.map(({ host }) => host)),
+          processor: median(own.map(({ processor }) => processor)),
+          dispatches: own[0].dispatches,
         });
-        const measured = { points, rowsOfPoint, grouped: of("grouped"), looped: of("looped") };
-        results.push(measured);
-        const line = (way: "grouped" | "looped"): string => {
-          const { step, host, processor, dispatches } = measured[way];
-          return `${way} ${step.toFixed(0)} µs (host ${host.toFixed(0)}, processor ${processor.toFixed(0)}), ${dispatches} dispatches`;
-        };
-        const ratio = measured.looped.step / measured.grouped.step;
-        console.log(
-          `${points} × ${rowsOfPoint} rows, per step: ${line("grouped")}; ${line("looped")}; ${ratio.toFixed(2)} times as fast`,
-        );
+        const found = Object.fromEntries([...times].map(([way, own]) => [way, of(own)]));
+        results.push({ points, rowsOfPoint, times: found });
+        const line = ([way, { step, host, processor, dispatches }]: [string, StepTime]): string =>
+          `${way} ${step.toFixed(0)} µs (host ${host.toFixed(0)}, processor ${processor.toFixed(0)}), ${dispatches} dispatches`;
+        console.log(`${points} × ${rowsOfPoint} rows, per step: ${Object.entries(found).map(line).join("; ")}`);
       }
       slots.free();
+      moved.free();
     }
     const report = {
       ...circumstances("bench/model/points-at-once.ts", adapter),

@@ -28,7 +28,7 @@ import { growthOf } from "../files/growth.ts";
 import { studyDeclaration } from "../files/run-settings.ts";
 import { expectOneFamily } from "../measure/checkpoint-family.ts";
 import { expectDirections } from "../measure/directions.ts";
-import { expectHostMemoryOf, type SweepPlan, sweepMemory } from "../measure/memory-plan.ts";
+import { expectHostMemoryOf, type SweepPlan, settingsThatFit, sweepMemory } from "../measure/memory-plan.ts";
 import { probeCell } from "../measure/probe-cell.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import { diskOf } from "./disk.ts";
@@ -68,6 +68,7 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
     const check = { compiles: false, refusesHost: false };
     let heap: ReadonlyMap<string, number> = new Map();
     let why = "";
+    let fitting = settings;
     const landscape: PlannedMemory = {
       name: "landscape",
       async plan(limit) {
@@ -80,6 +81,7 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
         });
         heap = plan.heap;
         why = plan.why;
+        fitting = settingsThatFit(settings, plan);
         return plan;
       },
       more() {
@@ -98,7 +100,7 @@ export async function printPlan(settings: StudySettings, progress: Progress, sig
     const further = furtherWork(settings);
     const points = plannedCells(settings) + further.points + further.draws;
     if (!isTraining && folder !== null && fits && expected / points < mostSecondsOfProbe) {
-      const probe = await probeCell(backend, job, folder, signal);
+      const probe = await probeCell(backend, { ...job, settings: fitting }, folder, signal);
       for (const line of probedTime(probe, settings)) print(line);
       print("");
       printDisk(diskOf(config, environment, settings, lengths, folder), settings.out, print);

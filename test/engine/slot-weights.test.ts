@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import type { Backend, Dispatch } from "../../engine/backends/backend.ts";
 import { CpuBackend } from "../../engine/backends/cpu.ts";
+import type { NumberArray } from "../../engine/dtype.ts";
 import { MovedWeights, type PointWeights } from "../../engine/moved-weights.ts";
 import { embedding } from "../../engine/ops/embedding/embedding.ts";
 import { head } from "../../engine/ops/head/head.ts";
@@ -161,6 +162,26 @@ describe("engine/slot-weights", (test) => {
           found.forEach((values, i) => {
             sameBits(`${name}, ${precision}: result ${i}`, values, wanted[i]);
           });
+          slots.free();
+          arena.free();
+        });
+  });
+
+  test("a head in several chunks of columns: each chunk's tile has the Gaussians of its own rows", async () => {
+    for (const { name, backend } of await testBackends())
+      for (const precision of ["f32", "f16"] as const)
+        await scopeAsync(async () => {
+          const size = { V: 2053, C: 5, F: 8, outputs: [8, 8, 8] } as const;
+          const rows = groupsOf([1, 2], [0, 1]);
+          const arena = arenaOf(backend, size);
+          const [slots, moved] = [slotsOf(arena, precision), placed(new MovedWeights(arena, precision), arena)];
+          const x = fromArray(backend, normals(1, 15), [3, 5]);
+          const targets = fromArray(backend, Uint32Array.of(2052, 7, 1030), [3], "u32");
+          const scoresOf = (table: Parameter): Promise<NumberArray> =>
+            head(x, table, targets, { temperature: 1, columnChunk: 1024 }, rows).logProbs.read();
+          const wanted = await scoresOf(looped(slots.get("table")));
+          sameBits(`${name}, ${precision}: grouped`, await scoresOf(slots.get("table")), wanted);
+          sameBits(`${name}, ${precision}: in tiles`, await scoresOf(moved.get("table")), wanted);
           slots.free();
           arena.free();
         });
