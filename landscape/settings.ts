@@ -236,15 +236,10 @@ export const studySettings = defineSettings(
       ),
     ...(checkpoints.length > 0 ? [] : directionProblems(landscape, train.checkpoints)),
     ...rayProblems(landscape, checkpoints.length > 0 ? null : train.checkpoints),
-    ...(shard !== "" && (landscape.rays.count > 0 || landscape.line.stepsAhead.length > 0 || landscape.pairs)
-      ? [
-          "shard: rays, lines and pairs cannot be cut into shards; measure them in the merged folder, or in one of their own",
-        ]
+    ...(shard !== "" && (landscape.line.stepsAhead.length > 0 || landscape.pairs)
+      ? ["shard: lines and pairs cannot be cut into shards; measure them in the merged folder, or in one of their own"]
       : []),
     ...(checkpoints.length > 0 ? [] : klFromProblems(landscape.klFrom, train.checkpoints)),
-    ...(shard !== "" && landscape.klFrom.length > 0
-      ? ["shard: KL from other checkpoints (landscape.klFrom) cannot be cut into shards; add it to the merged folder"]
-      : []),
     ...(landscape.noiseFloor === 1
       ? ["landscape.noiseFloor: one draw has no spread; expected 0 for none, or at least 2"]
       : []),

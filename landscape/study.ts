@@ -27,7 +27,8 @@ import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { type SweepJob, slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { handOut } from "./queue/hand-out.ts";
-import { drawRun, runText, type SummarisedRun, summariseRun } from "./report/report.ts";
+import { runText } from "./report/edge-scales.ts";
+import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
 import type { StudySettings } from "./settings.ts";
 import { computeAllUpdates, updatesToCompute } from "./weights/updates.ts";
 

@@ -45,7 +45,8 @@ import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
 import { handOut } from "./queue/hand-out.ts";
 import { rayProblems } from "./ray-settings.ts";
-import { drawRun, runText, summariseRun } from "./report/report.ts";
+import { runText } from "./report/edge-scales.ts";
+import { drawRun, summariseRun } from "./report/report.ts";
 import { klFromProblems, type StudySettings, studySettings } from "./settings.ts";
 import { computeAllUpdates, updatesToCompute } from "./weights/updates.ts";
 

@@ -38,6 +38,8 @@ export interface GlueOptions {
 
 // Placeholder for an answer while the glue is computed: a text that no template trims or takes for markup.
 const placeholder = "foothold";
+/** Glues that are kept, the latest ones: one takes the template two renderings of the conversation. */
+const mostClosings = 1024;
 
 /** The chat template of a model folder, with its tokenizer. */
 export class Chat {
@@ -45,6 +47,8 @@ export class Chat {
   readonly #template: ChatTemplate;
   readonly #specialTokens: Readonly<Record<string, string>>;
   readonly #where: string;
+  /** By the messages before the answer and after it. */
+  readonly #closings = new Map<string, readonly number[]>();
   #endTokenId: number | null = null;
 
   constructor(tokenizer: Tokenizer, template: ChatTemplate, specialTokens: Record<string, string>, where: string) {
@@ -113,7 +117,7 @@ export class Chat {
   ): number[] {
     const ids =
       turn2Template === "standard" ? this.#closing(earlier, next) : [this.endTokenId, ...this.promptIds(next)];
-    return sampled.at(-1) === ids[0] || unfinished === "open" ? ids.slice(1) : ids;
+    return ids.slice(sampled.at(-1) === ids[0] || unfinished === "open" ? 1 : 0);
   }
 
   /**
@@ -158,8 +162,22 @@ export class Chat {
     return this.#expectEndToken(whole.slice(at + placeholder.length))[0];
   }
 
-  // Ids from the end token of an answer to the opening of the next answer.
-  #closing(earlier: readonly ChatMessage[], next: readonly ChatMessage[]): number[] {
+  // Ids from the end token of an answer to the opening of the next answer. They do not depend on the answer, so all rollouts
+  // of a prompt have the same until their conversations part.
+  #closing(earlier: readonly ChatMessage[], next: readonly ChatMessage[]): readonly number[] {
+    const key = JSON.stringify([earlier, next]);
+    const found = this.#closings.get(key);
+    if (found !== undefined) return found;
+    const made = this.#makeClosing(earlier, next);
+    for (const oldest of this.#closings.keys()) {
+      if (this.#closings.size < mostClosings) break;
+      this.#closings.delete(oldest);
+    }
+    this.#closings.set(key, made);
+    return made;
+  }
+
+  #makeClosing(earlier: readonly ChatMessage[], next: readonly ChatMessage[]): number[] {
     const opened = this.render(earlier, { addGenerationPrompt: true });
     const before = opened + placeholder;
     const answer: ChatMessage = { role: "assistant", content: placeholder };

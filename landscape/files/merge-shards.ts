@@ -4,6 +4,7 @@
 import { cpSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import type { z } from "zod";
 import {
   diffSettings,
   ensureFolder,
@@ -28,12 +29,24 @@ import {
   stepName,
   versionText,
 } from "../../rl/index.ts";
-import { workOrder } from "../grid.ts";
+import { gridCells, type PointPlace, workOrder } from "../grid.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import { cellKey } from "./cell-key.ts";
 import { type CellRecord, type JournalledCell, journalledCell } from "./cells.ts";
 import { readGiven } from "./given-checkpoints.ts";
-import { referencePath, type SlicePlace, sliceFolder, slicePaths } from "./layout.ts";
+import { klFromRecord } from "./kl-from-files.ts";
+import {
+  fixedKlFolder,
+  klFromPath,
+  rayPaths,
+  raysFolder,
+  referencePath,
+  type SlicePlace,
+  sliceFolder,
+  slicePaths,
+} from "./layout.ts";
+import { type ScaleRecord, scaleRecord } from "./ray-files.ts";
+import { fixedKlPoints, rayPoints, wantedScales } from "./ray-points.ts";
 import { readRunSettings } from "./run-settings.ts";
 import { factsIn, isKnownGap, unreachedText } from "./slice-facts.ts";
 
@@ -83,16 +96,19 @@ export async function mergeShards(out: string, folders: readonly string[], optio
   const mixed = expectOneStudy(shards, options);
   const [first] = shards;
   const settings = withValues(studySettings, first.settings, new Map([["shard", ""]]));
-  const { steps, slices } = settings.landscape;
+  const { steps, slices, klFrom } = settings.landscape;
   const places = steps.flatMap((step) => Array.from({ length: slices }, (_, slice) => ({ step, slice })));
   for (const step of steps) expectSameCheckpoint(shards, step);
   expectSameKeys(shards, mixed.length > 0);
   for (const place of places) expectSameFiles(shards, place);
+  for (const step of klFrom) expectSame(shards.map(({ folder }) => referencePath(folder, step)));
+  for (const step of steps) expectSame(shards.map(({ folder }) => rayPaths(raysFolder(folder, step)).rays));
   await writeFolderAtomically(out, async (folder) => {
     for (const name of readdirSync(first.folder))
       if (!ownParts.has(name)) cpSync(join(first.folder, name), join(folder, name), { recursive: true });
-    for (const { step } of places) copyIfThere(referencePath, first.folder, folder, step, shards);
+    for (const step of new Set([...steps, ...klFrom])) copyIfThere(referencePath, first.folder, folder, step, shards);
     for (const place of places) mergeSlice(shards, folder, place, settings, options);
+    for (const step of steps) mergeRays(shards, folder, step, settings, options);
     writeAtomic(configPath(folder), writeToml(studySettings, settings));
     const provenance: Provenance = mixed.length === 0 ? first.provenance : { ...first.provenance, mixed };
     writeAtomic(provenancePath(folder), `${JSON.stringify(provenance, null, 1)}\n`);
@@ -182,15 +198,18 @@ function expectSameFiles(shards: readonly ShardFolder[], place: SlicePlace): voi
     ({ folder }: ShardFolder) => referencePath(folder, place.step),
     ({ folder }: ShardFolder) => slicePaths(sliceFolder(folder, place)).directions,
   ];
-  for (const pathOf of pathsOf) {
-    const [first, ...others] = shards.map(pathOf).filter((path) => existsSync(path));
-    const other = others.find((path) => !readFileSync(path).equals(readFileSync(first)));
-    if (other !== undefined)
-      throw new RunFolderError(
-        `${first} and ${other} differ, so cells that rest on them cannot be in one map. Measure one of the shards again on the ` +
-          "other's machine.",
-      );
-  }
+  for (const pathOf of pathsOf) expectSame(shards.map(pathOf));
+}
+
+/** @throws RunFolderError when two of the files that are there differ */
+function expectSame(paths: readonly string[]): void {
+  const [first, ...others] = paths.filter((path) => existsSync(path));
+  const other = others.find((path) => !readFileSync(path).equals(readFileSync(first)));
+  if (other !== undefined)
+    throw new RunFolderError(
+      `${first} and ${other} differ, so cells that rest on them cannot be in one map. Measure one of the shards again on the ` +
+        "other's machine.",
+    );
 }
 
 function copyIfThere(
@@ -214,13 +233,127 @@ function mergeSlice(
   out: string,
   place: SlicePlace,
   settings: StudySettings,
-  { allowMixed, say }: MergeOptions,
+  options: MergeOptions,
 ): void {
+  const { say } = options;
   const name = `${stepName(place.step)}, slice ${place.slice}`;
+  const ownOf = (folder: string): string => sliceFolder(folder, place);
+  const found = foundCells(shards, ownOf, name, options, true);
+  const own = ownOf(out);
+  const sorted = workOrder(settings.landscape).flatMap(({ i, j }) => found.get(`${i},${j}`) ?? []);
+  const gapped = shards.map(({ folder }) => ownOf(folder)).find(isKnownGap);
+  const facts = gapped === undefined ? null : factsIn(gapped, say);
+  if (facts !== null) say(`${name}: ${unreachedText(facts)}.`);
+  const missing = settings.landscape.points ** 2 - sorted.length;
+  if (missing > 0 && facts === null)
+    say(`Incomplete: ${name}: ${missing} of ${settings.landscape.points ** 2} cells are in no shard.`);
+  const from = gapped ?? (sorted.length === 0 ? null : ownOf(sorted[0].shard.folder));
+  if (from === null) return;
+  ensureFolder(own);
+  writeAtomic(slicePaths(own).directions, readFileSync(slicePaths(from).directions));
+  writeCells(own, sorted, say);
+  for (const step of settings.landscape.klFrom)
+    mergeJournals({
+      ...{ shards, say, out: klFromPath(own, step), schema: klFromRecord },
+      pathOf: (folder) => klFromPath(ownOf(folder), step),
+      keyOf: ({ i, j }) => `${i},${j}`,
+      order: step === place.step ? [] : gridCells(settings.landscape).map(({ i, j }) => `${i},${j}`),
+      name: `${name}: KL from step ${step}`,
+    });
+}
+
+/** The points on rays around a checkpoint, and those at fixed KL. */
+function mergeRays(
+  shards: readonly ShardFolder[],
+  out: string,
+  step: number,
+  { landscape }: StudySettings,
+  options: MergeOptions,
+): void {
+  const { rays } = landscape;
+  if (rays.count === 0) return;
+  const { say } = options;
+  const merge = (ownOf: (folder: string) => string, points: readonly PointPlace[], name: string): void => {
+    const found = foundCells(shards, ownOf, name, options);
+    const sorted = points.flatMap(({ i, j }) => found.get(`${i},${j}`) ?? []);
+    const missing = points.length - sorted.length;
+    if (missing > 0) say(`Incomplete: ${name}: ${missing} of ${points.length} points are in no shard.`);
+    if (sorted.length > 0) writeCells(ownOf(out), sorted, say);
+  };
+  const raysOf = (folder: string): string => raysFolder(folder, step);
+  const facts = shards.map(({ folder }) => rayPaths(raysOf(folder)).rays).find((path) => existsSync(path));
+  if (facts !== undefined) {
+    ensureFolder(raysOf(out));
+    writeAtomic(rayPaths(raysOf(out)).rays, readFileSync(facts));
+  }
+  merge(raysOf, rayPoints(landscape), `${stepName(step)}, rays`);
+  if (rays.kl.length === 0) return;
+  const fixedOf = (folder: string): string => fixedKlFolder(folder, step);
+  const keyOf = ({ ray, sign, target }: Pick<ScaleRecord, "ray" | "sign" | "target">): string =>
+    `${ray},${sign},${target}`;
+  const scales = mergeJournals<ScaleRecord>({
+    ...{ shards, say, out: rayPaths(fixedOf(out)).scales, schema: scaleRecord, keyOf },
+    pathOf: (folder) => rayPaths(fixedOf(folder)).scales,
+    order: wantedScales(landscape).map(keyOf),
+    name: `${stepName(step)}, scales of rays`,
+  });
+  merge(fixedOf, fixedKlPoints(landscape, scales), `${stepName(step)}, rays at fixed KL`);
+}
+
+interface Journals<T extends object> {
+  readonly shards: readonly ShardFolder[];
+  pathOf(folder: string): string;
+  readonly out: string;
+  readonly schema: z.ZodType<T>;
+  keyOf(record: T): string;
+  /** The keys of all records that there can be. */
+  readonly order: readonly string[];
+  readonly name: string;
+  say(line: string): void;
+}
+
+/**
+ * Writes the records of journals in one order.
+ * @returns them
+ * @throws RunFolderError when two shards have other numbers for the same one
+ */
+function mergeJournals<T extends object>({ shards, pathOf, out, schema, keyOf, order, name, say }: Journals<T>): T[] {
+  const found = new Map<string, { record: T; path: string }>();
+  for (const path of shards.map(({ folder }) => pathOf(folder)).filter((one) => existsSync(one)))
+    for (const record of readJournal(path, schema, say).records) {
+      const before = found.get(keyOf(record));
+      if (before !== undefined && !isDeepStrictEqual(before.record, record))
+        throw new RunFolderError(
+          `${before.path} and ${path}: they have other numbers for ${keyOf(record)}. Remove the wrong one from the merge.`,
+        );
+      if (before === undefined) found.set(keyOf(record), { record, path });
+    }
+  const records = order.flatMap((key) => found.get(key)?.record ?? []);
+  const missing = order.length - records.length;
+  if (missing > 0) say(`Incomplete: ${name}: ${missing} of ${order.length} are in no shard.`);
+  if (records.length === 0) return [];
+  ensureFolder(dirname(out));
+  const { journal } = openJournal(out, schema, say);
+  try {
+    for (const record of records) journal.append(record);
+  } finally {
+    journal.close();
+  }
+  return records;
+}
+
+/** The points of all shards by their indices; one that two shards have is compared. */
+function foundCells(
+  shards: readonly ShardFolder[],
+  ownOf: (folder: string) => string,
+  name: string,
+  { allowMixed, say }: MergeOptions,
+  isMap = false,
+): Map<string, FoundCell> {
   const found = new Map<string, FoundCell>();
   let doubled = 0;
   for (const shard of shards)
-    for (const cell of cellsOf(shard, place, say)) {
+    for (const cell of cellsOf(shard, ownOf(shard.folder), name, say)) {
       const key = `${cell.record.i},${cell.record.j}`;
       const before = found.get(key);
       if (before === undefined) found.set(key, cell);
@@ -228,26 +361,21 @@ function mergeSlice(
         doubled++;
         const isSame = isDeepStrictEqual(measured(before.record), measured(cell.record));
         const message =
-          `${name}: cell (${key}) has other numbers in ${before.shard.folder} than in ${shard.folder}: ` +
-          `node landscape/verify.ts ${shard.folder} --cell ${cell.record.i}:${cell.record.j} tells which is right`;
+          `${name}: ${isMap ? "cell" : "point"} (${key}) has other numbers in ${before.shard.folder} than in ${shard.folder}` +
+          (isMap
+            ? `: node landscape/verify.ts ${shard.folder} --cell ${cell.record.i}:${cell.record.j} tells which is right`
+            : "");
         if (!isSame && !allowMixed) throw new RunFolderError(`${message}. Remove the wrong one from the merge.`);
         if (!isSame) say(`${message}. The first is taken.`);
       }
     }
-  if (doubled > 0) say(`${name}: ${doubled} cells were measured twice and compared.`);
-  const own = sliceFolder(out, place);
-  const sorted = workOrder(settings.landscape).flatMap(({ i, j }) => found.get(`${i},${j}`) ?? []);
-  const gapped = shards.map(({ folder }) => sliceFolder(folder, place)).find(isKnownGap);
-  const facts = gapped === undefined ? null : factsIn(gapped, say);
-  if (facts !== null) say(`${name}: ${unreachedText(facts)}.`);
-  const missing = settings.landscape.points ** 2 - sorted.length;
-  if (missing > 0 && facts === null)
-    say(`Incomplete: ${name}: ${missing} of ${settings.landscape.points ** 2} cells are in no shard.`);
-  const from = gapped ?? (sorted.length === 0 ? null : sliceFolder(sorted[0].shard.folder, place));
-  if (from === null) return;
+  if (doubled > 0) say(`${name}: ${doubled} ${isMap ? "cells" : "points"} were measured twice and compared.`);
+  return found;
+}
+
+function writeCells(own: string, sorted: readonly FoundCell[], say: (line: string) => void): void {
   ensureFolder(own);
   const paths = slicePaths(own);
-  writeAtomic(paths.directions, readFileSync(slicePaths(from).directions));
   const { journal } = openJournal(paths.cells, journalledCell, say);
   const { members } = MemberFile.open(paths.conversations, [], say);
   try {
@@ -261,12 +389,10 @@ function mergeSlice(
 
 const measured = ({ conversationBytes: _, ...record }: JournalledCell): CellRecord => record;
 
-function cellsOf(shard: ShardFolder, place: SlicePlace, say: (line: string) => void): FoundCell[] {
-  const paths = slicePaths(sliceFolder(shard.folder, place));
+function cellsOf(shard: ShardFolder, own: string, name: string, say: (line: string) => void): FoundCell[] {
+  const paths = slicePaths(own);
   if (existsSync(paths.underWay) || existsSync(paths.earlier))
-    say(
-      `${basename(shard.folder)}: ${stepName(place.step)}, slice ${place.slice} is not finished; its finished cells are taken.`,
-    );
+    say(`${basename(shard.folder)}: ${name} is not finished; its finished cells are taken.`);
   if (!existsSync(paths.cells)) return [];
   const { records } = readJournal(paths.cells, journalledCell, say);
   const members = readMembers(

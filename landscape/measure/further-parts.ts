@@ -3,13 +3,14 @@ import { fixedKlFolder, freshFolder, lineFolder, raysFolder, worstFolder } from 
 import { countNoiseDraws } from "../files/noise-files.ts";
 import { missingPairs } from "../files/pair-files.ts";
 import { countPoints, readScales, readWorstFacts } from "../files/ray-files.ts";
+import { rayPoints, wantedScales } from "../files/ray-points.ts";
 import { linesFrom, ownCheckpoints, type WorstKind, worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { freshPoints, measureFresh } from "./fresh-prompts.ts";
 import { measureNoiseFloor } from "./noise-floor.ts";
 import { measurePairs } from "./pairs.ts";
 import type { PartJob } from "./part-job.ts";
-import { linePoints, measureFixedKl, measureLine, measureRays, rayPoints, wantedScales } from "./rays.ts";
+import { linePoints, measureFixedKl, measureLine, measureRays } from "./rays.ts";
 import { measureWorst, worstPoints } from "./worst-rays.ts";
 
 /** A part of the work around one checkpoint. */
@@ -22,21 +23,25 @@ export interface FurtherPart {
   measure(job: PartJob): Promise<number>;
 }
 
-/** The parts with points left to measure. A shard has no noise floor: it is measured when the merged folder is continued. */
+/**
+ * The parts with points left to measure. A shard measures its share of the rays, and nothing that rests on all of them or is one
+ * piece: that is measured when the merged folder is continued (`leftToMerged`).
+ */
 export function furtherParts(folder: string, settings: StudySettings): FurtherPart[] {
-  const { landscape } = settings;
+  const { landscape, shard } = settings;
   const { steps, rays } = landscape;
+  const isShard = shard !== "";
   const parts = steps.flatMap((step): FurtherPart[] => {
     const part = (own: string, points: number, measure: FurtherPart["measure"]): FurtherPart => {
       const { count, isSettled } = countPoints(own);
       return { step, points, done: Math.min(points, count), isWhole: isSettled && count >= points, measure };
     };
     return [
-      ...(landscape.noiseFloor > 0 && settings.shard === "" ? [noisePart(folder, step, landscape)] : []),
-      ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape).length, measureRays)] : []),
-      ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, landscape)] : []),
-      ...(rays.count > 0 && rays.freshPrompts > 0 ? [freshPart(folder, step, landscape)] : []),
-      ...worstRaysOf(rays).map((kind) => worstPart(folder, step, kind, landscape)),
+      ...(landscape.noiseFloor > 0 && !isShard ? [noisePart(folder, step, landscape)] : []),
+      ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape, shard).length, measureRays)] : []),
+      ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, settings)] : []),
+      ...(rays.count > 0 && rays.freshPrompts > 0 && !isShard ? [freshPart(folder, step, landscape)] : []),
+      ...(isShard ? [] : worstRaysOf(rays)).map((kind) => worstPart(folder, step, kind, landscape)),
       ...(landscape.pairs ? [pairsPart(folder, step, landscape)] : []),
       ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
         part(lineFolder(folder, step, ahead), linePoints(landscape).length, (job) => measureLine(job, ahead)),
@@ -44,6 +49,17 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
     ];
   });
   return parts.filter(({ isWhole }) => !isWhole);
+}
+
+/** What a shard leaves to the merged folder, in words; null if there is nothing. */
+export function leftToMerged({ landscape, shard }: StudySettings): string | null {
+  const { rays, noiseFloor } = landscape;
+  const left = [
+    ...(noiseFloor > 0 ? ["the noise floor"] : []),
+    ...(rays.count > 0 && rays.freshPrompts > 0 ? ["rays on fresh prompts, which are chosen among all rays"] : []),
+    ...(worstRaysOf(rays).length > 0 ? ["worst-case rays"] : []),
+  ];
+  return shard === "" || left.length === 0 ? null : left.join(", ");
 }
 
 function noisePart(folder: string, step: number, { noiseFloor }: StudySettings["landscape"]): FurtherPart {
@@ -79,9 +95,9 @@ function pairsPart(folder: string, step: number, { steps }: StudySettings["lands
 }
 
 /** Counts halves of rays with a target; it is complete once every scale found has its point. */
-function fixedKlPart(folder: string, step: number, landscape: StudySettings["landscape"]): FurtherPart {
+function fixedKlPart(folder: string, step: number, { landscape, shard }: StudySettings): FurtherPart {
   const own = fixedKlFolder(folder, step);
-  const points = wantedScales(landscape).length;
+  const points = wantedScales(landscape, shard).length;
   const scales = readScales(own, () => {});
   const { count, isSettled } = countPoints(own);
   const isWhole = scales.length >= points && isSettled && count >= scales.filter(({ scale }) => scale !== null).length;

@@ -9,8 +9,9 @@ import { writeReference } from "../files/cells.ts";
 import { countKlFrom, klFromRecord } from "../files/kl-from-files.ts";
 import { klFromPath, type SlicePlace, sliceFolder } from "../files/layout.ts";
 import { expectSameDirections, factsIn, isKnownGap } from "../files/slice-facts.ts";
-import { gridCells } from "../grid.ts";
+import { type GridCell, gridCells } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
+import { shardCells } from "../shard.ts";
 import { stepsTo } from "./directions.ts";
 import { expectSweepMemory, settingsThatFit } from "./memory-plan.ts";
 import { pointWeights } from "./perturbed-weights.ts";
@@ -26,8 +27,9 @@ export interface KlFromPart extends SlicePlace {
 }
 
 /** The maps with cells whose KL from another checkpoint is missing. A checkpoint's KL from itself is in its cells. */
-export function klFromToMeasure(folder: string, { landscape }: StudySettings): KlFromPart[] {
-  const { steps, slices, klFrom, points } = landscape;
+export function klFromToMeasure(folder: string, settings: StudySettings): KlFromPart[] {
+  const { steps, slices, klFrom } = settings.landscape;
+  const { length: cells } = cellsOf(settings);
   return (
     klFrom
       .flatMap((from) => steps.filter((step) => step !== from).map((step) => ({ from, step })))
@@ -35,8 +37,14 @@ export function klFromToMeasure(folder: string, { landscape }: StudySettings): K
       // A map that is a known gap has no cells.
       .filter((part) => !isKnownGap(sliceFolder(folder, part)))
       .map((part) => ({ ...part, done: countKlFrom(folder, part, part.from) }))
-      .filter(({ done }) => done < points ** 2)
+      .filter(({ done }) => done < cells)
   );
+}
+
+/** The cells of the shard, in the order of the journal. */
+function cellsOf({ shard, landscape }: StudySettings): GridCell[] {
+  const own = new Set(shardCells(shard, landscape).map(({ i, j }) => `${i},${j}`));
+  return gridCells(landscape).filter(({ i, j }) => own.has(`${i},${j}`));
 }
 
 export type KlFromJob = Omit<SweepJob, "checkpointAt">;
@@ -47,12 +55,7 @@ export async function measureKlFrom(run: KlFromJob): Promise<void> {
   const todo = klFromToMeasure(folder, settings);
   if (todo.length === 0) return;
   const done = todo.reduce((sum, part) => sum + part.done, 0);
-  const phase = progress.phase(
-    "KL from other checkpoints",
-    todo.length * settings.landscape.points ** 2,
-    "cells",
-    done,
-  );
+  const phase = progress.phase("KL from other checkpoints", todo.length * cellsOf(settings).length, "cells", done);
   const loaded = async <T>(step: number, body: (context: SweepContext, own: Reference) => Promise<T>): Promise<T> => {
     const place = run.placeAt(step);
     const { config, weights } = await loadModel(backend, place.folderOf(step), {
@@ -136,7 +139,7 @@ async function measureSlice(
         const weights = pointWeights(model.weights, 1, settings.landscape);
         const perturbed = { backend: model.backend, config: model.config, weights };
         try {
-          for (const cell of gridCells(settings.landscape)) {
+          for (const cell of cellsOf(settings)) {
             if (measured.has(`${cell.i},${cell.j}`)) continue;
             signal.throwIfAborted();
             weights.placeAlong([(name) => stepsTo(cell, directions, name)]);

@@ -16,6 +16,7 @@ import {
   rehearseGeneration,
 } from "../../model/index.ts";
 import { type Environment, episodeList, expectTemplate, type MemoryCheck, type Rollout } from "../../rl/index.ts";
+import { rayPoints } from "../files/ray-points.ts";
 import { workOrder } from "../grid.ts";
 import { worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
@@ -26,7 +27,6 @@ import { freshSettings, freshUses } from "./fresh-prompts.ts";
 import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
 import { pointWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
-import { rayPoints } from "./rays.ts";
 import { scorePoint, scorePoints, scoreReference } from "./reference.ts";
 import { RoundedWeights } from "./rounded-weights.ts";
 

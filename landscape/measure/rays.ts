@@ -3,9 +3,10 @@
 import { ensureFolder, openJournalOf, writeAtomic } from "../../engine/host/index.ts";
 import { type DirectionStep, philoxKey } from "../../engine/index.ts";
 import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../files/layout.ts";
-import { CHECKPOINT, indicesOf, type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
+import { CHECKPOINT, type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
+import { fixedKlPoints, rayPoints, wantedScales } from "../files/ray-points.ts";
 import type { PointPlace } from "../grid.ts";
-import { radiiOf, signsOf } from "../ray-settings.ts";
+import { radiiOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { type Direction, freeDirection, stepOf, sumOf } from "./directions/direction.ts";
 import { groupsOf, movedNames } from "./directions/groups.ts";
@@ -62,29 +63,18 @@ export class Rays {
 const numbersTo = (count: number): number[] => Array.from({ length: count }, (_, k) => k);
 const atCheckpoint = (): ((name: string) => DirectionStep[]) => () => [];
 
-/** The checkpoint, then ray by ray from the inside outwards. So more rays only add points at the end. */
-export function rayPoints({ rays }: StudySettings["landscape"]): PointPlace[] {
-  const radii = radiiOf(rays);
-  return [
-    CHECKPOINT,
-    ...numbersTo(rays.count).flatMap((ray) =>
-      radii.flatMap((radius, index) =>
-        signsOf(rays).map((sign) => ({ ...indicesOf({ ray, index, sign }), alpha: sign * radius, beta: 0 })),
-      ),
-    ),
-  ];
-}
-
 /** Measures the missing points of the rays at their radii. @returns points that `phase` has counted afterwards */
 export async function measureRays({ context, folder, reference, phase, before }: PartJob): Promise<number> {
   const own = raysFolder(folder, context.place.step);
-  const points = rayPoints(context.settings.landscape);
-  const { seed, rays } = context.settings.landscape;
+  const { shard, landscape } = context.settings;
+  const points = rayPoints(landscape, shard);
+  const { seed, rays } = landscape;
   return measurePoints({
     ...{ context, folder: own, reference, phase, before },
     whole: `${points.length} points on rays around step ${context.place.step}`,
     prepare: async () => {
       const made = new Rays(context);
+      // The lengths of all rays, so that every shard has the same file.
       await made.prepare(numbersTo(rays.count));
       const lengths = numbersTo(rays.count).map((ray) => made.lengthOf(ray));
       writeAtomic(rayPaths(own).rays, `${JSON.stringify({ schemaVersion: 1, seed, norm: rays.norm, lengths })}\n`);
@@ -104,13 +94,6 @@ export function pointsAlong(
   };
 }
 
-/** The halves of rays with a target KL, in the order in which their scales are searched. */
-export function wantedScales({ rays }: StudySettings["landscape"]): Pick<ScaleRecord, "ray" | "sign" | "target">[] {
-  return numbersTo(rays.count).flatMap((ray) =>
-    signsOf(rays).flatMap((sign) => rays.kl.map((target) => ({ ray, sign, target }))),
-  );
-}
-
 /**
  * Scales each half of each ray to the KLs asked for, and measures the points there. Every scale found is on disk before the
  * next is searched.
@@ -119,7 +102,7 @@ export function wantedScales({ rays }: StudySettings["landscape"]): Pick<ScaleRe
 export async function measureFixedKl({ context, folder, reference, phase, before }: PartJob): Promise<number> {
   const { place, settings, say } = context;
   const own = fixedKlFolder(folder, place.step);
-  const wanted = wantedScales(settings.landscape);
+  const wanted = wantedScales(settings.landscape, settings.shard);
   const rays = new Rays(context);
   const scales = await searchScales(context, own, wanted, rays, reference);
   for (const { ray, sign, target, scale, kl } of scales)
@@ -128,12 +111,7 @@ export async function measureFixedKl({ context, folder, reference, phase, before
         `Step ${place.step}, ray ${ray}, ${sign < 0 ? "opposite half" : "first half"}: no scale was found that reaches KL ${target} within ` +
           `${100 * KL_TOLERANCE}% in ${MOST_PASSES} passes; the nearest was ${kl === null ? "no finite number" : kl.toPrecision(3)}. It stays a gap.`,
       );
-  const { kl: targets } = settings.landscape.rays;
-  const points = scales.flatMap(({ ray, sign, target, scale }): PointPlace[] =>
-    scale === null
-      ? []
-      : [{ ...indicesOf({ ray, index: targets.indexOf(target), sign }), alpha: sign * scale, beta: 0 }],
-  );
+  const points = fixedKlPoints(settings.landscape, scales);
   const after = await measurePoints({
     ...{ context, folder: own, reference, phase, before },
     whole: `${points.length} points at fixed KL around step ${place.step}`,

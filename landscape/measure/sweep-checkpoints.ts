@@ -12,7 +12,7 @@ import { directionLine, isKnownGap, type SliceFacts } from "../files/slice-facts
 import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
-import { furtherParts } from "./further-parts.ts";
+import { furtherParts, leftToMerged } from "./further-parts.ts";
 import { expectSweepMemory, hasLess, settingsThatFit } from "./memory-plan.ts";
 import { sweep } from "./sweep.ts";
 import { prepareReference, type SweepContext, type SweepTiming } from "./sweep-context.ts";
@@ -45,6 +45,11 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
   const further = furtherParts(folder, settings);
   const todo = [...slices, ...further];
   if (todo.length === 0) return;
+  const left = leftToMerged(settings);
+  if (left !== null)
+    progress.line(
+      `A shard leaves to the merged folder: ${left}. The sweep without --shard, in that folder, measures it.`,
+    );
   let done = todo.reduce((sum, part) => sum + part.done, 0);
   const total = slices.length * cellsPerMap(settings) + further.reduce((sum, { points }) => sum + points, 0);
   const phase = progress.phase("landscape", total, further.length === 0 ? "cells" : "points", done);

@@ -22,7 +22,7 @@ import { roundingNotes } from "../files/given-checkpoints.ts";
 import { countEarlier } from "../files/growth.ts";
 import { claimsPath, figuresFolder, reportPath } from "../files/layout.ts";
 import { readRunSettings } from "../files/run-settings.ts";
-import { fixedKlText, readSliceFacts, type SliceFacts, unreachedText } from "../files/slice-facts.ts";
+import { readSliceFacts, type SliceFacts, unreachedText } from "../files/slice-facts.ts";
 import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { Claim, EvaluatedStep } from "../statistics/claims/claim.ts";
@@ -47,6 +47,7 @@ import { summariseSlice } from "../statistics/summarise-slice.ts";
 import type { SummarisedSlice } from "../statistics/summary.ts";
 import { readTrajectory } from "../weights/trajectory-plane.ts";
 import { readUpdates, updatesToCompute } from "../weights/updates.ts";
+import { runText, scaleColumns } from "./edge-scales.ts";
 import { embedFonts } from "./figures/embedded-fonts.ts";
 import type {
   CellConversations,
@@ -64,7 +65,6 @@ import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
 import { settingRows } from "./setting-rows.ts";
 import { isStudyLike } from "./study-like.ts";
-import { summaryText } from "./table.ts";
 import { intervalName, reachOf } from "./wording.ts";
 
 /** A run's slices with their statistics. */
@@ -391,32 +391,6 @@ function sliceMeanOf({ step, r, rInfinity, withinRing }: MeanOverSlices): SliceM
   const known = (estimate: Estimate): DrawnEstimate => (estimate.low === null ? null : drawn(estimate));
   return { step, r: known(r), rInfinity: known(rInfinity), withinRing: known(withinRing) };
 }
-
-/** How directions were scaled to a KL at the edge; nothing where they keep their norms. */
-function scaleColumns(facts: SliceFacts | null): { name: string; value: number }[] {
-  const { fixedKl } = facts ?? {};
-  if (fixedKl === undefined) return [];
-  return (["delta", "eta"] as const).flatMap((axis) => {
-    const { scale, kl } = fixedKl[axis];
-    const letter = axis === "delta" ? "δ" : "η";
-    return [
-      { name: `scale of ${letter}`, value: scale ?? Number.NaN },
-      { name: `KL at the edge of ${letter}`, value: kl ?? Number.NaN },
-    ];
-  });
-}
-
-/** Lines under the terminal's table: how each map's directions were scaled to a KL at the edge. */
-const scaleLines = ({ slices, directions }: SummarisedRun): string[] =>
-  slices.flatMap(({ step, slice }, k) => {
-    const facts = directions.at(k);
-    const text = facts == null ? null : fixedKlText(facts);
-    return text === null ? [] : [`Step ${step}, slice ${slice}: ${text}.`];
-  });
-
-/** The table for the terminal; empty without measured maps. */
-export const runText = (run: SummarisedRun): string =>
-  run.slices.length === 0 ? "" : `${[summaryText(run.slices, run.trends), ...scaleLines(run)].join("\n")}\n`;
 
 function mapOf(
   settings: StudySettings,

@@ -347,7 +347,7 @@ function rewardSampler(
  */
 function countBelow(sorted: readonly number[]): (z: number) => number {
   const list = Float64Array.from(sorted);
-  const buckets = 4 * list.length;
+  const buckets = 32 * list.length;
   const least = list[0];
   const scale = buckets / Math.max(list[list.length - 1] - least, Number.MIN_VALUE);
   const guesses = Int32Array.from({ length: buckets + 1 }, (_, bucket) => {

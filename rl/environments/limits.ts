@@ -2,7 +2,7 @@
 // stops.
 //
 // A function that does not return cannot be stopped by other JavaScript. Node's vm module stops it from a thread of its
-// own, whatever code it runs, a regular expression too. Starting and joining that thread takes 50 to 150 µs of processor
+// own, whatever code it runs, a regular expression too. Starting and joining that thread takes 80 to 150 µs of processor
 // time per call, and far more on the clock if the processors are busy. So functions that are known to return
 // (`Episode.isBounded`) are called without it. An asynchronous function is not stopped but abandoned: its signal is aborted,
 // and its result is no longer awaited.

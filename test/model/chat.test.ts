@@ -58,6 +58,30 @@ const next: ChatMessage[] = [
 ];
 
 describe("model/chat", (test) => {
+  test("the glue of a conversation is rendered once, and its callers get lists of their own", async () => {
+    const chat = await load(tinyFolder);
+    const render = chat.render.bind(chat);
+    let rendered = 0;
+    chat.render = (messages, options) => {
+      rendered++;
+      return render(messages, options);
+    };
+    const end = chat.endTokenId;
+    const first = chat.glue(ask, [7, end], next);
+    const before = rendered;
+    const wanted = [...first];
+    first.push(0);
+    assert.equal(chat.glue([{ ...ask[0] }], [8, 9, end], [{ ...next[0] }]), wanted);
+    assert.equal(chat.glue(ask, [7], next), [end, ...wanted], "the answer was cut off");
+    assert.is(rendered, before);
+    chat.glue(next, [7, end], next);
+    assert.ok(rendered > before, "after another conversation it may be another");
+    for (let i = 0; i < 1100; i++) chat.glue([{ role: "user", content: `${i}` }], [end], next);
+    const all = rendered;
+    assert.equal(chat.glue(ask, [end], next), wanted);
+    assert.ok(rendered > all, "only the latest are kept");
+  });
+
   test.after(() => rmSync(scratch, { recursive: true }));
 
   for (const { name, messages, addGenerationPrompt, text, ids } of chats)

@@ -147,7 +147,7 @@ describe("landscape/measure/kl-from", (test) => {
     return readKlFrom(folder, { step: 0, slice: 0 }, 3, () => {})?.cells.length ?? 0;
   }
 
-  test("it may be added to a run; then neither grid nor completions grow; steps without a checkpoint and shards are refused", () => {
+  test("it may be added to a run; then neither grid nor completions grow; steps without a checkpoint are refused", () => {
     const effects = (before: Record<string, unknown>, after: Record<string, unknown>): Record<string, string> =>
       Object.fromEntries(
         diffSettings(studySettings, settingsWith(before), settingsWith(after)).map(({ key, effect }) => [key, effect]),
@@ -159,10 +159,6 @@ describe("landscape/measure/kl-from", (test) => {
     assert.throws(
       () => settingsWith({ "landscape.klFrom": [2] }),
       /landscape\.klFrom: step 2 has no checkpoint; there are those of steps 0, 3/,
-    );
-    assert.throws(
-      () => settingsWith({ shard: "0/2", checkpoints: ["one"] }),
-      /shard: KL from other checkpoints \(landscape\.klFrom\) cannot be cut into shards/,
     );
   });
 });

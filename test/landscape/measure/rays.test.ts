@@ -7,9 +7,9 @@ import { diffSettings, type Phase, resolveSettings } from "../../../engine/host/
 import { writeReference } from "../../../landscape/files/cells.ts";
 import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../../../landscape/files/layout.ts";
 import { CHECKPOINT, rayPlaceOf, readRayPoints, readScales } from "../../../landscape/files/ray-files.ts";
+import { rayPoints } from "../../../landscape/files/ray-points.ts";
 import { KL_TOLERANCE, MOST_PASSES } from "../../../landscape/measure/fixed-kl.ts";
 import { furtherParts } from "../../../landscape/measure/further-parts.ts";
-import { rayPoints } from "../../../landscape/measure/rays.ts";
 import { type Reference, scorePoint } from "../../../landscape/measure/reference.ts";
 import { prepareReference, type SweepContext } from "../../../landscape/measure/sweep-context.ts";
 import { type StudySettings, studySettings } from "../../../landscape/settings.ts";

@@ -3,6 +3,7 @@
 //   node landscape/run.ts --out runs/pictures
 //   node test/landscape/report/screenshots.ts runs/pictures
 //
+// Those of the repository are of runs/tiny-100 of docs/study.md (five slices, noise floor), which has the same numbers in slice 0.
 // Needs Chromium (chromium.ts).
 import { statSync } from "node:fs";
 import { join } from "node:path";

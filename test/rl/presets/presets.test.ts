@@ -12,7 +12,7 @@ import {
   settingValue,
   writeToml,
 } from "../../../engine/host/index.ts";
-import { rayPoints } from "../../../landscape/measure/rays.ts";
+import { rayPoints } from "../../../landscape/files/ray-points.ts";
 import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
 import { filesOf, presetNames } from "../../../rl/settings-files.ts";
 import { describe } from "../../support.ts";
