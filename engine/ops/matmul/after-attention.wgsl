@@ -1,6 +1,6 @@
 // afterAttention  a = x + mixed · Oᵀ,  h = rmsNorm(a),  y = a + (silu(h · Gᵀ) ⊙ (h · Uᵀ)) · Dᵀ      mixed [T, A], x, y [T, C], scratch [T, W]
 // Work            a workgroup does all of it for ROWS rows: rows do not depend on each other. It is one subgroup of 8; see the
-//                 tile in `uses`, and `tileRows` as in matmul-forward.wgsl. A row of scratch holds h, and after it the left operand of the first and last product.
+//                 tile in `uses`. A row of scratch holds h, and after it the left operand of the first and last product.
 // Memory          weights are read once per ROWS rows; all else stays in the cache.
 // Precision       f32: the bits of a product with a residual, rmsNorm in fours, the gated product and another product.
 // Chosen          on software drivers with subgroups of 8, for layers small enough for a core's cache (layer-parts.ts).
@@ -19,17 +19,10 @@ const LEFT_ALONG_STEPS = true;
 /** The product at hand: output, gate, up, down. */
 var<private> product: u32;
 
-/** The first row of the tile's rows, and elements from the first norm to theirs. */
-var<private> ownFirst: u32;
-var<private> ownNorm: u32;
-
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let own = tileRows(tile.x);
-  ownFirst = own.first;
-  ownNorm = own.slot * params.normStride;
-  let first = own.first + own.tile * ROWS;
-  let end = min(first + ROWS, own.first + own.count);
+  let first = tile.x * ROWS;
+  let end = min(first + ROWS, params.rows);
   let scratchWidth = params.width + max(params.mixedWidth, params.inner);
   let mixedFours = params.mixedWidth / 4u;
   for (var i = lane; i < (end - first) * mixedFours; i += LANES) {
@@ -40,7 +33,7 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
   }
   storageBarrier();
   var p: Product;
-  p.rows = own.count;
+  p.rows = params.rows;
   p.leftRow = scratchWidth;
   p.leftStep = 1u;
   p.rightStep = 8u;
@@ -51,17 +44,16 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
     let isInner = i == 1u || i == 2u;
     p.columns = select(params.width, params.inner, isInner);
     p.count = select(select(params.inner, params.mixedWidth, i == 0u), params.width, isInner);
-    p.leftBase = params.scratchBase + own.first * scratchWidth + select(params.width, 0u, isInner);
+    p.leftBase = params.scratchBase + select(params.width, 0u, isInner);
     p.rightBase = select(
-      select(params.downBase + own.slot * params.downStride, params.outputBase + own.slot * params.outputStride, i == 0u),
-      // The panels of U follow those of G.
-      params.gatedBase + own.slot * params.gatedStride + (i - 1u) * params.inner * params.width,
+      select(params.downBase, params.outputBase, i == 0u),
+      params.gatedBase + (i - 1u) * params.inner * params.width, // the panels of U follow those of G
       isInner,
     );
     p.rightPanel = 8u * p.count;
+    p.resultBase = select(params.yBase, params.scratchBase + params.width, isInner);
     p.resultRow = select(params.width, scratchWidth, isInner);
-    p.resultBase = own.first * p.resultRow + select(params.yBase, params.scratchBase + params.width, isInner);
-    for (var column = 0u; column * 32u < p.columns; column++) { multiplyTile(p, vec2u(own.tile, column), lane); }
+    for (var column = 0u; column * 32u < p.columns; column++) { multiplyTile(p, vec2u(tile.x, column), lane); }
     storageBarrier();
     if (i == 0u) {
       for (var row = first + lane; row < end; row += LANES) { normalise(row, scratchWidth); }
@@ -81,7 +73,7 @@ fn normalise(row: u32, scratchWidth: u32) {
     squares = addProducts(value, value, squares);
   }
   let r = 1.0 / sqrt(squares / f32(params.width) + params.eps);
-  for (var c = 0u; c < width; c++) { scratch[to + c] = y[start + c] * r * weight[(params.weightBase + ownNorm) / 4u + c]; }
+  for (var c = 0u; c < width; c++) { scratch[to + c] = y[start + c] * r * weight[params.weightBase / 4u + c]; }
 }
 
 fn leftFour(at: u32) -> vec4f { return scratch[at / 4u]; }
@@ -98,7 +90,7 @@ fn storeFour(p: Product, row: u32, column: u32, four: vec4f) {
   if (row >= p.rows || column >= p.columns) { return; }
   let place = resultPlace(p, row, column) / 4u;
   if (product == 0u) {
-    y[place] = x[(params.xBase + (ownFirst + row) * params.width + column) / 4u] + four;
+    y[place] = x[(params.xBase + row * params.width + column) / 4u] + four;
   } else if (product == 1u) {
     scratch[place] = four;
   } else if (product == 2u) {

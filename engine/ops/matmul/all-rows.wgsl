@@ -5,7 +5,6 @@ struct TileRows {
   tile: u32,  // which tile of these rows
   right: u32, // elements from the first weight to theirs
   bias: u32,
-  slot: u32,
 }
 
-fn tileRows(tile: u32) -> TileRows { return TileRows(0u, params.rows, tile, 0u, 0u, 0u); }
+fn tileRows(tile: u32) -> TileRows { return TileRows(0u, params.rows, tile, 0u, 0u); }

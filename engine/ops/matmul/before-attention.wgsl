@@ -1,7 +1,7 @@
 // beforeAttention  h = rmsNorm(x);  q, k, v = h · W_iᵀ + b_i;  q[t] = rope(q[t]),  keys[slots[t]] = rope(k[t]),  values[slots[t]] = v[t]
 //                  x [T, C], q [T, H, D], keys, values [S, K, D], scratch [T, C + (H + 2K) · D]
 // Work             a workgroup does all of it for ROWS rows: rows do not depend on each other. It is one subgroup of 8; see the
-//                  tile in `uses`, and `tileRows` as in matmul-forward.wgsl. A row of scratch holds h and the three products.
+//                  tile in `uses`. A row of scratch holds h and the three products.
 // Memory           weights are read once per ROWS rows; all else stays in the cache.
 // Precision        f32: the bits of rmsNorm in fours, three products and ropeIntoCache.
 // Chosen           on software drivers with subgroups of 8, for layers small enough for a core's cache (layer-parts.ts).
@@ -20,17 +20,10 @@
 /** Whether the steps of a row of left are neighbours in memory; if not, its rows are. */
 const LEFT_ALONG_STEPS = true;
 
-/** Elements from the first norm and the first biases to those of these rows. */
-var<private> ownNorm: u32;
-var<private> ownBias: u32;
-
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let own = tileRows(tile.x);
-  ownNorm = own.slot * params.normStride;
-  ownBias = own.bias;
-  let first = own.first + own.tile * ROWS;
-  let end = min(first + ROWS, own.first + own.count);
+  let first = tile.x * ROWS;
+  let end = min(first + ROWS, params.rows);
   let half = params.half / 4u;
   let heads = params.heads + 2u * params.keyHeads;
   let columns = heads * 2u * params.half;
@@ -38,20 +31,20 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
   for (var row = first + lane; row < end; row += LANES) { normalise(row, scratchWidth); }
   storageBarrier();
   var p: Product;
-  p.rows = own.count;
+  p.rows = params.rows;
   p.columns = columns;
   p.count = params.width;
-  p.leftBase = params.scratchBase + own.first * scratchWidth;
+  p.leftBase = params.scratchBase;
   p.leftRow = scratchWidth;
   p.leftStep = 1u;
-  p.rightBase = params.rightBase + own.right;
+  p.rightBase = params.rightBase;
   p.rightPanel = params.width * 8u;
   p.rightStep = 8u;
-  p.resultBase = p.leftBase + params.width;
+  p.resultBase = params.scratchBase + params.width;
   p.resultRow = scratchWidth;
   p.resultColumn = 1u;
   p.startsFromColumns = true;
-  for (var column = 0u; column * 32u < columns; column++) { multiplyTile(p, vec2u(own.tile, column), lane); }
+  for (var column = 0u; column * 32u < columns; column++) { multiplyTile(p, vec2u(tile.x, column), lane); }
   storageBarrier();
   for (var pair = lane; pair < (end - first) * heads * half; pair += LANES) {
     let i = pair % half;
@@ -94,7 +87,7 @@ fn normalise(row: u32, scratchWidth: u32) {
     squares = addProducts(value, value, squares);
   }
   let r = 1.0 / sqrt(squares / f32(params.width) + params.eps);
-  for (var c = 0u; c < width; c++) { scratch[to + c] = x[start + c] * r * weight[(params.weightBase + ownNorm) / 4u + c]; }
+  for (var c = 0u; c < width; c++) { scratch[to + c] = x[start + c] * r * weight[params.weightBase / 4u + c]; }
 }
 
 fn leftFour(at: u32) -> vec4f { return scratch[at / 4u]; }
@@ -116,5 +109,5 @@ fn columnStart(column: u32) -> f32 {
   } else if (own >= ofQ) {
     place = params.secondBias + own - ofQ;
   }
-  return bias[params.biasBase + ownBias + place];
+  return bias[params.biasBase + place];
 }

@@ -55,6 +55,3 @@ export const slotBindings = { tiles: { access: "read" } } as const;
 
 /** Their further params: the number of tiles, and the elements from one slot of a weight and of a bias to the next. */
 export const slotParams = { tileCount: "u32", rightStride: "u32", biasStride: "u32" } as const;
-
-/** The constant of `rows-of-slots.wgsl`: the number of the table's binding, which follows those of the plain kernel. */
-export const tableAfter = (bindings: object): { TILES: number } => ({ TILES: Object.keys(bindings).length });

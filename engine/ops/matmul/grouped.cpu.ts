@@ -9,14 +9,14 @@ interface Tiles {
 }
 
 /** Calls `body` for each tile: its first row and number of rows, and where its slot's weight and bias begin. */
-export function forEachTile(
+function forEachTile(
   tiles: NumberArray,
   { tileCount, rightStride, biasStride }: Tiles,
-  body: (first: number, rows: number, right: number, bias: number, slot: number) => void,
+  body: (first: number, rows: number, right: number, bias: number) => void,
 ): void {
   for (let i = 0; i < tileCount; i++) {
     const [first, rows, slot] = tiles.subarray(3 * i, 3 * i + 3);
-    body(first, rows, slot * rightStride, slot * biasStride, slot);
+    body(first, rows, slot * rightStride, slot * biasStride);
   }
 }
 

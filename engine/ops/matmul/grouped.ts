@@ -5,12 +5,12 @@
 // Each function returns false, and does nothing, if one dispatch does not reach everything: if tensors are cut, slots lie in
 // several buffers, or the table is too large for one. The caller then multiplies point by point.
 import type { Backend } from "../../backends/backend.ts";
-import { defineKernel } from "../../kernel.ts";
+import { type Constants, defineKernel } from "../../kernel.ts";
 import { expectShape } from "../../op.ts";
 import { areWhole, type GroupedRows, type Reached } from "../../row-tables.ts";
 import { run } from "../../run.ts";
 import type { Tensor } from "../../tensor.ts";
-import { forwardContract, gatedContract, slotBindings, slotParams, tableAfter, tripleContract } from "./contracts.ts";
+import { forwardContract, gatedContract, slotBindings, slotParams, tripleContract } from "./contracts.ts";
 import * as cpu from "./grouped.cpu.ts";
 import { fillPanels, joined, rowsApart, spanOf, type Triple } from "./joined.ts";
 import {
@@ -26,6 +26,9 @@ import {
 import { areInEights, bodyOf as matrixBody, nameOf as matrixName } from "./matrix-products.ts";
 import { tileColumns, tileRows } from "./matrix-tiles.ts";
 import { chooseTile, type OperandType, rowClasses, type Tile, type TileForm, tiles } from "./tiles.ts";
+
+/** The number of the table's binding, which follows those of the plain kernel. */
+const tableAfter = (bindings: object): Constants => ({ TILES: Object.keys(bindings).length });
 
 function forwardKernel(tile: Tile, operands: OperandType) {
   const { uses, constants, variants } = bodyOf(tile, operands);

@@ -2,7 +2,6 @@ import type { NumberArray } from "../../dtype.ts";
 import { rmsNorm } from "../rms-norm/rms-norm.cpu.ts";
 import { ropeIntoCache } from "../rope/rope.cpu.ts";
 import { swiglu } from "../swiglu/swiglu.cpu.ts";
-import { forEachTile } from "./grouped.cpu.ts";
 import { multiplyForward } from "./matmul.cpu.ts";
 
 const like = (array: NumberArray, length: number): NumberArray =>
@@ -84,49 +83,4 @@ export function beforeAttention(
   const v = next(keyHeads * 2 * half, p.thirdBias);
   ropeIntoCache({ ...b, q, k, v }, { ...{ tokens: rows, cache: p.cacheSlots, cacheStart: 0 }, heads, keyHeads, half });
   b.q.set(q);
-}
-
-interface Tiles {
-  readonly tileCount: number;
-  readonly rightStride: number;
-  readonly biasStride: number;
-  readonly normStride: number;
-}
-
-/** beforeAttention, each tile's rows with the weights of their slot */
-export function beforeAttentionSlots(
-  b: Parameters<typeof beforeAttention>[0] & { tiles: NumberArray },
-  p: Parameters<typeof beforeAttention>[1] & Tiles,
-): void {
-  forEachTile(b.tiles, p, (first, rows, right, bias, slot) => {
-    const cut = (array: NumberArray, width: number): NumberArray =>
-      array.subarray(first * width, (first + rows) * width);
-    const own = {
-      ...{ x: cut(b.x, p.width), cos: cut(b.cos, p.half), sin: cut(b.sin, p.half), slots: cut(b.slots, 1) },
-      ...{
-        right: b.right.subarray(right),
-        bias: b.bias.subarray(bias),
-        weight: b.weight.subarray(slot * p.normStride),
-      },
-      ...{ q: cut(b.q, p.heads * 2 * p.half), scratch: b.scratch, keys: b.keys, values: b.values },
-    };
-    beforeAttention(own, { ...p, rows });
-  });
-}
-
-/** afterAttention, each tile's rows with the weights of their slot */
-export function afterAttentionSlots(
-  b: Parameters<typeof afterAttention>[0] & { tiles: NumberArray },
-  p: Parameters<typeof afterAttention>[1] & Tiles & Record<"outputStride" | "gatedStride" | "downStride", number>,
-): void {
-  forEachTile(b.tiles, p, (first, rows, _right, _bias, slot) => {
-    const cut = (array: NumberArray, width: number): NumberArray =>
-      array.subarray(first * width, (first + rows) * width);
-    const own = {
-      ...{ mixed: cut(b.mixed, p.mixedWidth), x: cut(b.x, p.width), y: cut(b.y, p.width), scratch: b.scratch },
-      ...{ output: b.output.subarray(slot * p.outputStride), gated: b.gated.subarray(slot * p.gatedStride) },
-      ...{ down: b.down.subarray(slot * p.downStride), weight: b.weight.subarray(slot * p.normStride) },
-    };
-    afterAttention(own, { ...p, rows });
-  });
 }

@@ -8,13 +8,11 @@
 // workgroups must keep all cores busy. So large layers keep their separate kernels.
 import { isRecording } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
-import type { BatchRows, Parameter, TileTable, WeightTensors } from "../../parameters.ts";
-import { groupedRows, type Reached, reach } from "../../row-tables.ts";
+import type { BatchRows, Parameter, WeightTensors } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import type { CacheTarget } from "../rope/rope-pair.ts";
-import { slotBindings, slotParams, tableAfter } from "./contracts.ts";
 import { joined, spanOf, type Triple } from "./joined.ts";
 import * as cpu from "./layer-parts.cpu.ts";
 
@@ -25,11 +23,6 @@ const mostNumbers = 2 ** 18;
  * joined ÷ apart, for decode steps of the tiny model: 16 to 48 rows 0.7 to 1.0, 88 rows about 1.1 (Mesa 25.0.7).
  */
 const mostRows = 64;
-/**
- * Tiles of rows of several grid points: no more than the rows of one weight have. Each reads the weights of its slot, and with 16
- * points of a row or two the separate kernels, whose tiles are lower, need no more processor time.
- */
-const mostTiles = 4;
 /** Up to so many rows a workgroup takes 4 of them, above 16. */
 const fewRows = 16;
 const formOf = (rows: number) => ({ ROWS: rows <= fewRows ? 4 : 16 });
@@ -40,7 +33,9 @@ const tile = {
   variants: [{ ROWS: 4 }],
 } as const;
 
-const beforeContract = {
+const beforeKernel = defineKernel({
+  ...tile,
+  name: "beforeAttention",
   axes: { rows: "map" },
   bindings: {
     x: { access: "read", axis: "rows" },
@@ -56,44 +51,18 @@ const beforeContract = {
     values: { access: "update" },
   },
   params: {
-    width: "u32",
-    heads: "u32",
-    keyHeads: "u32",
-    half: "u32",
-    cacheSlots: "u32",
-    eps: "f32",
-    firstBias: "u32",
-    secondBias: "u32",
-    thirdBias: "u32",
-    normStride: "u32",
+    ...{ width: "u32", heads: "u32", keyHeads: "u32", half: "u32", cacheSlots: "u32", eps: "f32" },
+    ...{ firstBias: "u32", secondBias: "u32", thirdBias: "u32" },
   },
-} as const;
-const beforeKernel = defineKernel({
-  ...tile,
-  ...beforeContract,
-  name: "beforeAttention",
   cpu: cpu.beforeAttention,
   wgsl: new URL("./before-attention.wgsl", import.meta.url),
-  uses: [...tile.uses, "all-rows"],
   workgroups: ({ rows }, { ROWS }) => [Math.ceil(rows / Number(ROWS))],
   flops: ({ rows, width, heads, keyHeads, half }) => 2 * rows * width * (heads + 2 * keyHeads) * 2 * half,
 });
-/** For rows of several slots (grouped.ts). */
-const beforeSlotsKernel = defineKernel({
-  ...tile,
-  axes: beforeContract.axes,
-  bindings: { ...beforeContract.bindings, ...slotBindings },
-  params: { ...beforeContract.params, ...slotParams },
-  name: "beforeAttentionSlots",
-  cpu: cpu.beforeAttentionSlots,
-  wgsl: new URL("./before-attention.wgsl", import.meta.url),
-  uses: [...tile.uses, "rows-of-slots"],
-  constants: { ...tile.constants, ...tableAfter(beforeContract.bindings) },
-  workgroups: ({ tileCount }) => [tileCount],
-  flops: ({ rows, width, heads, keyHeads, half }) => 2 * rows * width * (heads + 2 * keyHeads) * 2 * half,
-});
 
-const afterContract = {
+const afterKernel = defineKernel({
+  ...tile,
+  name: "afterAttention",
   axes: { rows: "map" },
   bindings: {
     mixed: { access: "read", axis: "rows" },
@@ -105,41 +74,12 @@ const afterContract = {
     scratch: { access: "write", axis: "rows" },
     y: { access: "write", axis: "rows" },
   },
-  params: {
-    width: "u32",
-    mixedWidth: "u32",
-    inner: "u32",
-    products: "u32",
-    eps: "f32",
-    outputStride: "u32",
-    gatedStride: "u32",
-    downStride: "u32",
-    normStride: "u32",
-  },
-} as const;
-const afterKernel = defineKernel({
-  ...tile,
-  ...afterContract,
-  name: "afterAttention",
+  params: { width: "u32", mixedWidth: "u32", inner: "u32", products: "u32", eps: "f32" },
   cpu: cpu.afterAttention,
   wgsl: new URL("./after-attention.wgsl", import.meta.url),
-  uses: [...tile.uses, "all-rows", "sigmoid"],
+  uses: [...tile.uses, "sigmoid"],
   constants: { ...tile.constants, Vector: "vec4f" },
   workgroups: ({ rows }, { ROWS }) => [Math.ceil(rows / Number(ROWS))],
-  flops: ({ rows, width, mixedWidth, inner }) => 2 * rows * width * (mixedWidth + 3 * inner),
-});
-/** For rows of several slots (grouped.ts). */
-const afterSlotsKernel = defineKernel({
-  ...tile,
-  axes: afterContract.axes,
-  bindings: { ...afterContract.bindings, ...slotBindings },
-  params: { ...afterContract.params, ...slotParams },
-  name: "afterAttentionSlots",
-  cpu: cpu.afterAttentionSlots,
-  wgsl: new URL("./after-attention.wgsl", import.meta.url),
-  uses: [...tile.uses, "rows-of-slots", "sigmoid"],
-  constants: { ...tile.constants, Vector: "vec4f", ...tableAfter(afterContract.bindings) },
-  workgroups: ({ tileCount }) => [tileCount],
   flops: ({ rows, width, mixedWidth, inner }) => 2 * rows * width * (mixedWidth + 3 * inner),
 });
 
@@ -149,46 +89,25 @@ function joinsParts({ backend, rows }: Tensor): boolean {
 }
 
 /**
- * A layout of each weight: of the same weight for all rows, or of the first of its slots. null if one has none, as weights in
- * mixed precision have no panels.
+ * The tensors of a weight that is the same for all rows, as the slot of their one grid point is; null for others. In mixed
+ * precision it has no panels.
  */
-function reachAll(parameters: readonly Parameter[], layout: keyof WeightTensors, rows: BatchRows): Reached[] | null {
-  const point = onlyPoint(rows);
-  const found = parameters.flatMap((one) => {
-    if (one.kind !== "slots" || point === null) return reach(one, layout) ?? [];
-    const first = one.slots.get(point)?.[layout] ?? null;
-    return first === null ? [] : { first, stride: 0 };
-  });
+function plainWeight(parameter: Parameter, rows: BatchRows): WeightTensors | null {
+  if (parameter.kind === "tensor") return { rows: parameter.tensor, panels: parameter.panels };
+  if (parameter.kind === "forward") return parameter.weight;
+  if (parameter.kind !== "slots" || rows === null || "places" in rows) return null;
+  const filled = rows.filter(({ count }) => count > 0);
+  return (filled.length === 1 && parameter.slots.get(filled[0].point)) || null;
+}
+
+/** The panels of all these weights; null if one of them has none. */
+function panelsOf(parameters: readonly Parameter[], rows: BatchRows): Tensor[] | null {
+  const found = parameters.flatMap((one) => plainWeight(one, rows)?.panels ?? []);
   return found.length === parameters.length ? found : null;
 }
 
-/** The grid point of all rows; null if there are several, or none. */
-function onlyPoint(rows: BatchRows): number | null {
-  if (rows === null || "places" in rows) return null;
-  const filled = rows.filter(({ count }) => count > 0);
-  return filled.length === 1 ? filled[0].point : null;
-}
-
-/** How the rows are cut into tiles: a table for rows of several slots, else null. */
-function tilesOf(
-  x: Tensor,
-  rows: BatchRows,
-  weights: readonly Parameter[],
-): { table: TileTable | null; ROWS: number } | null {
-  if (onlyPoint(rows) !== null || weights.every(({ kind }) => kind !== "slots"))
-    return { table: null, ...formOf(x.rows) };
-  const group = groupedRows(rows, weights);
-  if (group === null) return null;
-  const form = formOf(group.rows.reduce((most, { count }) => Math.max(most, count), 0));
-  const table = group.tables.tilesOf("layer", group.rows, x.rows, form.ROWS);
-  return table === null || table.count > mostTiles ? null : { table, ...form };
-}
-
-/** The distance from one slot to the next, if it is the same for all of these. */
-function strideOf(reached: readonly Reached[]): number | null {
-  const [{ stride }] = reached;
-  return stride % 4 === 0 && reached.every((one) => one.stride === stride) ? stride : null;
-}
+/** The numbers of a weight [C] that is the same for all rows; null for others. */
+const vectorOf = (parameter: Parameter, rows: BatchRows): Tensor | null => plainWeight(parameter, rows)?.rows ?? null;
 
 const isInFours = (tensors: readonly Tensor[]): boolean =>
   tensors.every(({ dtype, segments }) => dtype === "f32" && segments.length === 1 && segments[0].base % 4 === 0);
@@ -224,21 +143,16 @@ export function beforeAttention(
   { slots, keys, values }: CacheTarget,
   isJoined = joinsParts(given.x),
 ): Tensor | null {
-  const { x, eps, cos, sin } = given;
+  const { x, eps, cos, sin, rows = null } = given;
   const { backend } = x;
   if (!isJoined) return null;
-  const { rows = null } = given;
-  const panels = reachAll(given.weights, "panels", rows);
-  const norms = reachAll([given.norm], "rows", rows);
-  const biases = reachAll(given.biases, "rows", rows);
-  if (panels === null || norms === null || biases === null) return null;
-  const [norm] = norms.map(({ first }) => first);
-  const [first, second, third] = biases.map((one) => one.first);
-  const right = joined(panels.map((one) => one.first));
+  const panels = panelsOf(given.weights, rows);
+  const norm = vectorOf(given.norm, rows);
+  const [first, second, third] = given.biases.map((one) => vectorOf(one, rows));
+  if (panels === null || norm === null || !first || !second || !third) return null;
+  const right = joined(panels);
   const bias = spanOf([first, second, third]);
-  const [rightStride, biasStride, normStride] = [panels, biases, norms].map(strideOf);
-  if (right === null || bias === null || rightStride === null || biasStride === null || normStride === null)
-    return null;
+  if (right === null || bias === null) return null;
   const [width, keyHeads, half] = [x.rowSize, keys.shape[1], keys.shape[2] / 2];
   const columns = 8 * right.rows;
   const heads = columns / (2 * half) - 2 * keyHeads;
@@ -248,24 +162,19 @@ export function beforeAttention(
     isInFours([x, right, norm, cos, sin, keys, values]) &&
     [slots, bias.span].every(({ segments }) => segments.length === 1);
   if (!fits || right.size > mostNumbers) return null;
-  const cut = tilesOf(x, rows, [given.norm, ...given.weights, ...given.biases]);
-  if (cut === null) return null;
-  const { table, ROWS } = cut;
   const q = empty(backend, [x.rows, heads, 2 * half], "f32", "attention.q");
   scope(() => {
     const scratch = empty(backend, [x.rows, width + columns], "f32", "beforeAttention.scratch");
     const [firstBias, secondBias, thirdBias] = bias.starts;
-    const bound = { x, right, weight: norm, bias: bias.span, cos, sin, slots, scratch, q, keys, values };
-    const params = {
-      ...{ width, heads, keyHeads, half, cacheSlots: keys.rows, eps },
-      ...{ firstBias, secondBias, thirdBias, normStride },
-    };
-    const constants = { ROWS };
-    if (table === null) run(beforeKernel, bound, params, { constants });
-    else {
-      const ofSlots = { ...params, tileCount: table.count, rightStride, biasStride };
-      run(beforeSlotsKernel, { ...bound, tiles: table.tiles }, ofSlots, { constants });
-    }
+    run(
+      beforeKernel,
+      { x, right, weight: norm, bias: bias.span, cos, sin, slots, scratch, q, keys, values },
+      {
+        ...{ width, heads, keyHeads, half, cacheSlots: keys.rows, eps },
+        ...{ firstBias, secondBias, thirdBias },
+      },
+      { constants: formOf(x.rows) },
+    );
   });
   return q;
 }
@@ -296,42 +205,27 @@ export interface AttentionOutputs {
  * @returns  [T, C]; null, and nothing is done, if this adapter, these weights or sizes have their own kernels
  */
 export function afterAttention(given: AttentionOutputs, isJoined = joinsParts(given.x)): Tensor | null {
-  const { mixed, x, eps } = given;
+  const { mixed, x, eps, rows = null } = given;
   const { backend } = x;
   if (!isJoined) return null;
-  const { rows = null } = given;
-  const weights = [given.output, given.gate, given.up, given.down];
-  const reached = reachAll(weights, "panels", rows);
-  const norms = reachAll([given.norm], "rows", rows);
-  if (reached === null || norms === null) return null;
-  const [norm] = norms.map(({ first }) => first);
-  const panels = reached.map(({ first }) => first);
+  const panels = panelsOf([given.output, given.gate, given.up, given.down], rows);
+  const norm = vectorOf(given.norm, rows);
+  if (panels === null || norm === null) return null;
   const [output, gate, up, down] = panels;
-  const [ofOutput, ofGate, ofUp, ofDown] = reached;
-  const [outputStride, gatedStride, downStride, normStride] = [[ofOutput], [ofGate, ofUp], [ofDown], norms].map(
-    strideOf,
-  );
-  if (outputStride === null || gatedStride === null || downStride === null || normStride === null) return null;
   const gated = joined([gate, up]);
   const [width, mixedWidth, inner] = [x.rowSize, mixed.rowSize, 8 * gate.rows];
   const fits = areMultiples(32, [width, mixedWidth, inner]) && isInFours([x, mixed, norm, ...panels]);
   if (gated === null || !fits || output.size + gated.size + down.size > mostNumbers) return null;
-  const cut = tilesOf(x, rows, [given.norm, ...weights]);
-  if (cut === null) return null;
-  const { table, ROWS } = cut;
   const y = empty(backend, x.shape, "f32", "afterAttention.y");
   scope(() => {
     const scratchWidth = width + Math.max(mixedWidth, inner);
     const scratch = empty(backend, [x.rows, scratchWidth], "f32", "afterAttention.scratch");
-    const bound = { mixed, x, output, gated, down, weight: norm, scratch, y };
-    const strides = { outputStride, gatedStride, downStride, normStride };
-    const params = { width, mixedWidth, inner, eps, products: 4, ...strides };
-    const constants = { ROWS };
-    if (table === null) run(afterKernel, bound, params, { constants });
-    else {
-      const ofSlots = { ...params, tileCount: table.count, rightStride: 0, biasStride: 0 };
-      run(afterSlotsKernel, { ...bound, tiles: table.tiles }, ofSlots, { constants });
-    }
+    run(
+      afterKernel,
+      { mixed, x, output, gated, down, weight: norm, scratch, y },
+      { width, mixedWidth, inner, eps, products: 4 },
+      { constants: formOf(x.rows) },
+    );
   });
   return y;
 }

@@ -6,7 +6,6 @@ struct TileRows {
   tile: u32,  // which tile of these rows
   right: u32, // elements from the first weight to theirs
   bias: u32,
-  slot: u32,
 }
 
 @group(0) @binding(TILES) var<storage, read> tiles: array<u32>;
@@ -14,5 +13,5 @@ struct TileRows {
 fn tileRows(tile: u32) -> TileRows {
   let entry = params.tilesBase + 3u * tile;
   let slot = tiles[entry + 2u];
-  return TileRows(tiles[entry], tiles[entry + 1u], 0u, slot * params.rightStride, slot * params.biasStride, slot);
+  return TileRows(tiles[entry], tiles[entry + 1u], 0u, slot * params.rightStride, slot * params.biasStride);
 }

@@ -136,54 +136,40 @@ describe("engine/ops/matmul/layer-parts", (test) => {
         });
     });
 
-  const batches = {
-    "one row each": [1, 1, 1],
-    uneven: [3, 17, 0, 1],
-    "one point": [5],
-  };
-  for (const [what, counts] of Object.entries(batches))
-    test(`rows of several grid points, ${what}: one dispatch each, the bits of separate ops`, async () => {
-      for (const { name, backend } of await backends())
-        await scopeAsync(async () => {
-          const size = { T: counts.reduce((sum, count) => sum + count, 0), ...tiny };
-          const arena = arenaOf(backend, size);
-          const slots = new SlotWeights(arena, 4);
-          slots.placeAlong(
-            [1, 2, 3, 4].map((point) => () => [{ kind: "gaussian", key: [7, point], coefficient: 0.1 * point }]),
-          );
-          let start = 0;
-          const rows = counts.map((count, i) => {
-            start += count;
-            return { start: start - count, count, point: (3 * i + 2) % 4 };
-          });
-          const { inputs, cache, outputs } = givenTo(backend, slots, size);
-          const [own, apart] = [cache(), cache()];
-          const before = backend.statistics().dispatches;
-          const q = beforeAttention({ ...inputs, rows }, own, true);
-          const y = afterAttention({ ...outputs, rows }, true);
-          assert.ok(q !== null && y !== null, name);
-          assert.equal(backend.statistics().dispatches - before, 2);
+  test("rows of one grid point have the kernels and the bits of its weights; rows of two have their own", async () => {
+    for (const { name, backend } of await backends())
+      await scopeAsync(async () => {
+        const size = { T: 5, ...tiny };
+        const arena = arenaOf(backend, size);
+        const slots = new SlotWeights(arena, 2);
+        slots.placeAlong([0, 0.1].map((coefficient) => () => [{ kind: "gaussian", key: [7, 8], coefficient }]));
+        const { inputs, cache, outputs } = givenTo(backend, slots, size);
+        const rows = [
+          { start: 0, count: 0, point: 1 },
+          { start: 0, count: 5, point: 0 },
+        ];
+        const own = cache();
+        const q = beforeAttention({ ...inputs, rows }, own, true);
+        const y = afterAttention({ ...outputs, rows }, true);
+        // The slot of point 0 has θ itself.
+        const plain = givenTo(backend, arena, size);
+        const wanted = [beforeAttention(plain.inputs, cache(), true), afterAttention(plain.outputs, true)];
+        const found = await readTensors([q, y, ...wanted].flatMap((one) => one ?? []));
+        assert.equal(found.length, 4);
+        sameBits(`${name}: q`, found[0], found[2]);
+        sameBits(`${name}: y`, found[1], found[3]);
+        const two = [
+          { start: 0, count: 3, point: 1 },
+          { start: 3, count: 2, point: 0 },
+        ];
+        assert.equal(beforeAttention({ ...inputs, rows: two }, own, true), null);
+        assert.equal(afterAttention({ ...outputs, rows: two }, true), null);
+        slots.free();
+        arena.free();
+      });
+  });
 
-          const { x, norm, weights, biases, cos, sin } = inputs;
-          const three = linearTriple(rmsNorm(x, norm, eps, rows), weights, biases, rows);
-          const heads = three.map((one, i) => one.view([size.T, i === 0 ? size.H : size.K, size.D]));
-          ropeIntoCache(heads[0], heads[1], heads[2], cos, sin, apart);
-          const { mixed, output, gate, up, down } = outputs;
-          const a = linear(mixed, output, null, rows, { residual: outputs.x });
-          const inner = gatedLinear(rmsNorm(a, norm, eps, rows), gate, up, rows);
-          const wanted = linear(inner, down, null, rows, { residual: a });
-
-          const found = await readTensors([q, own.keys, own.values, y]);
-          const expected = await readTensors([heads[0], apart.keys, apart.values, wanted]);
-          found.forEach((values, i) => {
-            sameBits(`${name}: tensor ${i}`, values, expected[i]);
-          });
-          slots.free();
-          arena.free();
-        });
-    });
-
-  test("not for many rows, odd sizes, slots in several buffers, or under a tape", async () => {
+  test("not for many rows, odd sizes, several policies, or under a tape", async () => {
     for (const { backend } of await backends())
       await scopeAsync(async () => {
         const nothing = (size: Sizes, isJoined?: boolean): void => {
