@@ -139,6 +139,7 @@ function decoderLayer(
     eps: rmsNormEps,
     weights: ofThree(weight),
     biases: ofThree(bias),
+    rows,
   };
   const projected = (): readonly [q: Tensor, k: Tensor, v: Tensor] => {
     const h = rmsNorm(x, given.norm, rmsNormEps, rows, operands); // [T, C]
@@ -162,7 +163,7 @@ function decoderLayer(
   const output = weight("self_attn.o_proj");
   const norm = weight("post_attention_layernorm");
   const [gate, up, down] = [weight("mlp.gate_proj"), weight("mlp.up_proj"), weight("mlp.down_proj")];
-  const inOne = afterAttention({ mixed, x: x0, output, norm, eps: rmsNormEps, gate, up, down });
+  const inOne = afterAttention({ mixed, x: x0, output, norm, eps: rmsNormEps, gate, up, down, rows: own.rows });
   if (inOne !== null) return inOne;
   const attended = linear(mixed, output, null, own.rows, { residual: x0 }); // [N, C]
   const m = rmsNorm(attended, norm, rmsNormEps, own.rows, operands); // [N, C]

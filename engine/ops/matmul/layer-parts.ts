@@ -8,7 +8,7 @@
 // workgroups must keep all cores busy. So large layers keep their separate kernels.
 import { isRecording } from "../../autograd.ts";
 import { defineKernel } from "../../kernel.ts";
-import type { Parameter, WeightTensors } from "../../parameters.ts";
+import type { BatchRows, Parameter, WeightTensors } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
@@ -85,20 +85,26 @@ function joinsParts({ backend, rows }: Tensor): boolean {
   return backend.style === "lavapipe" && !isRecording() && rows > 0 && rows <= mostRows;
 }
 
-/** The tensors of a weight that is the same for all rows; null for others. In mixed precision it has no panels. */
-function plainWeight(parameter: Parameter): WeightTensors | null {
+/**
+ * The tensors of a weight that is the same for all rows, as the slot of their one grid point is; null for others. In mixed
+ * precision it has no panels.
+ */
+function plainWeight(parameter: Parameter, rows: BatchRows): WeightTensors | null {
   if (parameter.kind === "tensor") return { rows: parameter.tensor, panels: parameter.panels };
-  return parameter.kind === "forward" ? parameter.weight : null;
+  if (parameter.kind === "forward") return parameter.weight;
+  if (parameter.kind !== "slots" || rows === null || "places" in rows) return null;
+  const filled = rows.filter(({ count }) => count > 0);
+  return (filled.length === 1 && parameter.slots.get(filled[0].point)) || null;
 }
 
 /** The panels of all these weights; null if one of them has none. */
-function panelsOf(parameters: readonly Parameter[]): Tensor[] | null {
-  const found = parameters.flatMap((one) => plainWeight(one)?.panels ?? []);
+function panelsOf(parameters: readonly Parameter[], rows: BatchRows): Tensor[] | null {
+  const found = parameters.flatMap((one) => plainWeight(one, rows)?.panels ?? []);
   return found.length === parameters.length ? found : null;
 }
 
 /** The numbers of a weight [C] that is the same for all rows; null for others. */
-const vectorOf = (parameter: Parameter): Tensor | null => plainWeight(parameter)?.rows ?? null;
+const vectorOf = (parameter: Parameter, rows: BatchRows): Tensor | null => plainWeight(parameter, rows)?.rows ?? null;
 
 const isInFours = (tensors: readonly Tensor[]): boolean =>
   tensors.every(({ dtype, segments }) => dtype === "f32" && segments.length === 1 && segments[0].base % 4 === 0);
@@ -115,6 +121,8 @@ export interface AttentionInputs {
   /** Of query, key and value: [H · D, C], [K · D, C] twice; and their biases. */
   readonly weights: Triple<Parameter>;
   readonly biases: Triple<Parameter>;
+  /** As in `linear`. Default null. */
+  readonly rows?: BatchRows;
   /** [T, D/2] each, from `rotaryTables`. */
   readonly cos: Tensor;
   readonly sin: Tensor;
@@ -132,12 +140,12 @@ export function beforeAttention(
   { slots, keys, values }: CacheTarget,
   isJoined = joinsParts(given.x),
 ): Tensor | null {
-  const { x, eps, cos, sin } = given;
+  const { x, eps, cos, sin, rows = null } = given;
   const { backend } = x;
   if (!isJoined) return null;
-  const panels = panelsOf(given.weights);
-  const norm = vectorOf(given.norm);
-  const [first, second, third] = given.biases.map(vectorOf);
+  const panels = panelsOf(given.weights, rows);
+  const norm = vectorOf(given.norm, rows);
+  const [first, second, third] = given.biases.map((one) => vectorOf(one, rows));
   if (panels === null || norm === null || !first || !second || !third) return null;
   const right = joined(panels);
   const vectors = spanOf([norm, first, second, third]);
@@ -183,6 +191,8 @@ export interface AttentionOutputs {
   readonly gate: Parameter;
   readonly up: Parameter;
   readonly down: Parameter;
+  /** As in `linear`. Default null. */
+  readonly rows?: BatchRows;
 }
 
 /**
@@ -192,11 +202,11 @@ export interface AttentionOutputs {
  * @returns  [T, C]; null, and nothing is done, if this adapter, these weights or sizes have their own kernels
  */
 export function afterAttention(given: AttentionOutputs, isJoined = joinsParts(given.x)): Tensor | null {
-  const { mixed, x, eps } = given;
+  const { mixed, x, eps, rows = null } = given;
   const { backend } = x;
   if (!isJoined) return null;
-  const panels = panelsOf([given.output, given.gate, given.up, given.down]);
-  const norm = vectorOf(given.norm);
+  const panels = panelsOf([given.output, given.gate, given.up, given.down], rows);
+  const norm = vectorOf(given.norm, rows);
   if (panels === null || norm === null) return null;
   const [output, gate, up, down] = panels;
   const gated = joined([gate, up]);

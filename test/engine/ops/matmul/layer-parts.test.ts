@@ -11,7 +11,9 @@ import { rmsNorm } from "../../../../engine/ops/rms-norm/rms-norm.ts";
 import { rotaryTables } from "../../../../engine/ops/rope/rope.ts";
 import { ropeIntoCache } from "../../../../engine/ops/rope/rope-pair.ts";
 import { type ArenaEntry, ParameterArena } from "../../../../engine/parameter-arena.ts";
+import type { Weights } from "../../../../engine/parameters.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
+import { SlotWeights } from "../../../../engine/slot-weights.ts";
 import { fromArray, readTensors, type Tensor } from "../../../../engine/tensor.ts";
 import { generate, loadModel } from "../../../../model/index.ts";
 import { testBackends } from "../../../backends.ts";
@@ -43,7 +45,7 @@ function arenaOf(backend: Backend, { C, H, K, D, F }: Sizes): ParameterArena {
   const heads = { q: H, k: K, v: K };
   const entries = new Map<string, ArenaEntry>([
     ...Object.entries(heads).map(([name, count]) => [name, matrix(count * D, C, "qkv")] as const),
-    ...Object.entries(heads).map(([name, count]) => [`${name}.bias`, { shape: [count * D] }] as const),
+    ...Object.entries(heads).map(([name, count]) => [`${name}.bias`, { shape: [count * D], group: "biases" }] as const),
     ["output", matrix(C, H * D)],
     ["gate", matrix(F, C, "gated")],
     ["up", matrix(F, C, "gated")],
@@ -57,7 +59,7 @@ function arenaOf(backend: Backend, { C, H, K, D, F }: Sizes): ParameterArena {
 }
 
 /** Everything that the parts are given. */
-function givenTo(backend: Backend, arena: ParameterArena, { T, C, H, K, D }: Sizes) {
+function givenTo(backend: Backend, arena: Pick<Weights, "get">, { T, C, H, K, D }: Sizes) {
   const make = (seed: number, shape: readonly number[]): Tensor =>
     fromArray(
       backend,
@@ -133,6 +135,39 @@ describe("engine/ops/matmul/layer-parts", (test) => {
           arena.free();
         });
     });
+
+  test("rows of one grid point have the kernels and the bits of its weights; rows of two have their own", async () => {
+    for (const { name, backend } of await backends())
+      await scopeAsync(async () => {
+        const size = { T: 5, ...tiny };
+        const arena = arenaOf(backend, size);
+        const slots = new SlotWeights(arena, 2);
+        slots.placeAlong([0, 0.1].map((coefficient) => () => [{ kind: "gaussian", key: [7, 8], coefficient }]));
+        const { inputs, cache, outputs } = givenTo(backend, slots, size);
+        const rows = [
+          { start: 0, count: 0, point: 1 },
+          { start: 0, count: 5, point: 0 },
+        ];
+        const own = cache();
+        const q = beforeAttention({ ...inputs, rows }, own, true);
+        const y = afterAttention({ ...outputs, rows }, true);
+        // The slot of point 0 has θ itself.
+        const plain = givenTo(backend, arena, size);
+        const wanted = [beforeAttention(plain.inputs, cache(), true), afterAttention(plain.outputs, true)];
+        const found = await readTensors([q, y, ...wanted].flatMap((one) => one ?? []));
+        assert.equal(found.length, 4);
+        sameBits(`${name}: q`, found[0], found[2]);
+        sameBits(`${name}: y`, found[1], found[3]);
+        const two = [
+          { start: 0, count: 3, point: 1 },
+          { start: 3, count: 2, point: 0 },
+        ];
+        assert.equal(beforeAttention({ ...inputs, rows: two }, own, true), null);
+        assert.equal(afterAttention({ ...outputs, rows: two }, true), null);
+        slots.free();
+        arena.free();
+      });
+  });
 
   test("not for many rows, odd sizes, several policies, or under a tape", async () => {
     for (const { backend } of await backends())
