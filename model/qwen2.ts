@@ -106,8 +106,13 @@ function rotaryAngles(
 ): RotaryAngles {
   const { backend } = ids.tensor;
   const { cos, sin } = rotaryTables(positions, headDim, ropeTheta);
-  const shape = [positions.length, headDim / 2];
-  return { cos: fromArray(backend, cos, shape, dtype, "cos"), sin: fromArray(backend, sin, shape, dtype, "sin") };
+  const T = positions.length;
+  // One after the other in one tensor, so that a kernel can bind both at once.
+  const both = new Float64Array(2 * cos.length);
+  both.set(cos);
+  both.set(sin, cos.length);
+  const angles = fromArray(backend, both, [2 * T, headDim / 2], dtype, "cos, sin");
+  return { cos: angles.sliceRows(0, T), sin: angles.sliceRows(T, T) };
 }
 
 function decoderLayer(

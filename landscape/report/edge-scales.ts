@@ -1,6 +1,7 @@
 // What a report says of directions that are scaled to a KL at the edge of a grid: columns of its table, lines on the terminal.
 import { fixedKlText, type SliceFacts } from "../files/slice-facts.ts";
-import type { SummarisedRun } from "./report.ts";
+import type { CorrelationTrend } from "../statistics/over-checkpoints.ts";
+import type { MeasuredSlice } from "../statistics/summary.ts";
 import { summaryText } from "./table.ts";
 
 /** How directions were scaled to a KL at the edge; nothing where they keep their norms. */
@@ -17,8 +18,16 @@ export function scaleColumns(facts: SliceFacts | null): { name: string; value: n
   });
 }
 
+/** What the terminal shows of a run. */
+interface ShownRun {
+  readonly slices: readonly MeasuredSlice[];
+  /** Of each slice; null if it has none. */
+  readonly directions: readonly (SliceFacts | null)[];
+  readonly trends: readonly CorrelationTrend[];
+}
+
 /** Lines under the terminal's table: how each map's directions were scaled to a KL at the edge. */
-const scaleLines = ({ slices, directions }: SummarisedRun): string[] =>
+const scaleLines = ({ slices, directions }: ShownRun): string[] =>
   slices.flatMap(({ step, slice }, k) => {
     const facts = directions.at(k);
     const text = facts == null ? null : fixedKlText(facts);
@@ -26,5 +35,5 @@ const scaleLines = ({ slices, directions }: SummarisedRun): string[] =>
   });
 
 /** The table for the terminal; empty without measured maps. */
-export const runText = (run: SummarisedRun): string =>
+export const runText = (run: ShownRun): string =>
   run.slices.length === 0 ? "" : `${[summaryText(run.slices, run.trends), ...scaleLines(run)].join("\n")}\n`;

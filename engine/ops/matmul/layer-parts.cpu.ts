@@ -49,17 +49,17 @@ export function afterAttention(
   for (let i = 0; i < rows * width; i++) y[i] += down[i];
 }
 
-/** h = rmsNorm(x);  q, k, v = h · W_iᵀ + b_i;  q[t] = rope(q[t]),  keys[slots[t]] = rope(k[t]),  values[slots[t]] = v[t] */
+/** h = rmsNorm(x);  q, k, v = h · W_iᵀ + b_i;  q[t] = rope(q[t]) at the start of scratch,  keys[slots[t]] = rope(k[t]),  values[slots[t]] = v[t] */
 export function beforeAttention(
-  b: Record<
-    "x" | "right" | "weight" | "bias" | "cos" | "sin" | "slots" | "scratch" | "q" | "keys" | "values",
-    NumberArray
-  >,
+  b: Record<"x" | "right" | "vectors" | "angles" | "slots" | "scratch" | "keys" | "values", NumberArray>,
   p: Layer & {
     eps: number;
     heads: number;
     keyHeads: number;
     half: number;
+    norm: number;
+    cosStart: number;
+    sinStart: number;
     firstBias: number;
     secondBias: number;
     thirdBias: number;
@@ -67,11 +67,11 @@ export function beforeAttention(
   },
 ): void {
   const { rows, width, heads, keyHeads, half } = p;
-  const h = normalised(b.x, b.weight, p);
+  const h = normalised(b.x, b.vectors.subarray(p.norm), p);
   let start = 0;
   const next = (columns: number, bias: number): NumberArray => {
     const result = like(b.x, rows * columns);
-    const own = { left: h, right: b.right.subarray(start), bias: b.bias.subarray(bias), residual: h, result };
+    const own = { left: h, right: b.right.subarray(start), bias: b.vectors.subarray(bias), residual: h, result };
     multiplyForward(own, {
       ...{ rows, width, columns, panels: columns / 8, panelsStart: 0, hasBias: 1, hasResidual: 0 },
     });
@@ -81,6 +81,10 @@ export function beforeAttention(
   const q = next(heads * 2 * half, p.firstBias);
   const k = next(keyHeads * 2 * half, p.secondBias);
   const v = next(keyHeads * 2 * half, p.thirdBias);
-  ropeIntoCache({ ...b, q, k, v }, { ...{ tokens: rows, cache: p.cacheSlots, cacheStart: 0 }, heads, keyHeads, half });
-  b.q.set(q);
+  const [cos, sin] = [b.angles.subarray(p.cosStart), b.angles.subarray(p.sinStart)];
+  ropeIntoCache(
+    { ...b, q, k, v, cos, sin },
+    { tokens: rows, cache: p.cacheSlots, cacheStart: 0, heads, keyHeads, half },
+  );
+  b.scratch.set(q);
 }

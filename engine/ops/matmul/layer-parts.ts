@@ -40,19 +40,16 @@ const beforeKernel = defineKernel({
   bindings: {
     x: { access: "read", axis: "rows" },
     right: { access: "read" },
-    weight: { access: "read" },
-    bias: { access: "read" },
-    cos: { access: "read", axis: "rows" },
-    sin: { access: "read", axis: "rows" },
+    vectors: { access: "read" },
+    angles: { access: "read" },
     slots: { access: "read", axis: "rows" },
-    scratch: { access: "write", axis: "rows" },
-    q: { access: "write", axis: "rows" },
+    scratch: { access: "write" },
     keys: { access: "update" },
     values: { access: "update" },
   },
   params: {
     ...{ width: "u32", heads: "u32", keyHeads: "u32", half: "u32", cacheSlots: "u32", eps: "f32" },
-    ...{ firstBias: "u32", secondBias: "u32", thirdBias: "u32" },
+    ...{ norm: "u32", firstBias: "u32", secondBias: "u32", thirdBias: "u32", cosStart: "u32", sinStart: "u32" },
   },
   cpu: cpu.beforeAttention,
   wgsl: new URL("./before-attention.wgsl", import.meta.url),
@@ -151,32 +148,32 @@ export function beforeAttention(
   const [first, second, third] = given.biases.map((one) => vectorOf(one, rows));
   if (panels === null || norm === null || !first || !second || !third) return null;
   const right = joined(panels);
-  const bias = spanOf([first, second, third]);
-  if (right === null || bias === null) return null;
+  const vectors = spanOf([norm, first, second, third]);
+  const angles = spanOf([cos, sin]);
+  if (right === null || vectors === null || angles === null) return null;
   const [width, keyHeads, half] = [x.rowSize, keys.shape[1], keys.shape[2] / 2];
   const columns = 8 * right.rows;
   const heads = columns / (2 * half) - 2 * keyHeads;
   const fits =
     areMultiples(4, [width, half]) &&
     areMultiples(32, [columns]) &&
-    isInFours([x, right, norm, cos, sin, keys, values]) &&
-    [slots, bias.span].every(({ segments }) => segments.length === 1);
+    isInFours([x, right, norm, vectors.span, cos, sin, keys, values]) &&
+    slots.segments.length === 1;
   if (!fits || right.size > mostNumbers) return null;
-  const q = empty(backend, [x.rows, heads, 2 * half], "f32", "attention.q");
-  scope(() => {
-    const scratch = empty(backend, [x.rows, width + columns], "f32", "beforeAttention.scratch");
-    const [firstBias, secondBias, thirdBias] = bias.starts;
-    run(
-      beforeKernel,
-      { x, right, weight: norm, bias: bias.span, cos, sin, slots, scratch, q, keys, values },
-      {
-        ...{ width, heads, keyHeads, half, cacheSlots: keys.rows, eps },
-        ...{ firstBias, secondBias, thirdBias },
-      },
-      { constants: formOf(x.rows) },
-    );
-  });
-  return q;
+  const queries = x.rows * heads * 2 * half;
+  const scratch = empty(backend, [queries + x.rows * (width + columns)], "f32", "beforeAttention.scratch");
+  const [normStart, firstBias, secondBias, thirdBias] = vectors.starts;
+  const [cosStart, sinStart] = angles.starts;
+  run(
+    beforeKernel,
+    { x, right, vectors: vectors.span, angles: angles.span, slots, scratch, keys, values },
+    {
+      ...{ width, heads, keyHeads, half, cacheSlots: keys.rows, eps, cosStart, sinStart },
+      ...{ norm: normStart, firstBias, secondBias, thirdBias },
+    },
+    { constants: formOf(x.rows) },
+  );
+  return scratch.sliceRows(0, queries).view([x.rows, heads, 2 * half]);
 }
 
 /** What is given after attention. */

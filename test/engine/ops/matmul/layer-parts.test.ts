@@ -74,13 +74,13 @@ function givenTo(backend: Backend, arena: Pick<Weights, "get">, { T, C, H, K, D 
     D,
     1e4,
   );
-  const table = (values: Float64Array): Tensor => fromArray(backend, values, [T, D / 2]);
+  const both = fromArray(backend, [...angles.cos, ...angles.sin], [2 * T, D / 2]);
   // The first token's slot is beyond the cache: it is skipped.
   const slots = Uint32Array.from({ length: T }, (_, t) => (t === 0 ? 0xffffffff : 2 * t));
   const of = (name: string) => arena.get(name);
   return {
     inputs: {
-      ...{ x: make(1, [T, C]), norm: of("norm"), eps, cos: table(angles.cos), sin: table(angles.sin) },
+      ...{ x: make(1, [T, C]), norm: of("norm"), eps, cos: both.sliceRows(0, T), sin: both.sliceRows(T, T) },
       weights: [of("q"), of("k"), of("v")] as const,
       biases: [of("q.bias"), of("k.bias"), of("v.bias")] as const,
     },
