@@ -5,11 +5,9 @@
 import { crc32, deflateSync } from "node:zlib";
 import { type ColourScale, colourIndex } from "./colour.ts";
 
-/** Pixels per cell. Programs that smooth enlarged pictures then blur only the edges of a cell. */
-const PIXELS = 8;
-
 /**
- * The map as a PNG in a data address, beta upwards.
+ * The map as a PNG in a data address, a pixel per cell, beta upwards. Its element says image-rendering="pixelated", so that
+ * an enlarged pixel keeps its edges.
  * @param values  n × n, entry j·n + i; NaN becomes transparent
  */
 export function cellImage(values: Float64Array, n: number, colours: ColourScale): string {
@@ -17,18 +15,13 @@ export function cellImage(values: Float64Array, n: number, colours: ColourScale)
   // In a map with gaps, entry 0 of the palette is transparent, and its colour is drawn by its neighbour.
   const entry = (value: number): number =>
     Number.isNaN(value) ? 0 : Math.max(hasGaps ? 1 : 0, colourIndex(colours, value));
-  const side = n * PIXELS;
-  const first = Array.from({ length: n }, (_, j) =>
-    Array.from({ length: side }, (__, x) => entry(values[j * n + Math.floor(x / PIXELS)])),
-  );
-  // Filter 2 stores the difference to the line above, so the repeated lines of a cell are zeros.
-  const lines = Array.from({ length: side }, (_, y) => {
-    const j = n - 1 - Math.floor(y / PIXELS);
-    return y % PIXELS === 0 ? [0, ...first[j]] : [2, ...new Array<number>(side).fill(0)];
-  });
+  const lines = Array.from({ length: n }, (_, y) => [
+    0, // no filter
+    ...Array.from(values.subarray((n - 1 - y) * n, (n - y) * n), entry),
+  ]);
   const header = Buffer.alloc(13);
-  header.writeUInt32BE(side, 0);
-  header.writeUInt32BE(side, 4);
+  header.writeUInt32BE(n, 0);
+  header.writeUInt32BE(n, 4);
   header.set([8, 3], 8); // 8 bits per pixel, with a palette
   const png = Buffer.concat([
     Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]),

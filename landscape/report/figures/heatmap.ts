@@ -255,7 +255,12 @@ function drawMap(
     }),
     crosses(sheet, frame, map),
     areImages
-      ? element("image", { ...area, href: cellImage(values, map.n, colours), preserveAspectRatio: "none" })
+      ? element("image", {
+          ...area,
+          href: cellImage(values, map.n, colours),
+          preserveAspectRatio: "none",
+          "image-rendering": "pixelated",
+        })
       : element("g", { "shape-rendering": "crispEdges" }, ...squares(frame, map, values, colours)),
     quantity === "reward" ? floorHatching(sheet, frame, map, colours) : null,
     isolineMarkup(drawnIsolines(map, quantity, levels, frame, 0.85 * sheet.em), 0.85 * sheet.em, colours.kind),

@@ -1,5 +1,6 @@
-// The data of the report's script: the measured numbers exactly as given, in columns, and every drawing that the page
-// can show. They are compressed, since sixteen maps of 441 cells would otherwise take several megabytes.
+// The data of the report's script: the measured numbers in columns, and every drawing that the page can show. They are
+// compressed, since sixteen maps of 441 cells would otherwise take several megabytes. Measured numbers have nine digits,
+// which is far beyond their error; all of a double's digits would be a fifth of the page (points.csv has them).
 import { deflateRawSync } from "node:zlib";
 import { compareConversations } from "../../first-difference.ts";
 import { checkpointPoint, distinct, gridValues, hasObjective, inOrder, type LandscapeMap } from "../figure-data.ts";
@@ -74,12 +75,16 @@ function pageMap(map: LandscapeMap): PageMap {
       j: points.map((point) => point.j),
       alpha: points.map((point) => point.alpha),
       beta: points.map((point) => point.beta),
-      reward: points.map((point) => point.reward),
-      rewardReach: points.map((point) => point.rewardReach ?? null),
-      klToken: points.map((point) => point.klToken),
-      objective: points.map((point) => point.objective),
+      reward: points.map((point) => nineDigits(point.reward)),
+      rewardReach: points.map(({ rewardReach = null }) => rewardReach && nineDigits(rewardReach)),
+      klToken: points.map((point) => nineDigits(point.klToken)),
+      objective: points.map(({ objective }) => objective && nineDigits(objective)),
     },
   };
+}
+
+function nineDigits(value: number): number {
+  return Number(value.toPrecision(9));
 }
 
 /**

@@ -50,7 +50,12 @@ export function smallMap({ title, map, values, colours, levels = [], bar }: Smal
     [],
     [
       element("rect", { ...area, fill: PAGE.faint }),
-      element("image", { ...area, href: cellImage(values, map.n, colours), preserveAspectRatio: "none" }),
+      element("image", {
+        ...area,
+        href: cellImage(values, map.n, colours),
+        preserveAspectRatio: "none",
+        "image-rendering": "pixelated",
+      }),
       ...lines,
       checkpointMark(side / 2, top + side / 2, 2.4),
       bar === undefined
