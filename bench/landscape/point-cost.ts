@@ -73,6 +73,7 @@ await runCommand({
     const plain = { backend, config, weights };
     /** What each conversation of the unperturbed model said. */
     const said: Answers[] = [];
+    const counts = { sampled: 0, drafted: 0 };
     const evaluate = (model: Model, points: number, drafts: boolean, keep = false): Promise<void> =>
       generate(
         model,
@@ -95,6 +96,10 @@ await runCommand({
         {
           ...{ maxNewTokens: values.answer, temperature: 1, noiseKey: [1, 2], stopIds: [] },
           ...{ maxRows: 512, maxTokens: 8192 },
+          onPass: ({ sampled, drafted }) => {
+            counts.sampled += sampled;
+            counts.drafted += drafted;
+          },
         },
       );
     const timed = async (body: () => Promise<unknown>): Promise<Time> => {
@@ -138,14 +143,23 @@ await runCommand({
           },
         })),
       ),
+      ...[...slotsOf].map(([points, slots]) => ({
+        name: `placing ${points}`,
+        points,
+        run: async () => slots.placeAlong(Array.from({ length: points }, (_, point) => stepsOf(point))),
+      })),
       { name: "a perturbed folder", points: 1, run: naive },
     ];
     const times = new Map(ways.map(({ name }) => [name, [] as Time[]]));
+    /** Share of the answers' tokens that were as a draft had them. */
+    const accepted = new Map<string, number>();
     try {
       await evaluate(plain, 1, false, true);
       for (let repeat = 0; repeat <= values.repeats; repeat++)
         for (const { name, points, run } of ways) {
+          counts.sampled = counts.drafted = 0;
           const { wallMs, processorMs } = await timed(run);
+          accepted.set(name, counts.sampled === 0 ? 0 : counts.drafted / counts.sampled);
           if (repeat > 0) times.get(name)?.push({ wallMs: wallMs / points, processorMs: processorMs / points });
         }
     } finally {
@@ -153,12 +167,17 @@ await runCommand({
       for (const slots of slotsOf.values()) slots.free();
       weights.free();
     }
-    const results = [...times].map(([name, found]) => ({ name, ...medianOf(found) }));
+    const results = [...times].map(([name, found]) => ({
+      name,
+      ...medianOf(found),
+      accepted: accepted.get(name) ?? 0,
+    }));
     const base = results[0];
-    for (const { name, wallMs, processorMs } of results)
+    for (const { name, wallMs, processorMs, accepted } of results)
       console.log(
         `${name.padEnd(22)} ${wallMs.toFixed(1).padStart(9)} ms, processor ${processorMs.toFixed(1).padStart(9)} ms per point; ` +
-          `${(wallMs / base.wallMs).toFixed(2)} and ${(processorMs / base.processorMs).toFixed(2)} times the unperturbed evaluation`,
+          `${(wallMs / base.wallMs).toFixed(2)} and ${(processorMs / base.processorMs).toFixed(2)} times the unperturbed evaluation` +
+          (accepted > 0 ? `; ${(100 * accepted).toFixed(0)}% of tokens as drafted` : ""),
       );
     const { rows, prompt, answer, radius, model } = values;
     const report = {
