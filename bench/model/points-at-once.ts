@@ -20,6 +20,7 @@ import { type DirectionStep, MovedWeights, type Parameter, SlotWeights, type Wei
 import { openBackend } from "../../engine/open.ts";
 import { generate, type LanguageModel, makeWeights, qwen2Model } from "../../model/index.ts";
 import { circumstances } from "../circumstances.ts";
+import { readOnes } from "./null-adapter.ts";
 
 const allWays = ["grouped", "looped", "in-tile"] as const;
 type Way = (typeof allWays)[number];
@@ -100,11 +101,7 @@ await runCommand({
   async main({ values }) {
     const { backend, adapter } = await openBackend(values);
     console.log(backend.description);
-    if (adapter?.label === "null") {
-      // Nothing is computed, so what is read would be whatever was in memory: 1 is a valid token and a finite number.
-      const read = backend.read.bind(backend);
-      backend.read = async (ranges) => (await read(ranges)).map((found) => found.fill(1));
-    }
+    if (adapter?.label === "null") readOnes(backend);
     const { layers, width, vocabulary, repeats } = values;
     const config = modelOf(width, layers, vocabulary);
     const arena = makeWeights(backend, config);
