@@ -46,7 +46,7 @@ const KNOWN = {
     "2127f4f344c66a1e21e95a948066833934001a77b3a248299598e432b848177b",
   ],
 };
-const KNOWN_CLAIMS = "f4cf124f723d3fb25049ba32ed3a25ba0bfa5496950c7f56b72ea5864ce1d9ba";
+const KNOWN_CLAIMS = "672ed30a6c4b4db3de3f70bdc3bdfe12f8187d2affd14fcf5afed04ceb50a9f0";
 
 const digest = (text: string): string => createHash("sha256").update(text).digest("hex");
 
