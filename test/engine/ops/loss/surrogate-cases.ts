@@ -1,3 +1,4 @@
+// The surrogate loss of a batch of tokens on each backend, for its tests.
 import { GradientMap, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";

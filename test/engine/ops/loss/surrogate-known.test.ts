@@ -1,3 +1,4 @@
+// Known answers: losses and gradients of PyTorch and of prime-rl.
 import type { NumberArray } from "../../../../engine/dtype.ts";
 import { type Normalisation, normalisations, ratioStatistics, tokenWeights } from "../../../../rl/token-weights.ts";
 import { reference } from "../../../backends.ts";
