@@ -92,13 +92,17 @@ export class Waits {
 
   async #poll(): Promise<void> {
     this.#isPolling = true;
+    /** Whether a wait has ended in the turn before: then the thread does other things in this one, which are no waiting. */
+    let isAfterEnd = false;
     while (this.#pending.size > 0) {
       const start = performance.now();
       const ended = this.#ended;
       this.#turn = new Promise((resolve) => setImmediate(resolve));
       await this.#turn;
-      // After the end of a wait the thread does other things, which are no waiting.
-      if (this.#ended !== ended) continue;
+      const hasEnded = this.#ended !== ended;
+      const isWait = !hasEnded && !isAfterEnd;
+      isAfterEnd = hasEnded;
+      if (!isWait) continue;
       const [next] = this.#pending;
       const expected = this.#msPerWork === null || next.work === 0 ? null : this.#msPerWork * next.work;
       const sleepMs = sleepMsOf(performance.now() - this.#begunMs(next), expected, this.#longestSleepMs);
