@@ -10,9 +10,7 @@ export const MOST_PASSES = 6;
 export interface ScaleSearch {
   /** Nats per token. */
   readonly target: number;
-  /** Scales whose KL is known, from earlier targets on the same half of the ray. */
-  readonly known: readonly (readonly [scale: number, kl: number | null])[];
-  /** The first scale to try, if nothing is known. */
+  /** The first scale to try. */
   readonly start: number;
   /** Relative: a KL within target · (1 ± tolerance) has reached it. */
   readonly tolerance: number;
@@ -37,15 +35,14 @@ const longestStep = 8;
 
 /**
  * A root of ln KL(scale) = ln target, in ln scale: secant steps within a bracket, and its middle where `patience` secants have not
- * halved the bracket (so with 1 no worse than bisection); outside the known scales, the power law through the nearest two.
- * A known scale that already reaches the target costs no pass.
+ * halved the bracket (so with 1 no worse than bisection); outside the scales tried, the power law through the nearest two.
  * @param klAt  nats per token at a scale; a KL that is not finite counts as above every target
  */
 export async function findScale(
-  { target, known, start, tolerance, mostPasses, patience = 1 }: ScaleSearch,
+  { target, start, tolerance, mostPasses, patience = 1 }: ScaleSearch,
   klAt: (scale: number) => Promise<number>,
 ): Promise<FoundScale> {
-  const tried: Tried[] = known.map(([scale, kl]) => triedAt(scale, kl));
+  const tried: Tried[] = [];
   const passes: [number, number | null][] = [];
   const aim = Math.log(target);
   let bracket: Bracket = { width: Number.POSITIVE_INFINITY, slow: 0 };

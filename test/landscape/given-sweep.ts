@@ -74,3 +74,25 @@ export function sweepCommand(
     environment,
   ).ended;
 }
+
+/** What was computed at points of a run folder, by all processes together. */
+export interface Measured {
+  /** Assistant tokens that were sampled. */
+  readonly tokens: number;
+  /** Completions of checkpoints that were scored. */
+  readonly completions: number;
+}
+
+export function measuredIn(folder: string): Measured {
+  const lines = readFileSync(join(folder, "timings.jsonl"), "utf8").match(/\{.*/g) ?? [];
+  return lines
+    .map((line): Partial<Measured> & { phase?: string } => JSON.parse(line))
+    .filter(({ phase }) => phase !== undefined)
+    .reduce<Measured>(
+      (sum, { tokens = 0, completions = 0 }) => ({
+        tokens: sum.tokens + tokens,
+        completions: sum.completions + completions,
+      }),
+      { tokens: 0, completions: 0 },
+    );
+}
