@@ -25,6 +25,7 @@ import { openBackend } from "../../engine/open.ts";
 import { generate, loadForInference, loadModel, type Model, openConfig, writeCheckpoint } from "../../model/index.ts";
 import { type Answers, proposal } from "../../rl/index.ts";
 import { circumstances } from "../circumstances.ts";
+import { median } from "../median.ts";
 
 const settings = defineSettings({
   model: text({ default: "rl/presets/tiny/checkpoint", meaning: "the model's folder" }),
@@ -52,8 +53,6 @@ interface Time {
   readonly processorMs: number;
 }
 
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
 const medianOf = (times: readonly Time[]): Time => ({
   wallMs: median(times.map(({ wallMs }) => wallMs)),
   processorMs: median(times.map(({ processorMs }) => processorMs)),

@@ -13,7 +13,7 @@ import { dropEarlier, type StayingPlace } from "../files/set-aside.ts";
 import type { PointPlace } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
 import { measureContinuously, type Take } from "./continuous.ts";
-import { DraftSource } from "./drafts.ts";
+import { DraftSource, mostDraftBytes, type PointDistance } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
 import { keepRollout, ownAnswers, recordOf } from "./measured-point.ts";
 import { pointWeights } from "./perturbed-weights.ts";
@@ -31,6 +31,13 @@ export interface PointSet<P extends PointPlace> {
   readonly points: readonly P[];
   /** The steps from a tensor of the checkpoint to that of a point. */
   stepsTo(point: P): (name: string) => readonly DirectionStep[];
+  /** By it the finished points are chosen whose answers are a point's drafts; squared grid steps unless given. */
+  readonly distance?: PointDistance;
+  /**
+   * The points in the order in which they begin, `points` unless given: a point whose neighbours have ended has better drafts. They
+   * reach the disk in the order of measurement all the same.
+   */
+  inBeginOrder?(points: readonly P[]): P[];
   free(): void;
 }
 
@@ -83,7 +90,9 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
     const earlier = new EarlierCells(folder, landscape, say, job.placeOf);
     const size = Math.min(landscape.pointsAtOnce, todo.filter((cell) => !earlier.isWhole(cell)).length);
     const drafts =
-      landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
+      landscape.drafts === "on"
+        ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts, mostDraftBytes, set.distance)
+        : null;
     await withPolicy(context, async (policy) => {
       const weights = pointWeights(model.weights, size, landscape);
       try {
@@ -96,7 +105,16 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
           for (const cell of writer.done) underWay.drop(cell);
           const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
           await measureContinuously(context, both, todo, (cell) => set.stepsTo(cell), {
-            ...{ reference, earlier, underWay, drafts, progress, slots: size, take: takeOne },
+            ...{
+              inBeginOrder: set.inBeginOrder,
+              reference,
+              earlier,
+              underWay,
+              drafts,
+              progress,
+              slots: size,
+              take: takeOne,
+            },
           });
           return;
         }

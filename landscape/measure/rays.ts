@@ -11,9 +11,10 @@ import { type Direction, freeDirection, stepOf, sumOf } from "./directions/direc
 import { groupsOf, movedNames } from "./directions/groups.ts";
 import { DirectionSources } from "./directions/kinds.ts";
 import { type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts";
+import type { PointDistance } from "./drafts.ts";
 import { findScale, KL_TOLERANCE, MOST_PASSES } from "./fixed-kl.ts";
 import { withKlAt } from "./kl-at.ts";
-import { measurePoints } from "./measure-points.ts";
+import { measurePoints, type PointSet } from "./measure-points.ts";
 import type { PartJob } from "./part-job.ts";
 import type { Reference } from "./reference.ts";
 import type { SweepContext } from "./sweep-context.ts";
@@ -87,14 +88,32 @@ export async function measureRays({ context, folder, reference, phase, before }:
   });
 }
 
+/** Rays whose points begin together, radius by radius: then a point's inner neighbour has mostly ended, and gives its drafts. */
+const RAYS_TOGETHER = 4;
+
 export function pointsAlong(
   points: readonly PointPlace[],
   stepsTo: (ray: number, scale: number) => (name: string) => DirectionStep[],
-) {
+): PointSet<PointPlace> {
   return {
     points,
     stepsTo: ({ i, alpha }: PointPlace) => (i < 0 ? atCheckpoint() : stepsTo(i, alpha)),
+    distance: distanceAlong(points),
+    inBeginOrder: (all) =>
+      [...all].sort((one, other) => groupOf(one) - groupOf(other) || one.j - other.j || one.i - other.i),
     free: () => {},
+  };
+}
+
+const groupOf = ({ i }: PointPlace): number => Math.floor(i / RAYS_TOGETHER);
+
+/** Squared distance in units of the norm: random rays are nearly at right angles to one another. */
+function distanceAlong(points: readonly PointPlace[]): PointDistance {
+  const scales = new Map(points.map(({ i, j, alpha }) => [`${i},${j}`, alpha]));
+  const scaleOf = ({ i, j }: { readonly i: number; readonly j: number }): number => scales.get(`${i},${j}`) ?? 0;
+  return (one, other) => {
+    const [from, to] = [scaleOf(one), scaleOf(other)];
+    return one.i === other.i ? (from - to) ** 2 : from ** 2 + to ** 2;
   };
 }
 

@@ -21,7 +21,7 @@ import { readRayPoints } from "../../landscape/files/ray-files.ts";
 import { linePoints, rayPoints, wantedScales } from "../../landscape/files/ray-points.ts";
 import { redraw } from "../../landscape/report/report.ts";
 import { describe, throwsMessage } from "../support.ts";
-import { type Given, settingsOf, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
+import { type Given, smallSweep, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
 import { contents, expectSame } from "./tiny-study.ts";
 
 const signal = new AbortController().signal;
@@ -45,7 +45,7 @@ describe("landscape/ray-shards", (test) => {
   };
 
   test("shards have every ray point and scale once, whole rays each", () => {
-    const { landscape } = settingsOf({ ...flags, "landscape.rays.count": 5, checkpoints });
+    const { landscape } = smallSweep({ ...flags, "landscape.rays.count": 5, checkpoints });
     for (const count of [1, 2, 3, 7]) {
       const shards = Array.from({ length: count }, (_, index) => `${index}/${count}`);
       const lists: ((shard: string) => readonly object[])[] = [

@@ -10,7 +10,7 @@ import { redraw } from "../../landscape/report/report.ts";
 import { studySettings } from "../../landscape/settings.ts";
 import { expectOwnTraining } from "../../landscape/study.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
-import { settingsOf, sweepCommand, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
+import { smallSweep, sweepCommand, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
 import { contents, expectDone, expectSame } from "./tiny-study.ts";
 
 describe("landscape/sweep-any", (test) => {
@@ -148,7 +148,7 @@ describe("landscape/sweep-any", (test) => {
   });
 
   test("a study and a sweep do not share a folder, and a study takes neither checkpoints nor a shard", async () => {
-    const study = settingsOf({ "landscape.steps": [0] });
+    const study = smallSweep({ "landscape.steps": [0] });
     mkdirSync(at("study"));
     writeFileSync(at("study/config.toml"), writeToml(studySettings, study));
     await throwsMessage(() => sweepIn(at("study"), [warmModel]), "this folder holds");

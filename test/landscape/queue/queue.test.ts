@@ -24,7 +24,7 @@ import { openServer, type QueueServer } from "../../../landscape/queue/server.ts
 import { announcements } from "../../../landscape/queue/study-message.ts";
 import { work } from "../../../landscape/queue/worker.ts";
 import { describe, throwsMessage } from "../../support.ts";
-import { type Given, settingsOf, sweepIn, warmModel } from "../given-sweep.ts";
+import { type Given, smallSweep, sweepIn, warmModel } from "../given-sweep.ts";
 import { contents, expectSame, type Started, start } from "../tiny-study.ts";
 import { noServer, serverProgram, TestServer } from "./queue-server.ts";
 
@@ -43,7 +43,7 @@ async function workIn(url: string, plan: Partial<Plan> = {}): Promise<RunningWor
   const progress: Progress = { phase: () => silent, line: (text) => void lines.push(text), close() {} };
   const server = await openServer(url, (line) => void lines.push(line));
   const { backend } = await openBackend();
-  const { batch } = settingsOf({});
+  const { batch } = smallSweep({});
   const shared = [dirname(warmModel)];
   const stopping = new AbortController();
   const { signal } = stopping;
