@@ -61,11 +61,12 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
 
 /** What a shard leaves to the merged folder, in words; null if there is nothing. */
 export function leftToMerged({ landscape, shard }: StudySettings): string | null {
-  const { rays, noiseFloor } = landscape;
+  const { rays, noiseFloor, updates } = landscape;
   const left = [
     ...(noiseFloor > 0 ? ["the noise floor"] : []),
     ...(rays.count > 0 && rays.freshPrompts > 0 ? ["rays on fresh prompts, which are chosen among all rays"] : []),
     ...(worstRaysOf(rays).length > 0 ? ["worst-case rays"] : []),
+    ...(updates.rank > 0 ? ["updates between checkpoints"] : []),
   ];
   return shard === "" || left.length === 0 ? null : left.join(", ");
 }

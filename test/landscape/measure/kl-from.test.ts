@@ -138,14 +138,14 @@ describe("landscape/measure/kl-from", (test) => {
     return readKlFrom(folder, { step: 0, slice: 0 }, 3, () => {})?.cells.length ?? 0;
   }
 
-  test("it may be added to a run; then neither grid nor completions grow; steps without a checkpoint are refused", () => {
+  test("it may be added to a run, and grows with grid and completions; steps without a checkpoint are refused", () => {
     const effects = (before: Record<string, unknown>, after: Record<string, unknown>): Record<string, string> =>
       Object.fromEntries(
         diffSettings(studySettings, settingsWith(before), settingsWith(after)).map(({ key, effect }) => [key, effect]),
       );
     assert.deepEqual(effects({ "landscape.klFrom": [] }, {}), { "landscape.klFrom": "extends" });
-    assert.deepEqual(effects({}, { "landscape.points": 5 }), { "landscape.points": "alters" });
-    assert.deepEqual(effects({}, { "landscape.reference.prompts": 3 }), { "landscape.reference.prompts": "alters" });
+    assert.deepEqual(effects({}, { "landscape.points": 5 }), { "landscape.points": "extends" });
+    assert.deepEqual(effects({}, { "landscape.reference.prompts": 3 }), { "landscape.reference.prompts": "extends" });
     assert.deepEqual(effects({}, { "landscape.rollouts.prompts": 3 }), { "landscape.rollouts.prompts": "extends" });
     assert.throws(
       () => settingsWith({ "landscape.klFrom": [2] }),
