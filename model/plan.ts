@@ -16,7 +16,8 @@ import {
   purposeOf,
 } from "../engine/index.ts";
 import type { Dialogue } from "./dialogue.ts";
-import { type GenerateSettings, generate, type Model } from "./generation.ts";
+import type { GenerateSettings, Model } from "./generate-settings.ts";
+import { generate } from "./generation.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
 import { makeHalfWeights, makeWeights, piecesAtOnceBytes } from "./weights.ts";
