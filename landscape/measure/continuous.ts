@@ -157,6 +157,7 @@ export async function measureContinuously<P extends PointPlace>(
     };
     for (const slot of slotsEnded) expectFew(pointIn(slot));
     let scoredCompletions = 0;
+    let allCompletions = 0;
     const scoring = scorePoints(policy, perturbed, slotsEnded, reference, {
       maxTokens: settings.batch.tokens,
       signal: context.signal,
@@ -165,6 +166,7 @@ export async function measureContinuously<P extends PointPlace>(
       known: (slot) => earlier.scoresAt(pointIn(slot).cell),
       onPass: (completions, together) => {
         scoredCompletions += completions * together.length;
+        allCompletions += completions * together.length;
         progress.scoringBeside(scoredCompletions);
       },
     });
@@ -177,7 +179,7 @@ export async function measureContinuously<P extends PointPlace>(
       placed[slot] = null;
       scoredCompletions = 0;
     }
-    timed("scoring");
+    timed("scoring", { completions: allCompletions });
     return true;
   };
 

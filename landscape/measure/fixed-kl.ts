@@ -10,9 +10,7 @@ export const MOST_PASSES = 6;
 export interface ScaleSearch {
   /** Nats per token. */
   readonly target: number;
-  /** Scales whose KL is known, from earlier targets on the same half of the ray. */
-  readonly known: readonly (readonly [scale: number, kl: number | null])[];
-  /** The first scale to try, if nothing is known. */
+  /** The first scale to try. */
   readonly start: number;
   /** Relative: a KL within target · (1 ± tolerance) has reached it. */
   readonly tolerance: number;
@@ -38,15 +36,15 @@ const patience = 3;
 /**
  * A root of ln KL(scale) = ln target, in ln scale. Within a bracket: the monotone cubic through the scales tried, and the
  * bracket's middle where three in a row have not halved it. (A straight line through the two ends alone creeps where KL bends
- * from a bowl to a wall: both ends then lie far away, and one of them stays.) Outside the known scales: the power law through the
- * nearest two. A known scale that already reaches the target costs no pass.
+ * from a bowl to a wall: both ends then lie far away, and one of them stays.) Outside the scales tried: the power law through
+ * the nearest two.
  * @param klAt  nats per token at a scale; a KL that is not finite counts as above every target
  */
 export async function findScale(
-  { target, known, start, tolerance, mostPasses }: ScaleSearch,
+  { target, start, tolerance, mostPasses }: ScaleSearch,
   klAt: (scale: number) => Promise<number>,
 ): Promise<FoundScale> {
-  const tried: Tried[] = known.map(([scale, kl]) => triedAt(scale, kl));
+  const tried: Tried[] = [];
   const passes: [number, number | null][] = [];
   const aim = Math.log(target);
   let bracket: Bracket = { width: Number.POSITIVE_INFINITY, slow: 0 };

@@ -39,7 +39,7 @@ export async function scalesAtEdge(
   radius: number,
   klAt: (axis: "delta" | "eta", scale: number) => Promise<number>,
 ): Promise<FixedKl> {
-  const search = { target, known: [], start: 1, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES };
+  const search = { target, start: 1, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES };
   const scaleOf = async (axis: "delta" | "eta"): Promise<FixedKl["delta"]> => {
     const { scale, kl, passes } = await findScale(search, (tried) => klAt(axis, tried));
     return { scale, kl, passes: passes.map(([tried, found]) => [tried, found]) };

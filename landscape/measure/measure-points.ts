@@ -8,8 +8,8 @@ import type { DirectionStep } from "../../engine/index.ts";
 import type { Model } from "../../model/index.ts";
 import { expectTemplate, Occupancy, type RolloutRequest, rollOutEach } from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
-import { dropEarlier } from "../files/growth.ts";
 import { slicePaths } from "../files/layout.ts";
+import { dropEarlier, type StayingPlace } from "../files/set-aside.ts";
 import type { PointPlace } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
 import { measureContinuously, type Take } from "./continuous.ts";
@@ -53,6 +53,8 @@ export interface PointJob<P extends PointPlace> {
   readonly whole: string;
   /** @param hasBegun  whether an earlier process has measured some of the points */
   prepare(hasBegun: boolean): Promise<PointSet<P>>;
+  /** By what points that were set aside are found again; by default, that of a slice. */
+  readonly placeOf?: StayingPlace;
 }
 
 /**
@@ -85,7 +87,7 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
     );
     free = () => set.free();
     const todo = set.points.filter(({ i, j }) => !measured.has(`${i},${j}`));
-    const earlier = new EarlierCells(folder, landscape, say);
+    const earlier = new EarlierCells(folder, landscape, say, job.placeOf);
     const size = Math.min(landscape.pointsAtOnce, todo.filter((cell) => !earlier.isWhole(cell)).length);
     const drafts =
       landscape.drafts === "on"
@@ -194,7 +196,8 @@ export async function measureBatch(
   });
   for await (const { point, scored } of scoring) take(...recordOf(context, cells[point], underWay, reference, scored));
   progress.endBatch();
-  onTiming?.({ phase: "scoring", seconds: (performance.now() - middle) / 1000 });
+  const completions = [...completionsOf.values()].reduce((sum, count) => sum + count, 0);
+  onTiming?.({ phase: "scoring", seconds: (performance.now() - middle) / 1000, completions });
 }
 
 /**
