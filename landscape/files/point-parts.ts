@@ -27,6 +27,9 @@ export interface PointPart {
 /** What a part's name looks like: nothing else is a part of a path. */
 export const partName = /^(slice-\d{1,9}|rays|line-(plus|minus)-\d{1,9})$/;
 
+/** A part's name for messages: "slice 0". */
+export const partText = (name: string): string => name.replace("slice-", "slice ");
+
 export const partFolder = (folder: string, step: number, { name }: Pick<PointPart, "name">): string =>
   join(folder, "landscape", stepName(step), name);
 

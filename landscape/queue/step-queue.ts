@@ -1,6 +1,7 @@
 // The queue of one checkpoint, as the one that hands out sees it: jobs that are out, results that came in, jobs that failed
 // or were lost.
 import type { Job, Queue, Worker } from "bullmq";
+import { partText } from "../files/point-parts.ts";
 import type { StudySettings } from "../settings.ts";
 import {
   type Announcement,
@@ -227,7 +228,7 @@ export class StepQueue {
   #textOf({ part, cells }: Stripe): string {
     const [first] = cells;
     const last = cells[cells.length - 1];
-    return `Step ${this.#parts.announcement.step}, ${part.replace("slice-", "slice ")}, cells (${first.i}, ${first.j}) to (${last.i}, ${last.j})`;
+    return `Step ${this.#parts.announcement.step}, ${partText(part)}, cells (${first.i}, ${first.j}) to (${last.i}, ${last.j})`;
   }
 }
 

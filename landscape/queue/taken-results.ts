@@ -8,7 +8,7 @@ import { alarmText, keepAlarm } from "../files/alarms.ts";
 import { ArrivedCells } from "../files/arrived-cells.ts";
 import { type CellRecord, type ReferenceSet, referenceSet, writeReference } from "../files/cells.ts";
 import { referencePath, sliceFolder, slicePaths } from "../files/layout.ts";
-import { type PointPart, partFolder } from "../files/point-parts.ts";
+import { type PointPart, partFolder, partText } from "../files/point-parts.ts";
 import { readEarlier } from "../files/set-aside.ts";
 import { readSliceFacts, type SliceFacts, writeFacts } from "../files/slice-facts.ts";
 import type { PointPlace } from "../grid.ts";
@@ -59,14 +59,16 @@ export class TakenResults {
         const own = partFolder(job.folder, step, part);
         if (existsSync(slicePaths(own).underWay))
           say(
-            `Step ${step}, ${part.name}: finished rollouts of points under way are in ${slicePaths(own).underWay}. Workers do not have ` +
+            `Step ${step}, ${partText(part.name)}: finished rollouts of points under way are in ${slicePaths(own).underWay}. Workers do not have ` +
               "them: without --queue the same command would use them.",
           );
         const partial = [...readEarlier(own, say, part.placeOf).values()].filter(
           ({ record }) => !isWhole(record),
         ).length;
         if (partial > 0)
-          say(`Step ${step}, ${part.name}: ${partial} cells of the smaller study are measured again as a whole.`);
+          say(
+            `Step ${step}, ${partText(part.name)}: ${partial} cells of the smaller study are measured again as a whole.`,
+          );
         const arrived = new ArrivedCells(own, part.points, isWhole, say, part.placeOf);
         arrived.settle();
         return [part.name, arrived] as const;

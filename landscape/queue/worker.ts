@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import type { Queue, Worker } from "bullmq";
 import { asError, killPoint, type Phase, UserError } from "../../engine/host/index.ts";
-import { pointParts } from "../files/point-parts.ts";
+import { partText, pointParts } from "../files/point-parts.ts";
 import { isUnreached, type SliceFacts, unreachedText } from "../files/slice-facts.ts";
 import type { PointPlace } from "../grid.ts";
 import { type AskedPoints, measureAsked } from "../measure/asked-points.ts";
@@ -250,7 +250,7 @@ class QueueWorker {
     });
     study.expectKeys(stripe, cells);
     const { step } = study.announcement;
-    const name = `step ${step}, ${stripe.part}, from (${cells[0].i}, ${cells[0].j})`;
+    const name = `step ${step}, ${partText(stripe.part)}, from (${cells[0].i}, ${cells[0].j})`;
     const shown = machine.progress.phase(name, cells.length, "cells");
     const done: ResultBody["cells"] = [];
     return {
