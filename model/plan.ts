@@ -16,7 +16,9 @@ import {
   purposeOf,
 } from "../engine/index.ts";
 import type { Dialogue } from "./dialogue.ts";
-import { type GenerateSettings, generate, type Model } from "./generation.ts";
+import type { GenerateSettings, Model } from "./generate-settings.ts";
+import { generate } from "./generation.ts";
+import { rowsOfLanes } from "./lanes.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
 import { makeHalfWeights, makeWeights, piecesAtOnceBytes } from "./weights.ts";
@@ -81,6 +83,14 @@ export async function rehearseGeneration(
   settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between">,
 ): Promise<void> {
   const enough = new AbortController();
+  const rows = Math.min(settings.maxRows, settings.bounds?.count ?? dialogues.length);
+  /** Lanes that have dialogues and are not past their prompts. */
+  const lanes = new Set<number>();
+  let before = 0;
+  for (const [lane, share] of rowsOfLanes(model.backend, rows).entries()) {
+    if (before < dialogues.length) lanes.add(lane);
+    before += share;
+  }
   try {
     await generate(
       model,
@@ -97,8 +107,9 @@ export async function rehearseGeneration(
         noiseKey: [0, 0],
         stopIds: [],
         signal: enough.signal,
-        onPass: ({ tokens, sampled }) => {
-          if (tokens === sampled) enough.abort();
+        onPass: ({ tokens, sampled, lane }) => {
+          if (tokens === sampled) lanes.delete(lane);
+          if (lanes.size === 0) enough.abort();
         },
       },
     );

@@ -92,7 +92,7 @@ export async function measureRays({ context, folder, reference, phase, before }:
 }
 
 /** Rays whose points begin together, radius by radius: then a point's inner neighbour has mostly ended, and gives its drafts. */
-const RAYS_TOGETHER = 4;
+const RAYS_TOGETHER = 8;
 
 export function pointsAlong(
   points: readonly PointPlace[],
