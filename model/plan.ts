@@ -15,7 +15,7 @@ import {
   PlanningBackend,
   purposeOf,
 } from "../engine/index.ts";
-import type { Dialogue } from "./dialogue.ts";
+import type { Answer, Dialogue } from "./dialogue.ts";
 import { type GenerateSettings, generate, type Model } from "./generation.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
@@ -71,40 +71,64 @@ export function emptyModel(backend: Backend, config: LanguageModel, precision: O
   return { backend, config, weights };
 }
 
+/** A dialogue as a plan knows it. */
+export interface RehearsedDialogue extends Omit<Dialogue, "answered" | "sampled"> {
+  /** Estimated tokens of a later user turn. Default: there is none. */
+  readonly nextTurnTokens?: number;
+}
+
 /**
- * Rehearses generation until every row is past its prompt: by then everything has been allocated.
+ * Rehearses generation until every row is past its prompt, and past a later user turn if there is one: by then everything has
+ * been allocated. Rows that began together get their user turn together, as answers of one length do.
  * @param dialogues  all of them; or, with `bounds` of all of them, those with the longest prompts: one for each row
  */
 export async function rehearseGeneration(
   model: Model,
-  dialogues: readonly Omit<Dialogue, "answered" | "sampled">[],
+  dialogues: readonly RehearsedDialogue[],
   settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between">,
 ): Promise<void> {
   const enough = new AbortController();
+  const hasTurns = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0);
+  let hasTakenTurn = false;
   try {
     await generate(
       model,
       // The longest prompts first, so that the rehearsal includes the largest passes.
       dialogues
-        .map(({ policy, prompt, noise, expectedTokens, draft }) => ({
+        .map(({ policy, prompt, noise, expectedTokens, draft, nextTurnTokens = 0 }) => ({
           ...{ policy, prompt, noise, expectedTokens, draft },
-          answered: () => null,
+          answered: ({ turn }: Answer): number[] | null => {
+            if (turn > 0 || nextTurnTokens === 0) return null;
+            hasTakenTurn = true;
+            return new Array<number>(nextTurnTokens).fill(0);
+          },
         }))
         .sort((one, other) => other.prompt.length - one.prompt.length),
       {
         ...settings,
-        maxNewTokens: dialogues.length + 1, // each pass completes the prompt of at least one more dialogue
+        // So that no answer ends while prompts wait.
+        maxNewTokens: promptPasses(dialogues, settings.maxTokens) + 1,
         noiseKey: [0, 0],
         stopIds: [],
         signal: enough.signal,
         onPass: ({ tokens, sampled }) => {
-          if (tokens === sampled) enough.abort();
+          if (tokens === sampled && (hasTakenTurn || !hasTurns)) enough.abort();
         },
       },
     );
   } catch (thrown) {
     if (thrown !== enough.signal.reason) throw thrown;
   }
+}
+
+/**
+ * At least as many passes as the prompts of these dialogues take. Each pass completes a prompt, and of two that follow each other
+ * one is half full, unless a prompt is longer than that.
+ */
+function promptPasses(dialogues: readonly RehearsedDialogue[], maxTokens: number): number {
+  const tokens = dialogues.reduce((sum, { prompt }) => sum + prompt.length, 0);
+  const long = dialogues.filter(({ prompt }) => 2 * prompt.length > maxTokens).length;
+  return Math.min(dialogues.length, Math.ceil((2 * tokens) / maxTokens) + long + 1);
 }
 
 /** Rehearses scoring: one pass per size that will occur. */

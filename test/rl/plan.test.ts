@@ -59,7 +59,7 @@ describe("rl/plan", (test) => {
         }
 
         const requests = evaluatedRollouts(environment, settings.evaluate);
-        const examples = longestExamples(chat, requests, { maxNewTokens: 24, turn2Template: "standard" });
+        const examples = longestExamples(chat, requests, 24, config.vocabSize);
         await policyStep(model, examples, {
           optimiser: settings.train,
           maxTokens: settings.batch.trainTokens,
