@@ -12,8 +12,7 @@ import { prepareReference } from "../../../landscape/measure/sweep-context.ts";
 import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
 import { loadChat, loadTokenizer, makeWeights, openConfig } from "../../../model/index.ts";
 import { openEnvironment } from "../../../rl/index.ts";
-import { stopIdsOf } from "../../../rl/rollout.ts";
-import { normals } from "../../engine/normals.ts";
+import { fillAtRandom } from "../../random-model.ts";
 import { describe, fixturePath } from "../../support.ts";
 
 function settingsOf(other: Readonly<Record<string, number | string>>): StudySettings {
@@ -60,17 +59,8 @@ describe("landscape/measure/planned-memory", (test) => {
         const environment = await openEnvironment(settings.environment);
         const { signal } = new AbortController();
         const { config } = await openConfig(folder);
-        // A random model: hardly any two of its answers begin alike, and hardly one ends before it is cut off.
         const weights = makeWeights(backend, config, { forwardCopies: precision === "f32" });
-        weights.names.forEach((name, i) => {
-          const isNorm = name.endsWith("norm.weight");
-          const { size, rowSize } = weights.value(name);
-          const isHead = name === config.headName();
-          const values = normals(i + 1, size, isNorm ? 0 : isHead ? 0.2 : 0.1, isNorm ? 1 : 0);
-          if (isHead) for (const id of stopIdsOf({ config }, chat)) values.fill(0, id * rowSize, (id + 1) * rowSize);
-          weights.load(name, values);
-        });
-        weights.refreshCopies();
+        fillAtRandom(weights, config, chat);
         const planned = await sweepMemory(backend, { config, chat, environment, settings }, signal, {
           ...{ limit: null, compiles: false, refusesHost: false },
         });
@@ -82,10 +72,6 @@ describe("landscape/measure/planned-memory", (test) => {
         const into = join(place, `${rollouts}-${points}-${precision}-${refill}`);
         await sweep(context, 0, into, await prepareReference(context, still), still, 0);
         const used = backend.statistics().peakBytes;
-        console.log(
-          `planned ${planned.deviceBytes}, used ${used}: ${planned.deviceBytes / used}`,
-          [...planned.parts].map(([n, b]) => `${n} ${b}`).join(", "),
-        );
         const ratio = planned.deviceBytes / used;
         assert.ok(Math.abs(ratio - 1) < 0.1, `planned ${planned.deviceBytes}, used ${used}`);
         weights.free();
