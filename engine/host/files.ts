@@ -234,7 +234,7 @@ export function readJson<T>(path: string, schema: z.ZodType<T>): T {
     parsed = JSON.parse(text);
   } catch (thrown) {
     throw new FileError(
-      `${path}: expected JSON, got ${text.length === 0 ? "an empty file" : asError(thrown).message}. Restore it from a copy.`,
+      `${path}: expected JSON, found ${text.length === 0 ? "an empty file" : `none: ${asError(thrown).message}`}. Restore it from a copy.`,
     );
   }
   const checked = schema.safeParse(parsed);

@@ -41,6 +41,7 @@ export async function readSettings<D extends SettingsTree>(
 ): Promise<Values<D>> {
   const { settings, later } = declaration;
   const path = configPath(folder);
+  if (!existsSync(folder)) throw new FileError(`${folder}: expected a run folder, there is no such folder.`);
   if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
   expectWholeSettings(path, declaration);
   await loadModuleOf([readTomlFile(settings, path)]);

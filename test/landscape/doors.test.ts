@@ -118,6 +118,21 @@ describe("landscape/doors", (test) => {
       "tinny: expected a settings file or a preset",
       "tiny",
     );
+    // Shorter training: what no longer fits is said at once, in all sections.
+    expectRefused(
+      await runStudy(out, { "train.steps": "1", "landscape.steps": "0,3", "train.checkpoints": "0,3" }),
+      "landscape.steps: step 3 has no checkpoint; the last step is train.steps = 1",
+      "train.checkpoints: step 3 is after the last one, train.steps = 1",
+    );
+    expectRefused(
+      await start(studyCommand(out, {}, place)).ended,
+      `${place}: expected a settings file or a preset, this is a folder`,
+      "--checkpoints 'out/checkpoint-*'",
+    );
+    expectRefused(
+      await start(["landscape/report.ts", join(place, "none")]).ended,
+      "expected a run folder, there is no such folder",
+    );
     assert.not.ok(existsSync(out));
   });
 
