@@ -275,6 +275,19 @@ syncBuiltinESMExports();
     ])
       keys(basename(name), JSON.parse(read(name)));
     keys("reference.json", JSON.parse(read("landscape/step-000003/reference.json")));
+    // The table of schema versions has each JSON file once, with the version that the file has.
+    for (const name of contents(undisturbed).keys()) {
+      if (!name.endsWith(".json") || /^checkpoints.*\/(?!step)/.test(name)) continue;
+      const { schemaVersion = "–" } = JSON.parse(read(name));
+      const rows = document
+        .split("\n")
+        .filter((row) => /^\| `.*\| (\d|–) \|$/.test(row) && row.includes(basename(name)));
+      assert.equal(
+        rows.map((row) => row.split("|").at(-2)?.trim()),
+        [String(schemaVersion)],
+        `the version of ${name} in docs/formats.md`,
+      );
+    }
     for (const name of ["timings.jsonl", `${slice}/cells.jsonl`])
       for (const line of read(name).trim().split("\n")) keys(basename(name), JSON.parse(line));
     for (const name of ["rollouts/step-000001.jsonl.gz", `${slice}/rollouts.jsonl.gz`])

@@ -223,7 +223,7 @@ describe("engine/host/files", (test) => {
 
   test("a name that is a link is replaced, not followed", () => {
     const target = join(temporary, "target");
-    const link = join(temporary, "dangling");
+    const link = join(temporary, "link");
     writeFileSync(target, "untouched");
     symlinkSync(target, link);
     writeAtomic(link, "new");
