@@ -11,7 +11,7 @@ import { studySettings } from "../../landscape/settings.ts";
 import { expectOwnTraining } from "../../landscape/study.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
 import { smallSweep, sweepCommand, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
-import { contents, expectDone, expectSame } from "./tiny-study.ts";
+import { contents, expectDone, expectSame, start } from "./tiny-study.ts";
 
 describe("landscape/sweep-any", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-sweep-"));
@@ -174,6 +174,19 @@ describe("landscape/sweep-any", (test) => {
     await throwsMessage(() => sweepIn(at("study"), [warmModel]), "this folder holds");
     for (const given of [{ checkpoints: [warmModel] }, { shard: "0/2" }])
       throwsMessage(() => expectOwnTraining({ ...study, ...given }), "node landscape/sweep.ts --checkpoints");
+  });
+
+  test("what reads the folder of a training says that a sweep's is none", async () => {
+    mkdirSync(at("sweep"));
+    writeFileSync(at("sweep/config.toml"), `checkpoints = ${JSON.stringify([warmModel])}\n[train]\nsteps = 0\n`);
+    for (const command of ["rl/show.ts", "rl/evaluate.ts"]) {
+      const { status, stderr } = await start([command, at("sweep")]).ended;
+      assert.is(status, 2, stderr);
+      assert.match(
+        stderr,
+        `RunFolderError: ${at("sweep")}: expected the folder of a training, this one is of landscape/sweep.ts`,
+      );
+    }
   });
 });
 
