@@ -159,20 +159,24 @@ const packKernel = defineKernel({
   },
 });
 
-const packFoursKernel = defineKernel({
-  name: "packPanelsFours",
-  axes: { outputs: "map", panels: "map" },
-  bindings: { weight: { access: "read", axis: "outputs" }, panels: { access: "write", axis: "panels" } },
-  params: { width: "u32" },
-  cpu: cpu.packPanels,
-  wgsl: new URL("./pack-fours.wgsl", import.meta.url),
-  uses: ["flat-workgroup"],
-  workgroups: ({ outputs, outputsStart, panels, panelsStart, width }) => {
-    const shares =
-      Math.min(outputsStart + outputs, (panelsStart + panels) * 8) > Math.max(outputsStart, panelsStart * 8);
-    return [shares ? Math.ceil((panels * width) / 4 / 64) : 0];
-  },
-});
+const packFoursKernel = (stored: "f32" | "half") =>
+  defineKernel({
+    name: stored === "f32" ? "packPanelsFours" : "packHalfPanelsFours",
+    axes: { outputs: "map", panels: "map" },
+    bindings: { weight: { access: "read", axis: "outputs" }, panels: { access: "write", axis: "panels" } },
+    params: { width: "u32" },
+    cpu: stored === "f32" ? cpu.packPanels : cpu.packHalfPanels,
+    wgsl: new URL("./pack-fours.wgsl", import.meta.url),
+    uses: ["flat-workgroup", ...(stored === "f32" ? ["panels-f32"] : ["panels-half", "halves"])],
+    constants: { Stored: stored === "f32" ? "vec4f" : "vec2u" },
+    workgroups: ({ outputs, outputsStart, panels, panelsStart, width }) => {
+      const shares =
+        Math.min(outputsStart + outputs, (panelsStart + panels) * 8) > Math.max(outputsStart, panelsStart * 8);
+      return [shares ? Math.ceil((panels * width) / 4 / 64) : 0];
+    },
+  });
+
+const packFours = { f32: packFoursKernel("f32"), half: packFoursKernel("half") };
 
 /**
  * Whether a weight and its panels begin and are cut at multiples of four numbers, and the weight is cut only between
@@ -198,7 +202,19 @@ export function panelShape(outputs: number, inputs: number): readonly [number, n
 export function packPanels(weight: Tensor, panels: Tensor): void {
   const [outputs, inputs] = weight.shape;
   expectShape("packPanels: panels", panels.shape, panelShape(outputs, inputs), `weight is [${weight.shape}].`);
-  run(isPackedInFours(weight, panels) ? packFoursKernel : packKernel, { weight, panels }, { width: inputs });
+  run(isPackedInFours(weight, panels) ? packFours.f32 : packKernel, { weight, panels }, { width: inputs });
+}
+
+/**
+ * The same in f16, rounded to nearest.
+ * @param weight  [O, C] f32
+ * @param panels  [⌈O/8⌉, C, 8] f16, written
+ * @returns       false, and nothing is done, if they do not lie in fours
+ */
+export function tryPackHalfPanels(weight: Tensor, panels: Tensor): boolean {
+  if (!isPackedInFours(weight, panels)) return false;
+  run(packFours.half, { weight, panels }, { width: weight.rowSize });
+  return true;
 }
 
 /**
