@@ -9,6 +9,7 @@ import { bf16Difference, expectOneFamily } from "../../landscape/measure/checkpo
 import { redraw } from "../../landscape/report/report.ts";
 import { studySettings } from "../../landscape/settings.ts";
 import { expectOwnTraining } from "../../landscape/study.ts";
+import { plantNaN } from "../model/model-folders.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
 import { smallSweep, sweepCommand, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
 import { contents, expectDone, expectSame, start } from "./tiny-study.ts";
@@ -105,17 +106,8 @@ describe("landscape/sweep-any", (test) => {
 
   test("a checkpoint with NaN among its weights is named with its first such weight", async () => {
     await trlFolder(at("nan/checkpoint-7"), 1);
-    const path = join(at("nan/checkpoint-7"), "model.safetensors");
-    const bytes = readFileSync(path);
-    const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE())).toString());
     const name = "model.layers.1.mlp.down_proj.weight";
-    const [, width] = header[name].shape;
-    // Element [2, 3], as f32.
-    bytes.writeUInt32LE(
-      0x7fc00000,
-      8 + Number(bytes.readBigUInt64LE()) + header[name].data_offsets[0] + 4 * (2 * width + 3),
-    );
-    writeFileSync(path, bytes);
+    plantNaN(join(at("nan/checkpoint-7"), "model.safetensors"), name, [2, 3]);
     await throwsMessage(
       () => sweepIn(at("nan-maps"), [at("nan/checkpoint-7")]),
       `Checkpoint of step 7, ${at("nan/checkpoint-7")}: `,
