@@ -248,8 +248,10 @@ syncBuiltinESMExports();
     expectRefused(await start(["landscape/report.ts", place]).ended, "expected a run folder, it has no config.toml");
   });
 
-  test("docs/formats.md names every file of a run folder, and every field", () => {
-    const document = readFileSync(join(root, "docs/formats.md"), "utf8");
+  test("docs/formats.md names every file of a run folder, and every field; docs/reading-files.md the schema versions", () => {
+    const page = (name: string): string => readFileSync(join(root, "docs", name), "utf8");
+    const versions = page("reading-files.md");
+    const document = page("formats.md") + versions;
     const told = (what: string, name: string): void => {
       assert.ok(
         new RegExp(`(?<![\\w-])${name.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")}(?![\\w-])`).test(document),
@@ -279,13 +281,13 @@ syncBuiltinESMExports();
     for (const name of contents(undisturbed).keys()) {
       if (!name.endsWith(".json") || /^checkpoints.*\/(?!step)/.test(name)) continue;
       const { schemaVersion = "–" } = JSON.parse(read(name));
-      const rows = document
+      const rows = versions
         .split("\n")
         .filter((row) => /^\| `.*\| (\d|–) \|$/.test(row) && row.includes(basename(name)));
       assert.equal(
         rows.map((row) => row.split("|").at(-2)?.trim()),
         [String(schemaVersion)],
-        `the version of ${name} in docs/formats.md`,
+        `the version of ${name} in docs/reading-files.md`,
       );
     }
     for (const name of ["timings.jsonl", `${slice}/cells.jsonl`])

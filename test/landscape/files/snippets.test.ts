@@ -1,4 +1,4 @@
-// The programs of docs/formats.md name files and fields that a run folder has. (They were run with pandas and polars by hand:
+// The programs of docs/reading-files.md name files and fields that a run folder has. (They were run with pandas and polars by hand:
 // this needs no Python.)
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -61,10 +61,10 @@ const read = (path: string): string =>
 describe("landscape/files/snippets", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-snippets-"));
   test.after(() => rmSync(place, { recursive: true, force: true }));
-  const text = readFileSync(new URL("../../../docs/formats.md", import.meta.url), "utf8");
+  const text = readFileSync(new URL("../../../docs/reading-files.md", import.meta.url), "utf8");
   const programs = [...text.matchAll(/```python\n(.*?)```/gs)].map(([, program]) => program);
 
-  test("every file and every field that a program of docs/formats.md reads is there", async () => {
+  test("every file and every field that a program of docs/reading-files.md reads is there", async () => {
     const run = join(place, "run");
     writeSyntheticRun(run);
     await redraw(run, assert.unreachable, new AbortController().signal);
