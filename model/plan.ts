@@ -16,7 +16,9 @@ import {
   purposeOf,
 } from "../engine/index.ts";
 import type { Answer, Dialogue } from "./dialogue.ts";
-import { type GenerateSettings, generate, type Model } from "./generation.ts";
+import type { GenerateSettings, Model } from "./generate-settings.ts";
+import { generate } from "./generation.ts";
+import { rowsOfLanes } from "./lanes.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
 import { makeHalfWeights, makeWeights, piecesAtOnceBytes } from "./weights.ts";
@@ -90,6 +92,14 @@ export async function rehearseGeneration(
   const enough = new AbortController();
   const hasTurns = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0);
   let hasTakenTurn = false;
+  const rows = Math.min(settings.maxRows, settings.bounds?.count ?? dialogues.length);
+  /** Lanes that have dialogues and are not past their prompts and user turns. */
+  const lanes = new Set<number>();
+  let before = 0;
+  for (const [lane, share] of rowsOfLanes(model.backend, rows).entries()) {
+    if (before < dialogues.length) lanes.add(lane);
+    before += share;
+  }
   try {
     await generate(
       model,
@@ -111,8 +121,10 @@ export async function rehearseGeneration(
         noiseKey: [0, 0],
         stopIds: [],
         signal: enough.signal,
-        onPass: ({ tokens, sampled }) => {
-          if (tokens === sampled && (hasTakenTurn || !hasTurns)) enough.abort();
+        onPass: ({ tokens, sampled, lane }) => {
+          // Lanes take turns, so a lane gets its user turn before the one that got it first is done with it.
+          if (tokens === sampled && (hasTakenTurn || !hasTurns)) lanes.delete(lane);
+          if (lanes.size === 0) enough.abort();
         },
       },
     );

@@ -26,7 +26,8 @@ import {
   packSequences,
   repeatedTokens,
 } from "./batch.ts";
-import { type Model, notNumbers } from "./generation.ts";
+import type { Model } from "./generate-settings.ts";
+import { notNumbers } from "./generation-pass.ts";
 import {
   type ForwardOptions,
   finalStates,

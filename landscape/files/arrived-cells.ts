@@ -6,8 +6,8 @@ import { isDeepStrictEqual } from "node:util";
 import { explained, type OnDamage, readJournalOf, readMembers } from "../../engine/host/index.ts";
 import type { PointPlace } from "../grid.ts";
 import { type CellRecord, type CellWriter, type JournalledCell, journalledCell, openCells } from "./cells.ts";
-import { coordinatesOf, dropEarlier, readEarlier, setAsideSlice } from "./growth.ts";
 import { slicePaths } from "./layout.ts";
+import { coordinatesOf, dropEarlier, readEarlier, setAsideSlice } from "./set-aside.ts";
 
 const placeOf = ({ i, j }: Pick<PointPlace, "i" | "j">): string => `${i},${j}`;
 

@@ -76,9 +76,11 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
         say: (line: string) => progress.line(line),
         onDirections: (facts: SliceFacts) => progress.line(directionLine(step, facts)),
         onTiming: (record: SweepTiming) => {
-          drafts.tokens += record.tokens ?? 0;
-          drafts.drafted += record.drafted ?? 0;
-          drafts.spared += record.spared ?? 0;
+          if (record.phase === "rollouts") {
+            drafts.tokens += record.tokens ?? 0;
+            drafts.drafted += record.drafted ?? 0;
+            drafts.spared += record.spared ?? 0;
+          }
           timings.record({ step, ...record });
         },
       };
@@ -110,20 +112,13 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
     );
 }
 
-/**
- * Slices with cells left to measure, and how many are measured.
- * @param grows  the maps are about to grow (files/growth.ts), so that no cell is whole
- */
-export function slicesToSweep(
-  folder: string,
-  settings: StudySettings,
-  grows = false,
-): (SlicePlace & { done: number })[] {
+/** Slices with cells left to measure, and how many are measured. */
+export function slicesToSweep(folder: string, settings: StudySettings): (SlicePlace & { done: number })[] {
   const { steps, slices } = settings.landscape;
   const cells = cellsPerMap(settings);
   return steps
     .flatMap((step) => Array.from({ length: slices }, (_, slice) => ({ step, slice })))
-    .map((place) => ({ ...place, done: grows ? 0 : countCells(folder, place) }))
+    .map((place) => ({ ...place, done: countCells(folder, place) }))
     .filter((place) => {
       if (isKnownGap(sliceFolder(folder, place))) return false;
       const { underWay, earlier } = slicePaths(sliceFolder(folder, place));

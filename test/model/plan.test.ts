@@ -5,7 +5,8 @@ import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
 import { openConfig } from "../../model/checkpoint-files.ts";
 import type { Dialogue } from "../../model/dialogue.ts";
 import { openLanguageModel } from "../../model/families.ts";
-import { generate, type Model } from "../../model/generation.ts";
+import type { Model } from "../../model/generate-settings.ts";
+import { generate } from "../../model/generation.ts";
 import { KvCache } from "../../model/kv-cache.ts";
 import { parameterShapes } from "../../model/language-model.ts";
 import {

@@ -36,11 +36,17 @@ export class Readback {
 
   /**
    * Waits for the copies, and writes them into one array per range.
+   * @param work  how much work was submitted since the last wait (waiting.ts)
    * @throws what mapping a buffer throws, such as for a lost device
    */
-  async fetch(staging: GPUBuffer, copies: readonly Copy[], arrays: readonly NumberArray[]): Promise<void> {
+  async fetch(
+    staging: GPUBuffer,
+    copies: readonly Copy[],
+    arrays: readonly NumberArray[],
+    work: number,
+  ): Promise<void> {
     const bytes = bytesOf(copies);
-    await this.#waits.until(staging.mapAsync(GPUMapMode.READ, 0, bytes));
+    await this.#waits.until(staging.mapAsync(GPUMapMode.READ, 0, bytes), work);
     const mapped = staging.getMappedRange(0, bytes);
     for (const { range, start, length, place } of copies) {
       const array = arrays[range];

@@ -25,7 +25,7 @@ import { WorkerTable } from "../../../landscape/queue/worker-table.ts";
 import { withGivenSteps } from "../../../landscape/sweep-study.ts";
 import { modelFiles } from "../../../model/index.ts";
 import { describe, throwsMessage } from "../../support.ts";
-import { settingsOf as settings, warmModel } from "../given-sweep.ts";
+import { smallSweep as settings, warmModel } from "../given-sweep.ts";
 
 const plan = { adapter: "a card", foothold: "1.0.0", gitRevision: null, order: "pairs" };
 const id = "7f0c1e9a-2b7e-4c39-9b53-0d5a3c1f2e4b";

@@ -1,0 +1,62 @@
+// What generation is given (generation.ts), and what it tells about each of its passes.
+import type { Backend, Warping, Weights } from "../engine/index.ts";
+import type { DialogueBounds } from "./dialogue-bounds.ts";
+import type { LanguageModel } from "./language-model.ts";
+
+export interface Model {
+  readonly backend: Backend;
+  readonly config: LanguageModel;
+  readonly weights: Weights;
+}
+
+export interface GenerateSettings {
+  /** Maximum tokens per answer. */
+  maxNewTokens: number;
+  /** Sampling temperature; 0 is greedy. */
+  temperature: number;
+  /** Repetition penalty (over prompt and all turns), top-k and top-p. Default: none. */
+  warping?: Warping;
+  /** Philox key of the sampling noise. */
+  noiseKey: readonly [number, number];
+  /** Tokens that end an answer; empty to continue to maxNewTokens. */
+  stopIds: readonly number[];
+  /** Maximum dialogues in the batch at a time. */
+  maxRows: number;
+  /** Maximum tokens per pass; a longer prompt runs by itself. */
+  maxTokens: number;
+  /** The bounds of the dialogues, if the caller knows them. Default: all dialogues are collected first. */
+  bounds?: DialogueBounds;
+  /**
+   * Largest number of decode steps between two reads of sampled tokens. It changes no result. With a repetition penalty
+   * it is 1, because the host keeps the set of seen ids. Default: chosen by measured times (steps-per-read.ts).
+   */
+  stepsPerRead?: number;
+  signal?: AbortSignal;
+  /**
+   * Called before dialogues enter the batch of a lane, and waited for; the other lane goes on. It may compute, and let the iterable
+   * have further dialogues.
+   * @param isIdle  whether no dialogue is under way, and none comes now
+   * @returns whether anything has happened: if not while nothing is under way, there would be no end
+   */
+  between?: (isIdle: boolean) => Promise<boolean>;
+  /**
+   * Called after each pass, and for each of several decode steps. `tokens`: computed. `sampled`: drawn and used, so not
+   * those after the end of an answer. `drafted`: those of them that a draft proposed. `spared`: those of them that were
+   * drawn from a draft's tokens, each of which spares its row a decode step. `rows`: dialogues whose tokens were drawn and
+   * used. `places`: dialogues that the batch of its lane holds at most; of all lanes together `maxRows`, or all if they are fewer.
+   */
+  onPass?: (pass: Pass) => void;
+}
+
+/** What a forward pass did. */
+export interface Pass {
+  readonly tokens: number;
+  readonly sampled: number;
+  readonly finished: number;
+  readonly drafted: number;
+  readonly spared: number;
+  readonly rows: number;
+  readonly places: number;
+  /** The number of its lane (lanes.ts), from 0. */
+  readonly lane: number;
+}

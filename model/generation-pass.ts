@@ -1,0 +1,245 @@
+// One forward pass of a generation (generation.ts): it collects the tokens that wait, computes them, and draws the next ones.
+import {
+  type Backend,
+  fromArray,
+  NumericalError,
+  noSample,
+  type RowGroup,
+  readTensors,
+  type SampledTokens,
+  sampleTokens,
+  scope,
+  scopeAsync,
+  type Tensor,
+  tokenCounterRow,
+  type Weights,
+} from "../engine/index.ts";
+import type { Batch, BatchOutputs } from "./batch.ts";
+import { draftFor, seenAlong } from "./drafts.ts";
+import type { GenerateSettings, Model } from "./generate-settings.ts";
+import type { KvCache } from "./kv-cache.ts";
+import { finalStates, headWeight } from "./language-model.ts";
+import { type Drawing, nowhere, PassTokens, type Row } from "./pass-tokens.ts";
+import { appendSample } from "./rows-under-way.ts";
+import type { StepsPerRead } from "./steps-per-read.ts";
+
+/**
+ * One forward pass over waiting tokens, and the sampled tokens of each row that was computed: one, or more with a draft
+ * or in several decode steps. Returns the finished rows.
+ */
+export async function pass(
+  model: Model,
+  cache: KvCache,
+  active: readonly Row[],
+  settings: GenerateSettings,
+  { pace, places, lane }: { pace: StepsPerRead; places: number; lane: number },
+): Promise<Row[]> {
+  const tokens = new PassTokens();
+  for (const row of active) {
+    if (row.coming !== null) continue;
+    const count = row.tokens.length - row.computed + (row.pendingPrefix?.length ?? 0);
+    if (tokens.ids.length > 0 && tokens.ids.length + count > settings.maxTokens) break;
+    const { policy } = row.dialogue;
+    if (row.pendingPrefix !== null) {
+      tokens.push(policy, row.pendingPrefix, 0, nowhere, row.prefix);
+      row.pendingPrefix = null;
+    }
+    tokens.push(policy, row.tokens, row.computed, row.prefix, row.own);
+    row.computed = row.tokens.length;
+    // With a penalty, samples have their sets of seen ids, which are large: no more of them than rows are under way.
+    const samples = row.seen === null ? Number.POSITIVE_INFINITY : settings.maxRows - tokens.sampledAt.length - 1;
+    const room = Math.min(settings.maxTokens - tokens.ids.length, samples);
+    const draft = draftFor(row, settings, model.config.vocabSize, room);
+    if (draft.computed > 0) {
+      const said = [...row.tokens, ...draft.ids.slice(0, draft.computed)];
+      tokens.push(policy, said, row.computed, row.prefix, row.own);
+    }
+    tokens.draw(row, draft);
+  }
+
+  const { drawings } = tokens;
+  const isDecode = tokens.ids.length === drawings.length;
+  /** How many steps' tokens each row can use: it has slots for them, and its answer may become that long. */
+  const usable = drawings.map(({ row: { own, tokens: said, answer } }) =>
+    Math.min(own.length - said.length + 1, settings.maxNewTokens - answer.ids.length),
+  );
+  const steps = isDecode ? Math.max(1, Math.min(pace.count, Math.max(...usable))) : 1;
+  model.backend.phase?.(isDecode ? "decode step" : "prefill");
+  const begun = performance.now();
+  const drawn = await scopeAsync(async () => drawTokens(model, cache, tokens, usable, steps, settings));
+  if (isDecode) await pace.timed(steps, performance.now() - begun);
+
+  const finished: Row[] = [];
+  /** Rows whose answer goes on. */
+  let under = drawings.map((_, i) => i);
+  drawn.forEach((samples, step) => {
+    if (step > 0) settings.signal?.throwIfAborted();
+    under = under.filter((i) => step === 0 || step < usable[i]);
+    const counts = { sampled: 0, drafted: 0, spared: 0 };
+    const before = finished.length;
+    const rows = under.length;
+    under = under.filter((i) => {
+      const { row } = drawings[i];
+      if (step > 0) row.computed++;
+      const { turn, answer } = row;
+      const isOver = useSamples(drawings[i], samples, model.weights, settings, counts);
+      if (isOver) finished.push(row);
+      if (!isOver && row.turn === turn && row.coming === null) return true;
+      pace.ended(answer.ids.length);
+      return false;
+    });
+    settings.onPass?.({ tokens: tokens.ids.length, finished: finished.length - before, ...counts, rows, places, lane });
+  });
+  return finished;
+}
+
+/** The message about logits that are not numbers. */
+export function notNumbers(what: string, { operands = "f32" }: Weights): string {
+  return (
+    `${what}: the model's logits are not numbers: ` +
+    (operands === "f16"
+      ? "its weights hold NaN or infinite values, or an activation is beyond ±65504, the range of f16. Use f32 " +
+        "(--precision f32; in a sweep --landscape.precision f32)."
+      : "its weights hold NaN or infinite values.")
+  );
+}
+
+/**
+ * Adds a row's samples to its answer: all up to the first that its draft did not propose, or that ends the answer.
+ * Returns true when the dialogue is over.
+ */
+function useSamples(
+  { row, draft, first }: Drawing,
+  { ids, logProbs, entropies }: Drawn,
+  weights: Weights,
+  settings: GenerateSettings,
+  counts: { sampled: number; drafted: number; spared: number },
+): boolean {
+  const { turn } = row;
+  for (let k = 0; ; k++) {
+    const at = first + k;
+    if (ids[at] === noSample) throw new NumericalError(notNumbers("generate", weights));
+    const isDrafted = ids[at] === draft.ids[k];
+    counts.sampled++;
+    if (isDrafted) counts.drafted++;
+    if (k > 0) {
+      counts.spared++;
+      row.computed++; // the sample before this one is in the cache, as a token of the draft
+    }
+    if (appendSample(row, ids[at], logProbs[at], entropies[at], settings)) return true;
+    if (!isDrafted || row.turn !== turn || row.coming !== null || k === draft.computed) return false;
+  }
+}
+
+/** The results of one step, in the order of the samples. */
+interface Drawn {
+  readonly ids: ArrayLike<number>;
+  readonly logProbs: ArrayLike<number>;
+  readonly entropies: ArrayLike<number>;
+}
+
+/** Not a slot of any cache: the keys and values of such a token are stored nowhere. */
+const noSlot = 0xffffffff;
+
+/**
+ * Runs the pass and, if `steps` is above 1, further decode steps of its rows, each submitted by itself. One read.
+ * @param usable  for each row, the steps that have slots in the cache; later ones repeat its last position, and their
+ *                tokens are dropped
+ */
+async function drawTokens(
+  { backend, config, weights }: Model,
+  cache: KvCache,
+  tokens: PassTokens,
+  usable: readonly number[],
+  steps: number,
+  settings: GenerateSettings,
+): Promise<Drawn[]> {
+  const T = tokens.ids.length;
+  const R = tokens.sampledAt.length;
+  const isEachSampled = T === R;
+  const groups = weights.isPerturbed ? tokens.groups : null;
+  const sampledRows = weights.isPerturbed ? tokens.sampledGroups() : null;
+  const positions = new Uint32Array(steps * T);
+  // All that the host gives goes to the device in one write, each part from a multiple of four numbers on.
+  const [spansAt, countersAt, idsAt] = [0, 4 * steps * T, 4 * steps * (T + R)];
+  const slotsAt = idsAt + 4 * Math.ceil(T / 4);
+  const given = new Uint32Array(slotsAt + steps * T);
+  for (let step = 0; step < steps; step++) {
+    for (let t = 0; t < T; t++) {
+      const later = step === 0 ? 0 : Math.min(step, usable[t] - 1);
+      const at = step * T + t;
+      positions[at] = tokens.positions[t] + later;
+      given[slotsAt + at] = later === step ? tokens.slots[t] + step : noSlot;
+      for (let i = 0; i < 4; i++) given[spansAt + 4 * at + i] = tokens.spans[4 * t + i];
+      given[spansAt + 4 * at + 3] += later;
+    }
+    tokens.drawings.forEach(({ row: { dialogue, turn, answer }, draft, first }, i) => {
+      const later = step === 0 ? 0 : Math.min(step, usable[i] - 1);
+      for (let k = 0; k <= draft.computed; k++) {
+        const counter = tokenCounterRow({ position: answer.ids.length + later + k, turn, ...dialogue.noise });
+        given.set(counter, countersAt + 4 * (step * R + first + k));
+      }
+    });
+  }
+  given.set(tokens.ids, idsAt);
+  const uploaded = fromArray(backend, given, [given.length], "u32", "tokens");
+  let ids: Batch["ids"] = { tensor: uploaded.sliceRows(idsAt, T), host: given.slice(idsAt, idsAt + T) };
+  const drawn: SampledTokens[] = [];
+  for (let step = 0; step < steps; step++) {
+    if (step > 0) backend.flush(); // the device begins while the host builds the next step
+    const fours = (at: number, rows: number): Tensor =>
+      uploaded.sliceRows(at + 4 * step * rows, 4 * rows).view([rows, 4]);
+    const sampled = scope(() => {
+      const batch: Batch = {
+        ids,
+        positions: positions.subarray(step * T, (step + 1) * T),
+        spans: fours(spansAt, T),
+        querySpans: null,
+        rows: groups,
+        ...(isEachSampled ? {} : { outputs: sampledOutputs(backend, tokens, sampledRows) }),
+      };
+      const into = { keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt + step * T, T) };
+      const last = finalStates(config, weights, batch, into); // [R, C]
+      return sampleTokens(last, headWeight(config, weights), sampledRows, {
+        counters: fours(countersAt, R),
+        key: settings.noiseKey,
+        temperature: settings.temperature,
+        warping: settings.warping && { ...settings.warping, seen: seenTable(backend, tokens) },
+      });
+    });
+    drawn.push(sampled);
+    ids = { tensor: sampled.ids, host: null };
+  }
+  const read = await readTensors(drawn.flatMap(({ ids, logProbs, entropy }) => [ids, logProbs, entropy]));
+  return drawn.map((_, step) => ({
+    ids: read[3 * step],
+    logProbs: read[3 * step + 1],
+    entropies: read[3 * step + 2],
+  }));
+}
+
+/** The tokens after which one is drawn: only their final states are read. */
+function sampledOutputs(
+  backend: Backend,
+  { sampledAt, spans }: PassTokens,
+  rows: readonly RowGroup[] | null,
+): BatchOutputs {
+  const own = new Uint32Array(4 * sampledAt.length);
+  sampledAt.forEach((token, i) => void own.set(spans.slice(4 * token, 4 * token + 4), 4 * i));
+  return {
+    indices: Uint32Array.from(sampledAt),
+    spans: fromArray(backend, own, [sampledAt.length, 4], "u32", "spans"),
+    querySpans: null,
+    rows,
+  };
+}
+
+/** The ids that precede each sample in its row's text, as bits, [R, words]; null if rows do not keep track of them. */
+function seenTable(backend: Backend, { drawings, sampledAt }: PassTokens): Tensor | null {
+  const words = drawings[0].row.seen?.length;
+  if (words === undefined) return null;
+  const table = new Uint32Array(sampledAt.length * words);
+  for (const { row, draft, first } of drawings)
+    if (row.seen !== null) seenAlong(row.seen, draft, table.subarray(first * words));
+  return fromArray(backend, table, [sampledAt.length, words], "u32", "seen ids");
+}
