@@ -138,7 +138,10 @@ describe("engine/host/files", (test) => {
     assert.equal(readdirSync(join(temporary, "one", "two")), ["three"]);
     const file = join(temporary, "one", "file");
     writeFileSync(file, "kept");
-    assert.throws(() => ensureFolder(join(file, "runs", "tiny")), (error: Error) => error.name === "FileError");
+    assert.throws(
+      () => ensureFolder(join(file, "runs", "tiny")),
+      (error: Error) => error.name === "FileError",
+    );
     assert.is(readFileSync(file, "utf8"), "kept");
   });
 
