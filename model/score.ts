@@ -9,6 +9,7 @@ import { lowestTemperature } from "../engine/index.ts";
 import { openConfig } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems, openModel } from "./commands/command.ts";
 import { idsOfInputs, inputFileSettings, inputProblems, readInputs } from "./commands/prompts.ts";
+import { notNumbers } from "./generation-pass.ts";
 import { locateModel, withoutDownload } from "./hub.ts";
 import { emptyModel, expectMemory, halve, memoryLimit, planMemory, rehearseScoring } from "./plan.ts";
 import { extended, scoreWhole } from "./scoring.ts";
@@ -76,6 +77,7 @@ await runCommand({
       onTokens: (count) => phase.advance(count),
     });
     phase.done();
+    if (scores.some(({ logProbs }) => logProbs.some(Number.isNaN))) progress.line(notNumbers("score", model.weights));
     const meanNll = meanOf(scores.map(({ logProbs }) => logProbs));
     if (values.json) {
       const found = scores.map(({ logProbs, entropy }, i) => ({

@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 import { raysFolder, slicePaths } from "../../landscape/files/layout.ts";
 import { describe, throwsMessage } from "../support.ts";
 import { type Given, measuredIn, sweepCommand, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
-import { contents, expectSame } from "./tiny-study.ts";
+import { contents, type Ended, expectSame } from "./tiny-study.ts";
 
 /** As flags of a command line. */
 const flagsOf = (given: Given): Given =>
@@ -71,8 +71,13 @@ describe("landscape/ray-growth", (test) => {
       "landscape.reference.prompts": 3,
     };
     await sweepIn(at("killed"), checkpoints, first);
-    const killed = await sweepCommand(at("killed"), checkpoints, flagsOf(most), { FOOTHOLD_KILL_AT: "cells:14" });
-    assert.is(killed.signal, "SIGKILL", killed.stderr);
+    const kill = async (moment: string): Promise<Ended> => {
+      const ended = await sweepCommand(at("killed"), checkpoints, flagsOf(most), { FOOTHOLD_KILL_AT: moment });
+      assert.is(ended.signal, "SIGKILL", ended.stderr);
+      return ended;
+    };
+    await kill("write-journal:1"); // while measurements are set aside
+    const killed = await kill("cells:14");
     assert.match(killed.stderr, /the scales at fixed KL are searched again/);
     assert.match(
       killed.stderr,

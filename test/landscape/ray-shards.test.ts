@@ -150,7 +150,10 @@ describe("landscape/ray-shards", (test) => {
       [1, 1, 1],
     );
     await merge("lines-merged", names);
-    assert.equal(said, []);
+    assert.equal(
+      said.filter((line) => line.includes("in no shard")),
+      [],
+    );
     expectSame(contents(at("lines-merged")), contents(at("lines")));
     await merge("lines-part", names.slice(1));
     assert.match(said.join("\n"), /line to step-000001: 1 of 3 points are in no shard/);

@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 import { loadChat, loadTokenizer } from "../../model/index.ts";
 import { assertKnown, describe, fixturePath, readFixture } from "../support.ts";
+import { plantNaN } from "./model-folders.ts";
 
 interface Fixture {
   sequences: { ids: number[]; logProbs: number[]; entropy: number[] }[];
@@ -83,6 +84,18 @@ describe("model/generate-command", (test) => {
     assert.is(single.meanNll, null);
     assert.equal([single.sequences[0].logProbs.length, single.sequences[0].entropy.length], [0, 1]);
     assert.match(expectDone("model/score.ts", ...model, "--tokens", file), /^sequence 0: \d+ tokens, mean −log p \d/);
+  });
+
+  test("score: a weight that is NaN is said beside the results, which are null", () => {
+    const folder = join(place, "with-nan");
+    cpSync(fixturePath("tiny-warm-start"), folder, { recursive: true });
+    plantNaN(join(folder, "model.safetensors"), "model.layers.0.mlp.down_proj.weight", [0, 1]);
+    const argv = ["model/score.ts", "--tokens", write([[5, 6]]), "--json", "--adapter", adapter, "--model"];
+    const { status, stdout, stderr } = run(...argv, folder);
+    assert.is(status, 0, stderr);
+    assert.equal((JSON.parse(stdout) as Scored).sequences[0].logProbs, [null]);
+    assert.match(stderr, "score: the model's logits are not numbers: its weights hold NaN or infinite values.");
+    assert.not.match(run(...argv, fixturePath("tiny-warm-start")).stderr, "not numbers");
   });
 
   test("generate: known greedy tokens in one ragged batch, and the scorer's log-probabilities", () => {

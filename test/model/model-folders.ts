@@ -57,3 +57,12 @@ export const readConfigOf = (folder: string): Record<string, unknown> =>
 
 export const writeJson = (folder: string, name: string, json: unknown): void =>
   writeFileSync(join(folder, name), JSON.stringify(json));
+
+/** Overwrites one element of a matrix in a safetensors file of f32 by NaN. */
+export function plantNaN(path: string, name: string, [row, column]: readonly [number, number]): void {
+  const bytes = readFileSync(path);
+  const headerBytes = Number(bytes.readBigUInt64LE());
+  const { shape, data_offsets } = JSON.parse(bytes.subarray(8, 8 + headerBytes).toString())[name];
+  bytes.writeUInt32LE(0x7fc00000, 8 + headerBytes + data_offsets[0] + 4 * (shape[1] * row + column));
+  writeFileSync(path, bytes);
+}

@@ -136,7 +136,7 @@ describe("engine/check", (test) => {
       assert.is(saturated.work, "conversion to f16");
       assert.match(saturated.detail, "expected Infinity, got 65504");
       const sums = await wrongWithEdits(/(Half|Matrix)$/, [
-        [/\] = (finished\(at\.x, at\.y, .*\));/, "] = select(clamp($1, -65504.0, 65504.0), $1, abs($1) > 1e30);"],
+        [/(bitcast<f32>\(staged\[i \/ 4u\]\[i % 4u\]\))/, "select(clamp($1, -65504.0, 65504.0), $1, abs($1) > 1e30)"],
         [/= sum; \}/, "= select(clamp(sum, Result(-65504.0), Result(65504.0)), sum, abs(sum) > Result(1e30)); }"],
       ]);
       assert.match(sums.work, "matrix product in f16");

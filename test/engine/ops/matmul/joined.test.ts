@@ -5,6 +5,7 @@ import type { Backend } from "../../../../engine/backends/backend.ts";
 import { type HalfEntry, HalfWeights } from "../../../../engine/half-weights.ts";
 import { gatedLinear, gatedLinearOp, mixedGatedLinearOp } from "../../../../engine/ops/matmul/gated-linear.ts";
 import { toHalf } from "../../../../engine/ops/matmul/half.ts";
+import { multiplyGated, multiplyTriple, type Triple } from "../../../../engine/ops/matmul/joined.ts";
 import { linear } from "../../../../engine/ops/matmul/linear.ts";
 import { linearTriple, linearTripleOp, mixedLinearTripleOp } from "../../../../engine/ops/matmul/linear-triple.ts";
 import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
@@ -71,6 +72,32 @@ function halfWeights(backend: Backend, width: number, outputs: Readonly<Record<s
     loader.end();
   });
   return weights;
+}
+
+/** Lies around results, to be found there afterwards. f16 holds it. */
+const sentinel = 1024;
+
+/** Panels of q, k and v, which follow each other, then of gate and up; biases of the first three. */
+function joinedPanels(
+  backend: Backend,
+  operands: "f32" | "f16",
+  width: number,
+  outputs: Readonly<Record<"q" | "k" | "v" | "gate" | "up", number>>,
+): { panels: Tensor[]; biases: Triple<Tensor>; free: () => void } {
+  const weights = operands === "f16" ? halfWeights(backend, width, outputs) : arenaOf(backend, width, outputs, true);
+  const panelsOf = (which: string): Tensor => {
+    const one = weights.get(`${which}.weight`);
+    const found = one.kind === "forward" ? one.weight.panels : one.kind === "tensor" ? one.panels : null;
+    assert.ok(found);
+    return found;
+  };
+  const biasOf = (which: string): Tensor => {
+    const one = weights.get(`${which}.bias`);
+    if (one.kind !== "tensor") throw new Error("a bias is a plain tensor");
+    return one.tensor;
+  };
+  const biases = [biasOf("q"), biasOf("k"), biasOf("v")] as const;
+  return { panels: Object.keys(outputs).map(panelsOf), biases, free: () => weights.free() };
 }
 
 /** Rows, inputs; outputs of each layer; whether one dispatch can compute them. */
@@ -300,6 +327,47 @@ describe("engine/ops/matmul/joined", (test) => {
           });
       });
   }
+
+  for (const operands of ["f32", "f16"] as const)
+    test(`${operands} operands: nothing outside of the results is written`, async () => {
+      const [T, C, outputs, F] = [5, 24, [16, 8, 24], 40] as const;
+      for (const { name, backend } of await testBackends())
+        await scopeAsync(async () => {
+          const { panels, biases, free } = joinedPanels(backend, operands, C, { q: 16, k: 8, v: 24, gate: F, up: F });
+          const single = fromArray(backend, normals(1, T * C), [T, C]);
+          const x = operands === "f16" ? toHalf(single) : single;
+          // As many rows before and after as a tile has at most.
+          const around = 64;
+          const wholes: Tensor[] = [];
+          const amid = (width: number, dtype: "f32" | "f16" = "f32"): Tensor => {
+            const whole = fromArray(backend, new Float32Array((T + 2 * around) * width).fill(sentinel), [
+              T + 2 * around,
+              width,
+            ]);
+            wholes.push(dtype === "f16" ? toHalf(whole) : whole);
+            return wholes[wholes.length - 1].sliceRows(around, T);
+          };
+          const ys = [amid(outputs[0]), amid(outputs[1]), amid(outputs[2])] as const;
+          if (ys.some(({ segments }) => segments.length > 1)) throw new Error("the results are cut");
+          assert.ok(multiplyTriple(x, [panels[0], panels[1], panels[2]], biases, ys), `${name}: no dispatch for three`);
+          for (const dtype of operands === "f16" ? (["f32", "f16"] as const) : (["f32"] as const)) {
+            const to = { gate: amid(F), up: amid(F), y: amid(F, dtype) };
+            const isDone = multiplyGated(x, [panels[3], panels[4]], to);
+            // Tiles that store one number at a time cannot write f16.
+            const canStore = dtype === "f32" || backend.style === "lavapipe" || matrixUnits(backend) !== null;
+            assert.equal(isDone, canStore, `${name}: y in ${dtype}`);
+          }
+          for (const whole of wholes) {
+            const values = whole.dtype === "f16" ? await readHalf(whole) : await whole.read();
+            values.forEach((value, i) => {
+              const row = Math.floor(i / whole.rowSize) - around;
+              if ((row < 0 || row >= T) && value !== sentinel)
+                throw new Error(`${name}: row ${row} of ${T} of a result [${T},${whole.rowSize}] became ${value}`);
+            });
+          }
+          free();
+        });
+    });
 
   test("refuses weights that do not fit", async () => {
     const shapes = triple([2, 12], [8, 8, 8]);
