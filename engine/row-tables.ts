@@ -3,7 +3,8 @@
 // height 1 there is an entry for each row.
 //
 // A pass of a model uses a table of each height in all its layers. The next pass often has the same runs: then it finds the
-// table here, on the device already.
+// table here, on the device already. If not, its table takes the place of the one that was not used for longest: so tables stay
+// in few buffers, and kernels find their bind groups.
 import type { Backend } from "./backends/backend.ts";
 import { bytesPerElement } from "./dtype.ts";
 import { memoryLabel } from "./memory-purpose.ts";
@@ -17,22 +18,36 @@ import {
   type WeightTensors,
 } from "./parameters.ts";
 import { keep } from "./scope.ts";
-import { fromArray, type Tensor } from "./tensor.ts";
+import { empty, type Tensor } from "./tensor.ts";
 
 /** Numbers of an entry: first row, number of rows, slot. */
 const entryLength = 3;
 
-/** Tables kept. A pass uses three or four heights, and decode steps of a sweep have a few dozen sets of runs. */
-const mostTables = 64;
+/**
+ * Tables kept of each height. A pass has two lists of runs: those of all its rows, and those of the rows whose states are wanted; and
+ * the passes of two lanes alternate (model/lanes.ts).
+ */
+const perHeight = 4;
+
+/** A place of a table on the device. */
+interface Place {
+  readonly memory: Tensor;
+  /** Height and runs of the table that it holds. */
+  key: string;
+  table: TileTable;
+}
 
 /** Makes and keeps the tables of one set of slots. */
 export class RowTables implements SlotTables {
   readonly #backend: Backend;
   #slotOf: ReadonlyMap<number, number> = new Map();
-  /** By height and runs, the oldest first. */
-  readonly #kept = new Map<string, TileTable>();
-  /** The same by the list of runs itself, which all ops of a pass are given. */
-  #ofRows = new WeakMap<readonly RowGroup[], Map<number, TileTable>>();
+  /** By height, in each the place that was not used for longest first. */
+  readonly #places = new Map<number, Place[]>();
+  /**
+   * The tables by the list of runs itself, which all ops of a pass are given: the place of each, and what it holds as long as no
+   * other table has come there.
+   */
+  #ofRows = new WeakMap<readonly RowGroup[], Map<number, { readonly place: Place; readonly key: string }>>();
 
   constructor(backend: Backend) {
     this.#backend = backend;
@@ -47,41 +62,69 @@ export class RowTables implements SlotTables {
   tilesOf(name: string, rows: readonly RowGroup[], total: number, height: number): TileTable | null {
     const known = this.#ofRows.get(rows);
     const found = known?.get(height);
-    if (found !== undefined && !found.tiles.storage.isFreed) return found;
+    if (found !== undefined && found.place.key === found.key) return found.place.table;
     expectWholeGroups(name, rows, total, this.#slotOf);
-    const made = this.#tableOf(rows, height);
-    if (made === null) return null;
-    if (known === undefined) this.#ofRows.set(rows, new Map([[height, made]]));
-    else known.set(height, made);
-    return made;
+    const key = keyOf(rows, height, this.#slotOf);
+    const place = this.#placeOf(key, rows, height);
+    if (place === null) return null;
+    if (known === undefined) this.#ofRows.set(rows, new Map([[height, { place, key }]]));
+    else known.set(height, { place, key });
+    return place.table;
   }
 
   free(): void {
-    for (const { tiles } of this.#kept.values()) tiles.free();
-    this.#kept.clear();
+    for (const places of this.#places.values()) for (const { memory } of places) memory.free();
+    this.#places.clear();
+    this.#ofRows = new WeakMap();
   }
 
-  #tableOf(rows: readonly RowGroup[], height: number): TileTable | null {
-    let key = String(height);
-    for (const { count, point } of rows) key += ` ${count} ${this.#slotOf.get(point)}`;
-    const found = this.#kept.get(key);
-    if (found !== undefined) return found;
+  /** Where the table is, or is written now. */
+  #placeOf(key: string, rows: readonly RowGroup[], height: number): Place | null {
+    const places = this.#places.get(height) ?? [];
+    this.#places.set(height, places);
+    const found = places.findIndex((place) => place.key === key);
+    if (found >= 0) {
+      const [place] = places.splice(found, 1);
+      places.push(place);
+      return place;
+    }
     const entries: number[] = [];
     for (const { start, count, point } of rows)
       for (let first = start; first < start + count; first += height)
         entries.push(first, Math.min(height, start + count - first), this.#slotOf.get(point) ?? 0);
-    if (entries.length * bytesPerElement.u32 > this.#backend.limits.maxBufferBytes) return null;
-    const label = memoryLabel("perturbed weights", "slots of rows");
-    const tiles = keep(fromArray(this.#backend, entries, [entries.length], "u32", label));
-    const made = { tiles, count: entries.length / entryLength };
-    for (const [oldest, table] of this.#kept) {
-      if (this.#kept.size < mostTables) break;
-      table.tiles.free();
-      this.#kept.delete(oldest);
+    const { maxBufferBytes } = this.#backend.limits;
+    if (entries.length * bytesPerElement.u32 > maxBufferBytes) return null;
+    let place = places.length < perHeight ? undefined : places.shift();
+    if (place === undefined || place.memory.size < entries.length) {
+      if (place !== undefined) {
+        place.memory.free();
+        place.key = "";
+      }
+      const memory = this.#allocate(entries.length, maxBufferBytes);
+      place = { memory, key, table: { tiles: memory, count: 0 } };
     }
-    this.#kept.set(key, made);
-    return made;
+    const tiles = place.memory.sliceRows(0, entries.length);
+    tiles.write(entries);
+    place.key = key;
+    place.table = { tiles, count: entries.length / entryLength };
+    places.push(place);
+    return place;
   }
+
+  /** Memory for a table, with room for somewhat longer ones. */
+  #allocate(length: number, maxBufferBytes: number): Tensor {
+    const size = Math.min(2 ** Math.ceil(Math.log2(length)), Math.floor(maxBufferBytes / bytesPerElement.u32));
+    return keep(
+      empty(this.#backend, [Math.max(size, length)], "u32", memoryLabel("perturbed weights", "slots of rows")),
+    );
+  }
+}
+
+/** What a table depends on. */
+function keyOf(rows: readonly RowGroup[], height: number, slotOf: ReadonlyMap<number, number>): string {
+  let key = String(height);
+  for (const { count, point } of rows) key += ` ${count} ${slotOf.get(point)}`;
+  return key;
 }
 
 /** A weight that one dispatch reaches for all rows: slot k begins k · stride elements after `first`. A plain weight has stride 0. */

@@ -229,10 +229,14 @@ export const studySettings = defineSettings(
     ...addressProblems(queue),
     ...(shard !== "" && queue !== "" ? ["shard: workers of a queue share all cells; give --shard or --queue"] : []),
     ...(checkpoints.length > 0 ? [] : landscape.steps)
-      .filter((step) => !train.checkpoints.includes(step))
+      .filter((step) => step > train.steps || !train.checkpoints.includes(step))
       .map(
         (step) =>
-          `landscape.steps: step ${step} has no checkpoint; add it to train.checkpoints (${train.checkpoints.join(", ")})`,
+          `landscape.steps: step ${step} has no checkpoint; ${
+            step > train.steps
+              ? `the last step is train.steps = ${train.steps}`
+              : `add it to train.checkpoints (${train.checkpoints.join(", ")})`
+          }`,
       ),
     ...(checkpoints.length > 0 ? [] : directionProblems(landscape, train.checkpoints)),
     ...rayProblems(landscape, checkpoints.length > 0 ? null : train.checkpoints),

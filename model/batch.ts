@@ -150,17 +150,23 @@ export function packDistinct(
 
 /** The same tokens `copies` times, one after another; no copy sees another's keys. */
 export function repeatedTokens({ ids, positions, spans, places }: DistinctTokens, copies: number): DistinctTokens {
-  const repeat = (values: Uint32Array, step: (i: number) => number): Uint32Array =>
-    Uint32Array.from(
-      { length: copies * values.length },
-      (_, i) => values[i % values.length] + Math.floor(i / values.length) * step(i),
-    );
+  /** Copy c has c · even more at even places, and c · odd at odd ones. */
+  const repeat = (values: Uint32Array, even: number, odd: number): Uint32Array => {
+    const { length } = values;
+    const all = new Uint32Array(copies * length);
+    for (let copy = 0; copy < copies; copy++) {
+      const first = copy * length;
+      for (let i = 0; i < length; i++) all[first + i] = values[i] + copy * (i % 2 === 0 ? even : odd);
+    }
+    return all;
+  };
+  const { length } = ids;
   return {
-    ids: repeat(ids, () => 0),
-    positions: repeat(positions, () => 0),
+    ids: repeat(ids, 0, 0),
+    positions: repeat(positions, 0, 0),
     // {prefixStart, prefixLength, ownStart, length}
-    spans: repeat(spans, (i) => (i % 2 === 0 ? ids.length : 0)),
-    places: repeat(places, () => ids.length),
+    spans: repeat(spans, length, 0),
+    places: repeat(places, length, length),
   };
 }
 
@@ -168,6 +174,14 @@ function commonLength(a: Uint32Array, b: Uint32Array): number {
   let t = 0;
   while (t < a.length && t < b.length && a[t] === b[t]) t++;
   return t;
+}
+
+/** The spans of these tokens. @returns  [N, 4] */
+export function spansOf(tokens: readonly number[], spans: ArrayLike<number>): Uint32Array {
+  const own = new Uint32Array(4 * tokens.length);
+  let to = 0;
+  for (const token of tokens) for (let from = 4 * token; from < 4 * token + 4; from++, to++) own[to] = spans[from];
+  return own;
 }
 
 /** The wanted tokens of packed sequences. A key is seen by those of its queries that are wanted: neighbours again. */
@@ -178,17 +192,16 @@ function outputsOf(
   querySpans: Uint32Array,
   rows: readonly RowGroup[] | null,
 ): BatchOutputs {
-  const own = new Uint32Array(4 * wanted.length);
-  wanted.forEach((token, i) => void own.set(spans.subarray(4 * token, 4 * token + 4), 4 * i));
+  const own = spansOf(wanted, spans);
   /** before[t]: how many wanted tokens come before token t. */
   const before = new Uint32Array(spans.length / 4 + 1);
   for (const token of wanted) before[token + 1]++;
   for (let t = 0; t + 1 < before.length; t++) before[t + 1] += before[t];
   const seenBy = new Uint32Array(querySpans.length);
   for (let key = 0; key < seenBy.length / 2; key++) {
-    const [first, count] = querySpans.subarray(2 * key, 2 * key + 2);
+    const first = querySpans[2 * key];
     seenBy[2 * key] = before[first];
-    seenBy[2 * key + 1] = before[first + count] - before[first];
+    seenBy[2 * key + 1] = before[first + querySpans[2 * key + 1]] - before[first];
   }
   const indices = Uint32Array.from(wanted);
   return {

@@ -14,7 +14,7 @@ import {
   tokenCounterRow,
   type Weights,
 } from "../engine/index.ts";
-import type { Batch, BatchOutputs } from "./batch.ts";
+import { type Batch, type BatchOutputs, spansOf } from "./batch.ts";
 import { draftFor, seenAlong } from "./drafts.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
 import type { KvCache } from "./kv-cache.ts";
@@ -175,9 +175,11 @@ async function drawTokens(
     }
     tokens.drawings.forEach(({ row: { dialogue, turn, answer }, draft, first }, i) => {
       const later = step === 0 ? 0 : Math.min(step, usable[i] - 1);
+      const { rollout, prompt } = dialogue.noise;
       for (let k = 0; k <= draft.computed; k++) {
-        const counter = tokenCounterRow({ position: answer.ids.length + later + k, turn, ...dialogue.noise });
-        given.set(counter, countersAt + 4 * (step * R + first + k));
+        const counter = tokenCounterRow({ position: answer.ids.length + later + k, turn, rollout, prompt });
+        const at = countersAt + 4 * (step * R + first + k);
+        for (let word = 0; word < 4; word++) given[at + word] = counter[word];
       }
     });
   }
@@ -224,11 +226,9 @@ function sampledOutputs(
   { sampledAt, spans }: PassTokens,
   rows: readonly RowGroup[] | null,
 ): BatchOutputs {
-  const own = new Uint32Array(4 * sampledAt.length);
-  sampledAt.forEach((token, i) => void own.set(spans.slice(4 * token, 4 * token + 4), 4 * i));
   return {
     indices: Uint32Array.from(sampledAt),
-    spans: fromArray(backend, own, [sampledAt.length, 4], "u32", "spans"),
+    spans: fromArray(backend, spansOf(sampledAt, spans), [sampledAt.length, 4], "u32", "spans"),
     querySpans: null,
     rows,
   };

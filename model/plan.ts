@@ -90,16 +90,16 @@ export async function rehearseGeneration(
   settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between">,
 ): Promise<void> {
   const enough = new AbortController();
-  const hasTurns = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0);
-  let hasTakenTurn = false;
   const rows = Math.min(settings.maxRows, settings.bounds?.count ?? dialogues.length);
-  /** Lanes that have dialogues and are not past their prompts and user turns. */
-  const lanes = new Set<number>();
+  const readings = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0) ? 2 : 1;
+  /** Of each lane that has dialogues: how often it has still to finish reading, prompts and then a user turn. */
+  const lanes = new Map<number, number>();
   let before = 0;
   for (const [lane, share] of rowsOfLanes(model.backend, rows).entries()) {
-    if (before < dialogues.length) lanes.add(lane);
+    if (before < dialogues.length) lanes.set(lane, readings);
     before += share;
   }
+  const reading = new Set(lanes.keys());
   try {
     await generate(
       model,
@@ -107,11 +107,8 @@ export async function rehearseGeneration(
       dialogues
         .map(({ policy, prompt, noise, expectedTokens, draft, nextTurnTokens = 0 }) => ({
           ...{ policy, prompt, noise, expectedTokens, draft },
-          answered: ({ turn }: Answer): number[] | null => {
-            if (turn > 0 || nextTurnTokens === 0) return null;
-            hasTakenTurn = true;
-            return new Array<number>(nextTurnTokens).fill(0);
-          },
+          answered: ({ turn }: Answer): number[] | null =>
+            turn > 0 || nextTurnTokens === 0 ? null : new Array<number>(nextTurnTokens).fill(0),
         }))
         .sort((one, other) => other.prompt.length - one.prompt.length),
       {
@@ -122,8 +119,13 @@ export async function rehearseGeneration(
         stopIds: [],
         signal: enough.signal,
         onPass: ({ tokens, sampled, lane }) => {
-          // Lanes take turns, so a lane gets its user turn before the one that got it first is done with it.
-          if (tokens === sampled && (hasTakenTurn || !hasTurns)) lanes.delete(lane);
+          // A pass in which every row draws a token comes after the last one that only reads.
+          if (tokens !== sampled) reading.add(lane);
+          else if (reading.delete(lane)) {
+            const left = (lanes.get(lane) ?? 1) - 1;
+            if (left > 0) lanes.set(lane, left);
+            else lanes.delete(lane);
+          }
           if (lanes.size === 0) enough.abort();
         },
       },

@@ -48,7 +48,9 @@ export const worstPath = (folder: string): string => join(folder, "worst.json");
 
 /** A line from a checkpoint to the one that many steps later. */
 export const lineFolder = (folder: string, step: number, stepsAhead: number): string =>
-  join(folder, "landscape", stepName(step), `line-${stepsAhead < 0 ? "minus" : "plus"}-${Math.abs(stepsAhead)}`);
+  join(folder, "landscape", stepName(step), lineName(stepsAhead));
+export const lineName = (stepsAhead: number): string =>
+  `line-${stepsAhead < 0 ? "minus" : "plus"}-${Math.abs(stepsAhead)}`;
 
 /** The checkpoint's own rollouts with other noise seeds. */
 export const noiseFloorFolder = (folder: string, step: number): string =>

@@ -5,6 +5,7 @@ import {
   fixedKlFolder,
   freshFolder,
   lineFolder,
+  rayPaths,
   raysFolder,
   worstFolder,
 } from "../files/layout.ts";
@@ -44,9 +45,16 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
       const { count, isSettled } = countPoints(own);
       return { step, points, done: Math.min(points, count), isWhole: isSettled && count >= points, measure };
     };
+    // Workers of a queue leave the lengths of the rays to this process.
+    const raysPart = (all: FurtherPart): FurtherPart => ({
+      ...all,
+      isWhole: all.isWhole && existsSync(rayPaths(raysFolder(folder, step)).rays),
+    });
     return [
       ...(landscape.noiseFloor > 0 && !isShard ? [noisePart(folder, step, landscape)] : []),
-      ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape, shard).length, measureRays)] : []),
+      ...(rays.count > 0
+        ? [raysPart(part(raysFolder(folder, step), rayPoints(landscape, shard).length, measureRays))]
+        : []),
       ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, settings)] : []),
       ...(rays.count > 0 && rays.freshPrompts > 0 && !isShard ? [freshPart(folder, step, landscape)] : []),
       ...(isShard ? [] : worstRaysOf(rays)).map((kind) => worstPart(folder, step, kind, landscape)),

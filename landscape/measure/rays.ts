@@ -2,6 +2,7 @@
 // again from its counters whenever it is needed, so any number of rays takes no memory.
 import { ensureFolder, openJournalOf, writeAtomic, writeJournal } from "../../engine/host/index.ts";
 import { type DirectionStep, philoxKey } from "../../engine/index.ts";
+import { settleOrder } from "../files/arrived-cells.ts";
 import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../files/layout.ts";
 import { type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
 import { fixedKlPoints, isInOrder, linePoints, rayPoints, scaleKey, wantedScales } from "../files/ray-points.ts";
@@ -73,6 +74,8 @@ export async function measureRays({ context, folder, reference, phase, before }:
   const own = raysFolder(folder, context.place.step);
   const { shard, landscape } = context.settings;
   const points = rayPoints(landscape, shard);
+  // Workers of a queue may have left points in another order.
+  await settleOrder(own, points, context.say, rayCoordinatesOf);
   const { seed, rays } = landscape;
   return measurePoints({
     ...{ context, folder: own, reference, phase, before, placeOf: rayCoordinatesOf },
@@ -89,7 +92,7 @@ export async function measureRays({ context, folder, reference, phase, before }:
 }
 
 /** Rays whose points begin together, radius by radius: then a point's inner neighbour has mostly ended, and gives its drafts. */
-const RAYS_TOGETHER = 8;
+const RAYS_TOGETHER = 4;
 
 export function pointsAlong(
   points: readonly PointPlace[],
@@ -208,18 +211,28 @@ export async function measureLine(
 ): Promise<number> {
   const { step } = context.place;
   const points = linePoints(context.settings.landscape, context.settings.shard);
+  const own = lineFolder(folder, step, stepsAhead);
+  await settleOrder(own, points, context.say, rayCoordinatesOf);
   return measurePoints({
-    ...{ context, folder: lineFolder(folder, step, stepsAhead), reference, phase, before, placeOf: rayCoordinatesOf },
+    ...{ context, folder: own, reference, phase, before, placeOf: rayCoordinatesOf },
     whole: `${points.length} points on the line from step ${step} to step ${step + stepsAhead}`,
-    prepare: async () => {
-      const line = await differenceTo(context, reference, stepsAhead);
-      return {
-        points,
-        stepsTo: (point) => (name) => stepOf(line.get(name), point.alpha),
-        free: () => freeDirection(line),
-      };
-    },
+    prepare: () => openLine(context, reference, stepsAhead, points),
   });
+}
+
+/** Points on a line to another checkpoint, whose direction is in memory until they are freed. */
+export async function openLine(
+  context: SweepContext,
+  reference: Reference,
+  stepsAhead: number,
+  points: readonly PointPlace[],
+): Promise<PointSet<PointPlace>> {
+  const line = await differenceTo(context, reference, stepsAhead);
+  return {
+    points,
+    stepsTo: (point) => (name) => stepOf(line.get(name), point.alpha),
+    free: () => freeDirection(line),
+  };
 }
 
 /** θ_{t+k} − θ_t over all parameters, so that position 1 is the other checkpoint. */

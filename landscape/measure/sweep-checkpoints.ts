@@ -12,6 +12,7 @@ import { directionLine, isKnownGap, type SliceFacts } from "../files/slice-facts
 import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
+import { namingCheckpoint } from "./finite-weights.ts";
 import { furtherParts, leftToMerged } from "./further-parts.ts";
 import { expectSweepMemory, hasLess, settingsThatFit } from "./memory-plan.ts";
 import { sweep } from "./sweep.ts";
@@ -84,7 +85,7 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
           timings.record({ step, ...record });
         },
       };
-      await timings.measure(`landscape ${step}`, async () => {
+      const measured = async (): Promise<void> => {
         const { prompts, rollouts } = settings.landscape.reference;
         const drawing = phase.phase("reference", prompts * rollouts, "completions");
         const reference = await prepareReference(context, drawing);
@@ -98,7 +99,8 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
           }
         for (const part of further)
           if (part.step === step) done = await part.measure({ context, folder, reference, phase, before: done });
-      });
+      };
+      await timings.measure(`landscape ${step}`, () => namingCheckpoint(step, place, measured));
     } finally {
       weights.free();
     }

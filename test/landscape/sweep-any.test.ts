@@ -11,7 +11,7 @@ import { studySettings } from "../../landscape/settings.ts";
 import { expectOwnTraining } from "../../landscape/study.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
 import { smallSweep, sweepCommand, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
-import { contents, expectDone, expectSame } from "./tiny-study.ts";
+import { contents, expectDone, expectSame, start } from "./tiny-study.ts";
 
 describe("landscape/sweep-any", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-sweep-"));
@@ -103,6 +103,26 @@ describe("landscape/sweep-any", (test) => {
     );
   });
 
+  test("a checkpoint with NaN among its weights is named with its first such weight", async () => {
+    await trlFolder(at("nan/checkpoint-7"), 1);
+    const path = join(at("nan/checkpoint-7"), "model.safetensors");
+    const bytes = readFileSync(path);
+    const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE())).toString());
+    const name = "model.layers.1.mlp.down_proj.weight";
+    const [, width] = header[name].shape;
+    // Element [2, 3], as f32.
+    bytes.writeUInt32LE(
+      0x7fc00000,
+      8 + Number(bytes.readBigUInt64LE()) + header[name].data_offsets[0] + 4 * (2 * width + 3),
+    );
+    writeFileSync(path, bytes);
+    await throwsMessage(
+      () => sweepIn(at("nan-maps"), [at("nan/checkpoint-7")]),
+      `Checkpoint of step 7, ${at("nan/checkpoint-7")}: `,
+      `Its weight ${name}[2, 3] is NaN.`,
+    );
+  });
+
   test("two checkpoint folders of TRL in one command, killed, reported as far as it is, and continued", async () => {
     await trlFolder(at("out/checkpoint-100"), 1);
     await trlFolder(at("out/checkpoint-200"), 1 + 2 ** -12);
@@ -154,6 +174,19 @@ describe("landscape/sweep-any", (test) => {
     await throwsMessage(() => sweepIn(at("study"), [warmModel]), "this folder holds");
     for (const given of [{ checkpoints: [warmModel] }, { shard: "0/2" }])
       throwsMessage(() => expectOwnTraining({ ...study, ...given }), "node landscape/sweep.ts --checkpoints");
+  });
+
+  test("what reads the folder of a training says that a sweep's is none", async () => {
+    mkdirSync(at("sweep"));
+    writeFileSync(at("sweep/config.toml"), `checkpoints = ${JSON.stringify([warmModel])}\n[train]\nsteps = 0\n`);
+    for (const command of ["rl/show.ts", "rl/evaluate.ts"]) {
+      const { status, stderr } = await start([command, at("sweep")]).ended;
+      assert.is(status, 2, stderr);
+      assert.match(
+        stderr,
+        `RunFolderError: ${at("sweep")}: expected the folder of a training, this one is of landscape/sweep.ts`,
+      );
+    }
   });
 });
 

@@ -43,6 +43,8 @@ export class Waits {
   /** The turn of the event loop in which the device is looked at. */
   #turn: Promise<void> = Promise.resolve();
   #ended = 0;
+  /** Since when the thread has done nothing but wait, in this turn; null if it does other things. */
+  #waitsSinceMs: number | null = null;
   #lastEndMs = Number.NEGATIVE_INFINITY;
   /** Time of a unit of work; null before the first. */
   #msPerWork: number | null = null;
@@ -76,6 +78,8 @@ export class Waits {
 
   #end(wait: Wait): void {
     const now = performance.now();
+    if (this.#waitsSinceMs !== null) this.waitMs += now - this.#waitsSinceMs;
+    this.#waitsSinceMs = null;
     const took = now - this.#begunMs(wait);
     this.#pending.delete(wait);
     this.#lastEndMs = now;
@@ -92,11 +96,12 @@ export class Waits {
 
   async #poll(): Promise<void> {
     this.#isPolling = true;
-    /** Whether a wait has ended in the turn before: then the thread does other things in this one, which are no waiting. */
+    /** After the end of a wait the thread does other things for a turn, which are no waiting. */
     let isAfterEnd = false;
     while (this.#pending.size > 0) {
       const start = performance.now();
       const ended = this.#ended;
+      this.#waitsSinceMs = isAfterEnd ? null : start;
       this.#turn = new Promise((resolve) => setImmediate(resolve));
       await this.#turn;
       const hasEnded = this.#ended !== ended;
@@ -108,6 +113,7 @@ export class Waits {
       const sleepMs = sleepMsOf(performance.now() - this.#begunMs(next), expected, this.#longestSleepMs);
       Atomics.wait(sleeper, 0, 0, sleepMs);
       this.waitMs += performance.now() - start;
+      this.#waitsSinceMs = null;
     }
     this.#isPolling = false;
   }

@@ -20,11 +20,11 @@ import {
 
 /** The parts of a kernel that depend on tile and operand type: shared files, constants, extent. */
 export function bodyOf(tile: Tile, operands: OperandType) {
-  const { inFours, file, constants, variants } = tile;
+  const { inFours, file, parts, constants, variants } = tile;
   const fours = inFours ? "-fours" : "";
   const words = { f32: ["f32", "vec4f"], f16: ["u32", "vec2u"] } as const;
   return {
-    uses: ["product", `operands-${operands}${fours}`, `sums${fours}`, file],
+    uses: ["product", `operands-${operands}${fours}`, `sums${fours}`, file, ...parts],
     constants: {
       ...constants,
       Operand: words[operands][inFours ? 1 : 0],

@@ -17,6 +17,7 @@ import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { swiglu, swigluBackwardKernel, writeSwiglu } from "../swiglu/swiglu.ts";
+import { multiplyGatedPairs, multiplyGatedPairsSlots } from "./gated-pairs.ts";
 import { multiplyForwardSlots, multiplyGatedSlots } from "./grouped.ts";
 import { multiplyGated } from "./joined.ts";
 import {
@@ -157,6 +158,26 @@ function multiplyAllPoints(
   return true;
 }
 
+type PlainParameter = Parameter & { kind: "tensor" };
+
+/** Without a gradient, in one dispatch that stores neither product; null if this adapter, these weights or sizes have another kernel. */
+function gatedWithoutProducts(x: Tensor, gate: PlainParameter, up: PlainParameter): Tensor | null {
+  if (shouldRecord([x, gate.tensor, up.tensor]) || !gate.panels || !up.panels || x.dtype !== "f32") return null;
+  expectShape("gatedLinear: up", up.tensor.shape, gate.tensor.shape, "It is gated element by element.");
+  const y = empty(x.backend, checkShapes(x.shape, gate.tensor.shape, undefined), x.dtype, "gatedLinear.y");
+  if (multiplyGatedPairs(asMatrix(x), [gate.panels, up.panels], asMatrix(y))) return y;
+  y.free();
+  return null;
+}
+
+/** The same for grid points; false, and nothing is done, if they have another kernel. */
+function multiplyPointsInPairs(x: Tensor, gate: Parameter, up: Parameter, y: Tensor, rows: BatchRows): boolean {
+  const group = groupedRows(rows, [gate, up]);
+  const [ofGate, ofUp] = [reach(gate, "panels"), reach(up, "panels")];
+  if (group === null || ofGate === null || ofUp === null) return false;
+  return multiplyGatedPairsSlots(x, [ofGate, ofUp], y, group);
+}
+
 /**
  * y = silu(x · Gᵀ) · (x · Uᵀ), with the bits of `linear` and `swiglu`. One dispatch computes it if the panels of U follow
  * those of G in memory (a `group` of a ParameterArena) and F is a multiple of 8. Gradients flow to x and to plain weights;
@@ -179,6 +200,8 @@ export function gatedLinear(
 ): Tensor {
   const [gate, up] = [asParameter(gateGiven), asParameter(upGiven)];
   if (isPlain(gate) && isPlain(up)) {
+    const direct = gatedWithoutProducts(x, gate, up);
+    if (direct !== null) return direct;
     const panels = { gatePanels: gate.panels, upPanels: up.panels };
     return gatedLinearOp({ x, gate: gate.tensor, up: up.tensor, ...panels }, { selected: selectionOf(rows) }).y;
   }
@@ -207,9 +230,10 @@ export function gatedLinear(
   const shape = checkShapes(x.shape, shapeOfParameter(gate), undefined);
   const y = empty(x.backend, shape, isHalf && operands === "f16" ? "f16" : dtype, "gatedLinear.y");
   scope(() => {
-    const products = { gate: empty(x.backend, shape, dtype), up: empty(x.backend, shape, dtype) };
     const given = asMatrix(x);
     const from = isHalf && given.dtype !== "f16" ? halfOf(given) : given;
+    if (!isHalf && multiplyPointsInPairs(from, gate, up, asMatrix(y), rows)) return;
+    const products = { gate: empty(x.backend, shape, dtype), up: empty(x.backend, shape, dtype) };
     const both = { gate: asMatrix(products.gate), up: asMatrix(products.up), y: asMatrix(y) };
     if (multiplyAllPoints(from, gate, up, both, rows)) return;
     const ups = groupsOf(up, rows, from.rows);

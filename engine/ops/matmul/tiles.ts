@@ -28,6 +28,8 @@ export interface Tile {
   /** The part of a kernel's name that stands for the tile. */
   readonly name: string;
   readonly file: string;
+  /** Further shared files that it needs. */
+  readonly parts: readonly string[];
   /** Operands and result are read and written in fours: everything begins and is cut at multiples of four. */
   readonly inFours: boolean;
   /** Types of operands that it can read. */
@@ -43,6 +45,7 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   register: {
     name: "",
     file: "register-tile",
+    parts: [],
     inFours: false,
     operands: ["f32", "f16"],
     constants: { LANES: 64 },
@@ -54,6 +57,7 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   broadcast: {
     name: "Broadcast",
     file: "broadcast-tile",
+    parts: [],
     inFours: false,
     operands: ["f32", "f16"],
     constants: { LANES: 8, ROWS: 4 },
@@ -65,6 +69,7 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   vector: {
     name: "Vector",
     file: "vector-tile",
+    parts: ["vector-columns"],
     inFours: true,
     operands: ["f32", "f16"],
     constants: { LANES: 8 },
@@ -76,6 +81,7 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   thin: {
     name: "Thin",
     file: "thin-tile",
+    parts: [],
     inFours: true,
     operands: ["f32", "f16"],
     constants: { LANES: 8, ROWS: 1 },
@@ -87,6 +93,7 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   column: {
     name: "Column",
     file: "column-tile",
+    parts: [],
     inFours: true,
     operands: ["f32", "f16"],
     constants: { LANES: 8, ROWS: 1 },
@@ -98,6 +105,7 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   quad: {
     name: "Quad",
     file: "quad-tile",
+    parts: [],
     inFours: false,
     operands: ["f32"],
     constants: { LANES: 4 },
@@ -108,6 +116,7 @@ export const tiles: Readonly<Record<TileName, Tile>> = {
   workgroup: {
     name: "Workgroup",
     file: "workgroup-tile",
+    parts: [],
     inFours: true,
     operands: ["f32", "f16"],
     constants: { LANES: 128 },

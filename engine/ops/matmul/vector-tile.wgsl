@@ -4,6 +4,7 @@ enable subgroups;
 // Work          one subgroup of 8 per workgroup; each lane sums 4 neighbouring rows × 32 columns. Per four steps it loads its
 //               4 × 4 block of left, and one four of columns of right per step; it gets the other columns by broadcast.
 //               Sums lie in the first-level cache: each is fetched once per four multiply-adds.
+// Parts         which columns these are, and where their sums go: vector-columns, or vector-pairs.
 // Chosen        on lavapipe, if operands and result begin and are cut at multiples of four, from 9 rows on.
 // Measured      256×896×4864: 42–48 GFLOP/s of 2 cores in all three products; broadcast tile 28–37. Compiles in 0.4 s, the
 //               broadcast tile in 0.2 s. Mesa 25.0.7, AMD EPYC (Zen 4); node bench/run.ts "0.5B gate" --adapter lavapipe.
@@ -19,7 +20,7 @@ fn multiplyTile(p: Product, tile: vec2u, lane: u32) {
   if (LEFT_ALONG_STEPS) {
     leftStart = vec4u(leftRowStart(p, row), leftRowStart(p, row + 1u), leftRowStart(p, row + 2u), leftRowStart(p, row + 3u));
   }
-  let rightStart = rightColumnStart(p, column + 4u * lane);
+  let rightStart = rightStartOf(p, tile.y, lane);
   var sums: Sums;
   if (p.startsFromColumns) {
     for (var i = 0u; i < 4u * TILE_COLUMNS; i++) { sums[i] = columnStart(column + i / 4u); }
@@ -89,18 +90,6 @@ fn readTile(p: Product, row: u32, column: u32, sums: ptr<function, Sums>) {
       let four = storedFour(p, row, column + i);
       let at = i * 4u;
       (*sums)[at] = four.x; (*sums)[at + 1u] = four.y; (*sums)[at + 2u] = four.z; (*sums)[at + 3u] = four.w;
-    }
-  }
-}
-
-fn storeTile(p: Product, row: u32, column: u32, sums: ptr<function, Sums>) {
-  for (var i = 0u; i < tileColumns(p, column); i++) {
-    if (LEFT_ALONG_STEPS) {
-      let at = i / 4u * 16u + i % 4u;
-      storeFour(p, row + i % 4u, column + i / 4u * 4u, vec4f((*sums)[at], (*sums)[at + 4u], (*sums)[at + 8u], (*sums)[at + 12u]));
-    } else {
-      let at = i * 4u;
-      storeFour(p, row, column + i, vec4f((*sums)[at], (*sums)[at + 1u], (*sums)[at + 2u], (*sums)[at + 3u]));
     }
   }
 }

@@ -88,11 +88,12 @@ export function rotaryTables(
   const table = tableUpTo(most, half, theta);
   const cos = new Float64Array(positions.length * half);
   const sin = new Float64Array(positions.length * half);
-  for (let t = 0; t < positions.length; t++) {
-    const from = positions[t] * half;
-    cos.set(table.cos.subarray(from, from + half), t * half);
-    sin.set(table.sin.subarray(from, from + half), t * half);
-  }
+  // Number by number: a view of each row would cost more than its few numbers.
+  for (let t = 0, to = 0; t < positions.length; t++)
+    for (let from = positions[t] * half, end = from + half; from < end; from++, to++) {
+      cos[to] = table.cos[from];
+      sin[to] = table.sin[from];
+    }
   return { cos, sin };
 }
 

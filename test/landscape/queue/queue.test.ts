@@ -247,10 +247,12 @@ else
       };
       await sweepIn(at("rays"), checkpoints, more);
       const { url } = await serve();
-      const worker = await workIn(url, {}, [place]);
-      await sweepIn(at("rays-one"), checkpoints, { ...more, queue: url });
-      assert.is(await worker.stop(), 8, "the cells of both maps; the rest is measured by the command that hands out");
-      expectSame(contents(at("rays-one")), contents(at("rays")));
+      const workers = [await workIn(url, {}, [place]), await workIn(url, {}, [place])];
+      await sweepIn(at("rays-two"), checkpoints, { ...more, ...small, queue: url });
+      const cells = await Promise.all(workers.map((worker) => worker.stop()));
+      // Around each checkpoint 4 cells and 3 points on rays; 2 on the line; a check. The rest is measured by the command that hands out.
+      assert.is(cells[0] + cells[1], 2 * (4 + 3) + 2 + 1);
+      expectSame(contents(at("rays-two")), contents(at("rays")));
     });
 
     test("a wrong password is told without it", async () => {
