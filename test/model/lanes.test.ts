@@ -84,7 +84,7 @@ describe("model/lanes", (test) => {
       },
     }));
     await throwsMessage(() => generate(model, dialogues, { ...settings, maxRows: 96 }), "no more of this");
-    assert.ok(answers < count / 3, `${answers} answers: the other lane went on`);
+    assert.ok(answers < count / 2, `${answers} answers: the other lane went on`);
     assert.is(backend.statistics().liveBuffers, before);
     model.weights.free();
   });
