@@ -7,6 +7,7 @@ import { ShapeError } from "./errors.ts";
 import { memoryLabel } from "./memory-purpose.ts";
 import { packHalfPanels } from "./ops/matmul/half.ts";
 import { panelShape } from "./ops/matmul/matmul.ts";
+import { allocateGroups } from "./parameter-arena.ts";
 import type { Parameter, Weights, WeightTensors } from "./parameters.ts";
 import { keep, scope } from "./scope.ts";
 import { empty, fromArray, type Shape, sizeOf, type Tensor } from "./tensor.ts";
@@ -21,23 +22,40 @@ export interface HalfEntry {
   readonly shape: Shape;
   /** Whether it is a matrix [out, in] in f16 panels. If not, it is f32. */
   readonly isHalf: boolean;
+  /** What one product reads follows each other in memory, as in a `ParameterArena`. Default: none. */
+  readonly group?: string;
 }
 
-/** The tensors of a weight for the forward pass alone: f16 panels of a matrix, or f32 in Hugging Face's layout. */
-export function allocateForward(
-  backend: Backend,
-  { shape, isHalf }: HalfEntry,
-  purpose: "weights" | "perturbed weights",
-  name: string,
-): WeightTensors {
-  if (isHalf && shape.length !== 2)
+/**
+ * The tensors of weights for the forward pass alone: f16 panels of a matrix, or f32 in Hugging Face's layout. What one product
+ * reads, that is the panels of a group, and its biases, is one tensor each.
+ * @throws ShapeError when what is to be in panels is no matrix
+ */
+export function allocateForward(backend: Backend, entries: ReadonlyMap<string, HalfEntry>): Map<string, WeightTensors> {
+  const grouped = { f16: new Map<string, Tensor>(), f32: new Map<string, Tensor>() };
+  for (const dtype of ["f16", "f32"] as const) {
+    const wanted = new Map<string, { shape: Shape; group: string }>();
+    for (const [name, { shape, isHalf, group }] of entries)
+      if (group !== undefined && isHalf === (dtype === "f16") && (!isHalf || shape[0] % 8 === 0))
+        wanted.set(name, { shape: isHalf ? panelsOf(name, shape) : shape, group });
+    grouped[dtype] = allocateGroups(backend, wanted, dtype, (group) => memoryLabel("weights", group));
+  }
+  const make = (shape: Shape, dtype: "f16" | "f32", label: string): Tensor =>
+    keep(empty(backend, shape, dtype, memoryLabel("weights", label)));
+  return new Map(
+    [...entries].map(([name, { shape, isHalf }]) => [
+      name,
+      isHalf
+        ? { rows: null, panels: grouped.f16.get(name) ?? make(panelsOf(name, shape), "f16", `${name}.panels`) }
+        : { rows: grouped.f32.get(name) ?? make(shape, "f32", name), panels: null },
+    ]),
+  );
+}
+
+function panelsOf(name: string, shape: Shape): Shape {
+  if (shape.length !== 2)
     throw new ShapeError(`${name}: only a matrix [out, in] is stored in f16 panels, this is [${shape}]`);
-  return isHalf
-    ? {
-        rows: null,
-        panels: keep(empty(backend, panelShape(shape[0], shape[1]), "f16", memoryLabel(purpose, `${name}.panels`))),
-      }
-    : { rows: keep(empty(backend, shape, "f32", memoryLabel(purpose, name))), panels: null };
+  return panelShape(shape[0], shape[1]);
 }
 
 /** Bytes on the device of the weights that have these entries. */
@@ -63,12 +81,11 @@ export class HalfWeights implements Weights {
   constructor(backend: Backend, entries: ReadonlyMap<string, HalfEntry>) {
     this.backend = backend;
     this.names = [...entries.keys()];
-    for (const [name, entry] of entries)
-      this.#parameters.set(name, {
-        kind: "forward",
-        shape: entry.shape,
-        weight: allocateForward(backend, entry, "weights", name),
-      });
+    const tensors = allocateForward(backend, entries);
+    for (const [name, { shape }] of entries) {
+      const weight = tensors.get(name) ?? { rows: null, panels: null };
+      this.#parameters.set(name, { kind: "forward", shape, weight });
+    }
   }
 
   /**

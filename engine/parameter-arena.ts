@@ -35,7 +35,7 @@ export interface ArenaEntry {
   /**
    * The forward copies of all entries of one group follow each other in memory, in the order given, so that one product
    * reads them all. They must have rows of one length. Ignored where that is not possible: if outputs are no multiple of
-   * 8, or all of them are too large for a buffer. Default: none.
+   * 8, or all of them are too large for a buffer. So it is with copies in f16. Default: none.
    */
   readonly group?: string;
 }
@@ -149,7 +149,10 @@ export class ParameterArena implements Weights {
       const ownPanels = (): Tensor => copy(panelShape(shape[0], shape[1]), dtype, "panels");
       const panels = forwardCopy && !halfCopies ? (grouped.get(name) ?? ownPanels()) : null;
       const half: HalfCopies | undefined = halfCopies
-        ? { rows: copy(shape, "f16", "rows"), panels: copy(panelShape(shape[0], shape[1]), "f16", "panels") }
+        ? {
+            rows: copy(shape, "f16", "rows"),
+            panels: grouped.get(name) ?? copy(panelShape(shape[0], shape[1]), "f16", "panels"),
+          }
         : undefined;
       this.#parameters.set(name, { kind: "tensor", tensor, panels, half });
       if (panels !== null || half !== undefined) this.#staleCopies.add(name);
@@ -320,17 +323,21 @@ export class ParameterArena implements Weights {
   }
 }
 
-/** Panels of the members of each group, which are parts of one tensor. */
+/** Panels of the members of each group, which are parts of one tensor: in f16, or in the arena's type. */
 function groupedPanels(
   backend: Backend,
   entries: ReadonlyMap<string, ArenaEntry>,
   dtype: "f32" | "f64",
 ): Map<string, Tensor> {
-  const shapes = new Map<string, { shape: Shape; group: string }>();
-  for (const [name, { shape, forwardCopy = false, halfCopies = false, group }] of entries)
-    if (group !== undefined && forwardCopy && !halfCopies && shape[0] % 8 === 0)
-      shapes.set(name, { shape: panelShape(shape[0], shape[1]), group });
-  return allocateGroups(backend, shapes, dtype, (group) => memoryLabel("compute copies", `${group}.panels`));
+  const [halves, others] = [true, false].map((isHalf) => {
+    const shapes = new Map<string, { shape: Shape; group: string }>();
+    for (const [name, { shape, forwardCopy = false, halfCopies = false, group }] of entries)
+      if (group !== undefined && shape[0] % 8 === 0 && (isHalf ? halfCopies : forwardCopy && !halfCopies))
+        shapes.set(name, { shape: panelShape(shape[0], shape[1]), group });
+    const type = isHalf ? "f16" : dtype;
+    return allocateGroups(backend, shapes, type, (group) => memoryLabel("compute copies", `${group}.panels`));
+  });
+  return new Map([...halves, ...others]);
 }
 
 /**

@@ -138,19 +138,69 @@ function distanceOf(tensors: readonly (Tensor | null)[]): number | null {
 
 /** Matrices in f16 panels, which the embedding reads too; norms and biases in f32. */
 function allocateHalfSlots(arena: ParameterArena, slots: number): Map<string, WeightTensors[]> {
+  const { backend, names } = arena;
+  const shapeOf = (name: string): Shape => arena.value(name).shape;
+  const isMatrix = (name: string): boolean => shapeOf(name).length === 2;
+  const panelsOf = (name: string): Shape => panelShape(shapeOf(name)[0], shapeOf(name)[1]);
+  const wanted = (isHalf: boolean) =>
+    groupsIn(arena, (name) =>
+      isMatrix(name) !== isHalf || (isHalf && shapeOf(name)[0] % 8 !== 0)
+        ? null
+        : isHalf
+          ? panelsOf(name)
+          : shapeOf(name),
+    );
+  const parts = new Map([
+    ...allocateJoined(backend, slots, wanted(true), "f16"),
+    ...allocateJoined(backend, slots, wanted(false), "f32"),
+  ]);
   return new Map(
-    arena.names.map((name) => {
-      const { shape } = arena.value(name);
-      return [
-        name,
-        shape.length === 2
-          ? allocateEach(arena.backend, slots, panelShape(shape[0], shape[1]), "f16", `${name}.panels`).map(
-              (panels) => ({ rows: null, panels }),
-            )
-          : allocateEach(arena.backend, slots, shape, "f32", name).map((rows) => ({ rows, panels: null })),
-      ];
-    }),
+    names.map((name) => [
+      name,
+      isMatrix(name)
+        ? (parts.get(name) ?? allocateEach(backend, slots, panelsOf(name), "f16", `${name}.panels`)).map((panels) => ({
+            rows: null,
+            panels,
+          }))
+        : (parts.get(name) ?? allocateEach(backend, slots, shapeOf(name), "f32", name)).map((rows) => ({
+            rows,
+            panels: null,
+          })),
+    ]),
   );
+}
+
+/** The parameters that are in a group, with the shape that each is stored in; null for one to leave out. */
+function groupsIn(
+  arena: ParameterArena,
+  storedShape: (name: string) => Shape | null,
+): Map<string, { shape: Shape; group: string }> {
+  const found = new Map<string, { shape: Shape; group: string }>();
+  for (const name of arena.names) {
+    const group = arena.groupOf(name);
+    const shape = group === undefined ? null : storedShape(name);
+    if (group !== undefined && shape !== null) found.set(name, { shape, group });
+  }
+  return found;
+}
+
+/** For each name a tensor per slot: what one product reads follows each other in a slot as in the arena, panels of a group and biases. */
+function allocateJoined(
+  backend: Backend,
+  slots: number,
+  wanted: ReadonlyMap<string, { shape: Shape; group: string }>,
+  dtype: DType,
+): Map<string, Tensor[]> {
+  const parts = new Map<string, Tensor[]>();
+  for (const { group, whole, members } of joinedShapes(backend, wanted, dtype)) {
+    const each = allocateEach(backend, slots, whole, dtype, group);
+    for (const { name, start, count } of members)
+      parts.set(
+        name,
+        each.map((tensor) => tensor.sliceRows(start, count)),
+      );
+  }
+  return parts;
 }
 
 /**
@@ -159,22 +209,11 @@ function allocateHalfSlots(arena: ParameterArena, slots: number): Map<string, We
  */
 function allocateSlots(arena: ParameterArena, slots: number): Map<string, WeightTensors[]> {
   const { backend, dtype } = arena;
-  // What one product reads follows each other here as in the arena: panels of a group, and its biases.
-  const grouped = new Map<string, { shape: Shape; group: string }>();
-  for (const name of arena.names) {
+  const grouped = groupsIn(arena, (name) => {
     const { tensor, panels } = plainOf(arena, name);
-    const group = arena.groupOf(name);
-    if (group !== undefined) grouped.set(name, { shape: (panels ?? tensor).shape, group });
-  }
-  const parts = new Map<string, Tensor[]>();
-  for (const { group, whole, members } of joinedShapes(backend, grouped, dtype)) {
-    const each = allocateEach(backend, slots, whole, dtype, group);
-    for (const { name, start, count } of members)
-      parts.set(
-        name,
-        each.map((tensor) => tensor.sliceRows(start, count)),
-      );
-  }
+    return (panels ?? tensor).shape;
+  });
+  const parts = allocateJoined(backend, slots, grouped, dtype);
   return new Map(
     arena.names.map((name) => {
       const { tensor, panels } = plainOf(arena, name);

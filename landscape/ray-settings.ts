@@ -136,15 +136,32 @@ export function rayApplies(key: string, { rays, line }: Both): boolean {
   return (key !== "rays.points" && key !== "rays.radius") || rays.radii.length === 0;
 }
 
-/** Whether a change alters what was measured before. @param key  below landscape */
-export function rayAlters(key: string, before: Both): boolean {
-  // Points on rays and lines are not measured again for a grid that gets more prompts or rollouts.
-  if (/^(reference|rollouts)\./.test(key)) return before.rays.count > 0 || before.line.stepsAhead.length > 0;
-  if (key === "line.positions") return before.line.stepsAhead.length > 0;
-  if (!key.startsWith("rays.") || key === "rays.count") return false;
-  if (key === "rays.worst") return false;
-  if (key.startsWith("rays.fresh")) return before.rays.count > 0 && before.rays.freshPrompts > 0;
-  return before.rays.count > 0 && !(key === "rays.kl" && before.rays.kl.length === 0);
+const hasAll = (before: readonly number[], after: readonly number[]): boolean =>
+  before.every((value) => after.includes(value));
+
+/** Whether a change alters what was measured before: points that exist must be among the new ones. @param key  below landscape */
+export function rayAlters(key: string, before: Both, after: Both): boolean {
+  if (key === "line.positions")
+    return before.line.stepsAhead.length > 0 && !hasAll(before.line.positions, after.line.positions);
+  if (!key.startsWith("rays.") || before.rays.count === 0) return false;
+  switch (key) {
+    case "rays.radii":
+    case "rays.points":
+    case "rays.radius":
+      return !hasAll(radiiOf(before.rays), radiiOf(after.rays));
+    case "rays.signs":
+      return !hasAll(signsOf(before.rays), signsOf(after.rays));
+    case "rays.kl":
+      return !hasAll(before.rays.kl, after.rays.kl);
+    case "rays.freshPrompts":
+      return after.rays.freshPrompts < before.rays.freshPrompts;
+    case "rays.freshSeed":
+      return before.rays.freshPrompts > 0;
+    case "rays.norm":
+      return true;
+    default:
+      return false;
+  }
 }
 
 /**

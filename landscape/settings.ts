@@ -229,16 +229,17 @@ export const studySettings = defineSettings(
     ...addressProblems(queue),
     ...(shard !== "" && queue !== "" ? ["shard: workers of a queue share all cells; give --shard or --queue"] : []),
     ...(checkpoints.length > 0 ? [] : landscape.steps)
-      .filter((step) => !train.checkpoints.includes(step))
+      .filter((step) => step > train.steps || !train.checkpoints.includes(step))
       .map(
         (step) =>
-          `landscape.steps: step ${step} has no checkpoint; add it to train.checkpoints (${train.checkpoints.join(", ")})`,
+          `landscape.steps: step ${step} has no checkpoint; ${
+            step > train.steps
+              ? `the last step is train.steps = ${train.steps}`
+              : `add it to train.checkpoints (${train.checkpoints.join(", ")})`
+          }`,
       ),
     ...(checkpoints.length > 0 ? [] : directionProblems(landscape, train.checkpoints)),
     ...rayProblems(landscape, checkpoints.length > 0 ? null : train.checkpoints),
-    ...(shard !== "" && (landscape.line.stepsAhead.length > 0 || landscape.pairs)
-      ? ["shard: lines and pairs cannot be cut into shards; measure them in the merged folder, or in one of their own"]
-      : []),
     ...(checkpoints.length > 0 ? [] : klFromProblems(landscape.klFrom, train.checkpoints)),
     ...(landscape.noiseFloor === 1
       ? ["landscape.noiseFloor: one draw has no spread; expected 0 for none, or at least 2"]
@@ -260,15 +261,10 @@ export const studySettings = defineSettings(
         (directionApplies(key.slice("landscape.".length), values.landscape.directions) &&
           rayApplies(key.slice("landscape.".length), values.landscape))),
     altersIn: (key, before, after) => {
-      const { directions, centre, klFrom } = before.landscape;
-      // KL from other checkpoints is not measured again for a map that grows.
-      if (klFrom.length > 0 && /^landscape\.(points|radius|reference\.)/.test(key)) return true;
+      const { directions, centre } = before.landscape;
+      if (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape, after.landscape))
+        return true;
       // A centre beside the checkpoint is in units of the radius.
-      // The draws of the noise floor are not made again for more prompts or rollouts.
-      if (key.startsWith("landscape.rollouts.") && before.landscape.noiseFloor > 0) return true;
-      // Pairs are not scored again for more completions.
-      if (key.startsWith("landscape.reference.") && before.landscape.pairs) return true;
-      if (key.startsWith("landscape.") && rayAlters(key.slice("landscape.".length), before.landscape)) return true;
       if (key === "landscape.radius" && isBeside(centre)) return true;
       // Directions scaled to a KL at the edge follow its place, and the completions that KL is measured on.
       if (isFixedKl(directions) && (key === "landscape.radius" || key.startsWith("landscape.reference."))) return true;

@@ -18,6 +18,7 @@ import {
 } from "../rl/index.ts";
 import { growthOf, setAside } from "./files/growth.ts";
 import { figuresFolder, reportPath } from "./files/layout.ts";
+import type { Growth } from "./files/part-growth.ts";
 import { studyDeclaration } from "./files/run-settings.ts";
 import type { DirectionPlace } from "./measure/directions/kinds.ts";
 import { expectDirections } from "./measure/directions.ts";
@@ -42,7 +43,7 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
   const start = performance.now();
   const { reference, rollouts, steps, episodeSeed: seed } = settings.landscape;
   expectOwnTraining(settings);
-  let grownFrom: StudySettings | null = null;
+  let growth: Growth | null = null;
   return withRun(
     studyDeclaration,
     settings,
@@ -56,12 +57,12 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
               ...freshUses(settings).map((use) => ({ ...use, isDistinct: true })),
             ],
       isFinished: async () => {
-        grownFrom = await growthOf(settings.out, settings);
-        return isTrained(settings) && !hasLeft(settings.out, settings, grownFrom !== null);
+        growth = await growthOf(settings.out, settings);
+        return isTrained(settings) && !hasLeft(settings.out, settings, growth !== null);
       },
-      expectMemory: (part) => expectMemoryOfAllParts(part, grownFrom !== null),
+      expectMemory: (part) => expectMemoryOfAllParts(part, growth !== null),
       adapt: async ({ folder }) => {
-        if (grownFrom !== null) await setAside(folder, grownFrom, (line) => progress.line(line));
+        if (growth !== null) await setAside(folder, growth, (line) => progress.line(line));
       },
       work: (part, isFinished) => studyParts(part, isFinished, start),
     },
@@ -72,7 +73,8 @@ export function runStudy(settings: StudySettings, progress: Progress, signal: Ab
 
 /** Whether points of maps, rays or lines are left to measure. */
 const hasLeft = (folder: string, settings: StudySettings, grows: boolean): boolean =>
-  slicesToSweep(folder, settings, grows).length > 0 ||
+  grows ||
+  slicesToSweep(folder, settings).length > 0 ||
   furtherParts(folder, settings).length > 0 ||
   klFromToMeasure(folder, settings).length > 0 ||
   updatesToCompute(folder, settings).length > 0;

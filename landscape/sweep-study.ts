@@ -94,7 +94,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
   let isBegun = false;
   try {
     await checkSettings(folder, studyDeclaration, settings);
-    const grownFrom = await growthOf(folder, settings);
+    const growth = await growthOf(folder, settings);
     const checkpoints: Located[] = [];
     for (const named of findCheckpoints(settings.checkpoints)) {
       signal.throwIfAborted();
@@ -111,7 +111,8 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     const base = baseOf(folder, checkpoints);
     const origin = await originOf(backend, base.located, environment);
     const isFinished =
-      slicesToSweep(folder, settings, grownFrom !== null).length === 0 &&
+      growth === null &&
+      slicesToSweep(folder, settings).length === 0 &&
       furtherParts(folder, settings).length === 0 &&
       klFromToMeasure(folder, settings).length === 0 &&
       updatesToCompute(folder, settings).length === 0;
@@ -131,7 +132,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
     }
     signal.throwIfAborted();
     isBegun = true;
-    if (grownFrom !== null) await setAside(folder, grownFrom, (line) => progress.line(line));
+    if (growth !== null) await setAside(folder, growth, (line) => progress.line(line));
     claimFolder(folder, studySettings, settings, origin);
     await keepReferences(folder, checkpoints, progress, signal);
     const timings = new Timings(folder, backend);

@@ -183,8 +183,8 @@ export class HubClient {
           "with a token in HF_TOKEN more requests are allowed.",
       );
     return new HubUnreachableError(
-      `${this.#name}: ${this.endpoint} cannot be reached: ${message}, ${failures} times. Check the connection (behind a proxy: ` +
-        `HTTPS_PROXY and NODE_USE_ENV_PROXY=1), or give ${this.#what === "model" ? "a folder" : "a file"} on disk. The same command resumes a broken download.`,
+      `${this.#name}: ${this.endpoint} cannot be reached: ${message}, ${failures} times. No ${this.#what === "model" ? "folder" : "file"} here has this name ` +
+        "either: check it, or the connection (behind a proxy: HTTPS_PROXY and NODE_USE_ENV_PROXY=1). The same command resumes a broken download.",
     );
   }
 

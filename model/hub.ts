@@ -68,8 +68,8 @@ export async function locateModel(pathOrName: string, options: LocateOptions = {
   if (isOn(environment["HF_HUB_OFFLINE"] || environment["TRANSFORMERS_OFFLINE"])) {
     if (cached !== null) return found(cached);
     throw new CheckpointError(
-      `${pathOrName}: neither a folder here nor complete in the cache of models, ${cacheOf(environment)}, and HF_HUB_OFFLINE forbids ` +
-        "downloads. Unset HF_HUB_OFFLINE once, or copy the cache from another machine.",
+      `${pathOrName}: neither a folder here nor complete in the cache of models, ${cacheOf(environment)}, and nothing is downloaded ` +
+        "(HF_HUB_OFFLINE, or a dry run). Check the path; or download it once without that, or copy the cache from another machine.",
     );
   }
   const client = new HubClient(pathOrName, options);

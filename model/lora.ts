@@ -68,6 +68,11 @@ export function readAdapterConfig(folder: string): AdapterConfig {
   const { init_lora_weights: begin } = parsed.data;
   if (typeof begin === "string" && changesBase.test(begin))
     faults.push(`init_lora_weights: ${JSON.stringify(begin)} changes the base model too`);
+  if (parsed.data.lora_alpha === 0)
+    throw new CheckpointError(
+      `${path}: lora_alpha is 0, with which the adapter would change no weight. verl's merger writes 0: set it to the value of the ` +
+        "training.",
+    );
   if (faults.length > 0)
     throw new CheckpointError(`${path}: ${faults.join("; ")}. Merge it with peft: model.merge_and_unload().`);
   return { ...parsed.data, folder };

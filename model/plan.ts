@@ -15,7 +15,7 @@ import {
   PlanningBackend,
   purposeOf,
 } from "../engine/index.ts";
-import type { Dialogue } from "./dialogue.ts";
+import type { Answer, Dialogue } from "./dialogue.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
 import { generate } from "./generation.ts";
 import { rowsOfLanes } from "./lanes.ts";
@@ -73,42 +73,59 @@ export function emptyModel(backend: Backend, config: LanguageModel, precision: O
   return { backend, config, weights };
 }
 
+/** A dialogue as a plan knows it. */
+export interface RehearsedDialogue extends Omit<Dialogue, "answered" | "sampled"> {
+  /** Estimated tokens of a later user turn. Default: there is none. */
+  readonly nextTurnTokens?: number;
+}
+
 /**
- * Rehearses generation until every row is past its prompt: by then everything has been allocated.
+ * Rehearses generation until every row is past its prompt, and past a later user turn if there is one: by then everything has
+ * been allocated. Rows that began together get their user turn together, as answers of one length do.
  * @param dialogues  all of them; or, with `bounds` of all of them, those with the longest prompts: one for each row
  */
 export async function rehearseGeneration(
   model: Model,
-  dialogues: readonly Omit<Dialogue, "answered" | "sampled">[],
+  dialogues: readonly RehearsedDialogue[],
   settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between">,
 ): Promise<void> {
   const enough = new AbortController();
   const rows = Math.min(settings.maxRows, settings.bounds?.count ?? dialogues.length);
-  /** Lanes that have dialogues and are not past their prompts. */
-  const lanes = new Set<number>();
+  const readings = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0) ? 2 : 1;
+  /** Of each lane that has dialogues: how often it has still to finish reading, prompts and then a user turn. */
+  const lanes = new Map<number, number>();
   let before = 0;
   for (const [lane, share] of rowsOfLanes(model.backend, rows).entries()) {
-    if (before < dialogues.length) lanes.add(lane);
+    if (before < dialogues.length) lanes.set(lane, readings);
     before += share;
   }
+  const reading = new Set(lanes.keys());
   try {
     await generate(
       model,
       // The longest prompts first, so that the rehearsal includes the largest passes.
       dialogues
-        .map(({ policy, prompt, noise, expectedTokens, draft }) => ({
+        .map(({ policy, prompt, noise, expectedTokens, draft, nextTurnTokens = 0 }) => ({
           ...{ policy, prompt, noise, expectedTokens, draft },
-          answered: () => null,
+          answered: ({ turn }: Answer): number[] | null =>
+            turn > 0 || nextTurnTokens === 0 ? null : new Array<number>(nextTurnTokens).fill(0),
         }))
         .sort((one, other) => other.prompt.length - one.prompt.length),
       {
         ...settings,
-        maxNewTokens: dialogues.length + 1, // each pass completes the prompt of at least one more dialogue
+        // So that no answer ends while prompts wait.
+        maxNewTokens: promptPasses(dialogues, settings.maxTokens) + 1,
         noiseKey: [0, 0],
         stopIds: [],
         signal: enough.signal,
         onPass: ({ tokens, sampled, lane }) => {
-          if (tokens === sampled) lanes.delete(lane);
+          // A pass in which every row draws a token comes after the last one that only reads.
+          if (tokens !== sampled) reading.add(lane);
+          else if (reading.delete(lane)) {
+            const left = (lanes.get(lane) ?? 1) - 1;
+            if (left > 0) lanes.set(lane, left);
+            else lanes.delete(lane);
+          }
           if (lanes.size === 0) enough.abort();
         },
       },
@@ -116,6 +133,16 @@ export async function rehearseGeneration(
   } catch (thrown) {
     if (thrown !== enough.signal.reason) throw thrown;
   }
+}
+
+/**
+ * At least as many passes as the prompts of these dialogues take. Each pass completes a prompt, and of two that follow each other
+ * one is half full, unless a prompt is longer than that.
+ */
+function promptPasses(dialogues: readonly RehearsedDialogue[], maxTokens: number): number {
+  const tokens = dialogues.reduce((sum, { prompt }) => sum + prompt.length, 0);
+  const long = dialogues.filter(({ prompt }) => 2 * prompt.length > maxTokens).length;
+  return Math.min(dialogues.length, Math.ceil((2 * tokens) / maxTokens) + long + 1);
 }
 
 /** Rehearses scoring: one pass per size that will occur. */

@@ -61,9 +61,9 @@ export function makeHalfWeights(backend: Backend, config: LanguageModel): HalfWe
 /** Matrices are f16; norms and biases are f32. */
 export function halfEntries(config: LanguageModel): Map<string, HalfEntry> {
   return new Map(
-    [...config.parameters()].map(([name, { shape, role }]) => [
+    [...config.parameters()].map(([name, { shape, role, group }]) => [
       name,
-      { shape, isHalf: role === "linear" || role === "embedding" },
+      { shape, isHalf: role === "linear" || role === "embedding", group },
     ]),
   );
 }

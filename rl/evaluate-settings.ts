@@ -19,6 +19,7 @@ import {
   formerEnvironmentKeys,
 } from "./environments/registry.ts";
 import { configPath } from "./files/layout.ts";
+import { expectNoSweep } from "./files/run-settings.ts";
 import { runSettings } from "./run-settings.ts";
 import { batchSettings, evaluateSettings, modelSettings, trainSettings } from "./settings.ts";
 import { filesOf } from "./settings-files.ts";
@@ -112,7 +113,8 @@ export function runFolderOf(named: readonly string[]): string | null {
 
 /** The settings files that the positionals name: a run folder stands for its config.toml. */
 export function evaluatedFiles(named: readonly string[]): string[] {
-  runFolderOf(named);
+  const folder = runFolderOf(named);
+  if (folder !== null) expectNoSweep(folder, evaluateCommandSettings);
   return named.flatMap((name) =>
     existsSync(configPath(name)) ? [configPath(name)] : filesOf(evaluateCommandSettings, [name]),
   );

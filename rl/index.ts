@@ -103,7 +103,14 @@ export {
 export { expectPrecision } from "./loss-scale.ts";
 export { openMetrics } from "./metrics-file.ts";
 export { Occupancy } from "./occupancy.ts";
-export { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
+export {
+  boundsOfRollouts,
+  type ExpectedConversation,
+  expectedConversation,
+  expectedTokensOf,
+  longestConversation,
+  openingOf,
+} from "./openings.ts";
 export { expectTrainingMemory, type MemoryCheck } from "./plan.ts";
 export type { PolicyLoss } from "./policy-loss.ts";
 export { policyProbe, probeRates, trainingShare, type WorkRates, type WorkSizes } from "./probe.ts";

@@ -76,6 +76,49 @@ function followUpTokens(episode: Episode, chat: Chat, promptTokens: number): num
 export const expectedTokensOf = (episode: Episode, chat: Chat, maxNewTokens: number): number =>
   maxNewTokens * turnsOf(episode) + openingOf(episode, chat).followUpTokens;
 
+/** A prompt, the expected tokens after it, and how many of those are later user turns. */
+export interface ExpectedConversation {
+  readonly prompt: readonly number[];
+  readonly expectedTokens: number;
+  readonly followUpTokens: number;
+  /** The mean of one later user turn, rounded up; 0 if there is none. */
+  readonly nextTurnTokens: number;
+}
+
+/** What is expected of an episode's conversations. */
+export function expectedConversation(episode: Episode, chat: Chat, maxNewTokens: number): ExpectedConversation {
+  const { prompt, followUpTokens } = openingOf(episode, chat);
+  const nextTurnTokens = Math.ceil(followUpTokens / Math.max(1, turnsOf(episode) - 1));
+  const expectedTokens = expectedTokensOf(episode, chat, maxNewTokens);
+  return { prompt, followUpTokens, nextTurnTokens, expectedTokens };
+}
+
+/**
+ * A conversation whose answers have the maximum length, for memory plans: the prompt, which all rollouts of a group share, an
+ * answer, the later user turns, and the other answers.
+ * @param filler  the token that it holds after the prompt: with different ones no two answers begin alike
+ * @returns its tokens, and a mask of those of the answers
+ */
+export function longestConversation(
+  { prompt, expectedTokens, followUpTokens }: Omit<ExpectedConversation, "nextTurnTokens">,
+  maxNewTokens: number,
+  filler: number,
+): { readonly ids: number[]; readonly mask: number[]; readonly answerTokens: number } {
+  const answerTokens = expectedTokens - followUpTokens;
+  const first = Math.min(maxNewTokens, answerTokens);
+  const runs = [
+    [prompt.length, 0],
+    [first, 1],
+    [followUpTokens, 0],
+    [answerTokens - first, 1],
+  ] as const;
+  return {
+    ids: [...prompt, ...new Array<number>(expectedTokens).fill(filler)],
+    mask: runs.flatMap(([count, isAnswer]) => new Array<number>(count).fill(isAnswer)),
+    answerTokens,
+  };
+}
+
 /**
  * The bounds of the rollouts of some requests, for `generate`.
  * @param rows  maximum rollouts in the batch at a time

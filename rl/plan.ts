@@ -24,8 +24,9 @@ import { type EvaluationSettings, evaluatedRollouts } from "./evaluation.ts";
 import { applyUpdate, streamsOf } from "./evolution.ts";
 import { generationOf, placeMembers } from "./evolution-step.ts";
 import { type Example, type PolicyExample, policyStep, supervisedStep, type TrainableModel } from "./learn.ts";
+import { expectedConversation, longestConversation } from "./openings.ts";
 import { policyLossOf } from "./policy-loss.ts";
-import { dialoguesOf, type RolloutRequest, type RolloutSettings, trainingRollouts } from "./rollout.ts";
+import { dialoguesOf, type RolloutRequest, trainingRollouts } from "./rollout.ts";
 import type { batchSettings, environmentSettings, evaluateSettings, trainSettings } from "./settings.ts";
 import { rolloutSampling } from "./training-settings.ts";
 
@@ -130,7 +131,7 @@ export async function expectTrainingMemory(
     planMemory(backend, async (planning) => {
       const trains = train.steps > 0;
       const model = emptyModel(planning, config, { precision: train.precision, trainable: trains });
-      const examples = trains ? longestExamples(chat, rollouts, settings) : [];
+      const examples = trains ? longestExamples(chat, rollouts, train.maxNewTokens, config.vocabSize) : [];
       const reference =
         trains && train.klCoefficient > 0
           ? { backend: planning, config, weights: makeWeights(planning, config, { precision: train.precision }) }
@@ -224,22 +225,24 @@ async function expectEvolutionMemory(
   return expectMemory("Training", sizes, plan, lowered, limit, compiles);
 }
 
-/** The training sequences of a step if every answer has the maximum length. */
+/** The training sequences of a step if every answer has the maximum length. Rollouts of one prompt share its tokens. */
 export function longestExamples(
   chat: Chat,
   requests: readonly RolloutRequest[],
-  settings: Pick<RolloutSettings, "maxNewTokens" | "turn2Template">,
+  maxNewTokens: number,
+  vocabSize: number,
 ): PolicyExample[] {
-  return dialoguesOf(chat, requests, settings).map(({ prompt, expectedTokens }) => {
-    const length = prompt.length + expectedTokens;
+  return requests.map(({ episode }, i) => {
+    const expected = expectedConversation(episode, chat, maxNewTokens);
+    const { ids, mask, answerTokens } = longestConversation(expected, maxNewTokens, i % vocabSize);
     return {
-      ids: new Uint32Array(length),
-      mask: Array.from({ length }, (_, t) => (t < prompt.length ? 0 : 1)),
-      logProbs: new Float32Array(length),
+      ids: Uint32Array.from(ids),
+      mask,
+      logProbs: new Float32Array(ids.length),
       // Not 0: with advantages of 0 there would be no backward pass.
       advantage: 1,
       tokenWeight: 0,
-      referenceLogProbs: new Float32Array(expectedTokens),
+      referenceLogProbs: new Float32Array(answerTokens),
     };
   });
 }

@@ -32,7 +32,7 @@ import {
   limitedCall,
   usualLimits,
 } from "./environments/limits.ts";
-import { boundsOfRollouts, expectedTokensOf, openingOf } from "./openings.ts";
+import { boundsOfRollouts, expectedConversation, openingOf } from "./openings.ts";
 
 export interface RolloutSettings {
   /** Maximum tokens per answer. */
@@ -307,6 +307,8 @@ class RolloutRun implements Dialogue {
   readonly prompt: readonly number[];
   readonly noise: { readonly rollout: number; readonly prompt: number };
   readonly expectedTokens: number;
+  /** Estimated tokens of a later user turn, for memory plans. */
+  readonly nextTurnTokens: number;
   readonly draft: Dialogue["draft"];
   readonly #request: RolloutRequest;
   readonly #chat: Chat;
@@ -334,7 +336,9 @@ class RolloutRun implements Dialogue {
     this.#ids = [...this.prompt];
     this.#mask = this.#ids.map(() => 0);
     this.#logProbs = this.#ids.map(() => 0);
-    this.expectedTokens = expectedTokensOf(request.episode, chat, settings.maxNewTokens);
+    const expected = expectedConversation(request.episode, chat, settings.maxNewTokens);
+    this.expectedTokens = expected.expectedTokens;
+    this.nextTurnTokens = expected.nextTurnTokens;
     const { draft } = request;
     this.draft = draft && ((_, answer) => draft(this.#answers, answer));
   }

@@ -13,6 +13,7 @@ export const presetNames = readdirSync(presets)
   .sort();
 
 const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
 /** The preset of a command that names neither a file nor `--extends`. */
 const usual = "tiny";
@@ -61,7 +62,8 @@ function settingsFile(name: string, folder: string, what: string): string {
   const preset = join(presets, `${name}.toml`);
   if (existsSync(preset)) return preset;
   throw new SettingsError(
-    `${what}: expected a settings file or a preset, found neither. Presets: ${presetNames.join(", ")}.`,
+    `${what}: expected a settings file or a preset, ${isFolder(near) ? "this is a folder" : "found neither"}. Presets: ` +
+      `${presetNames.join(", ")}.${isFolder(near) ? " A pattern of checkpoints is put into quotes, so that the shell leaves it alone: --checkpoints 'out/checkpoint-*'." : ""}`,
   );
 }
 

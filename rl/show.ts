@@ -134,6 +134,9 @@ function rolloutsOf(folder: string, step: number, { pathOf, read }: Files): Show
 function summaryOf(folder: string, step: number, rollouts: readonly Shown[], kind: Files): string {
   const rewards = rollouts.map(({ reward }) => reward);
   const mean = rewards.reduce((sum, reward) => sum + reward, 0) / rewards.length;
+  // No Math.min(...rewards): a call takes some 100,000 arguments, and a user sets how many rollouts there are.
+  const lowest = rewards.reduce((least, reward) => Math.min(least, reward), Number.POSITIVE_INFINITY);
+  const highest = rewards.reduce((most, reward) => Math.max(most, reward), Number.NEGATIVE_INFINITY);
   const prompts = new Set(rollouts.map(({ episode }) => episode));
   const cut = rollouts.filter(({ isTruncated }) => isTruncated).length;
   const still = [...prompts].filter((one) =>
@@ -142,7 +145,7 @@ function summaryOf(folder: string, step: number, rollouts: readonly Shown[], kin
   const name = kind === evaluationFiles ? `evaluation after step ${step}` : `step ${step}`;
   return (
     `${folder}, ${name}: ${rollouts.length} rollouts of ${prompts.size} prompts. Reward ${mean.toFixed(3)} on average, ` +
-    `${Math.min(...rewards).toFixed(3)} to ${Math.max(...rewards).toFixed(3)}; ${cut} with an answer cut off` +
+    `${lowest.toFixed(3)} to ${highest.toFixed(3)}; ${cut} with an answer cut off` +
     (kind === evaluationFiles ? "." : `; ${still.length} prompts whose rollouts all have advantage 0.`)
   );
 }

@@ -345,9 +345,19 @@ function schedule(value: unknown, fields: Fields): Translated {
 const batches = (steps: unknown, fields: Fields): number =>
   Math.max(1, Math.round(numberOf(steps) / numberOf(fields["num_iterations"])));
 
+/** What to say if a number of optimiser steps is no whole number of batches; else empty. */
+const rounding = (name: string, steps: unknown, fields: Fields): string =>
+  batches(steps, fields) * numberOf(fields["num_iterations"]) === numberOf(steps)
+    ? ""
+    : `; ${name} ${shown(steps)} counts updates, of which a batch has ${shown(fields["num_iterations"])}: rounded to ${batches(steps, fields)} batches`;
+
 function evaluations(value: unknown, fields: Fields): Translated {
   const steps = fields["eval_steps"] ?? fields["logging_steps"];
-  if (value === "steps" && numberOf(steps) >= 1) return { set: { "evaluate.every": batches(steps, fields) } };
+  if (value === "steps" && numberOf(steps) >= 1)
+    return {
+      set: { "evaluate.every": batches(steps, fields) },
+      differs: `the starting model and the last step are evaluated too${rounding("eval_steps", steps, fields)}`,
+    };
   if (value === "no")
     return numberOf(fields["max_steps"]) > 0
       ? {
@@ -361,11 +371,14 @@ function evaluations(value: unknown, fields: Fields): Translated {
 function checkpoints(value: unknown, fields: Fields): Translated {
   const last = numberOf(fields["max_steps"]) > 0 ? batches(fields["max_steps"], fields) : null;
   if (last === null) return { differs: "without max_steps the kept steps are not known: set train.checkpoints" };
-  const every = value === "steps" && numberOf(fields["save_steps"]) >= 1 ? batches(fields["save_steps"], fields) : last;
+  const isEvery = value === "steps" && numberOf(fields["save_steps"]) >= 1;
+  const every = isEvery ? batches(fields["save_steps"], fields) : last;
   const kept = [0];
   for (let step = every; step < last; step += every) kept.push(step);
   return {
     set: { "train.checkpoints": [...kept, last], "train.resumeEvery": Math.min(every, last) },
-    differs: "the starting model and the last step are kept too, and no checkpoint is deleted later (save_total_limit)",
+    differs:
+      "the starting model and the last step are kept too, and no checkpoint is deleted later (save_total_limit)" +
+      (isEvery ? rounding("save_steps", fields["save_steps"], fields) : ""),
   };
 }

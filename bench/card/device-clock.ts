@@ -4,7 +4,7 @@
 // before it is recorded: its time includes gaps in which the device waits for the host.
 import type { Backend } from "../../engine/backends/backend.ts";
 import { WebGpuBackend } from "../../engine/backends/webgpu/backend.ts";
-import { median } from "../peers/table.ts";
+import { median } from "../median.ts";
 
 class Marks {
   readonly #backend: WebGpuBackend;

@@ -25,6 +25,7 @@ import { openBackend } from "../../engine/open.ts";
 import { generate, loadForInference, loadModel, type Model, openConfig, writeCheckpoint } from "../../model/index.ts";
 import { type Answers, proposal } from "../../rl/index.ts";
 import { circumstances } from "../circumstances.ts";
+import { median } from "../median.ts";
 
 const settings = defineSettings({
   model: text({ default: "rl/presets/tiny/checkpoint", meaning: "the model's folder" }),
@@ -52,8 +53,6 @@ interface Time {
   readonly processorMs: number;
 }
 
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
 const medianOf = (times: readonly Time[]): Time => ({
   wallMs: median(times.map(({ wallMs }) => wallMs)),
   processorMs: median(times.map(({ processorMs }) => processorMs)),
@@ -118,15 +117,26 @@ await runCommand({
       (name: string): readonly DirectionStep[] => [
         { kind: "gaussian", key: [point + 1, 0], coefficient: values.radius * (norms.get(name) ?? 0) },
       ];
+    /** Milliseconds of each part of the naive way, one entry per run. A script in another language draws its noise faster. */
+    const parts = new Map<string, number[]>();
+    const part = async <T>(name: string, body: () => T | Promise<T>): Promise<T> => {
+      const start = performance.now();
+      const result = await body();
+      await backend.idle();
+      parts.set(name, [...(parts.get(name) ?? []), performance.now() - start]);
+      return result;
+    };
     const naive = async (): Promise<void> => {
       const folder = join(place, "perturbed");
-      const tensors = [...theta].map(([name, of]) => {
-        const scale = values.radius * (norms.get(name) ?? 0);
-        return { name, data: of.map((w) => w + scale * gaussian()) };
-      });
-      await writeCheckpoint(folder, { configJson, tensors, filesFrom: values.model });
-      const model = await loadForInference(backend, folder, "f32");
-      await evaluate(model, 1, false);
+      const tensors = await part("noise", () =>
+        [...theta].map(([name, of]) => {
+          const scale = values.radius * (norms.get(name) ?? 0);
+          return { name, data: of.map((w) => w + scale * gaussian()) };
+        }),
+      );
+      await part("writing", () => writeCheckpoint(folder, { configJson, tensors, filesFrom: values.model }));
+      const model = await part("loading", () => loadForInference(backend, folder, "f32"));
+      await part("evaluation", () => evaluate(model, 1, false));
       model.weights.free();
       rmSync(folder, { recursive: true });
     };
@@ -179,10 +189,17 @@ await runCommand({
           `${(wallMs / base.wallMs).toFixed(2)} and ${(processorMs / base.processorMs).toFixed(2)} times the unperturbed evaluation` +
           (accepted > 0 ? `; ${(100 * accepted).toFixed(0)}% of tokens as drafted` : ""),
       );
+    // The first run compiles.
+    const naiveParts = Object.fromEntries([...parts].map(([name, found]) => [name, median(found.slice(1))]));
+    console.log(
+      `a perturbed folder, wall time: ${Object.entries(naiveParts)
+        .map(([name, ms]) => `${name} ${ms.toFixed(0)} ms`)
+        .join(", ")}`,
+    );
     const { rows, prompt, answer, radius, model } = values;
     const report = {
       ...circumstances("bench/landscape/point-cost.ts", adapter),
-      ...{ description: backend.description, model, rows, prompt, answer, radius, results },
+      ...{ description: backend.description, model, rows, prompt, answer, radius, results, naiveParts },
     };
     if (values.json !== "") writeAtomic(values.json, `${JSON.stringify(report, null, 2)}\n`);
     backend.destroy();

@@ -20,6 +20,7 @@ import { type DirectionStep, MovedWeights, type Parameter, SlotWeights, type Wei
 import { openBackend } from "../../engine/open.ts";
 import { generate, type LanguageModel, makeWeights, qwen2Model } from "../../model/index.ts";
 import { circumstances } from "../circumstances.ts";
+import { median } from "../median.ts";
 import { readOnes } from "./null-adapter.ts";
 
 const allWays = ["grouped", "looped", "in-tile"] as const;
@@ -90,9 +91,6 @@ interface Measured {
   rowsOfPoint: number;
   times: Partial<Record<Way, StepTime>>;
 }
-
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
 
 await runCommand({
   name: "node bench/model/points-at-once.ts",

@@ -96,7 +96,7 @@ async function timed<T>(body: () => Promise<T>): Promise<Timed & { result: T }> 
 }
 
 /** The median run; of two, the faster. */
-function median<T extends Timed>(runs: readonly T[]): T {
+function medianRun<T extends Timed>(runs: readonly T[]): T {
   return [...runs].sort((a, b) => a.seconds - b.seconds)[Math.floor((runs.length - 1) / 2)];
 }
 
@@ -169,7 +169,7 @@ async function measureInference(
   const prompt = promptOf(options.tokens, config.vocabSize);
   const prefills: Timed[] = [];
   for (let i = 0; i <= options.repeats; i++) prefills.push((await decode(model, prompt, 1, 0)).first);
-  const prefill = median(prefills.slice(1));
+  const prefill = medianRun(prefills.slice(1));
   progress.line(`prefill: ${prefill.seconds.toFixed(2)} s`);
   const found: Inference["decode"] = [];
   let greedy: number[] = [];
@@ -223,7 +223,7 @@ async function measureTraining(
   }
   const losses = steps.map(({ result }) => result.loss);
   if (!(losses[losses.length - 1] < losses[0])) throw new Error(`training does not lower the loss: ${losses}`);
-  const { seconds, processorSeconds } = median(steps.slice(1));
+  const { seconds, processorSeconds } = medianRun(steps.slice(1));
   const { peakBytes: deviceBytes } = backend.statistics();
   return {
     ...{ load, peakBytes: peakBytes(), deviceBytes },

@@ -1,5 +1,6 @@
 // The results of a comparison, and their table.
 import { type Ceilings, shareOf } from "../ceilings.ts";
+import { median } from "../median.ts";
 import type { Times } from "./worker.ts";
 
 /** One library at one task. */
@@ -24,12 +25,6 @@ export interface Comparison {
   /** Over all rounds with all peers. */
   ours: Timing;
   others: readonly PeerTiming[];
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 /** @param rounds  milliseconds of one run in each round, at least one round */

@@ -5,7 +5,6 @@
 import { createHash, randomUUID } from "node:crypto";
 import {
   closeSync,
-  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -15,6 +14,7 @@ import {
   renameSync,
   rmSync,
   statfsSync,
+  statSync,
   writeSync,
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
@@ -66,20 +66,26 @@ export function explained<T>(path: string, body: () => T): T {
   }
 }
 
-/** Makes the folder, and those above it that are missing. */
+/**
+ * Makes the folder, and those above it that are missing. One by one, so that the error is the system's own about the first that
+ * it does not make.
+ */
 export function ensureFolder(folder: string): void {
   explained(folder, () => {
-    try {
-      mkdirSync(folder, { recursive: true });
-    } catch (thrown) {
-      // Node reports "not found" for a folder that cannot be made on a read-only file system; a plain mkdir gives the
-      // reason.
-      let first = resolve(folder);
-      while (!existsSync(dirname(first))) first = dirname(first);
-      if (!existsSync(first)) mkdirSync(first);
-      throw thrown;
-    }
+    const missing: string[] = [];
+    for (let above = resolve(folder); !isFolder(above) && above !== dirname(above); above = dirname(above))
+      missing.unshift(above);
+    for (const one of missing)
+      try {
+        mkdirSync(one);
+      } catch (thrown) {
+        if (!isFolder(one)) throw thrown; // otherwise another process made it in between
+      }
   });
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 /**
@@ -228,7 +234,7 @@ export function readJson<T>(path: string, schema: z.ZodType<T>): T {
     parsed = JSON.parse(text);
   } catch (thrown) {
     throw new FileError(
-      `${path}: expected JSON, got ${text.length === 0 ? "an empty file" : asError(thrown).message}. Restore it from a copy.`,
+      `${path}: expected JSON, found ${text.length === 0 ? "an empty file" : `none: ${asError(thrown).message}`}. Restore it from a copy.`,
     );
   }
   const checked = schema.safeParse(parsed);

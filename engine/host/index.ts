@@ -22,6 +22,7 @@ export {
   openJournalOf,
   readJournal,
   readJournalOf,
+  writeJournal,
 } from "./journal.ts";
 export { killPoint } from "./kill-point.ts";
 export { gzipMember, MemberFile, readMembers } from "./member-file.ts";

@@ -10,12 +10,12 @@
 //
 // A journal contains neither a time nor a machine name, so a continued journal equals an uninterrupted one byte for
 // byte.
-import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from "node:fs";
+import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, renameSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import type { z } from "zod";
 import { FileError } from "./errors.ts";
-import { explained, keepBeside, syncFolder, writeAll } from "./files.ts";
+import { explained, keepBeside, syncFolder, temporaryPath, writeAll } from "./files.ts";
 import { killPoint } from "./kill-point.ts";
 
 /** Called with a sentence about damage. It is required, so that no caller can ignore damage. */
@@ -81,6 +81,20 @@ export function openJournalOf<T extends object>(
       throw thrown;
     }
   });
+}
+
+/** Writes a whole journal. It replaces one of that name, and appears only when it is whole. */
+export function writeJournal<T extends object>(path: string, schema: z.ZodType<T>, records: Iterable<T>): void {
+  const partial = temporaryPath(path);
+  const { journal } = openJournal(partial, schema, () => {});
+  try {
+    for (const record of records) journal.append(record);
+  } finally {
+    journal.close();
+  }
+  killPoint("write-journal");
+  explained(path, () => renameSync(partial, path));
+  syncFolder(dirname(resolve(path)));
 }
 
 /**

@@ -93,7 +93,8 @@ export interface CommandLine {
 
 /**
  * Reads `--key value`, `--key=value`, `--switch`, `--no-switch`. Everything else is a positional, as is everything
- * after `--`. A list is written with commas: `--statistics.radii 0.01,0.02`.
+ * after `--`. A list is written with commas: `--statistics.radii 0.01,0.02`. Of a flag that is given twice the last one
+ * counts; a list given twice is a problem, since whoever writes it so expects both.
  * @param switches  flags that are no settings and take no value; the first one also has a short form, its first letter
  *                  (-h)
  */
@@ -131,8 +132,13 @@ export function readFlags(settings: Settings, switches: readonly string[], argv:
       const text = follows ? next : inline;
       const where = follows ? `${argument} ${next}` : argument;
       if (form === undefined) source.problems.push(unknownFlag(settings, `--${name}`, switches));
-      else if (text !== undefined) source.given.push({ key: name, value: fromText(form, text), where });
-      else source.problems.push(`--${name}: expected ${settings.byKey.get(name)?.expected}, got no value`);
+      else if (text === undefined)
+        source.problems.push(`--${name}: expected ${settings.byKey.get(name)?.expected}, got no value`);
+      else if (isList(form) && source.given.some(({ key }) => key === name))
+        source.problems.push(
+          `--${name} is given twice, and the second list would replace the first: write one, with commas`,
+        );
+      else source.given.push({ key: name, value: fromText(form, text), where });
     }
   }
   return line;
@@ -158,6 +164,8 @@ function fromText(form: Form, text: string): unknown {
       return form satisfies never;
   }
 }
+
+const isList = (form: Form): boolean => form === "integers" || form === "numbers" || form === "strings";
 
 function numberFrom(text: string): number | string {
   return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : text;

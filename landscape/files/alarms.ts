@@ -7,7 +7,9 @@ import { ensureFolder, explained, readText } from "../../engine/host/index.ts";
 
 const alarm = z.object({
   step: z.int(),
-  slice: z.int(),
+  slice: z.int().optional(),
+  /** The name of rays or of a line (files/point-parts.ts), in place of a slice. */
+  part: z.string().optional(),
   i: z.int(),
   j: z.int(),
   /** The worker whose numbers are in the map, if known, and the other one. */
@@ -36,9 +38,12 @@ export function readAlarms(folder: string): string[] {
     });
 }
 
-export function alarmText(folder: string, { step, slice, i, j, first, second }: Alarm): string {
+export function alarmText(folder: string, { step, slice, part, i, j, first, second }: Alarm): string {
+  const where = slice === undefined ? `${part}, point` : `slice ${slice}, cell`;
+  const both = `Alarm: step ${step}, ${where} (${i}, ${j}): two workers (${first ?? "an earlier one"} and ${second}) computed other `;
+  if (slice === undefined) return `${both}numbers. The first are in the report.`;
   return (
-    `Alarm: step ${step}, slice ${slice}, cell (${i}, ${j}): two workers (${first ?? "an earlier one"} and ${second}) computed other ` +
+    `${both}` +
     `numbers. The first are in the map. node landscape/verify.ts ${folder} --cell ${step}/${slice}/${i}:${j} tells which are right.`
   );
 }

@@ -1,4 +1,4 @@
-// Cells of one slice as they arrive from workers, in any order. Each is appended to cells.jsonl at once, so a part of a map is
+// Cells of one slice, or points of rays or a line, as they arrive from workers, in any order. Each is appended to cells.jsonl at once, so a part of a map is
 // a map. When the last one arrives, the cells are written again in the order in which one machine measures them: they are
 // first set aside (files/growth.ts), so a process may be killed at any moment in this.
 import { existsSync, rmSync } from "node:fs";
@@ -6,8 +6,8 @@ import { isDeepStrictEqual } from "node:util";
 import { explained, type OnDamage, readJournalOf, readMembers } from "../../engine/host/index.ts";
 import type { PointPlace } from "../grid.ts";
 import { type CellRecord, type CellWriter, type JournalledCell, journalledCell, openCells } from "./cells.ts";
-import { coordinatesOf, dropEarlier, readEarlier, setAsideSlice } from "./growth.ts";
 import { slicePaths } from "./layout.ts";
+import { coordinatesOf, dropEarlier, readEarlier, type StayingPlace, setAsidePoints } from "./set-aside.ts";
 
 const placeOf = ({ i, j }: Pick<PointPlace, "i" | "j">): string => `${i},${j}`;
 
@@ -15,6 +15,7 @@ export class ArrivedCells {
   readonly #folder: string;
   readonly #order: readonly PointPlace[];
   readonly #say: OnDamage;
+  readonly #stayingPlaceOf: StayingPlace;
   #writer: CellWriter;
   /** Whether cells are kept in the folder `earlier` until all are there. */
   #isAside: boolean;
@@ -25,19 +26,27 @@ export class ArrivedCells {
   /**
    * @param folder   the slice's
    * @param order    all cells, in the order of measurement
+   * @param stayingPlaceOf  by what a cell that was set aside is found again
    * @param isWhole  whether a cell that was set aside has all that is asked for now
    */
-  constructor(folder: string, order: readonly PointPlace[], isWhole: (record: CellRecord) => boolean, say: OnDamage) {
+  constructor(
+    folder: string,
+    order: readonly PointPlace[],
+    isWhole: (record: CellRecord) => boolean,
+    say: OnDamage,
+    stayingPlaceOf: StayingPlace = coordinatesOf,
+  ) {
     this.#folder = folder;
+    this.#stayingPlaceOf = stayingPlaceOf;
     this.#order = order;
     this.#say = say;
     const { earlier } = slicePaths(folder);
     this.#isAside = existsSync(earlier);
     this.#writer = openCells(this.#isAside ? earlier : folder, say);
     if (this.#isAside) {
-      const kept = readEarlier(folder, say);
+      const kept = readEarlier(folder, say, stayingPlaceOf);
       for (const cell of order) {
-        const found = kept.get(coordinatesOf(cell));
+        const found = kept.get(stayingPlaceOf(cell));
         if (found !== undefined && isWhole(found.record)) this.#add(placeOf(cell));
       }
     } else for (const done of this.#writer.done) this.#add(placeOf(done));
@@ -57,7 +66,7 @@ export class ArrivedCells {
     const stays = isLast && !this.#isAside && !this.#isInOrder([...this.#places, placeOf(record)]);
     if (stays) {
       this.#writer.close();
-      await setAsideSlice(this.#folder, this.#say);
+      await setAsidePoints(this.#folder, this.#stayingPlaceOf, this.#say);
       this.#writer = openCells(slicePaths(this.#folder).earlier, this.#say);
       this.#isAside = true;
     }
@@ -73,10 +82,10 @@ export class ArrivedCells {
     const paths = slicePaths(this.#folder);
     // What an earlier process wrote of them is in `earlier` too.
     for (const path of [paths.cells, paths.conversations]) explained(path, () => rmSync(path, { force: true }));
-    const kept = readEarlier(this.#folder, this.#say);
+    const kept = readEarlier(this.#folder, this.#say, this.#stayingPlaceOf);
     this.#writer = openCells(this.#folder, this.#say);
     for (const cell of this.#order) {
-      const found = kept.get(coordinatesOf(cell));
+      const found = kept.get(this.#stayingPlaceOf(cell));
       if (found === undefined) throw new Error(`cells: (${cell.i}, ${cell.j}) is not in ${paths.earlier}`);
       this.#writer.append({ ...found.record, i: cell.i, j: cell.j }, found.conversations.toString("utf8"));
     }
@@ -91,7 +100,7 @@ export class ArrivedCells {
     const sizes: number[] = [];
     let found: { index: number; record: CellRecord } | null = null;
     readJournalOf(paths.cells, journalledCell, this.#say, ({ conversationBytes, ...own }: JournalledCell) => {
-      if (coordinatesOf(own) === coordinatesOf(record)) found = { index: sizes.length, record: own };
+      if (this.#stayingPlaceOf(own) === this.#stayingPlaceOf(record)) found = { index: sizes.length, record: own };
       sizes.push(conversationBytes);
     });
     const own: { index: number; record: CellRecord } | null = found;
@@ -121,10 +130,15 @@ export class ArrivedCells {
  * Sets the cells of a slice aside if they are in another order than that of measurement, as workers leave them. The sweep then
  * takes them from there, and ends with the bytes of one machine.
  */
-export async function settleOrder(folder: string, order: readonly PointPlace[], say: OnDamage): Promise<void> {
+export async function settleOrder(
+  folder: string,
+  order: readonly PointPlace[],
+  say: OnDamage,
+  stayingPlaceOf: StayingPlace = coordinatesOf,
+): Promise<void> {
   if (!existsSync(slicePaths(folder).cells)) return;
   const writer = openCells(folder, say);
   writer.close();
   if (writer.done.some((cell, index) => index >= order.length || placeOf(cell) !== placeOf(order[index])))
-    await setAsideSlice(folder, say);
+    await setAsidePoints(folder, stayingPlaceOf, say);
 }

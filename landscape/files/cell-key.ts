@@ -21,7 +21,8 @@ const extent = new Set(
 const ofObjective = new Set(["train.clipLow", "train.clipHigh", "train.advantageEpsilon"]);
 
 export interface CellPlace {
-  slice: number;
+  /** The number of a map; or the name of rays or of a line, with the number of the ray. */
+  slice: number | string;
   alpha: number;
   beta: number;
 }

@@ -134,13 +134,24 @@ const hasWeights = (folder: string): boolean =>
   (existsSync(join(folder, "model.safetensors")) || existsSync(join(folder, "model.safetensors.index.json")));
 
 /**
- * The model's folder in a trainer's checkpoint. TRL, transformers and prime-rl (weights/step_N) write a model folder. verl
- * writes global_step_N/actor: `huggingface` there has the weights only if they were saved with hf_model or merged.
- * @throws CheckpointError for shards that must be merged, with the command
+ * The model's folder in a trainer's checkpoint. TRL and transformers write a model folder, checkpoint-N. verl writes
+ * global_step_N/actor (supervised fine-tuning: global_step_N): `huggingface` there has the weights only if they were saved with hf_model or
+ * merged. prime-rl wrote weights/step_N until 2026, or checkpoints/step_N/weight; newer versions write the model's weights alone,
+ * without its configuration, to broadcasts/step_N, and the trainer's state to checkpoints/step_N/trainer.
+ * @throws CheckpointError for shards that must be merged, with the command; for weights without a configuration
  */
 function modelFolderIn(folder: string): string {
-  const places = ["", "actor/huggingface", "huggingface", "actor"].map((inside) => join(folder, inside));
+  const places = ["", "actor/huggingface", "huggingface", "actor", "weight"].map((inside) => join(folder, inside));
   const whole = places.find(hasWeights);
+  const adapter = [whole ?? folder, join(folder, "actor")]
+    .map((one) => join(one, "lora_adapter"))
+    .find((one) => existsSync(one));
+  if (adapter !== undefined)
+    throw new CheckpointError(
+      `${folder}: what verl trained here is the LoRA adapter ${adapter}, which is merged into no model. Merge it first: node ` +
+        `model/export.ts --model ${adapter} --base BASE --out ${join(folder, "merged")}, and give that folder. (verl's own merger ` +
+        "writes the base model without the adapter, and lora_alpha 0 into adapter_config.json: set it to the training's.)",
+    );
   if (whole !== undefined) return whole;
   for (const actor of [join(folder, "actor"), folder]) {
     const names = existsSync(actor) ? readdirSync(actor) : [];
@@ -154,9 +165,15 @@ function modelFolderIn(folder: string): string {
     if (names.some((name) => name.endsWith(".distcp")) || existsSync(join(actor, "trainer")))
       throw new CheckpointError(
         `${folder}: a trainer's state in the format of torch.distributed.checkpoint, which is not a model folder. prime-rl ` +
-          "writes models to weights/step_N of its output folder: give that folder.",
+          "writes models to weights/step_N of its output folder, or (newer versions, with the weights sent through the file system) " +
+          "to broadcasts/step_N: give that folder.",
       );
   }
+  if (!existsSync(join(folder, "config.json")) && existsSync(join(folder, "STABLE")))
+    throw new CheckpointError(
+      `${folder}: weights that prime-rl sent to its inference servers, without the model's configuration. Copy config.json, ` +
+        "tokenizer.json, tokenizer_config.json and chat_template.jinja of the model that was trained into this folder.",
+    );
   return folder; // opening it says what is missing
 }
 

@@ -36,6 +36,9 @@ export const fixedKlFolder = (folder: string, step: number): string =>
 /** The improving neighbours on those rays, and the checkpoint, on fresh prompts. */
 export const freshFolder = (folder: string, step: number): string => join(folder, "landscape", stepName(step), "fresh");
 
+/** Which fresh prompts the points that were set aside have. @param earlier  the folder `earlier` of `freshFolder` */
+export const freshPromptsPath = (earlier: string): string => join(earlier, "prompts.json");
+
 /** The worst-case ray of a kind: points at the radii of the rays. */
 export const worstFolder = (folder: string, step: number, kind: string): string =>
   join(folder, "landscape", stepName(step), `worst-${kind}`);
@@ -45,15 +48,25 @@ export const worstPath = (folder: string): string => join(folder, "worst.json");
 
 /** A line from a checkpoint to the one that many steps later. */
 export const lineFolder = (folder: string, step: number, stepsAhead: number): string =>
-  join(folder, "landscape", stepName(step), `line-${stepsAhead < 0 ? "minus" : "plus"}-${Math.abs(stepsAhead)}`);
+  join(folder, "landscape", stepName(step), lineName(stepsAhead));
+export const lineName = (stepsAhead: number): string =>
+  `line-${stepsAhead < 0 ? "minus" : "plus"}-${Math.abs(stepsAhead)}`;
 
 /** The checkpoint's own rollouts with other noise seeds. */
 export const noiseFloorFolder = (folder: string, step: number): string =>
   join(folder, "landscape", stepName(step), "noise-floor");
 
+export interface NoisePaths {
+  readonly draws: string;
+  /** Draws of fewer rollouts; deleted once they are made again with more. */
+  readonly earlier: string;
+  readonly underWay: string;
+}
+
 /** @param folder  of `noiseFloorFolder` */
-export const noisePaths = (folder: string): { readonly draws: string; readonly underWay: string } => ({
+export const noisePaths = (folder: string): NoisePaths => ({
   draws: join(folder, "draws.jsonl"),
+  earlier: join(folder, "earlier.jsonl"),
   underWay: join(folder, "under-way.jsonl"),
 });
 
@@ -62,8 +75,10 @@ export const noiseSummaryPath = (folder: string): string => join(folder, "landsc
 
 /** A checkpoint's completions scored under the others. */
 export const pairsFolder = (folder: string, from: number): string => join(folder, "landscape", stepName(from), "pairs");
-export const pairPath = (folder: string, from: number, to: number): string =>
-  join(pairsFolder(folder, from), `${stepName(to)}.json`);
+/** Scores of fewer completions; deleted once they are made again with more. */
+export const earlierPairsFolder = (folder: string, from: number): string => join(pairsFolder(folder, from), "earlier");
+export const pairPath = (folder: string, from: number, to: number, own = pairsFolder(folder, from)): string =>
+  join(own, `${stepName(to)}.json`);
 
 /** KL and R between all pairs of checkpoints. */
 export const pairsSummaryPath = (folder: string): string => join(folder, "landscape", "pairs.json");
@@ -79,6 +94,9 @@ export const rayPaths = (folder: string): { readonly rays: string; readonly scal
 
 /** KL of a slice's cells from another checkpoint. @param folder  the slice's, of `sliceFolder` */
 export const klFromPath = (folder: string, from: number): string => join(folder, `kl-from-${stepName(from)}.jsonl`);
+
+/** KL of a smaller map or of fewer completions, while its journal is made anew. */
+export const earlierKlFromPath = (folder: string, from: number): string => `${klFromPath(folder, from)}.earlier`;
 
 /** All checkpoints in the plane of their first two principal components. */
 export const trajectoryPath = (folder: string): string => join(folder, "landscape", "trajectory.json");

@@ -30,6 +30,7 @@ import {
   versionText,
 } from "../../rl/index.ts";
 import { gridCells, type PointPlace, workOrder } from "../grid.ts";
+import { linesFrom, ownCheckpoints } from "../ray-settings.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import { cellKey } from "./cell-key.ts";
 import { type CellRecord, type JournalledCell, journalledCell } from "./cells.ts";
@@ -38,6 +39,9 @@ import { klFromRecord } from "./kl-from-files.ts";
 import {
   fixedKlFolder,
   klFromPath,
+  lineFolder,
+  pairPath,
+  pairsFolder,
   rayPaths,
   raysFolder,
   referencePath,
@@ -45,8 +49,9 @@ import {
   sliceFolder,
   slicePaths,
 } from "./layout.ts";
+import { pairsFrom } from "./pair-files.ts";
 import { type ScaleRecord, scaleRecord } from "./ray-files.ts";
-import { fixedKlPoints, rayPoints, wantedScales } from "./ray-points.ts";
+import { fixedKlPoints, linePoints, rayPoints, scaleKey, wantedScales } from "./ray-points.ts";
 import { readRunSettings } from "./run-settings.ts";
 import { factsIn, isKnownGap, unreachedText } from "./slice-facts.ts";
 
@@ -109,6 +114,8 @@ export async function mergeShards(out: string, folders: readonly string[], optio
     for (const step of new Set([...steps, ...klFrom])) copyIfThere(referencePath, first.folder, folder, step, shards);
     for (const place of places) mergeSlice(shards, folder, place, settings, options);
     for (const step of steps) mergeRays(shards, folder, step, settings, options);
+    for (const step of steps) mergeLines(shards, folder, step, settings, options);
+    for (const step of steps) mergePairs(shards, folder, step, settings, options);
     writeAtomic(configPath(folder), writeToml(studySettings, settings));
     const provenance: Provenance = mixed.length === 0 ? first.provenance : { ...first.provenance, mixed };
     writeAtomic(provenancePath(folder), `${JSON.stringify(provenance, null, 1)}\n`);
@@ -273,31 +280,81 @@ function mergeRays(
   const { rays } = landscape;
   if (rays.count === 0) return;
   const { say } = options;
-  const merge = (ownOf: (folder: string) => string, points: readonly PointPlace[], name: string): void => {
-    const found = foundCells(shards, ownOf, name, options);
-    const sorted = points.flatMap(({ i, j }) => found.get(`${i},${j}`) ?? []);
-    const missing = points.length - sorted.length;
-    if (missing > 0) say(`Incomplete: ${name}: ${missing} of ${points.length} points are in no shard.`);
-    if (sorted.length > 0) writeCells(ownOf(out), sorted, say);
-  };
   const raysOf = (folder: string): string => raysFolder(folder, step);
   const facts = shards.map(({ folder }) => rayPaths(raysOf(folder)).rays).find((path) => existsSync(path));
   if (facts !== undefined) {
     ensureFolder(raysOf(out));
     writeAtomic(rayPaths(raysOf(out)).rays, readFileSync(facts));
   }
-  merge(raysOf, rayPoints(landscape), `${stepName(step)}, rays`);
+  mergePoints(shards, out, raysOf, rayPoints(landscape), `${stepName(step)}, rays`, options);
   if (rays.kl.length === 0) return;
   const fixedOf = (folder: string): string => fixedKlFolder(folder, step);
-  const keyOf = ({ ray, sign, target }: Pick<ScaleRecord, "ray" | "sign" | "target">): string =>
-    `${ray},${sign},${target}`;
   const scales = mergeJournals<ScaleRecord>({
-    ...{ shards, say, out: rayPaths(fixedOf(out)).scales, schema: scaleRecord, keyOf },
+    ...{ shards, say, out: rayPaths(fixedOf(out)).scales, schema: scaleRecord, keyOf: scaleKey },
     pathOf: (folder) => rayPaths(fixedOf(folder)).scales,
-    order: wantedScales(landscape).map(keyOf),
+    order: wantedScales(landscape).map(scaleKey),
     name: `${stepName(step)}, scales of rays`,
   });
-  merge(fixedOf, fixedKlPoints(landscape, scales), `${stepName(step)}, rays at fixed KL`);
+  mergePoints(shards, out, fixedOf, fixedKlPoints(landscape, scales), `${stepName(step)}, rays at fixed KL`, options);
+}
+
+/** Points of rays or lines, in the order of measurement. */
+function mergePoints(
+  shards: readonly ShardFolder[],
+  out: string,
+  ownOf: (folder: string) => string,
+  points: readonly PointPlace[],
+  name: string,
+  options: MergeOptions,
+): void {
+  const found = foundCells(shards, ownOf, name, options);
+  const sorted = points.flatMap(({ i, j }) => found.get(`${i},${j}`) ?? []);
+  const missing = points.length - sorted.length;
+  if (missing > 0) options.say(`Incomplete: ${name}: ${missing} of ${points.length} points are in no shard.`);
+  if (sorted.length > 0) writeCells(ownOf(out), sorted, options.say);
+}
+
+/** The lines from a checkpoint to others. */
+function mergeLines(
+  shards: readonly ShardFolder[],
+  out: string,
+  step: number,
+  settings: StudySettings,
+  options: MergeOptions,
+): void {
+  const { line } = settings.landscape;
+  for (const ahead of linesFrom(step, line, ownCheckpoints(settings))) {
+    const ownOf = (folder: string): string => lineFolder(folder, step, ahead);
+    const name = `${stepName(step)}, line to ${stepName(step + ahead)}`;
+    mergePoints(shards, out, ownOf, linePoints(settings.landscape), name, options);
+  }
+}
+
+/** A checkpoint's completions scored under the others. @throws RunFolderError when two shards have other numbers */
+function mergePairs(
+  shards: readonly ShardFolder[],
+  out: string,
+  step: number,
+  { landscape }: StudySettings,
+  { say, allowMixed }: MergeOptions,
+): void {
+  if (!landscape.pairs) return;
+  const wanted = pairsFrom(step, landscape.steps);
+  let missing = 0;
+  for (const to of wanted) {
+    const paths = shards.map(({ folder }) => pairPath(folder, step, to)).filter((path) => existsSync(path));
+    const other = paths.find((path) => !readFileSync(path).equals(readFileSync(paths[0])));
+    const message = `${paths[0]} and ${other}: they have other numbers`;
+    if (other !== undefined && !allowMixed)
+      throw new RunFolderError(`${message}. Remove the wrong one from the merge.`);
+    if (other !== undefined) say(`${message}. The first is taken.`);
+    if (paths.length === 0) missing++;
+    else {
+      ensureFolder(pairsFolder(out, step));
+      writeAtomic(pairPath(out, step, to), readFileSync(paths[0]));
+    }
+  }
+  if (missing > 0) say(`Incomplete: ${stepName(step)}, pairs: ${missing} of ${wanted.length} are in no shard.`);
 }
 
 interface Journals<T extends object> {

@@ -20,8 +20,11 @@ export function readNoiseDraws(folder: string, step: number, onDamage: OnDamage)
   return existsSync(draws) ? readJournal(draws, noiseDraw, onDamage).records : [];
 }
 
-/** Draws on disk, judged by checksums alone, and whether no finished rollouts wait for the rest of their draw. */
+/** Draws on disk, judged by checksums alone, and whether neither finished rollouts wait for the rest of their draw nor smaller draws. */
 export function countNoiseDraws(folder: string, step: number): { count: number; isSettled: boolean } {
-  const { draws, underWay } = noisePaths(noiseFloorFolder(folder, step));
-  return { count: existsSync(draws) ? countRecords(draws) : 0, isSettled: !existsSync(underWay) };
+  const { draws, underWay, earlier } = noisePaths(noiseFloorFolder(folder, step));
+  return {
+    count: existsSync(draws) ? countRecords(draws) : 0,
+    isSettled: !existsSync(underWay) && !existsSync(earlier),
+  };
 }

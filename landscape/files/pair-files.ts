@@ -2,8 +2,9 @@
 import { existsSync } from "node:fs";
 import { z } from "zod";
 import { readJson } from "../../engine/host/index.ts";
+import { parseShard } from "../shard.ts";
 import { cellRecord } from "./cells.ts";
-import { pairPath } from "./layout.ts";
+import { earlierPairsFolder, pairPath } from "./layout.ts";
 
 /** Increases when a field changes its meaning or is removed. */
 export const PAIR_SCHEMA_VERSION = 1;
@@ -20,11 +21,24 @@ const pairRecord = z.object({
 export type PairRecord = z.infer<typeof pairRecord>;
 
 /** Null if it is not measured. */
-export function readPair(folder: string, from: number, to: number): PairRecord | null {
-  const path = pairPath(folder, from, to);
-  return existsSync(path) ? readJson(path, pairRecord) : null;
+export const readPair = (folder: string, from: number, to: number): PairRecord | null =>
+  readPairFile(pairPath(folder, from, to));
+
+/** Scores of fewer completions, which were set aside. As `readPair`. */
+export const readEarlierPair = (folder: string, from: number, to: number): PairRecord | null =>
+  readPairFile(pairPath(folder, from, to, earlierPairsFolder(folder, from)));
+
+const readPairFile = (path: string): PairRecord | null => (existsSync(path) ? readJson(path, pairRecord) : null);
+
+/** The checkpoints under which a checkpoint's completions are scored, in a shard its share of them. */
+export function pairsFrom(from: number, steps: readonly number[], shard = ""): number[] {
+  const all = steps.flatMap((one) => steps.filter((to) => to !== one).map((to) => ({ from: one, to })));
+  const part = parseShard(shard);
+  return all
+    .filter((pair, k) => pair.from === from && (part === null || k % part.count === part.index))
+    .map(({ to }) => to);
 }
 
-/** The checkpoints under which a checkpoint's completions are not scored yet. */
-export const missingPairs = (folder: string, from: number, steps: readonly number[]): number[] =>
-  steps.filter((to) => to !== from && !existsSync(pairPath(folder, from, to)));
+/** Those under which they are not scored yet. */
+export const missingPairs = (folder: string, from: number, steps: readonly number[], shard = ""): number[] =>
+  pairsFrom(from, steps, shard).filter((to) => !existsSync(pairPath(folder, from, to)));

@@ -5,10 +5,10 @@
 // The checkpoint itself is the point (−1, 0). beta is 0.
 import { existsSync } from "node:fs";
 import { z } from "zod";
-import { countRecords, type OnDamage, readJournal, readJson } from "../../engine/host/index.ts";
+import { countRecords, type OnDamage, readJournal, readJson, writeAtomic } from "../../engine/host/index.ts";
 import { worstKinds } from "../ray-settings.ts";
 import { type CellRecord, journalledCell, type ReferenceSet, readMeasured } from "./cells.ts";
-import { rayPaths, referencePath, slicePaths, worstPath } from "./layout.ts";
+import { freshPromptsPath, rayPaths, referencePath, slicePaths, worstPath } from "./layout.ts";
 
 /** Where the checkpoint itself is among the points. */
 export const CHECKPOINT = { i: -1, j: 0, alpha: 0, beta: 0 } as const;
@@ -81,15 +81,35 @@ export function readFreshPoints(own: string, onDamage: OnDamage): CellRecord[] {
   return existsSync(path) ? readJournal(path, journalledCell, onDamage).records : [];
 }
 
+const freshPrompts = z.object({
+  /** So many prompts of the maps are left out of the fresh ones. */
+  seen: z.int(),
+  prompts: z.int(),
+});
+/** Which fresh prompts the points that were set aside have: what the maps have is left out of them. */
+export type FreshPrompts = z.infer<typeof freshPrompts>;
+
+/** @param earlier  the folder `earlier` of the fresh points */
+export const writeFreshPrompts = (earlier: string, prompts: FreshPrompts): void =>
+  writeAtomic(freshPromptsPath(earlier), `${JSON.stringify(prompts)}\n`);
+
+/** Null if nothing was set aside. */
+export const readFreshPrompts = (earlier: string): FreshPrompts | null =>
+  existsSync(freshPromptsPath(earlier)) ? readJson(freshPromptsPath(earlier), freshPrompts) : null;
+
 export function readScales(own: string, onDamage: OnDamage): ScaleRecord[] {
   const path = rayPaths(own).scales;
   return existsSync(path) ? readJournal(path, scaleRecord, onDamage).records : [];
 }
 
 /**
- * Points measured in a folder, judged by checksums alone, and whether no finished rollouts wait for the rest of their points.
+ * Points measured in a folder, judged by checksums alone, and whether neither finished rollouts wait for the rest of their points
+ * nor measurements that were set aside.
  */
 export function countPoints(own: string): { count: number; isSettled: boolean } {
-  const { cells, underWay } = slicePaths(own);
-  return { count: existsSync(cells) ? countRecords(cells) : 0, isSettled: !existsSync(underWay) };
+  const { cells, underWay, earlier } = slicePaths(own);
+  return {
+    count: existsSync(cells) ? countRecords(cells) : 0,
+    isSettled: !existsSync(underWay) && !existsSync(earlier),
+  };
 }

@@ -1,10 +1,10 @@
-// Measures grid points of one slice as somebody asks for them: a worker of a queue (queue/worker.ts). The directions, the
+// Measures points of one slice, of rays or of a line as somebody asks for them: a worker of a queue (queue/worker.ts). The directions, the
 // slots of perturbed weights and the answers for drafts stay in memory from one request to the next. Nothing is written to
 // disk.
 import type { Phase } from "../../engine/host/index.ts";
 import type { CellRecord } from "../files/cells.ts";
-import type { GridCell } from "../grid.ts";
-import { DraftSource } from "./drafts.ts";
+import type { PointPlace } from "../grid.ts";
+import { DraftSource, mostDraftBytes } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
 import { measureBatch, type PointSet, progressOf } from "./measure-points.ts";
 import { ownAnswers } from "./measured-point.ts";
@@ -15,7 +15,7 @@ import { UnderWay } from "./under-way.ts";
 
 /** Grid points that are asked for together. */
 export interface AskedPoints {
-  readonly cells: readonly GridCell[];
+  readonly cells: readonly PointPlace[];
   /** Counts these cells. */
   readonly phase: Phase;
   /** Called for each cell as soon as it is scored. */
@@ -30,13 +30,15 @@ export interface AskedPoints {
  */
 export async function measureAsked(
   context: SweepContext,
-  set: PointSet<GridCell>,
+  set: PointSet<PointPlace>,
   reference: Reference,
   asked: AsyncIterable<AskedPoints>,
 ): Promise<void> {
   const { model, settings, say, signal } = context;
   const { landscape } = settings;
-  const drafts = landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
+  const own = ownAnswers(reference);
+  const drafts =
+    landscape.drafts === "on" ? new DraftSource(own, landscape.rollouts.rollouts, mostDraftBytes, set.distance) : null;
   const noEarlier = new EarlierCells(null, landscape, say);
   const measured = new Set<string>();
   await withPolicy(context, async (policy) => {

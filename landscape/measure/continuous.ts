@@ -26,7 +26,9 @@ import type { RolloutKey, UnderWay } from "./under-way.ts";
 
 export type Take = (record: CellRecord, conversations: string) => void;
 
-interface Continuous {
+interface Continuous<P> {
+  /** The points in the order in which they begin, if not that in which they are taken. */
+  readonly inBeginOrder?: (points: readonly P[]) => P[];
   readonly reference: Reference;
   readonly earlier: EarlierCells;
   readonly underWay: UnderWay;
@@ -60,7 +62,7 @@ export async function measureContinuously<P extends PointPlace>(
   { policy, perturbed }: { policy: Model; perturbed: Model & { readonly weights: PointWeights } },
   points: readonly P[],
   stepsTo: (point: P) => (name: string) => readonly DirectionStep[],
-  { reference, earlier, underWay, drafts, progress, slots, take }: Continuous,
+  { inBeginOrder = (all) => [...all], reference, earlier, underWay, drafts, progress, slots, take }: Continuous<P>,
 ): Promise<void> {
   const { settings, onTiming } = context;
   const { prompts, rollouts: perPrompt } = settings.landscape.rollouts;
@@ -71,14 +73,15 @@ export async function measureContinuously<P extends PointPlace>(
   const takeNext = earlier.inOrder(points, take);
   progress.took(points.length - todo.length);
   if (todo.length === 0) return;
+  const begins = inBeginOrder(todo);
 
-  const first = todo.slice(0, slots);
+  const first = begins.slice(0, slots);
   perturbed.weights.placeAlong(first.map(stepsTo));
   const placed = new Array<Placed<P> | null>(first.length).fill(null);
   const ended: number[] = [];
   let begun = 0;
   const begin = (slot: number): Placed<P> => {
-    const cell = todo[begun++];
+    const cell = begins[begun++];
     if (begun > first.length) perturbed.weights.replace(slot, stepsTo(cell));
     earlier.giveRollouts([cell], underWay);
     const kept = underWay.lengthAt(cell);
@@ -154,6 +157,7 @@ export async function measureContinuously<P extends PointPlace>(
     };
     for (const slot of slotsEnded) expectFew(pointIn(slot));
     let scoredCompletions = 0;
+    let allCompletions = 0;
     const scoring = scorePoints(policy, perturbed, slotsEnded, reference, {
       maxTokens: settings.batch.tokens,
       signal: context.signal,
@@ -162,6 +166,7 @@ export async function measureContinuously<P extends PointPlace>(
       known: (slot) => earlier.scoresAt(pointIn(slot).cell),
       onPass: (completions, together) => {
         scoredCompletions += completions * together.length;
+        allCompletions += completions * together.length;
         progress.scoringBeside(scoredCompletions);
       },
     });
@@ -169,12 +174,12 @@ export async function measureContinuously<P extends PointPlace>(
       const { cell } = pointIn(slot);
       ready.set(cell, recordOf(context, cell, underWay, reference, scored));
       takeReady();
-      drafts?.finish(todo.slice(begun), cell);
+      drafts?.finish(begins.slice(begun), cell);
       progress.endCell();
       placed[slot] = null;
       scoredCompletions = 0;
     }
-    timed("scoring");
+    timed("scoring", { completions: allCompletions });
     return true;
   };
 

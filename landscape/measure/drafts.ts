@@ -16,6 +16,11 @@ const nearestPoints = 4;
 
 type Place = Pick<GridCell, "i" | "j">;
 
+/** How far two points are from each other, in any unit that grows with the distance: drafts come from the nearest ones. */
+export type PointDistance = (one: Place, other: Place) => number;
+/** In squared grid steps. */
+const gridDistance: PointDistance = (one, other) => (one.i - other.i) ** 2 + (one.j - other.j) ** 2;
+
 const endOfAnswer = -1;
 
 /** The answers of one grid point's rollouts, outside V8's heap. */
@@ -83,6 +88,7 @@ export class DraftSource {
   readonly #own: OwnAnswers;
   readonly #rolloutsPerPrompt: number;
   readonly #mostBytes: number;
+  readonly #distance: PointDistance;
   #points: PointAnswers[] = [];
   #bytes = 0;
 
@@ -90,8 +96,9 @@ export class DraftSource {
    * @param own                of the checkpoint: of the same prompts with the same noise, perhaps of fewer
    * @param rolloutsPerPrompt  at a grid point
    */
-  constructor(own: OwnAnswers, rolloutsPerPrompt: number, mostBytes = mostDraftBytes) {
+  constructor(own: OwnAnswers, rolloutsPerPrompt: number, mostBytes = mostDraftBytes, distance = gridDistance) {
     this.#own = own;
+    this.#distance = distance;
     this.#rolloutsPerPrompt = rolloutsPerPrompt;
     this.#mostBytes = mostBytes;
   }
@@ -137,11 +144,11 @@ export class DraftSource {
   }
 
   /** The finished points nearest to a cell, nearest first; of equally near ones those that were finished first. */
-  nearest({ i, j }: Place): PointAnswers[] {
+  nearest(cell: Place): PointAnswers[] {
     const found: { point: PointAnswers; distance: number }[] = [];
     for (const point of this.#points) {
       if (!point.isFinished) continue;
-      const distance = (point.i - i) ** 2 + (point.j - j) ** 2;
+      const distance = this.#distance(point, cell);
       if (found.length === nearestPoints && distance >= found[nearestPoints - 1].distance) continue;
       const at = found.findIndex((one) => one.distance > distance);
       found.splice(at < 0 ? found.length : at, 0, { point, distance });

@@ -4,7 +4,7 @@
 // them are scored again.
 import type { OnDamage } from "../../engine/host/index.ts";
 import type { CellRecord } from "../files/cells.ts";
-import { coordinatesOf, type EarlierCell, readEarlier } from "../files/growth.ts";
+import { coordinatesOf, type EarlierCell, readEarlier, type StayingPlace } from "../files/set-aside.ts";
 import type { PointPlace } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
 import type { UnderWay } from "./under-way.ts";
@@ -18,10 +18,15 @@ const hasShape = (values: readonly (readonly unknown[])[], size: { prompts: numb
 export class EarlierCells {
   readonly #cells: ReadonlyMap<string, EarlierCell>;
   readonly #landscape: Landscape;
+  readonly #placeOf: StayingPlace;
 
-  /** @param folder  the slice's; null if there is none */
-  constructor(folder: string | null, landscape: Landscape, say: OnDamage) {
-    this.#cells = folder === null ? new Map() : readEarlier(folder, say);
+  /**
+   * @param folder   the slice's; null if there is none
+   * @param placeOf  by what the points were set aside
+   */
+  constructor(folder: string | null, landscape: Landscape, say: OnDamage, placeOf: StayingPlace = coordinatesOf) {
+    this.#cells = folder === null ? new Map() : readEarlier(folder, say, placeOf);
+    this.#placeOf = placeOf;
     this.#landscape = landscape;
   }
 
@@ -113,6 +118,6 @@ export class EarlierCells {
   }
 
   #find(cell: PointPlace): EarlierCell | undefined {
-    return this.#cells.get(coordinatesOf(cell));
+    return this.#cells.get(this.#placeOf(cell));
   }
 }

@@ -10,15 +10,11 @@ export const MOST_PASSES = 6;
 export interface ScaleSearch {
   /** Nats per token. */
   readonly target: number;
-  /** Scales whose KL is known, from earlier targets on the same half of the ray. */
-  readonly known: readonly (readonly [scale: number, kl: number | null])[];
-  /** The first scale to try, if nothing is known. */
+  /** The first scale to try. */
   readonly start: number;
   /** Relative: a KL within target · (1 ± tolerance) has reached it. */
   readonly tolerance: number;
   readonly mostPasses: number;
-  /** Secant steps in a row that may each leave more than half of the bracket before its middle is tried; 1 by default. */
-  readonly patience?: number;
 }
 
 export interface FoundScale {
@@ -34,18 +30,21 @@ export interface FoundScale {
 const usualSlope = 2;
 /** One step away from what is known, as a factor of the scale. */
 const longestStep = 8;
+/** Interpolations in a row that may each leave more than half of the bracket before its middle is tried. */
+const patience = 3;
 
 /**
- * A root of ln KL(scale) = ln target, in ln scale: secant steps within a bracket, and its middle where `patience` secants have not
- * halved the bracket (so with 1 no worse than bisection); outside the known scales, the power law through the nearest two.
- * A known scale that already reaches the target costs no pass.
+ * A root of ln KL(scale) = ln target, in ln scale. Within a bracket: the monotone cubic through the scales tried, and the
+ * bracket's middle where three in a row have not halved it. (A straight line through the two ends alone creeps where KL bends
+ * from a bowl to a wall: both ends then lie far away, and one of them stays.) Outside the scales tried: the power law through
+ * the nearest two.
  * @param klAt  nats per token at a scale; a KL that is not finite counts as above every target
  */
 export async function findScale(
-  { target, known, start, tolerance, mostPasses, patience = 1 }: ScaleSearch,
+  { target, start, tolerance, mostPasses }: ScaleSearch,
   klAt: (scale: number) => Promise<number>,
 ): Promise<FoundScale> {
-  const tried: Tried[] = known.map(([scale, kl]) => triedAt(scale, kl));
+  const tried: Tried[] = [];
   const passes: [number, number | null][] = [];
   const aim = Math.log(target);
   let bracket: Bracket = { width: Number.POSITIVE_INFINITY, slow: 0 };
@@ -54,7 +53,7 @@ export async function findScale(
     if (best !== null && Math.abs(best.kl - target) <= tolerance * target)
       return { scale: best.scale, kl: best.kl, passes };
     if (passes.length >= mostPasses) return { scale: null, kl: best?.kl ?? null, passes };
-    const next = nextScale(tried, aim, Math.log(start), bracket, patience);
+    const next = nextScale(tried, aim, Math.log(start), bracket);
     bracket = next.bracket;
     const scale = Math.exp(next.at);
     const kl = await klAt(scale);
@@ -87,7 +86,7 @@ function nearest(tried: readonly Tried[], aim: number): Tried | null {
     );
 }
 
-/** Its width in ln scale, and how many secants in a row have not halved it. */
+/** Its width in ln scale, and how many interpolations in a row have not halved it. */
 interface Bracket {
   readonly width: number;
   readonly slow: number;
@@ -99,7 +98,6 @@ function nextScale(
   aim: number,
   start: number,
   before: Bracket,
-  patience: number,
 ): { at: number; bracket: Bracket } {
   const open: Bracket = { width: Number.POSITIVE_INFINITY, slow: 0 };
   if (tried.length === 0) return { at: start, bracket: open };
@@ -113,7 +111,55 @@ function nextScale(
   const width = high.x - low.x;
   const slow = width > before.width / 2 ? before.slow + 1 : 0;
   if (slow >= patience || !Number.isFinite(high.y)) return { at: low.x + width / 2, bracket: { width, slow: 0 } };
-  return { at: low.x + (width * (aim - low.y)) / (high.y - low.y), bracket: { width, slow } };
+  return { at: monotoneCubic(risingAround(sorted, aboveAt), aim), bracket: { width, slow } };
+}
+
+/** The tried scales around a bracket, of which each has a higher KL than the one before; at most two beyond each end. */
+function risingAround(sorted: readonly Tried[], aboveAt: number): readonly Tried[] {
+  let [from, to] = [aboveAt - 1, aboveAt];
+  while (from > 0 && aboveAt - from < 3 && sorted[from - 1].y < sorted[from].y) from--;
+  while (
+    to + 1 < sorted.length &&
+    to - aboveAt < 2 &&
+    sorted[to + 1].y > sorted[to].y &&
+    Number.isFinite(sorted[to + 1].y)
+  )
+    to++;
+  return sorted.slice(from, to + 1);
+}
+
+/**
+ * x at y = aim on the monotone piecewise cubic x(y) through points with rising x and y (Fritsch and Butland 1984, with the
+ * three-point formula at both ends, as in SciPy's PchipInterpolator). It never leaves the two points around the aim; through two points it is a straight line.
+ */
+export function monotoneCubic(points: readonly { readonly x: number; readonly y: number }[], aim: number): number {
+  const last = points.length - 2;
+  const widths = Array.from({ length: last + 1 }, (_, k) => points[k + 1].y - points[k].y);
+  const slopes = widths.map((width, k) => (points[k + 1].x - points[k].x) / width);
+  const k = Math.max(
+    0,
+    Math.min(
+      last,
+      points.findLastIndex(({ y }) => y <= aim),
+    ),
+  );
+  const t = (aim - points[k].y) / widths[k];
+  const [from, to] = [derivative(k), derivative(k + 1)];
+  const [a, b] = [points[k].x, points[k + 1].x];
+  const smooth = t * t * (3 - 2 * t);
+  return a + (b - a) * smooth + widths[k] * t * (1 - t) * ((1 - t) * from - t * to);
+
+  function derivative(at: number): number {
+    if (last === 0) return slopes[0];
+    if (at > 0 && at <= last) {
+      const [before, after] = [2 * widths[at] + widths[at - 1], widths[at] + 2 * widths[at - 1]];
+      return (before + after) / (before / slopes[at - 1] + after / slopes[at]);
+    }
+    const [end, next] = at === 0 ? [0, 1] : [last, last - 1];
+    const one =
+      ((2 * widths[end] + widths[next]) * slopes[end] - widths[end] * slopes[next]) / (widths[end] + widths[next]);
+    return Math.max(0, Math.min(one, 3 * slopes[end]));
+  }
 }
 
 /** Along the power law through the end of what is known and its neighbour. */

@@ -3,8 +3,9 @@
 // checkpoint itself.
 import { SettingsError } from "../../engine/host/index.ts";
 import { type Episode, episodeList } from "../../rl/index.ts";
-import { freshFolder, raysFolder } from "../files/layout.ts";
-import { CHECKPOINT, readRayPoints } from "../files/ray-files.ts";
+import { freshFolder, raysFolder, slicePaths } from "../files/layout.ts";
+import { CHECKPOINT, readFreshPrompts, readRayPoints } from "../files/ray-files.ts";
+import { dropEarlier, rayCoordinatesOf } from "../files/set-aside.ts";
 import type { PointPlace } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
 import { improvingPoints } from "../statistics/rays/density.ts";
@@ -41,10 +42,13 @@ export function freshUses(settings: StudySettings): { setting: string; count: nu
   return [{ setting: "landscape.rays.freshPrompts", count: enoughEpisodes(settings), seed: freshSeed }];
 }
 
-/** The first episodes of `freshSeed` whose first messages no map has. */
-function freshEpisodes({ environment, settings }: SweepContext): Episode[] {
-  const { rays, episodeSeed, reference, rollouts } = settings.landscape;
-  const known = episodeList(environment, episodeSeed).distinct(Math.max(reference.prompts, rollouts.prompts));
+/**
+ * The first episodes of `freshSeed` whose first messages no map has.
+ * @param ofMaps  how many prompts the maps have
+ */
+function freshEpisodes({ environment, settings }: SweepContext, ofMaps: number): Episode[] {
+  const { rays, episodeSeed } = settings.landscape;
+  const known = episodeList(environment, episodeSeed).distinct(ofMaps);
   const seen = new Set(known.map(({ prompt }) => prompt));
   const fresh = episodeList(environment, rays.freshSeed)
     .firstDistinct(enoughEpisodes(settings))
@@ -70,12 +74,26 @@ export async function measureFresh({ context, folder, phase, before }: PartJob):
   const { step } = context.place;
   const points = freshPoints(folder, step, context.settings.landscape);
   if (points === null) throw new Error(`fresh prompts: the rays of step ${step} are not measured`);
-  const fresh = { ...context, episodes: freshEpisodes(context), settings: freshSettings(context.settings) };
+  const { reference: own, rollouts } = context.settings.landscape;
+  const episodes = freshEpisodes(context, Math.max(own.prompts, rollouts.prompts));
+  const fresh = { ...context, episodes, settings: freshSettings(context.settings) };
+  const place = freshFolder(folder, step);
+  const earlier = readFreshPrompts(slicePaths(place).earlier);
+  if (earlier !== null) {
+    // More prompts of the maps may have taken one from the fresh ones.
+    const before = freshEpisodes(context, earlier.seen).slice(0, earlier.prompts);
+    if (before.some(({ prompt }, k) => prompt !== episodes[k].prompt)) {
+      context.say(
+        `Step ${step}: the maps now have fresh prompts too, so all points on fresh prompts are measured again.`,
+      );
+      dropEarlier(place);
+    }
+  }
   const drawing = phase.phase("fresh prompts", leastReference.prompts * leastReference.rollouts, "completions");
   const reference = await prepareReference(fresh, drawing);
   drawing.done();
   return measurePoints({
-    ...{ context: fresh, folder: freshFolder(folder, step), reference, phase, before },
+    ...{ context: fresh, folder: place, reference, phase, before, placeOf: rayCoordinatesOf },
     whole: `${points.length} improving neighbours of step ${step} on fresh prompts`,
     prepare: async () => {
       const rays = new Rays(context);

@@ -1,16 +1,25 @@
 // What is measured around a checkpoint besides its maps: the noise floor, rays, points at fixed KL, lines. Each is a part of its own folder.
-import { fixedKlFolder, freshFolder, lineFolder, raysFolder, worstFolder } from "../files/layout.ts";
+import { existsSync } from "node:fs";
+import {
+  earlierPairsFolder,
+  fixedKlFolder,
+  freshFolder,
+  lineFolder,
+  rayPaths,
+  raysFolder,
+  worstFolder,
+} from "../files/layout.ts";
 import { countNoiseDraws } from "../files/noise-files.ts";
-import { missingPairs } from "../files/pair-files.ts";
+import { missingPairs, pairsFrom } from "../files/pair-files.ts";
 import { countPoints, readScales, readWorstFacts } from "../files/ray-files.ts";
-import { rayPoints, wantedScales } from "../files/ray-points.ts";
+import { isInOrder, linePoints, rayPoints, wantedScales } from "../files/ray-points.ts";
 import { linesFrom, ownCheckpoints, type WorstKind, worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { freshPoints, measureFresh } from "./fresh-prompts.ts";
 import { measureNoiseFloor } from "./noise-floor.ts";
 import { measurePairs } from "./pairs.ts";
 import type { PartJob } from "./part-job.ts";
-import { linePoints, measureFixedKl, measureLine, measureRays } from "./rays.ts";
+import { measureFixedKl, measureLine, measureRays } from "./rays.ts";
 import { measureWorst, worstPoints } from "./worst-rays.ts";
 
 /** A part of the work around one checkpoint. */
@@ -24,8 +33,8 @@ export interface FurtherPart {
 }
 
 /**
- * The parts with points left to measure. A shard measures its share of the rays, and nothing that rests on all of them or is one
- * piece: that is measured when the merged folder is continued (`leftToMerged`).
+ * The parts with points left to measure. A shard measures its share of the rays, lines and pairs, and nothing that rests on all rays
+ * or is one piece: that is measured when the merged folder is continued (`leftToMerged`).
  */
 export function furtherParts(folder: string, settings: StudySettings): FurtherPart[] {
   const { landscape, shard } = settings;
@@ -36,15 +45,22 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
       const { count, isSettled } = countPoints(own);
       return { step, points, done: Math.min(points, count), isWhole: isSettled && count >= points, measure };
     };
+    // Workers of a queue leave the lengths of the rays to this process.
+    const raysPart = (all: FurtherPart): FurtherPart => ({
+      ...all,
+      isWhole: all.isWhole && existsSync(rayPaths(raysFolder(folder, step)).rays),
+    });
     return [
       ...(landscape.noiseFloor > 0 && !isShard ? [noisePart(folder, step, landscape)] : []),
-      ...(rays.count > 0 ? [part(raysFolder(folder, step), rayPoints(landscape, shard).length, measureRays)] : []),
+      ...(rays.count > 0
+        ? [raysPart(part(raysFolder(folder, step), rayPoints(landscape, shard).length, measureRays))]
+        : []),
       ...(rays.count > 0 && rays.kl.length > 0 ? [fixedKlPart(folder, step, settings)] : []),
       ...(rays.count > 0 && rays.freshPrompts > 0 && !isShard ? [freshPart(folder, step, landscape)] : []),
       ...(isShard ? [] : worstRaysOf(rays)).map((kind) => worstPart(folder, step, kind, landscape)),
-      ...(landscape.pairs ? [pairsPart(folder, step, landscape)] : []),
+      ...(landscape.pairs ? [pairsPart(folder, step, settings)] : []),
       ...linesFrom(step, landscape.line, ownCheckpoints(settings)).map((ahead) =>
-        part(lineFolder(folder, step, ahead), linePoints(landscape).length, (job) => measureLine(job, ahead)),
+        part(lineFolder(folder, step, ahead), linePoints(landscape, shard).length, (job) => measureLine(job, ahead)),
       ),
     ];
   });
@@ -53,11 +69,12 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
 
 /** What a shard leaves to the merged folder, in words; null if there is nothing. */
 export function leftToMerged({ landscape, shard }: StudySettings): string | null {
-  const { rays, noiseFloor } = landscape;
+  const { rays, noiseFloor, updates } = landscape;
   const left = [
     ...(noiseFloor > 0 ? ["the noise floor"] : []),
     ...(rays.count > 0 && rays.freshPrompts > 0 ? ["rays on fresh prompts, which are chosen among all rays"] : []),
     ...(worstRaysOf(rays).length > 0 ? ["worst-case rays"] : []),
+    ...(updates.rank > 0 ? ["updates between checkpoints"] : []),
   ];
   return shard === "" || left.length === 0 ? null : left.join(", ");
 }
@@ -88,18 +105,21 @@ function worstPart(folder: string, step: number, kind: WorstKind, landscape: Stu
   return { step, points, done: Math.min(points, count), isWhole, measure: (job) => measureWorst(job, kind) };
 }
 
-function pairsPart(folder: string, step: number, { steps }: StudySettings["landscape"]): FurtherPart {
-  const points = steps.length - 1;
-  const left = missingPairs(folder, step, steps).length;
-  return { step, points, done: points - left, isWhole: left === 0, measure: measurePairs };
+function pairsPart(folder: string, step: number, { landscape: { steps }, shard }: StudySettings): FurtherPart {
+  const points = pairsFrom(step, steps, shard).length;
+  const left = missingPairs(folder, step, steps, shard).length;
+  const isWhole = left === 0 && !existsSync(earlierPairsFolder(folder, step));
+  return { step, points, done: points - left, isWhole, measure: measurePairs };
 }
 
 /** Counts halves of rays with a target; it is complete once every scale found has its point. */
 function fixedKlPart(folder: string, step: number, { landscape, shard }: StudySettings): FurtherPart {
   const own = fixedKlFolder(folder, step);
-  const points = wantedScales(landscape, shard).length;
+  const wanted = wantedScales(landscape, shard);
+  const { length: points } = wanted;
   const scales = readScales(own, () => {});
   const { count, isSettled } = countPoints(own);
-  const isWhole = scales.length >= points && isSettled && count >= scales.filter(({ scale }) => scale !== null).length;
+  const isWhole =
+    isInOrder(scales, wanted) && isSettled && count >= scales.filter(({ scale }) => scale !== null).length;
   return { step, points, done: count, isWhole, measure: measureFixedKl };
 }

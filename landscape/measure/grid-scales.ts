@@ -39,8 +39,7 @@ export async function scalesAtEdge(
   radius: number,
   klAt: (axis: "delta" | "eta", scale: number) => Promise<number>,
 ): Promise<FixedKl> {
-  // Nothing is known at first, so the bracket is wide, and KL bends: a second secant then is nearer than the bracket's middle.
-  const search = { target, known: [], start: 1, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES, patience: 2 };
+  const search = { target, start: 1, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES };
   const scaleOf = async (axis: "delta" | "eta"): Promise<FixedKl["delta"]> => {
     const { scale, kl, passes } = await findScale(search, (tried) => klAt(axis, tried));
     return { scale, kl, passes: passes.map(([tried, found]) => [tried, found]) };

@@ -3,11 +3,13 @@
 // reference.json, sampled with the landscape's noise. A cell needs scoring alone, and no rollout.
 //
 // It runs after the maps. Each other checkpoint is loaded once, beside the one that is perturbed.
-import { ensureFolder, openJournalOf } from "../../engine/host/index.ts";
+import { existsSync, rmSync } from "node:fs";
+import { ensureFolder, explained, openJournalOf, readJournalOf } from "../../engine/host/index.ts";
 import { loadModel } from "../../model/index.ts";
 import { writeReference } from "../files/cells.ts";
-import { countKlFrom, klFromRecord } from "../files/kl-from-files.ts";
-import { klFromPath, type SlicePlace, sliceFolder } from "../files/layout.ts";
+import { countKlFrom, type KlFromRecord, klFromRecord } from "../files/kl-from-files.ts";
+import { earlierKlFromPath, klFromPath, type SlicePlace, sliceFolder } from "../files/layout.ts";
+import { coordinatesOf } from "../files/set-aside.ts";
 import { expectSameDirections, factsIn, isKnownGap } from "../files/slice-facts.ts";
 import { type GridCell, gridCells } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
@@ -37,7 +39,9 @@ export function klFromToMeasure(folder: string, settings: StudySettings): KlFrom
       // A map that is a known gap has no cells.
       .filter((part) => !isKnownGap(sliceFolder(folder, part)))
       .map((part) => ({ ...part, done: countKlFrom(folder, part, part.from) }))
-      .filter(({ done }) => done < cells)
+      .filter(
+        ({ done, from, ...place }) => done < cells || existsSync(earlierKlFromPath(sliceFolder(folder, place), from)),
+      )
   );
 }
 
@@ -72,6 +76,7 @@ export async function measureKlFrom(run: KlFromJob): Promise<void> {
           signal,
         },
         say: (line) => progress.line(line),
+        onTiming: (record) => timings.record({ step, ...record }),
       };
       const { prompts, rollouts } = settings.landscape.reference;
       const drawing = phase.phase("reference", prompts * rollouts, "completions");
@@ -121,10 +126,16 @@ async function measureSlice(
   { other, reference }: OtherPolicy,
   onCell: () => void,
 ): Promise<void> {
-  const { settings, signal, say } = context;
+  const { settings, signal, say, onTiming } = context;
+  const start = performance.now();
+  let completions = 0;
   const { model }: { readonly model: CheckpointModel } = context;
   ensureFolder(own);
   const measured = new Set<string>();
+  const pathOfEarlier = earlierKlFromPath(own, from);
+  const earlier = new Map<string, KlFromRecord>();
+  if (existsSync(pathOfEarlier))
+    readJournalOf(pathOfEarlier, klFromRecord, say, (record) => void earlier.set(coordinatesOf(record), record));
   const { journal } = openJournalOf(
     klFromPath(own, from),
     klFromRecord,
@@ -142,11 +153,22 @@ async function measureSlice(
           for (const cell of cellsOf(settings)) {
             if (measured.has(`${cell.i},${cell.j}`)) continue;
             signal.throwIfAborted();
+            const { i, j, alpha, beta } = cell;
+            const before = earlier.get(coordinatesOf(cell))?.kl ?? [];
+            if (before.length >= settings.landscape.reference.prompts) {
+              journal.append({ i, j, alpha, beta, kl: before });
+              onCell();
+              continue;
+            }
             weights.placeAlong([(name) => stepsTo(cell, directions, name)]);
             const { clipLow, clipHigh } = settings.train;
-            const scoring = { maxTokens: settings.batch.tokens, signal, clipLow, clipHigh };
+            // Only KL is kept.
+            const known = () => ({ kl: before, k1: [], k3: [], objective: [], entropy: [] });
+            const onPass = (count: number): void => {
+              completions += count;
+            };
+            const scoring = { maxTokens: settings.batch.tokens, signal, clipLow, clipHigh, known, onPass };
             const { kl } = await scorePoint(policy, perturbed, 0, reference, scoring);
-            const { i, j, alpha, beta } = cell;
             journal.append({ i, j, alpha, beta, kl });
             onCell();
           }
@@ -157,6 +179,8 @@ async function measureSlice(
     } finally {
       directions.free();
     }
+    onTiming?.({ phase: "KL from", seconds: (performance.now() - start) / 1000, completions });
+    explained(pathOfEarlier, () => rmSync(pathOfEarlier, { force: true }));
   } finally {
     journal.close();
   }

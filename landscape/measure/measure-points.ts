@@ -8,12 +8,12 @@ import type { DirectionStep } from "../../engine/index.ts";
 import type { Model } from "../../model/index.ts";
 import { expectTemplate, Occupancy, type RolloutRequest, rollOutEach } from "../../rl/index.ts";
 import { type CellRecord, openCells } from "../files/cells.ts";
-import { dropEarlier } from "../files/growth.ts";
 import { slicePaths } from "../files/layout.ts";
+import { dropEarlier, type StayingPlace } from "../files/set-aside.ts";
 import type { PointPlace } from "../grid.ts";
 import type { studySettings } from "../settings.ts";
 import { measureContinuously, type Take } from "./continuous.ts";
-import { DraftSource } from "./drafts.ts";
+import { DraftSource, mostDraftBytes, type PointDistance } from "./drafts.ts";
 import { EarlierCells } from "./earlier-cells.ts";
 import { keepRollout, ownAnswers, recordOf } from "./measured-point.ts";
 import { pointWeights } from "./perturbed-weights.ts";
@@ -31,6 +31,13 @@ export interface PointSet<P extends PointPlace> {
   readonly points: readonly P[];
   /** The steps from a tensor of the checkpoint to that of a point. */
   stepsTo(point: P): (name: string) => readonly DirectionStep[];
+  /** By it the finished points are chosen whose answers are a point's drafts; squared grid steps unless given. */
+  readonly distance?: PointDistance;
+  /**
+   * The points in the order in which they begin, `points` unless given: a point whose neighbours have ended has better drafts. They
+   * reach the disk in the order of measurement all the same.
+   */
+  inBeginOrder?(points: readonly P[]): P[];
   free(): void;
 }
 
@@ -46,6 +53,8 @@ export interface PointJob<P extends PointPlace> {
   readonly whole: string;
   /** @param hasBegun  whether an earlier process has measured some of the points */
   prepare(hasBegun: boolean): Promise<PointSet<P>>;
+  /** By what points that were set aside are found again; by default, that of a slice. */
+  readonly placeOf?: StayingPlace;
 }
 
 /**
@@ -78,10 +87,12 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
     );
     free = () => set.free();
     const todo = set.points.filter(({ i, j }) => !measured.has(`${i},${j}`));
-    const earlier = new EarlierCells(folder, landscape, say);
+    const earlier = new EarlierCells(folder, landscape, say, job.placeOf);
     const size = Math.min(landscape.pointsAtOnce, todo.filter((cell) => !earlier.isWhole(cell)).length);
     const drafts =
-      landscape.drafts === "on" ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts) : null;
+      landscape.drafts === "on"
+        ? new DraftSource(ownAnswers(reference), landscape.rollouts.rollouts, mostDraftBytes, set.distance)
+        : null;
     await withPolicy(context, async (policy) => {
       const weights = pointWeights(model.weights, size, landscape);
       try {
@@ -94,7 +105,16 @@ export async function measurePoints<P extends PointPlace>(job: PointJob<P>): Pro
           for (const cell of writer.done) underWay.drop(cell);
           const both = { policy, perturbed: { backend: model.backend, config: model.config, weights } };
           await measureContinuously(context, both, todo, (cell) => set.stepsTo(cell), {
-            ...{ reference, earlier, underWay, drafts, progress, slots: size, take: takeOne },
+            ...{
+              inBeginOrder: set.inBeginOrder,
+              reference,
+              earlier,
+              underWay,
+              drafts,
+              progress,
+              slots: size,
+              take: takeOne,
+            },
           });
           return;
         }
@@ -176,7 +196,8 @@ export async function measureBatch(
   });
   for await (const { point, scored } of scoring) take(...recordOf(context, cells[point], underWay, reference, scored));
   progress.endBatch();
-  onTiming?.({ phase: "scoring", seconds: (performance.now() - middle) / 1000 });
+  const completions = [...completionsOf.values()].reduce((sum, count) => sum + count, 0);
+  onTiming?.({ phase: "scoring", seconds: (performance.now() - middle) / 1000, completions });
 }
 
 /**

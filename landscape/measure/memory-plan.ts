@@ -15,7 +15,15 @@ import {
   planMemory,
   rehearseGeneration,
 } from "../../model/index.ts";
-import { type Environment, episodeList, expectTemplate, type MemoryCheck, type Rollout } from "../../rl/index.ts";
+import {
+  type Environment,
+  type ExpectedConversation,
+  episodeList,
+  expectTemplate,
+  longestConversation,
+  type MemoryCheck,
+  type Rollout,
+} from "../../rl/index.ts";
 import { rayPoints } from "../files/ray-points.ts";
 import { workOrder } from "../grid.ts";
 import { worstRaysOf } from "../ray-settings.ts";
@@ -263,8 +271,7 @@ function planSweep(
       );
       const drawn = longestRollouts(
         prompts.reference.first.flatMap((one) => new Array<SurveyedPrompt>(reference.rollouts).fill(one)),
-        tokens,
-        config.vocabSize,
+        { maxTokens: tokens, maxNewTokens: landscape.maxNewTokens, vocabSize: config.vocabSize },
       );
       const scored = await scoreReference(plain, drawn, drawn.length, { maxTokens: tokens });
       const directions = await makeDirections({
@@ -291,29 +298,36 @@ function planSweep(
         await worstDirection(kind, { ...scope, place: { step: 0, trajectory: [], state: "", folderOf: () => "" } });
       }
       // Away from the centre, where every direction takes part.
-      const cell = workOrder(landscape).at(-1);
+      const cells = workOrder(landscape);
+      const cell = cells.at(-1);
       if (cell === undefined) throw new Error("planSweep: the grid has no cells");
       weights.placeAlong(points.map(() => (name) => stepsTo(cell, directions, name)));
       const perturbed = { backend: planning, config, weights };
       const { clipLow, clipHigh } = train;
-      let isScored = false;
-      const scoreOnce = async (): Promise<boolean> => {
-        if (isScored) return false;
-        isScored = true;
-        for await (const _ of scorePoints(plain, perturbed, points, scored, { maxTokens: tokens, clipLow, clipHigh }));
-        return true;
-      };
       const fresh = longestOf(prompts.rollouts, rollouts.rollouts);
-      await rehearseGeneration(
-        perturbed,
-        points.flatMap((point) => fresh.map((one) => ({ policy: point, ...one, draft: draftFor(one) }))),
-        {
-          ...{ ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, pointsAtOnce, rows) },
-          // With refilled slots a point is scored while the cache of the others is there.
-          ...(refills && { between: scoreOnce }),
-        },
-      );
-      await scoreOnce();
+      const rehearseBatch = async (own: readonly number[]): Promise<void> => {
+        let isScored = false;
+        const scoreOnce = async (): Promise<boolean> => {
+          if (isScored) return false;
+          isScored = true;
+          for await (const _ of scorePoints(plain, perturbed, own, scored, { maxTokens: tokens, clipLow, clipHigh }));
+          return true;
+        };
+        await rehearseGeneration(
+          perturbed,
+          own.flatMap((point) => fresh.map((one) => ({ policy: point, ...one, draft: draftFor(one) }))),
+          {
+            ...{ ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, own.length, rows) },
+            // With refilled slots a point is scored while the cache of the others is there.
+            ...(refills && { between: scoreOnce }),
+          },
+        );
+        await scoreOnce();
+      };
+      await rehearseBatch(points);
+      // The last batch may have fewer points. Its buffers have other sizes, and the larger ones are kept.
+      const left = refills ? 0 : cells.length % pointsAtOnce;
+      if (left > 0) await rehearseBatch(points.slice(0, left));
       // The policy of another checkpoint is loaded beside this one (kl-from.ts).
       if (landscape.klFrom.length > 0) makeWeights(planning, config, { forwardCopies: !isHalf });
     },
@@ -323,16 +337,15 @@ function planSweep(
 
 /** Conversations with answers of the maximum length, as many as one forward pass has. */
 function longestRollouts(
-  dialogues: readonly { readonly prompt: readonly number[]; readonly expectedTokens: number }[],
-  maxTokens: number,
-  vocabSize: number,
+  conversations: readonly ExpectedConversation[],
+  { maxTokens, maxNewTokens, vocabSize }: { maxTokens: number; maxNewTokens: number; vocabSize: number },
 ): Rollout[] {
   const found: Rollout[] = [];
   let total = 0;
-  for (const { prompt, expectedTokens } of dialogues) {
-    const length = prompt.length + expectedTokens;
-    total += length;
+  for (const one of conversations) {
+    total += one.prompt.length + one.expectedTokens;
     if (found.length > 0 && total > maxTokens) break;
+    const { ids, mask, answerTokens } = longestConversation(one, maxNewTokens, found.length % vocabSize);
     found.push({
       ...{
         episode: 0,
@@ -345,11 +358,9 @@ function longestRollouts(
         reward: 0,
         failure: null,
       },
-      // No two conversations begin alike, so all of their tokens are computed: no pass has more.
-      ids: new Array<number>(length).fill(found.length % vocabSize),
-      mask: Array.from({ length }, (_, t) => (t < prompt.length ? 0 : 1)),
-      logProbs: new Array<number>(length).fill(0),
-      tokens: expectedTokens,
+      ...{ ids, mask },
+      logProbs: new Array<number>(ids.length).fill(0),
+      tokens: answerTokens,
       parts: { turnScores: [], formatFailed: [] },
     });
   }

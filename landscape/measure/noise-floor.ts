@@ -1,9 +1,10 @@
 // The noise floor: the checkpoint's own rollouts drawn again with other noise seeds, on the same prompts. The spread of their
 // mean rewards is what rollout noise alone gives. No weights are perturbed and nothing is scored, so a draw costs less than a
 // grid point.
-import { ensureFolder, killPoint, openJournalOf } from "../../engine/host/index.ts";
+import { existsSync, rmSync } from "node:fs";
+import { ensureFolder, explained, killPoint, openJournalOf, readJournalOf } from "../../engine/host/index.ts";
 import { noiseFloorFolder, noisePaths } from "../files/layout.ts";
-import { noiseDraw } from "../files/noise-files.ts";
+import { type NoiseDraw, noiseDraw } from "../files/noise-files.ts";
 import { rollOutCells } from "./measure-points.ts";
 import { rolloutsAt } from "./measured-point.ts";
 import type { PartJob } from "./part-job.ts";
@@ -13,7 +14,7 @@ import { UnderWay } from "./under-way.ts";
 
 /** Draws what is missing, and keeps each draw as soon as it is complete. @returns points that `phase` has counted afterwards */
 export async function measureNoiseFloor({ context, folder, reference, phase, before }: PartJob): Promise<number> {
-  const { place, settings, signal, say, keepEveryMs } = context;
+  const { place, settings, signal, say, keepEveryMs, onTiming } = context;
   const { noiseFloor, rollouts } = settings.landscape;
   const own = noiseFloorFolder(folder, place.step);
   const paths = noisePaths(own);
@@ -24,6 +25,9 @@ export async function measureNoiseFloor({ context, folder, reference, phase, bef
     done = draw;
   });
   const underWay = new UnderWay(paths.underWay, rollouts.rollouts, keepEveryMs ?? 10_000, say);
+  const earlier = new Map<number, NoiseDraw>();
+  if (existsSync(paths.earlier))
+    readJournalOf(paths.earlier, noiseDraw, cut, (record) => void earlier.set(record.draw, record));
   const progress = new SweepProgress(phase, before, {
     rolloutsPerCell: rollouts.prompts * rollouts.rollouts,
     scoredPerCell: 0,
@@ -41,7 +45,13 @@ export async function measureNoiseFloor({ context, folder, reference, phase, bef
       for (let draw = done + 1; draw <= noiseFloor; draw++) {
         signal.throwIfAborted();
         const cell = { i: -1, j: draw, alpha: 0, beta: 0 };
-        await rollOutCells({ ...context, noise: draw }, policy, [cell], reference, underWay, null, progress);
+        giveRollouts(earlier.get(draw), draw, underWay);
+        const start = performance.now();
+        const { tokens } = await rollOutCells(
+          { ...context, noise: draw },
+          ...([policy, [cell], reference, underWay, null, progress] as const),
+        );
+        onTiming?.({ phase: "noise floor", seconds: (performance.now() - start) / 1000, tokens });
         const byPrompt = rolloutsAt(context, cell, underWay);
         const hasFailures = byPrompt.some((prompt) => prompt.some(({ isFailed }) => isFailed));
         killPoint("noise");
@@ -56,6 +66,7 @@ export async function measureNoiseFloor({ context, folder, reference, phase, bef
       }
     });
     underWay.clear();
+    explained(paths.earlier, () => rmSync(paths.earlier, { force: true }));
     return before + Math.max(0, noiseFloor - first);
   } finally {
     signal.removeEventListener("abort", announceStop);
@@ -63,4 +74,17 @@ export async function measureNoiseFloor({ context, folder, reference, phase, bef
     underWay.write();
     underWay.close();
   }
+}
+
+/** Adds the rollouts of a draw that had fewer of them to those that are finished. Of a draw only rewards are kept. */
+function giveRollouts(found: NoiseDraw | undefined, draw: number, underWay: UnderWay): void {
+  for (const [prompt, rewards] of found?.reward.entries() ?? [])
+    for (const [rollout, reward] of rewards.entries()) {
+      const key = { i: -1, j: draw, prompt, rollout };
+      if (underWay.has(key)) continue;
+      underWay.add(key, {
+        ...{ reward, tokens: 0, entropy: 0, isTruncated: false, formatFailed: null, conversation: null },
+        ...(found?.failed?.[prompt][rollout] === 1 && { isFailed: true as const }),
+      });
+    }
 }

@@ -1,21 +1,28 @@
 // KL between checkpoints: a checkpoint's own completions, scored under every other checkpoint of the run.
-import { ensureFolder, writeAtomic } from "../../engine/host/index.ts";
+import { rmSync } from "node:fs";
+import { ensureFolder, explained, writeAtomic } from "../../engine/host/index.ts";
 import { loadModel } from "../../model/index.ts";
-import { pairPath, pairsFolder } from "../files/layout.ts";
-import { missingPairs, PAIR_SCHEMA_VERSION, type PairRecord } from "../files/pair-files.ts";
+import { earlierPairsFolder, pairPath, pairsFolder } from "../files/layout.ts";
+import { missingPairs, PAIR_SCHEMA_VERSION, type PairRecord, readEarlierPair } from "../files/pair-files.ts";
 import type { PartJob } from "./part-job.ts";
 import { scorePoint } from "./reference.ts";
 import { withPolicy } from "./sweep-context.ts";
 
 /** Scores what is missing, each pair in a file of its own. @returns points that `phase` has counted afterwards */
 export async function measurePairs({ context, folder, reference, phase, before }: PartJob): Promise<number> {
-  const { model, settings, place, signal } = context;
+  const { model, settings, place, signal, onTiming } = context;
   const { train, batch, landscape } = settings;
   const { backend, config } = model;
   ensureFolder(pairsFolder(folder, place.step));
   let done = before;
-  for (const other of missingPairs(folder, place.step, landscape.steps)) {
+  const { prompts, rollouts } = landscape.reference;
+  for (const other of missingPairs(folder, place.step, landscape.steps, settings.shard)) {
     signal.throwIfAborted();
+    const earlier = readEarlierPair(folder, place.step, other)?.reference ?? null;
+    const known =
+      earlier !== null && earlier.kl.length <= prompts && earlier.kl[0].length === rollouts ? earlier : null;
+    const start = performance.now();
+    let completions = 0;
     const loaded = await loadModel(backend, place.folderOf(other), { forwardCopies: landscape.precision === "f32" });
     try {
       const their = { ...context, model: { backend, config, weights: loaded.weights } };
@@ -23,6 +30,10 @@ export async function measurePairs({ context, folder, reference, phase, before }
         withPolicy(their, (perturbed) =>
           scorePoint(own, perturbed, 0, reference, {
             ...{ maxTokens: batch.tokens, signal, clipLow: train.clipLow, clipHigh: train.clipHigh },
+            known: () => known,
+            onPass: (count) => {
+              completions += count;
+            },
           }),
         ),
       );
@@ -31,7 +42,10 @@ export async function measurePairs({ context, folder, reference, phase, before }
     } finally {
       loaded.weights.free();
     }
+    onTiming?.({ phase: "pairs", seconds: (performance.now() - start) / 1000, completions });
     phase.moveTo(++done, `KL from step ${place.step} to step ${other}`);
   }
+  const earlier = earlierPairsFolder(folder, place.step);
+  explained(earlier, () => rmSync(earlier, { recursive: true, force: true }));
   return done;
 }

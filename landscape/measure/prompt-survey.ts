@@ -2,9 +2,9 @@
 // prompts themselves may be hundreds of thousands.
 import { Pauses } from "../../engine/host/index.ts";
 import type { Chat, Dialogue, DialogueBounds } from "../../model/index.ts";
-import { type Episode, expectedTokensOf, openingOf } from "../../rl/index.ts";
+import { type Episode, type ExpectedConversation, expectedConversation, openingOf } from "../../rl/index.ts";
 
-export type SurveyedPrompt = Pick<Dialogue, "noise" | "expectedTokens"> & { readonly prompt: readonly number[] };
+export type SurveyedPrompt = Pick<Dialogue, "noise"> & ExpectedConversation;
 
 export interface PromptSurvey {
   readonly prompts: number;
@@ -38,9 +38,9 @@ export async function surveyPrompts(
   let promptTokens = 0;
   const expected = { largest: 0, sum: 0 };
   for (const episode of episodes) {
-    const { prompt, noiseWord } = openingOf(episode, chat);
-    const expectedTokens = expectedTokensOf(episode, chat, maxNewTokens);
-    const surveyed = { prompt, noise: { rollout: 0, prompt: noiseWord }, expectedTokens };
+    const expectation = expectedConversation(episode, chat, maxNewTokens);
+    const { prompt, expectedTokens } = expectation;
+    const surveyed = { ...expectation, noise: { rollout: 0, prompt: openingOf(episode, chat).noiseWord } };
     promptTokens += prompt.length;
     expected.largest = Math.max(expected.largest, expectedTokens);
     expected.sum += expectedTokens;

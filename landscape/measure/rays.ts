@@ -1,20 +1,21 @@
 // Rays: random directions through a checkpoint, each an independent unit. Every ray has a Gaussian of its own, which is drawn
 // again from its counters whenever it is needed, so any number of rays takes no memory.
-import { ensureFolder, openJournalOf, writeAtomic } from "../../engine/host/index.ts";
+import { ensureFolder, openJournalOf, writeAtomic, writeJournal } from "../../engine/host/index.ts";
 import { type DirectionStep, philoxKey } from "../../engine/index.ts";
+import { settleOrder } from "../files/arrived-cells.ts";
 import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../files/layout.ts";
-import { CHECKPOINT, type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
-import { fixedKlPoints, rayPoints, wantedScales } from "../files/ray-points.ts";
+import { type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
+import { fixedKlPoints, isInOrder, linePoints, rayPoints, scaleKey, wantedScales } from "../files/ray-points.ts";
+import { rayCoordinatesOf } from "../files/set-aside.ts";
 import type { PointPlace } from "../grid.ts";
-import { radiiOf } from "../ray-settings.ts";
-import type { StudySettings } from "../settings.ts";
 import { type Direction, freeDirection, stepOf, sumOf } from "./directions/direction.ts";
 import { groupsOf, movedNames } from "./directions/groups.ts";
 import { DirectionSources } from "./directions/kinds.ts";
 import { type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts";
+import type { PointDistance } from "./drafts.ts";
 import { findScale, KL_TOLERANCE, MOST_PASSES } from "./fixed-kl.ts";
 import { withKlAt } from "./kl-at.ts";
-import { measurePoints } from "./measure-points.ts";
+import { measurePoints, type PointSet } from "./measure-points.ts";
 import type { PartJob } from "./part-job.ts";
 import type { Reference } from "./reference.ts";
 import type { SweepContext } from "./sweep-context.ts";
@@ -61,6 +62,11 @@ export class Rays {
 }
 
 const numbersTo = (count: number): number[] => Array.from({ length: count }, (_, k) => k);
+/**
+ * The first scale tried on every half of a ray, in units of the norm. Neither it nor a search depends on the radii, on other KLs
+ * or on other rays, so a scale that was found stays when these become more.
+ */
+const FIRST_SCALE = 0.05;
 const atCheckpoint = (): ((name: string) => DirectionStep[]) => () => [];
 
 /** Measures the missing points of the rays at their radii. @returns points that `phase` has counted afterwards */
@@ -68,9 +74,11 @@ export async function measureRays({ context, folder, reference, phase, before }:
   const own = raysFolder(folder, context.place.step);
   const { shard, landscape } = context.settings;
   const points = rayPoints(landscape, shard);
+  // Workers of a queue may have left points in another order.
+  await settleOrder(own, points, context.say, rayCoordinatesOf);
   const { seed, rays } = landscape;
   return measurePoints({
-    ...{ context, folder: own, reference, phase, before },
+    ...{ context, folder: own, reference, phase, before, placeOf: rayCoordinatesOf },
     whole: `${points.length} points on rays around step ${context.place.step}`,
     prepare: async () => {
       const made = new Rays(context);
@@ -83,14 +91,32 @@ export async function measureRays({ context, folder, reference, phase, before }:
   });
 }
 
+/** Rays whose points begin together, radius by radius: then a point's inner neighbour has mostly ended, and gives its drafts. */
+const RAYS_TOGETHER = 4;
+
 export function pointsAlong(
   points: readonly PointPlace[],
   stepsTo: (ray: number, scale: number) => (name: string) => DirectionStep[],
-) {
+): PointSet<PointPlace> {
   return {
     points,
     stepsTo: ({ i, alpha }: PointPlace) => (i < 0 ? atCheckpoint() : stepsTo(i, alpha)),
+    distance: distanceAlong(points),
+    inBeginOrder: (all) =>
+      [...all].sort((one, other) => groupOf(one) - groupOf(other) || one.j - other.j || one.i - other.i),
     free: () => {},
+  };
+}
+
+const groupOf = ({ i }: PointPlace): number => Math.floor(i / RAYS_TOGETHER);
+
+/** Squared distance in units of the norm: random rays are nearly at right angles to one another. */
+function distanceAlong(points: readonly PointPlace[]): PointDistance {
+  const scales = new Map(points.map(({ i, j, alpha }) => [`${i},${j}`, alpha]));
+  const scaleOf = ({ i, j }: { readonly i: number; readonly j: number }): number => scales.get(`${i},${j}`) ?? 0;
+  return (one, other) => {
+    const [from, to] = [scaleOf(one), scaleOf(other)];
+    return one.i === other.i ? (from - to) ** 2 : from ** 2 + to ** 2;
   };
 }
 
@@ -113,7 +139,7 @@ export async function measureFixedKl({ context, folder, reference, phase, before
       );
   const points = fixedKlPoints(settings.landscape, scales);
   const after = await measurePoints({
-    ...{ context, folder: own, reference, phase, before },
+    ...{ context, folder: own, reference, phase, before, placeOf: rayCoordinatesOf },
     whole: `${points.length} points at fixed KL around step ${place.step}`,
     prepare: async () => {
       await rays.prepare(points.map(({ i }) => i));
@@ -131,36 +157,51 @@ async function searchScales(
   rays: Rays,
   reference: Reference,
 ): Promise<ScaleRecord[]> {
-  const { settings, signal, say } = context;
-  const { landscape } = settings;
+  const { signal, say, onTiming } = context;
   ensureFolder(own);
-  const found: ScaleRecord[] = [];
+  const path = rayPaths(own).scales;
+  const found = new Map<string, ScaleRecord>();
   const { journal } = openJournalOf(
-    rayPaths(own).scales,
+    path,
     scaleRecord,
     (message) => say(`${message} What was cut off is searched again.`),
-    (record) => found.push(record),
+    (record) => found.set(scaleKey(record), record),
   );
   try {
-    if (found.length >= wanted.length) return found;
-    await rays.prepare(new Set(wanted.slice(found.length).map(({ ray }) => ray)));
-    await withKlAt(context, reference, async (klAt) => {
-      for (const { ray, sign, target } of wanted.slice(found.length)) {
-        signal.throwIfAborted();
-        const known = found.filter((one) => one.ray === ray && one.sign === sign).flatMap(({ passes }) => passes);
-        const largest = Math.max(...radiiOf(landscape.rays));
-        const search = { target, known, start: largest / 2, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES };
-        const reached = await findScale(search, (scale) => klAt(rays.stepsTo(ray, sign * scale)));
-        const record = { ray, sign, target, ...reached };
-        const kept = { ...record, passes: record.passes.map(([scale, kl]): [number, number | null] => [scale, kl]) };
-        journal.append(kept);
-        found.push(kept);
-      }
-    });
-    return found;
+    const left = wanted.filter((one) => !found.has(scaleKey(one)));
+    if (left.length > 0) {
+      await rays.prepare(new Set(left.map(({ ray }) => ray)));
+      await withKlAt(context, reference, async (klAt) => {
+        for (const { ray, sign, target } of left) {
+          signal.throwIfAborted();
+          const start = performance.now();
+          // What other targets tried on this half of the ray: the first scale is the same.
+          const known = new Map(
+            [...found.values()].flatMap((one) => (one.ray === ray && one.sign === sign ? one.passes : [])),
+          );
+          let passes = 0;
+          const search = { target, start: FIRST_SCALE, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES };
+          const reached = await findScale(search, async (scale) => {
+            const before = known.get(scale);
+            if (before !== undefined) return before ?? Number.NaN;
+            passes++;
+            return klAt(rays.stepsTo(ray, sign * scale));
+          });
+          const record = { ray, sign, target, ...reached };
+          const kept = { ...record, passes: record.passes.map(([scale, kl]): [number, number | null] => [scale, kl]) };
+          journal.append(kept);
+          found.set(scaleKey(kept), kept);
+          const completions = passes * reference.rollouts.length;
+          onTiming?.({ phase: "scales", seconds: (performance.now() - start) / 1000, completions });
+        }
+      });
+    }
   } finally {
     journal.close();
   }
+  const inOrder = wanted.flatMap((one) => found.get(scaleKey(one)) ?? []);
+  if (!isInOrder([...found.values()], wanted)) writeJournal(path, scaleRecord, inOrder);
+  return inOrder;
 }
 
 /** Measures the missing points of a line from this checkpoint to another one. @returns as `measureRays` */
@@ -169,19 +210,29 @@ export async function measureLine(
   stepsAhead: number,
 ): Promise<number> {
   const { step } = context.place;
-  const points = linePoints(context.settings.landscape);
+  const points = linePoints(context.settings.landscape, context.settings.shard);
+  const own = lineFolder(folder, step, stepsAhead);
+  await settleOrder(own, points, context.say, rayCoordinatesOf);
   return measurePoints({
-    ...{ context, folder: lineFolder(folder, step, stepsAhead), reference, phase, before },
+    ...{ context, folder: own, reference, phase, before, placeOf: rayCoordinatesOf },
     whole: `${points.length} points on the line from step ${step} to step ${step + stepsAhead}`,
-    prepare: async () => {
-      const line = await differenceTo(context, reference, stepsAhead);
-      return {
-        points,
-        stepsTo: (point) => (name) => stepOf(line.get(name), point.alpha),
-        free: () => freeDirection(line),
-      };
-    },
+    prepare: () => openLine(context, reference, stepsAhead, points),
   });
+}
+
+/** Points on a line to another checkpoint, whose direction is in memory until they are freed. */
+export async function openLine(
+  context: SweepContext,
+  reference: Reference,
+  stepsAhead: number,
+  points: readonly PointPlace[],
+): Promise<PointSet<PointPlace>> {
+  const line = await differenceTo(context, reference, stepsAhead);
+  return {
+    points,
+    stepsTo: (point) => (name) => stepOf(line.get(name), point.alpha),
+    free: () => freeDirection(line),
+  };
 }
 
 /** θ_{t+k} − θ_t over all parameters, so that position 1 is the other checkpoint. */
@@ -200,9 +251,4 @@ async function differenceTo(
   } finally {
     await sources.close();
   }
-}
-
-/** The checkpoint, then the positions. */
-export function linePoints({ line }: StudySettings["landscape"]): PointPlace[] {
-  return [CHECKPOINT, ...line.positions.map((alpha, j) => ({ i: 0, j, alpha, beta: 0 }))];
 }

@@ -17,13 +17,20 @@ export class RoundedWeights implements Weights {
 
   /** The arena must outlive it. */
   constructor(arena: ParameterArena) {
+    const matrices = arena.names.filter((name) => isMatrix(arena.value(name).shape));
+    const made = allocateForward(
+      arena.backend,
+      new Map(
+        matrices.map((name) => [name, { shape: arena.value(name).shape, isHalf: true, group: arena.groupOf(name) }]),
+      ),
+    );
     for (const name of arena.names) {
       const tensor = arena.value(name);
-      if (!isMatrix(tensor.shape)) {
+      const weight = made.get(name);
+      if (weight === undefined) {
         this.#parameters.set(name, { kind: "tensor", tensor, panels: null });
         continue;
       }
-      const weight = allocateForward(arena.backend, { shape: tensor.shape, isHalf: true }, "weights", name);
       perturbIntoSlot(tensor, weight, {
         ...{ deltaKey: [0, 0], etaKey: [0, 0], nameWords: wordsOf(name) },
         ...{ a: 0, b: 0 },

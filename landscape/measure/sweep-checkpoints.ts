@@ -12,6 +12,7 @@ import { directionLine, isKnownGap, type SliceFacts } from "../files/slice-facts
 import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import type { DirectionPlace } from "./directions/kinds.ts";
+import { namingCheckpoint } from "./finite-weights.ts";
 import { furtherParts, leftToMerged } from "./further-parts.ts";
 import { expectSweepMemory, hasLess, settingsThatFit } from "./memory-plan.ts";
 import { sweep } from "./sweep.ts";
@@ -76,13 +77,15 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
         say: (line: string) => progress.line(line),
         onDirections: (facts: SliceFacts) => progress.line(directionLine(step, facts)),
         onTiming: (record: SweepTiming) => {
-          drafts.tokens += record.tokens ?? 0;
-          drafts.drafted += record.drafted ?? 0;
-          drafts.spared += record.spared ?? 0;
+          if (record.phase === "rollouts") {
+            drafts.tokens += record.tokens ?? 0;
+            drafts.drafted += record.drafted ?? 0;
+            drafts.spared += record.spared ?? 0;
+          }
           timings.record({ step, ...record });
         },
       };
-      await timings.measure(`landscape ${step}`, async () => {
+      const measured = async (): Promise<void> => {
         const { prompts, rollouts } = settings.landscape.reference;
         const drawing = phase.phase("reference", prompts * rollouts, "completions");
         const reference = await prepareReference(context, drawing);
@@ -96,7 +99,8 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
           }
         for (const part of further)
           if (part.step === step) done = await part.measure({ context, folder, reference, phase, before: done });
-      });
+      };
+      await timings.measure(`landscape ${step}`, () => namingCheckpoint(step, place, measured));
     } finally {
       weights.free();
     }
@@ -110,20 +114,13 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
     );
 }
 
-/**
- * Slices with cells left to measure, and how many are measured.
- * @param grows  the maps are about to grow (files/growth.ts), so that no cell is whole
- */
-export function slicesToSweep(
-  folder: string,
-  settings: StudySettings,
-  grows = false,
-): (SlicePlace & { done: number })[] {
+/** Slices with cells left to measure, and how many are measured. */
+export function slicesToSweep(folder: string, settings: StudySettings): (SlicePlace & { done: number })[] {
   const { steps, slices } = settings.landscape;
   const cells = cellsPerMap(settings);
   return steps
     .flatMap((step) => Array.from({ length: slices }, (_, slice) => ({ step, slice })))
-    .map((place) => ({ ...place, done: grows ? 0 : countCells(folder, place) }))
+    .map((place) => ({ ...place, done: countCells(folder, place) }))
     .filter((place) => {
       if (isKnownGap(sliceFolder(folder, place))) return false;
       const { underWay, earlier } = slicePaths(sliceFolder(folder, place));

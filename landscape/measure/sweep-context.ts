@@ -54,6 +54,8 @@ export interface SweepTiming {
   readonly drafted?: number;
   /** and how many needed no forward pass of their own. */
   readonly spared?: number;
+  /** Of scoring: completions of the checkpoint that were scored at points. */
+  readonly completions?: number;
   /** Of rollouts: mean share of the generation batch's places that were in use. */
   readonly occupancy?: number;
 }

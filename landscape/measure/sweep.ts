@@ -10,7 +10,7 @@ import {
   unreachedText,
   writeFacts,
 } from "../files/slice-facts.ts";
-import type { GridCell } from "../grid.ts";
+import type { GridCell, PointPlace } from "../grid.ts";
 import { shardCells } from "../shard.ts";
 import { type DirectionFacts, makeDirections, type Slice, stepsTo } from "./directions.ts";
 import { atScales, findGridScales } from "./grid-scales.ts";
@@ -69,17 +69,17 @@ export const MEND_UNREACHED =
  * @param known  facts of an earlier time, whose scales are taken if the directions are the same
  * @throws as `makeDirections`
  */
-export async function pointsOfSlice(
+export async function pointsOfSlice<P extends PointPlace>(
   context: SweepContext,
   slice: number,
   reference: Reference,
-  points: readonly GridCell[],
+  points: readonly P[],
   known: SliceFacts | null,
-): Promise<{ set: PointSet<GridCell>; facts: SliceFacts }> {
+): Promise<{ set: PointSet<P>; facts: SliceFacts }> {
   const { directions, facts } = await sliceDirections(context, slice, reference, known);
   const set = {
     points,
-    stepsTo: (cell: GridCell) => (name: string) => stepsTo(cell, directions, name),
+    stepsTo: (cell: P) => (name: string) => stepsTo(cell, directions, name),
     free: () => directions.free(),
   };
   return { set, facts };

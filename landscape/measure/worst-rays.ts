@@ -3,6 +3,7 @@ import { ensureFolder, writeAtomic } from "../../engine/host/index.ts";
 import { NumericalError } from "../../engine/index.ts";
 import { worstFolder, worstPath } from "../files/layout.ts";
 import { CHECKPOINT, indicesOf, type WorstFacts } from "../files/ray-files.ts";
+import { rayCoordinatesOf } from "../files/set-aside.ts";
 import type { PointPlace } from "../grid.ts";
 import { radiiOf, signsOf, type WorstKind } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
@@ -51,7 +52,7 @@ export async function measureWorst(
     problem: null,
   });
   return measurePoints({
-    ...{ context, folder: own, reference, phase, before },
+    ...{ context, folder: own, reference, phase, before, placeOf: rayCoordinatesOf },
     whole: `${points.length} points on the worst-case ray (${kind}) around step ${place.step}`,
     prepare: async () => ({
       points,

@@ -1,7 +1,7 @@
 // How much is measured around all checkpoints besides the maps: rays, points at fixed KL, worst-case rays, lines, noise floors, pairs.
 import { isFixedKl } from "../direction-settings.ts";
-import { rayPoints, wantedScales } from "../files/ray-points.ts";
-import { linePoints } from "../measure/rays.ts";
+import { pairsFrom } from "../files/pair-files.ts";
+import { linePoints, rayPoints, wantedScales } from "../files/ray-points.ts";
 import { worstPoints } from "../measure/worst-rays.ts";
 import { linesFrom, ownCheckpoints, worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
@@ -30,17 +30,20 @@ export function furtherWork(settings: StudySettings): FurtherWork {
   const { steps, rays, noiseFloor } = landscape;
   const lines = steps.flatMap((step) => linesFrom(step, landscape.line, ownCheckpoints(settings))).length;
   const hasRays = rays.count > 0;
-  const targets = hasRays ? wantedScales(landscape).length : 0;
-  const worst = worstRaysOf(rays);
+  const targets = hasRays ? wantedScales(landscape, shard).length : 0;
+  // A shard leaves what is one piece to the merged folder.
+  const isWhole = shard === "";
+  const worst = isWhole ? worstRaysOf(rays) : [];
+  const rayCount = hasRays ? rayPoints(landscape, shard).length : 0;
   const edges = isFixedKl(landscape.directions) ? 2 * landscape.slices : 0;
-  const perStep = (hasRays ? rayPoints(landscape).length : 0) + targets + worst.length * worstPoints(landscape).length;
+  const perStep = rayCount + targets + worst.length * worstPoints(landscape).length;
   return {
-    points: steps.length * perStep + lines * linePoints(landscape).length,
+    points: steps.length * perStep + lines * linePoints(landscape, shard).length,
     passes:
       steps.length * (targets + edges) * passesPerTarget +
-      (landscape.pairs ? steps.length * Math.max(0, steps.length - 1) : 0),
+      (landscape.pairs ? steps.reduce((sum, step) => sum + pairsFrom(step, steps, shard).length, 0) : 0),
     gradients: steps.length * worst.reduce((sum, kind) => sum + gradientsOf[kind], 0),
-    draws: shard === "" ? steps.length * noiseFloor : 0,
-    freshPoints: hasRays && rays.freshPrompts > 0 ? steps.length * rayPoints(landscape).length : 0,
+    draws: isWhole ? steps.length * noiseFloor : 0,
+    freshPoints: isWhole && rays.freshPrompts > 0 ? steps.length * rayCount : 0,
   };
 }

@@ -9,7 +9,11 @@ import { sha256File, UserError } from "../../engine/host/index.ts";
 import { modelFiles } from "../../model/index.ts";
 import { readProvenance } from "../../rl/index.ts";
 import { readGiven } from "../files/given-checkpoints.ts";
+import { type PointPart, partFolder, pointParts } from "../files/point-parts.ts";
+import { countPoints } from "../files/ray-files.ts";
 import { type SweepJob, slicesToSweep } from "../measure/sweep-checkpoints.ts";
+import { linesFrom, ownCheckpoints } from "../ray-settings.ts";
+import type { StudySettings } from "../settings.ts";
 import type { CheckpointMessage } from "./messages.ts";
 import { ownPlan } from "./plans.ts";
 import { SecondWorkers } from "./second-workers.ts";
@@ -29,7 +33,7 @@ const renewEveryMs = 5000;
  */
 export async function handOut(job: SweepJob): Promise<void> {
   const { settings, folder, progress, signal } = job;
-  const todo = slicesToSweep(folder, settings);
+  const todo = partsToMeasure(folder, settings);
   if (todo.length === 0) return;
   const say = (line: string): void => progress.line(line);
   const server = await openServer(settings.queue, say);
@@ -37,7 +41,7 @@ export async function handOut(job: SweepJob): Promise<void> {
   const workers = new WorkerTable();
   const checks = new SecondWorkers();
   const study = await studyOf(job);
-  const total = todo.length * settings.landscape.points ** 2;
+  const total = todo.reduce((sum, { part }) => sum + part.points.length, 0);
   const steps: StepQueue[] = [];
   for (const step of new Set(todo.map((one) => one.step))) {
     signal.throwIfAborted();
@@ -46,14 +50,14 @@ export async function handOut(job: SweepJob): Promise<void> {
       job,
       study,
       step,
-      slices: todo.filter((one) => one.step === step).map(({ slice }) => slice),
+      parts: todo.filter((one) => one.step === step).map(({ part }) => part),
       workers,
       say,
     });
     steps.push(new StepQueue({ server, announce, announcement, taken, checks, workers, settings, say }));
   }
   const done = (): number => steps.reduce((sum, { taken }) => sum + taken.size, 0);
-  const phase = progress.phase("landscape", total, "cells", done());
+  const phase = progress.phase("landscape", total, "points", done());
   const announceStop = (): void =>
     say(
       `Stopping. Kept: ${done()} of ${total} grid points. Workers go on with the cells that are handed out, and the same command ` +
@@ -97,6 +101,21 @@ export async function handOut(job: SweepJob): Promise<void> {
   }
 }
 
+/** Maps, rays and lines with points left to measure. */
+function partsToMeasure(folder: string, settings: StudySettings): { step: number; part: PointPart }[] {
+  const slices = slicesToSweep(folder, settings);
+  const isLeft = (step: number, part: PointPart): boolean => {
+    if (part.slice !== null) return slices.some((one) => one.step === step && one.slice === part.slice);
+    const { count, isSettled } = countPoints(partFolder(folder, step, part));
+    return !isSettled || count < part.points.length;
+  };
+  return settings.landscape.steps.flatMap((step) =>
+    pointParts(settings, step)
+      .filter((part) => isLeft(step, part))
+      .map((part) => ({ step, part })),
+  );
+}
+
 async function studyOf(job: SweepJob): Promise<AnnouncedStudy> {
   const { backend, settings, folder } = job;
   const { files } = readProvenance(folder);
@@ -106,7 +125,10 @@ async function studyOf(job: SweepJob): Promise<AnnouncedStudy> {
   const readsOthers = [directions.delta, directions.eta].some(
     ({ kind }) => kind === "pca" || kind === "checkpoint-difference",
   );
-  const steps = [...new Set([...own, ...(readsOthers ? place.trajectory : [])])].sort((a, b) => a - b);
+  const ends = own.flatMap((step) =>
+    linesFrom(step, settings.landscape.line, ownCheckpoints(settings)).map((ahead) => step + ahead),
+  );
+  const steps = [...new Set([...own, ...ends, ...(readsOthers ? place.trajectory : [])])].sort((a, b) => a - b);
   const checkpoints: CheckpointMessage[] = [];
   for (const step of steps) {
     const path = own.includes(step) ? await job.checkpointAt(step) : place.folderOf(step);

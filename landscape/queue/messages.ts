@@ -8,6 +8,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import { z } from "zod";
 import { UserError } from "../../engine/host/index.ts";
 import { cellRecord, conversationsIn, referenceSet } from "../files/cells.ts";
+import { partName } from "../files/point-parts.ts";
 import { sliceFacts } from "../files/slice-facts.ts";
 
 /** Bytes of a result in the queue (gzip, base64), and of its text. */
@@ -65,12 +66,13 @@ export const announcementSchema = z.strictObject({
 });
 export type Announcement = z.infer<typeof announcementSchema>;
 
-/** Neighbouring cells of one slice, measured together. */
+/** Neighbouring points of one map, of rays or of a line, measured together. */
 export const stripeSchema = z.strictObject({
-  schemaVersion: z.literal(1),
-  slice: z.int().min(0),
+  schemaVersion: z.literal(2),
+  /** Its name (files/point-parts.ts). */
+  part: z.string().regex(partName),
   cells: z
-    .array(z.strictObject({ i: z.int().min(0), j: z.int().min(0), key: digest }))
+    .array(z.strictObject({ i: z.int().min(-1), j: z.int().min(0), key: digest }))
     .min(1)
     .max(4096),
   /** The worker that may not measure them: it already has, and another is to check. Null for the first measurement. */
@@ -102,9 +104,9 @@ const resultSchema = z.strictObject({
 export type StripeResult = z.infer<typeof resultSchema>;
 
 const bodySchema = z.strictObject({
-  /** The checkpoint's own completions, and the slice's directions: the same for all cells of a map. */
+  /** The checkpoint's own completions, and the slice's directions: the same for all cells of a map. Null for rays and lines. */
   reference: referenceSet,
-  facts: sliceFacts,
+  facts: sliceFacts.nullable(),
   cells: z.array(
     z.strictObject({
       record: cellRecord,

@@ -5,10 +5,11 @@ import type { Backend } from "../../engine/index.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../model/index.ts";
 import { environmentFiles, openEnvironment } from "../../rl/index.ts";
 import type { SliceFacts } from "../files/slice-facts.ts";
-import type { GridCell } from "../grid.ts";
+import type { PointPlace } from "../grid.ts";
 import { expectSweepMemory, hasLess, settingsThatFit } from "../measure/memory-plan.ts";
 import type { Reference } from "../measure/reference.ts";
 import { prepareReference, type SweepContext } from "../measure/sweep-context.ts";
+import { linesFrom, ownCheckpoints } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import type { Announcement, Plan, Stripe } from "./messages.ts";
 import { canMix, planDifference } from "./plans.ts";
@@ -31,10 +32,10 @@ export interface OpenStudy {
   readonly announcement: Announcement;
   readonly context: SweepContext;
   readonly reference: Reference;
-  /** Of the slices that were measured here. */
-  readonly facts: Map<number, SliceFacts>;
+  /** Of the slices that were measured here, by the part's name. */
+  readonly facts: Map<string, SliceFacts>;
   /** @throws SettingsError when the worker would measure something else than is asked for */
-  expectKeys(stripe: Stripe, cells: readonly GridCell[]): void;
+  expectKeys(stripe: Stripe, cells: readonly PointPlace[]): void;
   free(): void;
 }
 
@@ -62,8 +63,9 @@ export async function openStudy(announcement: Announcement, machine: WorkerMachi
   const folders = new Map<number, string>();
   const { delta, eta } = settings.landscape.directions;
   const needsOthers = [delta, eta].some(({ kind }) => kind === "pca" || kind === "checkpoint-difference");
+  const ends = linesFrom(step, settings.landscape.line, ownCheckpoints(settings)).map((ahead) => step + ahead);
   for (const checkpoint of checkpoints)
-    if (checkpoint.step === step || needsOthers)
+    if (checkpoint.step === step || needsOthers || ends.includes(checkpoint.step))
       folders.set(checkpoint.step, await findCheckpoint(checkpoint, machine, { progress, signal }));
   const folderOf = (other: number): string => {
     const found = folders.get(other);
@@ -102,7 +104,7 @@ export async function openStudy(announcement: Announcement, machine: WorkerMachi
     return {
       ...{ announcement, context, reference, facts: new Map() },
       expectKeys(stripe, cells) {
-        if (stripe.cells.every(({ key }, index) => key === keyOf(keyed, stripe.slice, cells[index]))) return;
+        if (stripe.cells.every(({ key }, index) => key === keyOf(keyed, stripe.part, cells[index]))) return;
         throw new SettingsError(
           "The study's grid points have other keys than this worker's: its settings, environment files or version differ. Use the same " +
             "version of the program, and the study's own settings file if the worker was given one.",

@@ -1,6 +1,7 @@
 // The queue of one checkpoint, as the one that hands out sees it: jobs that are out, results that came in, jobs that failed
 // or were lost.
 import type { Job, Queue, Worker } from "bullmq";
+import { partText } from "../files/point-parts.ts";
 import type { StudySettings } from "../settings.ts";
 import {
   type Announcement,
@@ -78,14 +79,12 @@ export class StepQueue {
   async begin(): Promise<void> {
     const { announcement, taken, settings } = this.#parts;
     await this.takeResults();
-    const { slices } = taken;
-    for (const slice of slices)
+    for (const part of taken.parts)
       for (const stripe of stripesOf(
-        settings.landscape,
-        slice,
+        part,
         settings.landscape.pointsAtOnce,
-        (cell) => !taken.has(slice, cell),
-        (cell) => taken.keyOf(slice, cell),
+        (cell) => !taken.has(part.name, cell),
+        (cell) => taken.keyOf(part.name, cell),
       ))
         this.#out.set(jobId(stripe), stripe);
     for (const job of await this.#queue.getJobs(["waiting", "delayed", "failed"]))
@@ -226,10 +225,10 @@ export class StepQueue {
     await this.#queue.obliterate({ force: true });
   }
 
-  #textOf({ slice, cells }: Stripe): string {
+  #textOf({ part, cells }: Stripe): string {
     const [first] = cells;
     const last = cells[cells.length - 1];
-    return `Step ${this.#parts.announcement.step}, slice ${slice}, cells (${first.i}, ${first.j}) to (${last.i}, ${last.j})`;
+    return `Step ${this.#parts.announcement.step}, ${partText(part)}, cells (${first.i}, ${first.j}) to (${last.i}, ${last.j})`;
   }
 }
 

@@ -1,28 +1,27 @@
-// Cuts a map into stripes of neighbouring cells, each of which one worker measures together. The cut depends on the grid and
-// the size alone, so a study that is handed out again has the same jobs.
-import { type Grid, type GridCell, gridCells } from "../grid.ts";
+// Cuts a map, rays or a line into stripes of neighbouring points, each of which one worker measures together. The cut depends on the
+// points and the size alone, so a study that is handed out again has the same jobs.
+import type { PointPart } from "../files/point-parts.ts";
+import type { PointPlace } from "../grid.ts";
 import type { Stripe } from "./messages.ts";
 
 /**
- * @param size      cells of a stripe
- * @param isWanted  whether a cell is to be measured
+ * @param size      points of a stripe
+ * @param isWanted  whether a point is to be measured
  * @param keyOf     its key (files/cell-key.ts)
  */
 export function stripesOf(
-  grid: Grid,
-  slice: number,
+  { name, neighbours }: Pick<PointPart, "name" | "neighbours">,
   size: number,
-  isWanted: (cell: GridCell) => boolean,
-  keyOf: (cell: GridCell) => string,
+  isWanted: (cell: PointPlace) => boolean,
+  keyOf: (cell: PointPlace) => string,
 ): Stripe[] {
-  const cells = gridCells(grid);
   const stripes: Stripe[] = [];
-  for (let start = 0; start < cells.length; start += size) {
-    const wanted = cells.slice(start, start + size).filter(isWanted);
+  for (let start = 0; start < neighbours.length; start += size) {
+    const wanted = neighbours.slice(start, start + size).filter(isWanted);
     if (wanted.length > 0)
       stripes.push({
-        schemaVersion: 1,
-        slice,
+        schemaVersion: 2,
+        part: name,
         cells: wanted.map((cell) => ({ i: cell.i, j: cell.j, key: keyOf(cell) })),
         notBy: null,
       });

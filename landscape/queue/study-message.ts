@@ -13,7 +13,7 @@ import {
 } from "../../engine/host/index.ts";
 import { modelDigest, type Provenance } from "../../rl/index.ts";
 import { cellKey, type KeyContext } from "../files/cell-key.ts";
-import type { GridCell } from "../grid.ts";
+import type { PointPlace } from "../grid.ts";
 import { type StudySettings, studySettings } from "../settings.ts";
 import type { Announcement, CheckpointMessage, Plan } from "./messages.ts";
 
@@ -41,7 +41,8 @@ export function announcementOf(study: AnnouncedStudy, step: number): Announcemen
   const { plan, allowMixed, trajectory, checkpoints } = study;
   const checkpoint = checkpoints.find((one) => one.step === step);
   if (checkpoint === undefined) throw new Error(`queue: no checkpoint of step ${step}`);
-  const identity = [keyOf({ ...study, checkpoint: digestOf(checkpoint) }, 0, { alpha: 0, beta: 0 }), ...extent(study)];
+  const origin = { i: 0, alpha: 0, beta: 0 };
+  const identity = [keyOf({ ...study, checkpoint: digestOf(checkpoint) }, "slice-0", origin), ...extent(study)];
   const name = createHash("sha256").update(identity.join("\n")).digest("hex").slice(0, 16);
   return {
     ...{ schemaVersion: 1, queue: `cells-${name}-step-${step}`, step, settings, plan, allowMixed, files },
@@ -68,15 +69,18 @@ const sentSettings = (settings: StudySettings): StudySettings =>
     ]),
   );
 
-/** The key of a cell of a study (files/cell-key.ts). @param checkpoint  its digest */
+/** The key of a point of a study (files/cell-key.ts). @param checkpoint  its digest @param part  its name */
 export function keyOf(
   { settings, plan, files, checkpoint }: Pick<AnnouncedStudy, "settings" | "plan" | "files"> & { checkpoint: string },
-  slice: number,
-  { alpha, beta }: Pick<GridCell, "alpha" | "beta">,
+  part: string,
+  { i, alpha, beta }: Pick<PointPlace, "i" | "alpha" | "beta">,
 ): string {
   const { adapter, foothold, gitRevision, order } = plan;
   const origin: KeyContext["origin"] = { adapter, foothold, gitRevision, products: { order, tiles: {} }, files };
-  return cellKey({ settings, origin }, checkpoint, { slice, alpha, beta });
+  const slice = /^slice-(\d+)$/.exec(part)?.[1];
+  return cellKey({ settings, origin }, checkpoint, {
+    ...{ slice: slice === undefined ? `${part} ${i}` : Number(slice), alpha, beta },
+  });
 }
 
 /** Texts that name nothing on the worker's machine: what they may be is checked by their settings, or they are digests. */

@@ -7,10 +7,11 @@ import { provenancePath, readProvenance } from "../../rl/index.ts";
 import { alarmText, keepAlarm } from "../files/alarms.ts";
 import { ArrivedCells } from "../files/arrived-cells.ts";
 import { type CellRecord, type ReferenceSet, referenceSet, writeReference } from "../files/cells.ts";
-import { readEarlier } from "../files/growth.ts";
 import { referencePath, sliceFolder, slicePaths } from "../files/layout.ts";
+import { type PointPart, partFolder, partText } from "../files/point-parts.ts";
+import { readEarlier } from "../files/set-aside.ts";
 import { readSliceFacts, type SliceFacts, writeFacts } from "../files/slice-facts.ts";
-import { type GridCell, workOrder } from "../grid.ts";
+import type { PointPlace } from "../grid.ts";
 import type { SweepJob } from "../measure/sweep-checkpoints.ts";
 import type { StudySettings } from "../settings.ts";
 import { type ResultBody, type Stripe, type StripeResult, unpackResult, type WorkerName } from "./messages.ts";
@@ -28,53 +29,57 @@ interface TakenParts {
   job: SweepJob;
   study: AnnouncedStudy;
   step: number;
-  slices: readonly number[];
+  parts: readonly PointPart[];
   workers: WorkerTable;
   say: OnDamage;
 }
 
 export class TakenResults {
-  readonly slices: readonly number[];
+  readonly parts: readonly PointPart[];
   readonly #parts: TakenParts;
   readonly #digest: string;
-  readonly #order: readonly GridCell[];
-  readonly #cells: ReadonlyMap<number, ArrivedCells>;
+  readonly #cells: ReadonlyMap<string, ArrivedCells>;
   #reference: ReferenceSet | null = null;
-  readonly #facts = new Map<number, SliceFacts>();
+  /** By the names of slices. */
+  readonly #facts = new Map<string, SliceFacts>();
   /** Who measured a cell, for alarms. */
   readonly #by = new Map<string, string>();
 
   constructor(parts: TakenParts) {
-    const { job, study, step, slices, say } = parts;
+    const { job, study, step, say } = parts;
     this.#parts = parts;
-    this.slices = slices;
+    this.parts = parts.parts;
     const checkpoint = study.checkpoints.find((one) => one.step === step);
     if (checkpoint === undefined) throw new Error(`queue: no checkpoint of step ${step}`);
     this.#digest = digestOf(checkpoint);
     const { landscape } = job.settings;
-    this.#order = workOrder(landscape);
     const isWhole = (record: CellRecord): boolean => shapeProblem(record, landscape) === null;
     this.#cells = new Map(
-      slices.map((slice) => {
-        const own = sliceFolder(job.folder, { step, slice });
+      this.parts.map((part) => {
+        const own = partFolder(job.folder, step, part);
         if (existsSync(slicePaths(own).underWay))
           say(
-            `Step ${step}, slice ${slice}: finished rollouts of points under way are in ${slicePaths(own).underWay}. Workers do not have ` +
+            `Step ${step}, ${partText(part.name)}: finished rollouts of points under way are in ${slicePaths(own).underWay}. Workers do not have ` +
               "them: without --queue the same command would use them.",
           );
-        const partial = [...readEarlier(own, say).values()].filter(({ record }) => !isWhole(record)).length;
+        const partial = [...readEarlier(own, say, part.placeOf).values()].filter(
+          ({ record }) => !isWhole(record),
+        ).length;
         if (partial > 0)
-          say(`Step ${step}, slice ${slice}: ${partial} cells of the smaller study are measured again as a whole.`);
-        const arrived = new ArrivedCells(own, this.#order, isWhole, say);
+          say(
+            `Step ${step}, ${partText(part.name)}: ${partial} cells of the smaller study are measured again as a whole.`,
+          );
+        const arrived = new ArrivedCells(own, part.points, isWhole, say, part.placeOf);
         arrived.settle();
-        return [slice, arrived] as const;
+        return [part.name, arrived] as const;
       }),
     );
     const path = referencePath(job.folder, step);
     if (existsSync(path) && this.size > 0) this.#reference = readJson(path, referenceSet);
-    for (const slice of slices) {
-      const facts = this.#arrived(slice).size === 0 ? null : readSliceFacts(job.folder, { step, slice }, say);
-      if (facts !== null) this.#facts.set(slice, facts);
+    for (const { name, slice } of this.parts) {
+      if (slice === null || this.#arrived(name).size === 0) continue;
+      const facts = readSliceFacts(job.folder, { step, slice }, say);
+      if (facts !== null) this.#facts.set(name, facts);
     }
   }
 
@@ -83,12 +88,13 @@ export class TakenResults {
     return [...this.#cells.values()].reduce((sum, { size }) => sum + size, 0);
   }
 
-  has(slice: number, cell: Pick<GridCell, "i" | "j">): boolean {
-    return this.#arrived(slice).has(cell);
+  /** @param part  its name */
+  has(part: string, cell: Pick<PointPlace, "i" | "j">): boolean {
+    return this.#arrived(part).has(cell);
   }
 
-  keyOf(slice: number, cell: GridCell): string {
-    return keyOf({ ...this.#parts.study, checkpoint: this.#digest }, slice, cell);
+  keyOf(part: string, cell: PointPlace): string {
+    return keyOf({ ...this.#parts.study, checkpoint: this.#digest }, part, cell);
   }
 
   /**
@@ -106,21 +112,21 @@ export class TakenResults {
     if (worker.id === stripe.notBy) refuse("it checked its own cells");
     const cells = this.#expected(stripe, body, refuse);
     this.#expectPlan(head, refuse);
-    this.#expectSame(stripe.slice, body, head, refuse);
-    const arrived = this.#arrived(stripe.slice);
+    this.#expectSame(stripe.part, body, head, refuse);
+    const arrived = this.#arrived(stripe.part);
     for (const [index, { record, conversations }] of body.cells.entries()) {
       const { i, j } = cells[index];
       if (!arrived.has(record)) {
         await arrived.take(record, conversations);
-        this.#by.set(`${stripe.slice},${i},${j}`, shown);
+        this.#by.set(`${stripe.part},${i},${j}`, shown);
       } else {
         const isSame = arrived.isSame(record, conversations);
         if (stripe.notBy !== null) checks.compared(isSame);
-        if (!isSame) this.#alarm(stripe.slice, { i, j }, shown);
+        if (!isSame) this.#alarm(stripe.part, { i, j }, shown);
       }
     }
     workers.took(worker, cells.length, seconds, stripe.notBy !== null);
-    job.timings.record({ phase: "stripe", step: this.#parts.step, slice: stripe.slice, cells: cells.length, seconds });
+    job.timings.record({ phase: "stripe", step: this.#parts.step, part: stripe.part, cells: cells.length, seconds });
     return worker;
   }
 
@@ -128,20 +134,21 @@ export class TakenResults {
     for (const arrived of this.#cells.values()) arrived.close();
   }
 
-  #arrived(slice: number): ArrivedCells {
-    const found = this.#cells.get(slice);
-    if (found === undefined) throw new RefusedResult(`slice ${slice} is not asked for.`);
+  #arrived(part: string): ArrivedCells {
+    const found = this.#cells.get(part);
+    if (found === undefined) throw new RefusedResult(`${part} is not asked for.`);
     return found;
   }
 
   /** The cells of a result, which must be those of the stripe, in its order. */
-  #expected(stripe: Stripe, { cells }: ResultBody, refuse: (problem: string) => never): GridCell[] {
+  #expected(stripe: Stripe, { cells }: ResultBody, refuse: (problem: string) => never): PointPlace[] {
     if (cells.length !== stripe.cells.length) refuse(`it has ${cells.length} cells of ${stripe.cells.length}`);
+    const points = this.parts.find(({ name }) => name === stripe.part)?.points ?? [];
     return stripe.cells.map(({ i, j, key }, index) => {
       const cell =
-        this.#order.find((one) => one.i === i && one.j === j) ?? refuse(`cell (${i}, ${j}) is not in the grid`);
+        points.find((one) => one.i === i && one.j === j) ?? refuse(`cell (${i}, ${j}) is not in ${stripe.part}`);
       const { record } = cells[index];
-      if (key !== this.keyOf(stripe.slice, cell)) refuse(`cell (${i}, ${j}) has the key of another study`);
+      if (key !== this.keyOf(stripe.part, cell)) refuse(`cell (${i}, ${j}) has the key of another study`);
       const { alpha, beta } = record;
       if (record.i !== i || record.j !== j || alpha !== cell.alpha || beta !== cell.beta)
         refuse(`expected cell (${i}, ${j}), got (${record.i}, ${record.j}) at ${alpha}, ${beta}`);
@@ -166,7 +173,7 @@ export class TakenResults {
 
   /** The completions and directions that all cells of a map rest on. The first result brings them. */
   #expectSame(
-    slice: number,
+    part: string,
     { reference, facts }: ResultBody,
     { plan }: StripeResult,
     refuse: (problem: string) => never,
@@ -181,8 +188,19 @@ export class TakenResults {
         "the checkpoint's own completions are others than those of the cells before. ALARM: one of the machines computes wrongly",
       );
     const { seed } = job.settings.landscape;
+    const keepReference = (): void => {
+      if (this.#reference === null) writeReference(job.folder, step, reference);
+      this.#reference ??= reference;
+    };
+    const slice = this.parts.find(({ name }) => name === part)?.slice ?? null;
+    if (slice === null) {
+      if (facts !== null) refuse("it has directions of a slice");
+      keepReference();
+      return;
+    }
+    if (facts === null) throw refuse("it has no directions");
     if (facts.slice !== slice || facts.seed !== seed) refuse("it is of another slice or seed");
-    const before = this.#facts.get(slice);
+    const before = this.#facts.get(part);
     const isSame = planDifference(study.plan, plan) === null;
     if (before !== undefined && (before.digest !== facts.digest || (isSame && !isDeepStrictEqual(before, facts))))
       refuse("its directions are others than those of the cells before");
@@ -191,16 +209,17 @@ export class TakenResults {
         "the scales of its directions (landscape.directions.kl) are others than those of the cells before: another driver ends its search " +
           "elsewhere",
       );
-    if (this.#reference === null) writeReference(job.folder, step, reference);
-    this.#reference ??= reference;
+    keepReference();
     if (before !== undefined) return;
     writeFacts(sliceFolder(job.folder, { step, slice }), facts);
-    this.#facts.set(slice, facts);
+    this.#facts.set(part, facts);
   }
 
-  #alarm(slice: number, { i, j }: Pick<GridCell, "i" | "j">, second: string): void {
+  #alarm(part: string, { i, j }: Pick<PointPlace, "i" | "j">, second: string): void {
     const { job, step, say } = this.#parts;
-    const alarm = { step, slice, i, j, first: this.#by.get(`${slice},${i},${j}`) ?? null, second };
+    const slice = this.parts.find(({ name }) => name === part)?.slice ?? null;
+    const place = slice === null ? { part } : { slice };
+    const alarm = { step, ...place, i, j, first: this.#by.get(`${part},${i},${j}`) ?? null, second };
     keepAlarm(job.folder, alarm);
     say(alarmText(job.folder, alarm));
   }

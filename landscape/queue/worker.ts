@@ -4,10 +4,12 @@ import { randomUUID } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import type { Queue, Worker } from "bullmq";
 import { asError, killPoint, type Phase, UserError } from "../../engine/host/index.ts";
+import { partText, pointParts } from "../files/point-parts.ts";
 import { isUnreached, type SliceFacts, unreachedText } from "../files/slice-facts.ts";
-import { type GridCell, workOrder } from "../grid.ts";
+import type { PointPlace } from "../grid.ts";
 import { type AskedPoints, measureAsked } from "../measure/asked-points.ts";
-import { MEND_UNREACHED, pointsOfSlice } from "../measure/sweep.ts";
+import { type OpenPart, openPart } from "../measure/open-part.ts";
+import { MEND_UNREACHED } from "../measure/sweep.ts";
 import { HeldJob } from "./held-job.ts";
 import {
   type Announcement,
@@ -35,7 +37,7 @@ export interface WorkOptions {
 }
 
 const askEveryMs = 300;
-/** How long a worker stays with a slice that has no cells at the moment, milliseconds. */
+/** How long a worker stays with a part that has no cells at the moment, milliseconds. */
 const stayMs = 2000;
 /** Names of workers that the server keeps for a study. */
 const mostNames = 1000;
@@ -170,7 +172,7 @@ class QueueWorker {
     let pending: HeldJob | null = first;
     try {
       const study = await this.#opened(announcement);
-      while (pending !== null) pending = await this.#serveSlice(study, worker, pending);
+      while (pending !== null) pending = await this.#servePart(study, worker, pending);
     } catch (thrown) {
       const error = asError(thrown);
       if (pending !== null) await this.#release(pending, error);
@@ -195,29 +197,35 @@ class QueueWorker {
     else await job.fail(`worker ${this.#self.name}: ${error.message.split("\n")[0]}`);
   }
 
-  /** Measures stripes of one slice, beginning with `first`. @returns a job of another slice, or null */
-  async #serveSlice(study: OpenStudy, worker: Worker, first: HeldJob): Promise<HeldJob | null> {
+  /** Measures stripes of one part, beginning with `first`. @returns a job of another part, or null */
+  async #servePart(study: OpenStudy, worker: Worker, first: HeldJob): Promise<HeldJob | null> {
     const { context, reference } = study;
-    const { slice } = first.stripe;
-    const cells = workOrder(context.settings.landscape);
+    const { part: name } = first.stripe;
+    const part = pointParts(context.settings, study.announcement.step).find((one) => one.name === name);
+    if (part === undefined) throw new UserError(`queue: the study has no ${name}.`);
     let other: HeldJob | null = null;
     let held: HeldJob | null = first;
     const next = async (): Promise<HeldJob | null> => {
       const job = await this.#nextWithin(worker, stayMs);
-      if (job === null || job.stripe.slice === slice) return job;
+      if (job === null || job.stripe.part === name) return job;
       other = job;
       return null;
     };
     const asked = async function* (this: QueueWorker): AsyncGenerator<AskedPoints> {
-      for (; held !== null; held = await next()) yield this.#asked(study, held, cells, facts);
+      for (; held !== null; held = await next()) {
+        const points = this.#asked(study, held, part.points, facts);
+        await made.prepare(points.cells);
+        yield points;
+      }
     }.bind(this);
-    let facts: SliceFacts;
+    let made: OpenPart;
+    let facts: SliceFacts | null;
     try {
-      const made = await pointsOfSlice(context, slice, reference, cells, study.facts.get(slice) ?? null);
+      made = await openPart(context, part, reference, study.facts.get(name) ?? null);
       facts = made.facts;
-      study.facts.set(slice, facts);
+      if (facts !== null) study.facts.set(name, facts);
       try {
-        if (isUnreached(facts)) {
+        if (facts !== null && isUnreached(facts)) {
           await held.fail(`worker ${this.#self.name}: ${unreachedText(facts)}. ${MEND_UNREACHED}`);
           return null;
         }
@@ -232,17 +240,17 @@ class QueueWorker {
     return other;
   }
 
-  #asked(study: OpenStudy, job: HeldJob, all: readonly GridCell[], facts: SliceFacts): AskedPoints {
+  #asked(study: OpenStudy, job: HeldJob, all: readonly PointPlace[], facts: SliceFacts | null): AskedPoints {
     const { machine } = this.#options;
     const { stripe } = job;
     const cells = stripe.cells.map(({ i, j }) => {
       const cell = all.find((one) => one.i === i && one.j === j);
-      if (cell === undefined) throw new UserError(`queue: cell (${i}, ${j}) is not in the study's grid.`);
+      if (cell === undefined) throw new UserError(`queue: cell (${i}, ${j}) is not in the study's ${stripe.part}.`);
       return cell;
     });
     study.expectKeys(stripe, cells);
     const { step } = study.announcement;
-    const name = `step ${step}, slice ${stripe.slice}, from (${cells[0].i}, ${cells[0].j})`;
+    const name = `step ${step}, ${partText(stripe.part)}, from (${cells[0].i}, ${cells[0].j})`;
     const shown = machine.progress.phase(name, cells.length, "cells");
     const done: ResultBody["cells"] = [];
     return {

@@ -65,9 +65,10 @@ export function readUpdates(folder: string, { landscape }: Pick<StudySettings, "
 /** The pairs of steps whose update is not computed yet. */
 export function updatesToCompute(
   folder: string,
-  settings: Pick<StudySettings, "landscape">,
+  settings: Pick<StudySettings, "landscape" | "shard">,
 ): { from: number; to: number }[] {
-  if (settings.landscape.updates.rank === 0) return [];
+  // A shard leaves them to the merged folder.
+  if (settings.landscape.updates.rank === 0 || settings.shard !== "") return [];
   const known = readUpdates(folder, settings);
   return updatePairs(settings.landscape.steps).filter(
     ({ from, to }) => !known.some((one) => one.from === from && one.to === to),
@@ -77,7 +78,7 @@ export function updatesToCompute(
 export interface UpdatesJob {
   /** The run folder. */
   readonly folder: string;
-  readonly settings: Pick<StudySettings, "landscape">;
+  readonly settings: Pick<StudySettings, "landscape" | "shard">;
   /** The folder of the checkpoint of a step. */
   folderOf(step: number): string;
   readonly progress: Progress;

@@ -156,7 +156,19 @@ export function environmentProblems(settings: EnvironmentChoice): string[] {
   const { name } = settings;
   const kind = registered.get(name);
   if (kind === undefined) return [`environment.name: expected one of ${names()}, got ${JSON.stringify(name)}`];
+  if (builtIn.has(name) && settings["module"] !== "" && loadedModule() !== null) return [unusedModule(settings)];
   return kind.problems(settings[name]).map((line) => `environment.${name}.${line}`);
+}
+
+/** A module that registers an environment, while a built-in one is chosen: it would have no effect. */
+function unusedModule(settings: EnvironmentChoice): string {
+  const added = [...registered.keys()].filter((name) => !builtIn.has(name));
+  return (
+    `environment.name: ${settings.name} is built in, so environment.module ${settings["module"]} would have no effect. ` +
+    (added.length === 0
+      ? "It registers no environment (registerEnvironment): correct it, or leave it out"
+      : `It registers ${added.join(", ")}: choose that with environment.name, or leave environment.module out`)
+  );
 }
 
 /** False for the settings of environments that are not chosen. `key` is dotted: "environment.NAME.setting". */
@@ -182,3 +194,4 @@ export const formerEnvironmentKeys: ReadonlyMap<string, string> = new Map(
 registerEnvironment(alphabetSortKind);
 registerEnvironment(gsm8kKind);
 registerEnvironment(datasetKind);
+const builtIn: ReadonlySet<string> = new Set(registered.keys());

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import {
   FileError,
+  RunFolderError,
   readText,
   readToml,
   readTomlFile,
@@ -32,7 +33,8 @@ const isOf = (key: string, section: string): boolean => key === section || key.s
 /**
  * The settings that a run folder was made with. If they name an environment's module, it is loaded, because the
  * settings include the module's own.
- * @throws FileError when the folder is no run folder, or config.toml was cut short
+ * @throws FileError when the folder is no run folder, or config.toml was cut short; RunFolderError when it is a sweep's, and
+ *   the settings are those of a training
  * @throws SettingsError when it has settings that are unknown or out of bounds
  */
 export async function readSettings<D extends SettingsTree>(
@@ -41,11 +43,28 @@ export async function readSettings<D extends SettingsTree>(
 ): Promise<Values<D>> {
   const { settings, later } = declaration;
   const path = configPath(folder);
+  if (!existsSync(folder)) throw new FileError(`${folder}: expected a run folder, there is no such folder.`);
   if (!existsSync(path)) throw new FileError(`${folder}: expected a run folder, it has no config.toml.`);
+  if (!settings.byKey.has(givenCheckpoints)) expectNoSweep(folder, settings);
   expectWholeSettings(path, declaration);
   await loadModuleOf([readTomlFile(settings, path)]);
   const isBegun = later === undefined || hasSection(folder, settings, later.section);
   return resolveSettings(settings, [readTomlFile(settings, path), ...(isBegun ? [] : [later.absent])]);
+}
+
+/** The key that only the config.toml of a sweep around checkpoints of another training has. */
+const givenCheckpoints = "checkpoints";
+
+/**
+ * Refuses the folder of a sweep, which has maps only.
+ * @throws RunFolderError
+ */
+export function expectNoSweep(folder: string, settings: Settings): void {
+  if (readTomlFile(settings, configPath(folder)).given.some(({ key }) => key === givenCheckpoints))
+    throw new RunFolderError(
+      `${folder}: expected the folder of a training, this one is of landscape/sweep.ts: it has maps around checkpoints of another ` +
+        "training, and neither rollouts of steps nor checkpoints. One of these is evaluated with rl/evaluate.ts --model.path CHECKPOINT.",
+    );
 }
 
 /**

@@ -3,64 +3,27 @@
 import * as assert from "uvu/assert";
 import { accumulateKernel } from "../../engine/accumulate.ts";
 import { GradientMap, type GradientStore, noGradient, recompute, record, reshape } from "../../engine/autograd.ts";
-import type { Backend } from "../../engine/backends/backend.ts";
-import type { NumberArray } from "../../engine/dtype.ts";
 import { defineOp } from "../../engine/op.ts";
-import { add, scale } from "../../engine/ops/elementwise/elementwise.ts";
 import { weightedSum } from "../../engine/ops/loss/weighted-sum.ts";
 import { rmsNormOp } from "../../engine/ops/rms-norm/rms-norm.ts";
 import { swiglu } from "../../engine/ops/swiglu/swiglu.ts";
-import { run } from "../../engine/run.ts";
-import { scope, scopeAsync } from "../../engine/scope.ts";
-import { fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../engine/tensor.ts";
-import { testBackends } from "../backends.ts";
+import { fromArray, readTensors, type Tensor } from "../../engine/tensor.ts";
 import { assertClose, describe, throwsMessage } from "../support.ts";
+import {
+  given,
+  gradients,
+  leaf,
+  onEach,
+  rounding,
+  shape,
+  size,
+  sum,
+  times,
+  twice,
+  upstream,
+  upstreamTimes,
+} from "./autograd-cases.ts";
 import { normals, sameBits } from "./check-op.ts";
-
-/** Several segments where a buffer holds 16 KiB. */
-const shape = [150, 48];
-const size = sizeOf(shape);
-
-const twice = (x: Tensor): Tensor => scale(x, 2);
-const times = (x: Tensor, factor: number): Tensor => scale(x, factor);
-const sum = (a: Tensor, b: Tensor): Tensor => add(a, b);
-const given = (backend: Backend, seed: number, own: Shape = shape): Tensor =>
-  fromArray(backend, normals(seed, sizeOf(own)), own);
-const leaf = (backend: Backend, seed: number, own: Shape = shape): Tensor => {
-  const tensor = given(backend, seed, own);
-  tensor.requiresGradient = true;
-  return tensor;
-};
-
-/** Runs `body` on every backend, in a scope, and sees to it that no buffer is left. */
-async function onEach(body: (backend: Backend, name: string) => Promise<void>): Promise<void> {
-  for (const { name, backend } of await testBackends()) {
-    const before = backend.statistics().liveBuffers;
-    await scopeAsync(() => body(backend, name));
-    assert.is(backend.statistics().liveBuffers - before, 0, `${name}: buffers left behind`);
-  }
-}
-
-/** The gradients of Σ y · seed for the leaves; the backward pass leaves these and nothing else. */
-async function gradients(leaves: readonly Tensor[], body: () => Tensor): Promise<(NumberArray | undefined)[]> {
-  const recording = record(body);
-  const y = recording.result;
-  const seed = given(y.backend, 77, y.shape);
-  const store = new GradientMap(leaves);
-  const before = y.backend.statistics().liveBuffers;
-  recording.backward(new Map([[y, seed]]), store);
-  const found = leaves.map((x) => store.get(x));
-  const segments = found.reduce((count, d) => count + (d?.segments.length ?? 0), 0);
-  assert.is(y.backend.statistics().liveBuffers - before, segments, "buffers that the backward pass left");
-  const read = await Promise.all(found.map((d) => d?.read()));
-  store.free();
-  return read;
-}
-
-const upstream = normals(77, size);
-const upstreamTimes = (factor: number): Float64Array => upstream.map((v) => factor * v);
-// Sums of up to five terms of the seed's size, each rounded to 2⁻²⁴.
-const rounding = { ofScale: 4e-7 };
 
 /** Targets that hold something beforehand. */
 class FilledStore implements GradientStore {
@@ -300,67 +263,6 @@ describe("engine/autograd", (test) => {
       store.free();
     }));
 
-  // Two layers that share their weights, each with a residual stream beside it; `wrap` is recompute or nothing.
-  type Wrap = (x: Tensor, body: (x: Tensor) => Tensor) => Tensor;
-  const plainly: Wrap = (x, body) => body(x);
-  const again: Wrap = (x, body) => recompute("layer", x, body);
-  const layers = (wrap: Wrap, x: Tensor, weight: Tensor, gain: Tensor): Tensor => {
-    const layer = (input: Tensor): Tensor =>
-      sum(
-        input,
-        wrap(input, (h) => {
-          const normal = rmsNormOp({ x: h, weight }, { eps: 1e-6 }).y;
-          const wide = reshape(swiglu(normal, h), [150, 6, 8]);
-          return sum(reshape(times(wide, 0.5), shape), swiglu(h, gain));
-        }),
-      );
-    return layer(layer(x));
-  };
-
-  test("recomputed parts give the same gradients bit for bit", () =>
-    onEach(async (backend, name) => {
-      const leaves = [leaf(backend, 1), leaf(backend, 2, [48]), leaf(backend, 3)];
-      const [x, weight, gain] = leaves;
-      const wraps: Record<string, Wrap> = {
-        recomputed: again,
-        "recomputed inside what is recomputed": (h, body) =>
-          recompute("outer", h, (outer) => recompute("inner", outer, body)),
-      };
-      // The input is a leaf, or something that an op made, or takes no gradient.
-      for (const start of [(): Tensor => x, (): Tensor => twice(x), (): Tensor => noGradient(() => twice(x))]) {
-        const expected = await gradients(leaves, () => layers(plainly, start(), weight, gain));
-        for (const [what, wrap] of Object.entries(wraps)) {
-          const found = await gradients(leaves, () => layers(wrap, start(), weight, gain));
-          found.forEach((values, i) => {
-            if (expected[i] === undefined) assert.is(values, undefined, `${name}: ${what}: leaf ${i}`);
-            else sameBits(`${name}: ${what}: leaf ${i}`, values, expected[i]);
-          });
-        }
-      }
-    }));
-
-  test("a recomputed part keeps nothing but its output", () =>
-    onEach(async (backend, name) => {
-      const [x, weight, gain] = [leaf(backend, 1), leaf(backend, 2, [48]), leaf(backend, 3)];
-      const outside = backend.statistics().liveBuffers;
-      const held = (wrap: Wrap): number =>
-        scope(() => {
-          record(() => layers(wrap, x, weight, gain));
-          return backend.statistics().liveBuffers - outside;
-        });
-      // Of each layer its output and its sum with the residual stream.
-      assert.is(held(again), 4 * x.segments.length, name);
-      assert.ok(held(plainly) > 4 * x.segments.length, name);
-      // Without a tape it is the body and no more.
-      let calls = 0;
-      const y = recompute("part", x, (h) => {
-        calls++;
-        return twice(h);
-      });
-      assert.is(calls, 1);
-      assert.not.ok(y.requiresGradient);
-    }));
-
   test("views and rows of a tensor pass gradients on, however they are made", () =>
     onEach(async (backend, name) => {
       const values = normals(1, size);
@@ -432,113 +334,5 @@ describe("engine/autograd", (test) => {
       only.free();
       await throwsMessage(() => record(() => twice(x)).backward(), "result is [5]", "one number", "seeds");
       await throwsMessage(() => record(() => [loss()]).backward(), "not a tensor", "seeds");
-    }));
-
-  test("a seed must be of an output that the recording made, and of its shape", async () => {
-    const { backend } = (await testBackends())[0];
-    await scopeAsync(async () => {
-      const [x, other] = [leaf(backend, 1), leaf(backend, 2)];
-      const recording = record(() => ({
-        y: twice(x),
-        cut: noGradient(() => twice(x)),
-        plain: twice(given(backend, 3)),
-        normal: rmsNormOp({ x, weight: leaf(backend, 4, [48]) }, { eps: 1e-6 }),
-      }));
-      const { y, cut, plain, normal } = recording.result;
-      const before = twice(x);
-      const elsewhere = record(() => twice(other)).result;
-      const backward = (output: Tensor, seed = given(backend, 9, output.shape)) =>
-        recording.backward(new Map([[output, seed]]), new GradientMap([x]));
-      for (const output of [cut, plain, before, elsewhere, x, y.view([size])])
-        await throwsMessage(() => backward(output), `[${output.shape}] that this recording did not make`, "noGradient");
-      await throwsMessage(() => backward(normal.inverseRms), '"inverseRms" of rmsNorm', "no gradient passes");
-      await throwsMessage(
-        () => backward(y, given(backend, 9, [size])),
-        '"y" of scale',
-        "expected [150,48], got [7200]",
-      );
-      await throwsMessage(
-        () => record(() => twice(cut)).backward(new Map([[cut, cut]]), new GradientMap()),
-        "did not make",
-      );
-    });
-  });
-
-  test("a kernel that is run past the tape is refused", async () => {
-    const { backend } = (await testBackends())[0];
-    await scopeAsync(async () => {
-      const [x, y] = [leaf(backend, 1), given(backend, 2)];
-      const twofold = (from: Tensor) =>
-        run(accumulateKernel, { x: from, y: { tensor: y, add: false } }, { rowSize: from.rowSize, factor: 2 });
-      await throwsMessage(
-        () => record(() => twofold(x)),
-        "run: kernel accumulate: x: [150,48]",
-        "defineOp",
-        "noGradient",
-      );
-      await throwsMessage(() => record(() => twofold(twice(x))), "run: kernel accumulate: x: [150,48]");
-      record(() => noGradient(() => twofold(x)));
-      record(() => twofold(given(backend, 3)));
-      twofold(x);
-    });
-  });
-
-  test("a recording does not wait", async () => {
-    const { backend } = (await testBackends())[0];
-    await scopeAsync(async () => {
-      const x = leaf(backend, 1);
-      await throwsMessage(() => record(async () => twice(x)), "record: the body returned a promise", "wait outside");
-      assert.not.ok(twice(x).requiresGradient);
-    });
-  });
-
-  test("what an op only saves takes no gradient, and says so", () =>
-    onEach(async (backend, name) => {
-      const x = leaf(backend, 1);
-      const weight = given(backend, 4, [48]);
-      for (const use of [
-        (r: Tensor) => times(r, 2),
-        (r: Tensor) => r.view([150, 1]),
-        (r: Tensor) => r.sliceRows(3, 4),
-      ]) {
-        const recording = record(() => use(rmsNormOp({ x, weight }, { eps: 1e-6 }).inverseRms));
-        const { result } = recording;
-        for (const store of [new GradientMap(), new GradientMap([x])])
-          await throwsMessage(
-            () => recording.backward(new Map([[result, given(backend, 9, result.shape)]]), store),
-            'arrived at "inverseRms" of rmsNorm',
-            "noGradient",
-          );
-      }
-      // As a constant it may be used.
-      const [dx] = await gradients([x], () => {
-        const { y, inverseRms } = rmsNormOp({ x, weight }, { eps: 1e-6 });
-        noGradient(() => times(inverseRms, 2));
-        return y;
-      });
-      assert.ok(dx, name);
-    }));
-
-  test("a recomputed part has gradients of its own input and of leaves; others are refused, not lost", () =>
-    onEach(async (backend, name) => {
-      const x = leaf(backend, 1);
-      const outside = record(() => {
-        const h = times(x, 3);
-        return recompute("part", twice(x), (input) => sum(input, h));
-      });
-      await throwsMessage(
-        () => outside.backward(new Map([[outside.result, given(backend, 9)]]), new GradientMap([x])),
-        'recompute: part: the body uses "y" of scale',
-        "lost",
-      );
-      for (const body of [(h: Tensor) => h, (h: Tensor) => h.view([size]), (h: Tensor) => h.sliceRows(0, 1)])
-        await throwsMessage(() => record(() => recompute("part", x, body)), "recompute: part", "a view of it");
-      // A result that does not depend on the input: its gradient is zero, not what was in memory.
-      const constant = given(backend, 6);
-      const gain = leaf(backend, 7);
-      for (const body of [() => times(constant, 2), () => times(gain, 2)]) {
-        const [dx] = await gradients([x], () => sum(recompute("part", times(x, 5), body), times(x, 2)));
-        assertClose(name, dx ?? [], upstreamTimes(2), rounding);
-      }
     }));
 });

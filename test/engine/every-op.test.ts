@@ -19,6 +19,8 @@ function filesBelow(folder: string, ending: string): string[] {
 const provedOtherwise: Readonly<Record<string, string>> = {
   mixedLinearOp:
     "reads copies rounded to f16, a staircase without slopes: linear.test.ts gives it to checkOp as the f16 mode of linearOp",
+  mixedLinearTripleOp: "likewise: joined.test.ts gives it to checkOp as the f16 mode of linearTripleOp",
+  mixedGatedLinearOp: "likewise: joined.test.ts gives it to checkOp as the f16 mode of gatedLinearOp",
   mixedHeadOp: "likewise: mixed-head.test.ts gives it to checkOp as the f16 mode of headOp",
   mixedKlDivergenceOp: "likewise: mixed-head.test.ts gives it to checkOp as the f16 mode of klDivergenceOp",
 };

@@ -41,6 +41,7 @@ function arenaOf(backend: Backend, { V, C, F, outputs }: Sizes): ParameterArena 
     ["o", { shape: [C, outputs[0]], ...inLayer }],
     ["gate", { shape: [F, C], ...inLayer, group: "gated" }],
     ["up", { shape: [F, C], ...inLayer, group: "gated" }],
+    ["down", { shape: [C, F], ...inLayer }],
   ]);
   ["q", "k", "v"].forEach((name, i) => {
     entries.set(name, { shape: [outputs[i], C], ...inLayer, group: "triple" });
@@ -97,7 +98,13 @@ const batches: Readonly<Record<string, RowGroup[]>> = {
 };
 
 /** Results of all ops that read weights, for rows of several points. */
-function resultsOf(get: (name: string) => Parameter, rows: RowGroup[], backend: Backend, size: Sizes): Tensor[] {
+function resultsOf(
+  get: (name: string) => Parameter,
+  rows: RowGroup[],
+  backend: Backend,
+  size: Sizes,
+  precision: OperandPrecision,
+): Tensor[] {
   const { V, C, outputs } = size;
   const T = rows.reduce((sum, { count }) => sum + count, 0);
   const x = fromArray(backend, normals(1, T * C), [T, C]);
@@ -118,6 +125,7 @@ function resultsOf(get: (name: string) => Parameter, rows: RowGroup[], backend: 
     linear(x, get("q"), get("q.bias"), rows),
     linear(wide, get("o"), null, rows, { residual: x }),
     gatedLinear(x, get("gate"), get("up"), rows),
+    linear(gatedLinear(x, get("gate"), get("up"), rows, precision), get("down"), null, rows),
     scores.logProbs,
     scores.entropy,
   ];
@@ -132,11 +140,13 @@ describe("engine/slot-weights", (test) => {
             await scopeAsync(async () => {
               const arena = arenaOf(backend, size);
               const slots = slotsOf(arena, precision);
-              const grouped = await readTensors(resultsOf((one) => slots.get(one), rows, backend, size));
+              const grouped = await readTensors(resultsOf((one) => slots.get(one), rows, backend, size, precision));
               const moved = placed(new MovedWeights(arena, precision), arena);
-              const tiles = await readTensors(resultsOf((one) => moved.get(one), rows, backend, size));
-              const apart = await readTensors(resultsOf((one) => looped(slots.get(one)), rows, backend, size));
-              assert.equal(grouped.length, 10);
+              const tiles = await readTensors(resultsOf((one) => moved.get(one), rows, backend, size, precision));
+              const apart = await readTensors(
+                resultsOf((one) => looped(slots.get(one)), rows, backend, size, precision),
+              );
+              assert.equal(grouped.length, 11);
               grouped.forEach((values, i) => {
                 sameBits(`${name}: result ${i}`, values, apart[i]);
                 sameBits(`${name}: result ${i}, weights made a tile at a time`, tiles[i], apart[i]);
@@ -157,7 +167,9 @@ describe("engine/slot-weights", (test) => {
           const slots = slotsOf(arena, precision, true);
           const moved = placed(new MovedWeights(arena, precision), arena, true);
           const [found, wanted] = await Promise.all(
-            [moved, slots].map((weights) => readTensors(resultsOf((one) => weights.get(one), rows, backend, size))),
+            [moved, slots].map((weights) =>
+              readTensors(resultsOf((one) => weights.get(one), rows, backend, size, precision)),
+            ),
           );
           found.forEach((values, i) => {
             sameBits(`${name}, ${precision}: result ${i}`, values, wanted[i]);
@@ -196,7 +208,7 @@ describe("engine/slot-weights", (test) => {
           const slots = slotsOf(arena, precision);
           const dispatchesOf = (rows: RowGroup[], get = (one: string) => slots.get(one)): number => {
             const before = backend.statistics().dispatches;
-            resultsOf(get, rows, backend, size);
+            resultsOf(get, rows, backend, size, precision);
             return backend.statistics().dispatches - before;
           };
           const one = dispatchesOf(groupsOf([2, 5]));
@@ -218,7 +230,9 @@ describe("engine/slot-weights", (test) => {
         scopeAsync(async () => {
           const slots = slotsOf(arenaOf(backend, size), "f32");
           backend.kernels.length = 0;
-          return readTensors(resultsOf((one) => slots.get(one), groupsOf([4, 2], [0, 2], [3, 2]), backend, size));
+          return readTensors(
+            resultsOf((one) => slots.get(one), groupsOf([4, 2], [0, 2], [3, 2]), backend, size, "f32"),
+          );
         }),
       ),
     );

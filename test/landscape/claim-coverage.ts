@@ -4,7 +4,7 @@
 import type { Grid } from "../../landscape/grid.ts";
 import { cellSums, promptMaps } from "../../landscape/statistics/cell-sums.ts";
 import { sliceEvidence } from "../../landscape/statistics/claims/evidence.ts";
-import { difference } from "../../landscape/statistics/estimands.ts";
+import { difference, rAtBudget } from "../../landscape/statistics/estimands.ts";
 import { CORRELATION_CHANGES, type Estimate, saysSomething } from "../../landscape/statistics/intervals.ts";
 import { estimandOf, promptInterval } from "../../landscape/statistics/leave-one-out.ts";
 import type { PromptMaps } from "../../landscape/statistics/prompt-maps.ts";
@@ -48,13 +48,13 @@ export function claimCoverage(field: Field, prompts: number, grid: Grid, draws: 
     );
     const { cells, reference } = records(maps, grid, surrogateOf(maps, grid, field, random));
     const before = records(earlier, grid);
-    const [evidence, first] = [{ cells, reference }, before].map((of) =>
-      sliceEvidence(
-        of.cells.map((cell) => cellSums(cell, of.reference)),
-        of.reference,
-        promptMaps(of.cells, of.reference, grid),
-      ),
+    const evidence = sliceEvidence(
+      cells.map((cell) => cellSums(cell, reference)),
+      reference,
+      promptMaps(cells, reference, grid),
     );
+    // Of the earlier checkpoint r alone is compared.
+    const first = rAtBudget(promptMaps(before.cells, before.reference, grid));
     if (evidence.overlap !== null) {
       add("overlap", subsampleInterval(evidence.overlap.share));
       if (evidence.overlap.canDiffer) add("excess", subsampleInterval(evidence.overlap.excess));
@@ -65,7 +65,7 @@ export function claimCoverage(field: Field, prompts: number, grid: Grid, draws: 
       add(`r(J, R), ${kind}`, whole.r);
       add(`R², ${kind}`, whole.rSquared);
     }
-    const change = promptInterval(difference(estimandOf(evidence.tables.r), estimandOf(first.tables.r)));
+    const change = promptInterval(difference(estimandOf(evidence.tables.r), first));
     const isWithheld = change.low === null || !saysSomething(change, CORRELATION_CHANGES);
     add("change of r", isWithheld ? { ...change, low: null, high: null } : change, change.value);
     // The widest bin with cells: its mean success less the centre's is known.

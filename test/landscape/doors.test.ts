@@ -118,6 +118,21 @@ describe("landscape/doors", (test) => {
       "tinny: expected a settings file or a preset",
       "tiny",
     );
+    // Shorter training: what no longer fits is said at once, in all sections.
+    expectRefused(
+      await runStudy(out, { "train.steps": "1", "landscape.steps": "0,3", "train.checkpoints": "0,3" }),
+      "landscape.steps: step 3 has no checkpoint; the last step is train.steps = 1",
+      "train.checkpoints: step 3 is after the last one, train.steps = 1",
+    );
+    expectRefused(
+      await start(studyCommand(out, {}, place)).ended,
+      `${place}: expected a settings file or a preset, this is a folder`,
+      "--checkpoints 'out/checkpoint-*'",
+    );
+    expectRefused(
+      await start(["landscape/report.ts", join(place, "none")]).ended,
+      "expected a run folder, there is no such folder",
+    );
     assert.not.ok(existsSync(out));
   });
 
@@ -260,6 +275,19 @@ syncBuiltinESMExports();
     ])
       keys(basename(name), JSON.parse(read(name)));
     keys("reference.json", JSON.parse(read("landscape/step-000003/reference.json")));
+    // The table of schema versions has each JSON file once, with the version that the file has.
+    for (const name of contents(undisturbed).keys()) {
+      if (!name.endsWith(".json") || /^checkpoints.*\/(?!step)/.test(name)) continue;
+      const { schemaVersion = "–" } = JSON.parse(read(name));
+      const rows = document
+        .split("\n")
+        .filter((row) => /^\| `.*\| (\d|–) \|$/.test(row) && row.includes(basename(name)));
+      assert.equal(
+        rows.map((row) => row.split("|").at(-2)?.trim()),
+        [String(schemaVersion)],
+        `the version of ${name} in docs/formats.md`,
+      );
+    }
     for (const name of ["timings.jsonl", `${slice}/cells.jsonl`])
       for (const line of read(name).trim().split("\n")) keys(basename(name), JSON.parse(line));
     for (const name of ["rollouts/step-000001.jsonl.gz", `${slice}/rollouts.jsonl.gz`])

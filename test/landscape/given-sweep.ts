@@ -1,11 +1,12 @@
 // Sweeps around given checkpoints in this process, small enough for a test: 3 × 3 points, two prompts, a few tokens.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Phase, type Progress, resolveSettings } from "../../engine/host/index.ts";
-import { type StudySettings, studySettings } from "../../landscape/settings.ts";
+import type { Phase, Progress } from "../../engine/host/index.ts";
+import type { StudySettings } from "../../landscape/settings.ts";
 import { runSweep } from "../../landscape/sweep-study.ts";
 import { openCheckpoint, writeCheckpoint } from "../../model/index.ts";
 import { fixturePath } from "../support.ts";
+import { settingsOf } from "./study-settings.ts";
 import { type Ended, start } from "./tiny-study.ts";
 
 export const warmModel = fixturePath("tiny-warm-start");
@@ -46,15 +47,12 @@ const silentPhase: Phase = { advance() {}, moveTo() {}, phase: () => silentPhase
 export async function sweepIn(out: string, checkpoints: readonly string[], flags: Given = {}): Promise<string> {
   const lines: string[] = [];
   const progress: Progress = { phase: () => silentPhase, line: (text) => void lines.push(text), close() {} };
-  await runSweep(settingsOf({ ...flags, checkpoints, out }), progress, new AbortController().signal);
+  await runSweep(smallSweep({ ...flags, checkpoints, out }), progress, new AbortController().signal);
   return lines.join("\n");
 }
 
 /** The settings of a small sweep. */
-export function settingsOf(flags: Given): StudySettings {
-  const given = Object.entries({ ...small, ...flags }).map(([key, value]) => ({ key, value, where: "test" }));
-  return resolveSettings(studySettings, [{ given, problems: [] }]);
-}
+export const smallSweep = (flags: Given): StudySettings => settingsOf({ ...small, ...flags });
 
 /** The same as a subprocess, which may be killed. */
 export function sweepCommand(
@@ -73,4 +71,26 @@ export function sweepCommand(
     ],
     environment,
   ).ended;
+}
+
+/** What was computed at points of a run folder, by all processes together. */
+export interface Measured {
+  /** Assistant tokens that were sampled. */
+  readonly tokens: number;
+  /** Completions of checkpoints that were scored. */
+  readonly completions: number;
+}
+
+export function measuredIn(folder: string): Measured {
+  const lines = readFileSync(join(folder, "timings.jsonl"), "utf8").match(/\{.*/g) ?? [];
+  return lines
+    .map((line): Partial<Measured> & { phase?: string } => JSON.parse(line))
+    .filter(({ phase }) => phase !== undefined)
+    .reduce<Measured>(
+      (sum, { tokens = 0, completions = 0 }) => ({
+        tokens: sum.tokens + tokens,
+        completions: sum.completions + completions,
+      }),
+      { tokens: 0, completions: 0 },
+    );
 }

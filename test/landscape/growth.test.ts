@@ -1,23 +1,12 @@
 // Maps that grow end with the bytes of a fresh run of their size, and only what is new is computed.
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { nestedIndices } from "../../landscape/grid.ts";
 import { describe, throwsMessage } from "../support.ts";
-import { type Given, sweepCommand, sweepIn, warmModel } from "./given-sweep.ts";
+import { type Given, measuredIn, sweepCommand, sweepIn, warmModel } from "./given-sweep.ts";
 import { contents, expectSame } from "./tiny-study.ts";
-
-/** Assistant tokens that were sampled at grid points. */
-function tokensIn(folder: string): number {
-  return readFileSync(join(folder, "timings.jsonl"), "utf8")
-    .split("\n")
-    .filter((line) => line !== "")
-    .reduce((sum, line) => {
-      const record: { phase?: string; tokens?: number } = JSON.parse(line.slice(line.indexOf("{")));
-      return sum + (record.phase === "rollouts" ? (record.tokens ?? 0) : 0);
-    }, 0);
-}
 
 const larger: Given = {
   "landscape.points": 5,
@@ -44,12 +33,12 @@ describe("landscape/growth", (test) => {
 
   test("a larger grid, more prompts and more rollouts", async () => {
     await sweepIn(at("grown"), [warmModel], begun);
-    const before = tokensIn(at("grown"));
-    assert.ok(before > 0);
+    const before = measuredIn(at("grown"));
+    assert.ok(before.tokens > 0 && before.completions > 0);
     await sweepIn(at("grown"), [warmModel], larger);
     await sweepIn(at("fresh"), [warmModel], larger);
     expectSame(contents(at("grown")), contents(at("fresh")));
-    assert.is(tokensIn(at("grown")), tokensIn(at("fresh")), `${before} tokens are kept`);
+    assert.equal(measuredIn(at("grown")), measuredIn(at("fresh")), `${before.tokens} tokens are kept`);
   });
 
   test("more completions per prompt, a slice and a checkpoint, killed in the middle", async () => {

@@ -130,6 +130,16 @@ describe("landscape/own-environment", (test) => {
       ...name,
     );
     writeFileSync(module, source);
+    // Without its name a module would have no effect, and the study another task than its user thinks.
+    await refused(
+      "environment.name: alphabet-sort is built in, so environment.module my-task.ts would have no effect. It registers add",
+      ...["tiny", "--environment.module", "my-task.ts", "--out", other],
+    );
+    writeFileSync(join(place, "idle.ts"), "export const unused = 1;\n");
+    await refused(
+      "It registers no environment (registerEnvironment)",
+      ...["tiny", "--environment.module", "idle.ts", "--out", other],
+    );
     const help = await study(["--environment.module", "my-task.ts", "--help"]);
     assert.match(help.stdout, "--environment.add.largest INTEGER");
     await refused(

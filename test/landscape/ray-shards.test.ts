@@ -6,12 +6,22 @@ import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { openJournal, readJournal } from "../../engine/host/index.ts";
 import { journalledCell } from "../../landscape/files/cells.ts";
-import { klFromPath, rayPaths, raysFolder, sliceFolder, slicePaths } from "../../landscape/files/layout.ts";
+import {
+  klFromPath,
+  lineFolder,
+  pairPath,
+  rayPaths,
+  raysFolder,
+  sliceFolder,
+  slicePaths,
+} from "../../landscape/files/layout.ts";
 import { mergeShards } from "../../landscape/files/merge-shards.ts";
-import { rayPoints, wantedScales } from "../../landscape/files/ray-points.ts";
+import { pairsFrom, readPair } from "../../landscape/files/pair-files.ts";
+import { readRayPoints } from "../../landscape/files/ray-files.ts";
+import { linePoints, rayPoints, wantedScales } from "../../landscape/files/ray-points.ts";
 import { redraw } from "../../landscape/report/report.ts";
 import { describe, throwsMessage } from "../support.ts";
-import { type Given, settingsOf, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
+import { type Given, smallSweep, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
 import { contents, expectSame } from "./tiny-study.ts";
 
 const signal = new AbortController().signal;
@@ -35,16 +45,19 @@ describe("landscape/ray-shards", (test) => {
   };
 
   test("shards have every ray point and scale once, whole rays each", () => {
-    const { landscape } = settingsOf({ ...flags, "landscape.rays.count": 5, checkpoints });
+    const { landscape } = smallSweep({ ...flags, "landscape.rays.count": 5, checkpoints });
     for (const count of [1, 2, 3, 7]) {
       const shards = Array.from({ length: count }, (_, index) => `${index}/${count}`);
+      const lists: ((shard: string) => readonly object[])[] = [
+        (shard) => rayPoints(landscape, shard),
+        (shard) => wantedScales(landscape, shard),
+        (shard) => linePoints(landscape, shard),
+      ];
+      const sorted = (all: readonly object[]): string[] => all.map((one) => JSON.stringify(one)).sort();
+      for (const list of lists) assert.equal(sorted(shards.flatMap(list)), sorted(list("")));
       assert.equal(
-        shards.flatMap((shard) => rayPoints(landscape, shard)),
-        rayPoints(landscape),
-      );
-      assert.equal(
-        shards.flatMap((shard) => wantedScales(landscape, shard)),
-        wantedScales(landscape),
+        shards.flatMap((shard) => pairsFrom(7, [1, 7, 9, 12], shard)).sort((a, b) => a - b),
+        [1, 9, 12],
       );
       const rays = shards.map((shard) => new Set(wantedScales(landscape, shard).map(({ ray }) => ray)));
       assert.is(
@@ -62,7 +75,7 @@ describe("landscape/ray-shards", (test) => {
     const own = raysFolder(at("part-1"), 0);
     const { records } = readJournal(slicePaths(own).cells, journalledCell, () => {});
     assert.ok(
-      records.length > 0 && records.every(({ i }) => i > 0),
+      records.length > 0 && records.every(({ i }) => i === 1),
       "the first ray and the checkpoint are in the other shard",
     );
     await merge("merged", ["part-1", "part-0"]);
@@ -115,9 +128,36 @@ describe("landscape/ray-shards", (test) => {
     expectSame(contents(at("fresh-merged")), contents(at("fresh")));
   });
 
-  test("lines and pairs are refused", () =>
-    throwsMessage(
-      () => settingsOf({ ...flags, checkpoints, shard: "0/2", "landscape.pairs": true }),
-      "shard: lines and pairs cannot be cut into shards",
-    ));
+  test("lines and pairs: merged, the bytes of one machine; two shards that differ are refused", async () => {
+    const more: Given = {
+      ...{ "landscape.points": 2, "landscape.pairs": true, "landscape.line.stepsAhead": [1] },
+      "landscape.line.positions": [0.5, 1],
+    };
+    await sweepIn(at("lines"), checkpoints, more);
+    const names = [0, 1, 2].map((index) => `lines-${index}`);
+    for (const [index, name] of names.entries()) await sweepIn(at(name), checkpoints, { ...more, shard: `${index}/3` });
+    // Three points and two pairs: each of the first two shards has one of the pairs, the last one has none.
+    assert.equal(
+      names.map((name) => [readPair(at(name), 0, 1) !== null, readPair(at(name), 1, 0) !== null]),
+      [
+        [true, false],
+        [false, true],
+        [false, false],
+      ],
+    );
+    assert.equal(
+      names.map((name) => readRayPoints(at(name), lineFolder(at(name), 0, 1), 0, assert.unreachable)?.cells.length),
+      [1, 1, 1],
+    );
+    await merge("lines-merged", names);
+    assert.equal(said, []);
+    expectSame(contents(at("lines-merged")), contents(at("lines")));
+    await merge("lines-part", names.slice(1));
+    assert.match(said.join("\n"), /line to step-000001: 1 of 3 points are in no shard/);
+    assert.match(said.join("\n"), /step-000000, pairs: 1 of 1 are in no shard/);
+    const path = pairPath(at("lines-1"), 1, 0);
+    cpSync(at("lines-1"), at("lines-wrong"), { recursive: true });
+    writeFileSync(pairPath(at("lines-wrong"), 1, 0), readFileSync(path, "utf8").replace(/\d/, "$&1"));
+    await throwsMessage(() => merge("refused", ["lines-1", "lines-wrong"]), "they have other numbers");
+  });
 });

@@ -10,8 +10,8 @@ import { redraw } from "../../landscape/report/report.ts";
 import { studySettings } from "../../landscape/settings.ts";
 import { expectOwnTraining } from "../../landscape/study.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
-import { settingsOf, sweepCommand, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
-import { contents, expectDone, expectSame } from "./tiny-study.ts";
+import { smallSweep, sweepCommand, sweepIn, trlFolder, warmModel } from "./given-sweep.ts";
+import { contents, expectDone, expectSame, start } from "./tiny-study.ts";
 
 describe("landscape/sweep-any", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-sweep-"));
@@ -30,6 +30,35 @@ describe("landscape/sweep-any", (test) => {
       { step: 7, path: "ORG/NAME@main" },
       { step: 20, path: at("verl/global_step_20/actor/huggingface") },
       { step: 40, path: at("prime/weights/step_000040") },
+    ]);
+    // prime-rl: an older and the present layout of its output folder.
+    cpSync(warmModel, at("prime/checkpoints/step_60/weight"), { recursive: true });
+    assert.equal(findCheckpoints([at("prime/checkpoints/step_*")]), [
+      { step: 60, path: at("prime/checkpoints/step_60/weight") },
+    ]);
+    mkdirSync(at("prime/checkpoints/step_80/trainer"), { recursive: true });
+    writeFileSync(at("prime/checkpoints/step_80/trainer/__0_0.distcp"), "");
+    throwsMessage(() => findCheckpoints([at("prime/checkpoints/step_80")]), "broadcasts/step_N");
+    mkdirSync(at("prime/broadcasts/step_80"), { recursive: true });
+    cpSync(join(warmModel, "model.safetensors"), at("prime/broadcasts/step_80/model.safetensors"));
+    writeFileSync(at("prime/broadcasts/step_80/STABLE"), "");
+    throwsMessage(() => findCheckpoints([at("prime/broadcasts/step_80")]), "Copy config.json");
+    cpSync(join(warmModel, "config.json"), at("prime/broadcasts/step_80/config.json"));
+    assert.equal(findCheckpoints([at("prime/broadcasts/step_*")]), [
+      { step: 80, path: at("prime/broadcasts/step_80") },
+    ]);
+    // verl's supervised fine-tuning has no folder of an actor.
+    cpSync(warmModel, at("sft/global_step_3/huggingface"), { recursive: true });
+    assert.equal(findCheckpoints([at("sft/global_step_*")]), [{ step: 3, path: at("sft/global_step_3/huggingface") }]);
+    // Its LoRA checkpoints, before and after its merger: the whole model there is the base model.
+    mkdirSync(at("lora/global_step_5/actor/lora_adapter"), { recursive: true });
+    cpSync(warmModel, at("lora/global_step_6/actor/huggingface"), { recursive: true });
+    mkdirSync(at("lora/global_step_6/actor/huggingface/lora_adapter"));
+    for (const step of [5, 6])
+      throwsMessage(() => findCheckpoints([at(`lora/global_step_${step}`)]), "LoRA adapter", "model/export.ts");
+    cpSync(warmModel, at("lora/global_step_6/merged"), { recursive: true });
+    assert.equal(findCheckpoints([at("lora/global_step_6/merged")]), [
+      { step: 6, path: at("lora/global_step_6/merged") },
     ]);
     assert.equal(findCheckpoints([warmModel]), [{ step: 0, path: warmModel }]);
     throwsMessage(() => findCheckpoints([warmModel, at("mixed/checkpoint-2")]), "its name has no step");
@@ -71,6 +100,26 @@ describe("landscape/sweep-any", (test) => {
     await throwsMessage(
       () => expectPair(altered("template", "chat_template.jinja", () => template)),
       "one and other have different chat templates",
+    );
+  });
+
+  test("a checkpoint with NaN among its weights is named with its first such weight", async () => {
+    await trlFolder(at("nan/checkpoint-7"), 1);
+    const path = join(at("nan/checkpoint-7"), "model.safetensors");
+    const bytes = readFileSync(path);
+    const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE())).toString());
+    const name = "model.layers.1.mlp.down_proj.weight";
+    const [, width] = header[name].shape;
+    // Element [2, 3], as f32.
+    bytes.writeUInt32LE(
+      0x7fc00000,
+      8 + Number(bytes.readBigUInt64LE()) + header[name].data_offsets[0] + 4 * (2 * width + 3),
+    );
+    writeFileSync(path, bytes);
+    await throwsMessage(
+      () => sweepIn(at("nan-maps"), [at("nan/checkpoint-7")]),
+      `Checkpoint of step 7, ${at("nan/checkpoint-7")}: `,
+      `Its weight ${name}[2, 3] is NaN.`,
     );
   });
 
@@ -119,12 +168,25 @@ describe("landscape/sweep-any", (test) => {
   });
 
   test("a study and a sweep do not share a folder, and a study takes neither checkpoints nor a shard", async () => {
-    const study = settingsOf({ "landscape.steps": [0] });
+    const study = smallSweep({ "landscape.steps": [0] });
     mkdirSync(at("study"));
     writeFileSync(at("study/config.toml"), writeToml(studySettings, study));
     await throwsMessage(() => sweepIn(at("study"), [warmModel]), "this folder holds");
     for (const given of [{ checkpoints: [warmModel] }, { shard: "0/2" }])
       throwsMessage(() => expectOwnTraining({ ...study, ...given }), "node landscape/sweep.ts --checkpoints");
+  });
+
+  test("what reads the folder of a training says that a sweep's is none", async () => {
+    mkdirSync(at("sweep"));
+    writeFileSync(at("sweep/config.toml"), `checkpoints = ${JSON.stringify([warmModel])}\n[train]\nsteps = 0\n`);
+    for (const command of ["rl/show.ts", "rl/evaluate.ts"]) {
+      const { status, stderr } = await start([command, at("sweep")]).ended;
+      assert.is(status, 2, stderr);
+      assert.match(
+        stderr,
+        `RunFolderError: ${at("sweep")}: expected the folder of a training, this one is of landscape/sweep.ts`,
+      );
+    }
   });
 });
 

@@ -1,7 +1,6 @@
 // A run folder without a GPU: made-up measurements, written by the same functions as a real run's.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { resolveSettings } from "../../engine/host/index.ts";
 import { type CellRecord, openCells, type ReferenceSet, writeReference } from "../../landscape/files/cells.ts";
 import { type SlicePlace, sliceFolder } from "../../landscape/files/layout.ts";
 import { type GridCell, workOrder } from "../../landscape/grid.ts";
@@ -9,6 +8,7 @@ import { type StudySettings, studySettings } from "../../landscape/settings.ts";
 import { metricsPath, timingsPath } from "../../rl/files/layout.ts";
 import { claimFolder } from "../../rl/files/run-folder.ts";
 import { openMetrics, openTensorBoard } from "../../rl/index.ts";
+import { settingsOf } from "./study-settings.ts";
 import { seeded } from "./synthetic-study.ts";
 
 const prompts = 4;
@@ -26,14 +26,9 @@ export interface SyntheticShape {
 /** 3 × 3 points around step 2. */
 const small: SyntheticShape = { steps: [step], slices: 1, points: 3 };
 
-const given = (values: Record<string, unknown>): StudySettings =>
-  resolveSettings(studySettings, [
-    { given: Object.entries(values).map(([key, value]) => ({ key, value, where: "test" })), problems: [] },
-  ]);
-
 export function syntheticSettings({ steps, slices, points }: SyntheticShape = small): StudySettings {
   const last = Math.max(...steps);
-  return given({
+  return settingsOf({
     "train.steps": last,
     "train.checkpoints": [...new Set([0, ...steps])],
     "landscape.steps": [...steps],
@@ -151,7 +146,7 @@ export const STUDY_SIZE: StudyShape = { checkpoints: 16, points: 21, prompts: 64
 /** Writes the folder of a study of this size: about 135 kB per cell at the size of the `study` preset. */
 export function writeStudySizedRun(folder: string, shape: StudyShape): void {
   const steps = Array.from({ length: shape.checkpoints }, (_, k) => 10 * k);
-  const settings = given({
+  const settings = settingsOf({
     "train.steps": steps[steps.length - 1],
     "train.checkpoints": steps,
     "landscape.steps": steps,

@@ -1,4 +1,6 @@
 // A Llama is read as the Qwen2 whose biases are zero, or refused by the name of what would differ.
+
+import { deepStrictEqual } from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -59,13 +61,13 @@ describe("model/llama", (test) => {
     assert.is(loaded.notes.length, 1);
     for (const text of ["Llama", "Qwen2", "zero biases"]) assert.ok(loaded.notes[0].includes(text), loaded.notes[0]);
     for (const checkpoint of [loaded, meant]) await checkpoint.close();
-    assert.equal(await weightsOf(llama), await weightsOf(qwen2));
+    deepStrictEqual(await weightsOf(llama), await weightsOf(qwen2));
     // What is saved from it is a Qwen2, which needs no note.
     const { weights } = await loadModel(new CpuBackend(), llama, { note: () => {} });
     const saved = join(scratch, "saved");
     await saveWeights(weights, saved, llama);
     assert.is(readConfigOf(saved)["model_type"], "qwen2");
-    assert.equal(await weightsOf(saved), await weightsOf(qwen2));
+    deepStrictEqual(await weightsOf(saved), await weightsOf(qwen2));
     await withCheckpoint(saved, async ({ notes }) => assert.equal(notes, []));
   });
 

@@ -163,6 +163,7 @@ describe("model/lora", (test) => {
     await refused(await adapter({ peft_type: "IA3" }), "adapter_config.json", "LORA");
     await refused(await adapter({ use_dora: true }), "use_dora: true", "merge_and_unload");
     await refused(await adapter({ fan_in_fan_out: true }), "fan_in_fan_out");
+    await refused(await adapter({ lora_alpha: 0 }), "lora_alpha is 0", "verl's merger");
     await refused(await adapter({ bias: "all" }), "bias");
     await refused(await adapter({ init_lora_weights: "pissa_niter_4" }), "pissa_niter_4", "changes the base model");
     await refused(await adapter({ some_new_setting: 3 }), "some_new_setting: 3");

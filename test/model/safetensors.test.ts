@@ -1,3 +1,4 @@
+import { deepStrictEqual } from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -133,7 +134,7 @@ describe("model/safetensors", (test) => {
           pieces++;
         }
         assert.is(pieces, Math.ceil(whole.length / 7));
-        assert.equal(pieced, whole);
+        deepStrictEqual(pieced, whole);
       }
     });
   });
@@ -141,9 +142,9 @@ describe("model/safetensors", (test) => {
   test("floats come as f32 and f64, whole numbers do not", () =>
     withFile(fixturePath("safetensors-corpus/every-dtype.safetensors"), async (file) => {
       const f64 = await file.readTensor("f64");
-      assert.equal(await file.readFloat64("f64"), f64);
-      assert.equal(await file.readFloat32("f64"), Float32Array.from(f64, Number));
-      assert.equal(await file.readFloat64("f16"), Float64Array.from(await file.readFloat32("f16")));
+      deepStrictEqual(await file.readFloat64("f64"), f64);
+      deepStrictEqual(await file.readFloat32("f64"), Float32Array.from(f64, Number));
+      deepStrictEqual(await file.readFloat64("f16"), Float64Array.from(await file.readFloat32("f16")));
       await throwsMessage(() => file.readFloat32("i64"), '"i64"', "expected floats, got i64");
       await throwsMessage(() => file.readTensor("absent"), '"absent"', "no tensor of that name");
     }));
@@ -162,7 +163,7 @@ describe("model/safetensors", (test) => {
     await handle.write(start);
     await handle.write(new Uint8Array(new Float32Array([1.5, -3]).buffer), 0, 8, start.length + gap);
     await handle.close();
-    await withFile(path, async (file) => assert.equal(await file.readTensor("last"), new Float32Array([1.5, -3])));
+    await withFile(path, async (file) => deepStrictEqual(await file.readTensor("last"), new Float32Array([1.5, -3])));
     rmSync(path);
   });
 
@@ -204,7 +205,7 @@ describe("model/safetensors", (test) => {
         assert.equal(entry, { name, dtype, shape });
         const elements = shape.reduce((product, extent) => product * extent, 1);
         assert.is(byteOffset % (byteLength / elements), 0, name);
-        assert.equal(await file.readTensor(name), data);
+        deepStrictEqual(await file.readTensor(name), data);
       }
     });
   });

@@ -1,4 +1,6 @@
 // Saved states: whatever bit of a slot is flipped, the other slot is loaded and the damage is told; a wrong step never is.
+
+import { deepStrictEqual } from "node:assert/strict";
 import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -87,9 +89,9 @@ describe("rl/checkpoint", (test) => {
     for (const one of [trained, evaluated]) {
       one.load("w", new Float32Array(6));
       assert.is((await loadState(join(place, "evaluated"), one))?.state.step, 0);
-      assert.equal((await one.read()).get("w"), values);
+      deepStrictEqual((await one.read()).get("w"), values);
     }
-    assert.equal((await trained.read(["w"], "moment2")).get("w"), new Float32Array(6));
+    deepStrictEqual((await trained.read(["w"], "moment2")).get("w"), new Float32Array(6));
   });
 
   test("both slots cut short: one message with both", async () => {

@@ -1,9 +1,12 @@
 // docs/from-trl.md: every field of TRL's GRPOConfig is there, with a setting that exists or the reason why there is none.
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { is, match, ok } from "uvu/assert";
 import { readToml, resolveSettings } from "../../engine/host/index.ts";
 import { studySettings } from "../../landscape/settings.ts";
+import { readTrlConfig } from "../../rl/from-trl.ts";
 import { answerToOtherNames } from "../../rl/other-names.ts";
 import { describe } from "../support.ts";
 import { counterpart, fromTrlTables, settingsIn, type TrlConfig } from "./from-trl.ts";
@@ -51,5 +54,22 @@ describe("rl/from-trl", (test) => {
     ok(example.length > 50, "no example");
     const { train } = resolveSettings(studySettings, [readToml(studySettings, example, "from-trl.md")]);
     is(train.normalisation, "batch-token");
+  });
+
+  test("steps that count updates are said to be rounded if they are no whole number of batches", () => {
+    const place = mkdtempSync(join(tmpdir(), "foothold-trl-"));
+    const path = join(place, "training_args.json");
+    const said = (fields: object): string => {
+      const config = { num_generations: 8, max_steps: 40, eval_strategy: "steps", save_strategy: "steps", ...fields };
+      writeFileSync(path, JSON.stringify(config));
+      return readTrlConfig(path, []).notes.join("\n");
+    };
+    const uneven = said({ num_iterations: 2, eval_steps: 5, save_steps: 7 });
+    match(uneven, "eval_steps 5 counts updates, of which a batch has 2: rounded to 3 batches");
+    match(uneven, "save_steps 7 counts updates, of which a batch has 2: rounded to 4 batches");
+    match(uneven, "the starting model and the last step are evaluated too");
+    ok(!said({ num_iterations: 2, eval_steps: 4, save_steps: 8 }).includes("rounded"));
+    ok(!said({ num_iterations: 1, eval_steps: 5, save_steps: 7 }).includes("rounded"));
+    rmSync(place, { recursive: true });
   });
 });

@@ -4,12 +4,15 @@ import * as assert from "uvu/assert";
 import { resolveSettings } from "../../engine/host/index.ts";
 import { openBackend } from "../../engine/index.ts";
 import { studySettings } from "../../landscape/settings.ts";
-import { loadChat, loadModel, loadTokenizer, type MemoryPlan, openConfig } from "../../model/index.ts";
+import { loadChat, loadModel, loadTokenizer, type MemoryPlan, makeWeights, openConfig } from "../../model/index.ts";
+import { EpisodeList } from "../../rl/environments/environment.ts";
 import { evaluatedRollouts } from "../../rl/evaluation.ts";
 import { expectTrainingMemory, openEnvironment, policyStep } from "../../rl/index.ts";
 import { longestExamples } from "../../rl/plan.ts";
 import { policyLossOf } from "../../rl/policy-loss.ts";
+import { rollOut, trainingRollouts } from "../../rl/rollout.ts";
 import { runSettings } from "../../rl/run-settings.ts";
+import { fillAtRandom } from "../random-model.ts";
 import { describe, fixturePath } from "../support.ts";
 
 const folder = fixturePath("tiny-warm-start");
@@ -59,7 +62,7 @@ describe("rl/plan", (test) => {
         }
 
         const requests = evaluatedRollouts(environment, settings.evaluate);
-        const examples = longestExamples(chat, requests, { maxNewTokens: 24, turn2Template: "standard" });
+        const examples = longestExamples(chat, requests, 24, config.vocabSize);
         await policyStep(model, examples, {
           optimiser: settings.train,
           maxTokens: settings.batch.trainTokens,
@@ -67,6 +70,52 @@ describe("rl/plan", (test) => {
           loss: policyLossOf(settings.train),
         });
         assert.is(backend.statistics().pipelines, pipelines, "the step's kernels are those that were prepared");
+      } finally {
+        backend.destroy();
+      }
+    });
+
+  for (const [rollouts, precision] of [
+    [2, "f32"],
+    [8, "f32"],
+  ] as const)
+    test(`${rollouts} rollouts of each prompt, ${precision}: the plan of generation and step is what is used, within a tenth`, async () => {
+      const { backend } = await openBackend({ backend: "webgpu" });
+      try {
+        const given = {
+          "train.promptsPerStep": 4,
+          "train.rolloutsPerPrompt": rollouts,
+          "train.maxNewTokens": 4,
+          "train.precision": precision,
+          "evaluate.episodes": 4,
+        };
+        const settings = resolveSettings(runSettings, [
+          { given: Object.entries(given).map(([key, value]) => ({ key, value, where: key })), problems: [] },
+        ]);
+        const { train, batch } = settings;
+        const { config } = await openConfig(folder);
+        const chat = await loadChat(folder, await loadTokenizer(folder));
+        const environment = await openEnvironment(settings.environment);
+        const job = { config, chat, environment, settings };
+        const planned = await expectTrainingMemory(backend, job, { limit: null, compiles: false });
+        const weights = makeWeights(backend, config, { trainable: true, precision });
+        fillAtRandom(weights, config, chat);
+        const model = { backend, config, weights };
+        const requests = trainingRollouts(
+          new EpisodeList(environment, train.episodeSeed),
+          ...([1, train.promptsPerStep, rollouts] as const),
+        );
+        const drawn = await rollOut(model, chat, requests, {
+          ...{ maxNewTokens: train.maxNewTokens, temperature: 1, turn2Template: "standard" },
+          ...{ maxRows: batch.rows, maxTokens: batch.tokens, seed: 1, purpose: "train", step: 1 },
+        });
+        await policyStep(
+          model,
+          drawn.map((one) => ({ ...one, advantage: 1, tokenWeight: 0.01 })),
+          { optimiser: train, maxTokens: batch.trainTokens, step: 1, loss: policyLossOf(train) },
+        );
+        const used = backend.statistics().peakBytes;
+        assert.ok(Math.abs(planned.deviceBytes / used - 1) < 0.1, `planned ${planned.deviceBytes}, used ${used}`);
       } finally {
         backend.destroy();
       }

@@ -8,7 +8,8 @@ enable subgroups; diagnostic(off, subgroup_uniformity);
 // Uniformity all lanes reach all subgroup operations: loop bounds are the same in all lanes.
 // Constants  PIECES: head size / 8. ROWS: 2, or 1 for heads above 64; with 4, registers spill and the kernel is half as fast.
 //            CONTINUES: whether there are several cells of slots.
-// Stored     keys and values are f32, or f16 in words: see the key loads in `uses`. All arithmetic is f32.
+// Stored     keys and values are f32, or f16 in words: see the key loads in `uses`. So is y, if one cell holds all slots: see the
+//            output. All arithmetic is f32.
 // Chosen     on lavapipe, if the head size is a multiple of 8; in decoding from 32 on.
 // Measured   14 query and 2 key heads of 64, 2 sequences of 128: 2.5 ms, 24 GFLOP/s (attention.wgsl: 17 to 24 ms); decoding 16
 //            rows at 256 keys: 0.75 ms (5.9). Compiles in a fifth of the time of attention.wgsl. Mesa 25.0.7, 2 cores (Zen 4);
@@ -17,7 +18,7 @@ enable subgroups; diagnostic(off, subgroup_uniformity);
 @group(0) @binding(1) var<storage, read> keys: array<Stored>;
 @group(0) @binding(2) var<storage, read> values: array<Stored>;
 @group(0) @binding(3) var<storage, read> spans: array<vec4u>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<Output>;
 @group(0) @binding(5) var<storage, read_write> logSumExp: array<f32>;
 @group(0) @binding(6) var<storage, read_write> sums: array<f32>;
 
@@ -54,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
     for (var d = 0u; d < SIZE; d++) {
       query[r * SIZE + d] = q[params.qBase + item[r] * SIZE + d];
-      if (continues) { mixed[r * SIZE + d] = y[params.yBase + item[r] * SIZE + d]; }
+      if (continues) { mixed[r * SIZE + d] = storedState(params.yBase + item[r] * SIZE + d); }
     }
   }
 
@@ -126,6 +127,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let closed = select(reference[r] + log(total), total, isNaN(total));
     logSumExp[params.logSumExpBase + item[r]] = select(select(reference[r], closed, isLast), bitcast<f32>(negativeInfinity), seesNone);
     if (CONTINUES) { sums[params.sumsBase + item[r]] = total; }
-    for (var d = 0u; d < SIZE; d++) { y[params.yBase + item[r] * SIZE + d] = mixed[r * SIZE + d] * scale; }
+    for (var d = 0u; d < SIZE; d += 4u) {
+      let at = r * SIZE + d;
+      storeFour(params.yBase + item[r] * SIZE + d, vec4f(mixed[at], mixed[at + 1u], mixed[at + 2u], mixed[at + 3u]) * scale);
+    }
   }
 }

@@ -1,4 +1,5 @@
 import type { NumberArray } from "../../dtype.ts";
+import { roundedToHalf } from "../matmul/half.cpu.ts";
 
 interface Heads {
   heads: number;
@@ -111,4 +112,10 @@ export function attentionBackwardKey(
       b.dValues.set(dValue, key);
     }
   }
+}
+
+/** attention with y rounded to f16, for a single cell of slots */
+export function attentionToHalf(...[b, p]: Parameters<typeof attention>): void {
+  attention(b, p);
+  for (let i = 0; i < p.tokens * p.heads * p.headSize; i++) b.y[i] = roundedToHalf(b.y[i]);
 }

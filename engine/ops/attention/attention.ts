@@ -6,8 +6,11 @@
 // results depend on a token's own numbers alone: not on batch, slots, or the cuts of the storage, as long as the cuts
 // keep the order. (A prefix in a later segment than the tokens after it is summed after them: that is right, but the
 // bits differ.)
+import { shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
+import type { OperandPrecision } from "../../parameters.ts";
+import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { chooseHalfForward, chooseKernels, type Heads, statisticsKernel } from "./kernels.ts";
@@ -112,8 +115,10 @@ export const attentionOp = defineOp<
  * @param spans       [T, 4] u32: {prefixStart, prefixLength, ownStart, length}; slots below S
  * @param querySpans  [S, 2] u32: {first, count} of the tokens that see each key, which must be neighbours; null if no
  *                    gradient of keys or values is wanted
- * @param settings    scale: D^−½ unless it is given; operands: f32 unless it is given
- * @returns           [T, H, D] f32
+ * @param settings    scale: D^−½ unless it is given; operands: f32 unless it is given; output: f16 for a y that is rounded
+ *                    to f16, for products alone, without gradient, if keys and values are f16, no buffer's limit cuts them,
+ *                    and D is a multiple of four. Default: f32
+ * @returns           [T, H, D] f32 or f16
  * @throws ShapeError when shapes do not match, D is odd or above 128, or a gradient needs querySpans and has none
  * Source: Dao et al. 2022 (FlashAttention), with the reference of the softmax moved lazily; Ainslie et al. 2023
  * (grouped queries).
@@ -124,10 +129,38 @@ export function attention(
   values: Tensor,
   spans: Tensor,
   querySpans: Tensor | null,
-  settings: Partial<AttentionSettings> = {},
+  settings: Partial<AttentionSettings> & { readonly output?: OperandPrecision } = {},
 ): Tensor {
-  const { scale = q.shape[q.shape.length - 1] ** -0.5, operands = "f32" } = settings;
-  return attentionOp({ q, keys, values, spans, querySpans }, { scale, operands }).y;
+  const { scale = q.shape[q.shape.length - 1] ** -0.5, operands = "f32", output = "f32" } = settings;
+  const half = output === "f16" ? attendToHalf({ q, keys, values, spans }, scale, querySpans) : null;
+  return half ?? attentionOp({ q, keys, values, spans, querySpans }, { scale, operands }).y;
+}
+
+/** y in f16; null, and nothing is done, if that needs another kernel's sums: see `output`. */
+function attendToHalf(
+  given: Record<"q" | "keys" | "values" | "spans", Tensor>,
+  scale: number,
+  querySpans: Tensor | null,
+): Tensor | null {
+  const { q, keys, values, spans } = given;
+  if (keys.dtype !== "f16" || isCut(keys) || isCut(values) || shouldRecord([q])) return null;
+  const shapes = { q: q.shape, keys: keys.shape, values: values.shape, spans: spans.shape };
+  attentionOp.definition.shapes(
+    { ...shapes, querySpans: querySpans?.shape ?? [keys.rows, 2] },
+    { scale, operands: "f32" },
+  );
+  const heads = paramsOf(q, keys);
+  const { toHalf, forTokens } = chooseHalfForward(q.backend.style, heads, querySpans === null);
+  if (toHalf === null) return null;
+  const y = empty(q.backend, q.shape, "f16", "attention.y");
+  scope(() => {
+    const [logSumExp, sums] = ["logSumExp", "sums"].map((name) =>
+      empty(q.backend, q.shape.slice(0, 2), q.dtype, `attention.${name}`),
+    );
+    const constants = { ...forTokens, CONTINUES: false };
+    run(toHalf, { ...given, y, logSumExp, sums }, { ...heads, scale }, { constants });
+  });
+  return y;
 }
 
 function paramsOf(q: Tensor, keys: Tensor): Heads {

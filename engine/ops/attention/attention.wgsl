@@ -9,7 +9,8 @@
 //            CONTINUES: whether there are several cells of slots; if not, loads that compile slowly are left out.
 // Memory     q read and y written once; each token reads the keys and values it sees, (H/K)/HEADS times, mostly from cache.
 // Precision  f32. NaN among a token's numbers gives NaN: `lost` keeps a NaN that a driver's exp may drop.
-// Stored     keys and values are f32, or f16 in words: see the key loads in `uses`. All arithmetic is f32.
+// Stored     keys and values are f32, or f16 in words: see the key loads in `uses`. So is y, if one cell holds all slots: see the
+//            output. All arithmetic is f32.
 // Chosen     HEADS: as many heads of a key head as fit 16 vectors on software adapters (loads cost more than products), 1 on GPUs.
 // Measured   tiny model, 123 dialogues of 73 tokens: 18 ms of one core on lavapipe, 98 on SwiftShader (2-core x86-64,
 //            node bench/run.ts attention). With one head per invocation half as fast; SwiftShader without unrolling a quarter.
@@ -17,7 +18,7 @@
 @group(0) @binding(1) var<storage, read> keys: array<Stored>;
 @group(0) @binding(2) var<storage, read> values: array<Stored>;
 @group(0) @binding(3) var<storage, read> spans: array<vec4u>;
-@group(0) @binding(4) var<storage, read_write> y: array<Vector>;
+@group(0) @binding(4) var<storage, read_write> y: array<Output>;
 @group(0) @binding(5) var<storage, read_write> logSumExp: array<f32>;
 @group(0) @binding(6) var<storage, read_write> sums: array<f32>;
 
@@ -54,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     /* @unroll */ for (var h = 0u; h < HEADS; h++) {
       reference[h] = logSumExp[stateStart + h];
       sum[h] = sums[sumStart + h];
-      /* @unroll */ for (var i = 0u; i < VECTORS; i++) { mixed[h * VECTORS + i] = y[outStart + h * VECTORS + i]; }
+      /* @unroll */ for (var i = 0u; i < VECTORS; i++) { mixed[h * VECTORS + i] = storedState(outStart + h * VECTORS + i); }
     }
   }
 
@@ -103,6 +104,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let closed = select(reference[h] + log(total), total, isNaN(total));
     logSumExp[stateStart + h] = select(select(reference[h], closed, isLast), bitcast<f32>(negativeInfinity), seesNone);
     if (CONTINUES) { sums[sumStart + h] = total; }
-    /* @unroll */ for (var i = 0u; i < VECTORS; i++) { y[outStart + h * VECTORS + i] = mixed[h * VECTORS + i] * factor; }
+    /* @unroll */ for (var i = 0u; i < VECTORS; i++) { storeOutput(outStart + h * VECTORS + i, mixed[h * VECTORS + i] * factor); }
   }
 }

@@ -99,26 +99,35 @@ const perQueryUses = ["flat-workgroup", "key-range", "is-finite"];
 const forwardKernel = defineKernel({
   ...perQueryForward,
   name: "attention",
-  uses: [...perQueryUses, "key-loads"],
-  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true, Stored: "Vector" },
+  uses: [...perQueryUses, "key-loads", "output"],
+  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true, Stored: "Vector", Output: "Vector" },
   variants: groupVariants,
 });
 
-// Keys and values in f16: in fours, and in twos for heads of another size.
+// Keys and values in f16: in fours, and in twos for heads of another size. With one cell of slots y may be f16 too.
 
 const halfFoursKernel = defineKernel({
   ...perQueryForward,
   name: "attentionHalfFours",
-  uses: [...perQueryUses, "key-loads-half-fours"],
-  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true, Stored: "vec2u" },
+  uses: [...perQueryUses, "key-loads-half-fours", "output"],
+  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: true, Stored: "vec2u", Output: "Vector" },
   variants: [{ CONTINUES: false }, { VECTORS: 16 }, { VECTORS: 32, HEADS: 1 }],
+});
+
+const halfFoursToHalfKernel = defineKernel({
+  ...perQueryForward,
+  name: "attentionHalfFoursToHalf",
+  cpu: cpu.attentionToHalf,
+  uses: [...perQueryUses, "key-loads-half-fours", "output-half", "halves"],
+  constants: { ...vectorDefaults, HEADS: 2, CONTINUES: false, Stored: "vec2u", Output: "vec2u" },
+  variants: [{ VECTORS: 16 }, { VECTORS: 32, HEADS: 1 }],
 });
 
 const halfTwosKernel = defineKernel({
   ...perQueryForward,
   name: "attentionHalfTwos",
-  uses: [...perQueryUses, "key-loads-half-twos"],
-  constants: { Vector: "vec2f", WIDTH: 2, VECTORS: 7, HEADS: 2, CONTINUES: true, Stored: "u32" },
+  uses: [...perQueryUses, "key-loads-half-twos", "output"],
+  constants: { Vector: "vec2f", WIDTH: 2, VECTORS: 7, HEADS: 2, CONTINUES: true, Stored: "u32", Output: "Vector" },
   variants: [{ CONTINUES: false, HEADS: 1 }],
 });
 
@@ -172,31 +181,44 @@ const tileDefaults = { PIECES: 2, ROWS: 2, CONTINUES: true };
 const tileVariants: readonly Constants[] = [{ CONTINUES: false }, { PIECES: 8 }, { PIECES: 16, ROWS: 1 }];
 
 const tilesOf = (items: number, { ROWS }: Constants): number => Math.ceil(items / (lanes * Number(ROWS)));
+const tileUses = ["flat-workgroup", "key-range", "key-runs", "is-finite"];
+
+const onTokens = (
+  { tokens, heads, keyHeads }: { tokens: number; heads: number; keyHeads: number },
+  constants: Constants,
+): [number] => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)];
 
 const forwardTileKernel = defineKernel({
   ...forward,
   name: "attentionTile",
   wgsl: new URL("./attention-tile.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "key-range", "key-runs", "is-finite", "key-loads"],
-  constants: { ...tileDefaults, Stored: "f32", Vector: "f32" },
+  uses: [...tileUses, "key-loads", "output-ones"],
+  constants: { ...tileDefaults, Stored: "f32", Vector: "f32", Output: "f32" },
   variants: tileVariants,
-  workgroups: ({ tokens, heads, keyHeads }, constants) => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)],
+  workgroups: onTokens,
 });
 
 const halfTileKernel = defineKernel({
   ...forward,
   name: "attentionTileHalf",
   wgsl: new URL("./attention-tile.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "key-range", "key-runs", "is-finite", "key-loads-half"],
-  constants: { ...tileDefaults, Stored: "u32" },
+  uses: [...tileUses, "key-loads-half", "output-ones"],
+  constants: { ...tileDefaults, Stored: "u32", Output: "f32" },
   variants: tileVariants,
-  workgroups: ({ tokens, heads, keyHeads }, constants) => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)],
+  workgroups: onTokens,
 });
 
-const onTokens = (
-  { tokens, heads, keyHeads }: { tokens: number; heads: number; keyHeads: number },
-  constants: Constants,
-): [number] => [keyHeads * tilesOf((tokens * heads) / keyHeads, constants)];
+const halfTileToHalfKernel = defineKernel({
+  ...forward,
+  name: "attentionTileHalfToHalf",
+  cpu: cpu.attentionToHalf,
+  wgsl: new URL("./attention-tile.wgsl", import.meta.url),
+  uses: [...tileUses, "key-loads-half", "output-half-ones", "halves"],
+  constants: { ...tileDefaults, CONTINUES: false, Stored: "u32", Output: "vec2u" },
+  variants: tileVariants.slice(1),
+  workgroups: onTokens,
+});
+
 const onSlots = ({ slots, keyHeads }: { slots: number; keyHeads: number }, constants: Constants): [number] => [
   keyHeads * tilesOf(slots, constants),
 ];
@@ -289,11 +311,15 @@ export function chooseKernels(style: AdapterStyle, heads: Heads, isCached: boole
 /** Fours per lane. */
 const loadsOf = (numbers: number): number => Math.ceil(numbers / (4 * lanes));
 
-/** The forward variant for an adapter if keys and values are f16. */
+/**
+ * The forward variant for an adapter if keys and values are f16. `toHalf` is the one that writes y in f16, from one cell of
+ * slots; null for heads that are no multiple of four.
+ */
 export function chooseHalfForward(style: AdapterStyle, heads: Heads, isCached: boolean) {
   const { forward, forTokens } = chooseKernels(style, heads, isCached);
-  if (forward === forwardTileKernel) return { forward: halfTileKernel, forTokens };
-  return { forward: heads.headSize % 4 === 0 ? halfFoursKernel : halfTwosKernel, forTokens };
+  if (forward === forwardTileKernel) return { forward: halfTileKernel, toHalf: halfTileToHalfKernel, forTokens };
+  if (heads.headSize % 4 !== 0) return { forward: halfTwosKernel, toHalf: null, forTokens };
+  return { forward: halfFoursKernel, toHalf: halfFoursToHalfKernel, forTokens };
 }
 
 /**

@@ -37,15 +37,15 @@ export const tripleContract = {
   },
 } as const;
 
-/** y = silu(x · Gᵀ) · (x · Uᵀ), panels of U follow those of G in `right` */
+/** y = silu(x · Gᵀ) · (x · Uᵀ), panels of U follow those of G in `right`; `result` holds x · Gᵀ, `up` x · Uᵀ */
 export const gatedContract = {
   axes: { rows: "map" },
   bindings: {
     left: { access: "read", axis: "rows" },
     right: { access: "read" },
-    gate: { access: "update", axis: "rows" },
+    result: { access: "update", axis: "rows" },
     up: { access: "write", axis: "rows" },
-    result: { access: "write", axis: "rows" },
+    y: { access: "write", axis: "rows" },
   },
   params: { width: "u32", columns: "u32", products: "u32" },
 } as const;

@@ -16,11 +16,21 @@ import { groupedRows, reach } from "../../row-tables.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
-import { swiglu, swigluBackwardKernel, swigluKernel } from "../swiglu/swiglu.ts";
+import { swiglu, swigluBackwardKernel, writeSwiglu } from "../swiglu/swiglu.ts";
 import { multiplyGatedPairs, multiplyGatedPairsSlots } from "./gated-pairs.ts";
 import { multiplyForwardSlots, multiplyGatedSlots } from "./grouped.ts";
 import { multiplyGated } from "./joined.ts";
-import { asMatrix, checkShapes, groupsOf, linear, multiplyByPanels, type Selection } from "./linear.ts";
+import {
+  asMatrix,
+  checkShapes,
+  expectCopies,
+  groupsOf,
+  halfOf,
+  linear,
+  mixedGradients,
+  multiplyByPanels,
+  type Selection,
+} from "./linear.ts";
 import { isPlain } from "./linear-triple.ts";
 import { multiplyInput, multiplyWeight } from "./matmul.ts";
 
@@ -51,29 +61,70 @@ export const gatedLinearOp = defineOp<
       { gate: asMatrix(gateProduct), up: asMatrix(upProduct), y: asMatrix(y) },
     ),
   // As swiglu and two linear layers in reverse: dx = dUp · U + dGate · G,  dU = dUpᵀ · x,  dG = dGateᵀ · x
-  vjp: (runKernel, { x, gate, up, gateProduct, upProduct }, { y: dy }, d, { selected = null }) =>
+  vjp: (_, { x, gate, up, gateProduct, upProduct }, { y: dy }, d, { selected = null }) =>
     scope(() => {
-      const given = { dy: asMatrix(dy), gate: asMatrix(gateProduct), up: asMatrix(upProduct) };
-      const slopes = (which: 0 | 1): Tensor => {
-        const made = empty(x.backend, given.dy.shape, x.dtype, "gatedLinear.gradient");
-        runKernel(
-          swigluBackwardKernel,
-          { ...given, d: { tensor: made, add: false } },
-          { rowSize: made.rowSize, which },
-        );
-        return made;
-      };
       const layers = [
         { weight: up, dWeight: d.up, which: 1 },
         { weight: gate, dWeight: d.gate, which: 0 },
       ] as const;
       for (const [i, { weight, dWeight, which }] of layers.entries()) {
         if (!d.x && !dWeight) continue;
-        const dProduct = slopes(which);
+        const dProduct = slopesOf(dy, gateProduct, upProduct, which);
         if (d.x) multiplyInput(dProduct, weight, { tensor: asMatrix(d.x.tensor), add: d.x.add || i > 0 });
         if (dWeight) multiplyWeight(dProduct, asMatrix(x), dWeight, selected);
       }
     }),
+});
+
+/** The gradient of one product, x · Gᵀ (0) or x · Uᵀ (1). */
+function slopesOf(dy: Tensor, gateProduct: Tensor, upProduct: Tensor, which: 0 | 1): Tensor {
+  const given = { dy: asMatrix(dy), gate: asMatrix(gateProduct), up: asMatrix(upProduct) };
+  const made = empty(dy.backend, given.dy.shape, dy.dtype, "gatedLinear.gradient");
+  run(swigluBackwardKernel, { ...given, d: { tensor: made, add: false } }, { rowSize: made.rowSize, which });
+  return made;
+}
+
+/**
+ * `gatedLinearOp` with f16 operands: xHalf, rows and panels are copies of x and the weights, and are read in their place.
+ * Everything else is as in `mixedLinearOp`.
+ */
+export const mixedGatedLinearOp = defineOp<
+  "x" | "gate" | "up" | "xHalf" | "gateRows" | "gatePanels" | "upRows" | "upPanels",
+  "y",
+  "gateProduct" | "upProduct",
+  Selection
+>({
+  name: "mixedGatedLinear",
+  constants: ["xHalf", "gateRows", "gatePanels", "upRows", "upPanels"],
+  saved: ["gateProduct", "upProduct"],
+  shapes: ({ x, gate, up, xHalf, gateRows, gatePanels, upRows, upPanels }) => {
+    expectShape("linear: xHalf", xHalf, x, "It is a copy of x.");
+    expectShape("gatedLinear: up", up, gate, "It is gated element by element.");
+    expectCopies(gate, gateRows, gatePanels);
+    expectCopies(up, upRows, upPanels);
+    const y = checkShapes(x, gate, undefined);
+    return { y, gateProduct: y, upProduct: y };
+  },
+  forward: (_, { xHalf, gatePanels, upPanels }, { y, gateProduct, upProduct }) =>
+    multiplyBoth(
+      asMatrix(xHalf),
+      { rows: null, panels: gatePanels },
+      { rows: null, panels: upPanels },
+      { gate: asMatrix(gateProduct), up: asMatrix(upProduct), y: asMatrix(y) },
+    ),
+  vjp: (_, { xHalf, gateRows, upRows, gateProduct, upProduct }, { y: dy }, d, { selected = null }) => {
+    const layers = [
+      { rows: upRows, dWeight: d.up, which: 1 },
+      { rows: gateRows, dWeight: d.gate, which: 0 },
+    ] as const;
+    for (const [i, { rows, dWeight, which }] of layers.entries()) {
+      if (!d.x && !dWeight) continue;
+      scope(() => {
+        const layer = { dy: slopesOf(dy, gateProduct, upProduct, which), rows, dWeight };
+        mixedGradients(layer, asMatrix(xHalf), d.x && { ...d.x, add: d.x.add || i > 0 }, selected);
+      });
+    }
+  },
 });
 
 /** Both products and silu(gate) · up: one dispatch if the weights' panels follow each other, else three. */
@@ -86,7 +137,7 @@ function multiplyBoth(
   if (gate.panels !== null && up.panels !== null && multiplyGated(x, [gate.panels, up.panels], to)) return;
   multiplyByPanels(x, gate, null, to.gate);
   multiplyByPanels(x, up, null, to.up);
-  run(swigluKernel, to, { rowSize: to.y.rowSize });
+  writeSwiglu(to);
 }
 
 /** All grid points in one dispatch, or in three; false if that is not possible. */
@@ -103,7 +154,7 @@ function multiplyAllPoints(
   if (multiplyGatedSlots(x, [ofGate, ofUp], to, group)) return true;
   if (!multiplyForwardSlots(x, ofGate, null, to.gate, null, group)) return false;
   if (!multiplyForwardSlots(x, ofUp, null, to.up, null, group)) return false;
-  run(swigluKernel, to, { rowSize: to.y.rowSize });
+  writeSwiglu(to);
   return true;
 }
 
@@ -154,17 +205,35 @@ export function gatedLinear(
     const panels = { gatePanels: gate.panels, upPanels: up.panels };
     return gatedLinearOp({ x, gate: gate.tensor, up: up.tensor, ...panels }, { selected: selectionOf(rows) }).y;
   }
-  if (gate.kind !== "slots" || up.kind !== "slots" || hasHalfPanels(gate) || hasHalfPanels(up)) {
+  if (gate.kind === "tensor" && up.kind === "tensor" && gate.half !== undefined && up.half !== undefined) {
+    const copies = {
+      gateRows: gate.half.rows,
+      gatePanels: gate.half.panels,
+      upRows: up.half.rows,
+      upPanels: up.half.panels,
+    };
+    const given = { x, gate: gate.tensor, up: up.tensor, xHalf: halfOf(x), ...copies };
+    const { y } = mixedGatedLinearOp(given, { selected: selectionOf(rows) });
+    x.free();
+    return y;
+  }
+  const isHalf = hasHalfPanels(gate);
+  // One dispatch has operands of one type. Weights that exist only while a product reads them are made one by one.
+  if (gate.kind !== up.kind || gate.kind === "tensor" || gate.kind === "moved" || hasHalfPanels(up) !== isHalf) {
     const gateProduct = linear(x, gate, null, rows);
     return swiglu(gateProduct, linear(x, up, null, rows, { isLastReader: true }), operands);
   }
-  if (shouldRecord([x])) throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
-  expectShape("gatedLinear: up", up.shape, gate.shape, "It is gated element by element.");
-  const y = empty(x.backend, checkShapes(x.shape, shapeOfParameter(gate), undefined), x.dtype, "gatedLinear.y");
+  if (shouldRecord([x]))
+    throw new Error("linear: perturbed weights have no gradient, nor have f16 panels: run it under noGradient");
+  expectShape("gatedLinear: up", shapeOfParameter(up), shapeOfParameter(gate), "It is gated element by element.");
+  const dtype = x.dtype === "f16" ? "f32" : x.dtype;
+  const shape = checkShapes(x.shape, shapeOfParameter(gate), undefined);
+  const y = empty(x.backend, shape, isHalf && operands === "f16" ? "f16" : dtype, "gatedLinear.y");
   scope(() => {
-    if (multiplyPointsInPairs(asMatrix(x), gate, up, asMatrix(y), rows)) return;
-    const products = { gate: empty(x.backend, y.shape, x.dtype), up: empty(x.backend, y.shape, x.dtype) };
-    const from = asMatrix(x);
+    const given = asMatrix(x);
+    const from = isHalf && given.dtype !== "f16" ? halfOf(given) : given;
+    if (!isHalf && multiplyPointsInPairs(from, gate, up, asMatrix(y), rows)) return;
+    const products = { gate: empty(x.backend, shape, dtype), up: empty(x.backend, shape, dtype) };
     const both = { gate: asMatrix(products.gate), up: asMatrix(products.up), y: asMatrix(y) };
     if (multiplyAllPoints(from, gate, up, both, rows)) return;
     const ups = groupsOf(up, rows, from.rows);

@@ -9,9 +9,10 @@ interface Sizes {
   columns: number;
 }
 
-/** Both products in arrays of their own, of the type of the result. */
-function withProducts<B extends Bindings>(bindings: B): B & Record<"gate" | "up", NumberArray> {
-  return { ...bindings, gate: bindings.result.slice(), up: bindings.result.slice() };
+/** Both products in arrays of their own, of the type of the result, which is their gated product. */
+function withProducts<B extends Bindings>(bindings: B): B & Record<"up" | "y", NumberArray> {
+  const { result } = bindings;
+  return { ...bindings, result: result.slice(), up: result.slice(), y: result };
 }
 
 /** multiplyGated without its products */

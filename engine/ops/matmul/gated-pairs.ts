@@ -4,10 +4,10 @@ import { defineKernel } from "../../kernel.ts";
 import { areWhole, type GroupedRows, type Reached } from "../../row-tables.ts";
 import { run } from "../../run.ts";
 import type { Tensor } from "../../tensor.ts";
+import { areInFours } from "./bodies.ts";
 import { slotBindings, slotParams } from "./contracts.ts";
 import * as cpu from "./gated-pairs.cpu.ts";
 import { fillPanels, joined } from "./joined.ts";
-import { areInFours } from "./matmul.ts";
 import { chooseTile, tiles } from "./tiles.ts";
 
 const { vector } = tiles;
@@ -57,7 +57,8 @@ const slotsKernel = defineKernel({
 function panelsInPairs(x: Tensor, panels: readonly [gate: Tensor, up: Tensor], y: Tensor, rows: number): Tensor | null {
   const right = joined(panels);
   if (right === null || !fillPanels(panels, [y, y]) || !areWhole([x, y])) return null;
-  if (!areInFours([x.rowSize, y.rowSize], [x, right, y])) return null;
+  const isF32 = [x, right, y].every(({ dtype }) => dtype === "f32");
+  if (!isF32 || !areInFours([x.rowSize, y.rowSize], [x, right, y])) return null;
   return chooseTile(x.backend, "forward", "f32", rows, true).tile === "vector" ? right : null;
 }
 

@@ -1,4 +1,5 @@
 import type { NumberArray } from "../../dtype.ts";
+import { roundedToHalf } from "./half.cpu.ts";
 import { multiplyGated, multiplyTriple } from "./joined.cpu.ts";
 import { multiplyForward } from "./matmul.cpu.ts";
 
@@ -63,6 +64,12 @@ export function multiplyGatedSlots(
   forEachTile(b.tiles, p, (first, rows, right) => {
     const cut = (array: NumberArray): NumberArray => array.subarray(first * p.columns);
     const own = { left: b.left.subarray(first * p.width), right: b.right.subarray(right) };
-    multiplyGated({ ...own, gate: cut(b.gate), up: cut(b.up), result: cut(b.result) }, { ...p, rows });
+    multiplyGated({ ...own, result: cut(b.result), up: cut(b.up), y: cut(b.y) }, { ...p, rows });
   });
+}
+
+/** multiplyGatedSlots with y rounded to f16 */
+export function multiplyGatedSlotsToHalf(...[b, p]: Parameters<typeof multiplyGatedSlots>): void {
+  multiplyGatedSlots(b, p);
+  for (let i = 0; i < p.rows * p.columns; i++) b.y[i] = roundedToHalf(b.y[i]);
 }

@@ -10,30 +10,28 @@ import { expectShape } from "../../op.ts";
 import { areWhole, type GroupedRows, type Reached } from "../../row-tables.ts";
 import { run } from "../../run.ts";
 import type { Tensor } from "../../tensor.ts";
-import { forwardContract, gatedContract, slotBindings, slotParams, tripleContract } from "./contracts.ts";
-import * as cpu from "./grouped.cpu.ts";
-import { fillPanels, joined, rowsApart, spanOf, type Triple } from "./joined.ts";
 import {
+  areInEights,
   areInFours,
-  bodyOf,
-  forTiles,
-  kernelName,
-  kernelOf,
   matrixFormFor,
   operandType,
-  panelShape,
-} from "./matmul.ts";
-import { areInEights, bodyOf as matrixBody, nameOf as matrixName } from "./matrix-products.ts";
-import { tileColumns, tileRows } from "./matrix-tiles.ts";
-import { chooseTile, type OperandType, rowClasses, type Tile, type TileForm, tiles } from "./tiles.ts";
+  type RowKernels,
+  type RowsBody,
+  rowKernels,
+} from "./bodies.ts";
+import { forwardContract, gatedContract, slotBindings, slotParams, tripleContract } from "./contracts.ts";
+import * as cpu from "./grouped.cpu.ts";
+import { fillPanels, gatedOutputs, isFasterApart, joined, spanOf, type Triple } from "./joined.ts";
+import { panelShape } from "./matmul.ts";
+import { tileRows } from "./matrix-tiles.ts";
+import { chooseTile, type OperandType, rowClasses, type TileForm, tiles } from "./tiles.ts";
 
 /** The number of the table's binding, which follows those of the plain kernel. */
 const tableAfter = (bindings: object): Constants => ({ TILES: Object.keys(bindings).length });
 
-function forwardKernel(tile: Tile, operands: OperandType) {
-  const { uses, constants, variants } = bodyOf(tile, operands);
+function forwardKernel({ nameOf, uses, constants, variants, columns: columnsOf }: RowsBody) {
   return defineKernel({
-    name: kernelName("ForwardSlots", tile, operands),
+    name: nameOf("ForwardSlots"),
     axes: forwardContract.axes,
     bindings: { ...forwardContract.bindings, ...slotBindings },
     params: { ...forwardContract.params, ...slotParams },
@@ -42,33 +40,15 @@ function forwardKernel(tile: Tile, operands: OperandType) {
     uses: [...uses, "rows-of-slots"],
     constants: { ...constants, ...tableAfter(forwardContract.bindings) },
     variants,
-    workgroups: ({ tileCount, panels }, own) => [tileCount, Math.ceil((panels * 8) / tile.columns(own)), 1],
+    workgroups: ({ tileCount, panels }, own) => [tileCount, Math.ceil((panels * 8) / columnsOf(own)), 1],
     flops: ({ rows, panels, panelsStart, width, columns }) =>
       2 * rows * width * Math.min(panels * 8, columns - panelsStart * 8),
   });
 }
 
-function matrixKernel(inEights: boolean) {
-  const { constants, ...body } = matrixBody(inEights, ["rows-of-slots"]);
+function tripleKernel({ nameOf, uses, constants, variants, columns: columnsOf }: RowsBody) {
   return defineKernel({
-    name: matrixName("ForwardSlots", inEights),
-    axes: forwardContract.axes,
-    bindings: { ...forwardContract.bindings, ...slotBindings },
-    params: { ...forwardContract.params, ...slotParams },
-    cpu: cpu.multiplyForwardSlots,
-    wgsl: new URL("./matrix-forward.wgsl", import.meta.url),
-    ...body,
-    constants: { ...constants, ...tableAfter(forwardContract.bindings) },
-    workgroups: ({ tileCount, panels }, own) => [tileCount, Math.ceil((panels * 8) / tileColumns(own)), 1],
-    flops: ({ rows, panels, panelsStart, width, columns }) =>
-      2 * rows * width * Math.min(panels * 8, columns - panelsStart * 8),
-  });
-}
-
-function tripleKernel(tile: Tile) {
-  const { uses, constants, variants } = bodyOf(tile, "f32");
-  return defineKernel({
-    name: kernelName("TripleSlots", tile, "f32"),
+    name: nameOf("TripleSlots"),
     axes: tripleContract.axes,
     bindings: { ...tripleContract.bindings, ...slotBindings },
     params: { ...tripleContract.params, ...slotParams },
@@ -79,7 +59,7 @@ function tripleKernel(tile: Tile) {
     variants,
     workgroups: ({ tileCount, firstColumns, secondColumns, thirdColumns }, own) => [
       tileCount,
-      Math.ceil((firstColumns + secondColumns + thirdColumns) / tile.columns(own)),
+      Math.ceil((firstColumns + secondColumns + thirdColumns) / columnsOf(own)),
       1,
     ],
     flops: ({ rows, width, firstColumns, secondColumns, thirdColumns }) =>
@@ -87,27 +67,35 @@ function tripleKernel(tile: Tile) {
   });
 }
 
-function gatedKernel(tile: Tile) {
-  const { uses, constants, variants } = bodyOf(tile, "f32");
-  return defineKernel({
-    name: kernelName("GatedSlots", tile, "f32"),
-    axes: gatedContract.axes,
-    bindings: { ...gatedContract.bindings, ...slotBindings },
-    params: { ...gatedContract.params, ...slotParams },
-    cpu: cpu.multiplyGatedSlots,
-    wgsl: new URL("./matmul-gated.wgsl", import.meta.url),
-    uses: [...uses, "rows-of-slots", "sigmoid"],
-    constants: { ...constants, Vector: constants.Result, ...tableAfter(gatedContract.bindings) },
-    variants,
-    workgroups: ({ tileCount, columns }, own) => [tileCount, Math.ceil(columns / tile.columns(own)), 1],
-    flops: ({ rows, width, columns, products }) => 2 * rows * width * columns * products,
-  });
+function gatedKernel(output: "f32" | "f16") {
+  const { ending, uses: ofOutput, stored } = gatedOutputs[output];
+  return ({ nameOf, uses, constants, variants, columns: columnsOf }: RowsBody) =>
+    defineKernel({
+      name: nameOf(`GatedSlots${ending}`),
+      axes: gatedContract.axes,
+      bindings: { ...gatedContract.bindings, ...slotBindings },
+      params: { ...gatedContract.params, ...slotParams },
+      cpu: output === "f32" ? cpu.multiplyGatedSlots : cpu.multiplyGatedSlotsToHalf,
+      wgsl: new URL("./matmul-gated.wgsl", import.meta.url),
+      uses: [...uses, "rows-of-slots", ...ofOutput],
+      constants: {
+        ...constants,
+        ...tableAfter(gatedContract.bindings),
+        Vector: constants["Result"],
+        Stored: stored(String(constants["Result"])),
+      },
+      variants,
+      workgroups: ({ tileCount, columns }, own) => [tileCount, Math.ceil(columns / columnsOf(own)), 1],
+      flops: ({ rows, width, columns, products }) => 2 * rows * width * columns * products,
+    });
 }
 
-const forwardKernels = { f32: forTiles(forwardKernel, "f32"), f16: forTiles(forwardKernel, "f16") };
-const matrixKernels = { eights: matrixKernel(true), halves: matrixKernel(false) };
-const tripleKernels = forTiles(tripleKernel, "f32");
-const gatedKernels = forTiles(gatedKernel, "f32");
+const forwardKernels = rowKernels(forwardKernel);
+const tripleKernels = rowKernels(tripleKernel);
+const gatedKernels = {
+  f32: rowKernels(gatedKernel("f32"), { inFours: true }),
+  f16: rowKernels(gatedKernel("f16"), { inFours: true, onlyFours: true }),
+};
 
 /**
  * The time of a tile beyond its rows, in rows. A tile reads its weights once, however few rows it has: on lavapipe a tile of
@@ -142,6 +130,25 @@ function tileFor(
   return best;
 }
 
+/** A kernel for rows of slots, its constants, and the height of its tiles; null if these kernels lack the adapter's tile. */
+function chooseSlotsKernel<K>(
+  kernels: RowKernels<K>,
+  x: Tensor,
+  { first, stride }: Reached,
+  group: GroupedRows,
+  inFours: boolean,
+): { readonly kernel: K; readonly constants: Constants; readonly height: number } | null {
+  const operands = operandType("linear", x, first);
+  const form = matrixFormFor(x.backend, "forward", operands, x.rows);
+  if (form !== null) {
+    const inEights = areInEights([x.rowSize], [x, first]) && stride % 8 === 0;
+    return { kernel: inEights ? kernels.eights : kernels.halves, constants: form, height: tileRows(form) };
+  }
+  const { tile, constants, height } = tileFor(x.backend, operands, group, inFours);
+  const kernel = kernels[operands].get(tile);
+  return kernel === undefined ? null : { kernel, constants, height };
+}
+
 const isInFours = (reached: readonly (Reached | null)[]): boolean =>
   reached.every((one) => one === null || one.stride % 4 === 0);
 
@@ -162,24 +169,19 @@ export function multiplyForwardSlots(
   residual: Tensor | null,
   group: GroupedRows,
 ): boolean {
-  const { backend } = x;
   const [rows, width] = x.shape;
   const columns = y.rowSize;
   const right = panels.first;
   expectShape("linear: panels", right.shape, panelShape(columns, width), `x is [${x.shape}], y is [${y.shape}].`);
-  const operands = operandType("linear", x, right);
   if (!areWhole([x, right, y, ...(residual === null ? [] : [residual]), ...(bias === null ? [] : [bias.first])]))
     return false;
-  const form = matrixFormFor(backend, "forward", operands, rows);
   const inFours =
     isInFours([panels]) && areInFours([width, columns], residual === null ? [x, right, y] : [x, right, y, residual]);
-  const own = form === null ? tileFor(backend, operands, group, inFours) : null;
-  const height = form !== null ? tileRows(form) : (own?.height ?? 1);
-  const table = group.tables.tilesOf("linear", group.rows, rows, height);
-  if (table === null) return false;
-  const eights = areInEights([width], [x, right]) && panels.stride % 8 === 0;
+  const chosen = chooseSlotsKernel(forwardKernels, x, panels, group, inFours);
+  const table = chosen && group.tables.tilesOf("linear", group.rows, rows, chosen.height);
+  if (chosen === null || table === null) return false;
   run(
-    own === null ? matrixKernels[eights ? "eights" : "halves"] : kernelOf(forwardKernels[operands], own.tile),
+    chosen.kernel,
     // A binding needs some buffer even if there is no bias or no residual.
     {
       left: x,
@@ -193,15 +195,15 @@ export function multiplyForwardSlots(
       ...{ width, columns, hasBias: bias === null ? 0 : 1, hasResidual: residual === null ? 0 : 1 },
       ...{ tileCount: table.count, rightStride: panels.stride, biasStride: bias?.stride ?? 0 },
     },
-    { constants: form ?? own?.constants },
+    { constants: chosen.constants },
   );
   return true;
 }
 
 /**
  * y_i = x · W_iᵀ + b_i for three weights, each row with those of its grid point.
- * @param x       [T, C] f32
- * @param panels  [O_i/8, C, 8] of slot 0
+ * @param x       [T, C] f32 or f16
+ * @param panels  [O_i/8, C, 8] of slot 0, of the type of x
  * @param biases  [O_i] of slot 0
  * @param ys      [T, O_i], written
  */
@@ -212,34 +214,35 @@ export function multiplyTripleSlots(
   ys: Triple<Tensor>,
   group: GroupedRows,
 ): boolean {
-  if (x.rows >= rowsApart[x.backend.style].triple || !haveOneStride(panels) || !haveOneStride(biases)) return false;
+  if (!haveOneStride(panels) || !haveOneStride(biases)) return false;
   const firsts = [panels[0].first, panels[1].first, panels[2].first] as const;
   const right = joined(firsts);
   const bias = spanOf([biases[0].first, biases[1].first, biases[2].first]);
   if (right === null || bias === null || !fillPanels(firsts, ys) || !areWhole([x, ...ys])) return false;
+  if (isFasterApart("triple", x, right)) return false;
   const inFours = isInFours(panels) && areInFours([x.rowSize], [x, right, ...ys]);
-  const { tile, constants, height } = tileFor(x.backend, "f32", group, inFours);
-  const table = group.tables.tilesOf("linear", group.rows, x.rows, height);
-  if (table === null) return false;
+  const chosen = chooseSlotsKernel(tripleKernels, x, { first: right, stride: panels[0].stride }, group, inFours);
+  const table = chosen && group.tables.tilesOf("linear", group.rows, x.rows, chosen.height);
+  if (chosen === null || table === null) return false;
   const [firstBias, secondBias, thirdBias] = bias.starts;
   run(
-    kernelOf(tripleKernels, tile),
+    chosen.kernel,
     { left: x, right, bias: bias.span, result: ys[0], second: ys[1], third: ys[2], tiles: table.tiles },
     {
       ...{ width: x.rowSize, hasBias: 1, firstBias, secondBias, thirdBias },
       ...{ firstColumns: ys[0].rowSize, secondColumns: ys[1].rowSize, thirdColumns: ys[2].rowSize },
       ...{ tileCount: table.count, rightStride: panels[0].stride, biasStride: biases[0].stride },
     },
-    { constants },
+    { constants: chosen.constants },
   );
   return true;
 }
 
 /**
  * gate = x · Gᵀ, up = x · Uᵀ, y = silu(gate) · up, each row with the weights of its grid point.
- * @param x           [T, C] f32
- * @param panels      of G and of U, [F/8, C, 8] of slot 0 each
- * @param gate, up, y [T, F], written
+ * @param x           [T, C] f32 or f16
+ * @param panels      of G and of U, [F/8, C, 8] of slot 0 each, of the type of x
+ * @param gate, up, y [T, F], written; y as in `multiplyGated`
  */
 export function multiplyGatedSlots(
   x: Tensor,
@@ -247,22 +250,27 @@ export function multiplyGatedSlots(
   { gate, up, y }: Record<"gate" | "up" | "y", Tensor>,
   group: GroupedRows,
 ): boolean {
-  if (x.rows >= rowsApart[x.backend.style].gated || !haveOneStride(panels)) return false;
+  if (!haveOneStride(panels)) return false;
   const firsts = [panels[0].first, panels[1].first];
   const right = joined(firsts);
   if (right === null || !fillPanels(firsts, [gate, up]) || !areWhole([x, gate, up, y])) return false;
-  const inFours = isInFours(panels) && areInFours([x.rowSize], [x, right, gate, up, y]);
-  const { tile, constants, height } = tileFor(x.backend, "f32", group, inFours);
-  const table = group.tables.tilesOf("linear", group.rows, x.rows, height);
-  if (table === null) return false;
+  if (isFasterApart("gated", x, right)) return false;
+  const toFours = areInFours([], [gate, up, y]);
+  // Matrix units store fours.
+  if (x.dtype === "f16" && !toFours) return false;
+  const inFours = toFours && isInFours(panels) && areInFours([x.rowSize], [x, right]);
+  const kernels = gatedKernels[y.dtype === "f16" ? "f16" : "f32"];
+  const chosen = chooseSlotsKernel(kernels, x, { first: right, stride: panels[0].stride }, group, inFours);
+  const table = chosen && group.tables.tilesOf("linear", group.rows, x.rows, chosen.height);
+  if (chosen === null || table === null) return false;
   run(
-    kernelOf(gatedKernels, tile),
-    { left: x, right, gate, up, result: y, tiles: table.tiles },
+    chosen.kernel,
+    { left: x, right, result: gate, up, y, tiles: table.tiles },
     {
       ...{ width: x.rowSize, columns: y.rowSize, products: 2 },
       ...{ tileCount: table.count, rightStride: panels[0].stride, biasStride: 0 },
     },
-    { constants },
+    { constants: chosen.constants },
   );
   return true;
 }

@@ -6,7 +6,7 @@ import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import * as cpu from "./half.cpu.ts";
-import { packPanels, panelShape } from "./matmul.ts";
+import { packPanels, panelShape, tryPackHalfPanels } from "./matmul.ts";
 
 const toHalfKernel = defineKernel({
   name: "toHalf",
@@ -56,10 +56,14 @@ export function toHalf(x: Tensor): Tensor {
 /** Elements that are packed in f32 at a time before they are converted to f16. */
 const packedAtOnce = 2 ** 20;
 
-/** The forward product's copy of a weight (packPanels) in f16, made through a small buffer in f32. */
+/**
+ * The forward product's copy of a weight (packPanels) in f16, rounded to nearest: in one dispatch, or where it does not lie in
+ * fours through a small buffer in f32.
+ */
 export function packHalfPanels(weight: Tensor, panels: Tensor): void {
   const [outputs, inputs] = weight.shape;
   expectShape("packHalfPanels: panels", panels.shape, panelShape(outputs, inputs), `weight is [${weight.shape}].`);
+  if (tryPackHalfPanels(weight, panels)) return;
   const most = Math.max(1, Math.floor(packedAtOnce / panels.rowSize));
   for (let start = 0; start < panels.rows; start += most)
     scope(() => {

@@ -1,5 +1,6 @@
 import type { NumberArray } from "../../dtype.ts";
 import { swiglu } from "../swiglu/swiglu.cpu.ts";
+import { roundedToHalf } from "./half.cpu.ts";
 import { multiplyForward } from "./matmul.cpu.ts";
 
 /** y_i[t, o] = bias_i[o] + Σ_c left[t, c] · W_i[o, c] for three weights, whose panels follow each other in `right` */
@@ -37,9 +38,9 @@ export function multiplyTriple(
   }
 }
 
-/** gate = left · Gᵀ,  up = left · Uᵀ,  result = gate · sigmoid(gate) · up; panels of U follow those of G in `right` */
+/** result = left · Gᵀ (gate),  up = left · Uᵀ,  y = gate · sigmoid(gate) · up; panels of U follow those of G in `right` */
 export function multiplyGated(
-  b: Record<"left" | "right" | "gate" | "up" | "result", NumberArray>,
+  b: Record<"left" | "right" | "result" | "up" | "y", NumberArray>,
   { rows, width, columns }: { rows: number; width: number; columns: number },
 ): void {
   for (let t = 0; t < rows; t++)
@@ -51,9 +52,15 @@ export function multiplyGated(
         up += b.left[t * width + c] * b.right[place + columns * width];
       }
       const y = t * columns + o;
-      b.gate[y] = gate;
+      b.result[y] = gate;
       b.up[y] = up;
     }
   // From the stored products, so that arrays of f32 get the bits of separate kernels.
-  swiglu({ gate: b.gate, up: b.up, y: b.result }, { rows, rowSize: columns });
+  swiglu({ gate: b.result, up: b.up, y: b.y }, { rows, rowSize: columns });
+}
+
+/** multiplyGated with y rounded to f16 */
+export function multiplyGatedToHalf(...[b, p]: Parameters<typeof multiplyGated>): void {
+  multiplyGated(b, p);
+  for (let i = 0; i < p.rows * p.columns; i++) b.y[i] = roundedToHalf(b.y[i]);
 }

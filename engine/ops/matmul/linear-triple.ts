@@ -1,7 +1,7 @@
 // Three linear layers that read the same x, as query, key and value do: in one dispatch if the panels of their weights
 // follow each other in memory.
 import { shouldRecord } from "../../autograd.ts";
-import { defineOp } from "../../op.ts";
+import { defineOp, expectShape } from "../../op.ts";
 import {
   asParameter,
   type BatchRows,
@@ -14,7 +14,17 @@ import { groupedRows, type Reached, reach } from "../../row-tables.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { multiplyForwardSlots, multiplyTripleSlots } from "./grouped.ts";
 import { multiplyTriple, type Triple } from "./joined.ts";
-import { asMatrix, checkShapes, groupsOf, linear, multiplyByPanels, type Selection } from "./linear.ts";
+import {
+  asMatrix,
+  checkShapes,
+  expectCopies,
+  groupsOf,
+  halfOf,
+  linear,
+  mixedGradients,
+  multiplyByPanels,
+  type Selection,
+} from "./linear.ts";
 import { multiplyInput, multiplyWeight, sumRows } from "./matmul.ts";
 
 type Inputs = "x" | `weight${0 | 1 | 2}` | `panels${0 | 1 | 2}` | `bias${0 | 1 | 2}`;
@@ -51,6 +61,49 @@ export const linearTripleOp = defineOp<Inputs, "y0" | "y1" | "y2", never, Select
       if (dWeight) multiplyWeight(dy, asMatrix(x), dWeight, selected);
       if (dBias) sumRows(dy, dBias, selected);
     }
+  },
+});
+
+type MixedInputs = "x" | "xHalf" | `${"weight" | "rows" | "panels" | "bias"}${0 | 1 | 2}`;
+
+/**
+ * `linearTripleOp` with f16 operands: xHalf, rows and panels are copies of x and the weights, and are read in their place.
+ * Everything else is as in `mixedLinearOp`.
+ */
+export const mixedLinearTripleOp = defineOp<MixedInputs, "y0" | "y1" | "y2", never, Selection>({
+  name: "mixedLinearTriple",
+  optional: ["bias0", "bias1", "bias2"],
+  constants: ["xHalf", "rows0", "rows1", "rows2", "panels0", "panels1", "panels2"],
+  shapes: (given) => {
+    const { x, weight0, weight1, weight2 } = given;
+    expectShape("linear: xHalf", given.xHalf, x, "It is a copy of x.");
+    expectCopies(weight0, given.rows0, given.panels0);
+    expectCopies(weight1, given.rows1, given.panels1);
+    expectCopies(weight2, given.rows2, given.panels2);
+    return {
+      y0: checkShapes(x, weight0, given.bias0),
+      y1: checkShapes(x, weight1, given.bias1),
+      y2: checkShapes(x, weight2, given.bias2),
+    };
+  },
+  forward: (_, given, { y0, y1, y2 }) => {
+    const weights = [
+      { rows: null, panels: given.panels0 },
+      { rows: null, panels: given.panels1 },
+      { rows: null, panels: given.panels2 },
+    ] as const;
+    const biases = [given.bias0 ?? null, given.bias1 ?? null, given.bias2 ?? null] as const;
+    multiplyAll(asMatrix(given.xHalf), weights, biases, [asMatrix(y0), asMatrix(y1), asMatrix(y2)]);
+  },
+  // As three linear layers in reverse.
+  vjp: (_, { xHalf, rows0, rows1, rows2 }, { y0, y1, y2 }, d, { selected = null }) => {
+    const layers = [
+      { dy: asMatrix(y2), rows: rows2, dWeight: d.weight2, dBias: d.bias2 },
+      { dy: asMatrix(y1), rows: rows1, dWeight: d.weight1, dBias: d.bias1 },
+      { dy: asMatrix(y0), rows: rows0, dWeight: d.weight0, dBias: d.bias0 },
+    ];
+    for (const [i, layer] of layers.entries())
+      mixedGradients(layer, asMatrix(xHalf), d.x && { ...d.x, add: d.x.add || i > 0 }, selected);
   },
 });
 
@@ -91,21 +144,43 @@ export function linearTriple(
   const [w0, w1, w2] = weights.map(asParameter);
   const [b0, b1, b2] = biases.map(asParameter);
   const own = [w0, w1, w2];
-  if (own.every(isPlain) && [b0, b1, b2].every(isPlain)) {
-    const [weight0, weight1, weight2] = own.map(({ tensor }) => tensor);
-    const [panels0, panels1, panels2] = own.map(({ panels }) => panels);
-    const [bias0, bias1, bias2] = [b0, b1, b2].filter(isPlain).map(({ tensor }) => tensor);
-    const given = { weight0, weight1, weight2, panels0, panels1, panels2, bias0, bias1, bias2 };
-    const { y0, y1, y2 } = linearTripleOp({ x, ...given }, { selected: selectionOf(rows) });
-    return [y0, y1, y2];
+  const all = [w0, w1, w2, b0, b1, b2];
+  if (all.every((one) => one.kind === "tensor")) {
+    const [weight0, weight1, weight2, bias0, bias1, bias2] = all.map(({ tensor }) => tensor);
+    const given = { x, weight0, weight1, weight2, bias0, bias1, bias2 };
+    const settings = { selected: selectionOf(rows) };
+    const [half0, half1, half2] = all.map(({ half }) => half);
+    if (half0 !== undefined && half1 !== undefined && half2 !== undefined) {
+      const copies = { rows0: half0.rows, rows1: half1.rows, rows2: half2.rows, xHalf: halfOf(x) };
+      const panels = { panels0: half0.panels, panels1: half1.panels, panels2: half2.panels };
+      const { y0, y1, y2 } = mixedLinearTripleOp({ ...given, ...copies, ...panels }, settings);
+      x.free();
+      return [y0, y1, y2];
+    }
+    if (all.every(isPlain)) {
+      const [panels0, panels1, panels2] = all.map(({ panels }) => panels);
+      const { y0, y1, y2 } = linearTripleOp({ ...given, panels0, panels1, panels2 }, settings);
+      return [y0, y1, y2];
+    }
   }
-  if (![w0, w1, w2, b0, b1, b2].every(({ kind }) => kind === "slots") || own.some(hasHalfPanels))
+  const inSlots = all.filter(({ kind }) => kind === "slots").length;
+  const isHalf = own.some(hasHalfPanels);
+  // One dispatch has operands of one type. Weights that exist only while a product reads them are made one by one.
+  if (
+    all.some(({ kind }) => kind === "moved") ||
+    own.some(({ kind }) => kind === "tensor") ||
+    ![0, all.length].includes(inSlots) ||
+    isHalf !== own.every(hasHalfPanels)
+  )
     return [linear(x, w0, b0, rows), linear(x, w1, b1, rows), linear(x, w2, b2, rows, { isLastReader: true })];
-  if (shouldRecord([x])) throw new Error("linear: perturbed weights have no gradient: run it under noGradient");
+  if (shouldRecord([x]))
+    throw new Error("linear: perturbed weights have no gradient, nor have f16 panels: run it under noGradient");
+  const dtype = x.dtype === "f16" ? "f32" : x.dtype;
   const made = (weight: Parameter, bias: Parameter): Tensor =>
-    empty(x.backend, checkShapes(x.shape, shapeOfParameter(weight), shapeOfParameter(bias)), x.dtype, "linear.y");
+    empty(x.backend, checkShapes(x.shape, shapeOfParameter(weight), shapeOfParameter(bias)), dtype, "linear.y");
   const ys = [made(w0, b0), made(w1, b1), made(w2, b2)] as const;
-  const from = asMatrix(x);
+  const given = asMatrix(x);
+  const from = isHalf && given.dtype !== "f16" ? halfOf(given) : given;
   const group = groupedRows(rows, [w0, w1, w2, b0, b1, b2]);
   if (group !== null) {
     const panels = [reach(w0, "panels"), reach(w1, "panels"), reach(w2, "panels")] as const;

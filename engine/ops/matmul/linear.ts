@@ -21,9 +21,9 @@ import {
   type WeightTensors,
 } from "../../parameters.ts";
 import { groupedRows, reach } from "../../row-tables.ts";
+import type { GradientTarget } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Shape, type Tensor } from "../../tensor.ts";
-import { add } from "../elementwise/elementwise.ts";
 import { multiplyForwardSlots } from "./grouped.ts";
 import { toHalf } from "./half.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, packPanels, panelShape, sumRows } from "./matmul.ts";
@@ -67,32 +67,64 @@ export const linearOp = defineOp<"x" | "weight" | "panels" | "bias" | "residual"
 });
 
 /** `linearOp` with f16 operands: xHalf, rows and panels are copies of x and weight, and are read in their place. */
-export const mixedLinearOp = defineOp<"x" | "weight" | "xHalf" | "rows" | "panels" | "bias", "y", never, Selection>({
+export const mixedLinearOp = defineOp<
+  "x" | "weight" | "xHalf" | "rows" | "panels" | "bias" | "residual",
+  "y",
+  never,
+  Selection
+>({
   name: "mixedLinear",
-  optional: ["bias"],
+  optional: ["bias", "residual"],
   constants: ["xHalf", "rows", "panels"],
-  shapes: ({ x, weight, xHalf, rows, panels, bias }) => {
+  shapes: ({ x, weight, xHalf, rows, panels, bias, residual }) => {
     expectShape("linear: xHalf", xHalf, x, "It is a copy of x.");
-    expectShape("linear: rows", rows, weight, "They are a copy of the weight.");
-    expectShape("linear: panels", panels, panelShape(weight[0], weight[1]), "They are a copy of the weight.");
-    return { y: checkShapes(x, weight, bias) };
+    expectCopies(weight, rows, panels);
+    const y = checkShapes(x, weight, bias);
+    if (residual !== undefined) expectShape("linear: residual", residual, y, "It is added to the product.");
+    return { y };
   },
-  forward: (_, { xHalf, panels, bias }, { y }) => multiplyForward(asMatrix(xHalf), panels, bias ?? null, asMatrix(y)),
-  vjp: (_, { xHalf, rows }, upstream, d, { selected = null }) => {
-    const dy = asMatrix(upstream.y);
-    scope(() => {
-      const dyHalf = toHalf(dy);
-      if (d.x) multiplyInput(dyHalf, rows, { tensor: asMatrix(d.x.tensor), add: d.x.add });
-      if (d.weight) multiplyWeight(dyHalf, asMatrix(xHalf), d.weight, selected);
-    });
-    if (d.bias) sumRows(dy, d.bias, selected);
+  forward: (_, { xHalf, panels, bias, residual }, { y }) =>
+    multiplyForward(asMatrix(xHalf), panels, bias ?? null, asMatrix(y), residual && asMatrix(residual)),
+  vjp: (run, { xHalf, rows }, upstream, d, { selected = null }) => {
+    if (d.residual) run(accumulateKernel, { x: upstream.y, y: d.residual }, { rowSize: upstream.y.rowSize, factor: 1 });
+    const layer = { dy: asMatrix(upstream.y), rows, dWeight: d.weight, dBias: d.bias };
+    mixedGradients(layer, asMatrix(xHalf), d.x, selected);
   },
 });
+
+/** @throws ShapeError when rows and panels cannot be copies of a weight */
+export function expectCopies(weight: Shape, rows: Shape, panels: Shape): void {
+  expectShape("linear: rows", rows, weight, "They are a copy of the weight.");
+  expectShape("linear: panels", panels, panelShape(weight[0], weight[1]), "They are a copy of the weight.");
+}
+
+/** A linear layer in mixed precision: its upstream gradient in f32, the copy of its weight, and the gradients that are wanted. */
+interface MixedLayer {
+  readonly dy: Tensor;
+  readonly rows: Tensor;
+  readonly dWeight?: GradientTarget;
+  readonly dBias?: GradientTarget;
+}
+
+/** The gradients of a linear layer in mixed precision, with dy rounded to f16: dx = dy · W,  dW = dyᵀ · x,  db = Σ_t dy[t] */
+export function mixedGradients(
+  { dy, rows, dWeight, dBias }: MixedLayer,
+  xHalf: Tensor,
+  dx: GradientTarget | undefined,
+  selected: SelectedRows | null,
+): void {
+  scope(() => {
+    const dyHalf = toHalf(dy);
+    if (dx) multiplyInput(dyHalf, rows, { tensor: asMatrix(dx.tensor), add: dx.add });
+    if (dWeight) multiplyWeight(dyHalf, xHalf, dWeight, selected);
+  });
+  if (dBias) sumRows(dy, dBias, selected);
+}
 
 const halves = new WeakMap<Tensor, Tensor>();
 
 /** x in f16: one copy for all layers that read x, as long as it is alive. */
-function halfOf(x: Tensor): Tensor {
+export function halfOf(x: Tensor): Tensor {
   const found = halves.get(x);
   if (found !== undefined && !found.storage.isFreed) return found;
   const made = noGradient(() => toHalf(x));
@@ -135,9 +167,9 @@ export function linear(
     const given = { x, weight: weight.tensor, bias: bias?.tensor ?? null };
     const selected = selectionOf(rows);
     if (weight.half === undefined) return linearOp({ ...given, panels: weight.panels, residual }, { selected }).y;
-    const { y } = mixedLinearOp({ ...given, ...weight.half, xHalf: halfOf(x) }, { selected });
+    const { y } = mixedLinearOp({ ...given, ...weight.half, xHalf: halfOf(x), residual }, { selected });
     if (options.isLastReader) x.free();
-    return residual === null ? y : add(residual, y);
+    return y;
   }
   if (shouldRecord(residual === null ? [x] : [x, residual]))
     throw new Error("linear: perturbed weights have no gradient, nor have f16 panels: run it under noGradient");

@@ -17,8 +17,8 @@ const LEFT_ALONG_STEPS = true;
 /** Elements from the first bias to that of these rows. */
 var<private> ownBias: u32;
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
+/** What the entry point does (entry.wgsl, matrix-entry.wgsl). */
+fn multiply(tile: vec3u, lane: u32) {
   let first = params.panelsStart * 8u;
   let own = tileRows(tile.x);
   ownBias = own.bias;

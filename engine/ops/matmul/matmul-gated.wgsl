@@ -1,23 +1,24 @@
-// multiplyGated  gate[t, o] = Σ_c left[t, c] · G[o, c],  up[t, o] = Σ_c left[t, c] · U[o, c],  result = gate · sigmoid(gate) · up
+// multiplyGated  result[t, o] = Σ_c left[t, c] · G[o, c] (gate),  up[t, o] = Σ_c left[t, c] · U[o, c],  y = gate · sigmoid(gate) · up
 //                x [T, C], panels of G and then of U [2·F/8, C, 8], results [T, F], F a multiple of 8
 // Work           one workgroup per tile of rows × outputs computes gate first, then up; see the tile in `uses`. An invocation reads
 //                the elements of gate that it wrote itself.
 // Constants      LANES: invocations of a workgroup, the tile's. Vector: as Result, for sigmoid.
-// Precision      f32, c ascending, one accumulator per sum: the bits of two products and swiglu.
+// Stored         y is f32, or f16 in words, the operand of the next product: see the output file in `uses`.
+// Precision      f32, one accumulator per sum, in the tile's order: the bits of two products and swiglu.
 // Chosen         if the panels follow each other; the adapter decides the tile (tiles.ts).
 @group(0) @binding(0) var<storage, read> left: array<Operand>;
 @group(0) @binding(1) var<storage, read> right: array<Operand>;
-@group(0) @binding(2) var<storage, read_write> gate: array<Result>;
+@group(0) @binding(2) var<storage, read_write> result: array<Result>;
 @group(0) @binding(3) var<storage, read_write> up: array<Result>;
-@group(0) @binding(4) var<storage, read_write> result: array<Result>;
+@group(0) @binding(4) var<storage, read_write> y: array<Stored>;
 
 /** Whether the steps of a row of left are neighbours in memory; if not, its rows are. */
 const LEFT_ALONG_STEPS = true;
 
 var<private> isUp: bool;
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
+/** What the entry point does (entry.wgsl, matrix-entry.wgsl). */
+fn multiply(tile: vec3u, lane: u32) {
   let own = tileRows(tile.x);
   var p: Product;
   p.rows = own.count;
@@ -42,12 +43,12 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
 fn columnStart(_column: u32) -> f32 { return 0.0; }
 
 fn storeFinished(place: u32, _row: u32, _column: u32, sum: Result) {
-  let gatePlace = (params.gateBase + place) / RESULT_WIDTH;
+  let gatePlace = (params.resultBase + place) / RESULT_WIDTH;
   if (!isUp) {
-    gate[gatePlace] = sum;
+    result[gatePlace] = sum;
     return;
   }
-  let g = gate[gatePlace];
+  let g = result[gatePlace];
   up[(params.upBase + place) / RESULT_WIDTH] = sum;
-  result[(params.resultBase + place) / RESULT_WIDTH] = g * sigmoid(g) * sum;
+  storeOutput((params.yBase + place) / RESULT_WIDTH, g * sigmoid(g) * sum);
 }

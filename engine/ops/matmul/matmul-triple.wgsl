@@ -18,8 +18,8 @@ const LEFT_ALONG_STEPS = true;
 var<private> ownFirst: u32;
 var<private> ownBias: u32;
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
+/** What the entry point does (entry.wgsl, matrix-entry.wgsl). */
+fn multiply(tile: vec3u, lane: u32) {
   let own = tileRows(tile.x);
   ownFirst = own.first;
   ownBias = own.bias;

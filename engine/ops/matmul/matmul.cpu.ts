@@ -1,4 +1,5 @@
 import type { NumberArray } from "../../dtype.ts";
+import { roundedToHalf } from "./half.cpu.ts";
 
 interface Operands {
   left: NumberArray;
@@ -166,6 +167,12 @@ export function packPanels(
       for (let c = 0; c < width; c++)
         panels[(panel * width + c) * 8 + j] = isHere ? weight[(o - outputsStart) * width + c] : 0;
     }
+}
+
+/** packPanels with the panels rounded to f16 */
+export function packHalfPanels(...[b, cell]: Parameters<typeof packPanels>): void {
+  packPanels(b, cell);
+  for (let i = 0; i < cell.panels * cell.width * 8; i++) b.panels[i] = roundedToHalf(b.panels[i]);
 }
 
 /** Workgroups for the chunks of a cell: for those that have rows in it; with starts, for all. */

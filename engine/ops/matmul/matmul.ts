@@ -12,7 +12,6 @@
 // Operands are both f32 or both f16 (half.ts); sums, bias and result are always f32. If the adapter has matrix units
 // (tensor cores) for f16 operands, products with them use those (matrix-tiles.ts). Their order of the sum is another one,
 // and also depends on the widths alone.
-import type { Backend } from "../../backends/backend.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { expectShape } from "../../op.ts";
@@ -20,57 +19,33 @@ import type { SelectedRows } from "../../parameters.ts";
 import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, fromArray, type Tensor } from "../../tensor.ts";
+import {
+  areInFours,
+  bodyOf,
+  chooseRowKernel,
+  forTiles,
+  kernelName,
+  kernelOf,
+  matrixFormFor,
+  operandType,
+  type RowsBody,
+  rowKernels,
+} from "./bodies.ts";
 import { forwardContract } from "./contracts.ts";
 import * as cpu from "./matmul.cpu.ts";
-import { matrixForward, matrixInput, matrixWeight } from "./matrix-products.ts";
-import { type MatrixForm, ownForm } from "./matrix-tiles.ts";
-import {
-  chooseTile,
-  type OperandType,
-  type Product,
-  preferredTiles,
-  shapeClass,
-  type Tile,
-  type TileName,
-  tileNames,
-  tiles,
-} from "./tiles.ts";
+import { matrixInput, matrixWeight } from "./matrix-products.ts";
+import { chooseTile, type OperandType, type Tile } from "./tiles.ts";
 
-/** The parts of a kernel that depend on tile and operand type: shared files, constants, extent. */
-export function bodyOf(tile: Tile, operands: OperandType) {
-  const { inFours, file, parts, constants, variants } = tile;
-  const fours = inFours ? "-fours" : "";
-  const words = { f32: ["f32", "vec4f"], f16: ["u32", "vec2u"] } as const;
-  return {
-    uses: ["product", `operands-${operands}${fours}`, `sums${fours}`, file, ...parts],
-    constants: {
-      ...constants,
-      Operand: words[operands][inFours ? 1 : 0],
-      Result: inFours ? "vec4f" : "f32",
-      RESULT_WIDTH: inFours ? 4 : 1,
-    },
-    variants,
-  };
-}
-
-export function kernelName(product: string, { name }: Tile, operands: OperandType): string {
-  return `multiply${product}${name}${operands === "f16" ? "Half" : ""}`;
-}
-
-function forwardKernel(tile: Tile, operands: OperandType) {
-  const { uses, ...body } = bodyOf(tile, operands);
+function forwardKernel({ nameOf, uses, constants, variants, rows: rowsOf, columns: columnsOf }: RowsBody) {
   return defineKernel({
-    name: kernelName("Forward", tile, operands),
+    name: nameOf("Forward"),
     ...forwardContract,
     cpu: cpu.multiplyForward,
     wgsl: new URL("./matmul-forward.wgsl", import.meta.url),
-    ...body,
     uses: [...uses, "all-rows"],
-    workgroups: ({ rows, panels }, constants) => [
-      Math.ceil(rows / tile.rows(constants)),
-      Math.ceil((panels * 8) / tile.columns(constants)),
-      1,
-    ],
+    constants,
+    variants,
+    workgroups: ({ rows, panels }, own) => [Math.ceil(rows / rowsOf(own)), Math.ceil((panels * 8) / columnsOf(own)), 1],
     flops: ({ rows, panels, panelsStart, width, columns }) =>
       2 * rows * width * Math.min(panels * 8, columns - panelsStart * 8),
   });
@@ -126,28 +101,12 @@ function weightKernel(tile: Tile, operands: OperandType) {
 }
 
 /** One kernel per tile that suits the product, for both types of operands. */
-const forwardKernels = { f32: forTiles(forwardKernel, "f32"), f16: forTiles(forwardKernel, "f16") };
+const forwardKernels = rowKernels(forwardKernel);
 const inputKernels = { f32: forTiles(inputKernel, "f32"), f16: forTiles(inputKernel, "f16") };
 const weightKernels = {
   f32: forTiles(weightKernel, "f32", ["thin", "column"]),
   f16: forTiles(weightKernel, "f16", ["thin", "column"]),
 };
-
-/** One kernel per tile that suits these operands. */
-export function forTiles<K>(
-  make: (tile: Tile, operands: OperandType) => K,
-  operands: OperandType,
-  without: readonly TileName[] = [],
-): ReadonlyMap<TileName, K> {
-  const suiting = tileNames.filter((name) => tiles[name].operands.includes(operands) && !without.includes(name));
-  return new Map(suiting.map((name) => [name, make(tiles[name], operands)]));
-}
-
-export function kernelOf<K>(kernels: ReadonlyMap<TileName, K>, tile: TileName): K {
-  const found = kernels.get(tile);
-  if (found === undefined) throw new Error(`matmul: tile "${tile}" does not suit this product`);
-  return found;
-}
 
 const sumRowsKernel = defineKernel({
   name: "sumRows",
@@ -200,20 +159,24 @@ const packKernel = defineKernel({
   },
 });
 
-const packFoursKernel = defineKernel({
-  name: "packPanelsFours",
-  axes: { outputs: "map", panels: "map" },
-  bindings: { weight: { access: "read", axis: "outputs" }, panels: { access: "write", axis: "panels" } },
-  params: { width: "u32" },
-  cpu: cpu.packPanels,
-  wgsl: new URL("./pack-fours.wgsl", import.meta.url),
-  uses: ["flat-workgroup"],
-  workgroups: ({ outputs, outputsStart, panels, panelsStart, width }) => {
-    const shares =
-      Math.min(outputsStart + outputs, (panelsStart + panels) * 8) > Math.max(outputsStart, panelsStart * 8);
-    return [shares ? Math.ceil((panels * width) / 4 / 64) : 0];
-  },
-});
+const packFoursKernel = (stored: "f32" | "half") =>
+  defineKernel({
+    name: stored === "f32" ? "packPanelsFours" : "packHalfPanelsFours",
+    axes: { outputs: "map", panels: "map" },
+    bindings: { weight: { access: "read", axis: "outputs" }, panels: { access: "write", axis: "panels" } },
+    params: { width: "u32" },
+    cpu: stored === "f32" ? cpu.packPanels : cpu.packHalfPanels,
+    wgsl: new URL("./pack-fours.wgsl", import.meta.url),
+    uses: ["flat-workgroup", ...(stored === "f32" ? ["panels-f32"] : ["panels-half", "halves"])],
+    constants: { Stored: stored === "f32" ? "vec4f" : "vec2u" },
+    workgroups: ({ outputs, outputsStart, panels, panelsStart, width }) => {
+      const shares =
+        Math.min(outputsStart + outputs, (panelsStart + panels) * 8) > Math.max(outputsStart, panelsStart * 8);
+      return [shares ? Math.ceil((panels * width) / 4 / 64) : 0];
+    },
+  });
+
+const packFours = { f32: packFoursKernel("f32"), half: packFoursKernel("half") };
 
 /**
  * Whether a weight and its panels begin and are cut at multiples of four numbers, and the weight is cut only between
@@ -239,7 +202,19 @@ export function panelShape(outputs: number, inputs: number): readonly [number, n
 export function packPanels(weight: Tensor, panels: Tensor): void {
   const [outputs, inputs] = weight.shape;
   expectShape("packPanels: panels", panels.shape, panelShape(outputs, inputs), `weight is [${weight.shape}].`);
-  run(isPackedInFours(weight, panels) ? packFoursKernel : packKernel, { weight, panels }, { width: inputs });
+  run(isPackedInFours(weight, panels) ? packFours.f32 : packKernel, { weight, panels }, { width: inputs });
+}
+
+/**
+ * The same in f16, rounded to nearest.
+ * @param weight  [O, C] f32
+ * @param panels  [⌈O/8⌉, C, 8] f16, written
+ * @returns       false, and nothing is done, if they do not lie in fours
+ */
+export function tryPackHalfPanels(weight: Tensor, panels: Tensor): boolean {
+  if (!isPackedInFours(weight, panels)) return false;
+  run(packFours.half, { weight, panels }, { width: weight.rowSize });
+  return true;
 }
 
 /**
@@ -269,17 +244,11 @@ export function multiplyForward(
   );
   expectShape("multiplyForward: y", y.shape, [rows, columns], `x is [${x.shape}].`);
   if (bias !== null) expectShape("multiplyForward: bias", bias.shape, [columns], `y is [${y.shape}].`);
-  const operands = operandType("multiplyForward", x, panels);
   if (residual !== null) expectShape("multiplyForward: residual", residual.shape, y.shape, "It is added to y.");
-  const form = matrixFormFor(x.backend, "forward", operands, rows);
-  if (form !== null) {
-    matrixForward(form, { left: x, right: panels, bias, residual, result: y });
-    return;
-  }
   const inFours = areInFours([width, columns], residual === null ? [x, panels, y] : [x, panels, y, residual]);
-  const { tile, constants } = chooseTile(x.backend, "forward", operands, rows, inFours);
+  const { kernel, constants } = chooseRowKernel(forwardKernels, "multiplyForward", x, panels, inFours);
   run(
-    kernelOf(forwardKernels[operands], tile),
+    kernel,
     // A binding needs some buffer even if there is no bias or no residual.
     { left: x, right: panels, bias: bias ?? panels.sliceRows(0, 0), residual: residual ?? x, result: y },
     { width, columns, hasBias: bias === null ? 0 : 1, hasResidual: residual === null ? 0 : 1 },
@@ -435,33 +404,4 @@ function chunksOfRows(
   for (const place of selected.places) starts[Math.floor(place / chunkRows) + 1]++;
   for (let chunk = 0; chunk < chunks; chunk++) starts[chunk + 1] += starts[chunk];
   return { chunks, chunkRows, starts };
-}
-
-/** The form of a product on matrix units; null if it takes another tile, because of types, adapter or a plan. */
-export function matrixFormFor(
-  backend: Backend,
-  product: Product,
-  operands: OperandType,
-  rows: number,
-): MatrixForm | null {
-  const isPlanned = preferredTiles(backend)[shapeClass(product, operands, rows)] !== undefined;
-  return operands === "f16" && !isPlanned ? ownForm(backend) : null;
-}
-
-/** The type of both operands. f64 exists on the plain backend only, whose kernels are the same for all types. */
-export function operandType(what: string, left: Tensor, right: Tensor): OperandType {
-  if (left.dtype !== right.dtype)
-    throw new ShapeError(`${what}: expected operands of one type, got ${left.dtype} and ${right.dtype}.`);
-  return left.dtype === "f16" ? "f16" : "f32";
-}
-
-/** Whether rows of these widths can be read in fours, and cells cut along `cut` begin at multiples of four. */
-export function areInFours(
-  widths: readonly number[],
-  tensors: readonly Tensor[],
-  cut: readonly Tensor[] = [],
-): boolean {
-  for (const width of widths) if (width % 4 !== 0) return false;
-  for (const { segments } of tensors) for (const { base } of segments) if (base % 4 !== 0) return false;
-  return cut.every(({ segments }) => segments.slice(0, -1).every(({ rows }) => rows % 4 === 0));
 }

@@ -30,5 +30,4 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(subgroup_id) subgroup: u32,
 
 fn columnStart(_column: u32) -> f32 { return 0.0; }
 
-/** What is written for a finished sum. */
-fn finished(_row: u32, _column: u32, sum: f32) -> f32 { return sum; }
+fn storeFinished(place: u32, _row: u32, _column: u32, sum: f32) { result[place] = sum; }

@@ -35,6 +35,10 @@ fn multiplyOnMatrixUnits(p: Product, tile: vec2u, subgroup: u32, lane: u32) {
   let ownRow = subgroup / SUBGROUPS_ACROSS * MATRICES_DOWN * MATRIX_ROWS;
   let ownColumn = subgroup % SUBGROUPS_ACROSS * MATRICES_ACROSS * MATRIX_COLUMNS;
   var sums: array<array<SumMatrix, MATRICES_ACROSS>, MATRICES_DOWN>;
+  // Written out: a kernel may call this in a loop, where a `var` may keep its last value.
+  /* @unroll */ for (var down = 0u; down < MATRICES_DOWN; down++) {
+    /* @unroll */ for (var across = 0u; across < MATRICES_ACROSS; across++) { sums[down][across] = SumMatrix(); }
+  }
   if (p.continues || p.startsFromColumns) {
     /* @unroll */ for (var down = 0u; down < MATRICES_DOWN; down++) {
       /* @unroll */ for (var across = 0u; across < MATRICES_ACROSS; across++) {
@@ -89,12 +93,7 @@ fn multiplyOnMatrixUnits(p: Product, tile: vec2u, subgroup: u32, lane: u32) {
         subgroupMatrixStore<col_major>(&staged, subgroup * MATRIX_FOURS, sums[down][across], MATRIX_ROWS / 4u);
       }
       workgroupBarrier();
-      for (var i = lane; i < 4u * SUM_FOURS; i += LANES) {
-        let at = first + placeOf(i, down, across);
-        if (at.x < p.rows && at.y < p.columns) {
-          result[resultPlace(p, at.x, at.y)] = finished(at.x, at.y, bitcast<f32>(staged[i / 4u][i % 4u]));
-        }
-      }
+      storeStaged(p, first, down, across, lane);
       workgroupBarrier();
     }
   }
@@ -112,14 +111,10 @@ fn placeOf(i: u32, down: u32, across: u32) -> vec2u {
 
 /** Where four neighbouring sums start, as bits. */
 fn startsOf(p: Product, first: vec2u, i: u32, down: u32, across: u32) -> vec4u {
-  return vec4u(startOf(p, first + placeOf(i, down, across)), startOf(p, first + placeOf(i + 1u, down, across)),
-    startOf(p, first + placeOf(i + 2u, down, across)), startOf(p, first + placeOf(i + 3u, down, across)));
+  return bitcast<vec4u>(vec4f(startOf(p, first + placeOf(i, down, across)), startOf(p, first + placeOf(i + 1u, down, across)),
+    startOf(p, first + placeOf(i + 2u, down, across)), startOf(p, first + placeOf(i + 3u, down, across))));
 }
 
-fn startOf(p: Product, at: vec2u) -> u32 {
-  if (p.continues) { return bitcast<u32>(result[resultPlace(p, min(at.x, p.rows - 1u), min(at.y, p.columns - 1u))]); }
-  return bitcast<u32>(columnStart(at.y));
-}
 
 /** Eight neighbours of left for workgroup memory: eight steps of a row, or where rows lie side by side eight rows of a step. */
 fn leftOrZero(p: Product, firstRow: u32, firstStep: u32, line: u32, inLine: u32) -> vec4u {

@@ -2,10 +2,11 @@
 // Work        one invocation per four neighbouring inputs of a panel's eight outputs: it transposes 8 × 4 numbers in registers, so
 //             that it reads and writes in fours.
 // Memory      weight read once, panels written once. Bandwidth-bound.
+// Stored      panels are f32, or f16 in words, rounded to nearest: see the panels file in `uses`.
 // Chosen      if the row length is a multiple of four, and no panel is cut.
 // Measured    4864×896 on lavapipe: 8 ms of one core (pack.wgsl: 54); SwiftShader 37 ms (156). node bench/run.ts pack.bench.
 @group(0) @binding(0) var<storage, read> weight: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> panels: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> panels: array<Stored>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -22,8 +23,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let high = transpose(mat4x4f(rowAt(source, 4u, width, rest), rowAt(source, 5u, width, rest), rowAt(source, 6u, width, rest), rowAt(source, 7u, width, rest)));
   let place = params.panelsBase / 4u + item * 8u;
   /* @unroll */ for (var c = 0u; c < 4u; c++) {
-    panels[place + 2u * c] = low[c];
-    panels[place + 2u * c + 1u] = high[c];
+    storePanel(place + 2u * c, low[c]);
+    storePanel(place + 2u * c + 1u, high[c]);
   }
 }
 

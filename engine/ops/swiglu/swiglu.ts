@@ -13,7 +13,7 @@ import {
   elementWorkgroups,
   roundsOf,
 } from "../elementwise/work-split.ts";
-import { toHalf } from "../matmul/half.ts";
+import { writeHalf } from "../matmul/half.ts";
 import * as cpu from "./swiglu.cpu.ts";
 
 const forward = {
@@ -27,7 +27,7 @@ const forward = {
   wgsl: new URL("./swiglu.wgsl", import.meta.url),
 } as const;
 
-export const swigluKernel = defineKernel({
+const swigluKernel = defineKernel({
   ...forward,
   name: "swiglu",
   cpu: cpu.swiglu,
@@ -98,12 +98,30 @@ export const swigluOp = defineOp<"gate" | "up", "y">({
 export function swiglu(gate: Tensor, up: Tensor, output: OperandPrecision = "f32"): Tensor {
   if (output === "f32") return swigluOp({ gate, up }, {}).y;
   if (shouldRecord([gate, up])) throw new Error("swiglu: a result in f16 has no gradient: run it under noGradient");
-  const isDirect = [gate, up].every(
-    ({ rowSize, segments }) => rowSize % 4 === 0 && segments.every(({ base }) => base % 4 === 0),
-  );
-  if (!isDirect) return scope(() => toHalf(swigluOp({ gate, up }, {}).y));
   expectShape("swiglu: up", up.shape, gate.shape, "It is gated element by element.");
   const y = empty(gate.backend, gate.shape, "f16", "swiglu.y");
-  run(swigluHalfKernel, { gate, up, y }, { rowSize: gate.rowSize });
+  writeSwiglu({ gate, up, y });
   return y;
+}
+
+/**
+ * y = silu(gate) · up, for code that has y already.
+ * @param tensors  [T, F] each; gate and up f32, y f32 or f16, rounded to nearest
+ */
+export function writeSwiglu({ gate, up, y }: Record<"gate" | "up" | "y", Tensor>): void {
+  const { rowSize } = gate;
+  if (y.dtype !== "f16") {
+    run(swigluKernel, { gate, up, y }, { rowSize });
+    return;
+  }
+  const isDirect = [gate, up, y].every(
+    ({ segments }) => rowSize % 4 === 0 && segments.every(({ base }) => base % 4 === 0),
+  );
+  if (isDirect) run(swigluHalfKernel, { gate, up, y }, { rowSize });
+  else
+    scope(() => {
+      const single = empty(gate.backend, gate.shape, gate.dtype, "swiglu.y");
+      run(swigluKernel, { gate, up, y: single }, { rowSize });
+      writeHalf(single, y);
+    });
 }

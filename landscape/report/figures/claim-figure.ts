@@ -25,6 +25,7 @@ interface Look {
   readonly colour: string;
   readonly dash: string | null;
   readonly mark: "dot" | "square" | "triangle" | "diamond";
+  readonly isHollow: boolean;
   readonly width: number;
 }
 
@@ -161,12 +162,17 @@ function axisRange(
   return [Math.max(all[0], core[0] - size), Math.min(all[1], core[1] + size)];
 }
 
+/** No two of the first 18 series of a panel look the same, and in grey no two of the first six. */
 function lookOf({ theme, line }: Sheet, { kind }: PlotSeries, k: number): Look {
-  if (kind === "published") return { colour: theme.ink, dash: null, mark: "diamond", width: 0 };
+  if (kind === "published") return { colour: theme.ink, dash: null, mark: "diamond", isHollow: true, width: 0 };
   const colours = [theme.accent, theme.ink, theme.muted];
   const marks = ["dot", "square", "triangle"] as const;
   const dash = kind === "expected" ? `${decimal(line * 3)} ${decimal(line * 2)}` : null;
-  return { colour: colours[k % 3], dash, mark: marks[k % 3], width: kind === "points" ? 0 : line * 1.4 };
+  const round = Math.floor(k / 3);
+  return {
+    ...{ colour: colours[(k + round) % 3], dash, mark: marks[k % 3], isHollow: round % 2 === 1 },
+    width: kind === "points" ? 0 : line * 1.4,
+  };
 }
 
 function drawSeries(
@@ -211,18 +217,14 @@ function drawSeries(
   ]);
 }
 
-function markOf({ mark, colour }: Look, x: number, y: number, radius: number, line: number): Markup {
-  const polygon = (points: [number, number][], isHollow = false): Markup =>
-    element("path", {
-      d: `${pathData(points)}Z`,
-      fill: isHollow ? "none" : colour,
-      ...(isHollow && { stroke: colour, "stroke-width": line * 1.2 }),
-    });
+function markOf({ mark, colour, isHollow }: Look, x: number, y: number, radius: number, line: number): Markup {
+  const paint = isHollow ? { fill: "none", stroke: colour, "stroke-width": line * 1.2 } : { fill: colour };
+  const polygon = (points: [number, number][]): Markup => element("path", { d: `${pathData(points)}Z`, ...paint });
   switch (mark) {
     case "dot":
-      return element("circle", { cx: x, cy: y, r: radius, fill: colour });
+      return element("circle", { cx: x, cy: y, r: radius, ...paint });
     case "square":
-      return element("rect", { x: x - radius, y: y - radius, width: 2 * radius, height: 2 * radius, fill: colour });
+      return element("rect", { x: x - radius, y: y - radius, width: 2 * radius, height: 2 * radius, ...paint });
     case "triangle":
       return polygon([
         [x - 1.2 * radius, y + radius],
@@ -230,15 +232,12 @@ function markOf({ mark, colour }: Look, x: number, y: number, radius: number, li
         [x, y - 1.2 * radius],
       ]);
     case "diamond":
-      return polygon(
-        [
-          [x - radius, y],
-          [x, y - radius],
-          [x + radius, y],
-          [x, y + radius],
-        ],
-        true,
-      );
+      return polygon([
+        [x - radius, y],
+        [x, y - radius],
+        [x + radius, y],
+        [x, y + radius],
+      ]);
   }
 }
 

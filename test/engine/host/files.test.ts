@@ -131,6 +131,17 @@ describe("engine/host/files", (test) => {
     assert.is(explainSystemError("text"), null);
   });
 
+  test("folders are made one by one; a file in the way is named, and nothing is made below it", () => {
+    const deep = join(temporary, "one", "two", "three");
+    ensureFolder(deep);
+    ensureFolder(deep);
+    assert.equal(readdirSync(join(temporary, "one", "two")), ["three"]);
+    const file = join(temporary, "one", "file");
+    writeFileSync(file, "kept");
+    assert.throws(() => ensureFolder(join(file, "runs", "tiny")), (error: Error) => error.name === "FileError");
+    assert.is(readFileSync(file, "utf8"), "kept");
+  });
+
   if (process.platform === "win32") test.skip("a write that the system refuses in the middle", "Windows has no ulimit");
   else
     test("a write that the system refuses in the middle leaves the old file, no other, and one message", () => {

@@ -105,6 +105,11 @@ describe("engine/host/settings", (test) => {
     assert.is(resolved("", "--landscape.trim=false").landscape.trim, false);
     assert.is(resolved("", "--no-landscape.trim", "--landscape.trim").landscape.trim, true);
     assert.is(resolved("", "--seed", "1", "--seed", "2").seed, 2);
+    assert.equal(flags("--landscape.rings", "3", "--landscape.rings=5").source.problems, [
+      "--landscape.rings is given twice, and the second list would replace the first: write one, with commas",
+    ]);
+    // A list of a file is replaced by a flag as a whole.
+    assert.equal(resolved("landscape.rings = [3]", "--landscape.rings", "5").landscape.rings, [5]);
   });
 
   test("bounds: the last value that is right and the first that is not", async () => {

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { ArrivedCells, settleOrder } from "../../../landscape/files/arrived-cells.ts";
 import { type CellRecord, openCells } from "../../../landscape/files/cells.ts";
-import { readEarlier, setAsideSlice } from "../../../landscape/files/growth.ts";
 import { slicePaths } from "../../../landscape/files/layout.ts";
+import { rayCoordinatesOf, readEarlier, setAsideSlice } from "../../../landscape/files/set-aside.ts";
 import { workOrder } from "../../../landscape/grid.ts";
 import { labelledRandom } from "../../../rl/index.ts";
 import { describe } from "../../support.ts";
@@ -100,5 +100,25 @@ describe("landscape/files/arrived-cells", (test) => {
     cpSync(expected, sorted, { recursive: true });
     await settleOrder(sorted, order, say);
     expectSame(contents(sorted), contents(expected));
+  });
+
+  test("points of several rays at one radius: each is kept, in any order, and found aside", async () => {
+    const onRays = cells.map((cell, k) => ({ ...cell, i: k >> 1, j: k & 1, alpha: k & 1 ? -0.05 : 0.05, beta: 0 }));
+    const points = onRays.map(({ i, j, alpha, beta }) => ({ i, j, alpha, beta }));
+    const [whole, folder, alone] = ["rays", "rays-arrived", "rays-alone"].map((name) => join(place, name));
+    const plain = openCells(whole, say);
+    for (const cell of onRays) plain.append(cell, said(cell));
+    plain.close();
+    for (const [into, count] of [
+      [folder, 9],
+      [alone, 7],
+    ] as const) {
+      const arrived = new ArrivedCells(into, points, () => true, say, rayCoordinatesOf);
+      for (const cell of [...onRays].reverse().slice(0, count)) await arrived.take(cell, said(cell));
+      arrived.close();
+    }
+    expectSame(contents(folder), contents(whole));
+    await settleOrder(alone, points, say, rayCoordinatesOf);
+    assert.is(readEarlier(alone, say, rayCoordinatesOf).size, 7);
   });
 });

@@ -2,7 +2,7 @@
 // this needs no Python.)
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import * as assert from "uvu/assert";
 import { exportFolder } from "../../../landscape/files/layout.ts";
@@ -11,7 +11,7 @@ import { redraw } from "../../../landscape/report/report.ts";
 import { describe } from "../../support.ts";
 import { syntheticPlace, writeSyntheticRun } from "../synthetic-run.ts";
 
-/** Files that the made-up run lacks, with the fields that the programs take from them. */
+/** Files that the made-up run lacks, by the end of their path, with the fields that the programs take from them. */
 const NOT_MADE: Readonly<Record<string, readonly string[]>> = {
   "step-000001.jsonl.gz": ["episode", "reward", "advantage", "tokens", "messages", "content"],
   "step-000002.sha256": [],
@@ -20,6 +20,18 @@ const NOT_MADE: Readonly<Record<string, readonly string[]>> = {
   "under-way.jsonl": ["i", "j", "reward"],
   "evaluation.json": ["schemaVersion", "reward", "mean", "passAtK"],
   "conversations.jsonl.gz": ["episode", "reward"],
+  "landscape/rays.json": ["checkpoints", "radii", "rows", "step", "radius"],
+  "landscape/pairs.json": ["pairs", "from", "to", "kl", "gain"],
+  "landscape/noise-floor.json": ["checkpoints", "maps", "step", "slice", "draws", "below", "above", "cells"],
+  "landscape/kl-from.json": ["maps", "step", "slice", "from", "isOwn"],
+  "landscape/updates.json": ["updates", "matrices", "from", "to", "name", "both"],
+  "landscape/trajectory.json": ["shares", "checkpoints", "step", "coordinates"],
+  "fixed-kl/scales.jsonl": ["target", "scale", "passes"],
+  "rays/rays.json": ["lengths"],
+  "rays/cells.jsonl": ["i", "alpha", "rollouts", "reward"],
+  "noise-floor/draws.jsonl": ["draw", "reward"],
+  "pairs/step-000000.json": ["from", "to", "reference", "kl"],
+  "kl-from-step-000000.jsonl": ["i", "j"],
 };
 
 /** Words of pandas, polars and Python, columns that a program names itself, and a field of timings.jsonl. */
@@ -58,7 +70,7 @@ describe("landscape/files/snippets", (test) => {
     await redraw(run, assert.unreachable, new AbortController().signal);
     for (const format of ["npz", "json"] as const)
       await exportRun(run, { format, out: exportFolder(run), steps: [], slices: [] }, assert.unreachable);
-    assert.is(programs.length, 4);
+    assert.is(programs.length, 6);
     const step = `step-00000${syntheticPlace.step}`;
     const roots: Readonly<Record<string, string>> = {
       run,
@@ -70,9 +82,10 @@ describe("landscape/files/snippets", (test) => {
     for (const [, root, path] of programs.join().matchAll(/f"\{(run|place|folder)\}\/([^"]+)"/g)) {
       const file = join(roots[root], path.replaceAll("{step}", step).replace("step-000020", step));
       if (path.endsWith("slice-0")) continue; // the folder itself
-      const fields = NOT_MADE[basename(file)];
+      const notMade = Object.keys(NOT_MADE).find((end) => file.endsWith(`/${end}`));
+      const fields = notMade === undefined ? undefined : NOT_MADE[notMade];
       assert.is(existsSync(file), fields === undefined, `${file}: in the run, or in the list of those that it lacks`);
-      files.add(basename(file));
+      files.add(notMade ?? file);
       for (const field of fields ?? []) words.add(field);
       if (fields === undefined) for (const [word] of read(file).matchAll(/[A-Za-z_][\w/]*/g)) words.add(word);
     }

@@ -3,13 +3,26 @@
 import assert from "node:assert/strict";
 import type { Backend, Dispatch } from "../../../engine/backends/backend.ts";
 import { CpuBackend } from "../../../engine/backends/cpu.ts";
-import { fromArray, noGradient, scopeAsync, type Weights } from "../../../engine/index.ts";
+import { WebGpuBackend } from "../../../engine/backends/webgpu/backend.ts";
+import { fromArray, noGradient, type OperandPrecision, scopeAsync, type Weights } from "../../../engine/index.ts";
+import { matrixUnits } from "../../../engine/ops/shared/matrix-units.ts";
 import { PerturbedWeights } from "../../../landscape/measure/perturbed-weights.ts";
-import { type Batch, KvCache, makeWeights, qwen2Model } from "../../../model/index.ts";
+import { RoundedWeights } from "../../../landscape/measure/rounded-weights.ts";
+import { type Batch, KvCache, makeHalfWeights, makeWeights, qwen2Model } from "../../../model/index.ts";
+import { webgpuBackend } from "../../backends.ts";
 import { describe } from "../../support.ts";
 
 /** The plain backend, which notes the kernels that are dispatched. */
 class NotingBackend extends CpuBackend {
+  readonly kernels: string[] = [];
+  override dispatch(work: Dispatch): void {
+    this.kernels.push(work.kernel.name);
+    super.dispatch(work);
+  }
+}
+
+/** An adapter's device, which notes the kernels too. */
+class NotingWebGpu extends WebGpuBackend {
   readonly kernels: string[] = [];
   override dispatch(work: Dispatch): void {
     this.kernels.push(work.kernel.name);
@@ -26,11 +39,15 @@ const modelOf = (layers: number, intermediateSize = 48) =>
 type Model = ReturnType<typeof modelOf>;
 
 /** The kernels of a decode step of 4 rows, in order. */
-async function kernelsOf(model: Model, weightsOf: (backend: Backend) => Weights, rows: Batch["rows"]) {
-  const backend = new NotingBackend();
+async function kernelsOf(
+  model: Model,
+  weightsOf: (backend: Backend) => Weights,
+  rows: Batch["rows"],
+  backend: Backend & { readonly kernels: string[] } = new NotingBackend(),
+) {
   await scopeAsync(async () => {
     const weights = weightsOf(backend);
-    const cache = new KvCache(backend, model, 16);
+    const cache = new KvCache(backend, model, 16, weights.operands);
     const ids = Uint32Array.of(1, 2, 3, 4);
     const batch: Batch = {
       ids: { tensor: fromArray(backend, ids, [4], "u32"), host: ids },
@@ -49,7 +66,7 @@ async function kernelsOf(model: Model, weightsOf: (backend: Backend) => Weights,
     noGradient(() => model.forward(weights, batch, { keys: cache.keys, values: cache.values, slots }));
     cache.free();
   });
-  return backend.kernels;
+  return [...backend.kernels];
 }
 
 /** The kernels that the last layer adds. */
@@ -57,10 +74,11 @@ async function layerOf(
   weightsOf: (model: Model) => (backend: Backend) => Weights,
   rows: Batch["rows"],
   intermediateSize?: number,
+  backend?: NotingWebGpu,
 ): Promise<string[]> {
   const [one, two] = [modelOf(1, intermediateSize), modelOf(2, intermediateSize)];
-  const shorter = await kernelsOf(one, weightsOf(one), rows);
-  const longer = await kernelsOf(two, weightsOf(two), rows);
+  const shorter = await kernelsOf(one, weightsOf(one), rows, backend);
+  const longer = await kernelsOf(two, weightsOf(two), rows, backend);
   const start = shorter.findIndex((name) => name.startsWith("rmsNorm"));
   const count = longer.length - shorter.length;
   assert.deepEqual(longer.slice(start, start + count), longer.slice(start + count, start + 2 * count));
@@ -74,9 +92,9 @@ const plain = (model: Model) => (backend: Backend) => {
 };
 
 /** Slots of `points` grid points away from the centre. */
-const slotsOf = (points: number) => (model: Model) => (backend: Backend) => {
+const slotsOf = (points: number, precision?: OperandPrecision) => (model: Model) => (backend: Backend) => {
   const arena = makeWeights(backend, model, {});
-  const weights = new PerturbedWeights(arena, points);
+  const weights = new PerturbedWeights(arena, points, precision);
   const gaussian = (key: readonly [number, number]) =>
     new Map(arena.names.map((name) => [name, { kind: "gaussian" as const, key, scale: 1 }]));
   const centre = { alpha: 0, beta: 0, third: null };
@@ -96,6 +114,15 @@ const eight = [
   "rmsNormTree",
   "multiplyGated",
   "multiplyForward",
+];
+
+const { backend: opened } = await webgpuBackend();
+assert.ok(opened instanceof WebGpuBackend);
+const { device, description, memory, abilities } = opened;
+/** Backends whose kernels the counts are for: a GPU's on any adapter, and the adapter's own if it has matrix units. */
+const places = [
+  { where: "the kernels of GPUs", style: "gpu" as const },
+  ...(matrixUnits(opened) === null ? [] : [{ where: "matrix units of this adapter", style: opened.style }]),
 ];
 
 describe("landscape/measure/decode-dispatches", (test) => {
@@ -122,6 +149,34 @@ describe("landscape/measure/decode-dispatches", (test) => {
     const four = [0, 1, 2, 3].map((point) => ({ start: point, count: 1, point }));
     assert.equal((await kernelsOf(model, slotsOf(4)(model), four)).length, one.length);
   });
+
+  for (const { where, style } of places)
+    test(`f16, ${where}: a layer of a decode step is 8 dispatches, with the slots of several points too`, async () => {
+      const backend = new NotingWebGpu(device, { description, style, memory, abilities });
+      const onUnits = matrixUnits(backend) !== null;
+      const rows = [
+        { start: 0, count: 3, point: 0 },
+        { start: 3, count: 1, point: 1 },
+      ];
+      const of = (weightsOf: (model: Model) => (backend: Backend) => Weights, own: Batch["rows"]) =>
+        layerOf(weightsOf, own, undefined, backend);
+      const found = {
+        "loaded in f16": await of((model) => (own) => makeHalfWeights(own, model), null),
+        "rounded from f32": await of((model) => (own) => new RoundedWeights(makeWeights(own, model, {})), null),
+        "slots of one point": await of(slotsOf(1, "f16"), [{ start: 0, count: 4, point: 0 }]),
+        "slots of two points": await of(slotsOf(2, "f16"), rows),
+      };
+      for (const [what, kernels] of Object.entries(found)) {
+        assert.equal(kernels.length, 8, `${what}: ${kernels.join(", ")}`);
+        const products = kernels.filter((name) => name.startsWith("multiply"));
+        assert.deepEqual(
+          products.map((name) => /Triple|Gated|Forward/.exec(name)?.[0]),
+          ["Triple", "Forward", "Gated", "Forward"],
+          what,
+        );
+        for (const name of products) assert.equal(name.endsWith("Matrix"), onUnits, name);
+      }
+    });
 
   test("outputs that are no multiple of 8 are multiplied apart", async () => {
     const apart = ["multiplyForward", "multiplyForward", "swiglu"];

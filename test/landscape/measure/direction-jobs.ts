@@ -1,13 +1,13 @@
 // What tests of directions share: jobs on qwen2-tiny with the completions of landscape.json, and a direction's numbers.
-import { resolveSettings } from "../../../engine/host/index.ts";
 import { directionNormals, wordsOf } from "../../../engine/random.ts";
 import type { Direction } from "../../../landscape/measure/directions/direction.ts";
 import type { DirectionJob } from "../../../landscape/measure/directions.ts";
 import type { Reference } from "../../../landscape/measure/reference.ts";
-import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
+import type { StudySettings } from "../../../landscape/settings.ts";
 import { loadModel } from "../../../model/index.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { fixturePath, readFixture } from "../../support.ts";
+import { settingsOf } from "../study-settings.ts";
 
 export const folder = fixturePath("qwen2-tiny");
 
@@ -27,8 +27,7 @@ export function settingsWith(values: Record<string, unknown>): StudySettings {
     "landscape.radius": 0.1,
     "landscape.reference.prompts": 2,
   };
-  const all = Object.entries({ ...usual, ...values }).map(([key, value]) => ({ key, value, where: "test" }));
-  return resolveSettings(studySettings, [{ given: all, problems: [] }]);
+  return settingsOf({ ...usual, ...values });
 }
 
 export interface LandscapeFixture {

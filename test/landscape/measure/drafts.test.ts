@@ -4,21 +4,16 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { type Phase, resolveSettings } from "../../../engine/host/index.ts";
+import type { Phase } from "../../../engine/host/index.ts";
 import { DraftSource } from "../../../landscape/measure/drafts.ts";
 import { hostMemoryOf } from "../../../landscape/measure/host-memory.ts";
 import { sweep } from "../../../landscape/measure/sweep.ts";
 import { prepareReference, type SweepContext, type SweepTiming } from "../../../landscape/measure/sweep-context.ts";
-import { studySettings } from "../../../landscape/settings.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../../model/index.ts";
 import { type Answers, answersOf, openEnvironment, proposal } from "../../../rl/index.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { describe, fixturePath } from "../../support.ts";
-
-const settingsWith = (values: Readonly<Record<string, number | string>>) =>
-  resolveSettings(studySettings, [
-    { given: Object.entries(values).map(([key, value]) => ({ key, value, where: "test" })), problems: [] },
-  ]);
+import { settingsOf } from "../study-settings.ts";
 
 /** The checkpoint's completions are of one prompt and rollout less than a grid point's. */
 const small = {
@@ -56,7 +51,7 @@ describe("landscape/measure/drafts", (test) => {
       signal = never,
       phase = phaseThat(() => {}),
     ): Promise<SweepTiming[]> => {
-      const settings = settingsWith({ ...small, "landscape.drafts": drafts });
+      const settings = settingsOf({ ...small, "landscape.drafts": drafts });
       const timings: SweepTiming[] = [];
       const context: SweepContext = {
         ...{ model: { backend, config, weights }, chat, settings, signal },
@@ -202,7 +197,7 @@ describe("landscape/measure/drafts", (test) => {
       ...{ prompts: 2, expectedTokens: { largest: 60, sum: 100 }, promptTokens: 40, longest: [], first: [] },
     };
     const outside = (values: Readonly<Record<string, number | string>>): number =>
-      hostMemoryOf(settingsWith(values), { reference: set, rollouts: set }, 64).outside;
+      hostMemoryOf(settingsOf(values), { reference: set, rollouts: set }, 64).outside;
     assert.is(outside(small) - outside({ ...small, "landscape.drafts": "off" }), (8 + 4 * 50) * 9 * 3 * 3);
     const large = { ...small, "landscape.rollouts.prompts": 200_000 };
     assert.is(outside(large) - outside({ ...large, "landscape.drafts": "off" }), 256 * 2 ** 20);

@@ -1,14 +1,16 @@
 // A small real checkpoint on the device, and what measures around it: at once, or stopped after every few moves.
+import { readFileSync, writeFileSync } from "node:fs";
 import * as assert from "uvu/assert";
-import { type Phase, resolveSettings } from "../../../engine/host/index.ts";
+import type { Phase } from "../../../engine/host/index.ts";
 import { writeReference } from "../../../landscape/files/cells.ts";
 import { furtherParts } from "../../../landscape/measure/further-parts.ts";
 import { prepareReference, type SweepContext } from "../../../landscape/measure/sweep-context.ts";
-import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
+import type { StudySettings } from "../../../landscape/settings.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../../model/index.ts";
 import { openEnvironment } from "../../../rl/index.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { fixturePath } from "../../support.ts";
+import { settingsOf } from "../study-settings.ts";
 
 const usual = {
   "train.steps": 0,
@@ -21,15 +23,20 @@ const usual = {
   "landscape.rollouts.prompts": 2,
   "landscape.rollouts.rollouts": 1,
 };
-export const settingsWith = (values: Record<string, unknown>): StudySettings => {
-  const given = Object.entries({ ...usual, ...values }).map(([key, value]) => ({ key, value, where: "test" }));
-  return resolveSettings(studySettings, [{ given, problems: [] }]);
-};
+export const settingsWith = (values: Record<string, unknown>): StudySettings => settingsOf({ ...usual, ...values });
 
 /** A phase that calls `seen` each time that it moves. */
-function watched(seen: () => void = () => {}): Phase {
+export function watched(seen: () => void = () => {}): Phase {
   const phase: Phase = { advance() {}, moveTo: seen, phase: () => phase, done() {} };
   return phase;
+}
+
+/** Multiplies every number of a file of f32 tensors. */
+export function scaleWeights(path: string, factor: number): void {
+  const bytes = readFileSync(path);
+  const start = 8 + Number(bytes.readBigUInt64LE(0));
+  for (let at = start; at + 4 <= bytes.length; at += 4) bytes.writeFloatLE(factor * bytes.readFloatLE(at), at);
+  writeFileSync(path, bytes);
 }
 
 /** The fixture's model on the device, and what measures around it. */

@@ -13,7 +13,7 @@ import { comparison } from "../../../landscape/report/compare.ts";
 import { redraw } from "../../../landscape/report/report.ts";
 import { pointOf } from "../../../landscape/statistics/points.ts";
 import { describe, throwsMessage } from "../../support.ts";
-import { settingsOf, sweepCommand, sweepIn, warmModel } from "../given-sweep.ts";
+import { smallSweep, sweepCommand, sweepIn, warmModel } from "../given-sweep.ts";
 import { contents, expectDone, expectSame, start } from "../tiny-study.ts";
 
 const kl = 0.1;
@@ -115,7 +115,7 @@ describe("landscape/measure/grid-scales", (test) => {
     );
     assert.match(said, /Incomplete: Step 0, slice 0: KL 1000000000000 .*This map is a gap\./);
     assert.equal(
-      slicesToSweep(at("gap"), settingsOf({ ...far, checkpoints: [warmModel], "landscape.steps": [0] })),
+      slicesToSweep(at("gap"), smallSweep({ ...far, checkpoints: [warmModel], "landscape.steps": [0] })),
       [],
     );
     assert.match(readFileSync(join(at("gap"), "report.html"), "utf8"), "This map is a gap");
@@ -129,10 +129,10 @@ describe("landscape/measure/grid-scales", (test) => {
 
   test("passes are planned; a grid beside the checkpoint has no such edge", () => {
     const shape = { "landscape.steps": [0, 3], "train.steps": 3, "train.checkpoints": [0, 3], "landscape.slices": 5 };
-    assert.is(furtherWork(settingsOf({ ...shape, ...asked })).passes, 2 * 5 * 2 * 3);
-    assert.is(furtherWork(settingsOf(shape)).passes, 0);
+    assert.is(furtherWork(smallSweep({ ...shape, ...asked })).passes, 2 * 5 * 2 * 3);
+    assert.is(furtherWork(smallSweep(shape)).passes, 0);
     assert.throws(
-      () => settingsOf({ ...shape, ...asked, "landscape.centre.random": 0.05 }),
+      () => smallSweep({ ...shape, ...asked, "landscape.centre.random": 0.05 }),
       /landscape\.directions\.kl: .*landscape\.centre/,
     );
   });

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { type Phase, resolveSettings } from "../../../engine/host/index.ts";
+import type { Phase } from "../../../engine/host/index.ts";
 import type { CellRecord } from "../../../landscape/files/cells.ts";
 import { slicePaths } from "../../../landscape/files/layout.ts";
 import { makeSlice } from "../../../landscape/measure/directions.ts";
@@ -15,14 +15,14 @@ import { RoundedWeights } from "../../../landscape/measure/rounded-weights.ts";
 import { sweep } from "../../../landscape/measure/sweep.ts";
 import { prepareReference, type SweepContext } from "../../../landscape/measure/sweep-context.ts";
 import type { StudySettings } from "../../../landscape/settings.ts";
-import { studySettings } from "../../../landscape/settings.ts";
 import { loadChat, loadModel, loadTokenizer, type Model } from "../../../model/index.ts";
 import { openEnvironment } from "../../../rl/index.ts";
 import { testBackends, webgpuBackend } from "../../backends.ts";
 import { describe, fixturePath, throwsMessage } from "../../support.ts";
+import { settingsOf } from "../study-settings.ts";
 
-function settingsOf(precision: "f32" | "f16", other: Readonly<Record<string, number>> = {}): StudySettings {
-  const given = Object.entries({
+function settingsWith(precision: "f32" | "f16", other: Readonly<Record<string, number>> = {}): StudySettings {
+  return settingsOf({
     "landscape.precision": precision,
     "landscape.points": 3,
     "landscape.pointsAtOnce": 4,
@@ -33,8 +33,7 @@ function settingsOf(precision: "f32" | "f16", other: Readonly<Record<string, num
     "landscape.rollouts.rollouts": 2,
     "batch.rows": 6,
     ...other,
-  }).map(([key, value]) => ({ key, value, where: "test" }));
-  return resolveSettings(studySettings, [{ given, problems: [] }]);
+  });
 }
 
 const still: Phase = { advance() {}, moveTo() {}, phase: () => still, done() {} };
@@ -68,10 +67,10 @@ describe("landscape/measure/half-sweep", (test) => {
     const { config, weights } = await loadModel(backend, folder);
     const model = { backend, config, weights };
     const [f32, f16] = [
-      await cellsOf(await contextOf(model, settingsOf("f32"))),
-      await cellsOf(await contextOf(model, settingsOf("f16"))),
+      await cellsOf(await contextOf(model, settingsWith("f32"))),
+      await cellsOf(await contextOf(model, settingsWith("f16"))),
     ];
-    const again = await cellsOf(await contextOf(model, settingsOf("f16", { "landscape.pointsAtOnce": 1 })));
+    const again = await cellsOf(await contextOf(model, settingsWith("f16", { "landscape.pointsAtOnce": 1 })));
     assert.is(f16.size, 9);
     let differs = false;
     for (const [at, cell] of f16) {
@@ -105,7 +104,7 @@ describe("landscape/measure/half-sweep", (test) => {
     for (const { name: on, backend } of await testBackends()) {
       if (on.includes("+") || backend.kind === "cpu") continue;
       const { config, weights } = await loadModel(backend, folder, { forwardCopies: false });
-      const settings = settingsOf("f16", { "landscape.maxNewTokens": 3 });
+      const settings = settingsWith("f16", { "landscape.maxNewTokens": 3 });
       const context = await contextOf({ backend, config, weights }, settings);
       const reference = await prepareReference(context, still);
       const rounded = new RoundedWeights(weights);
@@ -139,9 +138,9 @@ describe("landscape/measure/half-sweep", (test) => {
     const { backend } = await webgpuBackend();
     const { config, weights } = await loadModel(backend, folder);
     weights.free();
-    const environment = await openEnvironment(settingsOf("f32").environment);
+    const environment = await openEnvironment(settingsWith("f32").environment);
     const plan = async (precision: "f32" | "f16") => {
-      const job = { config, chat, environment, settings: settingsOf(precision) };
+      const job = { config, chat, environment, settings: settingsWith(precision) };
       const { parts } = await expectSweepMemory(backend, job, new AbortController().signal, false);
       return parts;
     };
@@ -157,9 +156,9 @@ describe("landscape/measure/half-sweep", (test) => {
   test("a point whose weights f16 does not hold is an error, not a number", async () => {
     const { backend } = await webgpuBackend();
     const { config, weights } = await loadModel(backend, folder);
-    const context = await contextOf({ backend, config, weights }, settingsOf("f16"));
+    const context = await contextOf({ backend, config, weights }, settingsWith("f16"));
     const reference = await prepareReference(context, still);
-    const far = await contextOf({ backend, config, weights }, settingsOf("f16", { "landscape.radius": 1e7 }));
+    const far = await contextOf({ backend, config, weights }, settingsWith("f16", { "landscape.radius": 1e7 }));
     await throwsMessage(
       () => sweep(far, 0, join(place, "far"), reference, still, 0),
       "beyond ±65504, the range of f16. Use f32",

@@ -4,20 +4,14 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { resolveSettings } from "../../../engine/host/index.ts";
 import { expectHostMemory, hostMemoryOf } from "../../../landscape/measure/host-memory.ts";
 import { boundsAtPoints, surveyPrompts } from "../../../landscape/measure/prompt-survey.ts";
 import { UnderWay } from "../../../landscape/measure/under-way.ts";
-import { studySettings } from "../../../landscape/settings.ts";
 import { boundsOf, loadChat, loadTokenizer } from "../../../model/index.ts";
 import { EpisodeList, episodeList, expectedTokensOf, openEnvironment, openingOf } from "../../../rl/index.ts";
 import { describe, fixturePath, throwsMessage } from "../../support.ts";
+import { settingsOf } from "../study-settings.ts";
 import { start, studyCommand, until } from "../tiny-study.ts";
-
-const settingsWith = (values: Readonly<Record<string, number>>) =>
-  resolveSettings(studySettings, [
-    { given: Object.entries(values).map(([key, value]) => ({ key, value, where: "test" })), problems: [] },
-  ]);
 
 const surveyed = {
   prompts: 2,
@@ -47,7 +41,7 @@ describe("landscape/measure/huge-landscape", (test) => {
   test.after(() => rmSync(place, { recursive: true, force: true }));
 
   test("too many prompts for Node's heap: one sentence with the parts, a setting that makes it fit, and Node's option", async () => {
-    const settings = settingsWith({
+    const settings = settingsOf({
       "landscape.rollouts.prompts": 200_000,
       "landscape.rollouts.rollouts": 1,
       "landscape.points": 7,
@@ -72,7 +66,7 @@ describe("landscape/measure/huge-landscape", (test) => {
   });
 
   test("both sets of prompts too large: both are named", async () => {
-    const settings = settingsWith({
+    const settings = settingsOf({
       "landscape.rollouts.prompts": 400_000,
       "landscape.reference.prompts": 400_000,
       "landscape.points": 7,
@@ -135,7 +129,7 @@ describe("landscape/measure/huge-landscape", (test) => {
   }
 
   test("a list of episodes that is made with pauses is the same list, and stops at once", async () => {
-    const environment = await openEnvironment(settingsWith({}).environment);
+    const environment = await openEnvironment(settingsOf({}).environment);
     const never = new AbortController().signal;
     const list = episodeList(environment, 5);
     await list.makeDistinct(1000, never);
@@ -153,7 +147,7 @@ describe("landscape/measure/huge-landscape", (test) => {
   test("the bounds from a survey are those of all rollouts at all points", async () => {
     const folder = fixturePath("tiny-warm-start");
     const chat = await loadChat(folder, await loadTokenizer(folder));
-    const environment = await openEnvironment(settingsWith({}).environment);
+    const environment = await openEnvironment(settingsOf({}).environment);
     const episodes = new EpisodeList(environment, 9).distinct(40);
     for (const [rows, points, perPrompt] of [
       [7, 3, 2],

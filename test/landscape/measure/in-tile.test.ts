@@ -4,22 +4,23 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { type Phase, resolveSettings } from "../../../engine/host/index.ts";
+import type { Phase } from "../../../engine/host/index.ts";
 import { noGradient, openBackend } from "../../../engine/index.ts";
 import { slicePaths } from "../../../landscape/files/layout.ts";
 import { settingsThatFit, sweepMemory } from "../../../landscape/measure/memory-plan.ts";
 import { pointWeights } from "../../../landscape/measure/perturbed-weights.ts";
 import { sweep } from "../../../landscape/measure/sweep.ts";
 import { prepareReference } from "../../../landscape/measure/sweep-context.ts";
-import { type StudySettings, studySettings } from "../../../landscape/settings.ts";
+import type { StudySettings } from "../../../landscape/settings.ts";
 import { loadChat, loadModel, loadTokenizer, makeWeights, qwen2Model, score } from "../../../model/index.ts";
 import { openEnvironment } from "../../../rl/index.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { normals } from "../../engine/check-op.ts";
 import { describe, fixturePath } from "../../support.ts";
+import { settingsOf } from "../study-settings.ts";
 
-function settingsOf(other: Readonly<Record<string, number | string>>): StudySettings {
-  const given = Object.entries({
+function settingsWith(other: Readonly<Record<string, number | string>>): StudySettings {
+  return settingsOf({
     "landscape.points": 3,
     "landscape.pointsAtOnce": 4,
     "landscape.maxNewTokens": 6,
@@ -29,8 +30,7 @@ function settingsOf(other: Readonly<Record<string, number | string>>): StudySett
     "landscape.rollouts.rollouts": 2,
     "batch.rows": 8,
     ...other,
-  }).map(([key, value]) => ({ key, value, where: "test" }));
-  return resolveSettings(studySettings, [{ given, problems: [] }]);
+  });
 }
 
 const still: Phase = { advance() {}, moveTo() {}, phase: () => still, done() {} };
@@ -55,7 +55,7 @@ describe("landscape/measure/in-tile", (test) => {
       const { config, weights } = await loadModel(backend, folder, { forwardCopies: precision === "f32" });
       const cells: string[] = [];
       for (const kind of ["slots", "in-tile"] as const) {
-        const settings = settingsOf({ "landscape.weights": kind, "landscape.precision": precision });
+        const settings = settingsWith({ "landscape.weights": kind, "landscape.precision": precision });
         const environment = await openEnvironment(settings.environment);
         const context = {
           ...{ model: { backend, config, weights }, chat, environment, settings, signal, say: () => {} },
@@ -111,12 +111,12 @@ describe("landscape/measure/in-tile", (test) => {
 
   test("auto takes as many slots as fit, and none where not even one does", async () => {
     const { backend } = await webgpuBackend();
-    const settings = settingsOf({});
+    const settings = settingsWith({});
     const job = { config: large, chat, environment: await openEnvironment(settings.environment), settings };
     const planned = (weights: string, pointsAtOnce: number, bytes: number | null) =>
       sweepMemory(
         backend,
-        { ...job, settings: settingsOf({ "landscape.weights": weights, "landscape.pointsAtOnce": pointsAtOnce }) },
+        { ...job, settings: settingsWith({ "landscape.weights": weights, "landscape.pointsAtOnce": pointsAtOnce }) },
         signal,
         { limit: bytes === null ? null : { bytes, what: "here are" }, compiles: false, refusesHost: false },
       );

@@ -4,18 +4,18 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { type Phase, resolveSettings } from "../../../engine/host/index.ts";
+import type { Phase } from "../../../engine/host/index.ts";
 import { slicePaths } from "../../../landscape/files/layout.ts";
 import { sweep } from "../../../landscape/measure/sweep.ts";
 import { prepareReference, type SweepContext } from "../../../landscape/measure/sweep-context.ts";
 import { UnderWay } from "../../../landscape/measure/under-way.ts";
-import { studySettings } from "../../../landscape/settings.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../../model/index.ts";
 import { type Environment, openEnvironment } from "../../../rl/index.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { describe, fixturePath, throwsMessage } from "../../support.ts";
+import { settingsOf } from "../study-settings.ts";
 
-const given = Object.entries({
+const small = {
   "landscape.points": 3,
   "landscape.pointsAtOnce": 4,
   "landscape.maxNewTokens": 4,
@@ -25,8 +25,8 @@ const given = Object.entries({
   "landscape.rollouts.rollouts": 2,
   "landscape.conversations": 2,
   "batch.rows": 6,
-}).map(([key, value]) => ({ key, value, where: "test" }));
-const settings = resolveSettings(studySettings, [{ given, problems: [] }]);
+};
+const settings = settingsOf(small);
 
 interface Watched {
   phase: Phase;
@@ -148,19 +148,10 @@ describe("landscape/measure/interrupted-sweep", (test) => {
     const { config, weights } = await loadModel(backend, model);
     const chat = await loadChat(model, await loadTokenizer(model));
     // Two slots and room for the conversations of both; answers of very different lengths. One scorer waits.
-    const own = resolveSettings(studySettings, [
-      {
-        given: [
-          ...given.filter(
-            ({ key }) => !["landscape.pointsAtOnce", "landscape.maxNewTokens", "batch.rows"].includes(key),
-          ),
-          ...Object.entries({ "landscape.pointsAtOnce": 2, "landscape.maxNewTokens": 24, "batch.rows": 12 }).map(
-            ([key, value]) => ({ key, value, where: "test" }),
-          ),
-        ],
-        problems: [],
-      },
-    ]);
+    const own = settingsOf({
+      ...small,
+      ...{ "landscape.pointsAtOnce": 2, "landscape.maxNewTokens": 24, "batch.rows": 12 },
+    });
     const task = await openEnvironment(own.environment);
     const environment: Environment = {
       name: "later",

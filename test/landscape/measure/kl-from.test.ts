@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
-import { createProgress, diffSettings, resolveSettings } from "../../../engine/host/index.ts";
+import { createProgress, diffSettings } from "../../../engine/host/index.ts";
 import { readSlice } from "../../../landscape/files/cells.ts";
 import { readKlFrom } from "../../../landscape/files/kl-from-files.ts";
 import { klFromPath, sliceFolder } from "../../../landscape/files/layout.ts";
@@ -20,10 +20,12 @@ import { loadChat, loadModel, loadTokenizer } from "../../../model/index.ts";
 import { openEnvironment, Timings } from "../../../rl/index.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { assertClose, describe, fixturePath } from "../../support.ts";
+import { settingsOf } from "../study-settings.ts";
 import { contents, expectSame } from "../tiny-study.ts";
+import { scaleWeights } from "./fixture-parts.ts";
 
-const settingsWith = (values: Record<string, unknown> = {}): StudySettings => {
-  const all = {
+const settingsWith = (values: Record<string, unknown> = {}): StudySettings =>
+  settingsOf({
     "train.steps": 3,
     "train.checkpoints": [0, 3],
     "landscape.steps": [0],
@@ -37,18 +39,7 @@ const settingsWith = (values: Record<string, unknown> = {}): StudySettings => {
     "landscape.simulations": 0,
     "landscape.klFrom": [0, 3],
     ...values,
-  };
-  const given = Object.entries(all).map(([key, value]) => ({ key, value, where: "test" }));
-  return resolveSettings(studySettings, [{ given, problems: [] }]);
-};
-
-/** Multiplies every number of a file of f32 tensors. */
-function scaleWeights(path: string, factor: number): void {
-  const bytes = readFileSync(path);
-  const start = 8 + Number(bytes.readBigUInt64LE(0));
-  for (let at = start; at + 4 <= bytes.length; at += 4) bytes.writeFloatLE(factor * bytes.readFloatLE(at), at);
-  writeFileSync(path, bytes);
-}
+  });
 
 describe("landscape/measure/kl-from", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-kl-from-"));
@@ -147,14 +138,14 @@ describe("landscape/measure/kl-from", (test) => {
     return readKlFrom(folder, { step: 0, slice: 0 }, 3, () => {})?.cells.length ?? 0;
   }
 
-  test("it may be added to a run; then neither grid nor completions grow; steps without a checkpoint are refused", () => {
+  test("it may be added to a run, and grows with grid and completions; steps without a checkpoint are refused", () => {
     const effects = (before: Record<string, unknown>, after: Record<string, unknown>): Record<string, string> =>
       Object.fromEntries(
         diffSettings(studySettings, settingsWith(before), settingsWith(after)).map(({ key, effect }) => [key, effect]),
       );
     assert.deepEqual(effects({ "landscape.klFrom": [] }, {}), { "landscape.klFrom": "extends" });
-    assert.deepEqual(effects({}, { "landscape.points": 5 }), { "landscape.points": "alters" });
-    assert.deepEqual(effects({}, { "landscape.reference.prompts": 3 }), { "landscape.reference.prompts": "alters" });
+    assert.deepEqual(effects({}, { "landscape.points": 5 }), { "landscape.points": "extends" });
+    assert.deepEqual(effects({}, { "landscape.reference.prompts": 3 }), { "landscape.reference.prompts": "extends" });
     assert.deepEqual(effects({}, { "landscape.rollouts.prompts": 3 }), { "landscape.rollouts.prompts": "extends" });
     assert.throws(
       () => settingsWith({ "landscape.klFrom": [2] }),

@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { diffSettings, type Phase, resolveSettings } from "../../../engine/host/index.ts";
+import { diffSettings } from "../../../engine/host/index.ts";
 import { writeReference } from "../../../landscape/files/cells.ts";
 import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../../../landscape/files/layout.ts";
 import { CHECKPOINT, rayPlaceOf, readRayPoints, readScales } from "../../../landscape/files/ray-files.ts";
@@ -20,7 +20,9 @@ import { loadChat, loadModel, loadTokenizer } from "../../../model/index.ts";
 import { openEnvironment } from "../../../rl/index.ts";
 import { webgpuBackend } from "../../backends.ts";
 import { assertClose, describe, fixturePath } from "../../support.ts";
+import { settingsOf } from "../study-settings.ts";
 import { contents, expectSame } from "../tiny-study.ts";
+import { scaleWeights, watched } from "./fixture-parts.ts";
 
 const usual = {
   "train.steps": 3,
@@ -38,24 +40,7 @@ const usual = {
   "landscape.line.stepsAhead": [3],
   "landscape.line.positions": [-0.5, 1],
 };
-const settingsWith = (values: Record<string, unknown>): StudySettings => {
-  const given = Object.entries({ ...usual, ...values }).map(([key, value]) => ({ key, value, where: "test" }));
-  return resolveSettings(studySettings, [{ given, problems: [] }]);
-};
-
-/** A phase that calls `seen` each time that it moves. */
-function watched(seen: () => void = () => {}): Phase {
-  const phase: Phase = { advance() {}, moveTo: seen, phase: () => phase, done() {} };
-  return phase;
-}
-
-/** Multiplies every number of a file of f32 tensors. */
-function scaleWeights(path: string, factor: number): void {
-  const bytes = readFileSync(path);
-  const start = 8 + Number(bytes.readBigUInt64LE(0));
-  for (let at = start; at + 4 <= bytes.length; at += 4) bytes.writeFloatLE(factor * bytes.readFloatLE(at), at);
-  writeFileSync(path, bytes);
-}
+const settingsWith = (values: Record<string, unknown>): StudySettings => settingsOf({ ...usual, ...values });
 
 describe("landscape/measure/rays", (test) => {
   const place = mkdtempSync(join(tmpdir(), "foothold-rays-"));

@@ -6,6 +6,7 @@ import { basename, dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import * as assert from "uvu/assert";
 import { sha256File } from "../../../engine/host/index.ts";
+import { gridCells } from "../../../landscape/grid.ts";
 import { queueAddress } from "../../../landscape/queue/address.ts";
 import {
   announcementSchema,
@@ -25,7 +26,7 @@ import { WorkerTable } from "../../../landscape/queue/worker-table.ts";
 import { withGivenSteps } from "../../../landscape/sweep-study.ts";
 import { modelFiles } from "../../../model/index.ts";
 import { describe, throwsMessage } from "../../support.ts";
-import { settingsOf as settings, warmModel } from "../given-sweep.ts";
+import { smallSweep as settings, warmModel } from "../given-sweep.ts";
 
 const plan = { adapter: "a card", foothold: "1.0.0", gitRevision: null, order: "pairs" };
 const id = "7f0c1e9a-2b7e-4c39-9b53-0d5a3c1f2e4b";
@@ -125,8 +126,7 @@ describe("landscape/queue/messages", (test) => {
   test("stripes are neighbours, cover each wanted cell once, and have the same ids every time", () => {
     const cut = () =>
       stripesOf(
-        { points: 5, radius: 0.05 },
-        0,
+        { name: "slice-0", neighbours: gridCells({ points: 5, radius: 0.05 }) },
         4,
         ({ i, j }) => i + j !== 3,
         ({ i, j }) => `${i}${j}`.padEnd(64, "0"),
@@ -141,6 +141,9 @@ describe("landscape/queue/messages", (test) => {
     assert.equal(stripes.map(jobId), cut().map(jobId));
     assert.is(new Set(stripes.map(jobId)).size, stripes.length);
     assert.is.not(jobId({ ...stripes[0], notBy: id }), jobId(stripes[0]));
+    for (const part of ["rays", "line-minus-10"]) checked(stripeSchema, { ...stripes[0], part });
+    for (const part of ["..", "rays/..", "line-plus-", "fixed-kl", ""])
+      throwsMessage(() => checked(stripeSchema, { ...stripes[0], part }), "part");
   });
 
   test("plans: another driver or version is named, may be mixed, and marks; another order never", async () => {

@@ -24,7 +24,7 @@ import { openServer, type QueueServer } from "../../../landscape/queue/server.ts
 import { announcements } from "../../../landscape/queue/study-message.ts";
 import { work } from "../../../landscape/queue/worker.ts";
 import { describe, throwsMessage } from "../../support.ts";
-import { type Given, settingsOf, sweepIn, warmModel } from "../given-sweep.ts";
+import { type Given, smallSweep, sweepIn, trlFolder, warmModel } from "../given-sweep.ts";
 import { contents, expectSame, type Started, start } from "../tiny-study.ts";
 import { noServer, serverProgram, TestServer } from "./queue-server.ts";
 
@@ -38,13 +38,12 @@ interface RunningWorker {
 }
 
 /** A worker in this process. */
-async function workIn(url: string, plan: Partial<Plan> = {}): Promise<RunningWorker> {
+async function workIn(url: string, plan: Partial<Plan> = {}, shared = [dirname(warmModel)]): Promise<RunningWorker> {
   const lines: string[] = [];
   const progress: Progress = { phase: () => silent, line: (text) => void lines.push(text), close() {} };
   const server = await openServer(url, (line) => void lines.push(line));
   const { backend } = await openBackend();
-  const { batch } = settingsOf({});
-  const shared = [dirname(warmModel)];
+  const { batch } = smallSweep({});
   const stopping = new AbortController();
   const { signal } = stopping;
   const machine = { backend, own: null, run: "", shared, batch, pointsAtOnce: 8, progress, signal };
@@ -236,6 +235,24 @@ else
       const { message } = await throwsMessage(() => sweepIn(at("far"), [warmModel], far), "stripes of cells failed");
       assert.match(message, /KL 1000000000000 at the edge .* is not reached: no scale of δ/);
       for (const worker of workers) await worker.stop();
+    });
+
+    test("maps, rays, a line, pairs and a noise floor of two checkpoints have the bytes of one machine", async () => {
+      const checkpoints = [join(place, "checkpoint-1"), join(place, "checkpoint-2")];
+      for (const [index, folder] of checkpoints.entries()) await trlFolder(folder, 1 + index / 50);
+      const more: Given = {
+        ...{ "landscape.points": 2, "landscape.pairs": true, "landscape.noiseFloor": 2 },
+        ...{ "landscape.rays.count": 1, "landscape.rays.radii": [0.05], "landscape.rays.kl": [0.01] },
+        ...{ "landscape.line.stepsAhead": [1], "landscape.line.positions": [1], "landscape.klFrom": [1] },
+      };
+      await sweepIn(at("rays"), checkpoints, more);
+      const { url } = await serve();
+      const workers = [await workIn(url, {}, [place]), await workIn(url, {}, [place])];
+      await sweepIn(at("rays-two"), checkpoints, { ...more, ...small, queue: url });
+      const cells = await Promise.all(workers.map((worker) => worker.stop()));
+      // Around each checkpoint 4 cells and 3 points on rays; 2 on the line; a check. The rest is measured by the command that hands out.
+      assert.is(cells[0] + cells[1], 2 * (4 + 3) + 2 + 1);
+      expectSame(contents(at("rays-two")), contents(at("rays")));
     });
 
     test("a wrong password is told without it", async () => {

@@ -101,6 +101,27 @@ describe("landscape/report/claim-figure", (test) => {
     assert.not.match(svg, /NaN|Infinity|undefined/);
   });
 
+  test("18 series of a panel look different, and the first six in grey too", () => {
+    const point = { x: 1, value: 0.5, low: null, high: null };
+    const looks = (series: number): string[] => {
+      const names = Array.from({ length: series }, (_, k) => `slice ${k}`);
+      const panel = { title: "r", series: names.map((name) => ({ name, kind: "line" as const, points: [point] })) };
+      const { svg } = claimFigure({ ...claim, plot: { xLabel: "step", xScale: "linear", panels: [panel], notes: [] } });
+      // The legend's marks: shape, fill and stroke, without the place.
+      const marks = [
+        ...svg.matchAll(
+          /<(circle|rect|path) (?:[^>]*?Z" |c[^>]*?r="[^"]*" |x[^>]*?height="[^"]*" )(fill="[^"]*"(?: stroke="[^"]*")?)/g,
+        ),
+      ];
+      return marks.map(([, shape, paint]) => `${shape} ${paint}`).slice(0, series);
+    };
+    const many = looks(18);
+    assert.is(many.length, 18);
+    assert.is(new Set(many).size, 18, many.join("\n"));
+    const grey = looks(6).map((look) => look.replace(/(fill|stroke)="#[^"]*"/g, "$1"));
+    assert.is(new Set(grey).size, 6, grey.join("\n"));
+  });
+
   test("an empty panel, one point and a logarithmic axis can be drawn", () => {
     const point = { x: 0.02, value: 1, low: null, high: null };
     for (const points of [[], [point], [point, { ...point, x: 0.3, value: 2 }]]) {

@@ -1,5 +1,7 @@
 // A report that takes statistics from the files of an earlier one has the same numbers; and it never takes them when
 // anything that they were made from is different.
+
+import { deepStrictEqual } from "node:assert/strict";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,13 +38,13 @@ describe("landscape/statistics/kept-statistics", (test) => {
 
   test("the numbers, from the cells and from the files", () => {
     const kept = keptStatistics(sourceIn(whole));
-    assert.equal(kept, made);
+    deepStrictEqual(kept, made);
     assert.is(kept?.maps.cells.length, 8);
-    assert.equal(readSummarisedSlice(whole, syntheticPlace, settings, assert.unreachable), made);
+    deepStrictEqual(readSummarisedSlice(whole, syntheticPlace, settings, assert.unreachable), made);
     const { promptMaps } = pathsIn(copy());
     rmSync(promptMaps);
     assert.is(keptStatistics(sourceIn(join(place, "0"))), null);
-    assert.equal(readSummarisedSlice(join(place, "0"), syntheticPlace, settings, assert.unreachable), {
+    deepStrictEqual(readSummarisedSlice(join(place, "0"), syntheticPlace, settings, assert.unreachable), {
       ...made,
       folder: sliceFolder(join(place, "0"), syntheticPlace),
     });

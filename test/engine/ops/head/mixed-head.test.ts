@@ -1,33 +1,24 @@
 // The head and the KL divergence with copies of their weights in f16, whose products use matrix units.
 import assert from "node:assert/strict";
-import { noGradient } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
 import { head, headOp, mixedHeadOp } from "../../../../engine/ops/head/head.ts";
 import { klAndScore, klDivergenceOp, mixedKlDivergenceOp } from "../../../../engine/ops/head/kl-divergence.ts";
 import { blockColumns } from "../../../../engine/ops/head/logits.ts";
-import { packHalfPanels, toHalf } from "../../../../engine/ops/matmul/half.ts";
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
-import type { HalfCopies, Parameter } from "../../../../engine/parameters.ts";
+import type { Parameter } from "../../../../engine/parameters.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Tensor } from "../../../../engine/tensor.ts";
 import { reference, testBackends, webgpuBackend } from "../../../backends.ts";
 import { describe, throwsMessage } from "../../../support.ts";
 import { checkOp, normals, sameBits } from "../../check-op.ts";
+import { halfCopies } from "../../half-copies.ts";
 
 const someTargets = (T: number, V: number): number[] =>
   Array.from({ length: T }, (_, t) => (t === 0 ? V - 1 : (t - 1) * 97) % V);
 const targets = (T: number, V: number) => ({ shape: [T], values: someTargets(T, V), dtype: "u32" }) as const;
 const inputs = (T: number, C: number, V: number) => ({ hidden: [T, C], weight: [V, C], targets: targets(T, V) });
-
-function halfCopies(weight: Tensor): HalfCopies {
-  return noGradient(() => {
-    const panels = empty(weight.backend, panelShape(weight.rows, weight.rowSize), "f16");
-    packHalfPanels(weight, panels);
-    return { rows: toHalf(weight), panels };
-  });
-}
 
 const withHalf = (weight: Tensor): Parameter => ({
   kind: "tensor",

@@ -3,25 +3,12 @@ import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
 import { packHalfPanels, toHalf, writeHalf } from "../../../../engine/ops/matmul/half.ts";
 import { multiplyForward, multiplyInput, packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
-import { empty, fromArray, readTensors, type Tensor } from "../../../../engine/tensor.ts";
+import { empty, fromArray, readTensors } from "../../../../engine/tensor.ts";
 import { testBackends } from "../../../backends.ts";
 import { describe, throwsMessage } from "../../../support.ts";
 import { normals, sameBits } from "../../check-op.ts";
 import { smallIntegers } from "../../normals.ts";
-
-/** What f16 tensors hold, seen through a product with the identity: there is no other way to read them. */
-async function readHalf(half: Tensor): Promise<ArrayLike<number>> {
-  const { backend, shape } = half;
-  const width = shape[1];
-  const identity = fromArray(
-    backend,
-    Float32Array.from({ length: width * width }, (_, i) => (i % (width + 1) === 0 ? 1 : 0)),
-    [width, width],
-  );
-  const tensor = empty(backend, shape);
-  multiplyInput(half, toHalf(identity), { tensor, add: false });
-  return tensor.read();
-}
+import { readHalf } from "../../read-half.ts";
 
 /** Normal f16 from the smallest to the largest, ties between two of them, and all of either sign. */
 function edges(): number[] {

@@ -1,20 +1,29 @@
 // Layers of one x in one dispatch: each op against central differences, and the bits of separate layers.
 import assert from "node:assert/strict";
-import { GradientMap, record } from "../../../../engine/autograd.ts";
+import { GradientMap, noGradient, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
-import { gatedLinear, gatedLinearOp } from "../../../../engine/ops/matmul/gated-linear.ts";
+import { type HalfEntry, HalfWeights } from "../../../../engine/half-weights.ts";
+import { gatedLinear, gatedLinearOp, mixedGatedLinearOp } from "../../../../engine/ops/matmul/gated-linear.ts";
+import { toHalf } from "../../../../engine/ops/matmul/half.ts";
 import { linear } from "../../../../engine/ops/matmul/linear.ts";
-import { linearTriple, linearTripleOp } from "../../../../engine/ops/matmul/linear-triple.ts";
+import { linearTriple, linearTripleOp, mixedLinearTripleOp } from "../../../../engine/ops/matmul/linear-triple.ts";
+import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
 import { swiglu } from "../../../../engine/ops/swiglu/swiglu.ts";
 import { type ArenaEntry, ParameterArena } from "../../../../engine/parameter-arena.ts";
+import type { Parameter } from "../../../../engine/parameters.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
-import { fromArray, readTensors, type Tensor } from "../../../../engine/tensor.ts";
+import { fromArray, readTensors, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
 import { testBackends, webgpuBackend } from "../../../backends.ts";
 import { describe, throwsMessage } from "../../../support.ts";
 import { checkOp, normals, sameBits } from "../../check-op.ts";
+import { joinedHalfCopies } from "../../half-copies.ts";
+import { readHalf } from "../../read-half.ts";
 
 // n ≤ 150 roundings by 2⁻²⁴ of partial sums within the scale, of either sign: 4 · √150 · 2⁻²⁴ = 3e-6.
 const tolerance = { forward: { ofScale: 3e-6 }, gradient: { ofScale: 3e-6 } };
+// f16 operands, as in linear.test.ts: sums may be cut, by less than 2⁻²³ of a partial sum per step, n ≤ 150 steps. Gradients:
+// dy is rounded to f16, by at most 2⁻¹¹ of a term, of either sign.
+const halfTolerance = { forward: { ofScale: 2e-5 }, gradient: { ofScale: 1.2e-3 } };
 
 const triple = (x: number[], outputs: readonly [number, number, number], withBias = true) => {
   const inputs = x[x.length - 1];
@@ -25,10 +34,18 @@ const triple = (x: number[], outputs: readonly [number, number, number], withBia
 };
 
 /** An arena whose weights of one group follow each other. */
-function arenaOf(backend: Backend, width: number, outputs: Readonly<Record<string, number>>, withBias: boolean) {
+function arenaOf(
+  backend: Backend,
+  width: number,
+  outputs: Readonly<Record<string, number>>,
+  withBias: boolean,
+  halfCopies = false,
+) {
   const entries = new Map<string, ArenaEntry>();
   for (const [name, count] of Object.entries(outputs)) {
-    entries.set(`${name}.weight`, { shape: [count, width], isLinear: true, forwardCopy: true, group: "weights" });
+    entries.set(`${name}.weight`, {
+      ...{ shape: [count, width], isLinear: true, forwardCopy: true, halfCopies, group: "weights" },
+    });
     if (withBias) entries.set(`${name}.bias`, { shape: [count], group: "biases" });
   }
   const arena = new ParameterArena(backend, entries, { gradients: true });
@@ -37,6 +54,23 @@ function arenaOf(backend: Backend, width: number, outputs: Readonly<Record<strin
   });
   arena.refreshCopies();
   return arena;
+}
+
+/** Weights in f16 for the forward pass alone, loaded with normal numbers. */
+function halfWeights(backend: Backend, width: number, outputs: Readonly<Record<string, number>>): HalfWeights {
+  const entries = new Map<string, HalfEntry>();
+  for (const [name, count] of Object.entries(outputs)) {
+    const group = ["gate", "up"].includes(name) ? "gated" : "triple";
+    entries.set(`${name}.weight`, { shape: [count, width], isHalf: true, group });
+    entries.set(`${name}.bias`, { shape: [count], isHalf: false, group: `${group} biases` });
+  }
+  const weights = new HalfWeights(backend, entries);
+  [...entries].forEach(([name, { shape }], i) => {
+    const loader = weights.loader(name);
+    loader.push(Float32Array.from(normals(20 + i, sizeOf(shape))));
+    loader.end();
+  });
+  return weights;
 }
 
 /** Rows, inputs; outputs of each layer; whether one dispatch can compute them. */
@@ -50,8 +84,10 @@ const sizes = [
   { T: 2100, C: 4, outputs: [8, 8, 8], isOne: true },
 ] as const;
 
-/** At many rows software drivers are faster with a dispatch for each layer (joined.ts). */
-function dispatchesOf(what: "triple" | "gated", { style }: Backend, rows: number): number {
+/** At many rows software drivers are faster with a dispatch for each layer (joined.ts). f16 operands: x is rounded first. */
+function dispatchesOf(what: "triple" | "gated", backend: Backend, rows: number, isMixed: boolean): number {
+  if (isMixed) return 1 + (matrixUnits(backend) !== null ? 1 : dispatchesOf(what, backend, rows, false));
+  const { style } = backend;
   if (style === "swiftshader") return rows >= (what === "gated" ? 256 : 2048) ? 3 : 1;
   return style === "lavapipe" && what === "triple" && rows >= 2048 ? 3 : 1;
 }
@@ -73,6 +109,20 @@ describe("engine/ops/matmul/joined", (test) => {
       "tensors in several segments": triple([70, 64], [72, 8, 8], false),
     },
     tolerance,
+    half: {
+      operands: ["x", "weight0", "weight1", "weight2"],
+      run: (inputs, settings) => {
+        const { x, weight0, weight1, weight2, bias0, bias1, bias2 } = inputs;
+        if (x === null || weight0 === null || weight1 === null || weight2 === null)
+          throw new Error("an input is missing");
+        const [half0, half1, half2] = joinedHalfCopies([weight0, weight1, weight2]);
+        const copies = { rows0: half0.rows, rows1: half1.rows, rows2: half2.rows, xHalf: noGradient(() => toHalf(x)) };
+        const panels = { panels0: half0.panels, panels1: half1.panels, panels2: half2.panels };
+        const given = { x, weight0, weight1, weight2, bias0, bias1, bias2 };
+        return mixedLinearTripleOp({ ...given, ...copies, ...panels }, settings);
+      },
+      tolerance: halfTolerance,
+    },
   });
 
   checkOp(test, gatedLinearOp, {
@@ -87,72 +137,124 @@ describe("engine/ops/matmul/joined", (test) => {
     },
     // As above for each of two factors and the product; gradients sum 100 more terms.
     tolerance: { forward: { ofScale: 6e-6 }, gradient: { ofScale: 6e-6 } },
+    half: {
+      operands: ["x", "gate", "up"],
+      run: ({ x, gate, up }, settings) => {
+        if (x === null || gate === null || up === null) throw new Error("an input is missing");
+        const [ofGate, ofUp] = joinedHalfCopies([gate, up]);
+        const copies = { gateRows: ofGate.rows, gatePanels: ofGate.panels, upRows: ofUp.rows, upPanels: ofUp.panels };
+        const xHalf = noGradient(() => toHalf(x));
+        return mixedGatedLinearOp({ x, gate, up, xHalf, ...copies }, settings);
+      },
+      // As for one layer, in each of two factors.
+      tolerance: { forward: { ofScale: 4e-5 }, gradient: { ofScale: 2.4e-3 } },
+    },
   });
 
   for (const { T, C, outputs, isOne } of sizes) {
-    test(`three layers of one x, [${T},${C}] → ${outputs}: values and gradients of linear${isOne ? ", one dispatch" : ""}`, async () => {
-      for (const { name, backend } of await testBackends())
-        await scopeAsync(async () => {
-          const arena = arenaOf(backend, C, { q: outputs[0], k: outputs[1], v: outputs[2] }, true);
-          const x = fromArray(backend, normals(1, T * C), [T, C]);
-          x.requiresGradient = true;
-          const names = ["q", "k", "v"] as const;
-          const upstream = outputs.map((count, i) => fromArray(backend, normals(5 + i, T * count), [T, count]));
-          const both: Tensor[][] = [];
-          for (const way of ["joined", "apart"] as const) {
-            const before = backend.statistics().dispatches;
-            const recording = record(() =>
-              way === "joined"
-                ? linearTriple(
-                    x,
-                    [arena.get("q.weight"), arena.get("k.weight"), arena.get("v.weight")],
-                    [arena.get("q.bias"), arena.get("k.bias"), arena.get("v.bias")],
-                  )
-                : names.map((one) => linear(x, arena.get(`${one}.weight`), arena.get(`${one}.bias`))),
-            );
-            if (way === "joined" && isOne && backend === (await webgpuBackend()).backend)
-              assert.equal(backend.statistics().dispatches - before, dispatchesOf("triple", backend, T));
-            const gradients = new GradientMap();
-            recording.backward(new Map(recording.result.map((y, i) => [y, upstream[i]])), gradients);
-            const leaves = [x, ...arena.names.map((one) => arena.value(one))];
-            both.push([...recording.result, ...leaves.map((leaf) => gradients.get(leaf) ?? leaf)]);
-          }
-          const [joined, apart] = [await readTensors(both[0]), await readTensors(both[1])];
-          assert.equal(joined.length, 10);
-          joined.forEach((values, i) => {
-            sameBits(`${name}: tensor ${i}`, values, apart[i]);
+    for (const isMixed of [false, true]) {
+      test(`${isMixed ? "mixed: " : ""}three layers of one x, [${T},${C}] → ${outputs}: values and gradients of linear${isOne ? ", one dispatch" : ""}`, async () => {
+        for (const { name, backend } of await testBackends())
+          await scopeAsync(async () => {
+            const arena = arenaOf(backend, C, { q: outputs[0], k: outputs[1], v: outputs[2] }, true, isMixed);
+            const names = ["q", "k", "v"] as const;
+            const upstream = outputs.map((count, i) => fromArray(backend, normals(5 + i, T * count), [T, count]));
+            const both: Tensor[][] = [];
+            for (const way of ["joined", "apart"] as const) {
+              const x = fromArray(backend, normals(1, T * C), [T, C]);
+              x.requiresGradient = true;
+              const before = backend.statistics().dispatches;
+              const recording = record(() =>
+                way === "joined"
+                  ? linearTriple(
+                      x,
+                      [arena.get("q.weight"), arena.get("k.weight"), arena.get("v.weight")],
+                      [arena.get("q.bias"), arena.get("k.bias"), arena.get("v.bias")],
+                    )
+                  : names.map((one) => linear(x, arena.get(`${one}.weight`), arena.get(`${one}.bias`))),
+              );
+              if (way === "joined" && isOne && backend === (await webgpuBackend()).backend)
+                assert.equal(backend.statistics().dispatches - before, dispatchesOf("triple", backend, T, isMixed));
+              const gradients = new GradientMap();
+              recording.backward(new Map(recording.result.map((y, i) => [y, upstream[i]])), gradients);
+              const leaves = [x, ...arena.names.map((one) => arena.value(one))];
+              assert.equal(x.storage.isFreed, isMixed && way === "joined", "x is freed where its copy serves");
+              both.push([...recording.result, ...leaves.map((leaf) => gradients.get(leaf) ?? leaf)]);
+            }
+            const [joined, apart] = [await readTensors(both[0]), await readTensors(both[1])];
+            assert.equal(joined.length, 10);
+            joined.forEach((values, i) => {
+              sameBits(`${name}: tensor ${i}`, values, apart[i]);
+            });
+            arena.free();
           });
-          arena.free();
-        });
-    });
+      });
 
-    test(`gated, [${T},${C}] → ${outputs[0]}: values and gradients of linear and swiglu${isOne ? ", one dispatch" : ""}`, async () => {
+      test(`${isMixed ? "mixed: " : ""}gated, [${T},${C}] → ${outputs[0]}: values and gradients of linear and swiglu${isOne ? ", one dispatch" : ""}`, async () => {
+        for (const { name, backend } of await testBackends())
+          await scopeAsync(async () => {
+            const F = outputs[0];
+            const arena = arenaOf(backend, C, { gate: F, up: F }, false, isMixed);
+            const dy = fromArray(backend, normals(5, T * F), [T, F]);
+            const both: Tensor[][] = [];
+            for (const way of ["joined", "apart"] as const) {
+              const x = fromArray(backend, normals(1, T * C), [T, C]);
+              x.requiresGradient = true;
+              const before = backend.statistics().dispatches;
+              const [gate, up] = [arena.get("gate.weight"), arena.get("up.weight")];
+              const recording = record(() =>
+                way === "joined" ? gatedLinear(x, gate, up) : swiglu(linear(x, gate), linear(x, up)),
+              );
+              if (way === "joined" && isOne && backend === (await webgpuBackend()).backend)
+                assert.equal(backend.statistics().dispatches - before, dispatchesOf("gated", backend, T, isMixed));
+              const gradients = new GradientMap();
+              recording.backward(new Map([[recording.result, dy]]), gradients);
+              const leaves = [x, ...arena.names.map((one) => arena.value(one))];
+              both.push([recording.result, ...leaves.map((leaf) => gradients.get(leaf) ?? leaf)]);
+            }
+            const [joined, apart] = [await readTensors(both[0]), await readTensors(both[1])];
+            joined.forEach((values, i) => {
+              sameBits(`${name}: tensor ${i}`, values, apart[i]);
+            });
+            arena.free();
+          });
+      });
+    }
+
+    test(`f16 panels, [${T},${C}] → ${outputs}: the bits of linear and swiglu${isOne ? ", one dispatch" : ""}`, async () => {
       for (const { name, backend } of await testBackends())
         await scopeAsync(async () => {
-          const F = outputs[0];
-          const arena = arenaOf(backend, C, { gate: F, up: F }, false);
-          const x = fromArray(backend, normals(1, T * C), [T, C]);
-          x.requiresGradient = true;
-          const dy = fromArray(backend, normals(5, T * F), [T, F]);
-          const both: Tensor[][] = [];
-          for (const way of ["joined", "apart"] as const) {
-            const before = backend.statistics().dispatches;
-            const [gate, up] = [arena.get("gate.weight"), arena.get("up.weight")];
-            const recording = record(() =>
-              way === "joined" ? gatedLinear(x, gate, up) : swiglu(linear(x, gate), linear(x, up)),
-            );
-            if (way === "joined" && isOne && backend === (await webgpuBackend()).backend)
-              assert.equal(backend.statistics().dispatches - before, dispatchesOf("gated", backend, T));
-            const gradients = new GradientMap();
-            recording.backward(new Map([[recording.result, dy]]), gradients);
-            const leaves = [x, ...arena.names.map((one) => arena.value(one))];
-            both.push([recording.result, ...leaves.map((leaf) => gradients.get(leaf) ?? leaf)]);
+          const [O, K] = outputs;
+          const weights = halfWeights(backend, C, { q: O, k: K, v: K, gate: O, up: O });
+          const get = (which: string): Parameter => weights.get(which);
+          const x = toHalf(fromArray(backend, normals(1, T * C), [T, C]));
+          const before = backend.statistics().dispatches;
+          const three = linearTriple(
+            x,
+            [get("q.weight"), get("k.weight"), get("v.weight")],
+            [get("q.bias"), get("k.bias"), get("v.bias")],
+          );
+          const between = backend.statistics().dispatches;
+          const gated = gatedLinear(x, get("gate.weight"), get("up.weight"), null, "f16");
+          const after = backend.statistics().dispatches;
+          if (isOne && backend === (await webgpuBackend()).backend) {
+            const onUnits = matrixUnits(backend) !== null;
+            assert.equal(between - before, onUnits ? 1 : dispatchesOf("triple", backend, T, false));
+            // Tiles that store one number at a time cannot write f16.
+            const inFours = backend.style !== "swiftshader" && C % 4 === 0;
+            assert.equal(after - between, onUnits || inFours ? 1 : 3);
           }
-          const [joined, apart] = [await readTensors(both[0]), await readTensors(both[1])];
-          joined.forEach((values, i) => {
-            sameBits(`${name}: tensor ${i}`, values, apart[i]);
+          assert.equal(gated.dtype, "f16");
+          const single = gatedLinear(x, get("gate.weight"), get("up.weight"));
+          const of = (which: string): Tensor => linear(x, get(`${which}.weight`), get(`${which}.bias`));
+          const product = (which: string): Tensor => linear(x, get(`${which}.weight`));
+          const apart = [of("q"), of("k"), of("v"), swiglu(product("gate"), product("up"))];
+          const [found, wanted] = [await readTensors([...three, single]), await readTensors(apart)];
+          found.forEach((values, i) => {
+            sameBits(`${name}: tensor ${i}`, values, wanted[i]);
           });
-          arena.free();
+          sameBits(`${name}: y in f16`, await readHalf(gated), await readHalf(toHalf(apart[3])));
+          weights.free();
         });
     });
 

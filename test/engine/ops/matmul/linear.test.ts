@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { GradientMap, noGradient, record } from "../../../../engine/autograd.ts";
+import { GradientMap, record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { DType } from "../../../../engine/dtype.ts";
 import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
@@ -8,13 +8,14 @@ import { packHalfPanels, toHalf } from "../../../../engine/ops/matmul/half.ts";
 import { linear, linearOp } from "../../../../engine/ops/matmul/linear.ts";
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
-import type { HalfCopies, Parameter, WeightTensors } from "../../../../engine/parameters.ts";
+import type { Parameter, WeightTensors } from "../../../../engine/parameters.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
 import { reference, testBackends } from "../../../backends.ts";
 import { readSafetensorsFixture } from "../../../fixture-tensors.ts";
 import { assertKnown, describe, readFixture, throwsMessage } from "../../../support.ts";
 import { checkOp, normals, sameBits } from "../../check-op.ts";
+import { halfCopies } from "../../half-copies.ts";
 import { smallIntegers } from "../../normals.ts";
 
 interface OpCase {
@@ -30,15 +31,6 @@ function withPanels(weight: Tensor): WeightTensors {
   const panels = empty(weight.backend, panelShape(weight.rows, weight.rowSize), weight.dtype);
   packPanels(weight, panels);
   return { rows: weight, panels };
-}
-
-/** Copies that live as long as the innermost scope; the tape does not follow them. */
-function halfCopies(weight: Tensor): HalfCopies {
-  return noGradient(() => {
-    const panels = empty(weight.backend, panelShape(weight.rows, weight.rowSize), "f16");
-    packHalfPanels(weight, panels);
-    return { rows: toHalf(weight), panels };
-  });
 }
 
 describe("engine/ops/matmul/linear", (test) => {

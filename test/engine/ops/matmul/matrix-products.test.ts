@@ -7,8 +7,7 @@ import type { NumberArray } from "../../../../engine/dtype.ts";
 import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
 import { packHalfPanels, toHalf } from "../../../../engine/ops/matmul/half.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
-import { matrixForward } from "../../../../engine/ops/matmul/matrix-products.ts";
-import { type MatrixCounts, ownForm, preferCounts } from "../../../../engine/ops/matmul/matrix-tiles.ts";
+import { type MatrixCounts, preferCounts } from "../../../../engine/ops/matmul/matrix-tiles.ts";
 import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Shape, sizeOf, type Tensor } from "../../../../engine/tensor.ts";
@@ -272,15 +271,13 @@ describe("engine/ops/matmul/matrix-products", (test) => {
           const y = expectedProducts([T, C, O], smallIntegers).get("y") ?? new Float64Array();
           for (const hasBias of [false, true]) {
             const result = empty(backend, [T, O]);
-            const form = ownForm(backend);
-            assert.ok(form);
-            matrixForward(form, {
-              left: toHalf(fromArray(backend, x, [T, C])),
-              right: panels,
-              bias: hasBias ? fromArray(backend, bias, [O]) : null,
-              residual: fromArray(backend, residual, [T, O]),
+            multiplyForward(
+              toHalf(fromArray(backend, x, [T, C])),
+              panels,
+              hasBias ? fromArray(backend, bias, [O]) : null,
               result,
-            });
+              fromArray(backend, residual, [T, O]),
+            );
             const expected = y.map((value, i) => value + residual[i] + (hasBias ? bias[i % O] : 0));
             assertClose(`${name}: [${[T, C, O]}], bias ${hasBias}`, await result.read(), expected, {});
           }
