@@ -57,7 +57,8 @@ const slotsKernel = defineKernel({
 function panelsInPairs(x: Tensor, panels: readonly [gate: Tensor, up: Tensor], y: Tensor, rows: number): Tensor | null {
   const right = joined(panels);
   if (right === null || !fillPanels(panels, [y, y]) || !areWhole([x, y])) return null;
-  if (!areInFours([x.rowSize, y.rowSize], [x, right, y])) return null;
+  const isF32 = [x, right, y].every(({ dtype }) => dtype === "f32");
+  if (!isF32 || !areInFours([x.rowSize, y.rowSize], [x, right, y])) return null;
   return chooseTile(x.backend, "forward", "f32", rows, true).tile === "vector" ? right : null;
 }
 
