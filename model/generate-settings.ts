@@ -33,8 +33,7 @@ export interface GenerateSettings {
   stepsPerRead?: number;
   signal?: AbortSignal;
   /**
-   * Called before dialogues enter the batch of a lane, and waited for; the other lane goes on. It may compute, and let the iterable
-   * have further dialogues.
+   * Called before dialogues enter the batch, and waited for. It may compute, and let the iterable have further dialogues.
    * @param isIdle  whether no dialogue is under way, and none comes now
    * @returns whether anything has happened: if not while nothing is under way, there would be no end
    */
@@ -43,7 +42,7 @@ export interface GenerateSettings {
    * Called after each pass, and for each of several decode steps. `tokens`: computed. `sampled`: drawn and used, so not
    * those after the end of an answer. `drafted`: those of them that a draft proposed. `spared`: those of them that were
    * drawn from a draft's tokens, each of which spares its row a decode step. `rows`: dialogues whose tokens were drawn and
-   * used. `places`: dialogues that the batch of its lane holds at most; of all lanes together `maxRows`, or all if they are fewer.
+   * used. `places`: dialogues that the batch holds at most: `maxRows`, or all if they are fewer.
    */
   onPass?: (pass: Pass) => void;
 }
@@ -57,6 +56,4 @@ export interface Pass {
   readonly spared: number;
   readonly rows: number;
   readonly places: number;
-  /** The number of its lane (lanes.ts), from 0. */
-  readonly lane: number;
 }

@@ -32,7 +32,7 @@ export async function pass(
   cache: KvCache,
   active: readonly Row[],
   settings: GenerateSettings,
-  { pace, places, lane }: { pace: StepsPerRead; places: number; lane: number },
+  { pace, places }: { pace: StepsPerRead; places: number },
 ): Promise<Row[]> {
   const tokens = new PassTokens();
   for (const row of active) {
@@ -88,7 +88,7 @@ export async function pass(
       pace.ended(answer.ids.length);
       return false;
     });
-    settings.onPass?.({ tokens: tokens.ids.length, finished: finished.length - before, ...counts, rows, places, lane });
+    settings.onPass?.({ tokens: tokens.ids.length, finished: finished.length - before, ...counts, rows, places });
   });
   return finished;
 }

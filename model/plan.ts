@@ -18,7 +18,6 @@ import {
 import type { Answer, Dialogue } from "./dialogue.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
 import { generate } from "./generation.ts";
-import { rowsOfLanes } from "./lanes.ts";
 import type { LanguageModel } from "./language-model.ts";
 import { microBatches, type Sequence, score } from "./scoring.ts";
 import { makeHalfWeights, makeWeights, piecesAtOnceBytes } from "./weights.ts";
@@ -90,16 +89,9 @@ export async function rehearseGeneration(
   settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between">,
 ): Promise<void> {
   const enough = new AbortController();
-  const rows = Math.min(settings.maxRows, settings.bounds?.count ?? dialogues.length);
-  const readings = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0) ? 2 : 1;
-  /** Of each lane that has dialogues: how often it has still to finish reading, prompts and then a user turn. */
-  const lanes = new Map<number, number>();
-  let before = 0;
-  for (const [lane, share] of rowsOfLanes(model.backend, rows).entries()) {
-    if (before < dialogues.length) lanes.set(lane, readings);
-    before += share;
-  }
-  const reading = new Set(lanes.keys());
+  /** How often it has still to finish reading: prompts, and then a user turn. */
+  let readings = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0) ? 2 : 1;
+  let isReading = true;
   try {
     await generate(
       model,
@@ -118,15 +110,11 @@ export async function rehearseGeneration(
         noiseKey: [0, 0],
         stopIds: [],
         signal: enough.signal,
-        onPass: ({ tokens, sampled, lane }) => {
+        onPass: ({ tokens, sampled }) => {
           // A pass in which every row draws a token comes after the last one that only reads.
-          if (tokens !== sampled) reading.add(lane);
-          else if (reading.delete(lane)) {
-            const left = (lanes.get(lane) ?? 1) - 1;
-            if (left > 0) lanes.set(lane, left);
-            else lanes.delete(lane);
-          }
-          if (lanes.size === 0) enough.abort();
+          if (isReading && tokens === sampled) readings--;
+          isReading = tokens !== sampled;
+          if (readings === 0) enough.abort();
         },
       },
     );

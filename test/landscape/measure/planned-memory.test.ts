@@ -37,9 +37,7 @@ const cases = [
   { rollouts: 2, points: 1, precision: "f32", refill: "on" },
   { rollouts: 8, points: 1, precision: "f32", refill: "on" },
   { rollouts: 8, points: 4, precision: "f32", refill: "off" },
-  // Few enough rows for one lane (model/lanes.ts). So all points end in one pass and are scored together, which plans expect: how
-  // many are, decides most of the memory here.
-  { rollouts: 4, points: 4, precision: "f32", refill: "on" },
+  { rollouts: 8, points: 4, precision: "f32", refill: "on" },
   { rollouts: 8, points: 4, precision: "f16", refill: "off" },
 ] as const;
 
