@@ -78,20 +78,36 @@ export interface RehearsedDialogue extends Omit<Dialogue, "answered" | "sampled"
   readonly nextTurnTokens?: number;
 }
 
+type RehearsalSettings = Pick<
+  GenerateSettings,
+  "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between"
+>;
+
 /**
  * Rehearses generation until every row is past its prompt, and past a later user turn if there is one: by then everything has
- * been allocated. Rows that began together get their user turn together, as answers of one length do.
+ * been allocated. Rows that began together get their user turn together, as answers of one length do; then half of them, since
+ * answers also end one by one, and a smaller pass has buffers of another size.
  * @param dialogues  all of them; or, with `bounds` of all of them, those with the longest prompts: one for each row
  */
 export async function rehearseGeneration(
   model: Model,
   dialogues: readonly RehearsedDialogue[],
-  settings: Pick<GenerateSettings, "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between">,
+  settings: RehearsalSettings,
+): Promise<void> {
+  const hasTurns = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0);
+  await rehearseOnce(model, dialogues, settings, hasTurns);
+  const half = dialogues.filter((_, i) => i % 2 === 0);
+  if (hasTurns && half.length < dialogues.length) await rehearseOnce(model, half, settings, hasTurns);
+}
+
+async function rehearseOnce(
+  model: Model,
+  dialogues: readonly RehearsedDialogue[],
+  settings: RehearsalSettings,
+  hasTurns: boolean,
 ): Promise<void> {
   const enough = new AbortController();
-  /** How often it has still to finish reading: prompts, and then a user turn. */
-  let readings = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0) ? 2 : 1;
-  let isReading = true;
+  let hasTakenTurn = false;
   try {
     await generate(
       model,
@@ -99,8 +115,11 @@ export async function rehearseGeneration(
       dialogues
         .map(({ policy, prompt, noise, expectedTokens, draft, nextTurnTokens = 0 }) => ({
           ...{ policy, prompt, noise, expectedTokens, draft },
-          answered: ({ turn }: Answer): number[] | null =>
-            turn > 0 || nextTurnTokens === 0 ? null : new Array<number>(nextTurnTokens).fill(0),
+          answered: ({ turn }: Answer): number[] | null => {
+            if (turn > 0 || nextTurnTokens === 0) return null;
+            hasTakenTurn = true;
+            return new Array<number>(nextTurnTokens).fill(0);
+          },
         }))
         .sort((one, other) => other.prompt.length - one.prompt.length),
       {
@@ -111,10 +130,8 @@ export async function rehearseGeneration(
         stopIds: [],
         signal: enough.signal,
         onPass: ({ tokens, sampled }) => {
-          // A pass in which every row draws a token comes after the last one that only reads.
-          if (isReading && tokens === sampled) readings--;
-          isReading = tokens !== sampled;
-          if (readings === 0) enough.abort();
+          // A pass in which every row draws a token comes after those that read prompts and user turns.
+          if (tokens === sampled && (hasTakenTurn || !hasTurns)) enough.abort();
         },
       },
     );

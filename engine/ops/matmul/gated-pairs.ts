@@ -85,9 +85,10 @@ export function multiplyGatedPairsSlots(
   group: GroupedRows,
 ): boolean {
   if (gate.stride !== up.stride || gate.stride % 4 !== 0) return false;
-  // If few rows belong to each point, lower tiles waste less.
-  const shortest = group.rows.reduce((least, { count }) => (count > 0 ? Math.min(least, count) : least), x.rows);
-  const right = panelsInPairs(x, [gate.first, up.first], y, shortest);
+  // If few rows belong to each point, lower tiles waste less. The mean: for one short point among long ones both products would
+  // be stored for all, which is most of the memory of a pass and in no plan.
+  const points = group.rows.filter(({ count }) => count > 0).length;
+  const right = panelsInPairs(x, [gate.first, up.first], y, x.rows / Math.max(points, 1));
   const table = right && group.tables.tilesOf("linear", group.rows, x.rows, tileRows);
   if (right === null || table === null) return false;
   run(
