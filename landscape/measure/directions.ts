@@ -17,7 +17,7 @@ import type { StudySettings } from "../settings.ts";
 import { type Direction, freeDirection, innerProducts, stepOf, sumOf } from "./directions/direction.ts";
 import { groupsOf, movedNames } from "./directions/groups.ts";
 import { DirectionSources, type SourceContext } from "./directions/kinds.ts";
-import { orthogonalise, type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts";
+import { expectDirection, orthogonalise, type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts";
 import { openStateDict } from "./directions/state-dict.ts";
 
 /** The two directions of one slice, and where its grid is. */
@@ -161,7 +161,8 @@ export async function makeDirections(job: DirectionJob): Promise<Slice & { reado
 }
 
 /**
- * Refuses what can be known to be wrong before any work: groups and names that move nothing, a file that does not fit.
+ * Refuses what can be known to be wrong before any work: groups and names that move nothing, a file that does not fit, or whose
+ * numbers are all 0 or not finite.
  * @throws SettingsError, CheckpointError
  */
 export async function expectDirections(
@@ -173,7 +174,13 @@ export async function expectDirections(
   const moved = new Map(names.map((name) => [name, shapes.get(name) ?? []]));
   for (const axis of ["delta", "eta"] as const) {
     const { kind, file } = directions[axis];
-    if (kind === "file") await (await openStateDict(file, moved, `landscape.directions.${axis}.file`)).close();
+    if (kind !== "file") continue;
+    const opened = await openStateDict(file, moved, `landscape.directions.${axis}.file`);
+    try {
+      await expectDirection(opened, names, axis);
+    } finally {
+      await opened.close();
+    }
   }
 }
 

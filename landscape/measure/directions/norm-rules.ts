@@ -111,10 +111,7 @@ function applyRule(
 ): ScaledDirection {
   const total = (of: "weight" | "own"): number => Math.sqrt(sumOf([...lengths.values()].map((one) => one[of] ** 2)));
   const own = total("own");
-  if (own === 0)
-    throw new SettingsError(
-      `landscape.directions.${label}: the direction is 0 in every parameter that moves. Choose another kind, or other groups.`,
-    );
+  if (own === 0) refuseZero(label);
   const factorOf = (one: { readonly weight: number; readonly own: number }): number => {
     switch (rule) {
       case "tensor":
@@ -136,6 +133,33 @@ function applyRule(
     squares.set(name, (scale * length.own) ** 2);
   }
   return { direction: scaled, squares };
+}
+
+function refuseZero(label: string): never {
+  throw new SettingsError(
+    `landscape.directions.${label}: the direction is 0 in every parameter that moves. Choose another kind, or other groups.`,
+  );
+}
+
+/**
+ * Refuses, before any work, a file whose numbers make no direction.
+ * @param label  the axis, for messages
+ * @throws SettingsError when all numbers of these tensors are 0, or one is not finite
+ */
+export async function expectDirection(
+  file: { read(name: string): Promise<ArrayLike<number>> },
+  names: readonly string[],
+  label: string,
+): Promise<void> {
+  let sum = 0;
+  for (const name of names) {
+    const values = await file.read(name);
+    let squares = 0;
+    for (let i = 0; i < values.length; i++) squares += values[i] ** 2;
+    expectFinite(label, name, [Math.fround(squares)]);
+    sum += squares;
+  }
+  if (sum === 0) refuseZero(label);
 }
 
 function expectFinite(label: string, name: string, squares: ArrayLike<number>): void {
