@@ -158,8 +158,8 @@ export async function expectTrainingMemory(
 }
 
 /**
- * The requests of an evaluation, with a draft as long as an answer can be if the evaluation before gives drafts. It is wrong,
- * since a planning backend draws token 0.
+ * The requests of an evaluation, with a draft as long as an answer can be if the evaluation before gives drafts. It is accepted,
+ * since a planning backend draws token 1 everywhere.
  */
 function evaluationRequests({ environment, settings: { train, evaluate } }: TrainingJob): RolloutRequest[] {
   const requests = evaluatedRollouts(environment, evaluate);

@@ -242,7 +242,7 @@ function planSweep(
   const { landscape, train } = settings;
   const { reference, rollouts } = landscape;
   const generation = { maxRows: rows, maxTokens: tokens, temperature: 1 };
-  // As long as drafts can be, one of each length. They are wrong, since a planning backend draws token 0.
+  // As long as drafts can be, one of each length. They are accepted: a planning backend draws token 1 everywhere.
   const drafts = new Map<number, Draft>();
   const draftFor = ({ expectedTokens }: SurveyedPrompt): Draft | undefined => {
     if (landscape.drafts === "off") return undefined;
