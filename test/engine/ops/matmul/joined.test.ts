@@ -267,8 +267,8 @@ describe("engine/ops/matmul/joined", (test) => {
           if (isOne && backend === (await webgpuBackend()).backend) {
             const onUnits = matrixUnits(backend) !== null;
             assert.equal(between - before, onUnits ? 1 : dispatchesOf("triple", backend, T, false));
-            // Tiles that store one number at a time cannot write f16.
-            const inFours = backend.style !== "swiftshader" && C % 4 === 0;
+            // Tiles that store one number at a time cannot write f16: SwiftShader's, but for one row.
+            const inFours = (backend.style !== "swiftshader" || T === 1) && C % 4 === 0;
             assert.equal(after - between, onUnits || inFours ? 1 : 3);
           }
           assert.equal(gated.dtype, "f16");
