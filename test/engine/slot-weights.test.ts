@@ -199,7 +199,7 @@ describe("engine/slot-weights", (test) => {
         });
   });
 
-  test("several points take as many dispatches as one", async () => {
+  test("several points take no more dispatches than one", async () => {
     for (const { backend } of [{ backend: new CpuBackend() }, await webgpuBackend()])
       for (const precision of ["f32", "f16"] as const)
         await scopeAsync(async () => {
@@ -212,9 +212,11 @@ describe("engine/slot-weights", (test) => {
             return backend.statistics().dispatches - before;
           };
           const one = dispatchesOf(groupsOf([2, 5]));
-          assert.equal(dispatchesOf(batches["one row each"]), one);
+          // SwiftShader's tile for one row stores f16, and its others do not: two dispatches fewer.
+          const fewer = backend.style === "swiftshader" && precision === "f16" ? 2 : 0;
+          assert.equal(dispatchesOf(batches["one row each"]), one - fewer);
           assert.equal(dispatchesOf(batches["interleaved and uneven"]), one);
-          assert.ok(dispatchesOf(batches["one row each"], (name) => looped(slots.get(name))) > 3 * one);
+          assert.ok(dispatchesOf(batches["one row each"], (name) => looped(slots.get(name))) > 3 * (one - fewer));
           slots.free();
           arena.free();
         });
