@@ -1,10 +1,8 @@
-// Attention with f16 operands on matrix units: against float64 at every edge, and the promise that a token's bits do not
-// depend on the tokens beside it, on where its keys lie, or on how they are split between prefix and own sequence.
+// Attention with f16 operands on matrix units: against float64 at every edge.
+
 import assert from "node:assert/strict";
-import { record } from "../../../../engine/autograd.ts";
 import type { Backend } from "../../../../engine/backends/backend.ts";
 import type { NumberArray } from "../../../../engine/dtype.ts";
-import { f16ToF32, f32ToF16 } from "../../../../engine/dtype-conversion.ts";
 import { attentionOp, causalSpans } from "../../../../engine/ops/attention/attention.ts";
 import {
   attentionBackwardKeyOfHalves,
@@ -23,135 +21,28 @@ import { matrixUnits } from "../../../../engine/ops/shared/matrix-units.ts";
 import { run } from "../../../../engine/run.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { empty, fromArray, readTensors, type Tensor } from "../../../../engine/tensor.ts";
-import { reference, testBackends, webgpuBackend } from "../../../backends.ts";
+import { reference } from "../../../backends.ts";
 import { assertClose, describe } from "../../../support.ts";
 import { checkOp, normals, sameBits } from "../../check-op.ts";
-
-/** Heads: [H, K, D]. */
-type Heads = readonly [number, number, number];
-
-interface Given {
-  heads: Heads;
-  q: ArrayLike<number>;
-  keys: ArrayLike<number>;
-  values: ArrayLike<number>;
-  spans: ArrayLike<number>;
-  querySpans?: ArrayLike<number>;
-}
-
-const scale = 0.5;
-const halved = (values: ArrayLike<number>): Float64Array =>
-  Float64Array.from(values, (value) => f16ToF32(f32ToF16(value)));
-const halfNormals = (seed: number, count: number, spread = 1): Float64Array => halved(normals(seed, count, spread));
-
-/** Tensors of a backend. */
-function tensorsOf(backend: Backend, given: Given) {
-  const [H, K, D] = given.heads;
-  const dtype = backend === reference ? "f64" : "f32";
-  const rows = (values: ArrayLike<number>, heads: number): Tensor =>
-    fromArray(backend, values, [values.length / (heads * D), heads, D], dtype);
-  const table = (from: ArrayLike<number>, width: number): Tensor =>
-    fromArray(backend, from, [from.length / width, width], "u32");
-  return {
-    rows,
-    inputs: {
-      q: rows(given.q, H),
-      keys: rows(given.keys, K),
-      values: rows(given.values, K),
-      spans: table(given.spans, 4),
-      querySpans: given.querySpans === undefined ? null : table(given.querySpans, 2),
-    },
-  };
-}
-
-/** The gradients of q and, with querySpans, of keys and values. */
-async function gradients(
-  backend: Backend,
-  given: Given,
-  dy: ArrayLike<number>,
-  operands: "f16" | "f32",
-  factor = scale,
-): Promise<NumberArray[]> {
-  return scopeAsync(async () => {
-    const { rows, inputs } = tensorsOf(backend, given);
-    const leaves = given.querySpans === undefined ? [inputs.q] : [inputs.q, inputs.keys, inputs.values];
-    for (const leaf of leaves) leaf.requiresGradient = true;
-    const targets = new Map(leaves.map((leaf) => [leaf, empty(backend, leaf.shape, leaf.dtype)]));
-    const recording = record(() => attentionOp(inputs, { scale: factor, operands }));
-    recording.backward(new Map([[recording.result.y, rows(dy, given.heads[0])]]), {
-      target: (leaf) => targets.get(leaf),
-      has: () => false,
-      mark: () => {},
-    });
-    return readTensors([...targets.values()]);
-  });
-}
-
-/** y and logSumExp. */
-async function evaluate(
-  backend: Backend,
-  given: Given,
-  operands: "f16" | "f32",
-  factor = scale,
-): Promise<NumberArray[]> {
-  return scopeAsync(async () => {
-    const { inputs } = tensorsOf(backend, given);
-    const { y, logSumExp } = attentionOp(inputs, { scale: factor, operands });
-    return readTensors([y, logSumExp]);
-  });
-}
-
-/** Inputs of a check on spans that are given in full. */
-function along(spans: ArrayLike<number>, querySpans: ArrayLike<number>, [H, K, D]: Heads) {
-  const [T, S] = [spans.length / 4, querySpans.length / 2];
-  return {
-    q: [T, H, D],
-    keys: [S, K, D],
-    values: [S, K, D],
-    spans: { shape: [T, 4], values: spans, dtype: "u32" },
-    querySpans: { shape: [S, 2], values: querySpans, dtype: "u32" },
-  } as const;
-}
-
-function causal(lengths: readonly number[], heads: Heads, cachedLengths?: readonly number[]) {
-  const { spans, querySpans } = causalSpans(lengths, cachedLengths);
-  return along(spans, querySpans, heads);
-}
-
-/** Rows that share a prefix in slots 3 …, each followed by an own sequence in slots of any order. */
-function withPrefix(heads: Heads, prefix: number, owns: readonly number[]): Given {
-  const [H, K, D] = heads;
-  const order = owns.map((_, row) => row).toReversed();
-  let slots = 3 + prefix;
-  const starts: number[] = [];
-  for (const row of order) {
-    starts[row] = slots;
-    slots += owns[row] + (row % 3);
-  }
-  const spans = owns.flatMap((own, row) =>
-    Array.from({ length: own }, (_, i) => [3, prefix, starts[row], prefix + i + 1]).flat(),
-  );
-  const T = spans.length / 4;
-  return {
-    heads,
-    q: halfNormals(1, T * H * D),
-    keys: halfNormals(2, slots * K * D),
-    values: halfNormals(3, slots * K * D),
-    spans,
-  };
-}
-
-/**
- * Weights are rounded to f16, to within 2⁻¹¹ each: y errs by at most that times Σ p·|values|, which may be a few times
- * the largest |y| where values cancel.
- */
-const tolerance = { ofScale: 2e-3, absolute: 1e-6 };
-/** Log-sum-exp sees no rounded weight. */
-const sumTolerance = { ofScale: 2e-5, absolute: 1e-5 };
-
-const { name: adapterName, backend: whole } = await webgpuBackend();
-const all = await testBackends();
-const backends = all.filter(({ backend }) => matrixUnits(backend) !== null);
+import {
+  adapterName,
+  all,
+  along,
+  backends,
+  causal,
+  evaluate,
+  type Given,
+  gradients,
+  type Heads,
+  halfNormals,
+  halved,
+  scale,
+  sumTolerance,
+  tensorsOf,
+  tolerance,
+  whole,
+  withPrefix,
+} from "./matrix-attention-cases.ts";
 
 describe("engine/ops/attention/matrix-attention", (test) => {
   test("the plain body rounds q, keys and values, and nothing else", async () => {
@@ -493,139 +384,6 @@ describe("engine/ops/attention/matrix-attention", (test) => {
         }
       }
     });
-
-  test("500 tokens in packed sequences, and each of some of them decoded alone: the same bits", async () => {
-    const heads: Heads = [7, 1, 24];
-    const [H, K, D] = heads;
-    const { spans, querySpans } = causalSpans([300, 1, 67, 132]);
-    const T = spans.length / 4;
-    const given = {
-      ...{ heads, spans, q: normals(1, T * H * D, 3) },
-      ...{ keys: normals(2, T * K * D, 3), values: normals(3, T * K * D) },
-    };
-    const [y, logSumExp] = await evaluate(whole, { ...given, querySpans }, "f16");
-    for (const token of [0, 31, 32, 33, 255, 299, 300, 301, 333, 367, 368, 499]) {
-      const [ownY, ownLogSumExp] = await evaluate(
-        whole,
-        {
-          ...given,
-          q: given.q.subarray(token * H * D, (token + 1) * H * D),
-          spans: spans.subarray(token * 4, token * 4 + 4),
-        },
-        "f16",
-      );
-      sameBits(`${adapterName}: y of token ${token}`, ownY, y.slice(token * H * D, (token + 1) * H * D));
-      sameBits(
-        `${adapterName}: logSumExp of token ${token}`,
-        ownLogSumExp,
-        logSumExp.slice(token * H, (token + 1) * H),
-      );
-    }
-  });
-
-  test("several subgroups in a workgroup, and as many rows more: the same bits", async () => {
-    const heads: Heads = [4, 2, 24];
-    const [H, K, D] = heads;
-    const { spans } = causalSpans([70, 3, 40]);
-    const T = spans.length / 4;
-    const units = matrixUnits(whole);
-    assert.ok(units !== null);
-    await scopeAsync(async () => {
-      const rows = (seed: number, count: number): Tensor =>
-        fromArray(whole, normals(seed, T * count * D, 2), [T, count, D]);
-      const bound = {
-        q: rows(1, H),
-        keys: rows(2, K),
-        values: rows(3, K),
-        spans: fromArray(whole, spans, [T, 4], "u32"),
-      };
-      const results: NumberArray[][] = [];
-      for (const most of [1, 2, 4]) {
-        const form = attentionForm(units, D, most);
-        assert.ok(form !== null && form.SUBGROUPS === most);
-        const made = [empty(whole, [T, H, D]), empty(whole, [T, H])];
-        run(
-          matrixKernel,
-          { ...bound, y: made[0], logSumExp: made[1], sums: empty(whole, [T, H]) },
-          { heads: H, keyHeads: K, headSize: D, scale },
-          { constants: { ...form, CONTINUES: false } },
-        );
-        results.push(await readTensors(made));
-      }
-      for (const [i, values] of results[0].entries())
-        for (const found of results.slice(1)) sameBits(`${adapterName}: ${i}`, found[i], values);
-    });
-  });
-
-  test("NaN and infinity reach all that sees them and nothing else", async () => {
-    const heads: Heads = [4, 2, 16];
-    const [H, K, D] = heads;
-    const [T, lost] = [9, 4]; // the second token of the second sequence
-    for (const [where, poison] of [
-      ["keys", Number.NaN],
-      ["values", Number.NaN],
-      ["values", Number.POSITIVE_INFINITY],
-      ["values", -65520],
-      ["q", Number.NaN],
-    ] as const) {
-      const given = { heads, q: normals(1, T * H * D), keys: normals(2, T * K * D), values: normals(3, T * K * D) };
-      given[where].fill(poison, lost * (where === "q" ? H : K) * D, (lost + 1) * (where === "q" ? H : K) * D);
-      const clean = { heads, q: normals(1, T * H * D), keys: normals(2, T * K * D), values: normals(3, T * K * D) };
-      for (const { name, backend } of backends) {
-        const spans = causalSpans([3, 3, 3]);
-        const [y] = await evaluate(backend, { ...given, ...spans }, "f16");
-        const [usual] = await evaluate(backend, { ...clean, ...spans }, "f16");
-        for (const [i, number] of y.entries()) {
-          const token = Math.floor(i / (H * D));
-          const isLost = token === lost || (where !== "q" && token === lost + 1);
-          if (isLost) assert.ok(!Number.isFinite(number), `${name}: ${poison} in ${where}: token ${token}`);
-          else assert.equal(number, usual[i], `${name}: ${poison} in ${where}: token ${token}`);
-        }
-      }
-    }
-  });
-
-  test("one number of a key that is not finite shows, whatever its sign in q makes of the score", async () => {
-    for (const { name, backend } of backends)
-      for (const poison of [Number.NaN, Number.POSITIVE_INFINITY, 65520, -65520])
-        for (const sign of [1, -1]) {
-          const given = {
-            heads: [1, 1, 2] as const,
-            q: [sign, 1, sign, 1],
-            keys: [1, 1, poison, 1],
-            values: [1, 2, 3, 4],
-          };
-          const [y, logSumExp] = await evaluate(backend, { ...given, ...causalSpans([2]) }, "f16");
-          const what = `${name}: ${poison}, ${sign}`;
-          assert.deepEqual([...y].map(Number.isFinite), [true, true, false, false], what);
-          assert.deepEqual([...logSumExp].map(Number.isFinite), [true, false], what);
-        }
-  });
-
-  test("scores of any size, rising and falling", async () => {
-    const heads: Heads = [1, 1, 2];
-    const T = 240;
-    // Scores rise by 30 a key, fall by 30 a key, jump about: the reference moves at each block, never, now and then.
-    const score = (t: number) => 30 * [t, 160 - t, 10 * ((t * 17) % 5)][Math.floor(t / 80)];
-    const keys = halved(Float64Array.from({ length: 2 * T }, (_, i) => (i % 2 === 0 ? score(i >> 1) : Math.cos(i))));
-    const q = halved(Float64Array.from({ length: 2 * T }, (_, i) => (i % 2 === 0 ? 1 : Math.sin(i))));
-    const given = { heads, q, keys, values: halfNormals(3, 2 * T), ...causalSpans([80, 80, 80]) };
-    const truth = await evaluate(reference, given, "f32", 1);
-    for (const { name, backend } of backends) {
-      const found = await evaluate(backend, given, "f16", 1);
-      assertClose(`${name}: y`, found[0], truth[0], tolerance);
-      assertClose(`${name}: logSumExp`, found[1], truth[1], { ofScale: 2 ** -20 });
-    }
-  });
-
-  test("a token without keys has y = 0 and logSumExp = −∞", async () => {
-    const given = { heads: [1, 1, 2], q: [1, 2], keys: [3, 4], values: [5, 6], spans: [0, 0, 0, 0] } as const;
-    for (const { name, backend } of backends) {
-      const [y, logSumExp] = await evaluate(backend, given, "f16");
-      assert.deepEqual([...y], [0, 0], name);
-      assert.deepEqual([...logSumExp], [Number.NEGATIVE_INFINITY], name);
-    }
-  });
 
   test("the backends under test use the kernel", () => {
     for (const { backend } of backends)
