@@ -2,13 +2,15 @@
 // two layers.
 import * as assert from "uvu/assert";
 import { record } from "../../../../engine/autograd.ts";
+import type { Backend } from "../../../../engine/backends/backend.ts";
 import { gatedLinear } from "../../../../engine/ops/matmul/gated-linear.ts";
-import { multiplyGatedPairs } from "../../../../engine/ops/matmul/gated-pairs.ts";
+import { multiplyGatedPairs, multiplyGatedPairsSlots } from "../../../../engine/ops/matmul/gated-pairs.ts";
 import { linear } from "../../../../engine/ops/matmul/linear.ts";
 import { panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import type { DirectionStep } from "../../../../engine/ops/perturbation/along.ts";
 import { swiglu } from "../../../../engine/ops/swiglu/swiglu.ts";
 import { ParameterArena } from "../../../../engine/parameter-arena.ts";
+import { groupedRows, reach } from "../../../../engine/row-tables.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
 import { SlotWeights } from "../../../../engine/slot-weights.ts";
 import { empty, fromArray } from "../../../../engine/tensor.ts";
@@ -26,22 +28,21 @@ const sizes = [
   [1, 64, 64],
 ] as const;
 
+/** Gate and up, [F, C] each. */
+function arenaOf(backend: Backend, F: number, C: number, seed: number): ParameterArena {
+  const spec = { shape: [F, C], isLinear: true, forwardCopy: true, group: "weights" } as const;
+  const arena = new ParameterArena(backend, new Map(["gate", "up"].map((one) => [one, spec])));
+  arena.names.forEach((one, i) => void arena.load(one, normals(seed + i, F * C)));
+  arena.refreshCopies();
+  return arena;
+}
+
 describe("engine/ops/matmul/gated-pairs", (test) => {
   for (const [T, C, F] of sizes) {
     test(`[${T},${C}] → ${F}: the bits of the products by themselves, on and off the tape`, async () => {
       for (const { name, backend } of await testBackends())
         await scopeAsync(async () => {
-          const arena = new ParameterArena(
-            backend,
-            new Map(
-              ["gate", "up"].map((one) => [
-                one,
-                { shape: [F, C], isLinear: true, forwardCopy: true, group: "weights" },
-              ]),
-            ),
-          );
-          arena.names.forEach((one, i) => void arena.load(one, normals(20 + i, F * C)));
-          arena.refreshCopies();
+          const arena = arenaOf(backend, F, C, 20);
           const [gate, up] = [arena.get("gate"), arena.get("up")];
           const x = fromArray(backend, normals(1, T * C), [T, C]);
           const off = await gatedLinear(x, gate, up).read();
@@ -57,17 +58,7 @@ describe("engine/ops/matmul/gated-pairs", (test) => {
     test(`[${T},${C}] → ${F}: rows of three grid points, each with its own weights`, async () => {
       for (const { name, backend } of await testBackends())
         await scopeAsync(async () => {
-          const arena = new ParameterArena(
-            backend,
-            new Map(
-              ["gate", "up"].map((one) => [
-                one,
-                { shape: [F, C], isLinear: true, forwardCopy: true, group: "weights" },
-              ]),
-            ),
-          );
-          arena.names.forEach((one, i) => void arena.load(one, normals(30 + i, F * C)));
-          arena.refreshCopies();
+          const arena = arenaOf(backend, F, C, 30);
           const slots = new SlotWeights(arena, 3);
           slots.placeAlong(
             [0, 1, 2].map((point) => (): readonly DirectionStep[] => [
@@ -102,6 +93,40 @@ describe("engine/ops/matmul/gated-pairs", (test) => {
         assert.not(multiplyGatedPairs(x, [panels[1], panels[0]], empty(backend, [T, F])), "up before gate");
       }
       await backend.idle();
+    });
+  });
+
+  test("one grid point of few rows among others of many does not take it from them", async () => {
+    const { backend } = await webgpuBackend();
+    const [C, F] = [8, 16];
+    await scopeAsync(async () => {
+      const arena = arenaOf(backend, F, C, 40);
+      const slots = new SlotWeights(arena, 2);
+      slots.placeAlong(
+        [0, 1].map((point) => (): readonly DirectionStep[] => [
+          { kind: "gaussian", key: [point, 0], coefficient: 0.3 },
+        ]),
+      );
+      const [gate, up] = [slots.get("gate"), slots.get("up")];
+      for (const [counts, is] of [
+        [[60, 2], backend.style === "lavapipe"],
+        [[2, 2], false], // lower tiles waste less
+      ] as const) {
+        const rows = counts.map((count, point) => ({ start: point === 0 ? 0 : counts[0], count, point }));
+        const x = fromArray(backend, normals(1, (counts[0] + counts[1]) * C), [counts[0] + counts[1], C]);
+        const [group, ofGate, ofUp] = [groupedRows(rows, [gate, up]), reach(gate, "panels"), reach(up, "panels")];
+        assert.ok(group !== null && ofGate !== null && ofUp !== null);
+        const y = empty(backend, [x.rows, F]);
+        assert.is(multiplyGatedPairsSlots(x, [ofGate, ofUp], y, group), is, `${counts} rows`);
+        if (is)
+          sameBits(
+            "uneven",
+            await y.read(),
+            await swiglu(linear(x, gate, null, rows), linear(x, up, null, rows)).read(),
+          );
+      }
+      slots.free();
+      arena.free();
     });
   });
 });
