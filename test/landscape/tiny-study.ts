@@ -1,9 +1,11 @@
 // A study of a few seconds as a subprocess, for tests of what a whole run does when things go wrong.
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import * as assert from "uvu/assert";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -135,4 +137,13 @@ export function expectSame(got: ReadonlyMap<string, Buffer>, expected: ReadonlyM
   const names = [...new Set([...expected.keys(), ...got.keys()])];
   const different = names.filter((name) => !expected.get(name)?.equals(got.get(name) ?? Buffer.from("absent")));
   if (different.length > 0) throw new Error(`differs from what was expected: ${different.join(", ")}`);
+}
+
+/** One message for people and exit code 2, with each of these texts. */
+export function expectRefused({ status, signal, stdout, stderr }: Ended, ...texts: string[]): void {
+  if (status !== 2) throw new Error(`expected exit code 2, got ${status ?? signal}: ${stdout}${stderr}`);
+  assert.is(stdout, "", "nothing but the message");
+  assert.is(stderr.match(/^\w*Error: /gm)?.length, 1, `one message: ${stderr}`);
+  assert.not.match(stderr, /^ {4}at /m);
+  for (const text of texts) assert.ok(stderr.includes(text), `${JSON.stringify(text)} in ${stderr}`);
 }
