@@ -81,6 +81,12 @@ function switchesOf({ dryRun }: Pick<Command<SettingsTree>, "dryRun">): readonly
 const isSource = import.meta.url.endsWith(".ts");
 const oldestNode = isSource ? ([22, 18] as const) : ([20, 0] as const);
 
+/**
+ * Whether this process runs in the Node that the project installs for itself. Then `node` alone may be an older one of the
+ * machine, and `npx node` is what a user types.
+ */
+const isInstalledNode = /[\\/]node_modules[\\/]/.test(process.execPath);
+
 let renamed: ReadonlyMap<string, string> = new Map();
 
 /** From this call on, help and messages call commands by these names: "node landscape/run.ts" → "foothold study". */
@@ -88,11 +94,14 @@ export function renameCommands(names: ReadonlyMap<string, string>): void {
   renamed = names;
 }
 
+/** `node` before one of the project's commands, without `npx`. */
+const bareCommand = /(?<!npx )\bnode (?=(?:model|rl|landscape|bench)\/[\w/-]+\.ts\b)/g;
+
 /** A text with the commands' names as the user types them. */
 export function inOwnWords(text: string): string {
   let result = text;
   for (const [name, other] of renamed) result = result.replaceAll(name, other);
-  return result;
+  return isSource && isInstalledNode ? result.replace(bareCommand, "npx node ") : result;
 }
 
 /** Runs a command with this process's arguments and ends the process: an open GPU would keep it alive. */
@@ -281,7 +290,9 @@ function helpText<D extends SettingsTree>(command: Command<D>): string {
     command.summary,
     "",
     `Usage: ${[command.name, ...usage].join(" ")}`,
-    ...(isSource ? ["  With a Node older than 22.18, write npx node: it uses the Node that npm ci installed."] : []),
+    ...(isSource && !isInstalledNode
+      ? ["  With a Node older than 22.18, write npx node: it uses the Node that npm ci installed."]
+      : []),
     ...positional.map(({ name, meaning }) => `  ${name}  ${meaning}`),
     "",
     ...examplesHelp(command.examples ?? []),

@@ -35,7 +35,7 @@ describe("rl/train command", (test) => {
   const alone = folder("alone");
   test("trains, and says what it kept; what is read by the landscape alone is left out and named", async () => {
     const said = expectDone(await train(alone));
-    match(said, "tiny.toml: its section [landscape] is left out here: only node landscape/run.ts reads it");
+    match(said, /tiny\.toml: its section \[landscape\] is left out here: only (npx )?node landscape\/run\.ts reads it/);
     match(said, "Sampler and scorer: mismatch KL 0 nats per token at most (prime-rl admits less than 0.015).");
     match(
       contents(alone).get("metrics.jsonl")?.toString() ?? "",
@@ -67,7 +67,7 @@ describe("rl/train command", (test) => {
     expectSame(contents(folder("taken-up")), contents(folder("study")));
     const { status, stderr } = await train(folder("taken-up"));
     is(status, 2);
-    match(stderr, "config.toml has a section [landscape], so node landscape/run.ts works in this folder");
+    match(stderr, /config\.toml has a section \[landscape\], so (npx )?node landscape\/run\.ts works in this folder/);
   });
 
   test("figures and page are drawn from a training alone", async () => {
@@ -94,7 +94,7 @@ describe("rl/train command", (test) => {
   test("refused before anything is written: other settings, a flag of the landscape, a folder that is cut short", async () => {
     const before = contents(alone);
     const refused = async (
-      expected: string,
+      expected: string | RegExp,
       flags: Flags,
       more: readonly string[] = [],
       out = alone,
@@ -104,7 +104,7 @@ describe("rl/train command", (test) => {
       match(stderr, expected);
     };
     await refused("train.learningRate: 0.0006 -> 1", { "train.learningRate": "1" });
-    await refused("unknown flag --landscape.points; it is a flag of node landscape/run.ts", {}, [
+    await refused(/unknown flag --landscape\.points; it is a flag of (npx )?node landscape\/run\.ts/, {}, [
       "--landscape.points",
       "3",
     ]);

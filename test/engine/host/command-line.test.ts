@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { expectNode } from "../../../engine/host/command-line.ts";
+import { expectNode, inOwnWords, renameCommands } from "../../../engine/host/command-line.ts";
 import { UserError } from "../../../engine/host/errors.ts";
 import { describe, throwsMessage } from "../../support.ts";
 
@@ -105,6 +105,20 @@ describe("engine/host/command-line", (test) => {
     );
     assert.match(run(["missing.toml"]).stderr, "FileError: missing.toml: no such file or folder.");
     assert.match(run(["a.toml", "b.toml"]).stderr, "expected STUDY.toml, got a.toml b.toml");
+  });
+
+  test("messages name commands as the user types them", () => {
+    const isInstalled = /[\\/]node_modules[\\/]/.test(process.execPath);
+    const node = isInstalled ? "npx node" : "node";
+    const text = "node landscape/run.ts, npx node rl/train.ts, anode model/score.ts, node other.ts, node bench/run.ts.";
+    const expected = `${node} landscape/run.ts, npx node rl/train.ts, anode model/score.ts, node other.ts, ${node} bench/run.ts.`;
+    assert.is(inOwnWords(text), expected);
+    renameCommands(new Map([["node landscape/run.ts", "foothold study"]]));
+    try {
+      assert.is(inOwnWords("node landscape/run.ts tiny"), "foothold study tiny");
+    } finally {
+      renameCommands(new Map());
+    }
   });
 
   test("--help and --version", () => {
