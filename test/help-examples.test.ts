@@ -38,7 +38,7 @@ describe("test/help-examples", (test) => {
       assert.ok(examples.length > 0, `${command} has no examples`);
       const rest = stdout.slice(stdout.indexOf(examples.at(-1) ?? ""));
       for (const example of examples) {
-        assert.ok(example.startsWith(`  node ${command}`), example);
+        assert.ok(example.replace(/^ {2}npx /, "  ").startsWith(`  node ${command}`), example);
         for (const [flag] of example.matchAll(/--[\w.-]+/g))
           assert.match(
             rest,
