@@ -1,8 +1,9 @@
 // What a claim gives: what was claimed, what may be concluded from the numbers, what would have refuted it, tables, and
 // the numbers of its figure. The conclusion is chosen by rule from intervals alone. An interval on one side of a value
 // decides; one that contains it, or none, does not.
+
+import { LEAST_PROMPTS } from "../estimands.ts";
 import type { Estimate } from "../intervals.ts";
-import { LEAST_PROMPTS } from "../leave-one-out.ts";
 import type { MeasuredSlice } from "../summary.ts";
 import type { SliceEvidence } from "./evidence.ts";
 
