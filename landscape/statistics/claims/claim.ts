@@ -122,8 +122,8 @@ export function tooFewPrompts(slices: readonly ClaimedSlice[]): string[] {
   const fewest = Math.min(...slices.map(({ summary: { prompts } }) => Math.min(prompts.rollouts, prompts.reference)));
   if (!(fewest < LEAST_PROMPTS)) return [];
   return [
-    `There are ${fewest} prompts in the smaller of the two sets. Below ${LEAST_PROMPTS} no interval is made for overlaps, ` +
-      "surrogate, bins and differences: the values stand alone and decide nothing.",
+    `There are ${fewest} prompts in the smaller of the two sets. Below ${LEAST_PROMPTS} no interval is made for r∞, ` +
+      "within-ring r, overlaps, surrogate, bins and differences: the values stand alone and decide nothing.",
   ];
 }
 
