@@ -110,13 +110,48 @@ export class SlotWeights implements PointWeights {
   }
 }
 
+/** Vectors are padded so that each begins at a multiple of four elements, and can be read in fours. */
+const inFours = (length: number): number => 4 * Math.ceil(length / 4);
+
 /**
- * A tensor per slot: parts of one buffer at equal distances if it can hold all of them, else tensors of their own. A vector
- * begins at a multiple of four elements, so that it can be read in fours.
+ * The norms and biases of all slots in one buffer, so that a kernel that reads several of them has one binding (ops/matmul/layer-parts.ts).
+ * They are small beside the matrices. Without room for all in one buffer, each has its own.
  */
-function allocateEach(backend: Backend, slots: number, shape: Shape, dtype: DType, label: string): Tensor[] {
-  const distance = shape.length === 1 ? 4 * Math.ceil(shape[0] / 4) : shape[0];
+class SharedVectors {
+  readonly #all: Tensor | null;
+  #taken = 0;
+
+  constructor(arena: ParameterArena, slots: number) {
+    const { backend, dtype, names } = arena;
+    const shapes = names.map((name) => arena.value(name).shape).filter(({ length }) => length === 1);
+    const length = slots * shapes.reduce((sum, [own]) => sum + inFours(own), 0);
+    const fits = length > 0 && length * bytesPerElement[dtype] <= backend.limits.maxBufferBytes;
+    this.#all = fits ? keep(empty(backend, [length], dtype, memoryLabel("perturbed weights", "vectors"))) : null;
+  }
+
+  /** The next part; null if it is to have a buffer of its own. */
+  take(length: number): Tensor | null {
+    if (this.#all === null) return null;
+    const part = this.#all.sliceRows(this.#taken, length);
+    this.#taken += inFours(length);
+    return part;
+  }
+}
+
+/** A tensor per slot: parts of one buffer at equal distances if it can hold all of them, else tensors of their own. */
+function allocateEach(
+  backend: Backend,
+  slots: number,
+  shape: Shape,
+  dtype: DType,
+  label: string,
+  vectors: SharedVectors | null = null,
+): Tensor[] {
+  const isVector = shape.length === 1;
+  const distance = isVector ? inFours(shape[0]) : shape[0];
   const whole = [(slots - 1) * distance + shape[0], ...shape.slice(1)];
+  const shared = isVector ? (vectors?.take(whole[0]) ?? null) : null;
+  if (shared !== null) return Array.from({ length: slots }, (_, slot) => shared.sliceRows(slot * distance, shape[0]));
   const make = (of: Shape): Tensor => keep(empty(backend, of, dtype, memoryLabel("perturbed weights", label)));
   if (sizeOf(whole) * bytesPerElement[dtype] > backend.limits.maxBufferBytes)
     return Array.from({ length: slots }, () => make(shape));
@@ -190,10 +225,11 @@ function allocateJoined(
   slots: number,
   wanted: ReadonlyMap<string, { shape: Shape; group: string }>,
   dtype: DType,
+  vectors: SharedVectors | null = null,
 ): Map<string, Tensor[]> {
   const parts = new Map<string, Tensor[]>();
   for (const { group, whole, members } of joinedShapes(backend, wanted, dtype)) {
-    const each = allocateEach(backend, slots, whole, dtype, group);
+    const each = allocateEach(backend, slots, whole, dtype, group, vectors);
     for (const { name, start, count } of members)
       parts.set(
         name,
@@ -213,11 +249,12 @@ function allocateSlots(arena: ParameterArena, slots: number): Map<string, Weight
     const { tensor, panels } = plainOf(arena, name);
     return (panels ?? tensor).shape;
   });
-  const parts = allocateJoined(backend, slots, grouped, dtype);
+  const vectors = new SharedVectors(arena, slots);
+  const parts = allocateJoined(backend, slots, grouped, dtype, vectors);
   return new Map(
     arena.names.map((name) => {
       const { tensor, panels } = plainOf(arena, name);
-      const of = (shape: Shape, label: string): Tensor[] => allocateEach(backend, slots, shape, dtype, label);
+      const of = (shape: Shape, label: string): Tensor[] => allocateEach(backend, slots, shape, dtype, label, vectors);
       const needsRows = panels === null || !arena.isLinear(name);
       const rows = needsRows ? (panels === null && parts.get(name)) || of(tensor.shape, name) : null;
       const inPanels = panels === null ? null : (parts.get(name) ?? of(panels.shape, `${name}.panels`));

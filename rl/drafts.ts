@@ -9,6 +9,8 @@ const agreeing = 2;
 const tokensAfterDifference = 8;
 
 export type Answers = readonly (readonly number[])[];
+/** The same, wherever the ids lie. */
+export type SaidAnswers = readonly ArrayLike<number>[];
 
 /** The answers of a rollout: the runs of assistant tokens. */
 export function answersOf({ ids, mask }: Pick<Rollout, "ids" | "mask">): Answers {
@@ -29,30 +31,36 @@ export type RolloutDraft = (earlier: Answers, answer: readonly number[]) => Retu
  * else the tokens after the nearest place of another answer whose last two tokens are the same. Null if there is none.
  * @param others  the best source first
  */
-export function proposal(others: readonly Answers[], earlier: Answers, answer: readonly number[]): number[] | null {
+export function proposal(others: Iterable<SaidAnswers>, earlier: Answers, answer: readonly number[]): number[] | null {
   const turn = earlier.length;
-  const begun = others.filter((said) => turn < said.length && beginsWith(said[turn], answer));
-  const source = begun.find((said) => earlier.every((one, t) => isSame(one, said[t]))) ?? begun.at(0);
-  if (source !== undefined) return source[turn].slice(answer.length);
+  let begun: SaidAnswers | null = null;
+  for (const said of others) {
+    if (turn >= said.length || !beginsWith(said[turn], answer)) continue;
+    if (earlier.every((one, t) => isSame(one, said[t]))) return idsOf(said[turn], answer.length);
+    begun ??= said;
+  }
+  if (begun !== null) return idsOf(begun[turn], answer.length);
   for (const said of others) {
     const at = turn < said.length ? placeAfter(said[turn], answer) : null;
-    if (at !== null) return said[turn].slice(at, at + tokensAfterDifference);
+    if (at !== null) return idsOf(said[turn], at, at + tokensAfterDifference);
   }
   return null;
 }
 
-function beginsWith(said: readonly number[], answer: readonly number[]): boolean {
+const idsOf = (said: ArrayLike<number>, from: number, to?: number): number[] => Array.from(said).slice(from, to);
+
+function beginsWith(said: ArrayLike<number>, answer: readonly number[]): boolean {
   // The last token decides most cases.
   for (let t = answer.length - 1; t >= 0; t--) if (said[t] !== answer[t]) return false;
   return said.length > answer.length;
 }
 
-function isSame(one: readonly number[], other: readonly number[]): boolean {
+function isSame(one: readonly number[], other: ArrayLike<number>): boolean {
   return one.length === other.length && one.every((id, t) => id === other[t]);
 }
 
 /** The place in `said` nearest to the answer's end that has the answer's last two tokens before it; null if there is none. */
-function placeAfter(said: readonly number[], answer: readonly number[]): number | null {
+function placeAfter(said: ArrayLike<number>, answer: readonly number[]): number | null {
   const { length } = answer;
   if (length < agreeing) return null;
   const isPlace = (at: number): boolean => {

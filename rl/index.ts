@@ -9,7 +9,7 @@ export {
   settleState,
   trainedSteps,
 } from "./checkpoint.ts";
-export { type Answers, answersOf, proposal, type RolloutDraft } from "./drafts.ts";
+export { type Answers, answersOf, proposal, type RolloutDraft, type SaidAnswers } from "./drafts.ts";
 export {
   type PlannedMemory,
   type PlannedModel,

@@ -5,14 +5,20 @@
 //
 // Drafts change no bit of a result, so any answers may be kept. As many are kept as memory allows, first those of
 // points that are near most of the remaining points.
-import { type Answers, proposal, type RolloutDraft } from "../../rl/index.ts";
+import { type Answers, proposal, type RolloutDraft, type SaidAnswers } from "../../rl/index.ts";
 import type { GridCell } from "../grid.ts";
 import type { RolloutKey } from "./under-way.ts";
 
 /** Memory for answers on the host, bytes. */
 export const mostDraftBytes = 256 * 2 ** 20;
-/** How many of the nearest finished grid points a rollout's drafts are chosen from. */
-const nearestPoints = 4;
+/**
+ * How many of the nearest finished points a rollout's drafts are chosen from. Where an answer departs from the nearest point's,
+ * a further one has often said the same. With four points a 21 × 21 map of the tiny study needed a tenth more passes
+ * (docs/performance.md).
+ */
+const nearestPoints = 128;
+/** When memory ends, points stay that are among so many nearest ones of most remaining points: these give most drafts. */
+const nearestKept = 4;
 
 type Place = Pick<GridCell, "i" | "j">;
 
@@ -64,16 +70,20 @@ class PointAnswers implements Place {
     this.#ranges[2 * index + 1] = this.#length;
   }
 
-  find(index: number): Answers | null {
-    const start = 2 * index < this.#ranges.length ? this.#ranges[2 * index] : 0;
-    if (start === 0) return null;
-    const answers: number[][] = [];
-    let answer: number[] = [];
-    for (const token of this.#tokens.subarray(start - 1, this.#ranges[2 * index + 1]))
-      if (token === endOfAnswer) {
-        answers.push(answer);
-        answer = [];
-      } else answer.push(token);
+  has(index: number): boolean {
+    return 2 * index < this.#ranges.length && this.#ranges[2 * index] !== 0;
+  }
+
+  /** Parts of the memory here, no copies. */
+  find(index: number): SaidAnswers | null {
+    if (!this.has(index)) return null;
+    const answers: Int32Array[] = [];
+    const end = this.#ranges[2 * index + 1];
+    for (let start = this.#ranges[2 * index] - 1; start < end; ) {
+      const stop = this.#tokens.indexOf(endOfAnswer, start);
+      answers.push(this.#tokens.subarray(start, stop));
+      start = stop + 1;
+    }
     return answers;
   }
 }
@@ -132,7 +142,8 @@ export class DraftSource {
       if (only === null || (point.i === only.i && point.j === only.j)) point.isFinished = true;
     if (this.#bytes <= this.#mostBytes / 2) return;
     const uses = new Map(this.#points.map((point) => [point, 0]));
-    for (const cell of remaining) for (const point of this.nearest(cell)) uses.set(point, (uses.get(point) ?? 0) + 1);
+    for (const cell of remaining)
+      for (const point of this.nearest(cell, nearestKept)) uses.set(point, (uses.get(point) ?? 0) + 1);
     const mostUsed = [...uses].sort(([, one], [, other]) => other - one);
     this.#points = [];
     this.#bytes = 0;
@@ -143,16 +154,19 @@ export class DraftSource {
     }
   }
 
-  /** The finished points nearest to a cell, nearest first; of equally near ones those that were finished first. */
-  nearest(cell: Place): PointAnswers[] {
+  /**
+   * The finished points nearest to a cell, nearest first; of equally near ones that which was finished first. To take that whose own
+   * drafts for the prompt were accepted best instead was measured, and accepts fewer tokens (docs/performance.md).
+   */
+  nearest(cell: Place, most = nearestPoints): PointAnswers[] {
     const found: { point: PointAnswers; distance: number }[] = [];
     for (const point of this.#points) {
       if (!point.isFinished) continue;
       const distance = this.#distance(point, cell);
-      if (found.length === nearestPoints && distance >= found[nearestPoints - 1].distance) continue;
+      if (found.length === most && distance >= found[most - 1].distance) continue;
       const at = found.findIndex((one) => one.distance > distance);
       found.splice(at < 0 ? found.length : at, 0, { point, distance });
-      if (found.length > nearestPoints) found.pop();
+      if (found.length > most) found.pop();
     }
     return found.map(({ point }) => point);
   }
@@ -164,8 +178,27 @@ export class DraftSource {
    */
   draftOf(nearest: readonly PointAnswers[], { prompt, rollout }: RolloutKey): RolloutDraft | undefined {
     const index = prompt * this.#rolloutsPerPrompt + rollout;
-    const found = [...nearest.map((point) => point.find(index)), this.#own(prompt, rollout)];
-    const others = found.filter((answers) => answers !== null);
-    return others.length === 0 ? undefined : (earlier, answer) => proposal(others, earlier, answer);
+    const own = this.#own(prompt, rollout);
+    if (own === null && !nearest.some((point) => point.has(index))) return undefined;
+    const others = foundOnce([...nearest.map((point) => () => point.find(index)), () => own]);
+    return (earlier, answer) => proposal(others, earlier, answer);
   }
+}
+
+/** What the sources have, each looked up when it is first asked for: mostly the first one is enough. */
+function foundOnce(sources: readonly (() => SaidAnswers | null)[]): Iterable<SaidAnswers> {
+  const found: SaidAnswers[] = [];
+  let next = 0;
+  return {
+    *[Symbol.iterator]() {
+      for (let k = 0; ; k++) {
+        while (k >= found.length && next < sources.length) {
+          const answers = sources[next++]();
+          if (answers !== null) found.push(answers);
+        }
+        if (k >= found.length) return;
+        yield found[k];
+      }
+    },
+  };
 }

@@ -92,7 +92,7 @@ export async function measureRays({ context, folder, reference, phase, before }:
 }
 
 /** Rays whose points begin together, radius by radius: then a point's inner neighbour has mostly ended, and gives its drafts. */
-const RAYS_TOGETHER = 4;
+const RAYS_TOGETHER = 8;
 
 export function pointsAlong(
   points: readonly PointPlace[],
@@ -110,13 +110,20 @@ export function pointsAlong(
 
 const groupOf = ({ i }: PointPlace): number => Math.floor(i / RAYS_TOGETHER);
 
-/** Squared distance in units of the norm: random rays are nearly at right angles to one another. */
+/**
+ * Points of different rays count as nearer than they are in weight space, where random rays are nearly at right angles. What is
+ * said first to change as weights move away is much the same along all rays, so an equally far point of another ray agrees more
+ * often than one close to the checkpoint does.
+ */
+const LIKENESS = 0.8;
+
+/** The squared distance in units of the norm, if rays had angles with cosine LIKENESS between them, and the halves of a ray 180°. */
 function distanceAlong(points: readonly PointPlace[]): PointDistance {
   const scales = new Map(points.map(({ i, j, alpha }) => [`${i},${j}`, alpha]));
   const scaleOf = ({ i, j }: { readonly i: number; readonly j: number }): number => scales.get(`${i},${j}`) ?? 0;
   return (one, other) => {
     const [from, to] = [scaleOf(one), scaleOf(other)];
-    return one.i === other.i ? (from - to) ** 2 : from ** 2 + to ** 2;
+    return one.i === other.i ? (from - to) ** 2 : from ** 2 + to ** 2 - 2 * LIKENESS * Math.abs(from * to);
   };
 }
 

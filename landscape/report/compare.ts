@@ -14,7 +14,7 @@ import { readSummarisedSlice } from "../statistics/summarise-slice.ts";
 import type { Summary } from "../statistics/summary.ts";
 import { extentOf } from "./figures/figure-data.ts";
 import { differingSettings } from "./setting-rows.ts";
-import { fixed, intervalName, TERMS } from "./wording.ts";
+import { fixed, intervalName, NO_INTERVAL, noIntervalSentences, TERMS } from "./wording.ts";
 
 interface Swept {
   step: number;
@@ -68,8 +68,8 @@ const number = (value: number | null | undefined, digits = 2): string =>
   value === null || value === undefined ? "undetermined" : fixed(value, digits);
 
 function estimate({ value, low, high }: Estimate): string {
-  const interval = low === null || high === null ? "" : ` [${number(low)}, ${number(high)}]`;
-  return `${number(value)}${value === null ? "" : interval}`;
+  if (value === null) return number(value);
+  return `${number(value)} ${low === null || high === null ? NO_INTERVAL : `[${number(low)}, ${number(high)}]`}`;
 }
 
 function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -246,6 +246,7 @@ export async function comparison(folders: readonly string[], say: OnDamage): Pro
     `\nIn brackets: the ${intervalName(swept)}. r: ${TERMS.r}. r∞: ${TERMS.rInfinity}. within ring: ${TERMS.withinRing}. ` +
       `undetermined: ${TERMS.undetermined}. KL: ${TERMS.landmarks}. A ≠ 0: ${TERMS.advantages}. ` +
       `spread of J: largest minus smallest J over the map. floor: ${TERMS.floor}.`,
+    ...noIntervalSentences(swept),
     ...scalePart(runs),
     "\n### Changes, paired over prompts\n",
     changeTable(runs),

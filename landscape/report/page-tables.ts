@@ -5,7 +5,7 @@ import { CORRELATION_LABELS, type CorrelationName } from "./figures/correlation.
 import { type DrawnEstimate, distinct, type LandscapeMap, type SliceMean, type Study } from "./figures/figure-data.ts";
 import type { Markup } from "./figures/svg.ts";
 import { html, labelHtml, type Part } from "./html.ts";
-import { fixed, TERMS, undeterminedText } from "./wording.ts";
+import { fixed, NO_INTERVAL, TERMS, undeterminedText } from "./wording.ts";
 
 const CORRELATIONS: readonly CorrelationName[] = ["r", "rInfinity", "withinRing"];
 
@@ -13,7 +13,7 @@ const CORRELATIONS: readonly CorrelationName[] = ["r", "rInfinity", "withinRing"
 export function estimateHtml(estimate: DrawnEstimate, determination?: Determination): Markup {
   if (estimate === null) return html`<span class="undetermined">${undeterminedText(determination)}</span>`;
   const { value, low, high } = estimate;
-  if (low === null || high === null) return html`${fixed(value, 2)}`;
+  if (low === null || high === null) return html`${fixed(value, 2)} <span class="range">${NO_INTERVAL}</span>`;
   return html`${fixed(value, 2)} <span class="range">[${fixed(low, 2)}, ${fixed(high, 2)}]</span>`;
 }
 
@@ -78,7 +78,7 @@ ${sliceMeans.map((mean) => meanRow(mean, further.length))}
 ±: half the width of the 95% interval over prompts.
 <i>R</i>(0, 0): mean reward at the checkpoint. Reward 0: ${TERMS.floor}.
 Groups with advantages: ${TERMS.advantages}.
-KL at mid-edges and corners: ${TERMS.landmarks}.${meanNote}${isPuzzling ? html` †: beyond ±1, because too much noise was subtracted. Read it as close to ±1.` : null}</p>
+KL at mid-edges and corners: ${TERMS.landmarks}.${meanNote}${(study.noInterval ?? []).map((sentence) => ` ${sentence}`)}${isPuzzling ? html` †: beyond ±1, because too much noise was subtracted. Read it as close to ±1.` : null}</p>
 </section>`;
 }
 

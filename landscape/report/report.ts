@@ -65,7 +65,7 @@ import { studyFigures } from "./figures/study-figures.ts";
 import { renderReport } from "./page.ts";
 import { settingRows } from "./setting-rows.ts";
 import { isStudyLike } from "./study-like.ts";
-import { intervalName, reachOf } from "./wording.ts";
+import { intervalName, noIntervalSentences, reachOf } from "./wording.ts";
 
 /** A run's slices with their statistics. */
 export interface SummarisedRun {
@@ -275,6 +275,7 @@ export function studyOf(folder: string, settings: StudySettings, run: Summarised
     pairs,
     trends,
     intervalName: intervalName(slices),
+    noInterval: noIntervalSentences(slices),
   };
 }
 

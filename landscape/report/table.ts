@@ -7,7 +7,16 @@ import {
   meansOverSlices,
 } from "../statistics/over-checkpoints.ts";
 import type { MeasuredSlice } from "../statistics/summary.ts";
-import { fixed, gapSentences, intervalName, needText, reachOf, TERMS } from "./wording.ts";
+import {
+  fixed,
+  gapSentences,
+  intervalName,
+  NO_INTERVAL,
+  needText,
+  noIntervalSentences,
+  reachOf,
+  TERMS,
+} from "./wording.ts";
 
 type Column = readonly [title: string, cell: (slice: MeasuredSlice) => string];
 
@@ -56,6 +65,7 @@ export function summaryText(slices: readonly MeasuredSlice[], trends: readonly C
     `within ring: ${TERMS.withinRing}.`,
     `KL edge, KL corner: ${TERMS.landmarks}.`,
     `R(0,0): mean reward at the checkpoint. A ≠ 0: ${TERMS.advantages}. floor: ${TERMS.floor}.`,
+    ...noIntervalSentences(slices),
     ...undeterminedLines(slices),
     ...(means.length > 0 ? ["mean: over the slices of a checkpoint; its ± is Student's t over slices."] : []),
     ...trends.map(trendLine),
@@ -107,5 +117,5 @@ function number(value: number | null, digits: number): string {
 function estimate(of: Estimate | null): string {
   if (of === null || of.value === null) return "undetermined";
   const reach = reachOf(of);
-  return `${fixed(of.value, 2)}${reach === null ? "" : ` ± ${fixed(reach, 2)}`}`;
+  return `${fixed(of.value, 2)}${reach === null ? ` ${NO_INTERVAL}` : ` ± ${fixed(reach, 2)}`}`;
 }

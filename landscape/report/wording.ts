@@ -1,6 +1,7 @@
 // The wording of estimates and their terms, shared by the terminal, the report and the comparison of runs.
 //
 // ± always means half the width of a 95% interval. Tables say so in a line under them.
+import { LEAST_PROMPTS, LEAST_PROMPTS_OF_MEANS } from "../statistics/estimands.ts";
 import type { Estimate } from "../statistics/intervals.ts";
 import type { Determination, PromptNeed } from "../statistics/signal.ts";
 import type { MeasuredSlice, Summary } from "../statistics/summary.ts";
@@ -23,7 +24,7 @@ export const numberText = (value: number, digits: number | undefined): string =>
 /** An estimate's value, and "[low, high]" beside it; "no interval" if there is none. */
 export function estimateText({ value, low, high }: Estimate, digits: number): { value: string; range: string | null } {
   if (value === null) return { value: "undetermined", range: null };
-  const range = low === null || high === null ? "(no interval)" : `[${fixed(low, digits)}, ${fixed(high, digits)}]`;
+  const range = low === null || high === null ? NO_INTERVAL : `[${fixed(low, digits)}, ${fixed(high, digits)}]`;
   return { value: fixed(value, digits), range };
 }
 
@@ -33,9 +34,11 @@ const LEAST_COVERAGE = 0.9;
 /**
  * The name of the intervals of these slices. It states the lowest simulated coverage if that is below 90% or unknown.
  */
-export function intervalName(slices: readonly { summary: Pick<Summary, "coverage"> }[]): string {
-  const all = slices.flatMap(({ summary: { coverage } }) =>
-    coverage === null ? [null] : [coverage.r.coverage, coverage.rInfinity.coverage, coverage.withinRing.coverage],
+export function intervalName(slices: readonly { summary: Pick<Summary, "coverage" | CorrelationKey> }[]): string {
+  const all = slices.flatMap(({ summary }) =>
+    CORRELATION_KEYS.flatMap((name) =>
+      lacksInterval(summary[name]) ? [] : [summary.coverage?.[name].coverage ?? null],
+    ),
   );
   const known = all.filter((coverage) => coverage !== null);
   const least = Math.min(...known);
@@ -43,6 +46,31 @@ export function intervalName(slices: readonly { summary: Pick<Summary, "coverage
   return least >= LEAST_COVERAGE
     ? "95% interval (jackknife over prompts)"
     : `nominal 95% interval (jackknife over prompts; simulated coverage from ${(100 * least).toFixed(0)}%)`;
+}
+
+const CORRELATION_KEYS = ["r", "rInfinity", "withinRing"] as const;
+type CorrelationKey = (typeof CORRELATION_KEYS)[number];
+
+/** Whether there is a value alone: of a single map, because it has too few prompts (intervals.ts). */
+export const lacksInterval = ({ value, low }: { value: number | null; low: number | null }): boolean =>
+  value !== null && low === null;
+
+/** Beside a value without an interval. */
+export const NO_INTERVAL = "(no interval)";
+
+/** Why values stand without intervals, and in how many maps they do; nothing if all have one. */
+export function noIntervalSentences(
+  slices: readonly { summary: Pick<Summary, "prompts" | CorrelationKey> }[],
+): string[] {
+  const without = slices.filter(({ summary }) => CORRELATION_KEYS.some((name) => lacksInterval(summary[name])));
+  if (without.length === 0) return [];
+  const fewest = without.map(({ summary: { prompts } }) => Math.min(prompts.rollouts, prompts.reference));
+  const [least, most] = [Math.min(...fewest), Math.max(...fewest)];
+  return [
+    `No interval: r∞ and within ring have one from ${LEAST_PROMPTS} prompts on, r from ${LEAST_PROMPTS_OF_MEANS} on, in the smaller of the two sets ` +
+      `(prompts for R, reference prompts for KL); here it has ${least === most ? least : `${least} to ${most}`}. Intervals from fewer ` +
+      "contain the truth too seldom. Such a value decides nothing.",
+  ];
 }
 
 /** "undetermined", with the prompts needed if they are known: "undetermined: needs at least 86 prompts (64 used)". */

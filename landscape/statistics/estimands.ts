@@ -18,10 +18,19 @@ import {
 } from "./prompt-maps.ts";
 import { mean } from "./statistics.ts";
 
+/** Fewer prompts than this get no interval: simulated coverage below it is not reliable (docs/metrics.md). */
+export const LEAST_PROMPTS = 8;
+/** The same for r and other correlations of the mean maps, whose intervals are reliable sooner. */
+export const LEAST_PROMPTS_OF_MEANS = 3;
+
 /** An estimate that can be computed without prompt `deleted` (or with all: NONE); null if it is undetermined. */
 export interface Estimand {
   /** Distinct prompts that can be deleted. */
   prompts: number;
+  /** Prompts of the smaller of the two sets that it is made of; `prompts` unless given. */
+  fewest?: number;
+  /** A correlation of fewer prompts than this gets no interval (intervals.ts); LEAST_PROMPTS_OF_MEANS unless given. */
+  leastPrompts?: number;
   at(deleted: number): number | null;
 }
 
@@ -43,6 +52,8 @@ export function mapCorrelations(
   const leastY = rounding(y);
   const estimand = (kind: "all" | "pairs"): Estimand => ({
     prompts: Math.max(x.length, y.length),
+    fewest: Math.min(x.length, y.length),
+    leastPrompts: kind === "pairs" ? LEAST_PROMPTS : LEAST_PROMPTS_OF_MEANS,
     at: (deleted) => {
       const ofX = xx[kind](deleted);
       const ofY = yy[kind](deleted);
@@ -84,6 +95,7 @@ export function ofMeanMaps(
   const reward = meansWithout(maps.reward, maps.cells.length);
   return {
     prompts: Math.max(maps.kl.length, maps.reward.length),
+    fewest: Math.min(maps.kl.length, maps.reward.length),
     at: (deleted) => statistic(kl(deleted), reward(deleted)),
   };
 }
@@ -122,6 +134,8 @@ export function combine(estimands: readonly Estimand[], weights: readonly number
       );
   return {
     prompts,
+    fewest: Math.min(...estimands.map((estimand) => estimand.fewest ?? estimand.prompts)),
+    leastPrompts: Math.max(...estimands.map(({ leastPrompts = LEAST_PROMPTS_OF_MEANS }) => leastPrompts)),
     at: (deleted) => {
       let sum = 0;
       for (let k = 0; k < estimands.length; k++) {

@@ -3,7 +3,7 @@
 // A prompt is deleted from every set, slice and checkpoint that has it, so differences and trends between them are
 // paired. (On Fisher's z coverage falls to 40–90%; a percentile bootstrap of r leans towards 0 and misses.)
 import { studentQuantile } from "../../rl/index.ts";
-import type { Estimand } from "./estimands.ts";
+import { type Estimand, LEAST_PROMPTS_OF_MEANS } from "./estimands.ts";
 import { NONE } from "./prompt-maps.ts";
 import { spread } from "./statistics.ts";
 
@@ -58,11 +58,16 @@ interface Range {
  * such an interval if its few prompts disagree. r∞ divides by √(C_KK · C_RR): if noise brings one of the two close to 0,
  * the value and the interval grow without bound. Rule 3 has no constant to choose, and leaves no gap to rule 2: if the denominator comes close to 0 when one prompt is
  * deleted, the interval grows until it contains [−1, 1] before the denominator reaches 0.
+ *
+ * A determined value of too few prompts stands without its interval (`leastPrompts` of the estimand): such intervals contain the
+ * truth too seldom (docs/metrics.md).
  * @param range  the values that the estimand can have in the limit of many prompts; for a change, CORRELATION_CHANGES
  */
 export function jackknifeCorrelation(estimand: Estimand, range: Range = CORRELATIONS): Estimate {
   const estimate = jackknife(estimand);
-  return saysSomething(estimate, range) ? estimate : undetermined;
+  if (!saysSomething(estimate, range)) return undetermined;
+  const { prompts, fewest = prompts, leastPrompts = LEAST_PROMPTS_OF_MEANS } = estimand;
+  return fewest < leastPrompts ? { ...undetermined, value: estimate.value } : estimate;
 }
 
 /** Rules 2 and 3: there is an interval, and it excludes some value of the range. */

@@ -1,11 +1,8 @@
 // An estimate's values without each prompt, as a table. It is small, so that slices can be read one after another, and
 // still be paired: the difference of two checkpoints needs their tables alone.
-import type { Estimand } from "./estimands.ts";
+import { type Estimand, LEAST_PROMPTS } from "./estimands.ts";
 import { type Estimate, jackknife } from "./intervals.ts";
 import { NONE } from "./prompt-maps.ts";
-
-/** Fewer prompts than this get no interval: simulated coverage below it is not reliable (docs/metrics.md). */
-export const LEAST_PROMPTS = 8;
 
 /** null: undetermined. */
 export interface LeaveOneOut {

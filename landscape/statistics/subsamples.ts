@@ -8,8 +8,8 @@
 // differences and trends are paired.
 import { SettingsError } from "../../engine/host/index.ts";
 import { studentQuantile } from "../../rl/index.ts";
+import { LEAST_PROMPTS } from "./estimands.ts";
 import type { Estimate } from "./intervals.ts";
-import { LEAST_PROMPTS } from "./leave-one-out.ts";
 import { type SimulationRandom, simulationRandom } from "./random.ts";
 import { spread } from "./statistics.ts";
 

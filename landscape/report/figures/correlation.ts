@@ -108,10 +108,14 @@ export function correlationFigure(
     ]),
   );
   const area = { left, top: 2.2 * em, width, height: top - 4.8 * em };
+  const hasHollow = allSeries.some((group) =>
+    group.some(({ points }) => points.some(({ estimate }) => estimate !== null && estimate.low === null)),
+  );
   const bars = study.intervalName ?? "interval over prompts";
   const what = [
     hasSlices ? "Thin lines: slices." : "",
     `${hasSlices ? "Bars" : steps.length > 1 ? "Band" : "Bar"}: ${bars}.`,
+    hasHollow ? "Hollow: no interval, because the prompts are too few." : "",
     (study.sliceMeans ?? []).length > 0 ? "Heavy line and band: mean over slices, 95% interval by Student's t." : "",
   ];
   const title = "Correlation of KL and reward against the training step";
@@ -244,10 +248,14 @@ function drawSeries(sheet: Sheet, panel: Panel, series: Series, order: number, c
           "stroke-linejoin": "round",
         }),
       );
-    for (const { step, value } of run)
-      parts.push(
-        marker(x(step), y(value), Math.abs(value) > 1 ? Math.sign(value) : 0, (isHeavy ? 0.26 : 0.17) * em, colour),
-      );
+    for (const point of run) {
+      const { step, value } = point;
+      const beyond = Math.abs(value) > 1 ? Math.sign(value) : 0;
+      const paint: Attributes = hasEnds(point)
+        ? { fill: colour }
+        : { fill: theme.paper, stroke: colour, "stroke-width": line };
+      parts.push(marker(x(step), y(value), beyond, (isHeavy ? 0.26 : 0.17) * em, paint));
+    }
   }
   for (const { step, estimate } of series.points)
     if (estimate === null) parts.push(cross(x(step), up(-1) + strip / 2, 0.24 * em, line * 1.4, colour));
@@ -287,9 +295,9 @@ function runsOf(points: Series["points"]): Drawn[][] {
   return runs.filter((run) => run.length > 0);
 }
 
-/** A dot, or a triangle that points out of the panel if the value lies beyond it. */
-function marker(x: number, y: number, beyond: number, radius: number, colour: string): Markup {
-  if (beyond === 0) return element("circle", { cx: x, cy: y, r: radius, fill: colour });
+/** A dot, hollow without an interval, or a triangle that points out of the panel if the value lies beyond it. */
+function marker(x: number, y: number, beyond: number, radius: number, paint: Attributes): Markup {
+  if (beyond === 0) return element("circle", { cx: x, cy: y, r: radius, ...paint });
   const tip = y - beyond * 1.5 * radius;
   return element("path", {
     d: `${pathData([
@@ -297,7 +305,7 @@ function marker(x: number, y: number, beyond: number, radius: number, colour: st
       [x + 1.4 * radius, y + beyond * radius],
       [x, tip],
     ])}Z`,
-    fill: colour,
+    ...paint,
   });
 }
 
@@ -349,7 +357,7 @@ function correlationCsv(estimands: readonly CorrelationName[], allSeries: readon
         estimate?.value,
         estimate?.low,
         estimate?.high,
-        estimate === null ? "undetermined" : "",
+        estimate === null ? "undetermined" : estimate.low === null ? "no interval" : "",
       ]),
     ),
   );

@@ -196,6 +196,8 @@ export interface Study {
   trends?: readonly CorrelationTrend[];
   /** The name of the intervals; "95% interval" only if simulated coverage allows it. */
   intervalName?: string;
+  /** Why some values have none, in sentences; empty or absent if all have one. */
+  noInterval?: readonly string[];
 }
 
 export type Quantity = "reward" | "kl" | "objective";

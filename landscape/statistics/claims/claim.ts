@@ -1,8 +1,9 @@
 // What a claim gives: what was claimed, what may be concluded from the numbers, what would have refuted it, tables, and
 // the numbers of its figure. The conclusion is chosen by rule from intervals alone. An interval on one side of a value
 // decides; one that contains it, or none, does not.
+
+import { LEAST_PROMPTS } from "../estimands.ts";
 import type { Estimate } from "../intervals.ts";
-import { LEAST_PROMPTS } from "../leave-one-out.ts";
 import type { MeasuredSlice } from "../summary.ts";
 import type { SliceEvidence } from "./evidence.ts";
 
@@ -121,8 +122,8 @@ export function tooFewPrompts(slices: readonly ClaimedSlice[]): string[] {
   const fewest = Math.min(...slices.map(({ summary: { prompts } }) => Math.min(prompts.rollouts, prompts.reference)));
   if (!(fewest < LEAST_PROMPTS)) return [];
   return [
-    `There are ${fewest} prompts in the smaller of the two sets. Below ${LEAST_PROMPTS} no interval is made for overlaps, ` +
-      "surrogate, bins and differences: the values stand alone and decide nothing.",
+    `There are ${fewest} prompts in the smaller of the two sets. Below ${LEAST_PROMPTS} no interval is made for r∞, ` +
+      "within-ring r, overlaps, surrogate, bins and differences: the values stand alone and decide nothing.",
   ];
 }
 

@@ -7,9 +7,9 @@
 // the 97.5% quantile as that one.
 import type { ReferenceSet } from "../../files/cells.ts";
 import type { CellSums } from "../cell-sums.ts";
-import { meansWithout } from "../estimands.ts";
+import { LEAST_PROMPTS, meansWithout } from "../estimands.ts";
 import { type Estimate, saysSomething } from "../intervals.ts";
-import { estimandOf, LEAST_PROMPTS, type LeaveOneOut, promptInterval } from "../leave-one-out.ts";
+import { estimandOf, type LeaveOneOut, promptInterval } from "../leave-one-out.ts";
 import { type SurrogateFit, surrogateFits } from "../map-features.ts";
 import { NONE, type PromptMaps } from "../prompt-maps.ts";
 import { quantileOfSorted } from "../statistics.ts";

@@ -172,6 +172,23 @@ describe("landscape/measure/drafts", (test) => {
     assert.equal(source.draftOf(source.nearest({ i: 0, j: 0 }), key(0, 0))?.([[1, 2]], []), [3]);
   });
 
+  test("of equally near points the first finished comes first; where nobody near goes on as the answer does, one further away does", () => {
+    const source = new DraftSource(() => null, 1);
+    const key = (i: number, j: number) => ({ i, j, prompt: 0, rollout: 0 });
+    const say = (i: number, j: number, ids: number[]): void => {
+      source.add(key(i, j), [ids]);
+      source.finish([], key(i, j));
+    };
+    say(0, 9, [1, 9, 9]);
+    for (let far = 8; far > 1; far--) say(far, 0, [1, far, far]);
+    say(0, 1, [1, 100]);
+    say(1, 0, [1, 200]);
+    const draft = source.draftOf(source.nearest({ i: 0, j: 0 }), key(0, 0));
+    assert.equal(draft?.([], []), [1, 100]);
+    assert.equal(draft?.([], [1, 2]), [2]);
+    assert.equal(draft?.([], [1, 9]), [9], "the tenth in distance");
+  });
+
   test("memory is bounded: answers that the most remaining points are near to are kept, and no more are added when it is full", () => {
     const most = 64 * 1024;
     const source = new DraftSource(() => null, 1, most);

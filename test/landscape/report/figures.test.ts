@@ -369,6 +369,20 @@ describe("landscape/figures: drawings", (test) => {
     );
   });
 
+  test("a value without an interval is a hollow dot, and the figure and its CSV say so", () => {
+    const [map] = study.maps;
+    const alone = { ...map, summary: { ...map.summary, rInfinity: { value: -0.5, low: null, high: null } } };
+    const options = { estimands: ["rInfinity"] } as const;
+    const { svg, csv } = correlationFigure({ maps: [alone] }, options);
+    assert.match(svg, /<circle[^>]*stroke="#b3401f"/);
+    assert.match(svg, /Hollow: no\b/);
+    assert.equal(
+      readCsv(csv).map(({ value, low, high, remark }) => [value, low, high, remark]),
+      [["-0.5", "", "", "no interval"]],
+    );
+    assert.not.match(correlationFigure({ maps: [map] }, options).svg, /<circle[^>]*stroke=|Hollow/);
+  });
+
   test("an interval name is printed as given, and none is called 95% by itself", () => {
     assert.not.match(correlationFigure(study).svg, "95%");
     assert.match(

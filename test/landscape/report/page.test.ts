@@ -317,6 +317,18 @@ describe("landscape/report/page", (test) => {
     assert.not.match(renderReport(base), "per 10 steps");
   });
 
+  test("shows a value without an interval as such, with the reason", () => {
+    const maps = base.maps.map((map) => ({
+      ...map,
+      summary: { ...map.summary, rInfinity: { value: -0.42, low: null, high: null } },
+    }));
+    const told = renderReport({ ...base, maps, noInterval: ["Too few prompts."] });
+    const cell = 'data-csv="-0.42||">−0.42 <span class="range">(no interval)</span>';
+    assert.is(told.split(cell).length - 1, maps.length);
+    assert.match(told, /<p class="caption">In brackets: [^<]*(?:<[^p][^<]*)* Too few prompts\./);
+    assert.not.match(renderReport(base), "(no interval)");
+  });
+
   test("has every element that its script looks for, once", () => {
     const code = scripts.find(({ attributes }) => attributes === "")?.content ?? "";
     const wanted = new Set(

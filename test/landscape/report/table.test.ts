@@ -59,6 +59,24 @@ describe("landscape/report/table", (test) => {
     assert.match(text, "step 5, slice 1, within ring: needs about 40 reference prompts (32 used)");
     assert.not.match(text, "35 prompts");
   });
+  test("a value without an interval says so, and why; the coverage of what is not shown is not named", () => {
+    const alone: Estimate = { ...UNDETERMINED, value: -0.9 };
+    const summary = { ...syntheticSummary({ rInfinity: alone, coverage: 0.95 }) };
+    const prompts = { ...summary.prompts, rollouts: 16, reference: 6 };
+    const coverage = summary.coverage && {
+      ...summary.coverage,
+      rInfinity: { ...summary.coverage.rInfinity, coverage: 0.5 },
+    };
+    const text = summaryText([{ step: 5, slice: 1, summary: { ...summary, prompts, coverage } }], []);
+    assert.match(text, /^ *5 +1 +\S+ ± \S+ +−0.80 ± 0.10 +−0.90 \(no interval\) +−0.30 ± 0.10 /m);
+    assert.match(
+      text,
+      "No interval: r∞ and within ring have one from 8 prompts on, r from 3 on, in the smaller of the two sets",
+    );
+    assert.match(text, "here it has 6. ");
+    assert.match(text, "±: half the width of the 95% interval (jackknife");
+    assert.not.match(summaryText([slice(5, 1)], []), /no interval/i);
+  });
   test("a slice that is not whole says so", () => {
     const text = summaryText([slice(0, 0), slice(5, 0, { isComplete: false })], []);
     assert.match(text, "Incomplete: Step 5, slice 0: 9 of 49 cells are measured.");

@@ -1,7 +1,12 @@
 // When a noise-free correlation counts as determined, and what an undetermined one is said to need.
 import * as assert from "uvu/assert";
-import { type Estimand, rInfinity } from "../../../landscape/statistics/estimands.ts";
-import { CORRELATION_CHANGES, jackknife, jackknifeCorrelation } from "../../../landscape/statistics/intervals.ts";
+import { difference, type Estimand, rAtBudget, rInfinity } from "../../../landscape/statistics/estimands.ts";
+import {
+  CORRELATION_CHANGES,
+  type Estimate,
+  jackknife,
+  jackknifeCorrelation,
+} from "../../../landscape/statistics/intervals.ts";
 import { simulationRandom } from "../../../landscape/statistics/random.ts";
 import { determination, type Signal } from "../../../landscape/statistics/signal.ts";
 import { describe } from "../../support.ts";
@@ -32,7 +37,7 @@ describe("landscape/statistics/intervals", (test) => {
       const estimate = jackknifeCorrelation(rInfinity(maps));
       if (plain.low === null || plain.high === null) assert.equal(estimate, UNDETERMINED);
       else if (plain.low <= -1 && plain.high >= 1) assert.equal(estimate, UNDETERMINED);
-      else assert.equal(estimate, plain);
+      else assert.equal(estimate, { ...UNDETERMINED, value: plain.value }, "a value of four prompts stands alone");
       if (plain.standardError !== null && plain.standardError > 100) wide++;
     }
     assert.ok(wide > 0, "the draws hold such an interval");
@@ -46,6 +51,42 @@ describe("landscape/statistics/intervals", (test) => {
   });
   test("a value without an interval is undetermined", () => {
     assert.equal(jackknifeCorrelation({ prompts: 4, at: (p) => (p === 2 ? null : 0.5) }), UNDETERMINED);
+  });
+  test("r∞ has an interval from eight prompts in the smaller set on, r from three; a change as the r∞ that it is made of", () => {
+    const maps = (prompts: number, referencePrompts: number) =>
+      drawMaps({
+        ...{ grid: { points: 7, radius: 0.05 }, prompts, referencePrompts, field: "hill", signal: 0.8 },
+        random: simulationRandom(3, prompts),
+      });
+    const isShown = ({ value, low, high, standardError }: Estimate): boolean => {
+      assert.ok(value !== null, "determined");
+      const ends = [low, high, standardError].map((end) => end !== null);
+      assert.is(new Set(ends).size, 1);
+      return ends[0];
+    };
+    for (const [prompts, reference] of [
+      [8, 8],
+      [64, 8],
+      [8, 64],
+    ] as const)
+      for (const kind of [rInfinity, rAtBudget])
+        assert.ok(isShown(jackknifeCorrelation(kind(maps(prompts, reference)))));
+    for (const [prompts, reference] of [
+      [7, 7],
+      [64, 7],
+      [7, 64],
+    ] as const) {
+      const few = maps(prompts, reference);
+      assert.not(isShown(jackknifeCorrelation(rInfinity(few))));
+      assert.ok(isShown(jackknifeCorrelation(rAtBudget(few))));
+      const plain = jackknife(rInfinity(few));
+      assert.is(jackknifeCorrelation(rInfinity(few)).value, plain.value);
+      const other = rInfinity(maps(64, 64));
+      const change = difference({ ...other, prompts: rInfinity(few).prompts }, rInfinity(few));
+      assert.not(isShown(jackknifeCorrelation(change, CORRELATION_CHANGES)));
+    }
+    assert.ok(isShown(jackknifeCorrelation(rAtBudget(maps(64, 3)))));
+    assert.not(isShown(jackknifeCorrelation(rAtBudget(maps(64, 2)))));
   });
   test("a change of a correlation can be 2 at most", () => {
     assert.is(jackknifeCorrelation(withReach(-0.5, 1.8), CORRELATION_CHANGES).value, -0.5);

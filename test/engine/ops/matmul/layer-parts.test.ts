@@ -136,7 +136,7 @@ describe("engine/ops/matmul/layer-parts", (test) => {
         });
     });
 
-  test("after attention, rows of one grid point have the kernel and the bits of its weights; rows of two have their own", async () => {
+  test("rows of one grid point have the kernels and the bits of its weights; rows of two have their own", async () => {
     for (const { name, backend } of await backends())
       await scopeAsync(async () => {
         const size = { T: 5, ...tiny };
@@ -148,17 +148,24 @@ describe("engine/ops/matmul/layer-parts", (test) => {
           { start: 0, count: 0, point: 1 },
           { start: 0, count: 5, point: 0 },
         ];
-        // The slot of point 0 has θ itself. Norm and biases of slots lie in several buffers, so the part before attention is apart.
-        assert.equal(beforeAttention({ ...inputs, rows }, cache(), true), null);
+        // The slot of point 0 has θ itself.
+        const [own, apart] = [cache(), cache()];
+        const q = beforeAttention({ ...inputs, rows }, own, true);
         const y = afterAttention({ ...outputs, rows }, true);
-        const wanted = afterAttention(givenTo(backend, arena, size).outputs, true);
-        assert.ok(y !== null && wanted !== null, name);
-        const found = await readTensors([y, wanted]);
-        sameBits(`${name}: y`, found[0], found[1]);
+        const plain = givenTo(backend, arena, size);
+        const wantedQ = beforeAttention(plain.inputs, apart, true);
+        const wantedY = afterAttention(plain.outputs, true);
+        assert.ok(q !== null && y !== null && wantedQ !== null && wantedY !== null, name);
+        const found = await readTensors([q, own.keys, own.values, y]);
+        const wanted = await readTensors([wantedQ, apart.keys, apart.values, wantedY]);
+        found.forEach((values, i) => {
+          sameBits(`${name}: tensor ${i}`, values, wanted[i]);
+        });
         const two = [
           { start: 0, count: 3, point: 1 },
           { start: 3, count: 2, point: 0 },
         ];
+        assert.equal(beforeAttention({ ...inputs, rows: two }, cache(), true), null);
         assert.equal(afterAttention({ ...outputs, rows: two }, true), null);
         slots.free();
         arena.free();
