@@ -80,7 +80,11 @@ export class RowTables implements SlotTables {
   }
 
   free(): void {
-    for (const places of this.#places.values()) for (const { memory } of places) memory.free();
+    for (const places of this.#places.values())
+      for (const place of places) {
+        place.memory.free();
+        place.version++;
+      }
     this.#places.clear();
     this.#ofRows = new WeakMap();
   }
