@@ -11,6 +11,7 @@ import { lookUpMoved } from "./ops/perturbation/looked-up.ts";
 import type { ParameterArena } from "./parameter-arena.ts";
 import type { OperandPrecision, Parameter, Weights, WeightTensors } from "./parameters.ts";
 import { wordsOf } from "./random.ts";
+import { assume } from "./replay.ts";
 import { empty, type IndexRange, type Shape, type Tensor } from "./tensor.ts";
 
 /** Weights of several points that can be placed anywhere around θ: slots, or weights that are made a tile at a time. */
@@ -33,6 +34,8 @@ export class MovedWeights implements PointWeights {
   readonly #parameters = new Map<string, Parameter>();
   #points: readonly ((name: string) => readonly DirectionStep[])[] = [];
   #names: ReadonlySet<number> = new Set();
+  /** Grows when a point moves: its directions are parameters of the kernels that make its tiles. */
+  version = 0;
 
   /** @param precision  f16: matrices are f16 panels, computed in f32 and rounded to nearest. Default f32 */
   constructor(arena: ParameterArena, precision: OperandPrecision = "f32") {
@@ -42,16 +45,19 @@ export class MovedWeights implements PointWeights {
   }
 
   placeAlong(points: readonly ((name: string) => readonly DirectionStep[])[]): void {
+    this.version++;
     this.#points = points;
     this.#names = new Set(points.keys());
     this.#parameters.clear();
   }
 
   replace(point: number, stepsOf: (name: string) => readonly DirectionStep[]): void {
+    this.version++;
     this.#points = this.#points.with(point, stepsOf);
   }
 
   get(name: string): Parameter {
+    assume(this);
     const known = this.#parameters.get(name);
     if (known !== undefined) return known;
     if (this.#points.length === 0) throw new Error(`MovedWeights: no weights were placed for ${name}`);

@@ -15,6 +15,7 @@ import { type MemoryPurpose, memoryLabel } from "./memory-purpose.ts";
 import { packHalfPanels, writeHalf } from "./ops/matmul/half.ts";
 import { packPanels, panelShape } from "./ops/matmul/matmul.ts";
 import type { HalfCopies, Parameter, Weights } from "./parameters.ts";
+import { assume } from "./replay.ts";
 import { run } from "./run.ts";
 import { keep } from "./scope.ts";
 import { empty, type IndexRange, type Shape, Storage, segmentRows, sizeOf, Tensor } from "./tensor.ts";
@@ -116,6 +117,8 @@ export class ParameterArena implements Weights {
   readonly #arenas = new Map<ArenaPart, Arena>();
   readonly #parameters = new Map<string, Parameter & { kind: "tensor" }>();
   readonly #staleCopies = new Set<string>();
+  /** Grows when copies become stale or are updated: recorded work reads them without asking. */
+  version = 0;
   readonly #written = new Set<Tensor>();
 
   /**
@@ -169,6 +172,7 @@ export class ParameterArena implements Weights {
 
   /** The parameter as ops take it: the value and, if it has one, its copy for the forward product, up to date. */
   get(name: string): Parameter {
+    assume(this);
     if (this.#staleCopies.has(name)) this.refreshCopies();
     const found = this.#parameters.get(name);
     if (found === undefined) throw new Error(`ParameterArena: there is no tensor "${name}"`);
@@ -230,7 +234,9 @@ export class ParameterArena implements Weights {
         `ParameterArena: ${name}: expected ${tensor.size} elements for [${tensor.shape}], got ${values.length}`,
       );
     tensor.write(values);
-    if (part === "values" && this.#hasCopies(name)) this.#staleCopies.add(name);
+    if (part !== "values" || !this.#hasCopies(name)) return;
+    this.#staleCopies.add(name);
+    this.version++;
   }
 
   /** Reads tensors into host memory, as f32: the named ones, or all. */
@@ -274,6 +280,7 @@ export class ParameterArena implements Weights {
 
   /** Updates the copies for the forward product from the loaded values. */
   refreshCopies(): void {
+    if (this.#staleCopies.size > 0) this.version++;
     // A forward pass may be the first to need a copy; the tape must not record how it is made.
     noGradient(() => {
       for (const name of this.#staleCopies) {

@@ -17,6 +17,7 @@ import {
   type TileTable,
   type WeightTensors,
 } from "./parameters.ts";
+import { assume } from "./replay.ts";
 import { keep } from "./scope.ts";
 import { empty, type Tensor } from "./tensor.ts";
 
@@ -35,6 +36,8 @@ interface Place {
   /** Height and runs of the table that it holds. */
   key: string;
   table: TileTable;
+  /** Grows when another table comes here, and when the memory is freed. */
+  version: number;
 }
 
 /** Makes and keeps the tables of one set of slots. */
@@ -62,18 +65,26 @@ export class RowTables implements SlotTables {
   tilesOf(name: string, rows: readonly RowGroup[], total: number, height: number): TileTable | null {
     const known = this.#ofRows.get(rows);
     const found = known?.get(height);
-    if (found !== undefined && found.place.key === found.key) return found.place.table;
+    if (found !== undefined && found.place.key === found.key) {
+      assume(found.place);
+      return found.place.table;
+    }
     expectWholeGroups(name, rows, total, this.#slotOf);
     const key = keyOf(rows, height, this.#slotOf);
     const place = this.#placeOf(key, rows, height);
     if (place === null) return null;
+    assume(place);
     if (known === undefined) this.#ofRows.set(rows, new Map([[height, { place, key }]]));
     else known.set(height, { place, key });
     return place.table;
   }
 
   free(): void {
-    for (const places of this.#places.values()) for (const { memory } of places) memory.free();
+    for (const places of this.#places.values())
+      for (const place of places) {
+        place.memory.free();
+        place.version++;
+      }
     this.#places.clear();
     this.#ofRows = new WeakMap();
   }
@@ -99,13 +110,15 @@ export class RowTables implements SlotTables {
       if (place !== undefined) {
         place.memory.free();
         place.key = "";
+        place.version++;
       }
       const memory = this.#allocate(entries.length, maxBufferBytes);
-      place = { memory, key, table: { tiles: memory, count: 0 } };
+      place = { memory, key, table: { tiles: memory, count: 0 }, version: 0 };
     }
     const tiles = place.memory.sliceRows(0, entries.length);
     tiles.write(entries);
     place.key = key;
+    place.version++;
     place.table = { tiles, count: entries.length / entryLength };
     places.push(place);
     return place;

@@ -14,6 +14,7 @@ import { type DirectionStep, moveIntoSlot } from "./ops/perturbation/along.ts";
 import { joinedShapes, type ParameterArena } from "./parameter-arena.ts";
 import type { OperandPrecision, Parameter, SlotStack, WeightTensors } from "./parameters.ts";
 import { wordsOf } from "./random.ts";
+import { assume } from "./replay.ts";
 import { RowTables } from "./row-tables.ts";
 import { keep } from "./scope.ts";
 import { empty, type Shape, sizeOf, type Tensor } from "./tensor.ts";
@@ -29,6 +30,8 @@ export class SlotWeights implements PointWeights {
   readonly #stacks = new Map<string, SlotStack>();
   readonly #tables: RowTables;
   readonly #count: number;
+  /** Grows when slots are given to points: recorded work may have used those of other points. */
+  version = 0;
 
   /**
    * @param slots      points held at once
@@ -60,6 +63,7 @@ export class SlotWeights implements PointWeights {
   placeAlong(points: readonly ((name: string) => readonly DirectionStep[])[]): void {
     if (points.length > this.#count) throw new Error(`SlotWeights: ${points.length} points for ${this.#count} slots`);
     this.#arena.backend.phase?.("perturbing");
+    this.version++;
     this.#tables.assign(new Map(points.map((_, point) => [point, point])));
     for (const [name, own] of this.#slots) {
       const weight = this.#arena.value(name);
@@ -80,6 +84,7 @@ export class SlotWeights implements PointWeights {
   }
 
   get(name: string): Parameter {
+    assume(this);
     const parameter = this.#parameters.get(name);
     if (parameter === undefined) throw new Error(`SlotWeights: no weights were placed for ${name}`);
     return parameter;

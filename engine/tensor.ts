@@ -204,6 +204,31 @@ export function fromArray(
   return tensor;
 }
 
+/**
+ * Copies all elements into another tensor of the same type and size, on the device.
+ * @throws ShapeError when they differ in type or size
+ */
+export function copyElements(from: Tensor, to: Tensor): void {
+  if (from.dtype !== to.dtype || from.size !== to.size)
+    throw new ShapeError(
+      `copyElements: expected ${from.size} elements of ${from.dtype}, got room for ${to.size} of ${to.dtype}`,
+    );
+  const place = ({ segments, rowSize }: Tensor) =>
+    segments.map(({ buffer, base, rows }) => ({ buffer, base, length: rows * rowSize }));
+  const [sources, targets] = [place(from), place(to)];
+  for (let i = 0, j = 0; i < sources.length && j < targets.length; ) {
+    const [source, target] = [sources[i], targets[j]];
+    const length = Math.min(source.length, target.length);
+    from.backend.copy(source.buffer, source.base, target.buffer, target.base, length);
+    for (const part of [source, target]) {
+      part.base += length;
+      part.length -= length;
+    }
+    if (source.length === 0) i++;
+    if (target.length === 0) j++;
+  }
+}
+
 /** Reads several tensors of one backend with one wait. */
 export async function readTensors(tensors: readonly Tensor[]): Promise<NumberArray[]> {
   if (tensors.length === 0) return [];

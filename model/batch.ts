@@ -26,7 +26,7 @@ export interface BatchOutputs {
 /** One forward pass's tokens. */
 export interface Batch {
   readonly ids: TokenIds; // [T]
-  /** Each token's position in its sequence, from 0. */
+  /** Each token's position in its sequence, from 0. In a decode step that is replayed the numbers change, not the array. */
   readonly positions: Uint32Array; // [T]
   /** For each token, the keys that it sees: {prefixStart, prefixLength, ownStart, length}. */
   readonly spans: Tensor; // [T, 4] u32

@@ -6,7 +6,6 @@ import {
   noSample,
   type RowGroup,
   readTensors,
-  type SampledTokens,
   sampleTokens,
   scope,
   scopeAsync,
@@ -15,6 +14,7 @@ import {
   type Weights,
 } from "../engine/index.ts";
 import { type Batch, type BatchOutputs, spansOf } from "./batch.ts";
+import type { DecodeSteps, Drawn } from "./decode-steps.ts";
 import { draftFor, seenAlong } from "./drafts.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
 import type { KvCache } from "./kv-cache.ts";
@@ -32,7 +32,7 @@ export async function pass(
   cache: KvCache,
   active: readonly Row[],
   settings: GenerateSettings,
-  { pace, places }: { pace: StepsPerRead; places: number },
+  { pace, places, decode }: { pace: StepsPerRead; places: number; decode: DecodeSteps },
 ): Promise<Row[]> {
   const tokens = new PassTokens();
   for (const row of active) {
@@ -58,7 +58,7 @@ export async function pass(
   }
 
   const { drawings } = tokens;
-  const isDecode = tokens.ids.length === drawings.length;
+  const isDecode = decode.isStep(tokens);
   /** How many steps' tokens each row can use: it has slots for them, and its answer may become that long. */
   const usable = drawings.map(({ row: { own, tokens: said, answer } }) =>
     Math.min(own.length - said.length + 1, settings.maxNewTokens - answer.ids.length),
@@ -66,7 +66,9 @@ export async function pass(
   const steps = isDecode ? Math.max(1, Math.min(pace.count, Math.max(...usable))) : 1;
   model.backend.phase?.(isDecode ? "decode step" : "prefill");
   const begun = performance.now();
-  const drawn = await scopeAsync(async () => drawTokens(model, cache, tokens, usable, steps, settings));
+  const drawn = isDecode
+    ? await decode.draw(tokens, usable, steps)
+    : [await scopeAsync(async () => drawTokens(model, cache, tokens, settings))];
   if (isDecode) await pace.timed(steps, performance.now() - begun);
 
   const finished: Row[] = [];
@@ -131,93 +133,54 @@ function useSamples(
   }
 }
 
-/** The results of one step, in the order of the samples. */
-interface Drawn {
-  readonly ids: ArrayLike<number>;
-  readonly logProbs: ArrayLike<number>;
-  readonly entropies: ArrayLike<number>;
-}
-
-/** Not a slot of any cache: the keys and values of such a token are stored nowhere. */
-const noSlot = 0xffffffff;
-
-/**
- * Runs the pass and, if `steps` is above 1, further decode steps of its rows, each submitted by itself. One read.
- * @param usable  for each row, the steps that have slots in the cache; later ones repeat its last position, and their
- *                tokens are dropped
- */
+/** Runs the pass, and reads what it drew. */
 async function drawTokens(
   { backend, config, weights }: Model,
   cache: KvCache,
   tokens: PassTokens,
-  usable: readonly number[],
-  steps: number,
   settings: GenerateSettings,
-): Promise<Drawn[]> {
+): Promise<Drawn> {
   const T = tokens.ids.length;
   const R = tokens.sampledAt.length;
-  const isEachSampled = T === R;
   const groups = weights.isPerturbed ? tokens.groups : null;
   const sampledRows = weights.isPerturbed ? tokens.sampledGroups() : null;
-  const positions = new Uint32Array(steps * T);
   // All that the host gives goes to the device in one write, each part from a multiple of four numbers on.
-  const [spansAt, countersAt, idsAt] = [0, 4 * steps * T, 4 * steps * (T + R)];
+  const [countersAt, idsAt] = [4 * T, 4 * (T + R)];
   const slotsAt = idsAt + 4 * Math.ceil(T / 4);
-  const given = new Uint32Array(slotsAt + steps * T);
-  for (let step = 0; step < steps; step++) {
-    for (let t = 0; t < T; t++) {
-      const later = step === 0 ? 0 : Math.min(step, usable[t] - 1);
-      const at = step * T + t;
-      positions[at] = tokens.positions[t] + later;
-      given[slotsAt + at] = later === step ? tokens.slots[t] + step : noSlot;
-      for (let i = 0; i < 4; i++) given[spansAt + 4 * at + i] = tokens.spans[4 * t + i];
-      given[spansAt + 4 * at + 3] += later;
-    }
-    tokens.drawings.forEach(({ row: { dialogue, turn, answer }, draft, first }, i) => {
-      const later = step === 0 ? 0 : Math.min(step, usable[i] - 1);
-      const { rollout, prompt } = dialogue.noise;
-      for (let k = 0; k <= draft.computed; k++) {
-        const counter = tokenCounterRow({ position: answer.ids.length + later + k, turn, rollout, prompt });
-        const at = countersAt + 4 * (step * R + first + k);
-        for (let word = 0; word < 4; word++) given[at + word] = counter[word];
-      }
-    });
-  }
+  const given = new Uint32Array(slotsAt + T);
+  given.set(tokens.spans);
   given.set(tokens.ids, idsAt);
+  given.set(tokens.slots, slotsAt);
+  tokens.drawings.forEach(({ row: { dialogue, turn, answer }, draft, first }) => {
+    const { rollout, prompt } = dialogue.noise;
+    for (let k = 0; k <= draft.computed; k++)
+      given.set(
+        tokenCounterRow({ position: answer.ids.length + k, turn, rollout, prompt }),
+        countersAt + 4 * (first + k),
+      );
+  });
   const uploaded = fromArray(backend, given, [given.length], "u32", "tokens");
-  let ids: Batch["ids"] = { tensor: uploaded.sliceRows(idsAt, T), host: given.slice(idsAt, idsAt + T) };
-  const drawn: SampledTokens[] = [];
-  for (let step = 0; step < steps; step++) {
-    if (step > 0) backend.flush(); // the device begins while the host builds the next step
-    const fours = (at: number, rows: number): Tensor =>
-      uploaded.sliceRows(at + 4 * step * rows, 4 * rows).view([rows, 4]);
-    const sampled = scope(() => {
-      const batch: Batch = {
-        ids,
-        positions: positions.subarray(step * T, (step + 1) * T),
-        spans: fours(spansAt, T),
-        querySpans: null,
-        rows: groups,
-        ...(isEachSampled ? {} : { outputs: sampledOutputs(backend, tokens, sampledRows) }),
-      };
-      const into = { keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt + step * T, T) };
-      const last = finalStates(config, weights, batch, into); // [R, C]
-      return sampleTokens(last, headWeight(config, weights), sampledRows, {
-        counters: fours(countersAt, R),
-        key: settings.noiseKey,
-        temperature: settings.temperature,
-        warping: settings.warping && { ...settings.warping, seen: seenTable(backend, tokens) },
-      });
+  const fours = (at: number, rows: number): Tensor => uploaded.sliceRows(at, 4 * rows).view([rows, 4]);
+  const { ids, logProbs, entropy } = scope(() => {
+    const batch: Batch = {
+      ids: { tensor: uploaded.sliceRows(idsAt, T), host: given.slice(idsAt, idsAt + T) },
+      positions: Uint32Array.from(tokens.positions),
+      spans: fours(0, T),
+      querySpans: null,
+      rows: groups,
+      ...(T === R ? {} : { outputs: sampledOutputs(backend, tokens, sampledRows) }),
+    };
+    const into = { keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt, T) };
+    const last = finalStates(config, weights, batch, into); // [R, C]
+    return sampleTokens(last, headWeight(config, weights), sampledRows, {
+      counters: fours(countersAt, R),
+      key: settings.noiseKey,
+      temperature: settings.temperature,
+      warping: settings.warping && { ...settings.warping, seen: seenTable(backend, tokens) },
     });
-    drawn.push(sampled);
-    ids = { tensor: sampled.ids, host: null };
-  }
-  const read = await readTensors(drawn.flatMap(({ ids, logProbs, entropy }) => [ids, logProbs, entropy]));
-  return drawn.map((_, step) => ({
-    ids: read[3 * step],
-    logProbs: read[3 * step + 1],
-    entropies: read[3 * step + 2],
-  }));
+  });
+  const [read, readLogProbs, readEntropies] = await readTensors([ids, logProbs, entropy]);
+  return { ids: read, logProbs: readLogProbs, entropies: readEntropies };
 }
 
 /** The tokens after which one is drawn: only their final states are read. */

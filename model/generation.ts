@@ -19,6 +19,7 @@
 //
 // Prefix sharing: a prompt that several dialogues of one policy share is computed once and cached once. Each dialogue
 // computes the prompt's last token itself, so a dialogue that joins later also has logits to sample from.
+import { DecodeSteps } from "./decode-steps.ts";
 import type { Dialogue } from "./dialogue.ts";
 import { boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 import type { GenerateSettings, Model, Pass } from "./generate-settings.ts";
@@ -49,6 +50,7 @@ export async function generate(
     throw new Error(`generate: stepsPerRead: expected a whole number from 1 on, got ${stepsPerRead}.`);
   const pace = new StepsPerRead(model.backend, isPenalised ? 1 : stepsPerRead, settings.maxNewTokens);
   const cache = new KvCache(model.backend, model.config, cacheSlots(model, bounds, rows), model.weights.operands);
+  const decode = new DecodeSteps(model, cache, settings, rows);
   // Rows that wait to be admitted, the next one last: preempted ones, and at most one new one.
   const waiting: Row[] = [];
   let isExhausted = false;
@@ -99,9 +101,10 @@ export async function generate(
       // Rows of one policy are contiguous, so that each policy's weights are used by one range of rows. The sort is
       // stable: the row that computes a prefix stays before the rows that share it.
       active.sort((one, other) => one.dialogue.policy - other.dialogue.policy);
-      for (const row of await pass(model, cache, active, settings, { pace, places: rows })) leave(row);
+      for (const row of await pass(model, cache, active, settings, { pace, places: rows, decode })) leave(row);
     }
   } finally {
+    decode.free();
     cache.free();
   }
 }

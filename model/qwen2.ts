@@ -10,7 +10,7 @@ import {
   attention,
   beforeAttention,
   embedding,
-  fromArray,
+  fromHost,
   gatedLinear,
   gatherRows,
   linear,
@@ -105,13 +105,17 @@ function rotaryAngles(
   dtype: "f32" | "f64",
 ): RotaryAngles {
   const { backend } = ids.tensor;
-  const { cos, sin } = rotaryTables(positions, headDim, ropeTheta);
   const T = positions.length;
+  const half = headDim / 2;
   // One after the other in one tensor, so that a kernel can bind both at once.
-  const both = new Float64Array(2 * cos.length);
-  both.set(cos);
-  both.set(sin, cos.length);
-  const angles = fromArray(backend, both, [2 * T, headDim / 2], dtype, "cos, sin");
+  const both = (): Float64Array => {
+    const { cos, sin } = rotaryTables(positions, headDim, ropeTheta);
+    const numbers = new Float64Array(2 * T * half);
+    numbers.set(cos);
+    numbers.set(sin, T * half);
+    return numbers;
+  };
+  const angles = fromHost(backend, both, [2 * T, half], dtype, "cos, sin");
   return { cos: angles.sliceRows(0, T), sin: angles.sliceRows(T, T) };
 }
 

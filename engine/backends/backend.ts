@@ -92,6 +92,25 @@ export const noAbilities: Abilities = {
   hasTimestamps: false,
 };
 
+/** Work that was recorded, for the backend that recorded it. */
+export interface RecordedWork {
+  readonly dispatches: number;
+}
+
+/** Records the work that a function queues, and queues it again without the function (engine/replay.ts). */
+export interface WorkRecorder {
+  /**
+   * Runs `body`, which queues its work as always.
+   * @returns  null if running `body` again would do something else: it wrote to a buffer outside `atEachReplay`, or released
+   *           one that is older than the call
+   */
+  record(body: () => void): RecordedWork | null;
+  /** For writes inside `record`: runs `write` now, and at its place in every replay. */
+  atEachReplay(write: () => void): void;
+  /** @returns  false, and nothing is done, if a buffer of the work was released, or holds something else now */
+  replay(work: RecordedWork): boolean;
+}
+
 export interface Backend {
   readonly kind: "cpu" | "webgpu";
   /** Adapter and driver, for people and provenance. */
@@ -115,6 +134,10 @@ export interface Backend {
   /** Copies out `length` elements of each range, after all work queued so far. Throws the errors of that work. */
   read(ranges: readonly { buffer: BufferHandle; base: number; length: number; dtype: DType }[]): Promise<NumberArray[]>;
   dispatch(work: Dispatch): void;
+  /** Copies elements of four bytes (of f64: eight), in order with the work queued so far, from one buffer into another. */
+  copy(from: BufferHandle, fromBase: number, to: BufferHandle, toBase: number, length: number): void;
+  /** Absent where running work again costs no more than queueing it again. */
+  readonly recorder?: WorkRecorder;
   /** Names the phase of the following work, for traces (FOOTHOLD_TRACE). */
   phase?(name: string): void;
   /**

@@ -84,6 +84,10 @@ export class CpuBackend implements Backend {
     this.#statistics.flops += kernel.flops?.(params) ?? 0;
   }
 
+  copy(from: BufferHandle, fromBase: number, to: BufferHandle, toBase: number, length: number): void {
+    this.#array(to).set(this.#array(from).subarray(fromBase, fromBase + length), toBase);
+  }
+
   flush(): void {}
   async idle(): Promise<void> {}
 

@@ -79,6 +79,8 @@ export class PlanningBackend implements Backend {
 
   write(): void {}
 
+  copy(): void {}
+
   dispatch({ kernel, params, constants }: Parameters<Backend["dispatch"]>[0]): void {
     this.#forms.set(`${kernel.name} ${JSON.stringify(constants)}`, { kernel, constants });
     this.#dispatches++;

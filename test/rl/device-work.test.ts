@@ -1,6 +1,7 @@
 // How steps use the device: nothing is read before all work is given, many dispatches share a submission, a step that runs
 // again finds its pipelines and bind groups. And a number that is none ends in an error that names step and tensor.
 import * as assert from "uvu/assert";
+import type { WorkRecorder } from "../../engine/backends/backend.ts";
 import { type Backend, NumericalError, tokenKey } from "../../engine/index.ts";
 import { type Dialogue, generate, loadModel } from "../../model/index.ts";
 import { type Example, type PolicyLoss, policyStep, supervisedStep, type TrainableModel } from "../../rl/index.ts";
@@ -24,12 +25,12 @@ const clipped: PolicyLoss = {
 };
 const optimiser = { learningRate: 1e-3, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradientNorm: 1 };
 
-/** What `body` does with the backend, in order, one letter each: d for a dispatch, r for a read or wait. */
+/** What `body` does with the backend, in order, one letter each: d for a dispatch, replayed ones too, r for a read or wait. */
 async function traceOf(
   backend: Backend,
   body: () => Promise<unknown>,
 ): Promise<{ calls: string; submissions: number }> {
-  const { dispatch, read, idle } = backend;
+  const { dispatch, read, idle, recorder } = backend;
   const { submissions } = backend.statistics();
   let calls = "";
   backend.dispatch = (work) => {
@@ -44,10 +45,16 @@ async function traceOf(
     calls += "r";
     return idle.call(backend);
   };
+  const replay: WorkRecorder["replay"] = (work) => {
+    const isDone = recorder?.replay(work) ?? false;
+    if (isDone) calls += "d".repeat(work.dispatches);
+    return isDone;
+  };
+  Object.assign(backend, { recorder: recorder && { ...recorder, replay } });
   try {
     await body();
   } finally {
-    Object.assign(backend, { dispatch, read, idle });
+    Object.assign(backend, { dispatch, read, idle, recorder });
   }
   return { calls, submissions: backend.statistics().submissions - submissions };
 }

@@ -13,11 +13,14 @@ import {
   type Dispatch,
   type KernelForm,
   noAbilities,
+  type RecordedWork,
+  type WorkRecorder,
 } from "../backend.ts";
 import { Pipelines } from "./pipelines.ts";
 import { BufferPool, lessMemory, type PooledBuffer } from "./pool.ts";
 import { ParameterBlocks, PreparedCells } from "./prepared.ts";
 import { copiesOf, Readback } from "./readback.ts";
+import { type PreparedDispatch, Recorded, WorkNotes } from "./recorded.ts";
 import { isTracing, summaryOf, Trace } from "./timing.ts";
 import { Waits } from "./waiting.ts";
 
@@ -90,6 +93,13 @@ export class WebGpuBackend implements Backend {
   #encodeMs = 0;
   /** null: no trace was asked for, or the adapter has no timestamps. */
   readonly #trace: Trace | null;
+  /** What is noted of the work that is being recorded; null if none is. */
+  #notes: WorkNotes | null = null;
+  readonly recorder: WorkRecorder = {
+    record: (body) => this.#record(body),
+    atEachReplay: (write) => (this.#notes === null ? write() : this.#notes.atEachReplay(write)),
+    replay: (work) => this.#replay(work),
+  };
 
   constructor(device: GPUDevice, options: WebGpuOptions) {
     this.device = device;
@@ -134,16 +144,20 @@ export class WebGpuBackend implements Backend {
   }
 
   allocate(bytes: number, _dtype: DType, label: string): BufferHandle {
-    return this.#pool.allocate(bytes, label);
+    const buffer = this.#pool.allocate(bytes, label);
+    this.#notes?.allocated(buffer);
+    return buffer;
   }
 
   release(buffer: BufferHandle): void {
+    this.#notes?.released(buffer as PooledBuffer);
     this.#pool.release(buffer as PooledBuffer);
   }
 
   write(buffer: BufferHandle, base: number, data: NumberArray): void {
     if (data instanceof Float64Array) throw new DeviceError("write: a GPU has no f64; use the plain backend");
     if (data.length === 0) return;
+    this.#notes?.changed();
     const own = buffer as PooledBuffer;
     // A queue write is executed before any work that is not yet submitted. That matters only if such work uses this
     // buffer: then the data is written to an upload buffer, and copied from there in the order of that work.
@@ -160,6 +174,39 @@ export class WebGpuBackend implements Backend {
     this.device.queue.writeBuffer(own.gpu, base * 4, data.buffer, data.byteOffset, data.byteLength);
   }
 
+  copy(from: BufferHandle, fromBase: number, to: BufferHandle, toBase: number, length: number): void {
+    if (length === 0) return;
+    this.#notes?.changed();
+    const [source, target] = [from as PooledBuffer, to as PooledBuffer];
+    const encoder = this.#openEncoder();
+    this.#endPass();
+    encoder.copyBufferToBuffer(source.gpu, fromBase * 4, target.gpu, toBase * 4, length * 4);
+    source.lastUse = this.#submissions;
+    target.lastUse = this.#submissions;
+  }
+
+  #record(body: () => void): RecordedWork | null {
+    if (this.#notes !== null) throw new Error("WebGpuBackend: work is recorded inside recorded work");
+    const notes = new WorkNotes();
+    this.#notes = notes;
+    try {
+      body();
+    } finally {
+      this.#notes = null;
+    }
+    return notes.end();
+  }
+
+  #replay(work: RecordedWork): boolean {
+    if (!(work instanceof Recorded) || !work.isCurrent) return false;
+    const start = performance.now();
+    for (const entry of work.entries)
+      if (typeof entry === "function") entry();
+      else this.#queue(entry);
+    this.#encodeMs += performance.now() - start;
+    return true;
+  }
+
   dispatch(work: Dispatch): void {
     const start = performance.now();
     this.#encode(work);
@@ -170,6 +217,18 @@ export class WebGpuBackend implements Backend {
     const cell = this.#cells.of(work);
     if (cell === null) return;
     const { kernel, buffers } = work;
+    const prepared: PreparedDispatch = {
+      kernel,
+      cell,
+      group: this.#pipelines.group(cell.layout, buffers),
+      buffers: buffers.map(({ buffer }) => buffer as PooledBuffer),
+      bytes: buffers.reduce((sum, { length, dtype }) => sum + length * bytesPerElement[dtype], 0),
+    };
+    this.#notes?.dispatched(prepared);
+    this.#queue(prepared);
+  }
+
+  #queue({ kernel, cell, group, buffers, bytes }: PreparedDispatch): void {
     if (this.#kernels.length === mostDispatches || this.#trace?.isFull) this.flush();
     if (!this.#blocks.place(cell)) {
       this.flush();
@@ -179,7 +238,6 @@ export class WebGpuBackend implements Backend {
     const encoder = this.#openEncoder();
     if (this.#trace !== null) {
       this.#endPass();
-      const bytes = buffers.reduce((sum, { length, dtype }) => sum + length * bytesPerElement[dtype], 0);
       this.#pass = this.#trace.beginPass(encoder, kernel, cell.flops, bytes);
     }
     this.#pass ??= encoder.beginComputePass();
@@ -188,8 +246,8 @@ export class WebGpuBackend implements Backend {
       pass.setPipeline(cell.pipeline);
       this.#pipeline = cell.pipeline;
     }
-    for (let i = 0; i < buffers.length; i++) (buffers[i].buffer as PooledBuffer).lastUse = this.#submissions;
-    pass.setBindGroup(0, this.#pipelines.group(cell.layout, buffers), cell.offset);
+    for (let i = 0; i < buffers.length; i++) buffers[i].lastUse = this.#submissions;
+    pass.setBindGroup(0, group, cell.offset);
     const [x, y, z] = cell.workgroups;
     if (y === 1 && z === 1) pass.dispatchWorkgroups(x);
     else pass.dispatchWorkgroups(x, y, z);

@@ -12,9 +12,16 @@ export interface PooledBuffer extends BufferHandle {
   readonly capacity: number;
   /** Number of the submission that contains the last work on it. */
   lastUse: number;
-  /** What it holds; null while it is free. The GPU's own buffer keeps the first label: changing it takes 1 µs. */
+  /**
+   * What it holds; null while it is free, and `destroyed` when it is gone. The GPU's own buffer keeps the first label: changing
+   * it takes 1 µs.
+   */
   label: string | null;
+  /** How often it was allocated: a number that stands for what it holds now. */
+  allocations: number;
 }
+
+const destroyed = "destroyed";
 
 /** Free buffers beyond this many bytes are destroyed when the device is idle. */
 export const keepFreeBytes = 512 * 2 ** 20;
@@ -64,6 +71,7 @@ export class BufferPool {
     if (buffer === undefined) buffer = this.#create(capacity, label);
     else this.freeBytes -= capacity;
     buffer.label = label;
+    buffer.allocations++;
     this.#liveBuffers++;
     this.liveBytes += capacity;
     this.peakBytes = Math.max(this.peakBytes, this.liveBytes + this.freeBytes);
@@ -94,6 +102,7 @@ export class BufferPool {
         if (buffer === undefined) break;
         this.freeBytes -= capacity;
         this.#onDestroy(buffer);
+        buffer.label = destroyed;
         buffer.gpu.destroy();
       }
       if (list.length === 0) this.#free.delete(capacity);
@@ -117,6 +126,7 @@ export class BufferPool {
       bytes: capacity,
       capacity,
       lastUse: -1,
+      allocations: 0,
       label,
       gpu: this.#createBuffer(label, capacity),
     };

@@ -347,9 +347,14 @@ export function scorePicked(sums: Tensor, picked: Tensor, { logProbs, entropy, l
   run(logitScoresKernel, { sums, picked, logProbs, entropy, logSumExp }, { blocks: sums.rowSize / 3 });
 }
 
-export function emptyScores(hidden: Tensor): LogitScores {
+/** @param given  tensors [T] for some of them. Default: new ones */
+export function emptyScores(hidden: Tensor, given: Partial<Omit<LogitScores, "logSumExp">> = {}): LogitScores {
   const make = (label: string): Tensor => empty(hidden.backend, [hidden.rows], hidden.dtype, label);
-  return { logProbs: make("logProbs"), entropy: make("entropy"), logSumExp: make("logSumExp") };
+  return {
+    logProbs: given.logProbs ?? make("logProbs"),
+    entropy: given.entropy ?? make("entropy"),
+    logSumExp: make("logSumExp"),
+  };
 }
 
 export function sliceScores({ logProbs, entropy, logSumExp }: LogitScores, { start, count }: IndexRange): LogitScores {

@@ -32,8 +32,11 @@ export interface TokenSampling extends ChunkSettings {
    * Penalty and cuts, with the ids of each row's text so far, [R, seenWords(V)] u32 (null: no penalty). Default: none.
    */
   warping?: Warping & { readonly seen: Tensor | null };
+  /** Tensors that receive the results, each in a buffer of its own. Default: new ones. */
+  into?: SampledTokens;
 }
 
+/** What `sampleTokens` gives, or is given to write. */
 export interface SampledTokens {
   /** [R] u32; 0xffffffff if no token can be drawn, with a log-probability that is not finite. */
   readonly ids: Tensor;
@@ -60,17 +63,19 @@ export function sampleTokens(
   rows: BatchRows,
   settings: TokenSampling,
 ): SampledTokens {
-  const { counters, key, temperature } = settings;
+  const { counters, key, temperature, into } = settings;
   const shape = shapeOfParameter(weight);
   expectRank("sampleTokens: hidden", hidden.shape, "R, C");
   expectShape("sampleTokens: weight", shape, [shape[0], hidden.shape[1]], "It is [V, C], with the C of hidden.");
   expectShape("sampleTokens: counters", counters.shape, [hidden.rows, 4], "Each row of hidden has its own counter.");
   if (temperature !== 0) expectTemperature("sampleTokens (0 is greedy)", temperature);
+  for (const [name, given] of Object.entries(into ?? {}))
+    expectShape(`sampleTokens: into.${name}`, given.shape, [hidden.rows], "Each row of hidden gets one number.");
   const { warping } = settings;
   if (warping !== undefined) expectWarping("sampleTokens", warping);
   const draw = (): SampledTokens => {
-    const samples = emptySamples(hidden);
-    const scores = emptyScores(hidden);
+    const samples = emptySamples(hidden, into?.ids);
+    const scores = emptyScores(hidden, into);
     const scoredAt = temperature === 0 ? 1 : temperature;
     const vocabulary = vocabularyOf(weight);
     const sums = emptySums(hidden, hidden.rows, vocabulary);

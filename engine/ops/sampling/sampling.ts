@@ -69,13 +69,16 @@ export interface SamplingSettings {
   readonly words?: Tensor;
 }
 
-/** @param logits  any tensor with R rows of the logits' dtype and backend */
-export function emptySamples(logits: Tensor): Samples {
+/**
+ * @param logits  any tensor with R rows of the logits' dtype and backend
+ * @param id      [R] u32, for the ids. Default: a new tensor
+ */
+export function emptySamples(logits: Tensor, id?: Tensor): Samples {
   const { backend, rows, dtype } = logits;
   return {
     score: empty(backend, [rows], dtype, memoryLabel("head", "sampling.score")),
     picked: empty(backend, [rows], dtype, memoryLabel("head", "sampling.picked")),
-    id: empty(backend, [rows], "u32", memoryLabel("head", "sampling.id")),
+    id: id ?? empty(backend, [rows], "u32", memoryLabel("head", "sampling.id")),
   };
 }
 

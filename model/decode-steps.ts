@@ -1,0 +1,215 @@
+// The decode steps of a generation: passes in which every row has one waiting token. A step runs the same dispatches as the
+// step before, as long as as many rows of the same policies are under way, whichever rows they are. So it is replayed
+// (engine/replay.ts). What changes from step to step lies in tensors that live as long as the generation, and that the host
+// writes before a step: where each token's keys lie and go, the counters of the noise, and positions. The token that
+// a step draws for a row takes the place of the token that the step read, so the next step finds it there.
+import {
+  copyElements,
+  empty,
+  fromHost,
+  keep,
+  Replay,
+  readTensors,
+  type SampledTokens,
+  sampleTokens,
+  scopeAsync,
+  type Tensor,
+  tokenCounterRow,
+} from "../engine/index.ts";
+import { seenAlong } from "./drafts.ts";
+import type { GenerateSettings, Model } from "./generate-settings.ts";
+import type { KvCache } from "./kv-cache.ts";
+import { finalStates, headWeight } from "./language-model.ts";
+import type { PassTokens } from "./pass-tokens.ts";
+
+/** What a pass drew, in the order of the samples. */
+export interface Drawn {
+  readonly ids: ArrayLike<number>;
+  readonly logProbs: ArrayLike<number>;
+  readonly entropies: ArrayLike<number>;
+}
+
+/** Not a slot of any cache: the keys and values of such a token are stored nowhere. */
+const noSlot = 0xffffffff;
+
+export class DecodeSteps {
+  readonly #model: Model;
+  readonly #cache: KvCache;
+  readonly #settings: GenerateSettings;
+  /** For counts of what was replayed. */
+  readonly replay: Replay;
+  /** One number for each row: the token that a step reads and then draws, and its scores. */
+  readonly #results: SampledTokens;
+  /** For R rows: spans [R, 4], counters [R, 4] and slots [R], one after another. */
+  readonly #given: Tensor;
+  readonly #positions: Uint32Array;
+  /** The results of the steps between two reads, one after another. They are kept: a step's memory must be free when it is replayed. */
+  #kept: { readonly steps: number; readonly of: SampledTokens } | null = null;
+  readonly #rows: number;
+  /** The tokens that the device holds in `#results`. */
+  #drawn: ArrayLike<number> = [];
+  /** The step under way. */
+  #tokens: PassTokens | null = null;
+
+  /** @param rows  the most rows that a step has */
+  constructor(model: Model, cache: KvCache, settings: GenerateSettings, rows: number) {
+    const { backend } = model;
+    this.#model = model;
+    this.#cache = cache;
+    this.#settings = settings;
+    this.replay = new Replay(backend);
+    this.#rows = rows;
+    this.#results = this.#makeResults(1);
+    this.#given = keep(empty(backend, [9 * rows], "u32", "spans, counters and slots"));
+    this.#positions = new Uint32Array(rows);
+  }
+
+  /** Whether a pass is a decode step. (The embedding refuses an id outside the vocabulary: that pass is left to it.) */
+  isStep({ ids, drawings }: PassTokens): boolean {
+    return ids.length === drawings.length && ids.every((id) => id < this.#model.config.vocabSize);
+  }
+
+  /**
+   * Runs steps, each submitted by itself, and reads once.
+   * @param usable  for each row, the steps that have slots in the cache; later ones repeat its last position, and their
+   *                tokens are dropped
+   */
+  async draw(tokens: PassTokens, usable: readonly number[], steps: number): Promise<Drawn[]> {
+    const { backend } = this.#model;
+    const R = tokens.ids.length;
+    const own = slice(this.#results, 0, R);
+    // One step's results are read where they are.
+    const kept = steps === 1 ? null : this.#keptFor(steps);
+    // The tokens that the step before drew are there already, unless rows have come or gone.
+    const lies = this.#drawn;
+    if (tokens.ids.length !== lies.length || tokens.ids.some((id, r) => id !== lies[r]))
+      own.ids.write(Uint32Array.from(tokens.ids));
+    const key = this.#keyOf(tokens);
+    this.#tokens = tokens;
+    return scopeAsync(async () => {
+      const drawn: SampledTokens[] = [];
+      for (let step = 0; step < steps; step++) {
+        if (step > 0) backend.flush(); // the device begins while the host builds the next step
+        this.#write(tokens, usable, step);
+        this.replay.run(key, () => this.#step(own, tokens));
+        const to = kept === null ? own : slice(kept, step * R, R);
+        if (kept !== null) copyAll(own, to);
+        drawn.push(to);
+      }
+      const read = await readTensors(drawn.flatMap(({ ids, logProbs, entropy }) => [ids, logProbs, entropy]));
+      this.#drawn = read[3 * (steps - 1)];
+      return drawn.map((_, step) => ({
+        ids: read[3 * step],
+        logProbs: read[3 * step + 1],
+        entropies: read[3 * step + 2],
+      }));
+    });
+  }
+
+  free(): void {
+    for (const tensor of [this.#given, ...tensorsOf(this.#results)]) tensor.free();
+    this.#freeKept();
+  }
+
+  #makeResults(steps: number): SampledTokens {
+    const { backend, weights } = this.#model;
+    const make = (dtype: Tensor["dtype"], label: string): Tensor =>
+      keep(empty(backend, [steps * this.#rows], dtype, label));
+    return {
+      ids: make("u32", "tokens"),
+      logProbs: make(weights.dtype, "logProbs"),
+      entropy: make(weights.dtype, "entropy"),
+    };
+  }
+
+  #keptFor(steps: number): SampledTokens {
+    if (this.#kept !== null && this.#kept.steps >= steps) return this.#kept.of;
+    this.#freeKept();
+    const of = this.#makeResults(steps);
+    this.#kept = { steps, of };
+    return of;
+  }
+
+  #freeKept(): void {
+    if (this.#kept !== null) for (const tensor of tensorsOf(this.#kept.of)) tensor.free();
+    this.#kept = null;
+  }
+
+  /** What the list of dispatches depends on: how many rows each policy has. */
+  #keyOf({ ids, groups }: PassTokens): string {
+    if (!this.#model.weights.isPerturbed) return String(ids.length);
+    return groups.map(({ count, point }) => `${count} of ${point}`).join(", ");
+  }
+
+  /** Writes what this step is given. */
+  #write({ ids, positions, spans, slots, drawings }: PassTokens, usable: readonly number[], step: number): void {
+    const R = ids.length;
+    const given = new Uint32Array(9 * R);
+    for (let r = 0; r < R; r++) {
+      const later = step === 0 ? 0 : Math.min(step, usable[r] - 1);
+      this.#positions[r] = positions[r] + later;
+      for (let i = 0; i < 4; i++) given[4 * r + i] = spans[4 * r + i];
+      given[4 * r + 3] += later;
+      const { dialogue, turn, answer } = drawings[r].row;
+      const { rollout, prompt } = dialogue.noise;
+      const counter = tokenCounterRow({ position: answer.ids.length + later, turn, rollout, prompt });
+      for (let word = 0; word < 4; word++) given[4 * (R + r) + word] = counter[word];
+      given[8 * R + r] = later === step ? slots[r] + step : noSlot;
+    }
+    this.#given.sliceRows(0, 9 * R).write(given);
+  }
+
+  /** One step. It depends on the key, on the tensors of this object, and through `fromHost` on what changes on the host. */
+  #step(own: SampledTokens, { groups }: PassTokens): void {
+    const { config, weights } = this.#model;
+    const { keys, values } = this.#cache;
+    const { noiseKey, temperature, warping } = this.#settings;
+    const R = own.ids.rows;
+    const rows = weights.isPerturbed ? groups : null;
+    const fours = (start: number): Tensor => this.#given.sliceRows(start, 4 * R).view([R, 4]);
+    const batch = {
+      ids: { tensor: own.ids, host: null },
+      positions: this.#positions.subarray(0, R),
+      spans: fours(0),
+      querySpans: null,
+      rows,
+    };
+    const last = finalStates(config, weights, batch, { keys, values, slots: this.#given.sliceRows(8 * R, R) }); // [R, C]
+    sampleTokens(last, headWeight(config, weights), rows, {
+      ...{ counters: fours(4 * R), key: noiseKey, temperature, into: own },
+      warping: warping && { ...warping, seen: this.#seen(R) },
+    });
+  }
+
+  /** As `seenTable` of a pass, of the step under way. */
+  #seen(R: number): Tensor | null {
+    const words = this.#tokens?.drawings[0].row.seen?.length;
+    if (words === undefined) return null;
+    return fromHost(
+      this.#model.backend,
+      () => {
+        const table = new Uint32Array(R * words);
+        this.#tokens?.drawings.forEach(({ row, draft }, r) => {
+          if (row.seen !== null) seenAlong(row.seen, draft, table.subarray(r * words));
+        });
+        return table;
+      },
+      [R, words],
+      "u32",
+      "seen ids",
+    );
+  }
+}
+
+function slice({ ids, logProbs, entropy }: SampledTokens, start: number, count: number): SampledTokens {
+  const rows = (tensor: Tensor): Tensor => tensor.sliceRows(start, count);
+  return { ids: rows(ids), logProbs: rows(logProbs), entropy: rows(entropy) };
+}
+
+function copyAll(from: SampledTokens, to: SampledTokens): void {
+  copyElements(from.ids, to.ids);
+  copyElements(from.logProbs, to.logProbs);
+  copyElements(from.entropy, to.entropy);
+}
+
+const tensorsOf = ({ ids, logProbs, entropy }: SampledTokens): Tensor[] => [ids, logProbs, entropy];
