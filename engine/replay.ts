@@ -75,20 +75,21 @@ export class Replay {
    */
   run(key: string, body: () => void): void {
     const { recorder } = this.#backend;
+    const whole = (): void => scope(() => void body());
+    // Inside other recorded work it is a part of that. A tape needs the ops themselves.
+    if (recorder === undefined || assumed !== null || isRecording()) {
+      this.ran++;
+      whole();
+      return;
+    }
     const found = this.#recordings.get(key);
     this.#recordings.delete(key);
-    if (recorder !== undefined && found !== undefined && isCurrent(found) && recorder.replay(found.work)) {
+    if (found !== undefined && isCurrent(found) && recorder.replay(found.work)) {
       this.#recordings.set(key, found);
       this.replayed++;
       return;
     }
     this.ran++;
-    const whole = (): void => scope(() => void body());
-    // Inside other recorded work it is a part of that. A tape needs the ops themselves.
-    if (recorder === undefined || assumed !== null || isRecording()) {
-      whole();
-      return;
-    }
     const own = new Map<Versioned, number>();
     assumed = own;
     let work: RecordedWork | null = null;

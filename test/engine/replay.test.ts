@@ -5,6 +5,8 @@ import { accumulateKernel } from "../../engine/accumulate.ts";
 import { record } from "../../engine/autograd.ts";
 import type { Backend } from "../../engine/backends/backend.ts";
 import { CpuBackend } from "../../engine/backends/cpu.ts";
+import { BufferPool } from "../../engine/backends/webgpu/pool.ts";
+import { Recorded } from "../../engine/backends/webgpu/recorded.ts";
 import { MovedWeights } from "../../engine/moved-weights.ts";
 import { add, mul, scale } from "../../engine/ops/elementwise/elementwise.ts";
 import { linear } from "../../engine/ops/matmul/linear.ts";
@@ -216,6 +218,73 @@ describe("engine/replay", (test) => {
     assert.deepEqual([replay.ran, replay.replayed], [13, 1]);
     await expectBits("after a throw", y, body);
     free();
+  });
+
+  test("a step that was recorded by itself: inside recorded work, and with a tape, it runs", async () => {
+    const { backend } = await webgpuBackend();
+    const { y, ...inner } = stepOf(backend);
+    const twice = empty(backend, y.shape);
+    const [replay, outer] = [new Replay(backend), new Replay(backend)];
+    const body = (): void => copyInto(scale(inner.x, 2), y); // no writes of the host, which would be noted anyway
+    const both = (): void => {
+      replay.run("step", body);
+      copyInto(add(y, y), twice);
+    };
+    replay.run("step", body);
+    for (let step = 0; step < 3; step++) {
+      inner.x.write(normals(30 + step, y.size));
+      outer.run("both", both);
+      await expectBits(`step ${step}`, twice, both);
+    }
+    assert.deepEqual([outer.ran, outer.replayed], [1, 2]);
+
+    const weight = fromArray(backend, normals(4, 4), [2, 2]);
+    weight.requiresGradient = true;
+    const taped: Tensor[] = [];
+    const tapedBody = (): void => void taped.push(scale(weight, 3));
+    replay.run("taped", tapedBody);
+    record(() => replay.run("taped", tapedBody));
+    assert.equal(taped.length, 2);
+    for (const tensor of [weight, twice]) tensor.free();
+    inner.free();
+  });
+
+  test("memory that only the host writes, and that others use now: theirs keeps its content", async () => {
+    const { backend } = await webgpuBackend();
+    const { body, free } = stepOf(backend);
+    const replay = new Replay(backend);
+    const size = 1000;
+    const unread = (): void => {
+      body();
+      fromHost(backend, () => new Array(size).fill(7), [size]); // no dispatch reads it
+    };
+    replay.run("step", unread);
+    replay.run("step", unread);
+    const others = Array.from({ length: 40 }, (_, i) => fromArray(backend, normals(i, size), [size]));
+    replay.run("step", unread);
+    for (const [i, tensor] of others.entries()) {
+      sameBits(`other ${i}`, await tensor.read(), Float32Array.from(normals(i, size)));
+      tensor.free();
+    }
+    assert.deepEqual([replay.ran, replay.replayed], [2, 1]);
+    free();
+  });
+
+  test("a buffer that was returned to the driver: a recording that used it is not current", () => {
+    const gpu = { destroy: () => undefined } as unknown as GPUBuffer;
+    const limits = { maxBufferBytes: 2 ** 20, totalBytes: 2 ** 20 };
+    const pool = new BufferPool(
+      () => gpu,
+      limits,
+      () => undefined,
+    );
+    const buffer = pool.allocate(256, "older");
+    const work = new Recorded([], [{ buffer, allocation: buffer.allocations }], []);
+    assert.ok(work.isCurrent);
+    pool.release(buffer);
+    assert.ok(!work.isCurrent);
+    pool.trim(0);
+    assert.ok(!work.isCurrent);
   });
 
   test("what weights and tables assume: a changed version means that the step runs again", async () => {

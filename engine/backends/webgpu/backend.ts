@@ -157,8 +157,8 @@ export class WebGpuBackend implements Backend {
   write(buffer: BufferHandle, base: number, data: NumberArray): void {
     if (data instanceof Float64Array) throw new DeviceError("write: a GPU has no f64; use the plain backend");
     if (data.length === 0) return;
-    this.#notes?.changed();
     const own = buffer as PooledBuffer;
+    this.#notes?.written(own);
     // A queue write is executed before any work that is not yet submitted. That matters only if such work uses this
     // buffer: then the data is written to an upload buffer, and copied from there in the order of that work.
     if (this.#encoder !== null && own.lastUse === this.#submissions) {
@@ -176,7 +176,7 @@ export class WebGpuBackend implements Backend {
 
   copy(from: BufferHandle, fromBase: number, to: BufferHandle, toBase: number, length: number): void {
     if (length === 0) return;
-    this.#notes?.changed();
+    this.#notes?.copied();
     const [source, target] = [from as PooledBuffer, to as PooledBuffer];
     const encoder = this.#openEncoder();
     this.#endPass();

@@ -23,6 +23,9 @@ export interface PooledBuffer extends BufferHandle {
 
 const destroyed = "destroyed";
 
+/** Whether a buffer holds a tensor: it is neither free nor gone. */
+export const isHeld = ({ label }: PooledBuffer): boolean => label !== null && label !== destroyed;
+
 /** Free buffers beyond this many bytes are destroyed when the device is idle. */
 export const keepFreeBytes = 512 * 2 ** 20;
 const smallest = 256;

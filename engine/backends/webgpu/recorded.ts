@@ -6,7 +6,7 @@
 // order in which it is queued, so the replay may use them, as the next allocation may.
 import type { AnyKernel } from "../../kernel.ts";
 import type { RecordedWork } from "../backend.ts";
-import type { PooledBuffer } from "./pool.ts";
+import { isHeld, type PooledBuffer } from "./pool.ts";
 import type { PreparedCell } from "./prepared.ts";
 
 export interface PreparedDispatch {
@@ -42,7 +42,7 @@ export class Recorded implements RecordedWork {
   /** Whether its buffers hold what they held, and its scratch memory is free. */
   get isCurrent(): boolean {
     for (const { buffer, allocation } of this.#live)
-      if (buffer.label === null || buffer.allocations !== allocation) return false;
+      if (!isHeld(buffer) || buffer.allocations !== allocation) return false;
     for (const buffer of this.#scratch) if (buffer.label !== null) return false;
     return true;
   }
@@ -69,9 +69,14 @@ export class WorkNotes {
     if (!this.#allocated.has(buffer)) this.#isRepeated = false;
   }
 
-  /** A write or a copy. */
-  changed(): void {
+  /** A write. The recording needs its buffer, even if no dispatch reads what was written. */
+  written(buffer: PooledBuffer): void {
+    this.#used.add(buffer);
     if (!this.#isRewriting) this.#isRepeated = false;
+  }
+
+  copied(): void {
+    this.#isRepeated = false;
   }
 
   atEachReplay(write: () => void): void {
