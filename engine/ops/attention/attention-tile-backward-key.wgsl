@@ -1,16 +1,18 @@
 enable subgroups; diagnostic(off, subgroup_uniformity);
 // attentionTileBackwardKey  the same as attention-backward-key.wgsl, to the same bits.
 // Work       one subgroup of 8 for 8 · ROWS neighbouring keys of one key head, one key per lane and r. Together they loop over the
-//            queries that any of them sees. Pieces of q and dy are loaded once and broadcast twice, each time to all keys.
+//            queries that any of them sees. A load brings a four of q or dy to every lane: 32 numbers, each of which is broadcast twice,
+//            each time to all keys. The sums of one key of each lane are fetched and stored one after the other.
 // Tokens     a key ignores the queries outside its own range; tokens that no key of the tile sees are skipped.
-// Constants  PIECES, ROWS as in attention-tile.wgsl. CONTINUES: whether dKeys or dValues may already hold sums.
+// Constants  PIECES, ROWS as in attention-tile.wgsl. LOADS: fours of a head / 8, rounded up. CONTINUES: whether dKeys or dValues may
+//            already hold sums.
 // Order      of workgroups: balanced.wgsl.
 // Chosen     on lavapipe, for heads of a multiple of 8 above 32.
 // Measured   see attention-tile-backward-query.wgsl.
-@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(0) var<storage, read> q: array<vec4f>;
 @group(0) @binding(1) var<storage, read> keys: array<f32>;
 @group(0) @binding(2) var<storage, read> values: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(4) var<storage, read> statistics: array<vec2f>;
 @group(0) @binding(5) var<storage, read> querySpans: array<vec2u>;
 @group(0) @binding(6) var<storage, read_write> dKeys: array<f32>;
@@ -65,8 +67,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     for (; token < stop; token++) {
       let firstHead = (token - params.tokensStart) * params.heads + keyHead * sharing;
       for (var head = firstHead; head < firstHead + sharing; head++) {
-        let queryStart = params.qBase + head * SIZE + lane;
-        let upstreamStart = params.dyBase + head * SIZE + lane;
+        let queryStart = (params.qBase + head * SIZE) / 4u;
+        let upstreamStart = (params.dyBase + head * SIZE) / 4u;
         let known = statistics[params.statisticsBase / 2u + head];
         var products: array<vec4f, ROWS>;
         var weightProducts: array<vec4f, ROWS>;
@@ -74,18 +76,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
           products[r] = vec4f();
           weightProducts[r] = vec4f();
         }
-        var query: array<f32, PIECES>;
-        var upstream: array<f32, PIECES>;
+        var query: array<vec4f, LOADS>;
+        var upstream: array<vec4f, LOADS>;
+        /* @unroll */ for (var i = 0u; i < LOADS; i++) {
+          let four = min(8u * i + lane, SIZE / 4u - 1u);
+          query[i] = q[queryStart + four];
+          upstream[i] = dy[upstreamStart + four];
+        }
         /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          query[i] = q[queryStart + i * 8u];
-          upstream[i] = dy[upstreamStart + i * 8u];
           /* @unroll */ for (var j = 0u; j < 8u; j++) {
-            let one = subgroupBroadcast(query[i], j);
-            let oneUpstream = subgroupBroadcast(upstream[i], j);
-            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
-              products[r][j % 4u] = fma(one, key[r * SIZE + i * 8u + j], products[r][j % 4u]);
-              weightProducts[r][j % 4u] = fma(oneUpstream, value[r * SIZE + i * 8u + j], weightProducts[r][j % 4u]);
-            }
+            let one = subgroupBroadcast(query[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) { products[r][j % 4u] = fma(one, key[r * SIZE + i * 8u + j], products[r][j % 4u]); }
+          }
+        }
+        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
+            let oneUpstream = subgroupBroadcast(upstream[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) { weightProducts[r][j % 4u] = fma(oneUpstream, value[r * SIZE + i * 8u + j], weightProducts[r][j % 4u]); }
           }
         }
         var weight: array<f32, ROWS>;
@@ -96,11 +103,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
           weight[r] = exp(dot(products[r], vec4f(1.0)) * params.scale - known.x);
           dScore[r] = params.scale * weight[r] * (dot(weightProducts[r], vec4f(1.0)) - known.y);
         }
-        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          /* @unroll */ for (var j = 0u; j < 8u; j++) {
-            let one = subgroupBroadcast(query[i], j);
-            let oneUpstream = subgroupBroadcast(upstream[i], j);
-            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
+        /* @unroll */ for (var r = 0u; r < ROWS; r++) {
+          /* @unroll */ for (var i = 0u; i < PIECES; i++) {
+            /* @unroll */ for (var j = 0u; j < 8u; j++) {
+              let one = subgroupBroadcast(query[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
+              let oneUpstream = subgroupBroadcast(upstream[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
               if (isSeen[r]) {
                 dKey[r * SIZE + i * 8u + j] = fma(dScore[r], one, dKey[r * SIZE + i * 8u + j]);
                 dValue[r * SIZE + i * 8u + j] = fma(weight[r], oneUpstream, dValue[r * SIZE + i * 8u + j]);

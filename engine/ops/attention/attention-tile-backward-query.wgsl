@@ -1,15 +1,18 @@
 enable subgroups; diagnostic(off, subgroup_uniformity);
 // attentionTileBackwardQuery  the same as attention-backward-query.wgsl, to the same bits.
-// Work       as attention-tile.wgsl: one subgroup of 8 for 8 · ROWS queries of one key head. The numbers of each key and value are
-//            loaded once; those of the key are broadcast twice.
-// Constants  PIECES, ROWS as in attention-tile.wgsl. CONTINUES: whether dq may already hold a sum.
+// Work       as attention-tile.wgsl: one subgroup of 8 for 8 · ROWS queries of one key head. A load brings a four of a key or value to
+//            every lane: 32 numbers, which are broadcast to all queries; those of the key twice. The two products follow each other,
+//            so that only one of them needs registers for its sums.
+// Constants  PIECES, ROWS as in attention-tile.wgsl. LOADS: fours of a head / 8, rounded up. CONTINUES: whether dq may already hold a
+//            sum.
 // Order      of workgroups: balanced.wgsl.
 // Chosen     on lavapipe, if the head size is a multiple of 8 above 32.
 // Measured   with attention-tile-backward-key.wgsl, 14 query and 2 key heads of 64, 2 sequences of 128: 7.2 ms, 29 GFLOP/s. The
-//            plain kernels need 47 ms and five times as long to compile; node bench/run.ts "attention backward".
+//            plain kernels need 47 ms and five times as long to compile; node bench/run.ts "attention backward". Since then, loads in
+//            fours and four rows of queries: about 1.3 times less processor time (docs/performance.md).
 @group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> keys: array<f32>;
-@group(0) @binding(2) var<storage, read> values: array<f32>;
+@group(0) @binding(1) var<storage, read> keys: array<vec4f>;
+@group(0) @binding(2) var<storage, read> values: array<vec4f>;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read> statistics: array<vec2f>;
 @group(0) @binding(5) var<storage, read> spans: array<vec4u>;
@@ -49,9 +52,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var run = 0u; run < 2u; run++) {
     openRun(&runs, run, params.slotsStart, params.slotsStart + params.slots);
     while (nextRange(&runs)) {
-      let offset = (runs.start - params.slotsStart) * stride + keyHead * SIZE + lane;
-      var key = params.keysBase + offset;
-      var value = params.valuesBase + offset;
+      let offset = ((runs.start - params.slotsStart) * stride + keyHead * SIZE) / 4u;
+      var key = params.keysBase / 4u + offset;
+      var value = params.valuesBase / 4u + offset;
       for (var slot = runs.start; slot < runs.stop; slot++) {
         var products: array<vec4f, ROWS>;
         var weightProducts: array<vec4f, ROWS>;
@@ -59,17 +62,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
           products[r] = vec4f();
           weightProducts[r] = vec4f();
         }
-        var parts: array<f32, PIECES>;
+        var parts: array<vec4f, LOADS>;
+        var valueParts: array<vec4f, LOADS>;
+        /* @unroll */ for (var i = 0u; i < LOADS; i++) {
+          let four = min(8u * i + lane, SIZE / 4u - 1u);
+          parts[i] = keys[key + four];
+          valueParts[i] = values[value + four];
+        }
         /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          parts[i] = keys[key + i * 8u];
-          let valuePart = values[value + i * 8u];
           /* @unroll */ for (var j = 0u; j < 8u; j++) {
-            let one = subgroupBroadcast(parts[i], j);
-            let oneValue = subgroupBroadcast(valuePart, j);
-            /* @unroll */ for (var r = 0u; r < ROWS; r++) {
-              products[r][j % 4u] = fma(query[r * SIZE + i * 8u + j], one, products[r][j % 4u]);
-              weightProducts[r][j % 4u] = fma(upstream[r * SIZE + i * 8u + j], oneValue, weightProducts[r][j % 4u]);
-            }
+            let one = subgroupBroadcast(parts[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) { products[r][j % 4u] = fma(query[r * SIZE + i * 8u + j], one, products[r][j % 4u]); }
+          }
+        }
+        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
+          /* @unroll */ for (var j = 0u; j < 8u; j++) {
+            let oneValue = subgroupBroadcast(valueParts[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
+            /* @unroll */ for (var r = 0u; r < ROWS; r++) { weightProducts[r][j % 4u] = fma(upstream[r * SIZE + i * 8u + j], oneValue, weightProducts[r][j % 4u]); }
           }
         }
         var dScore: array<f32, ROWS>;
@@ -79,14 +88,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         }
         /* @unroll */ for (var i = 0u; i < PIECES; i++) {
           /* @unroll */ for (var j = 0u; j < 8u; j++) {
-            let one = subgroupBroadcast(parts[i], j);
+            let one = subgroupBroadcast(parts[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
             /* @unroll */ for (var r = 0u; r < ROWS; r++) {
               if (slot < runs.limit[r]) { gradient[r * SIZE + i * 8u + j] = fma(dScore[r], one, gradient[r * SIZE + i * 8u + j]); }
             }
           }
         }
-        key += stride;
-        value += stride;
+        key += stride / 4u;
+        value += stride / 4u;
       }
     }
   }

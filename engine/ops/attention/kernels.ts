@@ -223,13 +223,15 @@ const onSlots = ({ slots, keyHeads }: { slots: number; keyHeads: number }, const
   keyHeads * tilesOf(slots, constants),
 ];
 
+// The backward pass: a lane loads four numbers at once, LOADS times for a head. Variants for heads of 64 and 128.
+
 const queryTileKernel = defineKernel({
   ...backwardQuery,
   name: "attentionTileBackwardQuery",
   wgsl: new URL("./attention-tile-backward-query.wgsl", import.meta.url),
   uses: ["flat-workgroup", "balanced", "key-range", "key-runs"],
-  constants: tileDefaults,
-  variants: tileVariants,
+  constants: { PIECES: 8, ROWS: 4, LOADS: 2, CONTINUES: true },
+  variants: [{ CONTINUES: false }, { PIECES: 16, ROWS: 2, LOADS: 4 }],
   workgroups: onTokens,
 });
 
@@ -238,12 +240,12 @@ const keyTileKernel = defineKernel({
   name: "attentionTileBackwardKey",
   wgsl: new URL("./attention-tile-backward-key.wgsl", import.meta.url),
   uses: ["flat-workgroup", "balanced"],
-  constants: tileDefaults,
-  variants: tileVariants,
+  constants: { PIECES: 8, ROWS: 2, LOADS: 2, CONTINUES: true },
+  variants: [{ CONTINUES: false }, { PIECES: 16, ROWS: 1, LOADS: 4 }],
   workgroups: onSlots,
 });
 
-// Small heads: a lane loads four numbers at once, LOADS times for KEYS keys or HEADS heads.
+// Small heads: two keys, or two heads, at a time. Variants for heads of 16 and 32.
 
 const pairsDefaults = { PIECES: 2, ROWS: 2, LOADS: 1, CONTINUES: true };
 const pairsVariants: readonly Constants[] = [{ CONTINUES: false }, { PIECES: 4, LOADS: 2 }];
@@ -253,8 +255,8 @@ const queryPairsKernel = defineKernel({
   name: "attentionPairsBackwardQuery",
   wgsl: new URL("./attention-pairs-backward-query.wgsl", import.meta.url),
   uses: ["flat-workgroup", "balanced", "key-range", "key-runs"],
-  constants: { ...pairsDefaults, KEYS: 2 },
-  variants: pairsVariants,
+  constants: { ...pairsDefaults, ROWS: 4, KEYS: 2 },
+  variants: [{ CONTINUES: false }, { PIECES: 4, ROWS: 2, LOADS: 2 }],
   workgroups: onTokens,
 });
 
@@ -273,11 +275,14 @@ const tileKernels = { forward: forwardTileKernel, query: queryTileKernel, key: k
 const pairsKernels = { forward: forwardTileKernel, query: queryPairsKernel, key: keyPairsKernel };
 
 /**
- * Heads up to this size use two rows per lane: with larger heads, two rows no longer fit the first-level cache.
+ * Heads up to this size use two rows per lane, and four for dq: with larger heads, so many rows no longer fit the
+ * first-level cache. dKeys and dValues, whose rows are longer, gain nothing from four.
  */
 const sizeOfTwoRows = 64;
 /** Of heads up to this size the backward pass takes two keys, or two heads of a token, at a time. */
 const sizeOfPairs = 32;
+/** Of heads up to this size dq takes four rows per lane there too; larger ones gain little and compile for longer. */
+const sizeOfFourRows = 16;
 /**
  * If each token has its own keys, a tile processes one token after another; smaller heads are then slower than without
  * a tile.
@@ -292,17 +297,18 @@ export function chooseKernels(style: AdapterStyle, heads: Heads, isCached: boole
   const { headSize } = heads;
   const { HEADS, ...vectors } = vectorConstants(style, heads);
   if (style === "lavapipe" && headSize % lanes === 0 && (!isCached || headSize >= smallestOwnHead)) {
-    const forTokens = { PIECES: headSize / lanes, ROWS: headSize <= sizeOfTwoRows ? 2 : 1 };
-    if (headSize > sizeOfPairs)
-      return { ...tileKernels, forTokens, forQuery: forTokens, forKeys: forTokens, forStatistics: vectors };
+    const PIECES = headSize / lanes;
+    const forTokens = { PIECES, ROWS: headSize <= sizeOfTwoRows ? 2 : 1 };
+    if (headSize > sizeOfPairs) {
+      const forKeys: Constants = { ...forTokens, LOADS: loadsOf(headSize) };
+      const forQuery: Constants = { ...forKeys, ROWS: 2 * forTokens.ROWS };
+      return { ...tileKernels, forTokens, forQuery, forKeys, forStatistics: vectors };
+    }
     const taken = (heads.heads / heads.keyHeads) % 2 === 0 ? 2 : 1;
-    return {
-      ...pairsKernels,
-      forTokens,
-      forQuery: { ...forTokens, KEYS: 2, LOADS: loadsOf(2 * headSize) },
-      forKeys: { ...forTokens, HEADS: taken, LOADS: loadsOf(taken * headSize) },
-      forStatistics: vectors,
-    };
+    const rows = headSize <= sizeOfFourRows ? 4 : 2;
+    const forQuery: Constants = { ...forTokens, ROWS: rows, KEYS: 2, LOADS: loadsOf(2 * headSize) };
+    const forKeys: Constants = { ...forTokens, HEADS: taken, LOADS: loadsOf(taken * headSize) };
+    return { ...pairsKernels, forTokens, forQuery, forKeys, forStatistics: vectors };
   }
   const forTokens = { ...vectors, HEADS };
   return { ...plainKernels, forTokens, forQuery: forTokens, forKeys: vectors, forStatistics: vectors };

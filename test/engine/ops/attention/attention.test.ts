@@ -161,14 +161,18 @@ describe("engine/ops/attention/attention", (test) => {
         },
       },
       "sequences across segments": causal([73, 5, 130], [4, 2, 16]),
-      // A tile holds 16 queries of a key head, or 16 keys; 8 of each for heads above 64.
+      // A tile holds 16 queries of a key head, or 16 keys; 8 of each for heads above 64. The gradient of queries has twice as many
+      // queries in a tile, but for heads of 24 and 32.
       "a tile but one": causal([15], [1, 1, 8]),
       "a tile": causal([16], [1, 1, 8]),
       "a tile and one": causal([17], [1, 1, 8]),
       "tiles that end between the heads of a token": causal([11, 2], [9, 3, 8]),
       "tiles of many sequences": causal([2, 1, 3, 0, 1, 4, 1, 1, 2], [2, 2, 16]),
+      "a large tile but one": causal([31], [1, 1, 8]),
+      "large tiles of many sequences": causal([20, 1, 3, 0, 16], [2, 1, 16]),
+      "tiles of larger heads": causal([30, 1, 6], [1, 1, 48]),
       "heads of 40": causal([4], [2, 1, 40]),
-      "the largest heads": causal([9], [1, 1, 128]),
+      "the largest heads": causal([9, 10], [1, 1, 128]),
     },
     tolerance: { forward: tolerance, gradient: tolerance },
   });
