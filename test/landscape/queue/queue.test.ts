@@ -160,7 +160,9 @@ else
       const cells = await worker.stop();
       expectSame(contents(at("killed")), whole());
       assert.ok(cells >= 5 && cells <= 9, String(cells));
-      for (const text of ["cannot be reached", "is back", "has lost"]) assert.match(told, text);
+      assert.match(told, "has lost");
+      // Clients try again after 100 ms: a server that is back sooner was never away for them.
+      assert.is(told.includes("cannot be reached"), told.includes("is back"), told);
     });
 
     test("a frozen worker, one that returns nonsense, and one of another driver change nothing", async () => {
