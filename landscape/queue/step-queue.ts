@@ -57,6 +57,8 @@ export class StepQueue {
   readonly #out = new Map<string, Stripe>();
   readonly #checksOut = new Map<string, Stripe>();
   readonly #tries = new Map<string, number>();
+  /** How often each job was taken from a worker, as far as it was said. */
+  readonly #stalls = new Map<string, number>();
   #quietSinceMs = performance.now();
 
   constructor(parts: StepParts) {
@@ -64,10 +66,6 @@ export class StepQueue {
     this.taken = parts.taken;
     this.#queue = parts.server.queue(parts.announcement.queue);
     this.#watcher = parts.server.worker(parts.announcement.queue, noLockMs);
-    this.#watcher.on("stalled", (id) => {
-      const stripe = this.#out.get(id) ?? this.#checksOut.get(id);
-      if (stripe !== undefined) parts.say(`A worker died or froze: ${this.#textOf(stripe)} are handed out again.`);
-    });
   }
 
   get isDone(): boolean {
@@ -130,6 +128,7 @@ export class StepQueue {
       await job.remove();
       return;
     }
+    this.#sayStalls(job, stripe);
     try {
       const worker = await taken.take(stripe, job.returnvalue, checks);
       this.#checksOut.delete(id);
@@ -171,7 +170,10 @@ export class StepQueue {
     if (jobs.length > 0) this.#quietSinceMs = performance.now();
     if (isDue) await this.#renew();
     return jobs.flatMap((job) => {
-      const stripe = this.#out.get(String(job.id));
+      const id = String(job.id);
+      const stripe = this.#out.get(id);
+      const known = stripe ?? this.#checksOut.get(id);
+      if (known !== undefined) this.#sayStalls(job, known);
       if (stripe === undefined) return [];
       const progress = progressSchema.safeParse(job.progress);
       return {
@@ -180,6 +182,17 @@ export class StepQueue {
         progress: progress.success ? progress.data : null,
       };
     });
+  }
+
+  /**
+   * Any process of the queue may find that a lock has run out, and only that one gets BullMQ's event. But the job itself counts how
+   * often it was taken from a worker. (A job that was added again has another timestamp, and counts from 0.)
+   */
+  #sayStalls({ id, timestamp, stalledCounter }: Job, stripe: Stripe): void {
+    const key = `${id} ${timestamp}`;
+    if (stalledCounter <= (this.#stalls.get(key) ?? 0)) return;
+    this.#stalls.set(key, stalledCounter);
+    this.#parts.say(`A worker died or froze: ${this.#textOf(stripe)} were handed out again.`);
   }
 
   /** Workers leave their names when they find the study, before they have loaded anything. */

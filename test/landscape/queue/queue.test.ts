@@ -194,7 +194,10 @@ else
       const sweeping = sweepIn(out, [warmModel], { ...small, queue: url, "allow-mixed": true });
       const first = await workIn(url, { adapter: "another adapter" });
       const others = await openServer(url, () => {});
-      const { worker } = await queueOf(others);
+      const { queue, worker } = await queueOf(others);
+      // With one worker alone nobody waits for its check.
+      const second = { id: randomUUID(), name: "second" };
+      await others.queue(announcements).addJobLog(queue.name, JSON.stringify(second));
       const check = await nextOf(worker, "second", (stripe) => stripe.notBy !== null);
       const [asked] = checked(stripeSchema, check.data).cells;
       const own = sliceFolder(out, { step: 0, slice: 0 });
@@ -204,7 +207,7 @@ else
       const { conversationBytes: _, ...record } = found;
       const reward = record.rollouts.reward.map((of) => of.map((one) => one + 1e-9));
       const result = packResult(
-        { worker: { id: randomUUID(), name: "second" }, plan: announced(check.queueName), seconds: 1 },
+        { worker: second, plan: announced(check.queueName), seconds: 1 },
         {
           reference: readJson(referencePath(out, 0), referenceSet),
           facts: readJson(slicePaths(own).directions, sliceFacts),
