@@ -329,7 +329,10 @@ async function checkSharedInputs<I extends string, O extends string, S extends s
     }
 }
 
-/** The op twice on the same tensors, with one output of the first run added to itself: sums of gradients at both ends. */
+/**
+ * The op twice on the same tensors, with one output of the first run added to itself: sums of gradients at both ends. The tensors
+ * lie at odd elements of their buffers.
+ */
 async function checkUsedTwice<I extends string, O extends string, S extends string, Settings>(
   subject: Subject<I, O, S, Settings>,
   { seeds, bySubset }: Truth,
@@ -340,7 +343,7 @@ async function checkUsedTwice<I extends string, O extends string, S extends stri
   const [alone, whole] = [bySubset[0], bySubset[bySubset.length - 1]];
   const [[doubled, seed]] = alone.seeds;
   const found = await scopeAsync(async () => {
-    const tensors = subject.tensors(backend, dtype);
+    const tensors = subject.tensors(backend, dtype, [], true);
     const recording = record(() => {
       const y = subject.run(tensors)[doubled];
       return { second: subject.run(tensors), twofold: add(y, y) };

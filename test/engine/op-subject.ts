@@ -26,14 +26,23 @@ const sentinel = 12345;
 
 /**
  * A tensor amid a larger one on the device, as parameters and gradients lie in their arenas: it begins where its buffer does
- * not, and what is read or written outside shows. Only where the larger one is a single segment.
+ * not, and what is read or written outside shows. Only where the larger one is a single segment. Or at an odd element, as a view of
+ * single numbers may: kernels that read in fours must not take it for the element before.
  */
 class Placed {
   readonly tensor: Tensor;
   readonly #whole: Tensor;
   readonly #margin: number;
 
-  constructor(backend: Backend, values: ArrayLike<number>, shape: Shape, dtype: DType, name: string, around: number) {
+  constructor(
+    backend: Backend,
+    values: ArrayLike<number>,
+    shape: Shape,
+    dtype: DType,
+    name: string,
+    around: number,
+    isOdd = false,
+  ) {
     const rowSize = sizeOf(shape.slice(1));
     let rows = 1;
     while ((rows * rowSize) % alignment !== 0) rows++;
@@ -43,6 +52,15 @@ class Placed {
     if (this.#margin === 0) {
       this.#whole = fromArray(backend, values, shape, dtype, name);
       this.tensor = this.#whole;
+      return;
+    }
+    if (isOdd) {
+      const size = sizeOf(shape);
+      this.#margin = alignment + 1;
+      const odd = new Float64Array(size + 2 * this.#margin).fill(around);
+      odd.set(values, this.#margin);
+      this.#whole = fromArray(backend, odd, [odd.length], dtype, name);
+      this.tensor = this.#whole.sliceRows(this.#margin, size).view(shape);
       return;
     }
     const all = new Float64Array(sizeOf(larger)).fill(around);
@@ -144,7 +162,7 @@ export class Subject<I extends string, O extends string, S extends string, Setti
   }
 
   /** Inputs on a backend, floats in `dtype`; those that `shared` names are one tensor. */
-  tensors(backend: Backend, dtype: DType, shared: readonly string[] = []): { [K in I]: Tensor | null } {
+  tensors(backend: Backend, dtype: DType, shared: readonly string[] = [], isOdd = false): { [K in I]: Tensor | null } {
     const inputs = {} as { [K in I]: Tensor | null };
     for (const optional of this.op.definition.optional ?? []) inputs[optional] = null;
     let one: Tensor | undefined;
@@ -152,7 +170,7 @@ export class Subject<I extends string, O extends string, S extends string, Setti
       const isShared = shared.includes(name);
       const tensor =
         (isShared ? one : undefined) ??
-        new Placed(backend, values, shape, isFloat(own) ? dtype : own, name, Number.NaN).tensor;
+        new Placed(backend, values, shape, isFloat(own) ? dtype : own, name, Number.NaN, isOdd).tensor;
       tensor.requiresGradient = this.inputs.includes(name);
       if (isShared) one = tensor;
       inputs[name as I] = tensor;

@@ -12,7 +12,7 @@ import { defineOp, expectRank, expectShape } from "../../op.ts";
 import type { OperandPrecision } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
-import { empty, type Tensor } from "../../tensor.ts";
+import { copyElements, empty, type Tensor } from "../../tensor.ts";
 import { chooseHalfForward, chooseKernels, type Heads, statisticsKernel } from "./kernels.ts";
 import {
   attentionFormOf,
@@ -61,8 +61,10 @@ export const attentionOp = defineOp<
     if (H % K !== 0) throw new ShapeError(`attention: expected key heads that divide the ${H} query heads, got ${K}.`);
     return { y: q, logSumExp: [T, H] };
   },
-  forward: (run, { q, keys, values, spans, querySpans }, { y, logSumExp }, { scale, operands }) =>
+  forward: (run, given, { y, logSumExp }, { scale, operands }) =>
     scope(() => {
+      const { querySpans } = given;
+      const [q, keys, values, spans] = [given.q, given.keys, given.values, given.spans].map(inFours);
       const sums = empty(q.backend, logSumExp.shape, q.dtype, "attention.sums");
       const heads = paramsOf(q, keys);
       if (keys.dtype !== values.dtype)
@@ -78,8 +80,16 @@ export const attentionOp = defineOp<
     }),
   // With P = exp(scale·QKᵀ − logSumExp) and Δ = Σ_d dy·y:
   // dV = Pᵀ·dY,   dS = P ∘ (dY·Vᵀ − Δ),   dQ = scale · dS·K,   dK = scale · dSᵀ·Q
-  vjp: (run, { q, keys, values, spans, querySpans, y, logSumExp }, { y: dy }, d, { scale, operands }) =>
+  vjp: (run, saved, upstream, d, { scale, operands }) =>
     scope(() => {
+      const { y, logSumExp } = saved;
+      const [q, keys, values, spans, dy] = [saved.q, saved.keys, saved.values, saved.spans, upstream.y].map(inFours);
+      const querySpans = saved.querySpans && inFours(saved.querySpans);
+      for (const target of [d.q, d.keys, d.values])
+        if (target && !isInFours(target.tensor))
+          throw new ShapeError(
+            "attention: expected a gradient that begins at a multiple of four elements of its buffer.",
+          );
       if (keys.dtype === "f16") throw new Error("attention: keys and values in f16 have no gradient.");
       const heads = paramsOf(q, keys);
       const params = { ...heads, scale };
@@ -158,13 +168,34 @@ function attendToHalf(
       empty(q.backend, q.shape.slice(0, 2), q.dtype, `attention.${name}`),
     );
     const constants = { ...forTokens, CONTINUES: false };
-    run(toHalf, { ...given, y, logSumExp, sums }, { ...heads, scale }, { constants });
+    run(
+      toHalf,
+      { q: inFours(q), keys, values, spans: inFours(spans), y, logSumExp, sums },
+      { ...heads, scale },
+      { constants },
+    );
   });
   return y;
 }
 
 function paramsOf(q: Tensor, keys: Tensor): Heads {
   return { heads: q.shape[1], keyHeads: keys.shape[1], headSize: q.shape[2] };
+}
+
+/**
+ * The tensor if it begins at a multiple of four elements, as kernels read it in fours; else a copy that does. Only a view of a
+ * tensor of single numbers can begin elsewhere.
+ */
+function inFours(tensor: Tensor): Tensor {
+  const { backend, shape, dtype } = tensor;
+  if (dtype === "f16" || isInFours(tensor)) return tensor;
+  const copy = empty(backend, shape, dtype, "attention.copy");
+  copyElements(tensor, copy);
+  return copy;
+}
+
+function isInFours({ segments }: Tensor): boolean {
+  return segments.every(({ base }) => base % 4 === 0);
 }
 
 function isCut(tensor: Tensor): boolean {
