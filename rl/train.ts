@@ -7,7 +7,7 @@
 // The same command resumes a stopped run; with more steps it extends a finished one. The run folder is that of a study
 // without landscapes: `node landscape/run.ts` with the same settings and a section [landscape] measures around its checkpoints.
 import { basename } from "node:path";
-import { defineSettings, formatDuration, inOwnWords, runCommand, type Source } from "../engine/host/index.ts";
+import { defineSettings, formatDuration, runCommand, type Source } from "../engine/host/index.ts";
 import { loadModuleOf } from "./environments/user-module.ts";
 import { metricsPath } from "./files/layout.ts";
 import { readMetrics } from "./files/metrics.ts";
@@ -81,7 +81,7 @@ await runCommand({
           if (evaluation !== null) progress.line(evaluation);
           const last = run.train.checkpoints.reduce((most, step) => Math.max(most, step), -1);
           if (last >= 0) progress.line(`Last checkpoint: ${checkpointFolder(out, last)}`);
-          progress.line(inOwnWords(`Curves and page: node landscape/report.ts ${out}`));
+          progress.line(`Curves and page: node landscape/report.ts ${out}`);
           progress.line(`Run folder: ${out}   (${formatDuration(performance.now() - start)})`);
         },
       },

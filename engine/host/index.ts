@@ -4,7 +4,6 @@ export { backendSettings } from "./backend-settings.ts";
 export {
   type Command,
   type CommandContext,
-  inOwnWords,
   projectVersion,
   renameCommands,
   runCommand,
