@@ -60,6 +60,7 @@ export class StepQueue {
   /** How often each job was taken from a worker, as far as it was said. */
   readonly #stalls = new Map<string, number>();
   #quietSinceMs = performance.now();
+  #wasAnnounced = false;
 
   constructor(parts: StepParts) {
     this.#parts = parts;
@@ -96,7 +97,10 @@ export class StepQueue {
 
   /** Adds what the server lacks; what it has stays as it is. */
   async #send(): Promise<void> {
-    const { announce, announcement } = this.#parts;
+    const { announce, announcement, say } = this.#parts;
+    if (this.#wasAnnounced && !(await this.#isAnnounced()))
+      say("The queue's server has lost its jobs: they are handed out again.");
+    this.#wasAnnounced = true;
     await announce.add("study", announcement, { jobId: announcement.queue });
     await this.#queue.addBulk(
       [...this.#out, ...this.#checksOut].map(([id, stripe]) => ({
@@ -105,6 +109,11 @@ export class StepQueue {
         opts: { jobId: id, attempts: mostTries, backoff: { type: "fixed", delay: 1000 } },
       })),
     );
+  }
+
+  async #isAnnounced(): Promise<boolean> {
+    const { announce, announcement } = this.#parts;
+    return (await announce.getJob(announcement.queue)) !== undefined;
   }
 
   /** @returns how many results were taken */
@@ -216,10 +225,10 @@ export class StepQueue {
     }
     const counts = await this.#queue.getJobCounts("waiting", "active", "delayed", "completed", "failed");
     const there = Object.values(counts).reduce((sum, count) => sum + count, 0);
-    const isAnnounced = (await this.#parts.announce.getJob(this.#parts.announcement.queue)) !== undefined;
+    const isAnnounced = await this.#isAnnounced();
     const lost = this.#out.size + this.#checksOut.size - there;
     if (lost <= 0 && isAnnounced) return;
-    if (lost > 0) this.#parts.say(`The queue's server has lost ${lost} jobs: they are handed out again.`);
+    if (isAnnounced) this.#parts.say(`The queue's server has lost ${lost} jobs: they are handed out again.`);
     await this.#send();
   }
 
