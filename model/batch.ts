@@ -17,10 +17,11 @@ export interface TokenIds {
 export interface BatchOutputs {
   /** Their places in the batch, ascending; with a backward pass each occurs once. */
   readonly indices: Uint32Array; // [N]
-  /** `spans`, `querySpans` and `rows` of a batch, for these tokens as queries. */
+  /** `spans`, `querySpans`, `rows` and `sequences` of a batch, for these tokens as queries. */
   readonly spans: Tensor; // [N, 4] u32
   readonly querySpans: Tensor | null; // [S, 2] u32
   readonly rows: BatchRows;
+  readonly sequences?: number;
 }
 
 /** One forward pass's tokens. */
@@ -34,6 +35,8 @@ export interface Batch {
   readonly querySpans: Tensor | null; // [T, 2] u32
   /** Which grid point each token belongs to; null with plain weights. */
   readonly rows: BatchRows;
+  /** How many sequences there are, if keys are cached: attention is faster if it knows that they have many tokens each. */
+  readonly sequences?: number;
   /** Default: the final states of all tokens are wanted. */
   readonly outputs?: BatchOutputs;
 }

@@ -168,6 +168,7 @@ async function drawTokens(
       spans: fours(0, T),
       querySpans: null,
       rows: groups,
+      sequences: tokens.drawings.length,
       ...(T === R ? {} : { outputs: sampledOutputs(backend, tokens, sampledRows) }),
     };
     const into = { keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt, T) };
@@ -186,7 +187,7 @@ async function drawTokens(
 /** The tokens after which one is drawn: only their final states are read. */
 function sampledOutputs(
   backend: Backend,
-  { sampledAt, spans }: PassTokens,
+  { sampledAt, spans, drawings }: PassTokens,
   rows: readonly RowGroup[] | null,
 ): BatchOutputs {
   return {
@@ -194,6 +195,7 @@ function sampledOutputs(
     spans: fromArray(backend, spansOf(sampledAt, spans), [sampledAt.length, 4], "u32", "spans"),
     querySpans: null,
     rows,
+    sequences: drawings.length,
   };
 }
 

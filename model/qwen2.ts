@@ -159,7 +159,7 @@ function decoderLayer(
   // Mixed precision: where the projections read f16, attention does too, if the adapter has matrix units for it.
   const projection = weight("self_attn.q_proj");
   const isMixed = projection.kind === "tensor" && projection.half !== undefined;
-  const inAttention = { operands: isMixed ? "f16" : "f32", output: operands } as const;
+  const inAttention = { operands: isMixed ? "f16" : "f32", output: operands, sequences: own.sequences } as const;
   const mixed = reshape(attention(q0, seen.keys, seen.values, own.spans, own.querySpans, inAttention), [
     q0.rows,
     H * D,

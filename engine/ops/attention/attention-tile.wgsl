@@ -10,7 +10,7 @@ enable subgroups; diagnostic(off, subgroup_uniformity);
 //            CONTINUES: whether there are several cells of slots.
 // Stored     keys and values are f32, or f16 in words: see the key loads in `uses`. So is y, if one cell holds all slots: see the
 //            output. All arithmetic is f32.
-// Chosen     on lavapipe, if the head size is a multiple of 8; in decoding from 32 on.
+// Chosen     on lavapipe, if the head size is a multiple of 8; over a cache also from 32 on, or from 3 tokens of each sequence on.
 // Measured   14 query and 2 key heads of 64, 2 sequences of 128: 2.5 ms, 24 GFLOP/s (attention.wgsl: 17 to 24 ms); decoding 16
 //            rows at 256 keys: 0.75 ms (5.9). Compiles in a fifth of the time of attention.wgsl. Mesa 25.0.7, 2 cores (Zen 4);
 //            node bench/run.ts "attention forward" --adapter lavapipe.

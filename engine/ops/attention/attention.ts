@@ -33,6 +33,11 @@ export interface AttentionSettings {
    * adapters it changes nothing. Default f32.
    */
   operands?: "f32" | "f16";
+  /**
+   * How many sequences the tokens belong to, if they read a cache: with many tokens each, those of a sequence are processed
+   * together. It changes no bit. Default: each token is of another sequence.
+   */
+  sequences?: number;
 }
 
 /** The op below `attention`. It saves logSumExp [T, H], natural, of the scaled scores. */
@@ -61,7 +66,7 @@ export const attentionOp = defineOp<
     if (H % K !== 0) throw new ShapeError(`attention: expected key heads that divide the ${H} query heads, got ${K}.`);
     return { y: q, logSumExp: [T, H] };
   },
-  forward: (run, given, { y, logSumExp }, { scale, operands }) =>
+  forward: (run, given, { y, logSumExp }, { scale, operands, sequences }) =>
     scope(() => {
       const { querySpans } = given;
       const [q, keys, values, spans] = [given.q, given.keys, given.values, given.spans].map(inFours);
@@ -73,7 +78,7 @@ export const attentionOp = defineOp<
       const isStoredInHalf = keys.dtype === "f16";
       const form = operands === "f16" && !isStoredInHalf ? attentionFormOf(q.backend, heads, isCached) : null;
       const choose = isStoredInHalf ? chooseHalfForward : chooseKernels;
-      const { forward, forTokens } = choose(q.backend.style, heads, isCached);
+      const { forward, forTokens } = choose(q.backend.style, heads, isCached ? tokensEach(q, sequences) : null);
       const constants = { ...(form ?? forTokens), CONTINUES: isCut(keys) || isCut(values) };
       const bound = { q, keys, values, spans, y, logSumExp, sums };
       run(form === null ? forward : matrixKernel, bound, { ...heads, scale }, { constants });
@@ -93,7 +98,7 @@ export const attentionOp = defineOp<
       if (keys.dtype === "f16") throw new Error("attention: keys and values in f16 have no gradient.");
       const heads = paramsOf(q, keys);
       const params = { ...heads, scale };
-      const { query, key, forQuery, forKeys, forStatistics } = chooseKernels(q.backend.style, heads, false);
+      const { query, key, forQuery, forKeys, forStatistics } = chooseKernels(q.backend.style, heads, null);
       const form = operands === "f16" ? attentionFormOf(q.backend, heads, false, "backward") : null;
       const statistics = empty(q.backend, [...logSumExp.shape, 2], q.dtype, "attention.statistics");
       const statisticsOf = form === null ? statisticsKernel : matrixStatisticsKernel;
@@ -125,7 +130,8 @@ export const attentionOp = defineOp<
  * @param spans       [T, 4] u32: {prefixStart, prefixLength, ownStart, length}; slots below S
  * @param querySpans  [S, 2] u32: {first, count} of the tokens that see each key, which must be neighbours; null if no
  *                    gradient of keys or values is wanted
- * @param settings    scale: D^−½ unless it is given; operands: f32 unless it is given; output: f16 for a y that is rounded
+ * @param settings    scale: D^−½ unless it is given; operands: f32 unless it is given; sequences: to which the tokens belong, if
+ *                    querySpans is null, by default T, which changes no bit; output: f16 for a y that is rounded
  *                    to f16, for products alone, without gradient, if keys and values are f16, no buffer's limit cuts them,
  *                    and D is a multiple of four. Default: f32
  * @returns           [T, H, D] f32 or f16
@@ -141,9 +147,9 @@ export function attention(
   querySpans: Tensor | null,
   settings: Partial<AttentionSettings> & { readonly output?: OperandPrecision } = {},
 ): Tensor {
-  const { scale = q.shape[q.shape.length - 1] ** -0.5, operands = "f32", output = "f32" } = settings;
-  const half = output === "f16" ? attendToHalf({ q, keys, values, spans }, scale, querySpans) : null;
-  return half ?? attentionOp({ q, keys, values, spans, querySpans }, { scale, operands }).y;
+  const { scale = q.shape[q.shape.length - 1] ** -0.5, operands = "f32", sequences, output = "f32" } = settings;
+  const half = output === "f16" ? attendToHalf({ q, keys, values, spans }, scale, querySpans, sequences) : null;
+  return half ?? attentionOp({ q, keys, values, spans, querySpans }, { scale, operands, sequences }).y;
 }
 
 /** y in f16; null, and nothing is done, if that needs another kernel's sums: see `output`. */
@@ -151,6 +157,7 @@ function attendToHalf(
   given: Record<"q" | "keys" | "values" | "spans", Tensor>,
   scale: number,
   querySpans: Tensor | null,
+  sequences: number | undefined,
 ): Tensor | null {
   const { q, keys, values, spans } = given;
   if (keys.dtype !== "f16" || isCut(keys) || isCut(values) || shouldRecord([q])) return null;
@@ -160,7 +167,11 @@ function attendToHalf(
     { scale, operands: "f32" },
   );
   const heads = paramsOf(q, keys);
-  const { toHalf, forTokens } = chooseHalfForward(q.backend.style, heads, querySpans === null);
+  const { toHalf, forTokens } = chooseHalfForward(
+    q.backend.style,
+    heads,
+    querySpans === null ? tokensEach(q, sequences) : null,
+  );
   if (toHalf === null) return null;
   const y = empty(q.backend, q.shape, "f16", "attention.y");
   scope(() => {
@@ -177,6 +188,9 @@ function attendToHalf(
   });
   return y;
 }
+
+/** Of each sequence, on average. */
+const tokensEach = (q: Tensor, sequences = q.rows): number => q.rows / Math.max(sequences, 1);
 
 function paramsOf(q: Tensor, keys: Tensor): Heads {
   return { heads: q.shape[1], keyHeads: keys.shape[1], headSize: q.shape[2] };

@@ -284,19 +284,22 @@ const sizeOfPairs = 32;
 /** Of heads up to this size dq takes four rows per lane there too; larger ones gain little and compile for longer. */
 const sizeOfFourRows = 16;
 /**
- * If each token has its own keys, a tile processes one token after another; smaller heads are then slower than without
- * a tile.
+ * A tile processes the tokens of one sequence together, and sequences one after another. If each token has its own keys, smaller
+ * heads are slower than without a tile.
  */
 const smallestOwnHead = 32;
+/** From so many tokens of each sequence on, a tile is faster for smaller heads too. */
+const tokensOfTile = 3;
 
 /**
  * The variant for an adapter, with the constants of its kernels.
- * @param isCached  tokens read a cache, so hardly any two of them see the same keys
+ * @param tokensEach  of each sequence, on average, if tokens read a cache; null if all keys are of this batch
  */
-export function chooseKernels(style: AdapterStyle, heads: Heads, isCached: boolean) {
+export function chooseKernels(style: AdapterStyle, heads: Heads, tokensEach: number | null) {
   const { headSize } = heads;
   const { HEADS, ...vectors } = vectorConstants(style, heads);
-  if (style === "lavapipe" && headSize % lanes === 0 && (!isCached || headSize >= smallestOwnHead)) {
+  const isTile = headSize >= smallestOwnHead || tokensEach === null || tokensEach >= tokensOfTile;
+  if (style === "lavapipe" && headSize % lanes === 0 && isTile) {
     const PIECES = headSize / lanes;
     const forTokens = { PIECES, ROWS: headSize <= sizeOfTwoRows ? 2 : 1 };
     if (headSize > sizeOfPairs) {
@@ -321,8 +324,8 @@ const loadsOf = (numbers: number): number => Math.ceil(numbers / (4 * lanes));
  * The forward variant for an adapter if keys and values are f16. `toHalf` is the one that writes y in f16, from one cell of
  * slots; null for heads that are no multiple of four.
  */
-export function chooseHalfForward(style: AdapterStyle, heads: Heads, isCached: boolean) {
-  const { forward, forTokens } = chooseKernels(style, heads, isCached);
+export function chooseHalfForward(style: AdapterStyle, heads: Heads, tokensEach: number | null) {
+  const { forward, forTokens } = chooseKernels(style, heads, tokensEach);
   if (forward === forwardTileKernel) return { forward: halfTileKernel, toHalf: halfTileToHalfKernel, forTokens };
   if (heads.headSize % 4 !== 0) return { forward: halfTwosKernel, toHalf: null, forTokens };
   return { forward: halfFoursKernel, toHalf: halfFoursToHalfKernel, forTokens };

@@ -233,14 +233,18 @@ export function gatedLinear(
     const given = asMatrix(x);
     const from = isHalf && given.dtype !== "f16" ? halfOf(given) : given;
     if (!isHalf && multiplyPointsInPairs(from, gate, up, asMatrix(y), rows)) return;
-    const products = { gate: empty(x.backend, shape, dtype), up: empty(x.backend, shape, dtype) };
-    const both = { gate: asMatrix(products.gate), up: asMatrix(products.up), y: asMatrix(y) };
-    if (multiplyAllPoints(from, gate, up, both, rows)) return;
+    const product = (rows: number): Tensor => empty(x.backend, [rows, asMatrix(y).rowSize], dtype);
+    const isDone = scope(() => {
+      const both = { gate: product(from.rows), up: product(from.rows), y: asMatrix(y) };
+      return multiplyAllPoints(from, gate, up, both, rows);
+    });
+    if (isDone) return;
     const ups = groupsOf(up, rows, from.rows);
     groupsOf(gate, rows, from.rows).forEach(({ tensors, start, count }, i) => {
-      const cut = (tensor: Tensor): Tensor => asMatrix(tensor).sliceRows(start, count);
-      const to = { gate: cut(products.gate), up: cut(products.up), y: cut(y) };
-      multiplyBoth(from.sliceRows(start, count), tensors, ups[i].tensors, to);
+      const [part, result] = [from, asMatrix(y)].map((tensor) => tensor.sliceRows(start, count));
+      const panels = [tensors.panels, ups[i].tensors.panels] as const;
+      if (!isHalf && panels[0] && panels[1] && multiplyGatedPairs(part, [panels[0], panels[1]], result)) return;
+      scope(() => multiplyBoth(part, tensors, ups[i].tensors, { gate: product(count), up: product(count), y: result }));
     });
   });
   return y;
