@@ -37,7 +37,6 @@ export { appendToCache } from "./ops/attention/kv-append.ts";
 export { add, mul, scale, sub } from "./ops/elementwise/elementwise.ts";
 export { embedding } from "./ops/embedding/embedding.ts";
 export { gatherRows } from "./ops/gather/gather.ts";
-export { type RepeatedRows, repeatRows } from "./ops/gather/repeat-rows.ts";
 export { head } from "./ops/head/head.ts";
 export { klAndScore } from "./ops/head/kl-divergence.ts";
 export { lowestTemperature } from "./ops/head/logits.ts";

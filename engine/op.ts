@@ -40,13 +40,6 @@ export interface Op<I extends string, O extends string, S extends string, Settin
   readonly definition: OpDefinition<I, O, S, Settings>;
 }
 
-let replaces: (name: string, made: Readonly<Record<string, Tensor>>) => boolean = () => false;
-
-/** @param listener  called before an op that is recorded computes; true if it wrote the results in the op's place */
-export function onRecordedOp(listener: typeof replaces): void {
-  replaces = listener;
-}
-
 /** An op that saves tensors must name them. */
 type NamesSaved<S extends string> = [S] extends [never] ? unknown : { saved: readonly S[] };
 
@@ -87,8 +80,7 @@ export function defineOp<I extends string, O extends string, S extends string = 
     const outputs = made as { [K in O | S]: Tensor };
     const isRecorded = vjp !== undefined && shouldRecord(followed);
     // Views that the forward pass makes of its tensors are internal: the tape sees the op as a whole.
-    if (!isRecorded || !replaces(definition.name, outputs))
-      noGradient(() => definition.forward(run, present, outputs, settings));
+    noGradient(() => definition.forward(run, present, outputs, settings));
     if (isRecorded) {
       const node: Node = {
         name: definition.name,

@@ -55,7 +55,6 @@ export function packSequences(
   const total = sequences.reduce((sum, ids) => sum + ids.length, 0);
   const ids = new Uint32Array(total);
   const positions = new Uint32Array(total);
-  const { spans, querySpans } = causalSpans(sequences.map(({ length }) => length));
   let start = 0;
   for (const sequence of sequences) {
     const { length } = sequence;
@@ -63,14 +62,7 @@ export function packSequences(
     for (let position = 0; position < length; position++) positions[start + position] = position;
     start += length;
   }
-  return {
-    ids: { tensor: fromArray(backend, ids, [total], "u32", "ids"), host: ids },
-    positions,
-    spans: fromArray(backend, spans, [total, 4], "u32", "spans"),
-    querySpans: fromArray(backend, querySpans, [total, 2], "u32", "querySpans"),
-    rows,
-    ...(wanted === null ? {} : { outputs: outputsOf(backend, wanted, spans, querySpans, rows) }),
-  };
+  return packDistinct(backend, { ids, positions, ...causalSpans(sequences.map(({ length }) => length)) }, wanted, rows);
 }
 
 /** The distinct tokens of packed sequences, and where each token of the whole batch is among them. */
@@ -78,81 +70,112 @@ export interface DistinctTokens {
   readonly ids: Uint32Array; // [M]
   readonly positions: Uint32Array; // [M]
   readonly spans: Uint32Array; // [M, 4]
+  /** For each token as a key, the tokens that see it: {first, count}. */
+  readonly querySpans: Uint32Array; // [M, 2]
   /** For each token of the sequences, one after another, its place in `ids`. */
   readonly places: Uint32Array; // [T]
 }
 
+/** A sequence, and what it has in common with one that is kept whole. */
+interface Kept {
+  readonly list: Uint32Array;
+  /** Which sequence; −1 if this one is kept whole. */
+  owner: number;
+  /** How many tokens, from the first on. */
+  shared: number;
+  /** Where its own tokens begin. */
+  start: number;
+}
+
 /**
- * Keeps one copy of the tokens that sequences have in common with an earlier one from their start on. Such tokens have
- * the same states, whatever follows. They are shared only with a sequence that is kept whole, because a token names its keys by
- * two runs; a sequence is kept whole if later ones save more tokens by it than it costs.
+ * Keeps one copy of the tokens that sequences have in common from their start on. Such tokens have the same states, whatever
+ * follows. They are shared only with a sequence that is kept whole, because a token names its keys by two runs; a sequence is kept
+ * whole if the others save more tokens by it than it costs. After it come those that share with it, the longest part first: so
+ * the tokens that see a key are neighbours, as the backward pass needs them.
  */
 export function distinctTokens(sequences: readonly ArrayLike<number>[]): DistinctTokens {
+  const kept = ownersOf(sequences.map((sequence) => Uint32Array.from(sequence)));
   const ids: number[] = [];
   const positions: number[] = [];
   const spans: number[] = [];
-  const places: number[] = [];
-  const lists = sequences.map((sequence) => Uint32Array.from(sequence));
-  /** What each sequence has in common with one that is kept whole: how many tokens, and where those begin. */
-  const shared = new Uint32Array(lists.length);
-  const prefixStart = new Uint32Array(lists.length);
-  const inCommon = new Uint32Array(lists.length);
-  for (const [i, list] of lists.entries()) {
-    let gain = 0;
-    for (let j = i + 1; j < lists.length; j++) {
-      inCommon[j] = commonLength(list, lists[j]);
-      gain += Math.max(0, inCommon[j] - shared[j]);
-    }
-    const ownStart = ids.length;
-    if (gain > shared[i]) {
-      shared[i] = 0;
-      prefixStart[i] = 0;
-      for (let j = i + 1; j < lists.length; j++)
-        if (inCommon[j] > shared[j]) {
-          shared[j] = inCommon[j];
-          prefixStart[j] = ownStart;
-        }
-    }
-    for (let t = 0; t < list.length; t++) {
-      places.push(t < shared[i] ? prefixStart[i] + t : ids.length);
-      if (t < shared[i]) continue;
+  const querySpans: number[] = [];
+  const append = (sequence: Kept, prefixStart: number): void => {
+    const { list, shared } = sequence;
+    sequence.start = ids.length;
+    const end = sequence.start + list.length - shared;
+    for (let t = shared; t < list.length; t++) {
+      querySpans.push(ids.length, end - ids.length);
       ids.push(list[t]);
       positions.push(t);
-      spans.push(prefixStart[i], shared[i], ownStart, t + 1);
+      spans.push(prefixStart, shared, sequence.start, t + 1);
+    }
+  };
+  for (const [i, whole] of kept.entries()) {
+    if (whole.owner >= 0) continue;
+    append(whole, 0);
+    const members = kept.filter(({ owner }) => owner === i).sort((one, other) => other.shared - one.shared);
+    for (const member of members) {
+      append(member, whole.start);
+      for (let t = whole.start; t < whole.start + member.shared; t++) querySpans[2 * t + 1] = ids.length - t;
     }
   }
+  const places: number[] = [];
+  for (const { list, owner, shared, start } of kept)
+    for (let t = 0; t < list.length; t++) places.push(t < shared ? kept[owner].start + t : start + t - shared);
   return {
     ids: Uint32Array.from(ids),
     positions: Uint32Array.from(positions),
     spans: Uint32Array.from(spans),
+    querySpans: Uint32Array.from(querySpans),
     places: Uint32Array.from(places),
   };
 }
 
+/** Which sequences are kept whole, and with which of them the others share their first tokens. */
+function ownersOf(lists: readonly Uint32Array[]): Kept[] {
+  const kept = lists.map((list): Kept => ({ list, owner: -1, shared: 0, start: 0 }));
+  const inCommon = new Uint32Array(lists.length);
+  for (const [i, one] of kept.entries()) {
+    let gain = 0;
+    for (let j = i + 1; j < kept.length; j++) {
+      inCommon[j] = commonLength(one.list, lists[j]);
+      gain += Math.max(0, inCommon[j] - kept[j].shared);
+    }
+    if (gain <= one.shared) continue;
+    Object.assign(one, { owner: -1, shared: 0 });
+    for (let j = i + 1; j < kept.length; j++)
+      if (inCommon[j] > kept[j].shared) Object.assign(kept[j], { owner: i, shared: inCommon[j] });
+  }
+  return kept;
+}
+
 /**
- * Makes a batch of distinct tokens, for a forward pass alone. Call inside a scope.
- * @param wanted  places of the tokens whose final states are wanted, ascending; one may occur several times
+ * Makes a batch of distinct tokens. Call inside a scope.
+ * @param wanted  places of the tokens whose final states are wanted, ascending; without a backward pass one may occur several times.
+ *                Null: all
  * @param rows    as in `packSequences`
  */
 export function packDistinct(
   backend: Backend,
-  { ids, positions, spans }: DistinctTokens,
-  wanted: readonly number[],
+  { ids, positions, spans, querySpans }: Omit<DistinctTokens, "places">,
+  wanted: readonly number[] | null,
   rows: readonly RowGroup[] | null = null,
 ): Batch {
-  const noQueries = new Uint32Array(2 * ids.length); // there is no backward pass
   return {
     ids: { tensor: fromArray(backend, ids, [ids.length], "u32", "ids"), host: ids },
     positions,
     spans: fromArray(backend, spans, [ids.length, 4], "u32", "spans"),
-    querySpans: fromArray(backend, noQueries, [ids.length, 2], "u32", "querySpans"),
+    querySpans: fromArray(backend, querySpans, [ids.length, 2], "u32", "querySpans"),
     rows,
-    outputs: outputsOf(backend, wanted, spans, noQueries, rows),
+    ...(wanted === null ? {} : { outputs: outputsOf(backend, wanted, spans, querySpans, rows) }),
   };
 }
 
 /** The same tokens `copies` times, one after another; no copy sees another's keys. */
-export function repeatedTokens({ ids, positions, spans, places }: DistinctTokens, copies: number): DistinctTokens {
+export function repeatedTokens(
+  { ids, positions, spans, querySpans, places }: DistinctTokens,
+  copies: number,
+): DistinctTokens {
   /** Copy c has c · even more at even places, and c · odd at odd ones. */
   const repeat = (values: Uint32Array, even: number, odd: number): Uint32Array => {
     const { length } = values;
@@ -169,6 +192,7 @@ export function repeatedTokens({ ids, positions, spans, places }: DistinctTokens
     positions: repeat(positions, 0, 0),
     // {prefixStart, prefixLength, ownStart, length}
     spans: repeat(spans, length, 0),
+    querySpans: repeat(querySpans, length, 0),
     places: repeat(places, length, length),
   };
 }

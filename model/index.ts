@@ -1,6 +1,6 @@
 // The model floor's public face.
 export { settleFolders, writeFolderAtomically } from "./atomic-folder.ts";
-export { type Batch, packSequences } from "./batch.ts";
+export { type Batch, distinctTokens, packSequences } from "./batch.ts";
 export { Chat, type ChatMessage, type GlueOptions, loadChat } from "./chat.ts";
 export {
   Checkpoint,
@@ -54,6 +54,7 @@ export { type Qwen2Model, qwen2Model } from "./qwen2.ts";
 export { initialise } from "./random-weights.ts";
 export { openSafetensors, writeSafetensors } from "./safetensors.ts";
 export {
+  answerScores,
   answerStates,
   type DistinctAnswers,
   distinctAnswers,

@@ -10,22 +10,12 @@ import {
   isRecording,
   matrixUnits,
   NumericalError,
-  type RepeatedRows,
   type RowGroup,
   readTensors,
-  record,
-  repeatRows,
   scopeAsync,
   type Tensor,
 } from "../engine/index.ts";
-import {
-  type Batch,
-  type DistinctTokens,
-  distinctTokens,
-  packDistinct,
-  packSequences,
-  repeatedTokens,
-} from "./batch.ts";
+import { type Batch, type DistinctTokens, distinctTokens, packDistinct, repeatedTokens } from "./batch.ts";
 import type { Model } from "./generate-settings.ts";
 import { notNumbers } from "./generation-pass.ts";
 import {
@@ -96,23 +86,56 @@ export function answerStates(
   policy = 0,
   options: ForwardOptions = {},
 ): AnswerStates {
-  const { before, targets } = scoredTokens(sequences);
-  if (!isRecording()) {
-    const distinct = distinctAnswers(model.config, sequences);
-    const { hidden } = distinctStates(model, distinct, [policy]);
-    return inputsOfHead(model, gatherRows(hidden, distinct.places), targets, policy);
-  }
-  const isWhole = sumsOnMatrixUnits(model);
-  const ids = sequences.map((sequence) => sequence.ids);
-  const total = ids.reduce((sum, { length }) => sum + length, 0);
-  const batch = packSequences(model.backend, ids, groupsOf(model, total, [policy]), isWhole ? null : before);
-  const tokens = isWhole || options.recomputeLayers ? null : distinctTokens(ids);
-  // Results are gathered for every token of the tape, which costs more than it spares if few tokens are shared.
-  const states =
-    tokens === null || 2 * tokens.ids.length > total
-      ? statesOf(model, batch, options)
-      : repeatedStates(model, tokens, before, () => statesOf(model, batch, options));
-  return inputsOfHead(model, isWhole ? gatherRows(states, before) : states, targets, policy); // [N, C]
+  const distinct = distinctAnswers(model.config, sequences);
+  const { hidden } = statesOfAnswers(model, distinct, policy, options);
+  const targets = distinct.targets.length === 0 ? [] : Array.from(distinct.places, (place) => distinct.targets[place]);
+  const count = targets.length;
+  return {
+    hidden: gatherRows(hidden, distinct.places), // [N, C]
+    targets: fromArray(model.backend, targets, [count], "u32", "targets"),
+    rows: groupsOf(model, count, [policy]),
+    count,
+  };
+}
+
+/**
+ * log p and entropy of every scored token, in order, [N] each. Tokens that sequences have in common from their start on are
+ * computed once, and so is their part of the backward pass. Call inside a scope.
+ * @param temperature  as in `head`
+ */
+export function answerScores(
+  model: Model,
+  sequences: readonly Sequence[],
+  { temperature, ...options }: ForwardOptions & { readonly temperature: number },
+): { logProbs: Tensor; entropy: Tensor } {
+  const distinct = distinctAnswers(model.config, sequences);
+  const { hidden, targets, rows } = statesOfAnswers(model, distinct, 0, options);
+  const { logProbs, entropy } = head(hidden, headWeight(model.config, model.weights), targets, { temperature }, rows);
+  return { logProbs: gatherRows(logProbs, distinct.places), entropy: gatherRows(entropy, distinct.places) };
+}
+
+/** The inputs of the head for distinct answers, on the tape if there is one. */
+function statesOfAnswers(
+  model: Model,
+  distinct: DistinctAnswers,
+  policy: number,
+  options: ForwardOptions,
+): AnswerStates {
+  if (!isRecording()) return distinctStates(model, distinct, [policy]);
+  const { tokens, before, targets } = distinct;
+  const count = targets.length;
+  const wanted = sumsOnMatrixUnits(model) ? null : [...new Set(before)];
+  const states = statesOf(model, packDistinct(model.backend, tokens, wanted), options);
+  const placeOf = new Map(wanted?.map((token, place) => [token, place]));
+  return {
+    hidden: gatherRows(
+      states,
+      before.map((token) => placeOf.get(token) ?? token),
+    ), // [M, C]
+    targets: fromArray(model.backend, targets, [count], "u32", "targets"),
+    rows: null,
+    count,
+  };
 }
 
 /** What is scored in sequences, each only once: a state depends on the tokens up to it alone, and completions often begin alike. */
@@ -141,8 +164,7 @@ export function distinctAnswers({ vocabSize }: LanguageModel, sequences: readonl
 }
 
 /**
- * The inputs of the head for distinct answers: the bits of `answerStates` for less work. There is no backward pass. Call
- * inside a scope.
+ * The inputs of the head for distinct answers, of one policy or several. There is no backward pass. Call inside a scope.
  * @param policies  which policies, if the weights hold several; each has M rows of its own, in this order. Default: policy 0
  */
 export function distinctStates(
@@ -162,16 +184,6 @@ export function distinctStates(
     targets: fromArray(model.backend, ofAll, [ofAll.length], "u32", "targets"),
     rows: groupsOf(model, targets.length, policies),
     count: ofAll.length,
-  };
-}
-
-function inputsOfHead(model: Model, hidden: Tensor, targets: Uint32Array, policy: number): AnswerStates {
-  const count = targets.length;
-  return {
-    hidden,
-    targets: fromArray(model.backend, targets, [count], "u32", "targets"),
-    rows: groupsOf(model, count, [policy]),
-    count,
   };
 }
 
@@ -197,18 +209,6 @@ function groupsOf({ weights }: Model, count: number, policies: readonly number[]
 
 function statesOf(model: Model, batch: Batch, options?: ForwardOptions): Tensor {
   return finalStates(model.config, model.weights, batch, halfKeys(model, batch.positions.length), options);
-}
-
-/** The states on the tape, computed once per distinct token. @param all  the states of every token */
-function repeatedStates(model: Model, tokens: DistinctTokens, before: readonly number[], all: () => Tensor): Tensor {
-  const wanted = [...new Set(before.map((token) => tokens.places[token]))].sort((a, b) => a - b);
-  const placeOf = new Map(wanted.map((token, place) => [token, place]));
-  const distinct = record(() => statesOf(model, packDistinct(model.backend, tokens, wanted)));
-  const rows: RepeatedRows = new Map([
-    [tokens.places.length, tokens.places],
-    [before.length, Uint32Array.from(before, (token) => placeOf.get(tokens.places[token]) ?? 0)],
-  ]);
-  return repeatRows(distinct, rows, all);
 }
 
 /**

@@ -4,7 +4,6 @@ import {
   type AdamwSettings,
   adamwStep,
   fromArray,
-  head,
   NumericalError,
   type ParameterArena,
   readTensors,
@@ -14,7 +13,7 @@ import {
   type Tensor,
   weightedSum,
 } from "../engine/index.ts";
-import { answerStates, headWeight, type Model, microBatches, type Sequence, scoredPositions } from "../model/index.ts";
+import { answerScores, type Model, microBatches, type Sequence, scoredPositions } from "../model/index.ts";
 import type { LossScale } from "./loss-scale.ts";
 import { type PolicyLoss, policyLoss } from "./policy-loss.ts";
 
@@ -191,15 +190,14 @@ export async function gradientOfLogProbs(
   examples: readonly Example[],
   { maxTokens, signal, adds = false }: Pick<StepSettings, "maxTokens"> & { signal?: AbortSignal; adds?: boolean },
 ): Promise<void> {
-  const { weights: arena, backend, config } = model;
+  const { weights: arena, backend } = model;
   if (!adds) arena.clearGradients();
   backend.phase?.("gradient of the objective");
   for (const part of microBatches(examples, maxTokens)) {
     signal?.throwIfAborted();
     await scopeAsync(async () => {
       const recording = record(() => {
-        const { hidden, targets } = answerStates(model, part);
-        const { logProbs } = head(hidden, headWeight(config, arena), targets, { temperature: 1 }, null);
+        const { logProbs } = answerScores(model, part, { temperature: 1 });
         const weights = perToken(model, part, ({ tokenWeight }) => tokenWeight, "token weights");
         return weightedSum(logProbs, weights);
       });
@@ -219,17 +217,14 @@ async function optimise<E extends Example>(
   { optimiser, maxTokens, step, temperature = 1, recomputeLayers = false, lossScale = null }: StepSettings,
   { lossOf, hasGradient }: Objective<E>,
 ): Promise<StepOutcome> {
-  const { weights: arena, backend, config } = model;
+  const { weights: arena, backend } = model;
   const scale = lossScale?.scale ?? 1;
   return scopeAsync(async () => {
     arena.clearGradients();
     backend.phase?.("training step: forward and backward");
     const pieces: Pieces[] = [];
     for (const part of microBatches(examples, maxTokens)) {
-      const forward = (): Pieces => {
-        const { hidden, targets } = answerStates(model, part, 0, { recomputeLayers });
-        return lossOf(part, head(hidden, headWeight(config, arena), targets, { temperature }, null));
-      };
+      const forward = (): Pieces => lossOf(part, answerScores(model, part, { temperature, recomputeLayers }));
       pieces.push(
         scope(() => {
           if (!hasGradient(part)) return forward();

@@ -5,6 +5,7 @@ import type { Values } from "../engine/host/index.ts";
 import { type Backend, SlotWeights } from "../engine/index.ts";
 import {
   type Chat,
+  distinctTokens,
   expectMemory,
   halve,
   type LanguageModel,
@@ -50,19 +51,22 @@ interface StepSizes {
 }
 
 /**
- * Rehearses the largest pass of a step, forward and backward, and the update. Kernels have two forms, for token counts that are multiples
+ * Rehearses the pass of a step with most distinct tokens, forward and backward, and the update. Kernels have two forms, for token counts that are multiples
  * of four and for others. Which one a pass needs is not known before its rollouts, so two short passes rehearse both.
+ * @param batches  the examples that a step may have
  */
 async function rehearseStep<E extends Example>(
-  examples: readonly E[],
+  batches: readonly (readonly E[])[],
   { maxTokens, recomputeLayers }: StepSizes,
   step: (
     part: readonly E[],
     settings: StepSizes & { optimiser: typeof anyOptimiser; step: number },
   ) => Promise<unknown>,
 ): Promise<void> {
-  const tokens = (part: readonly E[]): number => part.reduce((sum, { ids }) => sum + ids.length, 0);
-  const [largest] = microBatches(examples, maxTokens).sort((one, other) => tokens(other) - tokens(one));
+  const tokens = (part: readonly E[]): number => distinctTokens(part.map(({ ids }) => ids)).ids.length;
+  const [largest] = batches
+    .flatMap((examples) => microBatches(examples, maxTokens))
+    .sort((one, other) => tokens(other) - tokens(one));
   const settings = { maxTokens, recomputeLayers, optimiser: anyOptimiser, step: 1 };
   for (const example of largest.slice(0, 1))
     for (const less of [0, 1]) if (example.ids.length > less + 1) await step([shortened(example, less)], settings);
@@ -150,8 +154,12 @@ export async function expectTrainingMemory(
       if (train.topEntropyQuantile < 1)
         await rehearseScoring(model, examples, { temperature, maxTokens: batch.trainTokens });
       if (reference) await rehearseScoring(reference, examples, { temperature, maxTokens: batch.trainTokens });
-      await rehearseStep(examples, { maxTokens: batch.trainTokens, recomputeLayers: batch.recompute }, (part, sizes) =>
-        policyStep(model, part, { ...sizes, temperature, loss: policyLossOf(train) }),
+      // With shorter answers more prompts may lie in one micro-batch, and fewer tokens be shared.
+      const shorter = [0.75, 0.5, 0.25].map((share) => Math.ceil(share * train.maxNewTokens));
+      const batches = shorter.map((most) => longestExamples(chat, rollouts, most, config.vocabSize));
+      const sizes = { maxTokens: batch.trainTokens, recomputeLayers: batch.recompute };
+      await rehearseStep([examples, ...batches], sizes, (part, own) =>
+        policyStep(model, part, { ...own, temperature, loss: policyLossOf(train) }),
       );
     });
   return expectMemory("Training", job.settings.batch, plan, trainingMemorySettings, limit, compiles);
@@ -267,7 +275,7 @@ export async function expectSupervisedMemory(
   const plan = ({ microBatchTokens, recompute }: SupervisedJob["batch"]): Promise<MemoryPlan> =>
     planMemory(backend, async (planning) => {
       const model = emptyModel(planning, job.config, job.weights);
-      await rehearseStep(job.examples, { maxTokens: microBatchTokens, recomputeLayers: recompute }, (part, sizes) =>
+      await rehearseStep([job.examples], { maxTokens: microBatchTokens, recomputeLayers: recompute }, (part, sizes) =>
         supervisedStep(model, part, sizes),
       );
       const requests = evaluatedRollouts(job.environment, job.evaluation);

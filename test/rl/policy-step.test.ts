@@ -1,8 +1,8 @@
 // What a GRPO step does beyond the loss itself, which engine/ops/loss/surrogate.test.ts proves: the KL penalty's reference,
 // the two kinds of loss, and steps whose advantages are all zero.
 import * as assert from "uvu/assert";
-import { adamwStep, type Backend, fromArray, head, record, scope, surrogate } from "../../engine/index.ts";
-import { answerStates, headWeight, loadModel, microBatches, score, scoredPositions } from "../../model/index.ts";
+import { adamwStep, type Backend, fromArray, record, scope, surrogate } from "../../engine/index.ts";
+import { answerScores, loadModel, microBatches, score, scoredPositions } from "../../model/index.ts";
 import { type PolicyExample, type PolicyLoss, policyStep, type TrainableModel } from "../../rl/index.ts";
 import type { StepOutcome } from "../../rl/learn.ts";
 import { stepMetrics } from "../../rl/step-metrics.ts";
@@ -46,7 +46,7 @@ async function open(backend: Backend, dtype: "f32" | "f64" = "f32"): Promise<Tra
 
 /** A step with every micro-batch's backward pass, whatever its advantages are. */
 async function wholeStep(model: TrainableModel, examples: readonly PolicyExample[], step: number): Promise<void> {
-  const { weights: arena, backend, config } = model;
+  const { weights: arena, backend } = model;
   arena.clearGradients();
   for (const part of microBatches(examples, maxTokens))
     scope(() => {
@@ -55,8 +55,7 @@ async function wholeStep(model: TrainableModel, examples: readonly PolicyExample
         return fromArray(backend, all, [all.length], arena.dtype);
       };
       const recording = record(() => {
-        const { hidden, targets } = answerStates(model, part);
-        const { logProbs } = head(hidden, headWeight(config, arena), targets, { temperature: 1 }, null);
+        const { logProbs } = answerScores(model, part, { temperature: 1 });
         const oldLogProbs = values((example, t) => example.logProbs[t]);
         const advantages = values(({ advantage }) => advantage);
         const weights = values(({ tokenWeight }) => tokenWeight);

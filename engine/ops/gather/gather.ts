@@ -1,6 +1,6 @@
 // Rows of a tensor, selected by a list of indices that the host knows.
 
-import { shouldRecord } from "../../autograd.ts";
+import { reshape, shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp } from "../../op.ts";
@@ -16,6 +16,7 @@ import {
   runForm,
   runVariants,
 } from "../elementwise/work-split.ts";
+import { embedding } from "../embedding/embedding.ts";
 import * as cpu from "./gather.cpu.ts";
 
 /** Marks a row without a source in a list of row numbers. */
@@ -66,7 +67,7 @@ export function gatherInto(x: Tensor, indices: Uint32Array, y: Tensor): void {
   });
 }
 
-/** The op below `gatherRows`. */
+/** The op below `gatherRows`. With a backward pass each index occurs once. */
 export const gatherRowsOp = defineOp<"x", "y", never, { indices: Uint32Array }>({
   name: "gatherRows",
   shapes: ({ x }, { indices }) => {
@@ -89,17 +90,20 @@ export const gatherRowsOp = defineOp<"x", "y", never, { indices: Uint32Array }>(
 });
 
 /**
- * Rows of a tensor: y[i] = x[indices[i]].
+ * Rows of a tensor: y[i] = x[indices[i]]. The gradients of a row that occurs several times add up, in the order of the indices.
  * @param x        [T, …] f32
- * @param indices  [N] whole numbers below T; distinct if a gradient is wanted
+ * @param indices  [N] whole numbers below T
  * @returns        [N, …]
  * @throws ShapeError when an index is not a row of x
  */
 export function gatherRows(x: Tensor, indices: readonly number[] | Uint32Array): Tensor {
   for (const index of indices)
-    if (!Number.isInteger(index) || index < 0)
-      throw new ShapeError(`gatherRows: index ${index}: expected a row of [${x.shape}], a whole number from 0 on.`);
-  if (shouldRecord([x]) && new Set(indices).size !== indices.length)
-    throw new Error("gatherRows: an index occurs twice: the gradient is defined for distinct rows only.");
-  return gatherRowsOp({ x }, { indices: Uint32Array.from(indices) }).y;
+    if (!Number.isInteger(index) || index < 0 || index >= x.rows)
+      throw new ShapeError(
+        `gatherRows: index ${index}: expected a row of [${x.shape}], a whole number below ${x.rows}.`,
+      );
+  if (!shouldRecord([x]) || new Set(indices).size === indices.length)
+    return gatherRowsOp({ x }, { indices: Uint32Array.from(indices) }).y;
+  // Equal ids add up in an embedding's gradient.
+  return reshape(embedding(indices, reshape(x, [x.rows, x.rowSize])), [indices.length, ...x.shape.slice(1)]);
 }
