@@ -3,6 +3,7 @@
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { is, match, ok } from "uvu/assert";
 import {
   contents,
@@ -15,7 +16,7 @@ import {
   small,
   start,
 } from "../landscape/tiny-study.ts";
-import { describe } from "../support.ts";
+import { describe, fixturePath } from "../support.ts";
 
 const training: Flags = Object.fromEntries(Object.entries(small).filter(([key]) => !key.startsWith("landscape.")));
 
@@ -89,6 +90,18 @@ describe("rl/train command", (test) => {
       match(stdout, said);
     ok(!stdout.includes("landscape"));
     ok(!existsSync(folder("planned")));
+  });
+
+  test("the example of docs/smollm2.md is found with its task, from any folder", async () => {
+    const model = fixturePath("tiny-warm-start");
+    const argv = ["rl/train.ts", "docs/examples/names.toml"].map((path) =>
+      fileURLToPath(new URL(`../../${path}`, import.meta.url)),
+    );
+    const asked = [...argv, "--model.path", model, "--out", folder("example"), "--train.steps", "2", "--dry-run"];
+    const { status, stdout, stderr } = await start(asked, {}, place).ended;
+    is(status, 0, stderr);
+    match(stdout, 'name = "names"');
+    match(stdout, "training: rollouts");
   });
 
   test("refused before anything is written: other settings, a flag of the landscape, a folder that is cut short", async () => {
