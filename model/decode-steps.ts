@@ -7,7 +7,7 @@ import {
   copyElements,
   empty,
   fromHost,
-  keep,
+  keepAll,
   Replay,
   readTensors,
   type SampledTokens,
@@ -59,8 +59,12 @@ export class DecodeSteps {
     this.#settings = settings;
     this.replay = new Replay(backend);
     this.#rows = rows;
-    this.#results = this.#makeResults(1);
-    this.#given = keep(empty(backend, [9 * rows], "u32", "spans, counters and slots"));
+    const { given, ...results } = keepAll(() => ({
+      ...this.#makeResults(1),
+      given: empty(backend, [9 * rows], "u32", "spans, counters and slots"),
+    }));
+    this.#results = results;
+    this.#given = given;
     this.#positions = new Uint32Array(rows);
   }
 
@@ -113,8 +117,7 @@ export class DecodeSteps {
 
   #makeResults(steps: number): SampledTokens {
     const { backend, weights } = this.#model;
-    const make = (dtype: Tensor["dtype"], label: string): Tensor =>
-      keep(empty(backend, [steps * this.#rows], dtype, label));
+    const make = (dtype: Tensor["dtype"], label: string): Tensor => empty(backend, [steps * this.#rows], dtype, label);
     return {
       ids: make("u32", "tokens"),
       logProbs: make(weights.dtype, "logProbs"),
@@ -125,7 +128,7 @@ export class DecodeSteps {
   #keptFor(steps: number): SampledTokens {
     if (this.#kept !== null && this.#kept.steps >= steps) return this.#kept.of;
     this.#freeKept();
-    const of = this.#makeResults(steps);
+    const of = keepAll(() => this.#makeResults(steps));
     this.#kept = { steps, of };
     return of;
   }
