@@ -63,7 +63,7 @@ export async function generate(
     return waiting.at(-1);
   };
   try {
-    decode = new DecodeSteps(model, cache, settings, rows);
+    decode = new DecodeSteps(model, cache, settings, rows, pace.most);
     const active: Row[] = [];
     const leave = (row: Row): void => {
       active.splice(active.indexOf(row), 1);
