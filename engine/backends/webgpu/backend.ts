@@ -16,6 +16,7 @@ import {
   type RecordedWork,
   type WorkRecorder,
 } from "../backend.ts";
+import { Failures } from "./failures.ts";
 import { Pipelines } from "./pipelines.ts";
 import { BufferPool, lessMemory, type PooledBuffer } from "./pool.ts";
 import { ParameterBlocks, PreparedCells } from "./prepared.ts";
@@ -65,6 +66,7 @@ export class WebGpuBackend implements Backend {
   readonly limits: BackendLimits;
   readonly abilities: Abilities;
   readonly device: GPUDevice;
+  readonly #failures: Failures;
   readonly #pool: BufferPool;
   readonly #pipelines: Pipelines;
   readonly #cells: PreparedCells;
@@ -79,12 +81,6 @@ export class WebGpuBackend implements Backend {
   #pipeline: GPUComputePipeline | null = null;
   #uploadCount = 0;
   #kernels: string[] = [];
-  /** The first error since the last one was thrown. */
-  #failure: DeviceError | OutOfMemoryError | null = null;
-  #lost: DeviceError | null = null;
-  #isDestroyed = false;
-  /** Kernels of the last submission, for the message about a lost device. */
-  #lastKernels: readonly string[] = [];
   #dispatches = 0;
   #flops = 0;
   #submissions = 0;
@@ -107,6 +103,7 @@ export class WebGpuBackend implements Backend {
     this.style = options.style;
     this.memory = options.memory;
     this.abilities = options.abilities ?? noAbilities;
+    this.#failures = new Failures(device);
     this.#waits = new Waits(this.memory === "device" ? 0.1 : 2);
     this.#readback = new Readback(this.#waits, (label, size, usage) => this.#createBuffer(label, size, usage));
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
@@ -120,7 +117,7 @@ export class WebGpuBackend implements Backend {
       usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
     });
     this.#pipelines = new Pipelines(device, this.#blocks.buffer, (kernel, message) => {
-      this.#failure ??= new DeviceError(`${kernel}: the adapter refuses its shader: ${message}`);
+      this.#failures.add(new DeviceError(`${kernel}: the adapter refuses its shader: ${message}`));
     });
     this.#cells = new PreparedCells(this.#pipelines, device.limits.maxComputeWorkgroupsPerDimension);
     this.#trace = (options.isTraced ?? isTracing()) ? this.#startTrace() : null;
@@ -130,17 +127,6 @@ export class WebGpuBackend implements Backend {
       { maxBufferBytes: this.limits.maxBufferBytes, totalBytes: totalBytes ?? Number.POSITIVE_INFINITY },
       (buffer) => this.#pipelines.forget(buffer),
     );
-    device.lost.then(({ message }) => {
-      if (this.#isDestroyed) return;
-      const during =
-        this.#lastKernels.length === 0 ? "before any work" : `during or after ${namesOf(this.#lastKernels)}`;
-      this.#lost = new DeviceError(
-        `the GPU was lost ${during}: ${asSentence(message)} Saved files are complete: run the same command again to continue from them.`,
-      );
-    });
-    device.onuncapturederror = (event) => {
-      this.#failure ??= new DeviceError(event.error.message);
-    };
   }
 
   allocate(bytes: number, _dtype: DType, label: string): BufferHandle {
@@ -286,16 +272,7 @@ export class WebGpuBackend implements Backend {
     if (this.#uploadCount > 0) this.device.queue.writeBuffer(this.#uploads, 0, this.#uploadBytes, 0, this.#uploadCount);
     this.device.queue.submit([this.#encoder.finish()]);
     readTimes?.();
-    const kernels = this.#kernels;
-    this.device.popErrorScope().then(
-      (error) => {
-        if (error !== null) this.#failure ??= new DeviceError(`${namesOf(kernels)}: ${error.message}`);
-      },
-      (error) => {
-        this.#failure ??= new DeviceError(`${namesOf(kernels)}: ${asError(error).message}`);
-      },
-    );
-    if (kernels.length > 0) this.#lastKernels = kernels;
+    this.#failures.submitted(this.#kernels);
     this.#encoder = null;
     this.#uploadCount = 0;
     this.#kernels = [];
@@ -320,11 +297,11 @@ export class WebGpuBackend implements Backend {
         await this.#readback.fetch(staging, copies, arrays, this.#takeWork());
       }
     } catch (error) {
-      throw await this.#causeOf(`reading from the GPU failed: ${asError(error).message}`);
+      throw await this.#failures.causeOf(`reading from the GPU failed: ${asError(error).message}`);
     }
     if (this.#trace !== null) await this.#waits.until(this.#trace.settle());
     this.#settle();
-    this.#throwFailure();
+    this.#failures.throwFirst();
     return arrays;
   }
 
@@ -334,10 +311,10 @@ export class WebGpuBackend implements Backend {
       await this.#waits.until(this.device.queue.onSubmittedWorkDone(), this.#takeWork());
       if (this.#trace !== null) await this.#waits.until(this.#trace.settle());
     } catch (error) {
-      throw await this.#causeOf(`waiting for the GPU failed: ${asError(error).message}`);
+      throw await this.#failures.causeOf(`waiting for the GPU failed: ${asError(error).message}`);
     }
     this.#settle();
-    this.#throwFailure();
+    this.#failures.throwFirst();
   }
 
   async prepare(forms: Iterable<KernelForm>): Promise<void> {
@@ -368,29 +345,13 @@ export class WebGpuBackend implements Backend {
 
   destroy(): void {
     this.flush();
-    this.#isDestroyed = true;
-    // Too late to be thrown, since another error may already be thrown; too serious to be dropped. So it is printed.
-    if (this.#failure !== null) process.stderr.write(`${this.#failure.name}: ${this.#failure.message}\n`);
+    this.#failures.end();
     this.device.destroy();
   }
 
   /** All submitted work is done. If nothing was begun since, released memory can be freed. */
   #settle(): void {
     if (this.#encoder === null && !this.#waits.isWaiting) this.#pool.trim();
-  }
-
-  #throwFailure(): void {
-    const failure = this.#lost ?? this.#failure;
-    this.#failure = null;
-    if (failure !== null) throw failure;
-  }
-
-  /** Why a wait failed: the error that the device reported, which may arrive a little later; if none, this message. */
-  async #causeOf(message: string): Promise<Error> {
-    await new Promise((resolve) => setImmediate(resolve));
-    const cause = this.#lost ?? this.#failure ?? new DeviceError(message);
-    this.#failure = null;
-    return cause;
   }
 
   /** A buffer that the device may refuse: the next reader gets an error that names the tensor. */
@@ -401,9 +362,11 @@ export class WebGpuBackend implements Backend {
     this.device.popErrorScope().then(
       (error) => {
         if (error !== null)
-          this.#failure ??= new OutOfMemoryError(
-            `${label}: the adapter has no ${formatBytes(size)} left beside ${formatBytes(liveBytes)} in ${liveBuffers} ` +
-              `buffers (${error.message.split("\n")[0]}). ${lessMemory}`,
+          this.#failures.add(
+            new OutOfMemoryError(
+              `${label}: the adapter has no ${formatBytes(size)} left beside ${formatBytes(liveBytes)} in ${liveBuffers} ` +
+                `buffers (${error.message.split("\n")[0]}). ${lessMemory}`,
+            ),
           );
       },
       () => {}, // The device was lost, which is reported by itself.
@@ -423,17 +386,4 @@ export class WebGpuBackend implements Backend {
     });
     return trace;
   }
-}
-
-/** A message of the driver or of Dawn, which may lack its full stop, as a sentence that another one can follow. */
-export function asSentence(message: string): string {
-  const text = message.trim();
-  return text === "" || /[.!?]$/.test(text) ? text : `${text}.`;
-}
-
-/** The kernels' names, each once; if there are many, the last ones. */
-function namesOf(kernels: readonly string[]): string {
-  if (kernels.length === 0) return "copies";
-  const names = [...new Set(kernels)];
-  return names.length > 8 ? `… ${names.slice(-8).join(", ")}` : names.join(", ");
 }
