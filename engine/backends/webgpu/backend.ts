@@ -1,5 +1,6 @@
-// The WebGPU backend on Dawn. Dispatches are collected in one compute pass, which is submitted at `flush`, when it is
-// long, or when a caller reads: then together with the copies for the host.
+// The WebGPU backend on Dawn: it joins the parts of this folder. Buffers come from a pool (pool.ts), kernels are compiled once
+// (pipelines.ts), dispatches are collected and submitted together (submissions.ts), and what the host reads is copied
+// (readback.ts) and waited for (waiting.ts).
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../../dtype.ts";
 import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
@@ -19,20 +20,12 @@ import {
 import { Failures } from "./failures.ts";
 import { Pipelines } from "./pipelines.ts";
 import { BufferPool, lessMemory, type PooledBuffer } from "./pool.ts";
-import { ParameterBlocks, PreparedCells } from "./prepared.ts";
+import { PreparedCells } from "./prepared.ts";
 import { copiesOf, Readback } from "./readback.ts";
 import { type PreparedDispatch, Recorded, WorkNotes } from "./recorded.ts";
+import { Submissions } from "./submissions.ts";
 import { isTracing, summaryOf, Trace } from "./timing.ts";
 import { Waits } from "./waiting.ts";
-
-/** Dispatches per submission: a longer queue is submitted in parts. */
-const mostDispatches = 2048;
-
-/** The time of a dispatch beyond its products, in floating-point operations: about 60 µs on lavapipe. It serves to guess how long a wait is. */
-const operationsPerDispatch = 1.5e6;
-
-/** Bytes that the host writes in the middle of one submission's work; more begin another submission. */
-const uploadBytes = 256 * 1024;
 
 /**
  * SwiftShader states a limit of 1 GiB but cannot allocate a buffer of that size: Dawn adds some bytes to each
@@ -70,22 +63,10 @@ export class WebGpuBackend implements Backend {
   readonly #pool: BufferPool;
   readonly #pipelines: Pipelines;
   readonly #cells: PreparedCells;
-  readonly #blocks: ParameterBlocks;
-  readonly #uploads: GPUBuffer;
-  readonly #uploadBytes = new Uint8Array(uploadBytes);
+  readonly #submissions: Submissions;
   readonly #waits: Waits;
   readonly #readback: Readback;
-  #encoder: GPUCommandEncoder | null = null;
-  #pass: GPUComputePassEncoder | null = null;
-  /** The pipeline that the pass runs now. */
-  #pipeline: GPUComputePipeline | null = null;
-  #uploadCount = 0;
-  #kernels: string[] = [];
-  #dispatches = 0;
-  #flops = 0;
-  #submissions = 0;
-  /** What was submitted since the last wait, in floating-point operations. */
-  #work = 0;
+  /** Time spent encoding work, ms. */
   #encodeMs = 0;
   /** null: no trace was asked for, or the adapter has no timestamps. */
   readonly #trace: Trace | null;
@@ -110,17 +91,12 @@ export class WebGpuBackend implements Backend {
     const most = Math.min(maxBufferSize - driverReserve, maxStorageBufferBindingSize);
     const totalBytes = options.totalBytes ?? (this.memory === "host" ? process.availableMemory() : undefined);
     this.limits = { maxBufferBytes: Math.min(options.maxBufferBytes ?? most, most), segmentAlignment: 256, totalBytes };
-    this.#blocks = new ParameterBlocks(device);
-    this.#uploads = device.createBuffer({
-      label: "uploads",
-      size: uploadBytes,
-      usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-    });
-    this.#pipelines = new Pipelines(device, this.#blocks.buffer, (kernel, message) => {
+    this.#trace = (options.isTraced ?? isTracing()) ? this.#startTrace() : null;
+    this.#submissions = new Submissions(device, this.#failures, this.#trace);
+    this.#pipelines = new Pipelines(device, this.#submissions.blocks.buffer, (kernel, message) => {
       this.#failures.add(new DeviceError(`${kernel}: the adapter refuses its shader: ${message}`));
     });
     this.#cells = new PreparedCells(this.#pipelines, device.limits.maxComputeWorkgroupsPerDimension);
-    this.#trace = (options.isTraced ?? isTracing()) ? this.#startTrace() : null;
     this.#pool = new BufferPool(
       (label, size) =>
         this.#createBuffer(label, size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST),
@@ -145,30 +121,13 @@ export class WebGpuBackend implements Backend {
     if (data.length === 0) return;
     const own = buffer as PooledBuffer;
     this.#notes?.written(own);
-    // A queue write is executed before any work that is not yet submitted. That matters only if such work uses this
-    // buffer: then the data is written to an upload buffer, and copied from there in the order of that work.
-    if (this.#encoder !== null && own.lastUse === this.#submissions) {
-      if (this.#uploadCount + data.byteLength <= uploadBytes) {
-        this.#uploadBytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#uploadCount);
-        this.#endPass();
-        this.#encoder.copyBufferToBuffer(this.#uploads, this.#uploadCount, own.gpu, base * 4, data.byteLength);
-        this.#uploadCount += data.byteLength;
-        return;
-      }
-      this.flush();
-    }
-    this.device.queue.writeBuffer(own.gpu, base * 4, data.buffer, data.byteOffset, data.byteLength);
+    this.#submissions.write(own, base, data);
   }
 
   copy(from: BufferHandle, fromBase: number, to: BufferHandle, toBase: number, length: number): void {
     if (length === 0) return;
     this.#notes?.copied();
-    const [source, target] = [from as PooledBuffer, to as PooledBuffer];
-    const encoder = this.#openEncoder();
-    this.#endPass();
-    encoder.copyBufferToBuffer(source.gpu, fromBase * 4, target.gpu, toBase * 4, length * 4);
-    source.lastUse = this.#submissions;
-    target.lastUse = this.#submissions;
+    this.#submissions.copy(from as PooledBuffer, fromBase, to as PooledBuffer, toBase, length);
   }
 
   #record(body: () => void): RecordedWork | null {
@@ -188,7 +147,7 @@ export class WebGpuBackend implements Backend {
     const start = performance.now();
     for (const entry of work.entries)
       if (typeof entry === "function") entry();
-      else this.#queue(entry);
+      else this.#submissions.queue(entry);
     this.#encodeMs += performance.now() - start;
     return true;
   }
@@ -211,73 +170,11 @@ export class WebGpuBackend implements Backend {
       bytes: buffers.reduce((sum, { length, dtype }) => sum + length * bytesPerElement[dtype], 0),
     };
     this.#notes?.dispatched(prepared);
-    this.#queue(prepared);
-  }
-
-  #queue({ kernel, cell, group, buffers, bytes }: PreparedDispatch): void {
-    if (this.#kernels.length === mostDispatches || this.#trace?.isFull) this.flush();
-    if (!this.#blocks.place(cell)) {
-      this.flush();
-      this.#blocks.restart();
-      this.#blocks.place(cell);
-    }
-    const encoder = this.#openEncoder();
-    if (this.#trace !== null) {
-      this.#endPass();
-      this.#pass = this.#trace.beginPass(encoder, kernel, cell.flops, bytes);
-    }
-    this.#pass ??= encoder.beginComputePass();
-    const pass = this.#pass;
-    if (this.#pipeline !== cell.pipeline) {
-      pass.setPipeline(cell.pipeline);
-      this.#pipeline = cell.pipeline;
-    }
-    for (let i = 0; i < buffers.length; i++) buffers[i].lastUse = this.#submissions;
-    pass.setBindGroup(0, group, cell.offset);
-    const [x, y, z] = cell.workgroups;
-    if (y === 1 && z === 1) pass.dispatchWorkgroups(x);
-    else pass.dispatchWorkgroups(x, y, z);
-    this.#kernels.push(kernel.name);
-    this.#dispatches++;
-    this.#flops += cell.flops;
-    this.#work += cell.flops + operationsPerDispatch;
-  }
-
-  #takeWork(): number {
-    const work = this.#work;
-    this.#work = 0;
-    return work;
-  }
-
-  #openEncoder(): GPUCommandEncoder {
-    if (this.#encoder === null) {
-      this.device.pushErrorScope("validation");
-      this.#encoder = this.device.createCommandEncoder();
-    }
-    return this.#encoder;
-  }
-
-  #endPass(): void {
-    this.#pass?.end();
-    this.#pass = null;
-    this.#pipeline = null;
+    this.#submissions.queue(prepared);
   }
 
   flush(): void {
-    if (this.#encoder === null) return;
-    const start = performance.now();
-    this.#endPass();
-    const readTimes = this.#trace?.resolve(this.#encoder);
-    this.#blocks.write();
-    if (this.#uploadCount > 0) this.device.queue.writeBuffer(this.#uploads, 0, this.#uploadBytes, 0, this.#uploadCount);
-    this.device.queue.submit([this.#encoder.finish()]);
-    readTimes?.();
-    this.#failures.submitted(this.#kernels);
-    this.#encoder = null;
-    this.#uploadCount = 0;
-    this.#kernels = [];
-    this.#submissions++;
-    this.#encodeMs += performance.now() - start;
+    this.#submissions.flush();
   }
 
   async read(
@@ -290,11 +187,9 @@ export class WebGpuBackend implements Backend {
     });
     try {
       for (const copies of copiesOf(ranges)) {
-        const encoder = this.#openEncoder();
-        this.#endPass();
-        const staging = this.#readback.encode(encoder, ranges, copies);
+        const staging = this.#readback.encode(this.#submissions.openForCopies(), ranges, copies);
         this.flush();
-        await this.#readback.fetch(staging, copies, arrays, this.#takeWork());
+        await this.#readback.fetch(staging, copies, arrays, this.#submissions.takeWork());
       }
     } catch (error) {
       throw await this.#failures.causeOf(`reading from the GPU failed: ${asError(error).message}`);
@@ -308,7 +203,7 @@ export class WebGpuBackend implements Backend {
   async idle(): Promise<void> {
     this.flush();
     try {
-      await this.#waits.until(this.device.queue.onSubmittedWorkDone(), this.#takeWork());
+      await this.#waits.until(this.device.queue.onSubmittedWorkDone(), this.#submissions.takeWork());
       if (this.#trace !== null) await this.#waits.until(this.#trace.settle());
     } catch (error) {
       throw await this.#failures.causeOf(`waiting for the GPU failed: ${asError(error).message}`);
@@ -333,10 +228,10 @@ export class WebGpuBackend implements Backend {
       liveBytes: this.#pool.liveBytes,
       peakBytes: this.#pool.peakBytes,
       pooledBytes: this.#pool.freeBytes,
-      dispatches: this.#dispatches,
-      flops: this.#flops,
-      submissions: this.#submissions,
-      encodeMs: this.#encodeMs,
+      dispatches: this.#submissions.dispatches,
+      flops: this.#submissions.flops,
+      submissions: this.#submissions.count,
+      encodeMs: this.#encodeMs + this.#submissions.submitMs,
       waitMs: this.#waits.waitMs,
       pipelines: this.#pipelines.count,
       bindGroups: this.#pipelines.groupCount,
@@ -351,7 +246,7 @@ export class WebGpuBackend implements Backend {
 
   /** All submitted work is done. If nothing was begun since, released memory can be freed. */
   #settle(): void {
-    if (this.#encoder === null && !this.#waits.isWaiting) this.#pool.trim();
+    if (!this.#submissions.isOpen && !this.#waits.isWaiting) this.#pool.trim();
   }
 
   /** A buffer that the device may refuse: the next reader gets an error that names the tensor. */
