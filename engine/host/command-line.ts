@@ -163,8 +163,7 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const values = resolveSettings(settings, sources);
   for (const { key, where } of source.given)
     if (!settings.applies(key, values)) process.stderr.write(`${where}: has no effect with the other settings\n`);
-  const display = createProgress({ quiet: given.has("quiet") });
-  const progress: Progress = { ...display, line: (text) => display.line(inOwnWords(text)) };
+  const progress = createProgress({ quiet: given.has("quiet"), words: inOwnWords });
   try {
     const keys = new Set(source.given.map(({ key }) => key));
     const code = await command.main({

@@ -24,7 +24,7 @@ import { killPoint } from "${engine}host/kill-point.ts";
 import { choice, defineSettings, integer } from "${engine}host/settings.ts";
 
 const settings = defineSettings({
-  how: choice({ options: ["print", "user", "ours", "reject", "full", "wait", "steps", "lots", "throw-abort"], default: "print", meaning: "what to do" }),
+  how: choice({ options: ["print", "user", "ours", "reject", "full", "wait", "steps", "lots", "throw-abort", "note"], default: "print", meaning: "what to do" }),
   landscape: { points: integer({ default: 7, min: 3, unit: "points", meaning: "points along each axis" }) },
 });
 await runCommand({
@@ -52,6 +52,14 @@ await runCommand({
         console.log("ready");
         await setTimeout(10_000, undefined, { signal });
         return;
+      case "note": {
+        progress.line("Start node landscape/work.ts.");
+        // On a pipe a note is shown once in five seconds.
+        const { now } = performance;
+        performance.now = () => now.call(performance) + 6000;
+        phase.advance(1, "no worker yet (node landscape/work.ts)");
+        return;
+      }
       case "lots": for (let i = 0; i < 20_000; i++) console.log("line " + i); return;
       case "steps":
         for (let i = 1; i <= 3; i++) {
@@ -113,6 +121,10 @@ describe("engine/host/command-line", (test) => {
     const text = "node landscape/run.ts, npx node rl/train.ts, anode model/score.ts, node other.ts, node bench/run.ts.";
     const expected = `${node} landscape/run.ts, npx node rl/train.ts, anode model/score.ts, node other.ts, ${node} bench/run.ts.`;
     assert.is(inOwnWords(text), expected);
+    const { stderr } = run(["--how", "note"]);
+    assert.match(stderr, `Start ${node} landscape/work.ts.\n`);
+    assert.match(stderr, "work: 1/3 steps, ");
+    assert.match(stderr, ` left, no worker yet (${node} landscape/work.ts)\n`);
     renameCommands(new Map([["node landscape/run.ts", "foothold study"]]));
     try {
       assert.is(inOwnWords("node landscape/run.ts tiny"), "foothold study tiny");
