@@ -1,12 +1,12 @@
 // Errors of a device. Dawn reports them asynchronously: they are kept, and thrown at the next read or wait.
-import { DeviceError, type OutOfMemoryError } from "../../errors.ts";
+import { DeviceError, DeviceLostError, type OutOfMemoryError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
 
 export class Failures {
   readonly #device: GPUDevice;
   /** The first error since the last one was thrown. */
   #first: DeviceError | OutOfMemoryError | null = null;
-  #lost: DeviceError | null = null;
+  #lost: DeviceLostError | null = null;
   #isDestroyed = false;
   /** Kernels of the last submission, for the message about a lost device. */
   #lastKernels: readonly string[] = [];
@@ -17,7 +17,7 @@ export class Failures {
       if (this.#isDestroyed) return;
       const during =
         this.#lastKernels.length === 0 ? "before any work" : `during or after ${namesOf(this.#lastKernels)}`;
-      this.#lost = new DeviceError(
+      this.#lost = new DeviceLostError(
         `the GPU was lost ${during}: ${asSentence(message)} Saved files are complete: run the same command again to continue from them.`,
       );
     });
