@@ -1,5 +1,6 @@
 // The engine's errors, one class per case that a caller handles differently. Errors that a user can cause and fix are
-// `UserError`s (host/errors.ts). ShapeError and DeviceError are mistakes in code or driver and show their stack.
+// `UserError`s (host/errors.ts). ShapeError and DeviceError are mistakes in code or driver and show their stack,
+// but for a lost device.
 import { UserError } from "./host/errors.ts";
 
 /** There is no adapter, or it lacks what was asked for. */
@@ -25,4 +26,10 @@ export class ShapeError extends Error {
 /** The GPU refused a command or was lost: names the kernel. */
 export class DeviceError extends Error {
   override name = "DeviceError";
+}
+
+/** The GPU was lost: its driver crashed, was reset, or the card is gone. No mistake in code: the message alone is shown. */
+export class DeviceLostError extends DeviceError {
+  override name = "DeviceLostError";
+  readonly isMachineFailure = true;
 }

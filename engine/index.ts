@@ -79,6 +79,6 @@ export {
 export { directionNormals, philox, philoxKey, tokenCounterRow, tokenKey, type WordPair, wordsOf } from "./random.ts";
 export { fromHost, Replay } from "./replay.ts";
 export { type GradientTarget, type Run, run } from "./run.ts";
-export { keep, scope, scopeAsync } from "./scope.ts";
+export { keep, keepAll, scope, scopeAsync } from "./scope.ts";
 export { SlotWeights } from "./slot-weights.ts";
 export { copyElements, empty, fromArray, readTensors, type Shape, sizeOf, Tensor } from "./tensor.ts";

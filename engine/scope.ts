@@ -91,6 +91,13 @@ export async function scopeAsync<T>(body: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Makes tensors that the caller frees, all or none: if `body` throws, for example for want of memory, those that it made before are freed. */
+export function keepAll<T>(body: () => T): T {
+  const result = scope(body);
+  for (const tensor of tensorsIn(result)) keep(tensor);
+  return result;
+}
+
 /** Takes a tensor out of all scopes: the caller frees it. */
 export function keep<T extends Owner>(tensor: T): T {
   for (const scope of Scope.innermost()?.chain() ?? []) scope.storages.delete(tensor.storage);

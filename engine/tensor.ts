@@ -181,10 +181,16 @@ export function empty(backend: Backend, shape: Shape, dtype: DType = "f32", labe
   const rowBytes = rowSizeOf(shape) * bytesPerElement[dtype];
   const segments: Segment[] = [];
   const buffers: BufferHandle[] = [];
-  for (const rows of segmentRows(backend, shape, dtype, label)) {
-    const buffer = backend.allocate(rows * rowBytes, dtype, label);
-    segments.push({ buffer, base: 0, rows });
-    buffers.push(buffer);
+  try {
+    for (const rows of segmentRows(backend, shape, dtype, label)) {
+      const buffer = backend.allocate(rows * rowBytes, dtype, label);
+      buffers.push(buffer);
+      segments.push({ buffer, base: 0, rows });
+    }
+  } catch (thrown) {
+    // There is no memory for a later segment.
+    for (const buffer of buffers) backend.release(buffer);
+    throw thrown;
   }
   const storage = new Storage(backend, buffers);
   registerInScope(storage);

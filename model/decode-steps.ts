@@ -7,7 +7,7 @@ import {
   copyElements,
   empty,
   fromHost,
-  keep,
+  keepAll,
   Replay,
   readTensors,
   type SampledTokens,
@@ -38,29 +38,45 @@ export class DecodeSteps {
   readonly #settings: GenerateSettings;
   /** For counts of what was replayed. */
   readonly replay: Replay;
+  /** All tensors of this object. */
+  readonly #made: readonly Tensor[];
   /** One number for each row: the token that a step reads and then draws, and its scores. */
   readonly #results: SampledTokens;
   /** For R rows: spans [R, 4], counters [R, 4] and slots [R], one after another. */
   readonly #given: Tensor;
   readonly #positions: Uint32Array;
-  /** The results of the steps between two reads, one after another. They are kept: a step's memory must be free when it is replayed. */
-  #kept: { readonly steps: number; readonly of: SampledTokens } | null = null;
+  /**
+   * The results of the steps between two reads, one after another; null if there is one step. They are made once, for the most
+   * steps: a step's memory must be free when it is replayed, and a plan of memory does not know how many steps there will be.
+   */
+  readonly #kept: SampledTokens | null;
   readonly #rows: number;
+  readonly #steps: number;
   /** The tokens that the device holds in `#results`. */
   #drawn: ArrayLike<number> = [];
   /** The step under way. */
   #tokens: PassTokens | null = null;
 
-  /** @param rows  the most rows that a step has */
-  constructor(model: Model, cache: KvCache, settings: GenerateSettings, rows: number) {
+  /**
+   * @param rows   the most rows that a step has
+   * @param steps  the most steps between two reads
+   */
+  constructor(model: Model, cache: KvCache, settings: GenerateSettings, rows: number, steps: number) {
     const { backend } = model;
     this.#model = model;
     this.#cache = cache;
     this.#settings = settings;
     this.replay = new Replay(backend);
     this.#rows = rows;
-    this.#results = this.#makeResults(1);
-    this.#given = keep(empty(backend, [9 * rows], "u32", "spans, counters and slots"));
+    this.#steps = steps;
+    this.#made = keepAll(() => [
+      empty(backend, [9 * rows], "u32", "spans, counters and slots"),
+      ...this.#makeResults(1),
+      ...(steps === 1 ? [] : this.#makeResults(steps)),
+    ]);
+    this.#given = this.#made[0];
+    this.#results = resultsIn(this.#made.slice(1, 4));
+    this.#kept = steps === 1 ? null : resultsIn(this.#made.slice(4));
     this.#positions = new Uint32Array(rows);
   }
 
@@ -76,10 +92,12 @@ export class DecodeSteps {
    */
   async draw(tokens: PassTokens, usable: readonly number[], steps: number): Promise<Drawn[]> {
     const { backend } = this.#model;
+    if (steps > this.#steps)
+      throw new Error(`DecodeSteps: there is room for ${this.#steps} steps between two reads, got ${steps}`);
     const R = tokens.ids.length;
     const own = slice(this.#results, 0, R);
     // One step's results are read where they are.
-    const kept = steps === 1 ? null : this.#keptFor(steps);
+    const kept = steps === 1 ? null : this.#kept;
     // The tokens that the step before drew are there already, unless rows have come or gone.
     const lies = this.#drawn;
     if (tokens.ids.length !== lies.length || tokens.ids.some((id, r) => id !== lies[r]))
@@ -107,32 +125,14 @@ export class DecodeSteps {
   }
 
   free(): void {
-    for (const tensor of [this.#given, ...tensorsOf(this.#results)]) tensor.free();
-    this.#freeKept();
+    for (const tensor of this.#made) tensor.free();
   }
 
-  #makeResults(steps: number): SampledTokens {
+  /** In the order of `resultsIn`. */
+  #makeResults(steps: number): Tensor[] {
     const { backend, weights } = this.#model;
-    const make = (dtype: Tensor["dtype"], label: string): Tensor =>
-      keep(empty(backend, [steps * this.#rows], dtype, label));
-    return {
-      ids: make("u32", "tokens"),
-      logProbs: make(weights.dtype, "logProbs"),
-      entropy: make(weights.dtype, "entropy"),
-    };
-  }
-
-  #keptFor(steps: number): SampledTokens {
-    if (this.#kept !== null && this.#kept.steps >= steps) return this.#kept.of;
-    this.#freeKept();
-    const of = this.#makeResults(steps);
-    this.#kept = { steps, of };
-    return of;
-  }
-
-  #freeKept(): void {
-    if (this.#kept !== null) for (const tensor of tensorsOf(this.#kept.of)) tensor.free();
-    this.#kept = null;
+    const make = (dtype: Tensor["dtype"], label: string): Tensor => empty(backend, [steps * this.#rows], dtype, label);
+    return [make("u32", "tokens"), make(weights.dtype, "logProbs"), make(weights.dtype, "entropy")];
   }
 
   /** What the list of dispatches depends on: how many rows each policy has. */
@@ -212,4 +212,4 @@ function copyAll(from: SampledTokens, to: SampledTokens): void {
   copyElements(from.entropy, to.entropy);
 }
 
-const tensorsOf = ({ ids, logProbs, entropy }: SampledTokens): Tensor[] => [ids, logProbs, entropy];
+const resultsIn = ([ids, logProbs, entropy]: readonly Tensor[]): SampledTokens => ({ ids, logProbs, entropy });

@@ -50,7 +50,7 @@ export async function generate(
     throw new Error(`generate: stepsPerRead: expected a whole number from 1 on, got ${stepsPerRead}.`);
   const pace = new StepsPerRead(model.backend, isPenalised ? 1 : stepsPerRead, settings.maxNewTokens);
   const cache = new KvCache(model.backend, model.config, cacheSlots(model, bounds, rows), model.weights.operands);
-  const decode = new DecodeSteps(model, cache, settings, rows);
+  let decode: DecodeSteps | null = null;
   // Rows that wait to be admitted, the next one last: preempted ones, and at most one new one.
   const waiting: Row[] = [];
   let isExhausted = false;
@@ -63,6 +63,7 @@ export async function generate(
     return waiting.at(-1);
   };
   try {
+    decode = new DecodeSteps(model, cache, settings, rows, pace.most);
     const active: Row[] = [];
     const leave = (row: Row): void => {
       active.splice(active.indexOf(row), 1);
@@ -104,7 +105,7 @@ export async function generate(
       for (const row of await pass(model, cache, active, settings, { pace, places: rows, decode })) leave(row);
     }
   } finally {
-    decode.free();
+    decode?.free();
     cache.free();
   }
 }

@@ -4,7 +4,7 @@
 //
 // Runs are allocated first fit. No run crosses a segment boundary of the storage, so one dispatch sees all keys of a
 // run in order.
-import { type Backend, empty, keep, memoryLabel, type OperandPrecision, type Tensor } from "../engine/index.ts";
+import { type Backend, empty, keepAll, memoryLabel, type OperandPrecision, type Tensor } from "../engine/index.ts";
 import type { ModelFacts } from "./language-model.ts";
 
 const bytesPerNumber: Readonly<Record<OperandPrecision, number>> = { f32: 4, f16: 2 };
@@ -39,10 +39,11 @@ export class KvCache {
     const shape = [slots, config.numKeyValueHeads, config.headDim];
     const storage = (name: string): Tensor[] =>
       Array.from({ length: config.numHiddenLayers }, (_, layer) =>
-        keep(empty(backend, shape, precision, memoryLabel("KV cache", `${name}.${layer}`))),
+        empty(backend, shape, precision, memoryLabel("KV cache", `${name}.${layer}`)),
       );
-    this.keys = storage("keys");
-    this.values = storage("values");
+    const layers = keepAll(() => [...storage("keys"), ...storage("values")]);
+    this.keys = layers.slice(0, config.numHiddenLayers);
+    this.values = layers.slice(config.numHiddenLayers);
     this.slots = slots;
     this.#free = [];
     const boundaries = new Set<number>();

@@ -43,6 +43,8 @@ async function readTimeOf(backend: Backend): Promise<number> {
 export class StepsPerRead {
   readonly #backend: Backend;
   readonly #isFixed: boolean;
+  /** The largest number that will be chosen. Where it is measured, this does not depend on the answers: a plan of memory knows it. */
+  readonly most: number;
   #count: number;
   #meanAnswer: number;
   #answers = 0;
@@ -55,7 +57,8 @@ export class StepsPerRead {
   constructor(backend: Backend, fixed: number | undefined, maxNewTokens: number) {
     this.#backend = backend;
     this.#isFixed = fixed !== undefined || backend.memory === "host";
-    this.#count = fixed ?? 1;
+    this.most = this.#isFixed ? Math.max(1, Math.min(fixed ?? 1, maxNewTokens)) : mostStepsPerRead;
+    this.#count = this.#isFixed ? this.most : 1;
     this.#meanAnswer = Math.max(1, maxNewTokens / 2);
   }
 

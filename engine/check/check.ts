@@ -7,6 +7,7 @@ import type { Backend, KernelForm } from "../backends/backend.ts";
 import { CpuBackend } from "../backends/cpu.ts";
 import { PlanningBackend } from "../backends/planning.ts";
 import type { NumberArray } from "../dtype.ts";
+import { OutOfMemoryError } from "../errors.ts";
 import { asError } from "../host/errors.ts";
 import { preferredTiles, preferTiles, type TileChoice } from "../ops/matmul/tiles.ts";
 import { scope, scopeAsync } from "../scope.ts";
@@ -40,6 +41,7 @@ export function checkForms(meant: Meant, tiles: TileChoice): readonly KernelForm
 /**
  * Runs every case on a backend and compares its results.
  * @returns  the first wrong result; null if all are right
+ * @throws OutOfMemoryError if the device has no memory left for the check
  */
 export async function findWrongResult(backend: Backend): Promise<WrongResult | null> {
   const plain = new CpuBackend();
@@ -49,6 +51,8 @@ export async function findWrongResult(backend: Backend): Promise<WrongResult | n
     try {
       got = await resultsOf(one, backend);
     } catch (thrown) {
+      // Others may have taken the memory: that is no wrong result.
+      if (thrown instanceof OutOfMemoryError) throw thrown;
       return { work: one.name, detail: asError(thrown).message };
     }
     const detail = difference(one, { ...(await resultsOf(one, plain)), ...one.known }, got);

@@ -2,13 +2,16 @@
 // and Node, and the text of every kernel of the check: if any of them changes, the check runs again. A driver that did
 // not pass is not remembered, so it is checked each time.
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { z } from "zod";
 import { composeWgsl } from "../backends/webgpu/compose.ts";
+import { asSentence } from "../backends/webgpu/failures.ts";
+import { sayOnce } from "../backends/webgpu/say-once.ts";
+import { asError } from "../host/errors.ts";
 import { readJson, writeAtomic } from "../host/files.ts";
-import { cacheFolder } from "../host/host-cache.ts";
+import { cacheFolder, cachePaths } from "../host/host-cache.ts";
 import type { TileChoice } from "../ops/matmul/tiles.ts";
 import { casesFile } from "./cases.ts";
 import { checkForms, type Meant } from "./check.ts";
@@ -28,33 +31,31 @@ export function checkDigest(meant: Meant, tiles: TileChoice): string {
 
 /** Whether the cache says that this driver passed. A damaged file says nothing. */
 export function hasPassed(digest: string): boolean {
-  const path = passPath(digest);
-  if (path === null || !existsSync(path)) return false;
-  try {
-    return readJson(path, passSchema).digest === digest;
-  } catch {
-    return false;
-  }
+  return cachePaths(folderName, fileOf(digest)).some((path) => {
+    try {
+      return readJson(path, passSchema).digest === digest;
+    } catch {
+      return false;
+    }
+  });
 }
 
-/** Remembers that the driver passed. If the cache cannot be written, it is checked again next time. */
+/** Remembers that the driver passed. If the cache cannot be written, that is said once: the driver is checked again next time. */
 export function rememberPass(adapter: string, digest: string): void {
-  const path = passPath(digest);
-  if (path === null) return;
   try {
+    const path = join(cacheFolder(folderName), fileOf(digest));
     writeAtomic(path, `${JSON.stringify({ schemaVersion: 1, adapter, digest }, null, 2)}\n`);
-  } catch {
-    // It costs a second.
+  } catch (thrown) {
+    sayOnce(
+      `${adapter} passed the start-up check, but that cannot be noted in the cache, so each start checks it again: ` +
+        asSentence(asError(thrown).message),
+    );
   }
 }
 
-function passPath(digest: string): string | null {
-  try {
-    return join(cacheFolder("checks"), `${digest.slice(0, 16)}.json`);
-  } catch {
-    return null;
-  }
-}
+const folderName = "checks";
+
+const fileOf = (digest: string): string => `${digest.slice(0, 16)}.json`;
 
 /** The version of Dawn's package; "" if it cannot be read. */
 function dawnVersion(): string {

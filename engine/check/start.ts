@@ -1,5 +1,6 @@
 // Refuses a driver that computes wrong numbers when a backend is opened.
 import type { Backend } from "../backends/backend.ts";
+import { asSentence } from "../backends/webgpu/failures.ts";
 import { sayOnce } from "../backends/webgpu/say-once.ts";
 import { AdapterError } from "../errors.ts";
 import { preferTiles, type TileChoice } from "../ops/matmul/tiles.ts";
@@ -21,7 +22,8 @@ const skipVariable = "FOOTHOLD_SKIP_CHECK";
  * @param tiles    its products' tiles (preferredTiles)
  * @param openOwn  opens the backend that the check runs on, on a device of its own, so that the caller's memory and
  *                 counts are as if there were no check. It is destroyed afterwards
- * @throws AdapterError if a result is wrong: the work, the element, expected, got, and what to do
+ * @throws AdapterError if a result is wrong: the work, the element, expected, got, and what to do. OutOfMemoryError if
+ *         the device has no memory left for the check
  */
 export async function expectSoundDriver(
   meant: Meant,
@@ -58,7 +60,7 @@ async function wrongResultOf(openOwn: () => Promise<Backend>, tiles: TileChoice)
 /** The refusal of a driver, for people. */
 export function refusal(adapter: string, { work, detail }: WrongResult): AdapterError {
   return new AdapterError(
-    `adapter: ${adapter} fails the start-up check: ${work}: ${detail}. Install another version of its driver, or choose ` +
+    `adapter: ${adapter} fails the start-up check: ${work}: ${asSentence(detail)} Install another version of its driver, or choose ` +
       `another adapter (--adapter; --backend cpu needs none). ${skipVariable}=1 uses it all the same.`,
   );
 }

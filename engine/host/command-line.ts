@@ -2,11 +2,11 @@
 //
 //   0    done
 //   1    a bug in this program: the stack is shown
-//   2    a mistake of the user: one message that says how to fix it
+//   2    a mistake of the user, or a failure of the machine: one message that says how to fix it
 //   130  stopped by Ctrl-C or kill, after saving
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
-import { asError, UserError } from "./errors.ts";
+import { asError, isToldAlone, UserError } from "./errors.ts";
 import { explainSystemError, writeAtomic } from "./files.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import {
@@ -163,8 +163,7 @@ async function run<D extends SettingsTree>(command: Command<D>, argv: string[], 
   const values = resolveSettings(settings, sources);
   for (const { key, where } of source.given)
     if (!settings.applies(key, values)) process.stderr.write(`${where}: has no effect with the other settings\n`);
-  const display = createProgress({ quiet: given.has("quiet") });
-  const progress: Progress = { ...display, line: (text) => display.line(inOwnWords(text)) };
+  const progress = createProgress({ quiet: given.has("quiet"), words: inOwnWords });
   try {
     const keys = new Set(source.given.map(({ key }) => key));
     const code = await command.main({
@@ -241,7 +240,7 @@ function positionalProblems(expected: readonly Positional[], given: readonly str
 
 /** Prints what was thrown, in the form for its kind. @returns the exit code */
 function report(thrown: unknown, verbose: boolean): number {
-  const known = thrown instanceof UserError ? thrown : explainSystemError(thrown);
+  const known = isToldAlone(thrown) ? thrown : explainSystemError(thrown);
   const error = known ?? asError(thrown);
   if (known && !verbose) process.stderr.write(`${error.name}: ${inOwnWords(error.message)}\n`);
   else process.stderr.write(`${withCauses(error)}\n`);

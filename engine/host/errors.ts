@@ -1,7 +1,7 @@
 // Errors that the user of a command can cause and fix: the command prints the message alone and exits with code 2.
 //
 // One class per case that a caller handles differently. A message says where the error is, what was expected, what was
-// found, and how to fix it. Every error that is no `UserError` is a bug in this program and shows its stack.
+// found, and how to fix it. Every other error is a bug in this program and shows its stack, but for failures of the machine.
 
 /** An error that a user can cause and fix: the command line prints the message alone and exits with code 2. */
 export class UserError extends Error {
@@ -26,6 +26,14 @@ export class CheckpointError extends UserError {
 /** A run folder that belongs to another study, is in use by another process, or cannot be continued. */
 export class RunFolderError extends UserError {
   override name = "RunFolderError";
+}
+
+/** Whether an error is told by its message alone: a mistake of the user, or a failure of the machine, such as a GPU that is lost. */
+export function isToldAlone(thrown: unknown): thrown is Error {
+  return (
+    thrown instanceof UserError ||
+    (thrown instanceof Error && "isMachineFailure" in thrown && thrown.isMachineFailure === true)
+  );
 }
 
 /** Converts any thrown value into an Error. */

@@ -3,7 +3,7 @@
 // The order is FOOTHOLD_CACHE, XDG_CACHE_HOME/foothold, ~/.cache/foothold. If that folder cannot be written (a
 // read-only home, a container without one), a folder of this user under the system's temporary folder is used. Results
 // never depend on a cache, they only arrive sooner with one; so nothing here fails because there is no home folder.
-import { accessSync, constants, mkdirSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync, statSync } from "node:fs";
 import { homedir, tmpdir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
 import { asError, FileError } from "./errors.ts";
@@ -24,13 +24,11 @@ export function cacheFolder(...parts: string[]): string {
       `FOOTHOLD_CACHE: expected a folder that can be written, got ${chosen} (${trouble}). Choose another or unset it.`,
     );
   }
-  // The XDG specification says that relative paths are ignored.
-  const xdg = process.env["XDG_CACHE_HOME"];
-  const home = join(xdg?.startsWith("/") ? xdg : join(homedir(), ".cache"), "foothold", ...parts);
+  const home = homeCache(parts);
   const homeTrouble = makeWritable(home);
   if (homeTrouble === null) return home;
 
-  const temporaryRoot = join(tmpdir(), `foothold-cache-${userName()}`);
+  const temporaryRoot = temporaryCache();
   const temporary = join(temporaryRoot, ...parts);
   const temporaryTrouble = makeWritable(temporaryRoot) ?? belongsToAnother(temporaryRoot) ?? makeWritable(temporary);
   if (temporaryTrouble === null) return temporary;
@@ -39,6 +37,26 @@ export function cacheFolder(...parts: string[]): string {
       `(${temporaryTrouble}). Set FOOTHOLD_CACHE to one that can.`,
   );
 }
+
+/**
+ * Where a file of the cache may already be, in the order of `cacheFolder`. It need not be possible to write there: a cache that was
+ * filled once, such as in a container's image, serves read-only too.
+ */
+export function cachePaths(...parts: string[]): string[] {
+  const chosen = process.env["FOOTHOLD_CACHE"];
+  if (chosen) return [join(resolve(chosen), ...parts)];
+  const temporary = temporaryCache();
+  const isOurs = existsSync(temporary) && belongsToAnother(temporary) === null;
+  return [homeCache(parts), ...(isOurs ? [join(temporary, ...parts)] : [])];
+}
+
+function homeCache(parts: readonly string[]): string {
+  // The XDG specification says that relative paths are ignored.
+  const xdg = process.env["XDG_CACHE_HOME"];
+  return join(xdg?.startsWith("/") ? xdg : join(homedir(), ".cache"), "foothold", ...parts);
+}
+
+const temporaryCache = (): string => join(tmpdir(), `foothold-cache-${userName()}`);
 
 function userName(): string {
   try {

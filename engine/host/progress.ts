@@ -29,6 +29,8 @@ export interface Progress {
 }
 
 export interface ProgressOptions {
+  /** Lines and notes as the reader is to see them. Default: as they are. */
+  words?: (text: string) => string;
   /** Shows nothing at all. */
   quiet?: boolean;
   stream?: NodeJS.WritableStream & { isTTY?: boolean };
@@ -61,6 +63,7 @@ interface Counted {
 export function createProgress(options: ProgressOptions = {}): Progress {
   const stream = options.stream ?? process.stderr;
   const now = options.now ?? (() => performance.now());
+  const words = options.words ?? ((text) => text);
   // The reader of standard error may have gone (| head): the work continues.
   if (stream.listenerCount("error") === 0) stream.on("error", () => {});
   const display = options.quiet
@@ -85,7 +88,7 @@ export function createProgress(options: ProgressOptions = {}): Progress {
     const moveTo = (value: number, note?: string): void => {
       if (!active.includes(counted)) return;
       counted.value = value;
-      if (note !== undefined) counted.note = note;
+      if (note !== undefined) counted.note = words(note);
       display.change(counted);
     };
     return {
@@ -97,7 +100,7 @@ export function createProgress(options: ProgressOptions = {}): Progress {
   };
   return {
     phase: (...args) => begin(0, ...args),
-    line: (text) => display.line(text),
+    line: (text) => display.line(words(text)),
     close: () => endFrom(0),
   };
 }

@@ -1,7 +1,15 @@
 // Generation: the same bits whatever the batch. A dialogue alone, in batches of 1, 7 and 64, shuffled, with refills, with a
 // shared prompt, after a second prefill: the same tokens and the same log-probabilities, which are also the scorer's.
 import * as assert from "uvu/assert";
-import { matrixUnits, type NumberArray, tokenKey } from "../../engine/index.ts";
+import type { BufferHandle } from "../../engine/backends/backend.ts";
+import {
+  CpuBackend,
+  type DType,
+  matrixUnits,
+  type NumberArray,
+  OutOfMemoryError,
+  tokenKey,
+} from "../../engine/index.ts";
 import { segmentRows } from "../../engine/tensor.ts";
 import {
   type Dialogue,
@@ -286,6 +294,44 @@ describe("model/generate", (test) => {
       weights.free();
       const left = backend.statistics().liveBuffers - before;
       if (left !== 0) throw new Error(`${name}: ${left} buffers left behind`);
+    }
+  });
+
+  test("whichever allocation fails, nothing is left behind", async () => {
+    class Full extends CpuBackend {
+      left = Number.POSITIVE_INFINITY;
+      override allocate(bytes: number, dtype: DType): BufferHandle {
+        if (this.left-- === 0) throw new OutOfMemoryError("full");
+        return super.allocate(bytes, dtype);
+      }
+    }
+    // The second cuts each layer of the cache into segments; those are its first allocations.
+    for (const [maxBufferBytes, most] of [
+      [undefined, Number.POSITIVE_INFINITY],
+      [16384, 60],
+    ] as const) {
+      const backend = new Full({ maxBufferBytes });
+      const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+      const before = backend.statistics().liveBuffers;
+      const dialogues: Dialogue[] = [0, 1].map((rollout) => ({
+        ...{ policy: 0, prompt: [1, 2], noise: { rollout, prompt: 7 }, expectedTokens: 200, answered: () => null },
+      }));
+      const own = { ...settings, maxRows: 2, maxNewTokens: 2, stepsPerRead: 2, stopIds: [] };
+      let allocations = 0;
+      for (let hasFailed = true; hasFailed && allocations < most; allocations++) {
+        backend.left = allocations;
+        hasFailed = false;
+        try {
+          await generate({ backend, config, weights }, dialogues, own);
+        } catch (thrown) {
+          if (!(thrown instanceof OutOfMemoryError)) throw thrown;
+          hasFailed = true;
+        }
+        const left = backend.statistics().liveBuffers - before;
+        if (left !== 0) throw new Error(`allocation ${allocations} failed: ${left} buffers left behind`);
+      }
+      if (allocations < 20) throw new Error(`only ${allocations} allocations`);
+      weights.free();
     }
   });
 

@@ -1,6 +1,6 @@
 // A plan against what was used: the same jobs, planned and run, on backends of their own.
 import * as assert from "uvu/assert";
-import { type Backend, empty, openBackend, ParameterArena } from "../../engine/index.ts";
+import { type Backend, CpuBackend, empty, openBackend, ParameterArena } from "../../engine/index.ts";
 import { PerturbedWeights } from "../../landscape/measure/perturbed-weights.ts";
 import { openConfig } from "../../model/checkpoint-files.ts";
 import type { Dialogue } from "../../model/dialogue.ts";
@@ -22,6 +22,7 @@ import {
 } from "../../model/plan.ts";
 import { publishedConfig, publishedShapes } from "../../model/published-shapes.ts";
 import { score } from "../../model/scoring.ts";
+import { mostStepsPerRead } from "../../model/steps-per-read.ts";
 import { loadModel, makeWeights } from "../../model/weights.ts";
 import { supervisedStep } from "../../rl/learn.ts";
 import { describe, fixturePath, throwsMessage } from "../support.ts";
@@ -115,6 +116,20 @@ describe("model/plan", (test) => {
       const { peakBytes } = backend.statistics();
       assert.ok(Math.abs(deviceBytes / peakBytes - 1) < 0.1, `${name}: planned ${deviceBytes}, used ${peakBytes}`);
     }
+  });
+
+  test("where several decode steps may run between two reads, their results are planned", async () => {
+    const job = jobs["generating, rows coming and going"];
+    const bytesOn = async (memory: Backend["memory"]): Promise<{ planned: number; used: number }> => {
+      const backend: Backend = Object.assign(new CpuBackend(), { memory });
+      const { deviceBytes } = await planMemory(backend, job.plan);
+      await job.run(backend);
+      return { planned: deviceBytes, used: backend.statistics().peakBytes };
+    };
+    const [host, device] = [await bytesOn("host"), await bytesOn("device")];
+    const results = mostStepsPerRead * sampling.maxRows * 3 * 4; // an id, a log-probability and an entropy each
+    assert.is(device.used - host.used, results);
+    assert.is(device.planned - host.planned, results);
   });
 
   test("memory is sorted by its purpose, whatever parameters are called", async () => {

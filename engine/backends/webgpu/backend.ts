@@ -1,5 +1,6 @@
-// The WebGPU backend on Dawn. Dispatches are collected in one compute pass, which is submitted at `flush`, when it is
-// long, or when a caller reads: then together with the copies for the host.
+// The WebGPU backend on Dawn: it joins the parts of this folder. Buffers come from a pool (pool.ts), kernels are compiled once
+// (pipelines.ts), dispatches are collected and submitted together (submissions.ts), and what the host reads is copied
+// (readback.ts) and waited for (waiting.ts).
 import { bytesPerElement, type DType, type NumberArray, newArray } from "../../dtype.ts";
 import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
@@ -16,22 +17,15 @@ import {
   type RecordedWork,
   type WorkRecorder,
 } from "../backend.ts";
+import { Failures } from "./failures.ts";
 import { Pipelines } from "./pipelines.ts";
 import { BufferPool, lessMemory, type PooledBuffer } from "./pool.ts";
-import { ParameterBlocks, PreparedCells } from "./prepared.ts";
+import { PreparedCells } from "./prepared.ts";
 import { copiesOf, Readback } from "./readback.ts";
 import { type PreparedDispatch, Recorded, WorkNotes } from "./recorded.ts";
+import { Submissions } from "./submissions.ts";
 import { isTracing, summaryOf, Trace } from "./timing.ts";
 import { Waits } from "./waiting.ts";
-
-/** Dispatches per submission: a longer queue is submitted in parts. */
-const mostDispatches = 2048;
-
-/** The time of a dispatch beyond its products, in floating-point operations: about 60 µs on lavapipe. It serves to guess how long a wait is. */
-const operationsPerDispatch = 1.5e6;
-
-/** Bytes that the host writes in the middle of one submission's work; more begin another submission. */
-const uploadBytes = 256 * 1024;
 
 /**
  * SwiftShader states a limit of 1 GiB but cannot allocate a buffer of that size: Dawn adds some bytes to each
@@ -65,31 +59,14 @@ export class WebGpuBackend implements Backend {
   readonly limits: BackendLimits;
   readonly abilities: Abilities;
   readonly device: GPUDevice;
+  readonly #failures: Failures;
   readonly #pool: BufferPool;
   readonly #pipelines: Pipelines;
   readonly #cells: PreparedCells;
-  readonly #blocks: ParameterBlocks;
-  readonly #uploads: GPUBuffer;
-  readonly #uploadBytes = new Uint8Array(uploadBytes);
+  readonly #submissions: Submissions;
   readonly #waits: Waits;
   readonly #readback: Readback;
-  #encoder: GPUCommandEncoder | null = null;
-  #pass: GPUComputePassEncoder | null = null;
-  /** The pipeline that the pass runs now. */
-  #pipeline: GPUComputePipeline | null = null;
-  #uploadCount = 0;
-  #kernels: string[] = [];
-  /** The first error since the last one was thrown. */
-  #failure: DeviceError | OutOfMemoryError | null = null;
-  #lost: DeviceError | null = null;
-  #isDestroyed = false;
-  /** Kernels of the last submission, for the message about a lost device. */
-  #lastKernels: readonly string[] = [];
-  #dispatches = 0;
-  #flops = 0;
-  #submissions = 0;
-  /** What was submitted since the last wait, in floating-point operations. */
-  #work = 0;
+  /** Time spent encoding work, ms. */
   #encodeMs = 0;
   /** null: no trace was asked for, or the adapter has no timestamps. */
   readonly #trace: Trace | null;
@@ -107,40 +84,25 @@ export class WebGpuBackend implements Backend {
     this.style = options.style;
     this.memory = options.memory;
     this.abilities = options.abilities ?? noAbilities;
+    this.#failures = new Failures(device);
     this.#waits = new Waits(this.memory === "device" ? 0.1 : 2);
     this.#readback = new Readback(this.#waits, (label, size, usage) => this.#createBuffer(label, size, usage));
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
     const most = Math.min(maxBufferSize - driverReserve, maxStorageBufferBindingSize);
     const totalBytes = options.totalBytes ?? (this.memory === "host" ? process.availableMemory() : undefined);
     this.limits = { maxBufferBytes: Math.min(options.maxBufferBytes ?? most, most), segmentAlignment: 256, totalBytes };
-    this.#blocks = new ParameterBlocks(device);
-    this.#uploads = device.createBuffer({
-      label: "uploads",
-      size: uploadBytes,
-      usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-    });
-    this.#pipelines = new Pipelines(device, this.#blocks.buffer, (kernel, message) => {
-      this.#failure ??= new DeviceError(`${kernel}: the adapter refuses its shader: ${message}`);
+    this.#trace = (options.isTraced ?? isTracing()) ? this.#startTrace() : null;
+    this.#submissions = new Submissions(device, this.#failures, this.#trace);
+    this.#pipelines = new Pipelines(device, this.#submissions.blocks.buffer, (kernel, message) => {
+      this.#failures.add(new DeviceError(`${kernel}: the adapter refuses its shader: ${message}`));
     });
     this.#cells = new PreparedCells(this.#pipelines, device.limits.maxComputeWorkgroupsPerDimension);
-    this.#trace = (options.isTraced ?? isTracing()) ? this.#startTrace() : null;
     this.#pool = new BufferPool(
       (label, size) =>
         this.#createBuffer(label, size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST),
       { maxBufferBytes: this.limits.maxBufferBytes, totalBytes: totalBytes ?? Number.POSITIVE_INFINITY },
       (buffer) => this.#pipelines.forget(buffer),
     );
-    device.lost.then(({ message }) => {
-      if (this.#isDestroyed) return;
-      const during =
-        this.#lastKernels.length === 0 ? "before any work" : `during or after ${namesOf(this.#lastKernels)}`;
-      this.#lost = new DeviceError(
-        `the GPU was lost ${during}: ${asSentence(message)} Saved files are complete: run the same command again to continue from them.`,
-      );
-    });
-    device.onuncapturederror = (event) => {
-      this.#failure ??= new DeviceError(event.error.message);
-    };
   }
 
   allocate(bytes: number, _dtype: DType, label: string): BufferHandle {
@@ -159,30 +121,13 @@ export class WebGpuBackend implements Backend {
     if (data.length === 0) return;
     const own = buffer as PooledBuffer;
     this.#notes?.written(own);
-    // A queue write is executed before any work that is not yet submitted. That matters only if such work uses this
-    // buffer: then the data is written to an upload buffer, and copied from there in the order of that work.
-    if (this.#encoder !== null && own.lastUse === this.#submissions) {
-      if (this.#uploadCount + data.byteLength <= uploadBytes) {
-        this.#uploadBytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#uploadCount);
-        this.#endPass();
-        this.#encoder.copyBufferToBuffer(this.#uploads, this.#uploadCount, own.gpu, base * 4, data.byteLength);
-        this.#uploadCount += data.byteLength;
-        return;
-      }
-      this.flush();
-    }
-    this.device.queue.writeBuffer(own.gpu, base * 4, data.buffer, data.byteOffset, data.byteLength);
+    this.#submissions.write(own, base, data);
   }
 
   copy(from: BufferHandle, fromBase: number, to: BufferHandle, toBase: number, length: number): void {
     if (length === 0) return;
     this.#notes?.copied();
-    const [source, target] = [from as PooledBuffer, to as PooledBuffer];
-    const encoder = this.#openEncoder();
-    this.#endPass();
-    encoder.copyBufferToBuffer(source.gpu, fromBase * 4, target.gpu, toBase * 4, length * 4);
-    source.lastUse = this.#submissions;
-    target.lastUse = this.#submissions;
+    this.#submissions.copy(from as PooledBuffer, fromBase, to as PooledBuffer, toBase, length);
   }
 
   #record(body: () => void): RecordedWork | null {
@@ -202,7 +147,7 @@ export class WebGpuBackend implements Backend {
     const start = performance.now();
     for (const entry of work.entries)
       if (typeof entry === "function") entry();
-      else this.#queue(entry);
+      else this.#submissions.queue(entry);
     this.#encodeMs += performance.now() - start;
     return true;
   }
@@ -225,82 +170,11 @@ export class WebGpuBackend implements Backend {
       bytes: buffers.reduce((sum, { length, dtype }) => sum + length * bytesPerElement[dtype], 0),
     };
     this.#notes?.dispatched(prepared);
-    this.#queue(prepared);
-  }
-
-  #queue({ kernel, cell, group, buffers, bytes }: PreparedDispatch): void {
-    if (this.#kernels.length === mostDispatches || this.#trace?.isFull) this.flush();
-    if (!this.#blocks.place(cell)) {
-      this.flush();
-      this.#blocks.restart();
-      this.#blocks.place(cell);
-    }
-    const encoder = this.#openEncoder();
-    if (this.#trace !== null) {
-      this.#endPass();
-      this.#pass = this.#trace.beginPass(encoder, kernel, cell.flops, bytes);
-    }
-    this.#pass ??= encoder.beginComputePass();
-    const pass = this.#pass;
-    if (this.#pipeline !== cell.pipeline) {
-      pass.setPipeline(cell.pipeline);
-      this.#pipeline = cell.pipeline;
-    }
-    for (let i = 0; i < buffers.length; i++) buffers[i].lastUse = this.#submissions;
-    pass.setBindGroup(0, group, cell.offset);
-    const [x, y, z] = cell.workgroups;
-    if (y === 1 && z === 1) pass.dispatchWorkgroups(x);
-    else pass.dispatchWorkgroups(x, y, z);
-    this.#kernels.push(kernel.name);
-    this.#dispatches++;
-    this.#flops += cell.flops;
-    this.#work += cell.flops + operationsPerDispatch;
-  }
-
-  #takeWork(): number {
-    const work = this.#work;
-    this.#work = 0;
-    return work;
-  }
-
-  #openEncoder(): GPUCommandEncoder {
-    if (this.#encoder === null) {
-      this.device.pushErrorScope("validation");
-      this.#encoder = this.device.createCommandEncoder();
-    }
-    return this.#encoder;
-  }
-
-  #endPass(): void {
-    this.#pass?.end();
-    this.#pass = null;
-    this.#pipeline = null;
+    this.#submissions.queue(prepared);
   }
 
   flush(): void {
-    if (this.#encoder === null) return;
-    const start = performance.now();
-    this.#endPass();
-    const readTimes = this.#trace?.resolve(this.#encoder);
-    this.#blocks.write();
-    if (this.#uploadCount > 0) this.device.queue.writeBuffer(this.#uploads, 0, this.#uploadBytes, 0, this.#uploadCount);
-    this.device.queue.submit([this.#encoder.finish()]);
-    readTimes?.();
-    const kernels = this.#kernels;
-    this.device.popErrorScope().then(
-      (error) => {
-        if (error !== null) this.#failure ??= new DeviceError(`${namesOf(kernels)}: ${error.message}`);
-      },
-      (error) => {
-        this.#failure ??= new DeviceError(`${namesOf(kernels)}: ${asError(error).message}`);
-      },
-    );
-    if (kernels.length > 0) this.#lastKernels = kernels;
-    this.#encoder = null;
-    this.#uploadCount = 0;
-    this.#kernels = [];
-    this.#submissions++;
-    this.#encodeMs += performance.now() - start;
+    this.#submissions.flush();
   }
 
   async read(
@@ -313,31 +187,29 @@ export class WebGpuBackend implements Backend {
     });
     try {
       for (const copies of copiesOf(ranges)) {
-        const encoder = this.#openEncoder();
-        this.#endPass();
-        const staging = this.#readback.encode(encoder, ranges, copies);
+        const staging = this.#readback.encode(this.#submissions.openForCopies(), ranges, copies);
         this.flush();
-        await this.#readback.fetch(staging, copies, arrays, this.#takeWork());
+        await this.#readback.fetch(staging, copies, arrays, this.#submissions.takeWork());
       }
     } catch (error) {
-      throw await this.#causeOf(`reading from the GPU failed: ${asError(error).message}`);
+      throw await this.#failures.causeOf(`reading from the GPU failed: ${asError(error).message}`);
     }
     if (this.#trace !== null) await this.#waits.until(this.#trace.settle());
     this.#settle();
-    this.#throwFailure();
+    this.#failures.throwFirst();
     return arrays;
   }
 
   async idle(): Promise<void> {
     this.flush();
     try {
-      await this.#waits.until(this.device.queue.onSubmittedWorkDone(), this.#takeWork());
+      await this.#waits.until(this.device.queue.onSubmittedWorkDone(), this.#submissions.takeWork());
       if (this.#trace !== null) await this.#waits.until(this.#trace.settle());
     } catch (error) {
-      throw await this.#causeOf(`waiting for the GPU failed: ${asError(error).message}`);
+      throw await this.#failures.causeOf(`waiting for the GPU failed: ${asError(error).message}`);
     }
     this.#settle();
-    this.#throwFailure();
+    this.#failures.throwFirst();
   }
 
   async prepare(forms: Iterable<KernelForm>): Promise<void> {
@@ -356,10 +228,10 @@ export class WebGpuBackend implements Backend {
       liveBytes: this.#pool.liveBytes,
       peakBytes: this.#pool.peakBytes,
       pooledBytes: this.#pool.freeBytes,
-      dispatches: this.#dispatches,
-      flops: this.#flops,
-      submissions: this.#submissions,
-      encodeMs: this.#encodeMs,
+      dispatches: this.#submissions.dispatches,
+      flops: this.#submissions.flops,
+      submissions: this.#submissions.count,
+      encodeMs: this.#encodeMs + this.#submissions.submitMs,
       waitMs: this.#waits.waitMs,
       pipelines: this.#pipelines.count,
       bindGroups: this.#pipelines.groupCount,
@@ -368,29 +240,13 @@ export class WebGpuBackend implements Backend {
 
   destroy(): void {
     this.flush();
-    this.#isDestroyed = true;
-    // Too late to be thrown, since another error may already be thrown; too serious to be dropped. So it is printed.
-    if (this.#failure !== null) process.stderr.write(`${this.#failure.name}: ${this.#failure.message}\n`);
+    this.#failures.end();
     this.device.destroy();
   }
 
   /** All submitted work is done. If nothing was begun since, released memory can be freed. */
   #settle(): void {
-    if (this.#encoder === null && !this.#waits.isWaiting) this.#pool.trim();
-  }
-
-  #throwFailure(): void {
-    const failure = this.#lost ?? this.#failure;
-    this.#failure = null;
-    if (failure !== null) throw failure;
-  }
-
-  /** Why a wait failed: the error that the device reported, which may arrive a little later; if none, this message. */
-  async #causeOf(message: string): Promise<Error> {
-    await new Promise((resolve) => setImmediate(resolve));
-    const cause = this.#lost ?? this.#failure ?? new DeviceError(message);
-    this.#failure = null;
-    return cause;
+    if (!this.#submissions.isOpen && !this.#waits.isWaiting) this.#pool.trim();
   }
 
   /** A buffer that the device may refuse: the next reader gets an error that names the tensor. */
@@ -401,9 +257,11 @@ export class WebGpuBackend implements Backend {
     this.device.popErrorScope().then(
       (error) => {
         if (error !== null)
-          this.#failure ??= new OutOfMemoryError(
-            `${label}: the adapter has no ${formatBytes(size)} left beside ${formatBytes(liveBytes)} in ${liveBuffers} ` +
-              `buffers (${error.message.split("\n")[0]}). ${lessMemory}`,
+          this.#failures.add(
+            new OutOfMemoryError(
+              `${label}: the adapter has no ${formatBytes(size)} left beside ${formatBytes(liveBytes)} in ${liveBuffers} ` +
+                `buffers (${error.message.split("\n")[0]}). ${lessMemory}`,
+            ),
           );
       },
       () => {}, // The device was lost, which is reported by itself.
@@ -423,17 +281,4 @@ export class WebGpuBackend implements Backend {
     });
     return trace;
   }
-}
-
-/** A message of the driver or of Dawn, which may lack its full stop, as a sentence that another one can follow. */
-export function asSentence(message: string): string {
-  const text = message.trim();
-  return text === "" || /[.!?]$/.test(text) ? text : `${text}.`;
-}
-
-/** The kernels' names, each once; if there are many, the last ones. */
-function namesOf(kernels: readonly string[]): string {
-  if (kernels.length === 0) return "copies";
-  const names = [...new Set(kernels)];
-  return names.length > 8 ? `… ${names.slice(-8).join(", ")}` : names.join(", ");
 }

@@ -20,7 +20,7 @@ import { dirname, join } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
 import { AdapterError } from "../../errors.ts";
 import { asError } from "../../host/errors.ts";
-import { cacheFolder } from "../../host/host-cache.ts";
+import { cacheFolder, cachePaths } from "../../host/host-cache.ts";
 
 const packageName = "@sparticuz/chromium";
 const driver = "libvk_swiftshader.so";
@@ -81,9 +81,10 @@ export function loadSwiftShader(): string {
 
 /** The folder gets its final name only when complete, so that processes that start together never see half of it. */
 function unpackOnce(archive: string, version: string): string {
+  const ready = cachePaths("swiftshader", version).find((path) => existsSync(path));
+  if (ready !== undefined) return ready;
   const parent = cacheFolder("swiftshader");
   const folder = join(parent, version);
-  if (existsSync(folder)) return folder;
   const partial = join(parent, `${version}.${process.pid}.partial`);
   rmSync(partial, { recursive: true, force: true });
   mkdirSync(partial);

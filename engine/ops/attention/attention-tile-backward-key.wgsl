@@ -70,12 +70,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         let queryStart = (params.qBase + head * SIZE) / 4u;
         let upstreamStart = (params.dyBase + head * SIZE) / 4u;
         let known = statistics[params.statisticsBase / 2u + head];
-        var products: array<vec4f, ROWS>;
-        var weightProducts: array<vec4f, ROWS>;
-        for (var r = 0u; r < ROWS; r++) {
-          products[r] = vec4f();
-          weightProducts[r] = vec4f();
-        }
         var query: array<vec4f, LOADS>;
         var upstream: array<vec4f, LOADS>;
         /* @unroll */ for (var i = 0u; i < LOADS; i++) {
@@ -83,25 +77,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
           query[i] = q[queryStart + four];
           upstream[i] = dy[upstreamStart + four];
         }
-        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          /* @unroll */ for (var j = 0u; j < 8u; j++) {
-            let one = subgroupBroadcast(query[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
-            /* @unroll */ for (var r = 0u; r < ROWS; r++) { products[r][j % 4u] = fma(one, key[r * SIZE + i * 8u + j], products[r][j % 4u]); }
-          }
-        }
-        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          /* @unroll */ for (var j = 0u; j < 8u; j++) {
-            let oneUpstream = subgroupBroadcast(upstream[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
-            /* @unroll */ for (var r = 0u; r < ROWS; r++) { weightProducts[r][j % 4u] = fma(oneUpstream, value[r * SIZE + i * 8u + j], weightProducts[r][j % 4u]); }
-          }
-        }
+        let products = productsWith(query, &key);
+        let weightProducts = productsWith(upstream, &value);
         var weight: array<f32, ROWS>;
         var dScore: array<f32, ROWS>;
         var isSeen: array<bool, ROWS>;
         /* @unroll */ for (var r = 0u; r < ROWS; r++) {
           isSeen[r] = begin[r] <= token && token < end[r];
-          weight[r] = exp(dot(products[r], vec4f(1.0)) * params.scale - known.x);
-          dScore[r] = params.scale * weight[r] * (dot(weightProducts[r], vec4f(1.0)) - known.y);
+          weight[r] = exp(products[r] * params.scale - known.x);
+          dScore[r] = params.scale * weight[r] * (weightProducts[r] - known.y);
         }
         /* @unroll */ for (var r = 0u; r < ROWS; r++) {
           /* @unroll */ for (var i = 0u; i < PIECES; i++) {

@@ -56,12 +56,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       var key = params.keysBase / 4u + offset;
       var value = params.valuesBase / 4u + offset;
       for (var slot = runs.start; slot < runs.stop; slot++) {
-        var products: array<vec4f, ROWS>;
-        var weightProducts: array<vec4f, ROWS>;
-        for (var r = 0u; r < ROWS; r++) {
-          products[r] = vec4f();
-          weightProducts[r] = vec4f();
-        }
         var parts: array<vec4f, LOADS>;
         var valueParts: array<vec4f, LOADS>;
         /* @unroll */ for (var i = 0u; i < LOADS; i++) {
@@ -69,22 +63,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
           parts[i] = keys[key + four];
           valueParts[i] = values[value + four];
         }
-        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          /* @unroll */ for (var j = 0u; j < 8u; j++) {
-            let one = subgroupBroadcast(parts[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
-            /* @unroll */ for (var r = 0u; r < ROWS; r++) { products[r][j % 4u] = fma(query[r * SIZE + i * 8u + j], one, products[r][j % 4u]); }
-          }
-        }
-        /* @unroll */ for (var i = 0u; i < PIECES; i++) {
-          /* @unroll */ for (var j = 0u; j < 8u; j++) {
-            let oneValue = subgroupBroadcast(valueParts[i / 4u][j % 4u], i % 4u * 2u + j / 4u);
-            /* @unroll */ for (var r = 0u; r < ROWS; r++) { weightProducts[r][j % 4u] = fma(upstream[r * SIZE + i * 8u + j], oneValue, weightProducts[r][j % 4u]); }
-          }
-        }
+        let products = productsWith(parts, &query);
+        let weightProducts = productsWith(valueParts, &upstream);
         var dScore: array<f32, ROWS>;
         /* @unroll */ for (var r = 0u; r < ROWS; r++) {
-          let weight = exp(dot(products[r], vec4f(1.0)) * params.scale - known[r].x);
-          dScore[r] = params.scale * weight * (dot(weightProducts[r], vec4f(1.0)) - known[r].y);
+          let weight = exp(products[r] * params.scale - known[r].x);
+          dScore[r] = params.scale * weight * (weightProducts[r] - known[r].y);
         }
         /* @unroll */ for (var i = 0u; i < PIECES; i++) {
           /* @unroll */ for (var j = 0u; j < 8u; j++) {

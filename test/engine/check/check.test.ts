@@ -1,5 +1,6 @@
 // The start-up check passes a right driver and finds faults that drivers have had, whatever kernels the adapter runs.
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import fs, { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -10,6 +11,7 @@ import { WebGpuBackend } from "../../../engine/backends/webgpu/backend.ts";
 import { findWrongResult, type Meant, type WrongResult } from "../../../engine/check/check.ts";
 import { checkDigest, hasPassed, rememberPass } from "../../../engine/check/passed.ts";
 import { expectSoundDriver, refusal } from "../../../engine/check/start.ts";
+import { OutOfMemoryError } from "../../../engine/errors.ts";
 import { openBackend } from "../../../engine/open.ts";
 import { matrixUnits } from "../../../engine/ops/shared/matrix-units.ts";
 import { webgpuBackend } from "../../backends.ts";
@@ -185,6 +187,21 @@ describe("engine/check", (test) => {
     backend.destroy();
   });
 
+  test("a device without memory for the check is no wrong driver", async () => {
+    const { backend } = await webgpuBackend();
+    const full = new Proxy(backend, {
+      get(target, key) {
+        if (key === "allocate")
+          return () => {
+            throw new OutOfMemoryError("y: no memory left");
+          };
+        const value: unknown = Reflect.get(target, key, target);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+    assert.instance(await throwsMessage(() => findWrongResult(full), "y: no memory left"), OutOfMemoryError);
+  });
+
   test("the refusal names adapter, driver, work, element, expected, got and what to do", () => {
     const error = refusal("card, driver 1.2", {
       work: "sampled tokens",
@@ -197,13 +214,17 @@ describe("engine/check", (test) => {
         "another version of its driver, or choose another adapter (--adapter; --backend cpu needs none). " +
         "FOOTHOLD_SKIP_CHECK=1 uses it all the same.",
     );
+    assert.match(
+      refusal("card", { work: "x", detail: "continue from them." }).message,
+      "x: continue from them. Install ",
+    );
   });
 
   const folder = mkdtempSync(join(tmpdir(), "foothold-check-"));
   test.after(() => rmSync(folder, { recursive: true, force: true }));
-  const inFolder = async (body: () => Promise<void>): Promise<void> => {
+  const inFolder = async (body: () => Promise<void>, cache = folder): Promise<void> => {
     const before = process.env["FOOTHOLD_CACHE"];
-    process.env["FOOTHOLD_CACHE"] = folder;
+    process.env["FOOTHOLD_CACHE"] = cache;
     try {
       await body();
     } finally {
@@ -242,11 +263,71 @@ describe("engine/check", (test) => {
       assert.ok(hasPassed(digest));
       assert.not.ok(hasPassed(checkDigest({ ...meant, description: "driver 2" }, {})));
       assert.not.ok(hasPassed(checkDigest({ ...meant, abilities: noAbilities }, {})));
-      writeFileSync(join(folder, "checks", file), "{");
-      assert.not.ok(hasPassed(digest));
-      rememberPass("driver 1", digest);
-      assert.ok(hasPassed(digest));
+      const garbage = [
+        "",
+        "{",
+        "null",
+        "\0\xff",
+        JSON.stringify({ schemaVersion: 1, adapter: "driver 1", digest: "0" }),
+      ];
+      for (const text of garbage) {
+        writeFileSync(join(folder, "checks", file), text);
+        assert.not.ok(hasPassed(digest), text);
+        rememberPass("driver 1", digest);
+        assert.ok(hasPassed(digest));
+      }
     }));
+
+  test("a cache that cannot be written: the check passes, says so, and runs again at the next start", async () => {
+    const blocked = join(folder, "a-file");
+    writeFileSync(blocked, "");
+    const digestOf = async (name: string): Promise<string> => checkDigest(await meantOf(name), {});
+    const passes = async (name: string, cache: string, reason: string): Promise<void> =>
+      inFolder(async () => {
+        const meant = await meantOf(name);
+        const text = await stderrOf(() => expectSoundDriver(meant, {}, own));
+        const said = `${name} passed the start-up check, but that cannot be noted in the cache, so each start checks it again: `;
+        assert.is(text.slice(0, said.length), said);
+        assert.match(text.slice(said.length), reason);
+        assert.match(text, /[^.]\.\n$/);
+        assert.not.ok(hasPassed(await digestOf(name)));
+      }, cache);
+    await passes("driver 7", blocked, "FOOTHOLD_CACHE: expected a folder that can be written");
+    const other = join(folder, "other");
+    // Something else has the file's name.
+    mkdirSync(join(other, "checks", `${(await digestOf("driver 8")).slice(0, 16)}.json`), { recursive: true });
+    await passes("driver 8", other, "checks");
+    assert.is(readdirSync(join(other, "checks")).length, 1, "a temporary file is left");
+    // A full disk.
+    const full = join(folder, "full");
+    const { writeSync } = fs;
+    fs.writeSync = () => {
+      throw Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+    };
+    syncBuiltinESMExports();
+    try {
+      await passes("driver 9", full, "the disk is full");
+    } finally {
+      fs.writeSync = writeSync;
+      syncBuiltinESMExports();
+    }
+    assert.equal(readdirSync(join(full, "checks")), []);
+  });
+
+  if (process.getuid?.() === 0) test.skip("a cache that was filled once serves read-only", "root may write anywhere");
+  else
+    test("a cache that was filled once serves read-only", () =>
+      inFolder(async () => {
+        const digest = checkDigest(await meantOf("driver 10"), {});
+        rememberPass("driver 10", digest);
+        const checks = join(folder, "checks");
+        chmodSync(checks, 0o500);
+        try {
+          assert.ok(hasPassed(digest));
+        } finally {
+          chmodSync(checks, 0o700);
+        }
+      }));
 
   test("a wrong driver is refused, each time anew", () =>
     inFolder(async () => {

@@ -1,5 +1,5 @@
 // The check as a command meets it: in a process of its own, with a Dawn that changes a shader on its way to the driver.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,11 +36,16 @@ try {
 process.exit(0);
 `,
   );
+  const cache = join(folder, "cache");
+  const environmentOf = (other: Record<string, string>): NodeJS.ProcessEnv => ({
+    ...process.env,
+    ...{ FOOTHOLD_CACHE: cache, FOOTHOLD_SKIP_CHECK: "", FOOTHOLD_TRACE: "" },
+    ...other,
+  });
   const open = (words: readonly string[], environment: Record<string, string> = {}) => {
-    const cache = join(folder, "cache");
     const { stdout, stderr } = spawnSync(process.execPath, [program, ...words], {
       encoding: "utf8",
-      env: { ...process.env, FOOTHOLD_CACHE: cache, FOOTHOLD_SKIP_CHECK: "", FOOTHOLD_TRACE: "", ...environment },
+      env: environmentOf(environment),
     });
     const checks = join(cache, "checks");
     return { stdout, stderr, passes: existsSync(checks) ? readdirSync(checks).length : 0 };
@@ -72,5 +77,24 @@ process.exit(0);
       assert.not.match(stderr, "FOOTHOLD_TRACE on");
       assert.is(passes, 1);
     }
+  });
+
+  /** Whether the cache says that the driver passed: a wrong driver is opened then. */
+  const isRemembered = (environment: Record<string, string>): boolean =>
+    /^opened/.test(open(fault, environment).stdout);
+
+  test("processes that start together check the driver each, and leave one answer and nothing else", async () => {
+    const together = join(folder, "together");
+    const all = Array.from({ length: 3 }, () => {
+      const child = spawn(process.execPath, [program], { env: environmentOf({ FOOTHOLD_CACHE: together }) });
+      let text = "";
+      child.stdout.on("data", (data) => {
+        text += data;
+      });
+      return new Promise<string>((resolve) => child.on("close", () => resolve(text)));
+    });
+    for (const text of await Promise.all(all)) assert.match(text, /^opened/);
+    assert.is(readdirSync(join(together, "checks")).length, 1);
+    assert.ok(isRemembered({ FOOTHOLD_CACHE: together }));
   });
 });

@@ -24,7 +24,7 @@ import { killPoint } from "${engine}host/kill-point.ts";
 import { choice, defineSettings, integer } from "${engine}host/settings.ts";
 
 const settings = defineSettings({
-  how: choice({ options: ["print", "user", "ours", "reject", "full", "wait", "steps", "lots", "throw-abort"], default: "print", meaning: "what to do" }),
+  how: choice({ options: ["print", "user", "ours", "reject", "full", "wait", "steps", "lots", "throw-abort", "note", "lost"], default: "print", meaning: "what to do" }),
   landscape: { points: integer({ default: 7, min: 3, unit: "points", meaning: "points along each axis" }) },
 });
 await runCommand({
@@ -39,6 +39,7 @@ await runCommand({
     switch (values.how) {
       case "print": console.log("points " + values.landscape.points); return;
       case "user": throw new RunFolderError("runs/x: in use. Stop the other one.", { cause: new Error("below") });
+      case "lost": throw Object.assign(new Error("the GPU was lost."), { isMachineFailure: true });
       case "ours": throw new TypeError("an invariant broke");
       case "reject": void Promise.reject(new RangeError("nobody waits for this")); await setTimeout(5000); return;
       case "full": writeFileSync("/dev/full", "x"); return;
@@ -52,6 +53,14 @@ await runCommand({
         console.log("ready");
         await setTimeout(10_000, undefined, { signal });
         return;
+      case "note": {
+        progress.line("Start node landscape/work.ts.");
+        // On a pipe a note is shown once in five seconds.
+        const { now } = performance;
+        performance.now = () => now.call(performance) + 6000;
+        phase.advance(1, "no worker yet (node landscape/work.ts)");
+        return;
+      }
       case "lots": for (let i = 0; i < 20_000; i++) console.log("line " + i); return;
       case "steps":
         for (let i = 1; i <= 3; i++) {
@@ -113,6 +122,10 @@ describe("engine/host/command-line", (test) => {
     const text = "node landscape/run.ts, npx node rl/train.ts, anode model/score.ts, node other.ts, node bench/run.ts.";
     const expected = `${node} landscape/run.ts, npx node rl/train.ts, anode model/score.ts, node other.ts, ${node} bench/run.ts.`;
     assert.is(inOwnWords(text), expected);
+    const { stderr } = run(["--how", "note"]);
+    assert.match(stderr, `Start ${node} landscape/work.ts.\n`);
+    assert.match(stderr, "work: 1/3 steps, ");
+    assert.match(stderr, ` left, no worker yet (${node} landscape/work.ts)\n`);
     renameCommands(new Map([["node landscape/run.ts", "foothold study"]]));
     try {
       assert.is(inOwnWords("node landscape/run.ts tiny"), "foothold study tiny");
@@ -131,9 +144,11 @@ describe("engine/host/command-line", (test) => {
     assert.is(run(["--version"]).stdout, `foothold ${version}\n`);
   });
 
-  test("a mistake of the user is one message and exit code 2; --verbose adds the stack and the cause", () => {
+  test("a mistake of the user, and a lost GPU, is one message and exit code 2; --verbose adds the stack and the cause", () => {
     const plain = run(["--how", "user", "--quiet"]);
     assert.equal([plain.status, plain.stderr], [2, "RunFolderError: runs/x: in use. Stop the other one.\n"]);
+    const lost = run(["--how", "lost", "--quiet"]);
+    assert.equal([lost.status, lost.stderr], [2, "Error: the GPU was lost.\n"]);
     const verbose = run(["--how", "user", "--verbose"]);
     assert.is(verbose.status, 2);
     assert.match(verbose.stderr, /RunFolderError: runs\/x: in use.*\n {4}at .*command\.ts/);

@@ -6,8 +6,10 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import * as assert from "uvu/assert";
 import { fillKernel } from "../../../../engine/accumulate.ts";
-import { asSentence, WebGpuBackend } from "../../../../engine/backends/webgpu/backend.ts";
-import { DeviceError, OutOfMemoryError } from "../../../../engine/errors.ts";
+import { WebGpuBackend } from "../../../../engine/backends/webgpu/backend.ts";
+import { asSentence } from "../../../../engine/backends/webgpu/failures.ts";
+import { DeviceError, DeviceLostError, OutOfMemoryError } from "../../../../engine/errors.ts";
+import { isToldAlone } from "../../../../engine/host/errors.ts";
 import { type AnyKernel, eraseKernel } from "../../../../engine/kernel.ts";
 import { openBackend } from "../../../../engine/open.ts";
 import { run } from "../../../../engine/run.ts";
@@ -207,7 +209,9 @@ describe("engine/backends/webgpu/faults", (test) => {
     const name = eraseKernel(fillKernel).name;
     for (const wait of [() => y.read(), () => backend.idle(), () => y.read()]) {
       const error = await throwsMessage(wait, `the GPU was lost during or after ${name}: `, "continue from them");
+      assert.instance(error, DeviceLostError);
       assert.instance(error, DeviceError);
+      assert.ok(isToldAlone(error), "no mistake in code: without a stack");
       assert.match(error.message, /[^.\s]\. Saved files are complete: /);
     }
     backend.destroy();
