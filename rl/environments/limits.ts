@@ -8,7 +8,8 @@
 // and its result is no longer awaited.
 import { Script } from "node:vm";
 import { asError, UserError } from "../../engine/host/index.ts";
-import { type Episode, type Reward, verdictOf } from "./environment.ts";
+import type { Episode, Reward } from "./environment.ts";
+import { verdictOf } from "./verdict.ts";
 
 export interface EnvironmentLimits {
   /** Seconds for each call of the environment. */

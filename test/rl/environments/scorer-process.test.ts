@@ -120,4 +120,37 @@ describe("rl/environments/scorer-process", (test) => {
     ok(later instanceof Promise);
     equal(await later, { reward: 1, parts: { rewards: { length: 4, one: 1 } } });
   });
+
+  test("a reward function that gives no number is named; so is a weight that is none", async () => {
+    const of = (score: unknown) => weightedScore({ sound: { score: () => 1 }, odd: { score: () => score as number } });
+    await throwsMessage(() => of(undefined)([""]), "the reward function odd: expected a finite number, got undefined");
+    await throwsMessage(() => of(true)([""]), "the reward function odd: expected a finite number, got true");
+    await throwsMessage(
+      () => of(Promise.resolve("1"))([""]),
+      'the reward function odd: expected a finite number, got the text "1"',
+    );
+    for (const weight of ["2", Number.NaN])
+      await throwsMessage(
+        () => weightedScore({ odd: { weight: weight as number, score: () => 1 } }),
+        "weightedScore: the weight of odd: expected a finite number",
+      );
+  });
+
+  test("a function that throws beside one whose promise is broken later costs its conversation, not the process", async () => {
+    const unheard: unknown[] = [];
+    const hear = (reason: unknown): void => void unheard.push(reason);
+    process.on("unhandledRejection", hear);
+    const score = weightedScore({
+      later: { score: () => Promise.reject(new Error("later down")) },
+      now: {
+        score: () => {
+          throw new Error("now down");
+        },
+      },
+    });
+    await throwsMessage(() => score([""]), "now down");
+    await new Promise((done) => setTimeout(done, 20));
+    process.off("unhandledRejection", hear);
+    equal(unheard, []);
+  });
 });
