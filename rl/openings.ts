@@ -54,7 +54,7 @@ function followUpTokens(episode: Episode, chat: Chat, promptTokens: number): num
     for (let turn = 1; turn < turnsOf(episode); turn++) {
       const earlier = [...messages];
       messages.push({ role: "assistant", content: "" });
-      const said = messages.filter(({ role }) => role !== "system");
+      const said = messages.filter(({ role }) => role !== "system").map((message) => ({ ...message }));
       const ask = (): ReturnType<typeof nextUserTurn> => nextUserTurn.call(episode, said);
       const next = within(usualLimits.timeLimit, "nextUserTurn", ask, episode.isBounded);
       if (next === null) break;

@@ -16,7 +16,7 @@ import { ensureFolder, killPoint, type Phase, type Progress, RunFolderError } fr
 import { loadModel } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { EpisodeList } from "./environments/environment.ts";
-import { EnvironmentError } from "./environments/limits.ts";
+import { EnvironmentError } from "./environments/user-values.ts";
 import { evaluate } from "./evaluation.ts";
 import { restoredFitness, savedFitness } from "./evolution-step.ts";
 import { boardFolder, metricsPath, stateFolder } from "./files/layout.ts";

@@ -6,6 +6,7 @@
 // (verdict.ts), and a malformed episode is refused when it is made (checked-episodes.ts).
 import { Pauses, SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
 import type { ChatMessage } from "../../model/index.ts";
+import { checkedEpisodes } from "./checked-episodes.ts";
 import type { OpenContext } from "./open-context.ts";
 
 export type { ChatMessage };
@@ -38,7 +39,7 @@ export interface Episode {
   readonly systemPrompt?: string;
   /** The first user message. The sampling noise is keyed by it, so no two episodes should have the same one. */
   readonly prompt: string;
-  /** Number of answers that the episode asks for, unless it ends early. Default 1. */
+  /** Number of answers that the episode asks for, unless it ends early; it never asks for more. Default 1. */
   readonly turns?: number;
   /**
    * True if `nextUserTurn` and `score` surely return, in a time that the lengths of the answers bound. They are then called
@@ -159,7 +160,7 @@ export class EpisodeList<E extends Episode = Episode> {
 
   constructor(environment: Listed<E>, seed: number) {
     this.#source = sourceOf(environment);
-    this.#iterator = environment.episodes(seed)[Symbol.iterator]();
+    this.#iterator = checkedEpisodes(environment, seed);
   }
 
   /** @throws SettingsError when the environment has no episode at all */

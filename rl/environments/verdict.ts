@@ -3,6 +3,7 @@
 // rollout: it has failed, with a message that names the part.
 import { asError } from "../../engine/host/index.ts";
 import { type Episode, type Reward, type Score, turnsOf } from "./environment.ts";
+import { isObject, shown } from "./user-values.ts";
 
 /** The parts that have a meaning (`RewardParts`). */
 const knownParts = ["turnScores", "formatFailed", "rewards"] as const;
@@ -92,15 +93,3 @@ function writingProblem(parts: Readonly<Record<string, unknown>>): string | null
 }
 
 const isReward = (score: Score): score is Reward => isObject(score) && !Array.isArray(score);
-
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null;
-
-/** A value for messages, with what it is unless that can be seen. */
-export function shown(value: unknown): string {
-  if (typeof value === "string") return `the text ${JSON.stringify(value.slice(0, 60))}`;
-  if (typeof value === "bigint") return `the bigint ${value}n`;
-  if (typeof value === "function") return "a function";
-  if (Array.isArray(value)) return "a list";
-  return isObject(value) ? "an object" : String(value);
-}

@@ -1,6 +1,6 @@
 // Several reward functions with weights, as one scorer.
 import type { Episode, Reward } from "./environment.ts";
-import { shown } from "./verdict.ts";
+import { shown } from "./user-values.ts";
 
 export interface RewardFunction {
   /** Default 1. */

@@ -1,4 +1,4 @@
-import { equal, is } from "uvu/assert";
+import { equal, is, match } from "uvu/assert";
 import { type Episode, EpisodeList, episodeProblems, type Score } from "../../../rl/environments/environment.ts";
 import { verdictOf } from "../../../rl/environments/verdict.ts";
 import { describe, throwsMessage } from "../../support.ts";
@@ -94,6 +94,52 @@ describe("rl/environments/environment", (test) => {
     name: "listed",
     source: "rows.json",
     episodes: () => prompts.map((prompt, index) => ({ ...episode({ reward: 0, parts }, index), prompt })),
+  });
+
+  test("what is no episode, and a list that is none, are refused when they are made, with position and field", async () => {
+    const first = (episodes: unknown) =>
+      new EpisodeList({ name: "odd", episodes: episodes as (seed: number) => Iterable<Episode> }, 7).at(1);
+    const sound = { index: 0, prompt: "x", score: () => 1 };
+    const lists: readonly (readonly [() => unknown, string])[] = [
+      [() => undefined, "expected a list, or what a generator (function*) gives, got undefined"],
+      [async () => [sound], "got a promise. Read what it waits for in open, which may be async"],
+      [
+        async function* () {
+          yield sound;
+        },
+        "got an async generator. Read what it waits for in open",
+      ],
+    ];
+    for (const [list, message] of lists)
+      await throwsMessage(() => first(list), 'environment "odd": episodes(7): ', message);
+    const wrong: readonly (readonly [unknown, string])[] = [
+      [undefined, "expected an object with index, prompt and score, got undefined"],
+      [
+        { ...sound, index: undefined },
+        "index: expected a whole number from 0, its position in the list, got undefined",
+      ],
+      [{ ...sound, index: "q1" }, 'got the text "q1"'],
+      [{ ...sound, prompt: 5 }, "prompt: expected a text, got 5"],
+      [{ ...sound, systemPrompt: 5 }, "systemPrompt: expected a text, or none, got 5"],
+      [{ ...sound, turns: 0 }, "turns: expected a whole number from 1, or none, got 0"],
+      [{ ...sound, turns: "2" }, 'turns: expected a whole number from 1, or none, got the text "2"'],
+      [{ ...sound, turns: Number.NaN }, "got NaN"],
+      [{ ...sound, nextUserTurn: "x" }, "nextUserTurn: expected a function, or none"],
+      [{ index: 0, prompt: "x" }, "score: expected a function, got undefined"],
+    ];
+    for (const [episode, message] of wrong)
+      await throwsMessage(() => first(() => [sound, episode]), 'environment "odd": episodes(7): episode 1: ', message);
+    const broken = (): unknown => {
+      throw new Error("no rows");
+    };
+    const { name, message } = await throwsMessage(() => first(broken), "episodes(7) failed: no rows (");
+    is(name, "EnvironmentError", "a user's error, without a stack");
+    match(message, /environment\.test\.ts:\d+\)$/, "but with the line that it came from");
+    const brokenLater = function* (): Generator<unknown> {
+      yield sound;
+      broken();
+    };
+    await throwsMessage(() => first(brokenLater), "episodes(7) failed: no rows (");
   });
 
   test("what is measured has different first messages: repeats are passed over", () => {

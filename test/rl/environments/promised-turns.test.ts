@@ -86,7 +86,7 @@ describe("rl/environments/promised-turns", (test) => {
       [
         "nextUserTurn: not done after 0.1 s (environment.timeLimit)",
         "no server",
-        "nextUserTurn: expected a text or null, got number",
+        "nextUserTurn: expected a text or null, got 7",
         ...[null, null, null],
       ],
     );
@@ -95,6 +95,25 @@ describe("rl/environments/promised-turns", (test) => {
       rollouts.map(({ reward }) => reward),
       [0, 0, 0, 3, 3, 3],
     );
+  });
+
+  test("a turn after the last answer that the episode asks for costs its rollout; one that changes messages changes nothing", async () => {
+    const tampering: Turn = (messages) => {
+      const next = reply(messages);
+      for (const message of messages) Object.assign(message, { content: "changed" });
+      (messages as unknown[]).length = 0;
+      return next;
+    };
+    const turns: Turn[] = [() => "again", async () => "again", tampering];
+    const { rollouts } = await draw((index) => turns[index] ?? reply, {
+      limits: { timeLimit: 10, maxFailedShare: 0.9, parallelScores: 4 },
+    });
+    const endless = 'nextUserTurn: expected null after answer 3, since the episode has turns 3, got the text "again". ';
+    equal(
+      rollouts.map(({ failure }) => failure?.slice(0, endless.length) ?? null),
+      [endless, endless, null, null, null, null],
+    );
+    equal(rollouts[2], (await draw(() => reply)).rollouts[2]);
   });
 
   test("Ctrl-C does not wait for a turn", async () => {
