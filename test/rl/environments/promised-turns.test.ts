@@ -66,6 +66,15 @@ describe("rl/environments/promised-turns", (test) => {
     }
   });
 
+  test("turns far longer than the prompt, which nobody could expect, grow the cache and change nothing", async () => {
+    const long = (messages: Parameters<Turn>[0]): string | null =>
+      messages.length >= 3 ? null : `Again: ${"Ada Bo ".repeat(90)}`;
+    const plain = await draw(() => long);
+    const expected = plain.rollouts[0].ids.length;
+    ok(expected > 3 * 110, `longer than what three rows are expected to have, got ${expected}`);
+    equal((await draw(() => async (messages) => long(messages))).rollouts, plain.rollouts);
+  });
+
   test("one that hangs or fails costs its rollout; its signal is aborted at the limit", async () => {
     let stopped = 0;
     const hanging: Turn = (_, signal) => {
