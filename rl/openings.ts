@@ -94,6 +94,27 @@ export function expectedConversation(episode: Episode, chat: Chat, maxNewTokens:
 }
 
 /**
+ * What to say if conversations can be longer than the model was made for; null if they cannot. Rotary angles exist for every
+ * position, so beyond that number nothing fails: the model only says what nobody trained it to say.
+ * @param cure  the settings that shorten them
+ */
+export function positionsNote(
+  episodes: readonly Episode[],
+  chat: Chat,
+  { maxNewTokens, positions, cure }: { maxNewTokens: number; positions: number; cure: string },
+): string | null {
+  const longest = episodes.reduce((most, episode) => {
+    const { prompt, expectedTokens } = expectedConversation(episode, chat, maxNewTokens);
+    return Math.max(most, prompt.length + expectedTokens);
+  }, 0);
+  if (longest <= positions) return null;
+  return (
+    `Conversations of up to ${longest} tokens, if every answer has ${maxNewTokens}: the model was made for ${positions} positions at most ` +
+    `(max_position_embeddings), and what it says after them is seldom sensible. Shorter ones: ${cure}.`
+  );
+}
+
+/**
  * A conversation whose answers have the maximum length, for memory plans: the prompt, which all rollouts of a group share, an
  * answer, the later user turns, and the other answers.
  * @param filler  the token that it holds after the prompt: with different ones no two answers begin alike
