@@ -26,7 +26,7 @@ import type { GenerateSettings, Model, Pass } from "./generate-settings.ts";
 import { pass } from "./generation-pass.ts";
 import { KvCache } from "./kv-cache.ts";
 import type { Row } from "./pass-tokens.ts";
-import { admit, beginRow, cacheSlots, ensureRoom, firstOf, takeArrived } from "./rows-under-way.ts";
+import { admit, beginRow, cacheSlots, ensureRoom, firstOf, slotsFor, takeArrived } from "./rows-under-way.ts";
 import { StepsPerRead } from "./steps-per-read.ts";
 
 /**
@@ -49,8 +49,9 @@ export async function generate(
   if (stepsPerRead !== undefined && !(Number.isInteger(stepsPerRead) && stepsPerRead >= 1))
     throw new Error(`generate: stepsPerRead: expected a whole number from 1 on, got ${stepsPerRead}.`);
   const pace = new StepsPerRead(model.backend, isPenalised ? 1 : stepsPerRead, settings.maxNewTokens);
-  const cache = new KvCache(model.backend, model.config, cacheSlots(model, bounds, rows), model.weights.operands);
+  let cache = new KvCache(model.backend, model.config, cacheSlots(model, bounds, rows), model.weights.operands);
   let decode: DecodeSteps | null = null;
+  const makeDecode = (): DecodeSteps => new DecodeSteps(model, cache, settings, rows, pace.most);
   // Rows that wait to be admitted, the next one last: preempted ones, and at most one new one.
   const waiting: Row[] = [];
   let isExhausted = false;
@@ -63,7 +64,7 @@ export async function generate(
     return waiting.at(-1);
   };
   try {
-    decode = new DecodeSteps(model, cache, settings, rows, pace.most);
+    decode = makeDecode();
     const active: Row[] = [];
     const leave = (row: Row): void => {
       active.splice(active.indexOf(row), 1);
@@ -94,7 +95,15 @@ export async function generate(
         active.push(next);
         waiting.pop();
       }
-      if (active.length === 0) throw new Error(`generate: no dialogue fits the cache of ${cache.slots} slots`);
+      if (active.length === 0) {
+        // A dialogue that is alone in the cache has outgrown it, by a turn that nobody could expect. Nothing uses the cache now.
+        const slots = slotsFor(model, waiting.at(-1), cache.slots);
+        decode.free();
+        cache.free();
+        cache = new KvCache(model.backend, model.config, slots, model.weights.operands);
+        decode = makeDecode();
+        continue;
+      }
       if (active.every(({ coming }) => coming !== null)) {
         await firstOf(active, settings.signal);
         continue;

@@ -1,6 +1,6 @@
 // The dialogues of a generation while they are under way (generation.ts): their part of the cache, and the tokens that they say
 // and get.
-import { markSeen, seenWords } from "../engine/index.ts";
+import { markSeen, OutOfMemoryError, seenWords } from "../engine/index.ts";
 import type { Dialogue, NextTurn } from "./dialogue.ts";
 import { type DialogueBounds, prefixKeyOf } from "./dialogue-bounds.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
@@ -23,6 +23,23 @@ export function cacheSlots({ backend, config, weights }: Model, bounds: Dialogue
       Math.max(longestOwn, prefixes[0]),
     )
   );
+}
+
+/**
+ * Slots of a larger cache, in which a dialogue fits that is alone and does not fit in `slots`; with room to become twice as long.
+ * @throws OutOfMemoryError when it is longer than a buffer of the adapter
+ */
+export function slotsFor({ backend, config, weights }: Model, row: Row | undefined, slots: number): number {
+  if (row === undefined) throw new Error(`generate: no dialogue waits, and none is in the cache of ${slots} slots`);
+  const perSegment = KvCache.slotsPerSegment(backend, config, weights.operands);
+  const [prefix, own] = [row.dialogue.prompt.length, row.tokens.length];
+  if (Math.max(prefix, own) > perSegment)
+    throw new OutOfMemoryError(
+      `generate: a conversation of ${prefix - 1 + own} tokens: the keys of ${perSegment} tokens fit a buffer of this adapter. ` +
+        "Shorter turns, or fewer of them, fit.",
+    );
+  const needed = Math.max(slots, prefix + 2 * own);
+  return slots + needed + slotsLostAtCuts(perSegment, slots + needed, Math.min(perSegment, Math.max(prefix, 2 * own)));
 }
 
 /** No run crosses a segment boundary, so each segment except the last may end in a gap too short for the next run. */

@@ -49,6 +49,7 @@ import { evaluatedRollouts } from "./evaluation.ts";
 import { evaluationLines, evaluationNumbers, writeEvaluation } from "./evaluation-report.ts";
 import { embeddedModel } from "./files/run-folder.ts";
 import { checkpointFolder, expectSound, isKept, keptSteps } from "./kept-checkpoints.ts";
+import { positionsNote } from "./openings.ts";
 import { probeRates } from "./probe.ts";
 import { dialoguesOf, expectTemplate, type RolloutSettings, rollOut } from "./rollout.ts";
 import { presetNames } from "./settings-files.ts";
@@ -107,6 +108,16 @@ await runCommand({
       const task = environmentDescription(values.environment);
       if (task !== null) progress.line(task);
       const { config } = await openConfig(model.folder);
+      const note = positionsNote(
+        requests.map(({ episode }) => episode),
+        chat,
+        {
+          maxNewTokens: values.train.maxNewTokens,
+          positions: config.maxPositionEmbeddings,
+          cure: "a lower --train.maxNewTokens, shorter prompts, or fewer turns",
+        },
+      );
+      if (note !== null) progress.line(note);
       await memoryOf(backend, { config, chat, environment, values }).plan(memoryLimit(backend));
       const loaded = await loadForInference(backend, model.folder, values.model.precision, {
         note: (line) => progress.line(line),

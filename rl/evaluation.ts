@@ -13,7 +13,7 @@ export interface Evaluation {
   rewardStandardError: number;
   /** Share of turns in the requested form; undefined if the environment asks for none. */
   formatShare: number | undefined;
-  /** Mean score of the turns in the requested form; undefined if the environment does not score turns. */
+  /** Mean score of the turns in the requested form; undefined if the environment does not score turns, or none has the form. */
   quality: number | undefined;
   /** Mean of each reward function before its weight, by name; empty if the environment has one only. */
   rewards: Readonly<Record<string, number>>;
@@ -78,7 +78,7 @@ export function summariseRollouts(rollouts: readonly Rollout[]): Evaluation {
     reward: meanOf(rewards),
     rewardStandardError: Math.sqrt(variance(rewards, "sample") / rewards.length),
     formatShare: flags.length === 0 ? undefined : flags.filter((failed) => !failed).length / flags.length,
-    quality: scored.some(({ parts }) => parts.turnScores !== undefined) ? meanOf(formed) : undefined,
+    quality: formed.length === 0 ? undefined : meanOf(formed),
     rewards: meansByName(scored.map(({ parts }) => parts.rewards ?? {})),
     failed: rollouts.length - scored.length,
     truncatedShare: meanOf(rollouts.map(({ isTruncated }) => (isTruncated ? 1 : 0))),

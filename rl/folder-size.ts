@@ -13,10 +13,10 @@ import {
   isWorked,
   openingMessages,
   type Reward,
-  verdictOf,
   type WorkedEpisode,
 } from "./environments/environment.ts";
 import { labelledRandom } from "./environments/python/random.ts";
+import { verdictOf } from "./environments/verdict.ts";
 import type { RunValues } from "./run-settings.ts";
 import { rolloutsOfStep, stateTensors } from "./training-settings.ts";
 import { evaluations } from "./work-parts.ts";

@@ -38,12 +38,12 @@ export function readTrlConfig(path: string, others: readonly Source[]): FromTrl 
   };
   for (const [field, rule] of Object.entries(fieldRules)) {
     const value = whole[field];
-    const { set = {}, differs: difference, refused } = rule.translate(value, whole);
-    const where = `${name}, ${field}${field in fields ? "" : " (not in the file: TRL's default)"}`;
+    const { set = {}, from = field, differs: difference, refused } = rule.translate(value, whole);
+    const where = `${name}, ${from}${from in fields ? "" : " (not in the file: TRL's default)"}`;
     for (const [key, translated] of Object.entries(set)) {
       source.given.push({ key, value: translated, where });
       taken.push(
-        `${field} ${shown(value)}${field in fields ? "" : " (TRL's default)"} → ${key} = ${shown(translated)}`,
+        `${from} ${shown(whole[from])}${from in fields ? "" : " (TRL's default)"} → ${key} = ${shown(translated)}`,
       );
     }
     if (difference !== undefined) differs.push(`${field} ${shown(value)}: ${difference}`);

@@ -29,18 +29,20 @@ export class Health {
   #firstEntropy: number | null;
   #worstMismatch = 0;
 
-  /** @param firstEntropy  the entropy of the run's first step, if it continues */
-  constructor(settings: TrainValues, firstEntropy: number | null) {
+  /** @param past  the records of the run's earlier steps, if it continues */
+  constructor(settings: TrainValues, past: readonly Readonly<Record<string, unknown>>[]) {
     this.#settings = settings;
-    this.#firstEntropy = firstEntropy;
+    const numbers = (metric: string): number[] =>
+      past.map((record) => record[metric]).filter((value) => typeof value === "number");
+    this.#firstEntropy = numbers("entropy").at(0) ?? null;
+    this.#worstMismatch = numbers("mismatch_kl/mean").reduce((most, one) => Math.max(most, one), 0);
   }
 
   /** The warnings that this step is the first to deserve. */
   check(seen: HealthStep): string[] {
-    const entropy = seen.metrics["entropy"] ?? 0;
-    this.#firstEntropy ??= entropy;
+    this.#firstEntropy ??= seen.metrics["entropy"] ?? null;
     this.#worstMismatch = Math.max(this.#worstMismatch, seen.metrics["mismatch_kl/mean"] ?? 0);
-    const first = this.#firstEntropy;
+    const first = this.#firstEntropy ?? 0;
     const found = this.#waiting.map((rule) => ({ rule, line: rule(seen, this.#settings, first) }));
     this.#waiting = found.flatMap(({ rule, line }) => (line === null ? [rule] : []));
     return found.flatMap(({ line }) => line ?? []);
@@ -49,13 +51,18 @@ export class Health {
   /** How much sampler and scorer differed, for the end of a run. */
   admission(): string {
     const worst = this.#worstMismatch;
-    const between = this.#settings.asyncLevel === 0 ? "" : " (one update apart)";
+    const { asyncLevel, updatesPerBatch } = this.#settings;
+    const between = asyncLevel === 0 ? "" : ` (${updatesOfStep(updatesPerBatch)} apart)`;
     return (
       `Sampler and scorer${between}: mismatch KL ${worst === 0 ? "0" : worst.toExponential(1)} nats per token at most ` +
       `(prime-rl admits less than ${admittedMismatch}).`
     );
   }
 }
+
+/** What lies between sampler and scorer at level 1. */
+const updatesOfStep = (updatesPerBatch: number): string =>
+  updatesPerBatch === 1 ? "one update" : `the ${updatesPerBatch} updates of a step`;
 
 const percent = (share: number): string => `${(100 * share).toFixed(0)}%`;
 
@@ -94,7 +101,9 @@ function missingGroups({ step, groups }: HealthStep, { maxRedraws, promptsPerSte
 }
 
 function collapsedEntropy({ step, metrics }: HealthStep, { method }: TrainValues, first: number): string | null {
-  const entropy = metrics["entropy"] ?? first;
+  const entropy = metrics["entropy"];
+  // A step whose updates use no token has none.
+  if (entropy === undefined) return null;
   if (entropy >= collapsed.nats && entropy >= collapsed.part * first) return null;
   return (
     `Step ${step}: the model is almost certain of every token (entropy ${entropy.toPrecision(2)} nats per token; in the first step ` +
@@ -106,18 +115,25 @@ function collapsedEntropy({ step, metrics }: HealthStep, { method }: TrainValues
   );
 }
 
-function truncation({ step, metrics }: HealthStep, { method, maxNewTokens }: TrainValues): string | null {
+function truncation(
+  { step, metrics }: HealthStep,
+  { method, maxNewTokens, maskTruncated }: TrainValues,
+): string | null {
   const share = metrics["completions/truncated_share"] ?? 0;
   if (share < muchTruncated) return null;
   return (
-    `Step ${step}: ${percent(share)} of the rollouts have an answer that was cut off at ${maxNewTokens} tokens. A cut answer is seldom ` +
-    "right, so the model learns to be short rather than right. This is said once: completions/truncated_share in metrics.jsonl " +
+    `Step ${step}: ${percent(share)} of the rollouts have an answer that was cut off at ${maxNewTokens} tokens. ` +
+    `${method === "grpo" && maskTruncated ? "They are left out of the loss, so the step learns from the others alone." : "A cut answer is seldom right, so the model learns to be short rather than right."} ` +
+    "This is said once: completions/truncated_share in metrics.jsonl " +
     "is the share in each step. Longer answers: --train.maxNewTokens" +
-    `${method === "grpo" ? "; cut ones left out of the loss: --train.maskTruncated" : ""}.`
+    `${method === "grpo" && !maskTruncated ? "; cut ones left out of the loss: --train.maskTruncated" : ""}.`
   );
 }
 
-function clipping({ step, metrics }: HealthStep, { asyncLevel, updatesPerBatch }: TrainValues): string | null {
+function clipping(
+  { step, metrics }: HealthStep,
+  { asyncLevel, updatesPerBatch, importanceLevel }: TrainValues,
+): string | null {
   const share = metrics["clip_ratio/region_mean"] ?? 0;
   if (share < muchClipped) return null;
   const remedies = [
@@ -126,13 +142,13 @@ function clipping({ step, metrics }: HealthStep, { asyncLevel, updatesPerBatch }
     ...(asyncLevel > 0 ? ["--train.asyncLevel 0"] : []),
   ];
   return (
-    `Step ${step}: ${percent(share)} of the tokens are clipped: the weights have moved so far from those that sampled the batch that ` +
+    `Step ${step}: ${percent(share)} of the ${importanceLevel === "sequence" ? "rollouts" : "tokens"} are clipped: the weights have moved so far from those that sampled the batch that ` +
     "much of it teaches nothing any more. This is said once: clip_ratio/region_mean in metrics.jsonl is the share in each " +
     `step. ${remedies.join(" or ")} keeps them close.`
   );
 }
 
-function mismatch({ step, metrics }: HealthStep, { asyncLevel }: TrainValues): string | null {
+function mismatch({ step, metrics }: HealthStep, { asyncLevel, updatesPerBatch }: TrainValues): string | null {
   const found = metrics["mismatch_kl/mean"] ?? 0;
   if (found < admittedMismatch) return null;
   const size = `(mismatch KL ${found.toPrecision(2)} nats per token; prime-rl admits less than ${admittedMismatch})`;
@@ -140,7 +156,7 @@ function mismatch({ step, metrics }: HealthStep, { asyncLevel }: TrainValues): s
   // At level 1 an update lies between sampler and scorer, and its effect is far larger than that of a number format.
   if (asyncLevel > 0)
     return (
-      `Step ${step}: one update changed the probabilities of the sampled tokens much ${size}. The step learns from rollouts of a policy ` +
+      `Step ${step}: ${updatesOfStep(updatesPerBatch)} changed the probabilities of the sampled tokens much ${size}. The step learns from rollouts of a policy ` +
       `that it no longer has. ${always}A lower --train.learningRate or --train.asyncLevel 0 keeps them close.`
     );
   return (

@@ -42,7 +42,6 @@ export {
   type RewardParts,
   type Score,
   turnsOf,
-  verdictOf,
   type WorkedEnvironment,
   type WorkedEpisode,
   type WorkedTurn,
@@ -66,6 +65,7 @@ export {
   registerEnvironment,
 } from "./environments/registry.ts";
 export { loadEnvironmentModule, loadModuleOf } from "./environments/user-module.ts";
+export { verdictOf } from "./environments/verdict.ts";
 export { type RewardFunction, weightedScore } from "./environments/weighted-score.ts";
 export { workedDialogue } from "./environments/worked-dialogues.ts";
 export { type Evaluation, evaluate, summariseRollouts } from "./evaluation.ts";

@@ -54,7 +54,7 @@ function followUpTokens(episode: Episode, chat: Chat, promptTokens: number): num
     for (let turn = 1; turn < turnsOf(episode); turn++) {
       const earlier = [...messages];
       messages.push({ role: "assistant", content: "" });
-      const said = messages.filter(({ role }) => role !== "system");
+      const said = messages.filter(({ role }) => role !== "system").map((message) => ({ ...message }));
       const ask = (): ReturnType<typeof nextUserTurn> => nextUserTurn.call(episode, said);
       const next = within(usualLimits.timeLimit, "nextUserTurn", ask, episode.isBounded);
       if (next === null) break;
@@ -91,6 +91,27 @@ export function expectedConversation(episode: Episode, chat: Chat, maxNewTokens:
   const nextTurnTokens = Math.ceil(followUpTokens / Math.max(1, turnsOf(episode) - 1));
   const expectedTokens = expectedTokensOf(episode, chat, maxNewTokens);
   return { prompt, followUpTokens, nextTurnTokens, expectedTokens };
+}
+
+/**
+ * What to say if conversations can be longer than the model was made for; null if they cannot. Rotary angles exist for every
+ * position, so beyond that number nothing fails: the model only says what nobody trained it to say.
+ * @param cure  the settings that shorten them
+ */
+export function positionsNote(
+  episodes: readonly Episode[],
+  chat: Chat,
+  { maxNewTokens, positions, cure }: { maxNewTokens: number; positions: number; cure: string },
+): string | null {
+  const longest = episodes.reduce((most, episode) => {
+    const { prompt, expectedTokens } = expectedConversation(episode, chat, maxNewTokens);
+    return Math.max(most, prompt.length + expectedTokens);
+  }, 0);
+  if (longest <= positions) return null;
+  return (
+    `Conversations of up to ${longest} tokens, if every answer has ${maxNewTokens}: the model was made for ${positions} positions at most ` +
+    `(max_position_embeddings), and what it says after them is seldom sensible. Shorter ones: ${cure}.`
+  );
 }
 
 /**

@@ -32,6 +32,7 @@ import {
   limitedCall,
   usualLimits,
 } from "./environments/limits.ts";
+import { shown } from "./environments/user-values.ts";
 import { boundsOfRollouts, expectedConversation, openingOf } from "./openings.ts";
 
 export interface RolloutSettings {
@@ -295,13 +296,6 @@ export function stopIdsOf(model: Pick<Model, "config">, chat: Chat): number[] {
   return [...new Set([chat.endTokenId, ...model.config.eosTokenIds])];
 }
 
-/** A module in JavaScript may return anything. @throws Error unless it is a text, or null (or undefined) for the end */
-function asTurn(next: unknown): string | null {
-  if (typeof next === "string") return next;
-  if (next === null || next === undefined) return null;
-  throw new Error(`nextUserTurn: expected a text or null, got ${typeof next}`);
-}
-
 class RolloutRun implements Dialogue {
   readonly policy: number;
   readonly prompt: readonly number[];
@@ -389,14 +383,30 @@ class RolloutRun implements Dialogue {
     const { episode } = this.#request;
     if (episode.nextUserTurn === undefined) return null;
     const { timeLimit } = this.#settings.limits ?? usualLimits;
-    const said = this.#messages.filter(({ role }) => role !== "system");
+    // Copies: the environment may do with them what it likes, and the conversation stays as it was.
+    const said = this.#messages.filter(({ role }) => role !== "system").map((message) => ({ ...message }));
     const next = limitedCall(
       timeLimit,
       "nextUserTurn",
       (signal) => episode.nextUserTurn?.(said, signal) ?? null,
       episode.isBounded,
     );
-    return next instanceof Promise ? next.then(asTurn) : asTurn(next);
+    return next instanceof Promise ? next.then((one) => this.#turnOf(one)) : this.#turnOf(next);
+  }
+
+  /**
+   * A module in JavaScript may return anything.
+   * @throws Error unless it is a text where one may come, or null (or undefined) for the end
+   */
+  #turnOf(next: unknown): string | null {
+    if (next === null || next === undefined) return null;
+    if (typeof next !== "string") throw new Error(`nextUserTurn: expected a text or null, got ${shown(next)}`);
+    const turns = turnsOf(this.#request.episode);
+    if (this.#completions.length < turns) return next;
+    throw new Error(
+      `nextUserTurn: expected null after answer ${this.#completions.length}, since the episode has turns ${turns}, got ` +
+        `${shown(next)}. Return null there, or declare as many turns as a conversation can have`,
+    );
   }
 
   #append(ids: readonly number[], bit: 0 | 1, logProbs?: readonly number[]): void {

@@ -59,7 +59,7 @@ export const runRules = {
   names: { renamed: formerEnvironmentKeys, answer: answerToOtherNames },
   applies: (key: string, { environment, train }: Pick<RunValues, "environment" | "train">): boolean =>
     environmentApplies(key, environment) && trainingApplies(key, train),
-  altersIn: (key: string, before: Pick<RunValues, "train">, after: Pick<RunValues, "train">): boolean =>
+  altersIn: (key: string, before: Pick<RunValues, "train">, after: Pick<RunValues, "train">): string | false =>
     trainingAlters(key, before.train, after.train),
 } as const;
 

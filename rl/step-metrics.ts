@@ -49,6 +49,9 @@ export function stepMetrics(step: MeasuredStep): Record<string, number> {
   const drifts = sequenceRatios(sampled, differences);
   const overUpdates = (quantity: keyof RatioStatistics): number => meanOf(ratios.map((one) => one[quantity]));
   const { reward, ...completions } = completionMetrics(rollouts);
+  // Of no tokens there is no mean and no extreme: a 0 would read as collapsed entropy, or as ratios far below 1.
+  const ofTokens = (metrics: Record<string, number>): Record<string, number> =>
+    counted.some(({ tokens }) => tokens > 0) ? metrics : {};
   return {
     reward,
     reward_std: standardDeviation(rewards.flat(), "sample"),
@@ -56,18 +59,20 @@ export function stepMetrics(step: MeasuredStep): Record<string, number> {
     frac_reward_zero_std: meanOf(rewards.map((group) => (standardDeviation(group, "sample") <= zeroDeviation ? 1 : 0))),
     ...completions,
     loss: meanOf(outcomes.map(({ loss }) => loss)),
-    ...(settings.klCoefficient > 0 && { kl: meanOf(outcomes.map(({ penalty }) => meanOf(penalty))) }),
-    entropy: meanOf(outcomes.map(({ entropy }) => meanOf(entropy))),
-    ...lossShares(settings.loss, overUpdates),
-    "ratio/mean": overUpdates("ratioMean"),
-    "ratio/min": least(ratios.map(({ ratioMin }) => ratioMin)),
-    "ratio/max": largest(ratios.map(({ ratioMax }) => ratioMax)),
-    "sampling/sampling_logp_difference/mean": meanOf(sizes),
-    "sampling/sampling_logp_difference/max": largest(sizes),
-    "sampling/importance_sampling_ratio/min": least(drifts),
-    "sampling/importance_sampling_ratio/mean": meanOf(drifts),
-    "sampling/importance_sampling_ratio/max": largest(drifts),
-    "mismatch_kl/mean": meanOf(differences.map((difference) => Math.expm1(difference) - difference)),
+    ...ofTokens({
+      ...(settings.klCoefficient > 0 && { kl: meanOf(outcomes.map(({ penalty }) => meanOf(penalty))) }),
+      entropy: meanOf(outcomes.map(({ entropy }) => meanOf(entropy))),
+      ...lossShares(settings.loss, overUpdates),
+      "ratio/mean": overUpdates("ratioMean"),
+      "ratio/min": least(ratios.map(({ ratioMin }) => ratioMin)),
+      "ratio/max": largest(ratios.map(({ ratioMax }) => ratioMax)),
+      "sampling/sampling_logp_difference/mean": meanOf(sizes),
+      "sampling/sampling_logp_difference/max": largest(sizes),
+      "sampling/importance_sampling_ratio/min": least(drifts),
+      "sampling/importance_sampling_ratio/mean": meanOf(drifts),
+      "sampling/importance_sampling_ratio/max": largest(drifts),
+      "mismatch_kl/mean": meanOf(differences.map((difference) => Math.expm1(difference) - difference)),
+    }),
     grad_norm: meanOf(outcomes.map(({ gradientNorm }) => gradientNorm)),
     learning_rate: learningRate,
   };

@@ -16,7 +16,7 @@ import { ensureFolder, killPoint, type Phase, type Progress, RunFolderError } fr
 import { loadModel } from "../model/index.ts";
 import { loadState, saveState } from "./checkpoint.ts";
 import { EpisodeList } from "./environments/environment.ts";
-import { EnvironmentError } from "./environments/limits.ts";
+import { EnvironmentError } from "./environments/user-values.ts";
 import { evaluate } from "./evaluation.ts";
 import { restoredFitness, savedFitness } from "./evolution-step.ts";
 import { boardFolder, metricsPath, stateFolder } from "./files/layout.ts";
@@ -101,7 +101,7 @@ export async function train(context: TrainingContext): Promise<void> {
   // It begins with the first step, so that the evaluation of the starting model is no part of the time per step.
   let phase: Phase | null = null;
   const reference = await openReference(context);
-  const health = new Health(settings.train, first > 1 ? firstEntropyOf(metricsFile) : null);
+  const health = new Health(settings.train, first > 1 ? readMetrics(metricsFile, () => {}) : []);
   const occupancy = new Occupancy();
   const drafted = new DraftedShare();
   let unsaved = false;
@@ -206,11 +206,6 @@ async function completeCheckpoints(context: TrainingContext, step: number): Prom
 function draw(tensorBoard: TensorBoardWriter, { step, ...record }: MetricsRecord): void {
   for (const [name, value] of Object.entries(record))
     if (typeof value === "number") tensorBoard.scalar(name, value, step, Date.now() / 1000);
-}
-
-/** The entropy of the run's first step. */
-function firstEntropyOf(path: string): number | null {
-  return readMetrics(path, () => {}).find(({ step }) => step === 1)?.entropy ?? null;
 }
 
 /** The frozen starting model, the reference of the KL penalty; null if no step has a penalty. The caller frees it. */

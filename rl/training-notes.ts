@@ -23,7 +23,10 @@ export function ratioNote({ asyncLevel, updatesPerBatch, loss }: Values<typeof t
     sapo: "train.sapoPositive and train.sapoNegative",
   }[loss];
   if (asyncLevel === 1)
-    return `Rollouts come from the weights of one update before: from step 2 on, ${bounds} limit the effect of a ratio.`;
+    return updatesPerBatch === 1
+      ? `Rollouts come from the weights of one update before: from step 2 on, ${bounds} limit the effect of a ratio.`
+      : `Rollouts come from the weights of the step before, ${updatesPerBatch} updates per batch: from the second update on, ${bounds} ` +
+          "limit the effect of a ratio.";
   if (updatesPerBatch > 1)
     return `${updatesPerBatch} updates per batch: from the second one on, ${bounds} limit the effect of a ratio.`;
   return (

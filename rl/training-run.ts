@@ -25,6 +25,7 @@ import type { RunDeclaration } from "./files/run-settings.ts";
 import { Timings } from "./files/timings.ts";
 import { isKept } from "./kept-checkpoints.ts";
 import { expectPrecision } from "./loss-scale.ts";
+import { positionsNote } from "./openings.ts";
 import { expectTrainingMemory } from "./plan.ts";
 import { expectTemplate } from "./rollout.ts";
 import type { RunValues } from "./run-settings.ts";
@@ -119,6 +120,7 @@ export async function withRun<D extends SettingsTree, V extends RunValues & Valu
     if (!isFinished) {
       const episodes = uses.flatMap(({ seed, count }) => episodeList(environment, seed).slice(0, count));
       expectTemplate(run.chat, episodes, settings.environment.turn2Template);
+      await sayPositions(run);
     }
     // The choice of tiles that the run began with, even if other tiles are faster now.
     preferTiles(backend, (hasProvenance(folder) ? readProvenance(folder) : origin).products.tiles);
@@ -152,6 +154,21 @@ export function sayStopped(progress: Progress, isBegun: boolean): void {
       ? "Stopped. The same command continues from here."
       : "Stopped while the run was planned. This command has changed nothing.",
   );
+}
+
+/** Says if the conversations of training and its evaluations can be longer than the model was made for. */
+async function sayPositions({ chat, environment, settings, modelFolder, progress }: OpenedRun): Promise<void> {
+  const { config } = await openConfig(modelFolder);
+  const note = positionsNote(
+    usesOf(settings).flatMap(({ seed, count }) => episodeList(environment, seed).firstDistinct(count)),
+    chat,
+    {
+      maxNewTokens: settings.train.maxNewTokens,
+      positions: config.maxPositionEmbeddings,
+      cure: "a lower --train.maxNewTokens, shorter prompts, or fewer turns",
+    },
+  );
+  if (note !== null) progress.line(note);
 }
 
 function usesOf({ train, evaluate }: RunValues): EpisodeUse[] {

@@ -117,7 +117,9 @@ export function trainingApplies(key: string, train: TrainValues): boolean {
   return !Object.hasOwn(conditions, key) || conditions[key](train);
 }
 
-/** A longer run has other learning rates from its start if the schedule depends on the number of all updates. */
-export function trainingAlters(key: string, before: TrainValues, after: TrainValues): boolean {
-  return key === "train.steps" && after.method === "grpo" && (dependsOnLength(before) || dependsOnLength(after));
+/** Why a run of another length has other learning rates from its start: if the schedule depends on the number of all updates. */
+export function trainingAlters(key: string, before: TrainValues, after: TrainValues): string | false {
+  if (key !== "train.steps" || after.method !== "grpo" || !(dependsOnLength(before) || dependsOnLength(after)))
+    return false;
+  return `with train.schedule ${after.schedule} a run of another length has other learning rates from its first step on`;
 }

@@ -171,8 +171,10 @@ export async function trainingStep(
     dropped: drawn.dropped,
     failure: groups.flat().find(({ failure }) => failure !== null)?.failure ?? null,
     fitness: null,
+    // Without examples there are no tokens for a penalty or a bonus either.
     hasSignal:
-      reference !== null || training.entropyCoefficient > 0 || examples.some(({ advantage }) => advantage !== 0),
+      examples.length > 0 &&
+      (reference !== null || training.entropyCoefficient > 0 || examples.some(({ advantage }) => advantage !== 0)),
   };
 }
 

@@ -10,6 +10,8 @@ export type Fields = Readonly<Record<string, unknown>>;
 export interface Translated {
   /** Settings by dotted key. */
   readonly set?: Readonly<Record<string, unknown>>;
+  /** The field that they come from, if it is another one that this rule reads beside (`readBeside`). */
+  readonly from?: string;
   /** A difference of meaning, in a sentence. */
   readonly differs?: string;
   /** Why this value cannot be translated; the setting that the user may give by hand instead, if there is one. */
@@ -256,8 +258,16 @@ export const fieldRules: Readonly<Record<string, FieldRule>> = {
   warmup_steps: {
     absent: 0,
     translate: (value, fields) => {
-      const steps = numberOf(value) > 0 ? value : (fields["warmup_ratio"] ?? 0);
-      return fields["lr_scheduler_type"] === "constant" ? {} : { set: { "train.warmupSteps": steps } };
+      const ratio = fields["warmup_ratio"] ?? 0;
+      const isRatio = !(numberOf(value) > 0) && numberOf(ratio) > 0;
+      const steps = isRatio ? ratio : value;
+      if (fields["lr_scheduler_type"] !== "constant")
+        return { set: { "train.warmupSteps": steps }, ...(isRatio && { from: "warmup_ratio" }) };
+      return numberOf(steps) > 0
+        ? {
+            differs: `${isRatio ? `warmup_ratio ${shown(ratio)}: ` : ""}lr_scheduler_type "constant" has no warm-up, in transformers neither`,
+          }
+        : {};
     },
   },
   neftune_noise_alpha: only(null, "no noise is added to embeddings"),

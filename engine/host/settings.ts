@@ -122,8 +122,8 @@ export interface Settings<D extends SettingsTree = SettingsTree> {
   readonly names: OtherNames;
   /** Whether a setting has any effect, given the values of the others; if not, it is neither kept nor compared. */
   applies(key: string, values: Values<D>): boolean;
-  /** Whether a setting that can extend a run folder alters its results, given the values of the others. */
-  altersIn(key: string, before: Values<D>, after: Values<D>): boolean;
+  /** Whether a setting that can extend a run folder alters its results, given the values of the others; or why it does. */
+  altersIn(key: string, before: Values<D>, after: Values<D>): boolean | string;
 }
 
 /** A value and where it was given. */
@@ -166,7 +166,7 @@ export function defineSettings<const D extends SettingsTree>(
   more: {
     names?: OtherNames;
     applies?(key: string, values: Values<D>): boolean;
-    altersIn?(key: string, before: Values<D>, after: Values<D>): boolean;
+    altersIn?(key: string, before: Values<D>, after: Values<D>): boolean | string;
   } = {},
 ): Settings<D> {
   for (const [key, setting] of settingsOf(tree)) {
@@ -354,8 +354,9 @@ export function diffSettings<D extends SettingsTree>(
   for (const [key, setting] of settings.byKey) {
     const [was, is] = [settingValue(before, key), settingValue(after, key)];
     if (valueText(was) === valueText(is) || !(settings.applies(key, before) || settings.applies(key, after))) continue;
-    const line = `${key}: ${valueText(was)} -> ${valueText(is)}`;
-    const effect = setting.canExtend && settings.altersIn(key, before, after) ? "alters" : setting.effect(was, is);
+    const altered = setting.canExtend && settings.altersIn(key, before, after);
+    const line = `${key}: ${valueText(was)} -> ${valueText(is)}${typeof altered === "string" ? ` (${altered})` : ""}`;
+    const effect = altered !== false ? "alters" : setting.effect(was, is);
     differences.push({ key, effect, line });
   }
   return differences;

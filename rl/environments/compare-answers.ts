@@ -38,6 +38,30 @@ export function numberOf(text: string): number {
   return /^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(written) ? Number(written) : Number.NaN;
 }
 
+/** A right answer as the regular expression that it is. */
+const expressionOf = (right: string, ignoreCase: boolean): RegExp => new RegExp(right, ignoreCase ? "iu" : "u");
+
+/** Why a comparison with this right answer would say the same of every completion, or fail; null if it would not. */
+export function answerProblem(
+  { compare, ignoreCase }: Omit<AnswerComparison, "extract">,
+  right: string,
+): string | null {
+  if (compare === "number" && Number.isNaN(numberOf(right)))
+    return `expected a number with environment.dataset.compare number, got ${JSON.stringify(right.slice(0, 60))}: no answer could be right. ${otherwise}`;
+  if (compare === "regex")
+    try {
+      expressionOf(right, ignoreCase);
+    } catch (thrown) {
+      return `expected a regular expression with environment.dataset.compare regex: ${asError(thrown).message}. ${otherwise}`;
+    }
+  if ((compare === "contains" || compare === "regex") && right === "")
+    return `expected an answer, got an empty text: with environment.dataset.compare ${compare} every answer would be right. Remove the row, or compare "exact"`;
+  return null;
+}
+
+const otherwise =
+  "Correct the row, take the answer out of it with environment.dataset.extractAnswer, or compare otherwise";
+
 /** The scorer: 1 if the answer is right, else 0. It tells of a form only if answers are extracted. */
 export function judgeOf({
   compare,
@@ -54,7 +78,7 @@ export function judgeOf({
       case "number":
         return numberOf(given) === numberOf(right);
       case "regex":
-        return new RegExp(right, ignoreCase ? "iu" : "u").test(given);
+        return expressionOf(right, ignoreCase).test(given);
       default:
         return compare satisfies never;
     }

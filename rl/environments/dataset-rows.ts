@@ -1,6 +1,6 @@
 // Rows of a data set as questions, by the names of their columns.
 import { FileError } from "../../engine/host/index.ts";
-import { answerIn } from "./compare-answers.ts";
+import { type AnswerComparison, answerIn, answerProblem } from "./compare-answers.ts";
 import type { OpenedData } from "./data.ts";
 import type { Question } from "./question-answer.ts";
 import { nameOfType } from "./rows.ts";
@@ -13,8 +13,15 @@ export interface QuestionColumns {
   readonly extractAnswer: string;
 }
 
-/** @throws FileError naming the row and column that is missing or not of the expected type */
-export function questionsOf({ rows }: Pick<OpenedData, "rows">, columns: QuestionColumns): Question[] {
+/**
+ * @param comparison  how answers are compared with the right ones; null if a program scores
+ * @throws FileError naming the row and column that is missing, not of the expected type, or not to be compared
+ */
+export function questionsOf(
+  { rows }: Pick<OpenedData, "rows">,
+  columns: QuestionColumns,
+  comparison: Omit<AnswerComparison, "extract"> | null,
+): Question[] {
   const { promptColumn, answerColumn, instruction, systemPrompt, extractAnswer } = columns;
   return rows.map(({ where, value }) => {
     if (typeof value !== "object" || value === null || Array.isArray(value))
@@ -36,6 +43,8 @@ export function questionsOf({ rows }: Pick<OpenedData, "rows">, columns: Questio
         `${where}: ${answerColumn}: expected an answer that environment.dataset.extractAnswer matches, got ` +
           `${JSON.stringify(written.slice(0, 60))}.`,
       );
+    const problem = answer === null || comparison === null ? null : answerProblem(comparison, answer);
+    if (problem !== null) throw new FileError(`${where}: ${answerColumn}: ${problem}.`);
     return {
       ...(system !== "" && { systemPrompt: system }),
       prompt: instruction === "" ? asked.user : `${asked.user}\n${instruction}`,

@@ -88,12 +88,18 @@ export const datasetKind = {
   async open(values, context: OpenContext): Promise<Environment> {
     const { scorer } = values;
     const parts = await openParts(values, context);
+    const comparison = scorer === "" ? values : null;
+    const idle = scorer === "" ? [] : withoutEffect(values);
+    if (idle.length > 0)
+      context.progress?.line(
+        `environment.dataset: ${idle.join(", ")}: without effect, since the scorer gets the whole completion and decides.`,
+      );
     const common = {
       name: "dataset",
       source: parts.training.source,
       files: parts.files,
-      training: questionsOf(parts.training, values),
-      heldOut: questionsOf(parts.heldOut, values),
+      training: questionsOf(parts.training, values, comparison),
+      heldOut: questionsOf(parts.heldOut, values, comparison),
     };
     if (scorer === "") return questionAnswer({ ...common, score: judgeOf(values) });
     const process = new ScorerProcess(scorer);
@@ -107,6 +113,15 @@ export const datasetKind = {
 } satisfies EnvironmentKind<typeof settings>;
 
 export type DatasetValues = Parameters<(typeof datasetKind)["open"]>[0];
+
+/** The settings that are given beside a scorer, and that only a comparison reads. */
+function withoutEffect({ extract, compare, ignoreCase }: DatasetValues): string[] {
+  return [
+    ...(extract === "" ? [] : ["extract"]),
+    ...(compare === "exact" ? [] : [`compare ${compare}`]),
+    ...(ignoreCase ? ["ignoreCase"] : []),
+  ];
+}
 
 async function openParts(
   values: DatasetValues,

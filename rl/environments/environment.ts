@@ -2,9 +2,11 @@
 // them. Environments do not know tokens or models, so they can be written and tested without either.
 //
 // Any function of an environment may throw. The rollout code catches the error: only that rollout is affected, and the
-// error is recorded with its cause and counted (limits.ts). `verdictOf` turns a malformed reward into such an error.
+// error is recorded with its cause and counted (limits.ts). `verdictOf` turns a malformed reward into such an error
+// (verdict.ts), and a malformed episode is refused when it is made (checked-episodes.ts).
 import { Pauses, SettingsError, type SettingsTree, type Values } from "../../engine/host/index.ts";
 import type { ChatMessage } from "../../model/index.ts";
+import { checkedEpisodes } from "./checked-episodes.ts";
 import type { OpenContext } from "./open-context.ts";
 
 export type { ChatMessage };
@@ -37,7 +39,7 @@ export interface Episode {
   readonly systemPrompt?: string;
   /** The first user message. The sampling noise is keyed by it, so no two episodes should have the same one. */
   readonly prompt: string;
-  /** Number of answers that the episode asks for, unless it ends early. Default 1. */
+  /** Number of answers that the episode asks for, unless it ends early; it never asks for more. Default 1. */
   readonly turns?: number;
   /**
    * True if `nextUserTurn` and `score` surely return, in a time that the lengths of the answers bound. They are then called
@@ -158,7 +160,7 @@ export class EpisodeList<E extends Episode = Episode> {
 
   constructor(environment: Listed<E>, seed: number) {
     this.#source = sourceOf(environment);
-    this.#iterator = environment.episodes(seed)[Symbol.iterator]();
+    this.#iterator = checkedEpisodes(environment, seed);
   }
 
   /** @throws SettingsError when the environment has no episode at all */
@@ -290,26 +292,4 @@ export function episodeProblems(
     const { length } = episodeList(environment, seed).firstDistinct(count);
     return length === count ? [] : [`${setting}: ${fewerThan(sourceOf(environment), length, `${count} episodes`)}`];
   });
-}
-
-/**
- * A scorer's result as a verdict.
- * @throws Error when the reward is not a finite number, or its parts do not fit the episode
- */
-export function verdictOf(episode: Episode, score: Score): Reward {
-  // A scorer in JavaScript may return anything.
-  const verdict: Reward = typeof score === "object" && score !== null ? score : { reward: score };
-  if (!Number.isFinite(verdict.reward))
-    throw new Error(`episode ${episode.index}: expected a finite reward, got ${String(verdict.reward)}`);
-  const turns = turnsOf(episode);
-  const { turnScores, formatFailed, rewards = {} } = verdict.parts ?? {};
-  if ((turnScores?.length ?? turns) !== turns || (formatFailed?.length ?? turns) !== turns)
-    throw new Error(
-      `episode ${episode.index}: expected parts for ${turns} turns, ` +
-        `got ${turnScores?.length ?? "no"} scores and ${formatFailed?.length ?? "no"} format flags`,
-    );
-  const wrong = Object.entries(rewards).find(([, value]) => !Number.isFinite(value));
-  if (wrong !== undefined)
-    throw new Error(`episode ${episode.index}: expected a finite reward of ${wrong[0]}, got ${wrong[1]}`);
-  return verdict;
 }

@@ -7,8 +7,10 @@
 // (`Episode.isBounded`) are called without it. An asynchronous function is not stopped but abandoned: its signal is aborted,
 // and its result is no longer awaited.
 import { Script } from "node:vm";
-import { asError, UserError } from "../../engine/host/index.ts";
-import { type Episode, type Reward, verdictOf } from "./environment.ts";
+import { asError } from "../../engine/host/index.ts";
+import type { Episode, Reward } from "./environment.ts";
+import { EnvironmentError } from "./user-values.ts";
+import { verdictOf } from "./verdict.ts";
 
 export interface EnvironmentLimits {
   /** Seconds for each call of the environment. */
@@ -21,11 +23,6 @@ export interface EnvironmentLimits {
 
 /** The defaults of the settings. */
 export const usualLimits: EnvironmentLimits = { timeLimit: 60, maxFailedShare: 0.5, parallelScores: 16 };
-
-/** Too many rollouts failed. The state of the last whole step is saved. */
-export class EnvironmentError extends UserError {
-  override name = "EnvironmentError";
-}
 
 /** Where the script below finds the function to call: a script shares only the global object with its caller. */
 const place = Symbol.for("foothold.limitedCall");

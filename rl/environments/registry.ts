@@ -23,6 +23,7 @@ import { gsm8kKind } from "./gsm8k.ts";
 import { usualLimits } from "./limits.ts";
 import type { OpenContext } from "./open-context.ts";
 import { loadedModule } from "./user-module.ts";
+import { asEnvironmentError, EnvironmentError, isObject, ofEnvironment, shown } from "./user-values.ts";
 
 /** The settings common to all environments. The settings of each environment are added as a section of its name. */
 export const environmentSettings = {
@@ -114,8 +115,21 @@ export function registerEnvironment<const T extends SettingsTree>(kind: Environm
   registered.set(name, {
     description,
     settings: declared,
-    problems: (section) => kind.check?.(valuesOf(section)) ?? [],
-    open: async (section, context) => kind.open(valuesOf(section), context),
+    problems: (section) => {
+      const values = valuesOf(section);
+      const what = `environment "${name}": check`;
+      const found: unknown = ofEnvironment(what, () => kind.check?.(values)) ?? [];
+      if (Array.isArray(found) && found.every((line) => typeof line === "string")) return found;
+      throw new EnvironmentError(`${what}: expected a list of problems, each a text, got ${shown(found)}`);
+    },
+    open: async (section, context) => {
+      const values = valuesOf(section);
+      try {
+        return await kind.open(values, context);
+      } catch (thrown) {
+        throw context.signal?.aborted ? thrown : asEnvironmentError(`environment "${name}": open`, thrown);
+      }
+    },
   });
 }
 
@@ -139,11 +153,22 @@ export async function openEnvironment(settings: EnvironmentChoice, context: Open
   const kind = registered.get(settings.name);
   if (problems.length > 0 || kind === undefined) throw settingsError(problems);
   const environment = await kind.open(settings[settings.name], context);
+  expectEnvironment(settings.name, environment);
   if (environment.name !== settings.name)
     throw settingsError([
       `environment "${settings.name}": it opens as "${environment.name}". Give both the same name.`,
     ]);
   return environment;
+}
+
+/** @throws EnvironmentError when what `open` gave is no environment */
+function expectEnvironment(name: string, given: unknown): void {
+  const problem = (what: string): Error => new EnvironmentError(`environment "${name}": open: ${what}`);
+  if (!isObject(given)) throw problem(`expected an object with name and episodes, got ${shown(given)}`);
+  const { episodes, heldOutEpisodes } = given;
+  if (typeof episodes !== "function") throw problem(`episodes: expected a function of a seed, got ${shown(episodes)}`);
+  if (heldOutEpisodes !== undefined && typeof heldOutEpisodes !== "function")
+    throw problem(`heldOutEpisodes: expected a function of a seed, or none, got ${shown(heldOutEpisodes)}`);
 }
 
 /** What the task is, in the words of the environment's registration; null if it gives none or is not registered. */

@@ -23,11 +23,13 @@ export interface ScorerRequest {
 const reply = z.object({
   id: z.int(),
   reward: z.unknown().optional(),
-  rewards: z.record(z.string(), z.number()).optional(),
+  rewards: z.unknown().optional(),
   error: z.string().optional(),
 });
 
 const startsWithoutVerdict = 3;
+/** The longest line of a verdict; more is the output of a program that does not end its lines, and would fill the memory. */
+const mostCharacters = 16 * 2 ** 20;
 /** How much of its last output a message repeats. */
 const shownCharacters = 400;
 
@@ -49,6 +51,8 @@ export class ScorerProcess {
   #fruitlessStarts = 0;
   /** Counts the lines received, so that "since" needs no clock. */
   #lines = 0;
+  /** What it has written after its last line. */
+  #rest = "";
   #errorOutput = "";
 
   /** @param command  for the shell; it is started with the first conversation */
@@ -83,11 +87,15 @@ export class ScorerProcess {
     const child = spawn(this.#command, { shell: true, stdio: ["pipe", "pipe", "pipe"], detached: true });
     this.#child = child;
     this.#expired.clear();
-    let line = "";
+    this.#rest = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      const parts = (line + text).split("\n");
-      line = parts.pop() ?? "";
+      if (this.#child !== child) return;
+      const parts = text.split("\n");
+      parts[0] = this.#rest + parts[0];
+      this.#rest = parts.pop() ?? "";
       for (const part of parts) if (this.#child === child && part.trim() !== "") this.#take(part);
+      if (this.#child === child && this.#rest.length > mostCharacters)
+        this.#end(`wrote more than ${mostCharacters} characters without the end of a line: ${begin(this.#rest)}`);
     });
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       this.#errorOutput = (this.#errorOutput + text).slice(-shownCharacters);
@@ -104,7 +112,7 @@ export class ScorerProcess {
     this.#lines++;
     const found = reply.safeParse(parsed(line));
     if (!found.success) {
-      this.#end(`wrote a line that is no verdict: ${line.slice(0, shownCharacters)}`);
+      this.#end(`wrote a line that is no verdict: ${begin(line)}`);
       return;
     }
     const { id, reward, rewards, error } = found.data;
@@ -119,7 +127,8 @@ export class ScorerProcess {
     if (error !== undefined) pending.fail(this.#error(`gave an error: ${error}`));
     else if (typeof reward !== "number" || !Number.isFinite(reward))
       pending.fail(this.#error(`expected a number as "reward", got ${JSON.stringify(reward) ?? "none"}`));
-    else pending.done({ reward, ...(rewards && { parts: { rewards } }) });
+    else
+      pending.done({ reward, ...(rewards !== undefined && { parts: { rewards: rewards as Record<string, number> } }) }); // verdictOf looks
   }
 
   #expire(id: number): void {
@@ -127,7 +136,8 @@ export class ScorerProcess {
     if (pending === undefined) return;
     this.#pending.delete(id);
     this.#expired.add(id);
-    pending.fail(this.#error("gave no verdict within the time limit"));
+    const begun = this.#rest.trim() === "" ? "" : `; what it wrote last has no end of line: ${begin(this.#rest)}`;
+    pending.fail(this.#error(`gave no verdict within the time limit${begun}`));
     if (pending.sentAt === this.#lines) this.#end("gave no verdict within the time limit of another conversation");
     else if (this.#pending.size === 0 && this.#child !== null) this.#hold(this.#child, false);
   }
@@ -184,10 +194,18 @@ function oneLine(value: object): string {
   );
 }
 
+const begin = (text: string): string => text.slice(0, shownCharacters);
+
+/**
+ * A line of JSON; null if it is none. Python's json writes NaN and Infinity, which JSON does not have: they become texts, so that a
+ * reward of NaN fails its conversation alone, as a reward that is no number.
+ */
 function parsed(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return null;
-  }
+  for (const text of [line, line.replace(/([:[,]\s*)(NaN|-?Infinity)(?=\s*[,}\]])/g, '$1"$2"')])
+    try {
+      return JSON.parse(text);
+    } catch {
+      // the next one
+    }
+  return null;
 }

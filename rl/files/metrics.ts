@@ -11,6 +11,7 @@ const row = z.object({
   "completions/mean_length": z.number().nullish(),
   grad_norm: z.number().nullish(),
   "ratio/max": z.number().nullish(),
+  "mismatch_kl/mean": z.number().nullish(),
   "eval/reward": z.number().nullish(),
   "eval/reward_standard_error": z.number().nullish(),
   "completions/failed": z.number().nullish(),

@@ -72,4 +72,24 @@ describe("rl/from-trl", (test) => {
     ok(!said({ num_iterations: 1, eval_steps: 5, save_steps: 7 }).includes("rounded"));
     rmSync(place, { recursive: true });
   });
+
+  test("a warm-up is told by the field that it comes from; a constant rate has none, here as in transformers", () => {
+    const place = mkdtempSync(join(tmpdir(), "foothold-trl-"));
+    const path = join(place, "training_args.json");
+    const said = (fields: object): string => {
+      writeFileSync(
+        path,
+        JSON.stringify({ num_generations: 8, max_steps: 40, lr_scheduler_type: "cosine", ...fields }),
+      );
+      return readTrlConfig(path, []).notes.join("\n");
+    };
+    match(said({ warmup_ratio: 0.1 }), "  warmup_ratio 0.1 → train.warmupSteps = 0.1\n");
+    match(said({ warmup_ratio: 0.1, warmup_steps: 4 }), "  warmup_steps 4 → train.warmupSteps = 4\n");
+    match(said({}), "  warmup_steps 0 (TRL's default) → train.warmupSteps = 0\n");
+    const constant = said({ lr_scheduler_type: "constant", warmup_steps: 4 });
+    match(constant, '  warmup_steps 4: lr_scheduler_type "constant" has no warm-up, in transformers neither\n');
+    ok(!constant.includes("train.warmupSteps"));
+    ok(!said({ lr_scheduler_type: "constant" }).includes("has no warm-up"));
+    rmSync(place, { recursive: true });
+  });
 });

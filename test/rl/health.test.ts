@@ -3,6 +3,7 @@ import { equal, is, match, not } from "uvu/assert";
 import { defaultSettings } from "../../engine/host/index.ts";
 import { Health, type HealthStep } from "../../rl/health.ts";
 import { runSettings } from "../../rl/run-settings.ts";
+import { ratioNote } from "../../rl/training-notes.ts";
 import { describe } from "../support.ts";
 
 const { train } = defaultSettings(runSettings);
@@ -17,8 +18,12 @@ function stepsOf(...changes: readonly Partial<HealthStep & { of: Record<string, 
 }
 
 /** What is said at each step. */
-function said(steps: readonly HealthStep[], settings = train, firstEntropy: number | null = null): string[][] {
-  const health = new Health(settings, firstEntropy);
+function said(
+  steps: readonly HealthStep[],
+  settings = train,
+  past: readonly Record<string, number>[] = [],
+): string[][] {
+  const health = new Health(settings, past);
   return steps.map((step) => health.check(step));
 }
 
@@ -34,13 +39,15 @@ function expectOnce(lines: readonly (readonly string[])[], at: number, ...texts:
 
 describe("rl/health", (test) => {
   test("a sound run says nothing, and ends with the admission figure", () => {
-    const health = new Health(train, null);
+    const health = new Health(train, []);
     for (const step of stepsOf({}, { of: { "mismatch_kl/mean": 0.002 } }, {})) equal(health.check(step), []);
     is(
       health.admission(),
       "Sampler and scorer: mismatch KL 2.0e-3 nats per token at most (prime-rl admits less than 0.015).",
     );
-    match(new Health(train, null).admission(), "mismatch KL 0 nats");
+    match(new Health(train, []).admission(), "mismatch KL 0 nats");
+    const past = [{ step: 0 }, { "mismatch_kl/mean": 0.13 }, { "mismatch_kl/mean": 0.01 }];
+    match(new Health(train, past).admission(), "mismatch KL 1.3e-1 nats", "of the steps before a resume too");
   });
 
   test("all advantages zero: equal rewards, or only rollouts that were cut off", () => {
@@ -67,8 +74,15 @@ describe("rl/health", (test) => {
       "0.049 nats per token; in the first step 0.50",
     );
     expectOnce(said(stepsOf({ of: { entropy: 0.009 } }, collapsed)), 0, "almost certain of every token");
-    expectOnce(said(stepsOf(collapsed, collapsed), train, 0.5), 0, "the first step 0.50");
+    expectOnce(
+      said(stepsOf(collapsed, collapsed), train, [{ step: 0 }, { entropy: 0.5 }, { entropy: 0.4 }]),
+      0,
+      "the first step 0.50",
+    );
     equal(said(stepsOf(collapsed)), [[]]);
+    const [none, high, low] = stepsOf({}, {}, collapsed);
+    const { entropy: _, ...withoutTokens } = none.metrics;
+    expectOnce(said([{ ...none, metrics: withoutTokens }, high, low]), 2, "the first step 0.50");
   });
 
   test("truncation, clipping, and a sampler that differs from the scorer", () => {
@@ -87,6 +101,14 @@ describe("rl/health", (test) => {
       "31% of the tokens are clipped",
       "A lower --train.learningRate or fewer --train.updatesPerBatch keeps them close.",
     );
+    expectOnce(
+      said(stepsOf(of(clipped, 0.31)), { ...train, updatesPerBatch: 2, importanceLevel: "sequence" }),
+      0,
+      "31% of the rollouts are clipped",
+    );
+    const [[masked]] = said(stepsOf(of(truncated, 0.5)), { ...train, maskTruncated: true });
+    match(masked, "They are left out of the loss, so the step learns from the others alone.");
+    match(masked, /Longer answers: --train\.maxNewTokens\.$/, "what is set already is no advice");
     const drift = "mismatch_kl/mean";
     expectOnce(
       said(stepsOf(of(drift, 0.0149), of(drift, 0.016), of(drift, 1))),
@@ -107,7 +129,11 @@ describe("rl/health", (test) => {
       0,
       "A lower --train.learningRate or --train.asyncLevel 0 keeps them close.",
     );
-    match(new Health(behind, null).admission(), /Sampler and scorer \(one update apart\): mismatch KL 0 nats/);
+    match(new Health(behind, []).admission(), /Sampler and scorer \(one update apart\): mismatch KL 0 nats/);
+    const twice = { ...behind, updatesPerBatch: 2 };
+    match(new Health(twice, []).admission(), /Sampler and scorer \(the 2 updates of a step apart\): /);
+    expectOnce(said(stepsOf({ of: { "mismatch_kl/mean": 0.016 } }), twice), 0, "the 2 updates of a step changed the");
+    match(ratioNote(twice), "the weights of the step before, 2 updates per batch: from the second update on");
   });
 
   test("several at once are all said", () => {

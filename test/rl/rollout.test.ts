@@ -1,8 +1,9 @@
 // Copies of a prompt: each meets noise of its own, so that the rollouts of a batch are different draws.
-import { equal, is } from "uvu/assert";
+import { equal, is, match } from "uvu/assert";
 import { CpuBackend } from "../../engine/index.ts";
 import { loadChat, loadModel, loadTokenizer } from "../../model/index.ts";
 import { alphabetSort, EpisodeList, listedNames, type RolloutSettings, rollOut } from "../../rl/index.ts";
+import { openingOf, positionsNote } from "../../rl/openings.ts";
 import { noiseRollout, trainingRollouts } from "../../rl/rollout.ts";
 import { describe, fixturePath } from "../support.ts";
 
@@ -51,5 +52,19 @@ describe("rl/rollout", (test) => {
     is(requests[0].episode.prompt, requests[8].episode.prompt, "position 4 is the first row again");
     is(new Set(answers).size, 16, "no rollout is a copy of another");
     weights.free();
+  });
+
+  test("conversations that can be longer than the model was made for are said, from the first token on", async () => {
+    const folder = fixturePath("tiny-warm-start");
+    const chat = await loadChat(folder, await loadTokenizer(folder));
+    const episodes = ["Hello", "Hello, you there"].map((prompt, index) => ({ index, prompt, score: () => 0 }));
+    const longest = openingOf(episodes[1], chat).prompt.length + 20;
+    const note = (positions: number) =>
+      positionsNote(episodes, chat, { maxNewTokens: 20, positions, cure: "fewer turns" });
+    is(note(longest), null);
+    match(
+      note(longest - 1) ?? "",
+      `Conversations of up to ${longest} tokens, if every answer has 20: the model was made for ${longest - 1}`,
+    );
   });
 });

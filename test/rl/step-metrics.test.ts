@@ -105,6 +105,31 @@ describe("rl/step-metrics", (test) => {
     assert.is(metricsOf([[1, 1 + 1.5e-8]])["frac_reward_zero_std"], 0);
   });
 
+  test("a step whose updates use no token has no metric over tokens, and says nothing of ratios", () => {
+    const measured = (used: boolean) =>
+      stepMetrics({
+        groups: [[rollout(0), rollout(0.5)]],
+        advantages: [0, 0],
+        used: [used, used],
+        outcomes: [outcomeOf(used ? 4 : 0, { penalty: used ? [0, 0, 0, 0] : [] })],
+        learningRate: 6e-4,
+        settings: { ...settings, klCoefficient: 0.1 },
+      });
+    const [all, none] = [measured(true), measured(false)].map((metrics) => Object.keys(metrics));
+    const isOfTokens = (name: string): boolean =>
+      /^(kl|entropy)$|^(clip_ratio|ratio|sampling|mismatch_kl)\//.test(name);
+    assert.equal(
+      none,
+      all.filter((name) => !isOfTokens(name)),
+    );
+    assert.is(all.length - none.length, 16);
+  });
+
+  test("without a turn in the requested form there is no mean score of such turns", () => {
+    assert.not.ok("completions/quality" in metricsOf([[0, 0]]));
+    assert.is(metricsOf([[0, 0.5]])["completions/quality"], 0.5);
+  });
+
   test("frac_reward_zero_std is TRL's own for known rewards", () => {
     for (const { name, groupSize, rewards, fractionRewardZeroDeviation } of readFixture<Losses>("losses.json")
       .advantages) {

@@ -66,6 +66,15 @@ describe("rl/environments/promised-turns", (test) => {
     }
   });
 
+  test("turns far longer than the prompt, which nobody could expect, grow the cache and change nothing", async () => {
+    const long = (messages: Parameters<Turn>[0]): string | null =>
+      messages.length >= 3 ? null : `Again: ${"Ada Bo ".repeat(90)}`;
+    const plain = await draw(() => long);
+    const expected = plain.rollouts[0].ids.length;
+    ok(expected > 3 * 110, `longer than what three rows are expected to have, got ${expected}`);
+    equal((await draw(() => async (messages) => long(messages))).rollouts, plain.rollouts);
+  });
+
   test("one that hangs or fails costs its rollout; its signal is aborted at the limit", async () => {
     let stopped = 0;
     const hanging: Turn = (_, signal) => {
@@ -86,7 +95,7 @@ describe("rl/environments/promised-turns", (test) => {
       [
         "nextUserTurn: not done after 0.1 s (environment.timeLimit)",
         "no server",
-        "nextUserTurn: expected a text or null, got number",
+        "nextUserTurn: expected a text or null, got 7",
         ...[null, null, null],
       ],
     );
@@ -95,6 +104,25 @@ describe("rl/environments/promised-turns", (test) => {
       rollouts.map(({ reward }) => reward),
       [0, 0, 0, 3, 3, 3],
     );
+  });
+
+  test("a turn after the last answer that the episode asks for costs its rollout; one that changes messages changes nothing", async () => {
+    const tampering: Turn = (messages) => {
+      const next = reply(messages);
+      for (const message of messages) Object.assign(message, { content: "changed" });
+      (messages as unknown[]).length = 0;
+      return next;
+    };
+    const turns: Turn[] = [() => "again", async () => "again", tampering];
+    const { rollouts } = await draw((index) => turns[index] ?? reply, {
+      limits: { timeLimit: 10, maxFailedShare: 0.9, parallelScores: 4 },
+    });
+    const endless = 'nextUserTurn: expected null after answer 3, since the episode has turns 3, got the text "again". ';
+    equal(
+      rollouts.map(({ failure }) => failure?.slice(0, endless.length) ?? null),
+      [endless, endless, null, null, null, null],
+    );
+    equal(rollouts[2], (await draw(() => reply)).rollouts[2]);
   });
 
   test("Ctrl-C does not wait for a turn", async () => {

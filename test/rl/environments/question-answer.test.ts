@@ -159,7 +159,8 @@ describe("rl/environments/question-answer", (test) => {
     equal(await rewards({}, paris, ["Paris", " Paris\n", "paris", "It is Paris"]), [1, 1, 0, 0]);
     equal(await rewards({ ignoreCase: true }, paris, ["PARIS", "Rome"]), [1, 0]);
     equal(await rewards({ compare: "contains" }, paris, ["It is Paris.", "It is paris."]), [1, 0]);
-    equal(await rewards({ compare: "number" }, sum, ["$1,234.00", "1234", "1235", "about 1234"]), [1, 1, 0, 0]);
+    const numbers = { data: write("sums.jsonl", [{ q: "What is 1000 + 234?", a: 1234 }]), compare: "number" };
+    equal(await rewards(numbers, sum, ["$1,234.00", "1234", "1235", "about 1234"]), [1, 1, 0, 0]);
     equal(await rewards({ compare: "regex" }, sum, ["x1234", "12345", "12"]), [1, 1, 0]);
     const tagged = { extract: "<answer>(.*?)</answer>" };
     equal(await rewards(tagged, paris, ["<answer>Rome</answer> no, <answer>Paris</answer>", "Paris"]), [1, 0]);
@@ -187,6 +188,20 @@ describe("rl/environments/question-answer", (test) => {
     });
   });
 
+  test("what has no effect beside a scorer is said, and refuses no answer", async () => {
+    const lines: string[] = [];
+    const quiet = { advance: () => {}, done: () => {}, phase: () => quiet };
+    const progress = { line: (text: string) => lines.push(text), phase: () => quiet, close: () => {} };
+    const data = write("words.jsonl", [{ prompt: "?", answer: "forty-two" }]);
+    const scorer = { data, scorer: "cat", compare: "number" };
+    await dataset({ ...scorer, extract: "<a>(.*)</a>", ignoreCase: true }, { progress });
+    equal(lines, [
+      "environment.dataset: extract, compare number, ignoreCase: without effect, since the scorer gets the whole completion and decides.",
+    ]);
+    await dataset({ data, scorer: "cat" }, { progress });
+    is(lines.length, 1);
+  });
+
   test("what cannot be used is refused with the row and column", async () => {
     const one = (row: unknown, settings = {}) => dataset({ data: write("bad.jsonl", [row]), ...settings });
     await throwsMessage(
@@ -209,6 +224,22 @@ describe("rl/environments/question-answer", (test) => {
       "environment.dataset.extractAnswer matches",
       '"four"',
     );
+    // No answer could be right, or every one would be.
+    await throwsMessage(
+      () => one({ prompt: "?", answer: "forty-two" }, { compare: "number" }),
+      'line 1: answer: expected a number with environment.dataset.compare number, got "forty-two"',
+      "environment.dataset.extractAnswer",
+    );
+    await throwsMessage(
+      () => one({ prompt: "?", answer: "[4" }, { compare: "regex" }),
+      "line 1: answer: expected a regular expression with environment.dataset.compare regex: Invalid regular expression",
+    );
+    for (const compare of ["contains", "regex"])
+      await throwsMessage(
+        () => one({ prompt: "?", answer: "" }, { compare }),
+        `line 1: answer: expected an answer, got an empty text: with environment.dataset.compare ${compare} every answer would be right`,
+      );
+    await one({ prompt: "?", answer: "" });
     await throwsMessage(() => one(["?"]), "line 1: expected an object with the columns as keys, got a list");
     await throwsMessage(
       () => dataset({}),

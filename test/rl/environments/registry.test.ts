@@ -54,6 +54,41 @@ describe("rl/environments/registry", (test) => {
     await throwsMessage(() => openEnvironment({ name: "misnamed" }), 'environment "misnamed": it opens as "other"');
   });
 
+  test("what fails in check and open, or gives no environment, is said in a sentence", async () => {
+    const broken = (): never => {
+      throw new Error("no key");
+    };
+    const opens: readonly (readonly [string, () => unknown, string])[] = [
+      ["open-throws", broken, "open failed: no key ("],
+      ["open-rejects", () => Promise.reject(new Error("no key")), "open failed: no key ("],
+      ["open-none", () => undefined, "open: expected an object with name and episodes, got undefined"],
+      ["open-empty", () => ({ name: "open-empty" }), "open: episodes: expected a function of a seed, got undefined"],
+      [
+        "open-held-out",
+        () => ({ ...prompts(1, "open-held-out"), heldOutEpisodes: [] }),
+        "open: heldOutEpisodes: expected a function of a seed, or none, got a list",
+      ],
+    ];
+    for (const [name, open, message] of opens) {
+      registerEnvironment({ name, settings: {}, open: open as () => ReturnType<typeof prompts> });
+      const { name: kind } = await throwsMessage(() => openEnvironment({ name }), `environment "${name}": ${message}`);
+      is(kind, "EnvironmentError", "a user's error, without a stack");
+    }
+    const checks: readonly (readonly [string, () => unknown, string])[] = [
+      ["check-throws", broken, "check failed: no key ("],
+      [
+        "check-text",
+        () => "count: too large",
+        'check: expected a list of problems, each a text, got the text "count: too large"',
+      ],
+      ["check-numbers", () => [1], "check: expected a list of problems, each a text, got a list"],
+    ];
+    for (const [name, check, message] of checks) {
+      registerEnvironment({ name, settings: {}, check: check as () => string[], open: () => prompts(1, name) });
+      await throwsMessage(() => environmentProblems({ name }), `environment "${name}": ${message}`);
+    }
+  });
+
   test("a name is given once", async () => {
     for (const name of ["counted", "alphabet-sort", "name", "turn2Template"])
       await throwsMessage(

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, ok } from "uvu/assert";
 import { ScorerProcess } from "../../../rl/environments/scorer-process.ts";
-import { weightedScore } from "../../../rl/index.ts";
+import { verdictOf, weightedScore } from "../../../rl/index.ts";
 import { describe, throwsMessage } from "../../support.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "foothold-scorer-"));
@@ -48,8 +48,43 @@ describe("rl/environments/scorer-process", (test) => {
     ])
       await throwsMessage(() => mixed.score(request(`{"reward": ${reward}}`)), 'expected a number as "reward"', got);
     await throwsMessage(() => mixed.score(request("{}")), "got none");
+    // Python's json writes these, though JSON does not have them.
+    const python = scorer(
+      "python",
+      `process.stdout.write('{"id": ' + request.id + ', ' + (request.completion || '"reward": ' + all.length) + '}\\n');`,
+    );
+    for (const written of ["NaN", "Infinity", "-Infinity"])
+      await throwsMessage(
+        () => python.score(request(`"reward": ${written}`)),
+        `expected a number as "reward", got "${written}"`,
+      );
+    const episode = { index: 0, prompt: "?", score: () => 0 };
+    for (const rewards of ['{"form": NaN}', '{"form": null}', "[1]"]) {
+      const score = await python.score(request(`"reward": 1, "rewards": ${rewards}`));
+      await throwsMessage(
+        () => verdictOf(episode, score),
+        rewards === "[1]" ? "rewards: expected an object" : "finite reward of form",
+      );
+    }
+    is((await python.score(request(""))).reward, 7, "it is the same process all the while");
+    python.close();
     is((await mixed.score(request('{"reward": 0.5}'))).reward, 0.5, "it still runs");
     mixed.close();
+  });
+
+  test("what has no end of line is named at the time limit; much of it ends the process, before it fills the memory", async () => {
+    const unended = scorer("unended", "process.stdout.write(JSON.stringify({ id: request.id, reward: 1 }));");
+    const limit = new AbortController();
+    const waiting = unended.score(request("a"), limit.signal);
+    setTimeout(() => limit.abort(), 500);
+    await throwsMessage(() => waiting, 'time limit; what it wrote last has no end of line: {"id":1,"reward":1}');
+    unended.close();
+    const flood = scorer("flood", 'for (let i = 0; i < 20; i++) process.stdout.write("x".repeat(2 ** 20));');
+    await throwsMessage(
+      () => flood.score(request("a")),
+      "wrote more than 16777216 characters without the end of a line: xxx",
+    );
+    flood.close();
   });
 
   test("a line that is no verdict ends it; the next conversation starts it again", async () => {
@@ -119,5 +154,38 @@ describe("rl/environments/scorer-process", (test) => {
     const later = weightedScore({ length, one: { weight: -1, score: async () => 1 } })(["four"]);
     ok(later instanceof Promise);
     equal(await later, { reward: 1, parts: { rewards: { length: 4, one: 1 } } });
+  });
+
+  test("a reward function that gives no number is named; so is a weight that is none", async () => {
+    const of = (score: unknown) => weightedScore({ sound: { score: () => 1 }, odd: { score: () => score as number } });
+    await throwsMessage(() => of(undefined)([""]), "the reward function odd: expected a finite number, got undefined");
+    await throwsMessage(() => of(true)([""]), "the reward function odd: expected a finite number, got true");
+    await throwsMessage(
+      () => of(Promise.resolve("1"))([""]),
+      'the reward function odd: expected a finite number, got the text "1"',
+    );
+    for (const weight of ["2", Number.NaN])
+      await throwsMessage(
+        () => weightedScore({ odd: { weight: weight as number, score: () => 1 } }),
+        "weightedScore: the weight of odd: expected a finite number",
+      );
+  });
+
+  test("a function that throws beside one whose promise is broken later costs its conversation, not the process", async () => {
+    const unheard: unknown[] = [];
+    const hear = (reason: unknown): void => void unheard.push(reason);
+    process.on("unhandledRejection", hear);
+    const score = weightedScore({
+      later: { score: () => Promise.reject(new Error("later down")) },
+      now: {
+        score: () => {
+          throw new Error("now down");
+        },
+      },
+    });
+    await throwsMessage(() => score([""]), "now down");
+    await new Promise((done) => setTimeout(done, 20));
+    process.off("unhandledRejection", hear);
+    equal(unheard, []);
   });
 });
