@@ -1,13 +1,13 @@
 // What workers of a queue measure besides maps, each kind by itself: the folder has the bytes of one machine, and the command that hands
 // out measures nothing.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import * as assert from "uvu/assert";
 import { describe } from "../../support.ts";
 import { type Given, measuredIn, sweepIn, trlFolder } from "../given-sweep.ts";
-import { contents, expectDone, expectSame } from "../tiny-study.ts";
+import { contents, expectSame } from "../tiny-study.ts";
 import { noServer, serverProgram, TestServer } from "./queue-server.ts";
 import { type RunningWorker, workerProcess, workIn } from "./queue-workers.ts";
 
@@ -47,11 +47,13 @@ else
       const { server } = await opened;
       const flags = { ...least, ...given };
       await sweepIn(at(name), checkpoints, flags);
+      const hasBegun = existsSync(join(at(`${name}-queue`), "timings.jsonl"));
+      const before = hasBegun ? measuredIn(at(`${name}-queue`)) : { tokens: 0, completions: 0 };
       const sweeping = sweepIn(at(`${name}-queue`), checkpoints, { ...flags, queue: server.url });
       const told = await Promise.race([sweeping, refusal()]);
       expectSame(contents(at(`${name}-queue`)), contents(at(name)));
       const timings = readFileSync(join(at(`${name}-queue`), "timings.jsonl"), "utf8");
-      assert.equal(measuredIn(at(`${name}-queue`)), { tokens: 0, completions: 0 }, "by the one that hands out");
+      assert.equal(measuredIn(at(`${name}-queue`)), before, "the one that hands out measures nothing");
       return { parts: [...timings.matchAll(/"part":"([^"]*)"/g)].map(([, part]) => part).sort(), told };
     };
     /** Nobody would measure for a study that the worker refuses. */
@@ -93,29 +95,42 @@ else
       assert.is(count(parts, "pairs"), 2);
     });
 
-    test("workers killed in the middle of a search and of a ray's point", async () => {
-      const given = { ...least, ...rays, "landscape.rays.kl": [0.01], "landscape.noiseFloor": 2 };
+    test("a worker killed in the middle of a search", async () => {
+      const given = { ...least, ...rays, "landscape.rays.count": 1, "landscape.rays.kl": [0.01] };
       await sweepIn(at("whole"), [two[0]], given);
-      const { url } = await TestServer.start().then((own) => {
-        servers.push(own);
-        return own;
-      });
-      const sweeping = sweepIn(at("killed"), [two[0]], { ...given, queue: url });
-      for (const moment of ["worker-item:1", "worker-cell:6"]) {
-        const { signal, stderr } = await workerProcess(url, { FOOTHOLD_KILL_AT: moment }, place).ended;
-        assert.is(signal, "SIGKILL", stderr);
-      }
-      const last = workerProcess(url, {}, place);
+      const server = await TestServer.start();
+      servers.push(server);
+      const sweeping = sweepIn(at("killed"), [two[0]], { ...given, queue: server.url });
+      const { signal, stderr } = await workerProcess(server.url, { FOOTHOLD_KILL_AT: "worker-item:1" }, place).ended;
+      assert.is(signal, "SIGKILL", stderr);
+      const last = await workIn(server.url, {}, [place]);
       const told = await sweeping;
-      expectDone(await last.ended);
+      // A search, the length of the ray, 4 cells, 2 points at the radius and one at the KL.
+      assert.is(await last.stop(), 9);
       expectSame(contents(at("killed")), contents(at("whole")));
       assert.match(told, "A worker died or froze: Step 1, scales");
-      assert.match(told, "A worker died or froze: Step 1, rays");
     });
 
     test("a noise floor", async () => {
       const { parts } = await expectSameOf("noise", [two[0]], { "landscape.noiseFloor": 3 });
       assert.is(count(parts, "noise-floor"), 3);
+    });
+
+    test("a smaller study on one machine grows with workers: only what is new is handed out", async () => {
+      const small = { ...least, ...rays, "landscape.rays.count": 1, "landscape.rays.kl": [0.01] };
+      const large = { ...small, "landscape.rays.count": 2, "landscape.rays.kl": [0.01, 0.02] };
+      const noise = { "landscape.noiseFloor": 2 };
+      await sweepIn(at("grown-queue"), [two[0]], { ...small, ...noise });
+      const { parts } = await expectSameOf("grown", [two[0]], { ...large, "landscape.noiseFloor": 3 });
+      for (const [name, jobs] of [
+        ["rays", 1],
+        ["ray-lengths", 1],
+        ["scales", 2],
+        ["fixed-kl", 3],
+        ["noise-floor", 1],
+        ["slice-0", 0],
+      ] as const)
+        assert.is(count(parts, name), jobs, name);
     });
 
     test("KL from another checkpoint", async () => {
