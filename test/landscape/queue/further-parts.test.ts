@@ -96,17 +96,18 @@ else
     });
 
     test("a worker killed in the middle of a search", async () => {
-      const given = { ...least, ...rays, "landscape.rays.count": 1, "landscape.rays.kl": [0.01] };
+      const given = { ...least, ...rays, "landscape.rays.kl": [0.01] };
       await sweepIn(at("whole"), [two[0]], given);
       const server = await TestServer.start();
       servers.push(server);
       const sweeping = sweepIn(at("killed"), [two[0]], { ...given, queue: server.url });
-      const { signal, stderr } = await workerProcess(server.url, { FOOTHOLD_KILL_AT: "worker-item:1" }, place).ended;
+      const { signal, stderr } = await workerProcess(server.url, { FOOTHOLD_KILL_AT: "worker-item:2" }, place).ended;
       assert.is(signal, "SIGKILL", stderr);
       const last = await workIn(server.url, {}, [place]);
       const told = await sweeping;
-      // A search, the length of the ray, 4 cells, 2 points at the radius and one at the KL.
-      assert.is(await last.stop(), 9);
+      // The second search, the lengths of the rays, 4 cells, 3 points at the radius, 2 at the KL; and it checks the first search.
+      assert.is(await last.stop(), 1 + 1 + 4 + 3 + 2 + 1);
+      assert.match(told, "1 of 1 cells have the same bits");
       expectSame(contents(at("killed")), contents(at("whole")));
       assert.match(told, "A worker died or froze: Step 1, scales");
     });
