@@ -208,7 +208,7 @@ export const studySettings = defineSettings(
       changes: "free",
       isFlagOnly: true,
       meaning:
-        "a Valkey or Redis server, redis://HOST:PORT or rediss://USER:PASSWORD@HOST:PORT: workers (landscape/work.ts) measure the grid points instead of this command; empty for none",
+        "a Valkey or Redis server, redis://HOST:PORT or rediss://USER:PASSWORD@HOST:PORT: workers (landscape/work.ts) measure all that is around checkpoints instead of this command; empty for none",
     }),
     "allow-mixed": boolean({
       default: false,

@@ -119,8 +119,7 @@ async function expectMemoryOfAllParts(part: Part, grows: boolean): Promise<void>
   if (hasLeft(folder, settings, grows)) {
     await expectDirections(job.config, settings.landscape);
     // Workers plan their own memory.
-    if (settings.queue === "" || furtherParts(folder, settings).length > 0)
-      await expectSweepMemory(backend, job, signal, false);
+    if (settings.queue === "") await expectSweepMemory(backend, job, signal, false);
   }
   await expectMemoryOfTraining(part);
 }

@@ -127,7 +127,7 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
       const { config } = await openConfig(modelFolder);
       await expectDirections(config, settings.landscape);
       // Workers plan their own memory.
-      if (settings.queue === "" || furtherParts(folder, settings).length > 0)
+      if (settings.queue === "")
         await expectSweepMemory(backend, { config, chat, environment, settings }, signal, false);
     }
     signal.throwIfAborted();

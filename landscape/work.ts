@@ -1,4 +1,4 @@
-// A worker: measures grid points that another command hands out over a queue.
+// A worker: measures grid points, rays and more that another command hands out over a queue.
 //
 //   node landscape/sweep.ts tiny --checkpoints 'out/checkpoint-*' --queue redis://head:6379     hands out, and writes the run folder
 //   node landscape/work.ts --queue redis://head:6379                                           measures; as many as there are machines
@@ -69,7 +69,7 @@ const settings = defineSettings(
 await runCommand({
   name: "node landscape/work.ts",
   summary:
-    "Measures grid points that landscape/sweep.ts or landscape/run.ts hand out with --queue. It writes nothing to disk, and any number " +
+    "Measures maps, rays, pairs and whatever else landscape/sweep.ts or landscape/run.ts hand out with --queue. It writes nothing to disk, and any number " +
     "of workers gives the bytes of one machine.",
   settings,
   positional: [

@@ -3,8 +3,12 @@
 import { existsSync } from "node:fs";
 import { z } from "zod";
 import { countRecords, type OnDamage, readJournal, readJson } from "../../engine/host/index.ts";
+import type { PointPlace } from "../grid.ts";
+import type { StudySettings } from "../settings.ts";
+import type { RecordJournal } from "./arrived-records.ts";
 import { byRollout, type ReferenceSet, referenceSet } from "./cells.ts";
-import { klFromPath, referencePath, type SlicePlace, sliceFolder } from "./layout.ts";
+import { earlierKlFromPath, klFromPath, referencePath, type SlicePlace, sliceFolder } from "./layout.ts";
+import { coordinatesOf } from "./set-aside.ts";
 
 export const klFromRecord = z.object({
   i: z.int(),
@@ -21,6 +25,23 @@ export interface KlFromFiles {
   readonly cells: readonly KlFromRecord[];
   /** The other checkpoint's own completions. */
   readonly reference: ReferenceSet;
+}
+
+/** @param order  the cells, in the order of the journal */
+export function klFromJournal(
+  folder: string,
+  place: SlicePlace,
+  from: number,
+  order: readonly PointPlace[],
+  { reference }: Pick<StudySettings["landscape"], "reference">,
+): RecordJournal<KlFromRecord> {
+  const own = sliceFolder(folder, place);
+  return {
+    ...{ path: klFromPath(own, from), earlier: earlierKlFromPath(own, from), schema: klFromRecord, order },
+    ...{ keyOf: coordinatesOf, keyOfPlace: coordinatesOf },
+    at: (record, { i, j }) => ({ ...record, i, j }),
+    isWhole: ({ kl }) => kl.length === reference.prompts && kl.every(({ length }) => length === reference.rollouts),
+  };
 }
 
 /** Number of cells whose KL from another checkpoint is measured, judged by the checksums alone. */

@@ -9,7 +9,7 @@ import { earlierPairsFolder, pairPath } from "./layout.ts";
 /** Increases when a field changes its meaning or is removed. */
 export const PAIR_SCHEMA_VERSION = 1;
 
-const pairRecord = z.object({
+export const pairRecord = z.object({
   schemaVersion: z.literal(PAIR_SCHEMA_VERSION),
   /** The step whose completions they are. */
   from: z.int(),

@@ -4,8 +4,7 @@
 import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import type { z } from "zod";
-import { ensureFolder, explained, type OnDamage, readJournal, writeJournal } from "../../engine/host/index.ts";
+import { ensureFolder, explained, type OnDamage } from "../../engine/host/index.ts";
 import { linesFrom, ownCheckpoints, radiiOf, worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { klFromRecord } from "./kl-from-files.ts";
@@ -26,7 +25,7 @@ import {
 } from "./layout.ts";
 import { noiseDraw } from "./noise-files.ts";
 import { type FreshPrompts, readFreshPrompts, writeFreshPrompts } from "./ray-files.ts";
-import { coordinatesOf, dropEarlier, rayCoordinatesOf, setAsidePoints } from "./set-aside.ts";
+import { coordinatesOf, dropEarlier, rayCoordinatesOf, setAsidePoints, setAsideRecords } from "./set-aside.ts";
 
 /** What a folder was measured with, and what is asked for now. */
 export interface Growth {
@@ -160,18 +159,4 @@ function klFromThatGrows(own: string, from: number, growth: Growth): GrownPart[]
     else setAsideRecords(path, earlierKlFromPath(own, from), klFromRecord, coordinatesOf, say);
   };
   return [{ underWay: [], isCut: false, setAside }];
-}
-
-/** Moves the records of a journal to another one, which then has each once. Calling it again changes nothing. */
-function setAsideRecords<T extends object>(
-  path: string,
-  to: string,
-  schema: z.ZodType<T>,
-  keyOf: (record: T) => string,
-  say: OnDamage,
-): void {
-  if (!existsSync(path)) return;
-  const records = [to, path].filter((one) => existsSync(one)).flatMap((one) => readJournal(one, schema, say).records);
-  writeJournal(to, schema, new Map(records.map((record) => [keyOf(record), record])).values());
-  explained(path, () => rmSync(path));
 }

@@ -5,7 +5,14 @@
 // The checkpoint itself is the point (−1, 0). beta is 0.
 import { existsSync } from "node:fs";
 import { z } from "zod";
-import { countRecords, type OnDamage, readJournal, readJson, writeAtomic } from "../../engine/host/index.ts";
+import {
+  countRecords,
+  ensureFolder,
+  type OnDamage,
+  readJournal,
+  readJson,
+  writeAtomic,
+} from "../../engine/host/index.ts";
 import { worstKinds } from "../ray-settings.ts";
 import { type CellRecord, journalledCell, type ReferenceSet, readMeasured } from "./cells.ts";
 import { freshPromptsPath, rayPaths, referencePath, slicePaths, worstPath } from "./layout.ts";
@@ -63,6 +70,32 @@ export type WorstFacts = z.infer<typeof worstFacts>;
 export function readWorstFacts(own: string): WorstFacts | null {
   const path = worstPath(own);
   return existsSync(path) ? readJson(path, worstFacts) : null;
+}
+
+/** @param own  the folder of the ray */
+export function writeWorstFacts(own: string, facts: WorstFacts): void {
+  ensureFolder(own);
+  writeAtomic(worstPath(own), `${JSON.stringify(facts)}\n`);
+}
+
+const rayFacts = z.object({
+  schemaVersion: z.literal(1),
+  seed: z.int(),
+  norm: z.string(),
+  /** ‖δ‖ of each ray over the moved parameters. */
+  lengths: z.array(z.number()),
+});
+
+/** The lengths of the rays; null if they are not known. @param own  the folder of the rays */
+export function readRayLengths(own: string): readonly number[] | null {
+  const path = rayPaths(own).rays;
+  return existsSync(path) ? readJson(path, rayFacts).lengths : null;
+}
+
+/** Writes the lengths of all rays. As `readRayLengths`. */
+export function writeRayLengths(own: string, seed: number, norm: string, lengths: readonly number[]): void {
+  ensureFolder(own);
+  writeAtomic(rayPaths(own).rays, `${JSON.stringify({ schemaVersion: 1, seed, norm, lengths })}\n`);
 }
 
 export interface RayFiles {

@@ -32,6 +32,16 @@ export function rayPoints(landscape: Landscape, shard = ""): PointPlace[] {
   ];
 }
 
+/** The points of a worst-case ray: the checkpoint, then from the inside outwards. */
+export function worstPoints({ rays }: Landscape): PointPlace[] {
+  return [
+    CHECKPOINT,
+    ...radiiOf(rays).flatMap((radius, index) =>
+      signsOf(rays).map((sign) => ({ ...indicesOf({ ray: 0, index, sign }), alpha: sign * radius, beta: 0 })),
+    ),
+  ];
+}
+
 /** The halves of rays with a target KL, in the order in which their scales are searched. */
 export function wantedScales(landscape: Landscape, shard = ""): WantedScale[] {
   const { rays } = landscape;

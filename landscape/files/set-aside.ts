@@ -1,6 +1,7 @@
 // Measured points that are set aside in the folder `earlier` of a slice, of rays or of a line, by places that stay the same when the
 // folder's points become more (growth.ts) or are in another order (arrived-cells.ts).
 import { existsSync, rmSync } from "node:fs";
+import type { z } from "zod";
 import {
   countRecords,
   explained,
@@ -9,6 +10,7 @@ import {
   openJournal,
   readJournal,
   readMembers,
+  writeJournal,
 } from "../../engine/host/index.ts";
 import { writeFolderAtomically } from "../../model/index.ts";
 import { type CellRecord, journalledCell } from "./cells.ts";
@@ -102,4 +104,18 @@ export function countEarlier(folder: string, place: SlicePlace): number {
 export function dropEarlier(folder: string): void {
   const { earlier } = slicePaths(folder);
   explained(earlier, () => rmSync(earlier, { recursive: true, force: true }));
+}
+
+/** Moves the records of a journal to another one, which then has each once. Calling it again changes nothing. */
+export function setAsideRecords<T extends object>(
+  path: string,
+  to: string,
+  schema: z.ZodType<T>,
+  keyOf: (record: T) => string,
+  say: OnDamage,
+): void {
+  if (!existsSync(path)) return;
+  const records = [to, path].filter((one) => existsSync(one)).flatMap((one) => readJournal(one, schema, say).records);
+  writeJournal(to, schema, new Map(records.map((record) => [keyOf(record), record])).values());
+  explained(path, () => rmSync(path));
 }

@@ -1,8 +1,9 @@
 // Improving neighbours, evaluated again. A direction whose reward exceeds the checkpoint's was selected on the noise of prompts and
 // rollouts, so some of its lead is chance. It is measured again on prompts that no map has, and so with other noise, beside the
 // checkpoint itself.
-import { SettingsError } from "../../engine/host/index.ts";
+import { type Phase, SettingsError } from "../../engine/host/index.ts";
 import { type Episode, episodeList } from "../../rl/index.ts";
+import { settleOrder } from "../files/arrived-cells.ts";
 import { freshFolder, raysFolder, slicePaths } from "../files/layout.ts";
 import { CHECKPOINT, readFreshPrompts, readRayPoints } from "../files/ray-files.ts";
 import { dropEarlier, rayCoordinatesOf } from "../files/set-aside.ts";
@@ -12,6 +13,7 @@ import { improvingPoints } from "../statistics/rays/density.ts";
 import { measurePoints } from "./measure-points.ts";
 import type { PartJob } from "./part-job.ts";
 import { pointsAlong, Rays } from "./rays.ts";
+import type { Reference } from "./reference.ts";
 import { prepareReference, type SweepContext } from "./sweep-context.ts";
 
 /** KL is not wanted on fresh prompts: the least reference that a sweep can have. */
@@ -46,7 +48,10 @@ export function freshUses(settings: StudySettings): { setting: string; count: nu
  * The first episodes of `freshSeed` whose first messages no map has.
  * @param ofMaps  how many prompts the maps have
  */
-function freshEpisodes({ environment, settings }: SweepContext, ofMaps: number): Episode[] {
+function freshEpisodes(
+  { environment, settings }: Pick<SweepContext, "environment" | "settings">,
+  ofMaps: number,
+): Episode[] {
   const { rays, episodeSeed } = settings.landscape;
   const known = episodeList(environment, episodeSeed).distinct(ofMaps);
   const seen = new Set(known.map(({ prompt }) => prompt));
@@ -69,29 +74,51 @@ export function freshPoints(folder: string, step: number, landscape: StudySettin
   return [CHECKPOINT, ...better.map(({ i, j, alpha, beta }) => ({ i, j, alpha, beta }))];
 }
 
+const episodesNow = (context: Pick<SweepContext, "environment" | "settings">): Episode[] => {
+  const { reference, rollouts } = context.settings.landscape;
+  return freshEpisodes(context, Math.max(reference.prompts, rollouts.prompts));
+};
+
+/** Deletes points that were set aside if they are of other prompts than those of now. @param own  the folder of the fresh points */
+export function dropOtherPrompts(
+  context: Pick<SweepContext, "environment" | "settings" | "say">,
+  step: number,
+  own: string,
+): void {
+  const earlier = readFreshPrompts(slicePaths(own).earlier);
+  if (earlier === null) return;
+  const episodes = episodesNow(context);
+  // More prompts of the maps may have taken one from the fresh ones.
+  const before = freshEpisodes(context, earlier.seen).slice(0, earlier.prompts);
+  if (before.every(({ prompt }, k) => prompt === episodes[k].prompt)) return;
+  context.say(`Step ${step}: the maps now have fresh prompts too, so all points on fresh prompts are measured again.`);
+  dropEarlier(own);
+}
+
+/** What points on fresh prompts are measured with. @param phase  shows how the completions are drawn */
+export async function openFresh(
+  context: SweepContext,
+  phase: Phase | null = null,
+): Promise<{ readonly context: SweepContext; readonly reference: Reference }> {
+  const fresh = { ...context, episodes: episodesNow(context), settings: freshSettings(context.settings) };
+  const drawing = phase?.phase("fresh prompts", leastReference.prompts * leastReference.rollouts, "completions");
+  const reference = await prepareReference(fresh, drawing ?? unshown);
+  drawing?.done();
+  return { context: fresh, reference };
+}
+
+const unshown: Phase = { advance() {}, moveTo() {}, phase: () => unshown, done() {} };
+
 /** Measures the improving neighbours on fresh prompts, once all rays are measured. @returns points that `phase` has counted afterwards */
 export async function measureFresh({ context, folder, phase, before }: PartJob): Promise<number> {
   const { step } = context.place;
   const points = freshPoints(folder, step, context.settings.landscape);
   if (points === null) throw new Error(`fresh prompts: the rays of step ${step} are not measured`);
-  const { reference: own, rollouts } = context.settings.landscape;
-  const episodes = freshEpisodes(context, Math.max(own.prompts, rollouts.prompts));
-  const fresh = { ...context, episodes, settings: freshSettings(context.settings) };
   const place = freshFolder(folder, step);
-  const earlier = readFreshPrompts(slicePaths(place).earlier);
-  if (earlier !== null) {
-    // More prompts of the maps may have taken one from the fresh ones.
-    const before = freshEpisodes(context, earlier.seen).slice(0, earlier.prompts);
-    if (before.some(({ prompt }, k) => prompt !== episodes[k].prompt)) {
-      context.say(
-        `Step ${step}: the maps now have fresh prompts too, so all points on fresh prompts are measured again.`,
-      );
-      dropEarlier(place);
-    }
-  }
-  const drawing = phase.phase("fresh prompts", leastReference.prompts * leastReference.rollouts, "completions");
-  const reference = await prepareReference(fresh, drawing);
-  drawing.done();
+  dropOtherPrompts(context, step, place);
+  // Workers of a queue may have left points in another order.
+  await settleOrder(place, points, context.say, rayCoordinatesOf);
+  const { context: fresh, reference } = await openFresh(context, phase);
   return measurePoints({
     ...{ context: fresh, folder: place, reference, phase, before, placeOf: rayCoordinatesOf },
     whole: `${points.length} improving neighbours of step ${step} on fresh prompts`,

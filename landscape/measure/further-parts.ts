@@ -5,14 +5,13 @@ import {
   fixedKlFolder,
   freshFolder,
   lineFolder,
-  rayPaths,
   raysFolder,
   worstFolder,
 } from "../files/layout.ts";
 import { countNoiseDraws } from "../files/noise-files.ts";
 import { missingPairs, pairsFrom } from "../files/pair-files.ts";
-import { countPoints, readScales, readWorstFacts } from "../files/ray-files.ts";
-import { isInOrder, linePoints, rayPoints, wantedScales } from "../files/ray-points.ts";
+import { countPoints, readRayLengths, readScales, readWorstFacts } from "../files/ray-files.ts";
+import { isInOrder, linePoints, rayPoints, wantedScales, worstPoints } from "../files/ray-points.ts";
 import { linesFrom, ownCheckpoints, type WorstKind, worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 import { freshPoints, measureFresh } from "./fresh-prompts.ts";
@@ -20,7 +19,7 @@ import { measureNoiseFloor } from "./noise-floor.ts";
 import { measurePairs } from "./pairs.ts";
 import type { PartJob } from "./part-job.ts";
 import { measureFixedKl, measureLine, measureRays } from "./rays.ts";
-import { measureWorst, worstPoints } from "./worst-rays.ts";
+import { measureWorst } from "./worst-rays.ts";
 
 /** A part of the work around one checkpoint. */
 export interface FurtherPart {
@@ -45,10 +44,10 @@ export function furtherParts(folder: string, settings: StudySettings): FurtherPa
       const { count, isSettled } = countPoints(own);
       return { step, points, done: Math.min(points, count), isWhole: isSettled && count >= points, measure };
     };
-    // Workers of a queue leave the lengths of the rays to this process.
+    // Workers of a queue hand in points and lengths of rays apart.
     const raysPart = (all: FurtherPart): FurtherPart => ({
       ...all,
-      isWhole: all.isWhole && existsSync(rayPaths(raysFolder(folder, step)).rays),
+      isWhole: all.isWhole && readRayLengths(raysFolder(folder, step))?.length === rays.count,
     });
     return [
       ...(landscape.noiseFloor > 0 && !isShard ? [noisePart(folder, step, landscape)] : []),

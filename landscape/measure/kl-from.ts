@@ -6,12 +6,13 @@
 import { existsSync, rmSync } from "node:fs";
 import { ensureFolder, explained, openJournalOf, readJournalOf } from "../../engine/host/index.ts";
 import { loadModel } from "../../model/index.ts";
-import { writeReference } from "../files/cells.ts";
-import { countKlFrom, type KlFromRecord, klFromRecord } from "../files/kl-from-files.ts";
+import { settleRecords } from "../files/arrived-records.ts";
+import { type ByRollout, writeReference } from "../files/cells.ts";
+import { countKlFrom, type KlFromRecord, klFromJournal, klFromRecord } from "../files/kl-from-files.ts";
 import { earlierKlFromPath, klFromPath, type SlicePlace, sliceFolder } from "../files/layout.ts";
 import { coordinatesOf } from "../files/set-aside.ts";
-import { expectSameDirections, factsIn, isKnownGap } from "../files/slice-facts.ts";
-import { type GridCell, gridCells } from "../grid.ts";
+import { expectSameDirections, factsIn, isKnownGap, type SliceFacts } from "../files/slice-facts.ts";
+import { type GridCell, gridCells, type PointPlace } from "../grid.ts";
 import type { StudySettings } from "../settings.ts";
 import { shardCells } from "../shard.ts";
 import { stepsTo } from "./directions.ts";
@@ -98,13 +99,8 @@ export async function measureKlFrom(run: KlFromJob): Promise<void> {
         for (const step of new Set(ofOther.map((part) => part.step)))
           await loaded(step, async (context, own) => {
             for (const part of ofOther.filter((one) => one.step === step))
-              await measureSlice(
-                { ...context, settings: fitting },
-                sliceFolder(folder, part),
-                part,
-                own,
-                { other, reference },
-                () => phase.advance(1),
+              await measureSlice({ ...context, settings: fitting }, folder, part, own, { other, reference }, () =>
+                phase.advance(1),
               );
           });
       }),
@@ -112,7 +108,8 @@ export async function measureKlFrom(run: KlFromJob): Promise<void> {
   phase.done();
 }
 
-interface OtherPolicy {
+/** Another checkpoint, from whose policy KL is taken. */
+export interface OtherPolicy {
   readonly other: SweepContext;
   /** The other checkpoint's own completions. */
   readonly reference: Reference;
@@ -120,17 +117,19 @@ interface OtherPolicy {
 
 async function measureSlice(
   context: SweepContext,
-  own: string,
-  { slice, from }: KlFromPart,
+  folder: string,
+  part: KlFromPart,
   ownReference: Reference,
-  { other, reference }: OtherPolicy,
+  other: OtherPolicy,
   onCell: () => void,
 ): Promise<void> {
-  const { settings, signal, say, onTiming } = context;
-  const start = performance.now();
-  let completions = 0;
-  const { model }: { readonly model: CheckpointModel } = context;
+  const { settings, signal, say } = context;
+  const { from, slice } = part;
+  const own = sliceFolder(folder, part);
   ensureFolder(own);
+  const cells = cellsOf(settings);
+  // Workers of a queue may have left cells in another order.
+  settleRecords(klFromJournal(folder, part, from, cells, settings.landscape), say);
   const measured = new Set<string>();
   const pathOfEarlier = earlierKlFromPath(own, from);
   const earlier = new Map<string, KlFromRecord>();
@@ -143,45 +142,68 @@ async function measureSlice(
     ({ i, j }) => measured.add(`${i},${j}`),
   );
   try {
-    const { directions, facts } = await sliceDirections(context, slice, ownReference, factsIn(own, say));
-    try {
+    await withKlFrom(context, slice, ownReference, other, factsIn(own, say), async ({ facts, klAt }) => {
       expectSameDirections(own, facts, say);
-      await withPolicy(other, async (policy) => {
-        const weights = pointWeights(model.weights, 1, settings.landscape);
-        const perturbed = { backend: model.backend, config: model.config, weights };
-        try {
-          for (const cell of cellsOf(settings)) {
-            if (measured.has(`${cell.i},${cell.j}`)) continue;
-            signal.throwIfAborted();
-            const { i, j, alpha, beta } = cell;
-            const before = earlier.get(coordinatesOf(cell))?.kl ?? [];
-            if (before.length >= settings.landscape.reference.prompts) {
-              journal.append({ i, j, alpha, beta, kl: before });
-              onCell();
-              continue;
-            }
-            weights.placeAlong([(name) => stepsTo(cell, directions, name)]);
-            const { clipLow, clipHigh } = settings.train;
-            // Only KL is kept.
-            const known = () => ({ kl: before, k1: [], k3: [], objective: [], entropy: [] });
-            const onPass = (count: number): void => {
-              completions += count;
-            };
-            const scoring = { maxTokens: settings.batch.tokens, signal, clipLow, clipHigh, known, onPass };
-            const { kl } = await scorePoint(policy, perturbed, 0, reference, scoring);
-            journal.append({ i, j, alpha, beta, kl });
-            onCell();
-          }
-        } finally {
-          weights.free();
-        }
-      });
-    } finally {
-      directions.free();
-    }
-    onTiming?.({ phase: "KL from", seconds: (performance.now() - start) / 1000, completions });
+      for (const cell of cells) {
+        if (measured.has(`${cell.i},${cell.j}`)) continue;
+        signal.throwIfAborted();
+        const { i, j, alpha, beta } = cell;
+        const before = earlier.get(coordinatesOf(cell))?.kl ?? [];
+        const isKnown = before.length >= settings.landscape.reference.prompts;
+        journal.append({ i, j, alpha, beta, kl: isKnown ? before : await klAt(cell, before) });
+        onCell();
+      }
+    });
     explained(pathOfEarlier, () => rmSync(pathOfEarlier, { force: true }));
   } finally {
     journal.close();
   }
+}
+
+/** The map along whose directions KL is taken, ready for any of its cells. */
+export interface OpenKlFrom {
+  readonly facts: SliceFacts;
+  /** A cell's KL from the other policy. @param before  that of the first prompts, which is not computed again */
+  klAt(cell: PointPlace, before: ByRollout): Promise<ByRollout>;
+}
+
+/** @param known  facts of the slice of an earlier time, as `sliceDirections` takes them */
+export async function withKlFrom(
+  context: SweepContext,
+  slice: number,
+  ownReference: Reference,
+  { other, reference }: OtherPolicy,
+  known: SliceFacts | null,
+  body: (open: OpenKlFrom) => Promise<void>,
+): Promise<void> {
+  const { settings, signal, onTiming } = context;
+  const { model }: { readonly model: CheckpointModel } = context;
+  const start = performance.now();
+  let completions = 0;
+  const { directions, facts } = await sliceDirections(context, slice, ownReference, known);
+  try {
+    await withPolicy(other, async (policy) => {
+      const weights = pointWeights(model.weights, 1, settings.landscape);
+      const perturbed = { backend: model.backend, config: model.config, weights };
+      const { clipLow, clipHigh } = settings.train;
+      const onPass = (count: number): void => {
+        completions += count;
+      };
+      const klAt = async (cell: PointPlace, before: ByRollout): Promise<ByRollout> => {
+        weights.placeAlong([(name) => stepsTo(cell, directions, name)]);
+        // Only KL is kept.
+        const sums = () => ({ kl: before, k1: [], k3: [], objective: [], entropy: [] });
+        const scoring = { maxTokens: settings.batch.tokens, signal, clipLow, clipHigh, known: sums, onPass };
+        return (await scorePoint(policy, perturbed, 0, reference, scoring)).kl;
+      };
+      try {
+        await body({ facts, klAt });
+      } finally {
+        weights.free();
+      }
+    });
+  } finally {
+    directions.free();
+  }
+  onTiming?.({ phase: "KL from", seconds: (performance.now() - start) / 1000, completions });
 }

@@ -2,23 +2,35 @@
 // mean rewards is what rollout noise alone gives. No weights are perturbed and nothing is scored, so a draw costs less than a
 // grid point.
 import { existsSync, rmSync } from "node:fs";
-import { ensureFolder, explained, killPoint, openJournalOf, readJournalOf } from "../../engine/host/index.ts";
+import {
+  ensureFolder,
+  explained,
+  killPoint,
+  openJournalOf,
+  type Phase,
+  readJournalOf,
+} from "../../engine/host/index.ts";
+import type { Model } from "../../model/index.ts";
+import { settleRecords } from "../files/arrived-records.ts";
 import { noiseFloorFolder, noisePaths } from "../files/layout.ts";
-import { type NoiseDraw, noiseDraw } from "../files/noise-files.ts";
+import { isWholeDraw, type NoiseDraw, noiseDraw, noiseJournal } from "../files/noise-files.ts";
 import { rollOutCells } from "./measure-points.ts";
 import { rolloutsAt } from "./measured-point.ts";
 import type { PartJob } from "./part-job.ts";
-import { withPolicy } from "./sweep-context.ts";
+import type { Reference } from "./reference.ts";
+import { type SweepContext, withPolicy } from "./sweep-context.ts";
 import { SweepProgress } from "./sweep-progress.ts";
 import { UnderWay } from "./under-way.ts";
 
 /** Draws what is missing, and keeps each draw as soon as it is complete. @returns points that `phase` has counted afterwards */
 export async function measureNoiseFloor({ context, folder, reference, phase, before }: PartJob): Promise<number> {
-  const { place, settings, signal, say, keepEveryMs, onTiming } = context;
+  const { place, settings, signal, say, keepEveryMs } = context;
   const { noiseFloor, rollouts } = settings.landscape;
   const own = noiseFloorFolder(folder, place.step);
   const paths = noisePaths(own);
   ensureFolder(own);
+  // Workers of a queue may have left draws in another order.
+  settleRecords(noiseJournal(folder, place.step, settings.landscape), say);
   let done = 0;
   const cut = (message: string): void => say(`${message} What was cut off is drawn again.`);
   const { journal } = openJournalOf(paths.draws, noiseDraw, cut, ({ draw }) => {
@@ -28,11 +40,7 @@ export async function measureNoiseFloor({ context, folder, reference, phase, bef
   const earlier = new Map<number, NoiseDraw>();
   if (existsSync(paths.earlier))
     readJournalOf(paths.earlier, noiseDraw, cut, (record) => void earlier.set(record.draw, record));
-  const progress = new SweepProgress(phase, before, {
-    rolloutsPerCell: rollouts.prompts * rollouts.rollouts,
-    scoredPerCell: 0,
-    meanTokens: reference.rollouts.reduce((sum, { tokens }) => sum + tokens, 0) / reference.rollouts.length,
-  });
+  const progress = noiseProgress(context, reference, phase, before);
   const announceStop = (): void =>
     say(
       `The sweep stops ${progress.stopText()}. Kept: ${done} of ${noiseFloor} draws of the noise floor around step ${place.step} and ` +
@@ -44,22 +52,17 @@ export async function measureNoiseFloor({ context, folder, reference, phase, bef
     await withPolicy(context, async (policy) => {
       for (let draw = done + 1; draw <= noiseFloor; draw++) {
         signal.throwIfAborted();
-        const cell = { i: -1, j: draw, alpha: 0, beta: 0 };
-        giveRollouts(earlier.get(draw), draw, underWay);
-        const start = performance.now();
-        const { tokens } = await rollOutCells(
-          { ...context, noise: draw },
-          ...([policy, [cell], reference, underWay, null, progress] as const),
-        );
-        onTiming?.({ phase: "noise floor", seconds: (performance.now() - start) / 1000, tokens });
-        const byPrompt = rolloutsAt(context, cell, underWay);
-        const hasFailures = byPrompt.some((prompt) => prompt.some(({ isFailed }) => isFailed));
+        const before = earlier.get(draw);
+        if (before !== undefined && isWholeDraw(before, settings.landscape)) {
+          journal.append(before);
+          done = draw;
+          progress.took(1);
+          continue;
+        }
+        giveRollouts(before, draw, underWay);
+        const found = await drawNoise(context, policy, reference, draw, underWay, progress);
         killPoint("noise");
-        journal.append({
-          draw,
-          reward: byPrompt.map((prompt) => prompt.map(({ reward }) => reward)),
-          ...(hasFailures && { failed: byPrompt.map((prompt) => prompt.map(({ isFailed }) => (isFailed ? 1 : 0))) }),
-        });
+        journal.append(found);
         done = draw;
         underWay.clear();
         progress.endBatch();
@@ -74,6 +77,46 @@ export async function measureNoiseFloor({ context, folder, reference, phase, bef
     underWay.write();
     underWay.close();
   }
+}
+
+/** Counts draws. @param before  those that `phase` has already counted */
+export function noiseProgress(
+  { settings }: SweepContext,
+  reference: Reference,
+  phase: Phase,
+  before: number,
+): SweepProgress {
+  const { prompts, rollouts } = settings.landscape.rollouts;
+  return new SweepProgress(phase, before, {
+    rolloutsPerCell: prompts * rollouts,
+    scoredPerCell: 0,
+    meanTokens: reference.rollouts.reduce((sum, { tokens }) => sum + tokens, 0) / reference.rollouts.length,
+  });
+}
+
+/** The checkpoint's rollouts with one noise seed. @param underWay  those of this draw that are there already; then all of them */
+export async function drawNoise(
+  context: SweepContext,
+  policy: Model,
+  reference: Reference,
+  draw: number,
+  underWay: UnderWay,
+  progress: SweepProgress,
+): Promise<NoiseDraw> {
+  const cell = { i: -1, j: draw, alpha: 0, beta: 0 };
+  const start = performance.now();
+  const { tokens } = await rollOutCells(
+    { ...context, noise: draw },
+    ...([policy, [cell], reference, underWay, null, progress] as const),
+  );
+  context.onTiming?.({ phase: "noise floor", seconds: (performance.now() - start) / 1000, tokens });
+  const byPrompt = rolloutsAt(context, cell, underWay);
+  const hasFailures = byPrompt.some((prompt) => prompt.some(({ isFailed }) => isFailed));
+  return {
+    draw,
+    reward: byPrompt.map((prompt) => prompt.map(({ reward }) => reward)),
+    ...(hasFailures && { failed: byPrompt.map((prompt) => prompt.map(({ isFailed }) => (isFailed ? 1 : 0))) }),
+  };
 }
 
 /** Adds the rollouts of a draw that had fewer of them to those that are finished. Of a draw only rewards are kept. */

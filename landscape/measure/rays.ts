@@ -1,10 +1,10 @@
 // Rays: random directions through a checkpoint, each an independent unit. Every ray has a Gaussian of its own, which is drawn
 // again from its counters whenever it is needed, so any number of rays takes no memory.
-import { ensureFolder, openJournalOf, writeAtomic, writeJournal } from "../../engine/host/index.ts";
+import { ensureFolder, openJournalOf, writeJournal } from "../../engine/host/index.ts";
 import { type DirectionStep, philoxKey } from "../../engine/index.ts";
 import { settleOrder } from "../files/arrived-cells.ts";
 import { fixedKlFolder, lineFolder, rayPaths, raysFolder } from "../files/layout.ts";
-import { type ScaleRecord, scaleRecord } from "../files/ray-files.ts";
+import { type ScaleRecord, scaleRecord, writeRayLengths } from "../files/ray-files.ts";
 import { fixedKlPoints, isInOrder, linePoints, rayPoints, scaleKey, wantedScales } from "../files/ray-points.ts";
 import { rayCoordinatesOf } from "../files/set-aside.ts";
 import type { PointPlace } from "../grid.ts";
@@ -14,7 +14,7 @@ import { DirectionSources } from "./directions/kinds.ts";
 import { type ScaledDirection, scaleDirection } from "./directions/norm-rules.ts";
 import type { PointDistance } from "./drafts.ts";
 import { findScale, KL_TOLERANCE, MOST_PASSES } from "./fixed-kl.ts";
-import { withKlAt } from "./kl-at.ts";
+import { type KlAt, withKlAt } from "./kl-at.ts";
 import { measurePoints, type PointSet } from "./measure-points.ts";
 import type { PartJob } from "./part-job.ts";
 import type { Reference } from "./reference.ts";
@@ -47,6 +47,13 @@ export class Rays {
   /** ‖δ‖ over the moved parameters. */
   lengthOf(ray: number): number {
     return Math.sqrt(sumOf(this.#found(ray).squares.values()));
+  }
+
+  /** Those of all rays. */
+  async lengths(): Promise<number[]> {
+    const all = numbersTo(this.#context.settings.landscape.rays.count);
+    await this.prepare(all);
+    return all.map((ray) => this.lengthOf(ray));
   }
 
   stepsTo(ray: number, scale: number): (name: string) => DirectionStep[] {
@@ -83,9 +90,7 @@ export async function measureRays({ context, folder, reference, phase, before }:
     prepare: async () => {
       const made = new Rays(context);
       // The lengths of all rays, so that every shard has the same file.
-      await made.prepare(numbersTo(rays.count));
-      const lengths = numbersTo(rays.count).map((ray) => made.lengthOf(ray));
-      writeAtomic(rayPaths(own).rays, `${JSON.stringify({ schemaVersion: 1, seed, norm: rays.norm, lengths })}\n`);
+      writeRayLengths(own, seed, rays.norm, await made.lengths());
       return pointsAlong(points, (ray, scale) => made.stepsTo(ray, scale));
     },
   });
@@ -138,13 +143,9 @@ export async function measureFixedKl({ context, folder, reference, phase, before
   const wanted = wantedScales(settings.landscape, settings.shard);
   const rays = new Rays(context);
   const scales = await searchScales(context, own, wanted, rays, reference);
-  for (const { ray, sign, target, scale, kl } of scales)
-    if (scale === null)
-      say(
-        `Step ${place.step}, ray ${ray}, ${sign < 0 ? "opposite half" : "first half"}: no scale was found that reaches KL ${target} within ` +
-          `${100 * KL_TOLERANCE}% in ${MOST_PASSES} passes; the nearest was ${kl === null ? "no finite number" : kl.toPrecision(3)}. It stays a gap.`,
-      );
+  sayScaleGaps(place.step, scales, say);
   const points = fixedKlPoints(settings.landscape, scales);
+  await settleOrder(own, points, say, rayCoordinatesOf);
   const after = await measurePoints({
     ...{ context, folder: own, reference, phase, before, placeOf: rayCoordinatesOf },
     whole: `${points.length} points at fixed KL around step ${place.step}`,
@@ -164,7 +165,7 @@ async function searchScales(
   rays: Rays,
   reference: Reference,
 ): Promise<ScaleRecord[]> {
-  const { signal, say, onTiming } = context;
+  const { signal, say } = context;
   ensureFolder(own);
   const path = rayPaths(own).scales;
   const found = new Map<string, ScaleRecord>();
@@ -181,25 +182,10 @@ async function searchScales(
       await withKlAt(context, reference, async (klAt) => {
         for (const { ray, sign, target } of left) {
           signal.throwIfAborted();
-          const start = performance.now();
-          // What other targets tried on this half of the ray: the first scale is the same.
-          const known = new Map(
-            [...found.values()].flatMap((one) => (one.ray === ray && one.sign === sign ? one.passes : [])),
-          );
-          let passes = 0;
-          const search = { target, start: FIRST_SCALE, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES };
-          const reached = await findScale(search, async (scale) => {
-            const before = known.get(scale);
-            if (before !== undefined) return before ?? Number.NaN;
-            passes++;
-            return klAt(rays.stepsTo(ray, sign * scale));
-          });
-          const record = { ray, sign, target, ...reached };
-          const kept = { ...record, passes: record.passes.map(([scale, kl]): [number, number | null] => [scale, kl]) };
+          const ofHalf = [...found.values()].filter((one) => one.ray === ray && one.sign === sign);
+          const kept = await searchScale(context, klAt, rays, reference, { ray, sign, target }, ofHalf);
           journal.append(kept);
           found.set(scaleKey(kept), kept);
-          const completions = passes * reference.rollouts.length;
-          onTiming?.({ phase: "scales", seconds: (performance.now() - start) / 1000, completions });
         }
       });
     }
@@ -209,6 +195,42 @@ async function searchScales(
   const inOrder = wanted.flatMap((one) => found.get(scaleKey(one)) ?? []);
   if (!isInOrder([...found.values()], wanted)) writeJournal(path, scaleRecord, inOrder);
   return inOrder;
+}
+
+/** What is said of halves of rays on which no scale was found. */
+export function sayScaleGaps(step: number, scales: readonly ScaleRecord[], say: (line: string) => void): void {
+  for (const { ray, sign, target, scale, kl } of scales)
+    if (scale === null)
+      say(
+        `Step ${step}, ray ${ray}, ${sign < 0 ? "opposite half" : "first half"}: no scale was found that reaches KL ${target} within ` +
+          `${100 * KL_TOLERANCE}% in ${MOST_PASSES} passes; the nearest was ${kl === null ? "no finite number" : kl.toPrecision(3)}. It stays a gap.`,
+      );
+}
+
+/** Searches one scale. @param ofHalf  what was found for other targets on this half of the ray */
+export async function searchScale(
+  { onTiming }: SweepContext,
+  klAt: KlAt,
+  rays: Rays,
+  reference: Reference,
+  { ray, sign, target }: Pick<ScaleRecord, "ray" | "sign" | "target">,
+  ofHalf: readonly ScaleRecord[],
+): Promise<ScaleRecord> {
+  const start = performance.now();
+  // What other targets tried on this half of the ray: the first scale is the same.
+  const known = new Map(ofHalf.flatMap((one) => one.passes));
+  let passes = 0;
+  const search = { target, start: FIRST_SCALE, tolerance: KL_TOLERANCE, mostPasses: MOST_PASSES };
+  const reached = await findScale(search, async (scale) => {
+    const before = known.get(scale);
+    if (before !== undefined) return before ?? Number.NaN;
+    passes++;
+    return klAt(rays.stepsTo(ray, sign * scale));
+  });
+  const completions = passes * reference.rollouts.length;
+  onTiming?.({ phase: "scales", seconds: (performance.now() - start) / 1000, completions });
+  const record = { ray, sign, target, ...reached };
+  return { ...record, passes: record.passes.map(([scale, kl]): [number, number | null] => [scale, kl]) };
 }
 
 /** Measures the missing points of a line from this checkpoint to another one. @returns as `measureRays` */

@@ -1,8 +1,7 @@
 // How much is measured around all checkpoints besides the maps: rays, points at fixed KL, worst-case rays, lines, noise floors, pairs.
 import { isFixedKl } from "../direction-settings.ts";
 import { pairsFrom } from "../files/pair-files.ts";
-import { linePoints, rayPoints, wantedScales } from "../files/ray-points.ts";
-import { worstPoints } from "../measure/worst-rays.ts";
+import { linePoints, rayPoints, wantedScales, worstPoints } from "../files/ray-points.ts";
 import { linesFrom, ownCheckpoints, worstRaysOf } from "../ray-settings.ts";
 import type { StudySettings } from "../settings.ts";
 

@@ -9,11 +9,12 @@ import { sha256File, UserError } from "../../engine/host/index.ts";
 import { modelFiles } from "../../model/index.ts";
 import { readProvenance } from "../../rl/index.ts";
 import { readGiven } from "../files/given-checkpoints.ts";
-import { type PointPart, partFolder, pointParts } from "../files/point-parts.ts";
-import { countPoints } from "../files/ray-files.ts";
+import { furtherParts } from "../measure/further-parts.ts";
+import { klFromToMeasure } from "../measure/kl-from.ts";
 import { type SweepJob, slicesToSweep } from "../measure/sweep-checkpoints.ts";
 import { linesFrom, ownCheckpoints } from "../ray-settings.ts";
-import type { StudySettings } from "../settings.ts";
+import { HandedParts } from "./handed-parts.ts";
+import { KeptReferences } from "./kept-references.ts";
 import type { CheckpointMessage } from "./messages.ts";
 import { ownPlan } from "./plans.ts";
 import { SecondWorkers } from "./second-workers.ts";
@@ -33,29 +34,27 @@ const renewEveryMs = 5000;
  */
 export async function handOut(job: SweepJob): Promise<void> {
   const { settings, folder, progress, signal } = job;
-  const todo = partsToMeasure(folder, settings);
-  if (todo.length === 0) return;
+  const slices = slicesToSweep(folder, settings);
+  const klFrom = klFromToMeasure(folder, settings);
+  const todo = new Set([...slices, ...klFrom, ...furtherParts(folder, settings)].map(({ step }) => step));
+  if (todo.size === 0) return;
   const say = (line: string): void => progress.line(line);
   const server = await openServer(settings.queue, say);
   const announce = server.queue(announcements);
   const workers = new WorkerTable();
   const checks = new SecondWorkers();
   const study = await studyOf(job);
-  const total = todo.reduce((sum, { part }) => sum + part.points.length, 0);
+  const references = new KeptReferences(folder, settings.landscape);
+  for (const step of settings.landscape.steps) if (!todo.has(step)) references.read(step);
   const steps: StepQueue[] = [];
-  for (const step of new Set(todo.map((one) => one.step))) {
+  for (const step of settings.landscape.steps.filter((one) => todo.has(one))) {
     signal.throwIfAborted();
     const announcement = announcementOf(study, step);
-    const taken = new TakenResults({
-      job,
-      study,
-      step,
-      parts: todo.filter((one) => one.step === step).map(({ part }) => part),
-      workers,
-      say,
-    });
+    const parts = new HandedParts(job, step, { slices, klFrom });
+    const taken = new TakenResults({ job, study, step, parts, references, workers, say });
     steps.push(new StepQueue({ server, announce, announcement, taken, checks, workers, settings, say }));
   }
+  const total = steps.reduce((sum, { taken }) => sum + taken.parts.total, 0);
   const done = (): number => steps.reduce((sum, { taken }) => sum + taken.size, 0);
   const phase = progress.phase("landscape", total, "points", done());
   const announceStop = (): void =>
@@ -99,21 +98,6 @@ export async function handOut(job: SweepJob): Promise<void> {
     for (const { taken } of steps) taken.close();
     await server.close();
   }
-}
-
-/** Maps, rays and lines with points left to measure. */
-function partsToMeasure(folder: string, settings: StudySettings): { step: number; part: PointPart }[] {
-  const slices = slicesToSweep(folder, settings);
-  const isLeft = (step: number, part: PointPart): boolean => {
-    if (part.slice !== null) return slices.some((one) => one.step === step && one.slice === part.slice);
-    const { count, isSettled } = countPoints(partFolder(folder, step, part));
-    return !isSettled || count < part.points.length;
-  };
-  return settings.landscape.steps.flatMap((step) =>
-    pointParts(settings, step)
-      .filter((part) => isLeft(step, part))
-      .map((part) => ({ step, part })),
-  );
 }
 
 async function studyOf(job: SweepJob): Promise<AnnouncedStudy> {

@@ -8,7 +8,8 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import { z } from "zod";
 import { UserError } from "../../engine/host/index.ts";
 import { cellRecord, conversationsIn, referenceSet } from "../files/cells.ts";
-import { partName } from "../files/point-parts.ts";
+import { itemSchema } from "../files/item-parts.ts";
+import { worstFacts } from "../files/ray-files.ts";
 import { sliceFacts } from "../files/slice-facts.ts";
 
 /** Bytes of a result in the queue (gzip, base64), and of its text. */
@@ -66,13 +67,24 @@ export const announcementSchema = z.strictObject({
 });
 export type Announcement = z.infer<typeof announcementSchema>;
 
-/** Neighbouring points of one map, of rays or of a line, measured together. */
+/** What the name of a part looks like (files/point-parts.ts, files/item-parts.ts). */
+const partName =
+  /^(slice-\d{1,9}(-kl-from-\d{1,12})?|rays|fixed-kl|fresh|worst-(kl|reward)|line-(plus|minus)-\d{1,9}|ray-lengths|scales|noise-floor|pairs)$/;
+
+/** Neighbouring points of one map, of rays or of a line, or other items of one part, measured together. */
 export const stripeSchema = z.strictObject({
-  schemaVersion: z.literal(2),
-  /** Its name (files/point-parts.ts). */
+  schemaVersion: z.literal(3),
   part: z.string().regex(partName),
   cells: z
-    .array(z.strictObject({ i: z.int().min(-1), j: z.int().min(0), key: digest }))
+    .array(
+      z.strictObject({
+        i: z.int().min(-1),
+        j: z.int().min(0),
+        /** How far from the checkpoint a point at fixed KL is; null for all others, which follow from the settings. */
+        scale: z.number().nullable(),
+        key: digest,
+      }),
+    )
     .min(1)
     .max(4096),
   /** The worker that may not measure them: it already has, and another is to check. Null for the first measurement. */
@@ -94,7 +106,7 @@ export const progressSchema = z.strictObject({ worker: workerSchema, share: z.nu
 export type StripeProgress = z.infer<typeof progressSchema>;
 
 const resultSchema = z.strictObject({
-  schemaVersion: z.literal(1),
+  schemaVersion: z.literal(2),
   worker: workerSchema,
   plan: planSchema,
   seconds: z.number().min(0),
@@ -104,9 +116,15 @@ const resultSchema = z.strictObject({
 export type StripeResult = z.infer<typeof resultSchema>;
 
 const bodySchema = z.strictObject({
-  /** The checkpoint's own completions, and the slice's directions: the same for all cells of a map. Null for rays and lines. */
+  /** The checkpoint's own completions, and the slice's directions: the same for all cells of a map. Null for parts without a map. */
   reference: referenceSet,
   facts: sliceFacts.nullable(),
+  /** Of a worst-case ray; null for the others. */
+  worst: worstFacts.nullable(),
+  /** The own completions of the checkpoint from which KL is taken; null for all but KL from another checkpoint. */
+  other: referenceSet.nullable(),
+  /** In place of points. */
+  items: z.array(itemSchema),
   cells: z.array(
     z.strictObject({
       record: cellRecord,
@@ -128,10 +146,10 @@ export function packResult(head: Omit<StripeResult, "schemaVersion" | "body">, b
   const packed = gzipSync(JSON.stringify(body)).toString("base64");
   if (packed.length > mostBytes)
     throw new UserError(
-      `queue: ${body.cells.length} cells have ${packed.length} bytes, the queue takes ${mostBytes}. Hand out fewer cells together: ` +
+      `queue: ${body.cells.length + body.items.length} cells have ${packed.length} bytes, the queue takes ${mostBytes}. Hand out fewer cells together: ` +
         "--landscape.pointsAtOnce",
     );
-  return { schemaVersion: 1, ...head, body: packed };
+  return { schemaVersion: 2, ...head, body: packed };
 }
 
 /** @throws Error that says in which way it is no result */

@@ -36,6 +36,8 @@ export interface OpenStudy {
   readonly facts: Map<string, SliceFacts>;
   /** @throws SettingsError when the worker would measure something else than is asked for */
   expectKeys(stripe: Stripe, cells: readonly PointPlace[]): void;
+  /** The folder of any checkpoint of the study. @throws CheckpointError as `findCheckpoint` */
+  checkpointAt(step: number): Promise<string>;
   free(): void;
 }
 
@@ -64,14 +66,20 @@ export async function openStudy(announcement: Announcement, machine: WorkerMachi
   const { delta, eta } = settings.landscape.directions;
   const needsOthers = [delta, eta].some(({ kind }) => kind === "pca" || kind === "checkpoint-difference");
   const ends = linesFrom(step, settings.landscape.line, ownCheckpoints(settings)).map((ahead) => step + ahead);
-  for (const checkpoint of checkpoints)
-    if (checkpoint.step === step || needsOthers || ends.includes(checkpoint.step))
-      folders.set(checkpoint.step, await findCheckpoint(checkpoint, machine, { progress, signal }));
+  // Reading the digests of a large checkpoint takes a while, so those of pairs and of KL from others wait until they are needed.
+  const checkpointAt = async (other: number): Promise<string> => {
+    const checkpoint = checkpoints.find((one) => one.step === other);
+    if (checkpoint !== undefined && !folders.has(other))
+      folders.set(other, await findCheckpoint(checkpoint, machine, { progress, signal }));
+    return folderOf(other);
+  };
   const folderOf = (other: number): string => {
     const found = folders.get(other);
     if (found === undefined) throw new UserError(`The study names no checkpoint of step ${other}.`);
     return found;
   };
+  for (const { step: other } of checkpoints)
+    if (other === step || needsOthers || ends.includes(other)) await checkpointAt(other);
   const folder = folderOf(step);
   const { config, weights } = await loadModel(backend, folder, {
     forwardCopies: settings.landscape.precision === "f32",
@@ -100,9 +108,10 @@ export async function openStudy(announcement: Announcement, machine: WorkerMachi
       plan: studyPlan,
       files,
       checkpoint: checkpoint === undefined ? "" : digestOf(checkpoint),
+      checkpoints,
     };
     return {
-      ...{ announcement, context, reference, facts: new Map() },
+      ...{ announcement, context, reference, facts: new Map(), checkpointAt },
       expectKeys(stripe, cells) {
         if (stripe.cells.every(({ key }, index) => key === keyOf(keyed, stripe.part, cells[index]))) return;
         throw new SettingsError(

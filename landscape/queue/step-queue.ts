@@ -3,6 +3,7 @@
 import type { Job, Queue, Worker } from "bullmq";
 import { partText } from "../files/point-parts.ts";
 import type { StudySettings } from "../settings.ts";
+import { type HandedPart, isGap } from "./handed-parts.ts";
 import {
   type Announcement,
   checked,
@@ -76,16 +77,10 @@ export class StepQueue {
 
   /** Takes what earlier workers have finished, and hands out what is left. */
   async begin(): Promise<void> {
-    const { announcement, taken, settings } = this.#parts;
+    const { announcement, taken } = this.#parts;
     await this.takeResults();
-    for (const part of taken.parts)
-      for (const stripe of stripesOf(
-        part,
-        settings.landscape.pointsAtOnce,
-        (cell) => !taken.has(part.name, cell),
-        (cell) => taken.keyOf(part.name, cell),
-      ))
-        this.#out.set(jobId(stripe), stripe);
+    taken.parts.later();
+    this.#cut(taken.parts.all);
     for (const job of await this.#queue.getJobs(["waiting", "delayed", "failed"]))
       if (!this.#out.has(String(job.id))) await job.remove().catch(() => {}); // a worker may just have taken it
     for (const job of await this.#queue.getJobs(["failed"])) await job.remove().catch(() => {});
@@ -93,6 +88,19 @@ export class StepQueue {
     await this.#parts.announce.remove(announcement.queue);
     await this.#send();
     await this.#watcher.startStalledCheckTimer();
+  }
+
+  /** Cuts what is missing of these parts into jobs. */
+  #cut(parts: readonly HandedPart[]): void {
+    const { taken, settings } = this.#parts;
+    for (const part of parts)
+      for (const stripe of stripesOf(
+        part,
+        part.isTogether ? settings.landscape.pointsAtOnce : 1,
+        (cell) => !taken.has(part, cell),
+        (cell) => taken.keyOf(part.name, cell),
+      ))
+        this.#out.set(jobId(stripe), stripe);
   }
 
   /** Adds what the server lacks; what it has stays as it is. */
@@ -143,12 +151,17 @@ export class StepQueue {
       this.#checksOut.delete(id);
       this.#out.delete(id);
       await job.remove();
-      const wanted = stripe.notBy === null ? stripe.cells.filter(() => checks.isChosen()) : [];
+      const part = taken.parts.find(stripe.part);
+      const hasCells = stripe.notBy === null && part !== undefined && !isGap(part);
+      const wanted = hasCells ? stripe.cells.filter(() => checks.isChosen()) : [];
       for (const cell of wanted) {
         const check: Stripe = { ...stripe, cells: [cell], notBy: worker.id };
         this.#checksOut.set(jobId(check), check);
       }
-      if (wanted.length > 0) await this.#send();
+      const later = taken.parts.later();
+      this.#cut(later);
+      // What is taken before the study is announced is sent with the rest.
+      if (this.#wasAnnounced && wanted.length + later.length > 0) await this.#send();
     } catch (thrown) {
       if (!(thrown instanceof RefusedResult)) throw thrown;
       await job.remove();

@@ -1,4 +1,4 @@
-// Cuts a map, rays or a line into stripes of neighbouring points, each of which one worker measures together. The cut depends on the
+// Cuts a map, rays, a line or another part into stripes of neighbouring points, each of which one worker measures together. The cut depends on the
 // points and the size alone, so a study that is handed out again has the same jobs.
 import type { PointPart } from "../files/point-parts.ts";
 import type { PointPlace } from "../grid.ts";
@@ -20,9 +20,11 @@ export function stripesOf(
     const wanted = neighbours.slice(start, start + size).filter(isWanted);
     if (wanted.length > 0)
       stripes.push({
-        schemaVersion: 2,
+        schemaVersion: 3,
         part: name,
-        cells: wanted.map((cell) => ({ i: cell.i, j: cell.j, key: keyOf(cell) })),
+        cells: wanted.map((cell) => ({
+          ...{ i: cell.i, j: cell.j, scale: name === "fixed-kl" ? cell.alpha : null, key: keyOf(cell) },
+        })),
         notBy: null,
       });
   }

@@ -41,7 +41,7 @@ export function announcementOf(study: AnnouncedStudy, step: number): Announcemen
   const { plan, allowMixed, trajectory, checkpoints } = study;
   const checkpoint = checkpoints.find((one) => one.step === step);
   if (checkpoint === undefined) throw new Error(`queue: no checkpoint of step ${step}`);
-  const origin = { i: 0, alpha: 0, beta: 0 };
+  const origin = { i: 0, j: 0, alpha: 0, beta: 0 };
   const identity = [keyOf({ ...study, checkpoint: digestOf(checkpoint) }, "slice-0", origin), ...extent(study)];
   const name = createHash("sha256").update(identity.join("\n")).digest("hex").slice(0, 16);
   return {
@@ -69,22 +69,33 @@ const sentSettings = (settings: StudySettings): StudySettings =>
     ]),
   );
 
-/** The key of a point of a study (files/cell-key.ts). @param checkpoint  its digest @param part  its name */
+/** What the keys around a checkpoint depend on. */
+export interface Keyed extends Pick<AnnouncedStudy, "settings" | "plan" | "files" | "checkpoints"> {
+  /** Its digest. */
+  checkpoint: string;
+}
+
+/** The key of a point or an item of a study (files/cell-key.ts). @param part  its name */
 export function keyOf(
-  { settings, plan, files, checkpoint }: Pick<AnnouncedStudy, "settings" | "plan" | "files"> & { checkpoint: string },
+  { settings, plan, files, checkpoint, checkpoints }: Keyed,
   part: string,
-  { i, alpha, beta }: Pick<PointPlace, "i" | "alpha" | "beta">,
+  { i, j, alpha, beta }: PointPlace,
 ): string {
   const { adapter, foothold, gitRevision, order } = plan;
   const origin: KeyContext["origin"] = { adapter, foothold, gitRevision, products: { order, tiles: {} }, files };
   const slice = /^slice-(\d+)$/.exec(part)?.[1];
+  // Pairs and KL from other checkpoints depend on their files too.
+  const other = part === "pairs" ? j : /-kl-from-(\d+)$/.exec(part)?.[1];
+  const found = checkpoints.find(({ step }) => step === Number(other));
+  const rest = found === undefined ? "" : ` ${digestOf(found)}`;
   return cellKey({ settings, origin }, checkpoint, {
-    ...{ slice: slice === undefined ? `${part} ${i}` : Number(slice), alpha, beta },
+    ...{ slice: slice === undefined ? `${part} ${i}${rest}` : Number(slice), alpha, beta },
   });
 }
 
 /** Texts that name nothing on the worker's machine: what they may be is checked by their settings, or they are digests. */
-const harmless = /^environment\.name$|^landscape\.directions\.(groups|leaveOut)$|Sha256$|^train\.|^evaluate\.|^model\./;
+const harmless =
+  /^environment\.name$|^landscape\.(directions\.(groups|leaveOut)|rays\.worst)$|Sha256$|^train\.|^evaluate\.|^model\./;
 /** Settings that decide about a measurement or its task. */
 const ofMeasurement = /^(environment|landscape)\./;
 

@@ -1,21 +1,23 @@
 // Checks results of workers and puts them into the run folder. A result is taken only if its schema, plan, keys, shapes,
 // directions and the checkpoint's own completions are those of the study.
-import { existsSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
-import { asError, type OnDamage, readJson, writeAtomic } from "../../engine/host/index.ts";
+import { asError, type OnDamage, writeAtomic } from "../../engine/host/index.ts";
 import { provenancePath, readProvenance } from "../../rl/index.ts";
 import { alarmText, keepAlarm } from "../files/alarms.ts";
-import { ArrivedCells } from "../files/arrived-cells.ts";
-import { type CellRecord, type ReferenceSet, referenceSet, writeReference } from "../files/cells.ts";
-import { referencePath, sliceFolder, slicePaths } from "../files/layout.ts";
-import { type PointPart, partFolder, partText } from "../files/point-parts.ts";
-import { readEarlier } from "../files/set-aside.ts";
+import type { ReferenceSet } from "../files/cells.ts";
+import type { ItemPart } from "../files/item-parts.ts";
+import { sliceFolder } from "../files/layout.ts";
+import { partFolder } from "../files/point-parts.ts";
+import { type WorstFacts, writeWorstFacts } from "../files/ray-files.ts";
 import { readSliceFacts, type SliceFacts, writeFacts } from "../files/slice-facts.ts";
 import type { PointPlace } from "../grid.ts";
 import type { SweepJob } from "../measure/sweep-checkpoints.ts";
-import type { StudySettings } from "../settings.ts";
+import { gapText } from "../measure/worst-rays.ts";
+import { discardPoints, type HandedPart, type HandedParts, type HandedPoints, isGap } from "./handed-parts.ts";
+import type { KeptReferences } from "./kept-references.ts";
 import { type ResultBody, type Stripe, type StripeResult, unpackResult, type WorkerName } from "./messages.ts";
 import { canMix, mixedNames, planDifference } from "./plans.ts";
+import { isReference, itemProblem, shapeProblem } from "./result-shapes.ts";
 import type { SecondWorkers } from "./second-workers.ts";
 import { type AnnouncedStudy, digestOf, keyOf } from "./study-message.ts";
 import type { WorkerTable } from "./worker-table.ts";
@@ -29,17 +31,16 @@ interface TakenParts {
   job: SweepJob;
   study: AnnouncedStudy;
   step: number;
-  parts: readonly PointPart[];
+  parts: HandedParts;
+  references: KeptReferences;
   workers: WorkerTable;
   say: OnDamage;
 }
 
 export class TakenResults {
-  readonly parts: readonly PointPart[];
+  readonly parts: HandedParts;
   readonly #parts: TakenParts;
   readonly #digest: string;
-  readonly #cells: ReadonlyMap<string, ArrivedCells>;
-  #reference: ReferenceSet | null = null;
   /** By the names of slices. */
   readonly #facts = new Map<string, SliceFacts>();
   /** Who measured a cell, for alarms. */
@@ -52,47 +53,25 @@ export class TakenResults {
     const checkpoint = study.checkpoints.find((one) => one.step === step);
     if (checkpoint === undefined) throw new Error(`queue: no checkpoint of step ${step}`);
     this.#digest = digestOf(checkpoint);
-    const { landscape } = job.settings;
-    const isWhole = (record: CellRecord): boolean => shapeProblem(record, landscape) === null;
-    this.#cells = new Map(
-      this.parts.map((part) => {
-        const own = partFolder(job.folder, step, part);
-        if (existsSync(slicePaths(own).underWay))
-          say(
-            `Step ${step}, ${partText(part.name)}: finished rollouts of points under way are in ${slicePaths(own).underWay}. Workers do not have ` +
-              "them: without --queue the same command would use them.",
-          );
-        const partial = [...readEarlier(own, say, part.placeOf).values()].filter(
-          ({ record }) => !isWhole(record),
-        ).length;
-        if (partial > 0)
-          say(
-            `Step ${step}, ${partText(part.name)}: ${partial} cells of the smaller study are measured again as a whole.`,
-          );
-        const arrived = new ArrivedCells(own, part.points, isWhole, say, part.placeOf);
-        arrived.settle();
-        return [part.name, arrived] as const;
-      }),
-    );
-    const path = referencePath(job.folder, step);
-    if (existsSync(path) && this.size > 0) this.#reference = readJson(path, referenceSet);
-    for (const { name, slice } of this.parts) {
-      if (slice === null || this.#arrived(name).size === 0) continue;
+    if (this.size > 0 || this.parts.hasOthers) parts.references.read(step);
+    for (let slice = 0; slice < job.settings.landscape.slices; slice++) {
+      const part = this.parts.find(`slice-${slice}`);
+      if (part !== undefined && part.arrived.size === 0) continue;
       const facts = readSliceFacts(job.folder, { step, slice }, say);
-      if (facts !== null) this.#facts.set(name, facts);
+      if (facts !== null) this.#facts.set(`slice-${slice}`, facts);
     }
   }
 
-  /** How many cells are there. */
+  /** How many points and items are there. */
   get size(): number {
-    return [...this.#cells.values()].reduce((sum, { size }) => sum + size, 0);
+    return this.parts.size;
+  }
+
+  has(part: HandedPart, cell: PointPlace): boolean {
+    return isGap(part) || part.arrived.has(cell);
   }
 
   /** @param part  its name */
-  has(part: string, cell: Pick<PointPlace, "i" | "j">): boolean {
-    return this.#arrived(part).has(cell);
-  }
-
   keyOf(part: string, cell: PointPlace): string {
     return keyOf({ ...this.#parts.study, checkpoint: this.#digest }, part, cell);
   }
@@ -102,7 +81,7 @@ export class TakenResults {
    * @throws RefusedResult
    */
   async take(stripe: Stripe, value: unknown, checks: SecondWorkers): Promise<WorkerName> {
-    const { workers, job } = this.#parts;
+    const { workers, job, step } = this.#parts;
     const { head, body } = unpacked(value);
     const { worker, seconds } = head;
     const shown = workers.nameOf(worker);
@@ -110,52 +89,95 @@ export class TakenResults {
       throw new RefusedResult(`the result of worker ${shown} is not taken: ${problem}.`);
     };
     if (worker.id === stripe.notBy) refuse("it checked its own cells");
-    const cells = this.#expected(stripe, body, refuse);
+    const part = this.parts.find(stripe.part);
+    if (part === undefined) throw new RefusedResult(`${stripe.part} is not asked for.`);
+    const cells = this.#places(part, stripe, refuse);
+    if (part.items === null) this.#expectPoints(part, cells, body, refuse);
+    else this.#expectItems(part.items, cells, body, refuse);
     this.#expectPlan(head, refuse);
-    this.#expectSame(stripe.part, body, head, refuse);
-    const arrived = this.#arrived(stripe.part);
-    for (const [index, { record, conversations }] of body.cells.entries()) {
-      const { i, j } = cells[index];
-      if (!arrived.has(record)) {
-        await arrived.take(record, conversations);
-        this.#by.set(`${stripe.part},${i},${j}`, shown);
-      } else {
-        const isSame = arrived.isSame(record, conversations);
-        if (stripe.notBy !== null) checks.compared(isSame);
-        if (!isSame) this.#alarm(stripe.part, { i, j }, shown);
+    this.#expectSame(part, body, head, refuse);
+    for (const [index, cell] of cells.entries()) {
+      if (isGap(part)) break;
+      const took = await takeAt(part, cell, body, index);
+      if (took === null) this.#by.set(`${stripe.part},${cell.i},${cell.j}`, shown);
+      else {
+        if (stripe.notBy !== null) checks.compared(took.isSame);
+        if (!took.isSame) this.#alarm(part, cell, shown);
       }
     }
     workers.took(worker, cells.length, seconds, stripe.notBy !== null);
-    job.timings.record({ phase: "stripe", step: this.#parts.step, part: stripe.part, cells: cells.length, seconds });
+    job.timings.record({ phase: "stripe", step, part: stripe.part, cells: cells.length, seconds });
     return worker;
   }
 
   close(): void {
-    for (const arrived of this.#cells.values()) arrived.close();
+    this.parts.close();
   }
 
-  #arrived(part: string): ArrivedCells {
-    const found = this.#cells.get(part);
-    if (found === undefined) throw new RefusedResult(`${part} is not asked for.`);
-    return found;
-  }
-
-  /** The cells of a result, which must be those of the stripe, in its order. */
-  #expected(stripe: Stripe, { cells }: ResultBody, refuse: (problem: string) => never): PointPlace[] {
-    if (cells.length !== stripe.cells.length) refuse(`it has ${cells.length} cells of ${stripe.cells.length}`);
-    const points = this.parts.find(({ name }) => name === stripe.part)?.points ?? [];
-    return stripe.cells.map(({ i, j, key }, index) => {
-      const cell =
-        points.find((one) => one.i === i && one.j === j) ?? refuse(`cell (${i}, ${j}) is not in ${stripe.part}`);
-      const { record } = cells[index];
-      if (key !== this.keyOf(stripe.part, cell)) refuse(`cell (${i}, ${j}) has the key of another study`);
-      const { alpha, beta } = record;
-      if (record.i !== i || record.j !== j || alpha !== cell.alpha || beta !== cell.beta)
-        refuse(`expected cell (${i}, ${j}), got (${record.i}, ${record.j}) at ${alpha}, ${beta}`);
-      const problem = shapeProblem(record, this.#parts.job.settings.landscape);
-      if (problem !== null) refuse(`cell (${i}, ${j}): ${problem}`);
-      return cell;
+  /** The places of a stripe, whose keys must be those of this study. */
+  #places({ name, neighbours }: HandedPart, stripe: Stripe, refuse: (problem: string) => never): PointPlace[] {
+    return stripe.cells.map(({ i, j, key }) => {
+      const place =
+        neighbours.find((one) => one.i === i && one.j === j) ?? refuse(`cell (${i}, ${j}) is not in ${name}`);
+      if (key !== this.keyOf(name, place)) refuse(`cell (${i}, ${j}) has the key of another study`);
+      return place;
     });
+  }
+
+  /** The cells of a result must be those of the stripe, in its order. */
+  #expectPoints(
+    part: HandedPoints,
+    places: readonly PointPlace[],
+    { cells, items, worst, other }: ResultBody,
+    refuse: (problem: string) => never,
+  ): void {
+    if (items.length > 0 || other !== null) refuse("it has more than points");
+    this.#expectWorst(part, worst, cells.length, refuse);
+    if (worst !== null && worst.problem !== null) return;
+    if (cells.length !== places.length) refuse(`it has ${cells.length} cells of ${places.length}`);
+    for (const [index, { i, j, alpha, beta }] of places.entries()) {
+      const { record } = cells[index];
+      if (record.i !== i || record.j !== j || record.alpha !== alpha || record.beta !== beta)
+        refuse(`expected cell (${i}, ${j}), got (${record.i}, ${record.j}) at ${record.alpha}, ${record.beta}`);
+      const problem = shapeProblem(record, part.shape);
+      if (problem !== null) refuse(`cell (${i}, ${j}): ${problem}`);
+    }
+  }
+
+  /** How a worst-case ray was made is the same for all of its points. */
+  #expectWorst(
+    { points, worst: before }: HandedPoints,
+    worst: WorstFacts | null,
+    cells: number,
+    refuse: (problem: string) => never,
+  ): void {
+    if (points.worst === null) {
+      if (worst !== null) refuse("it has a worst-case ray");
+      return;
+    }
+    if (worst === null) throw refuse("it says nothing of its worst-case ray");
+    const { norm } = this.#parts.job.settings.landscape.rays;
+    if (worst.kind !== points.worst || worst.norm !== norm) refuse("it is of another worst-case ray");
+    if (worst.problem !== null && cells > 0) refuse("it has points of a ray without a direction");
+    if (before !== null && !isDeepStrictEqual(worst, before))
+      refuse(
+        "its worst-case ray is another than that of the points before. ALARM: one of the machines computes wrongly",
+      );
+  }
+
+  #expectItems(
+    part: ItemPart,
+    places: readonly PointPlace[],
+    { cells, items, worst }: ResultBody,
+    refuse: (problem: string) => never,
+  ): void {
+    if (cells.length > 0 || worst !== null) refuse("it has points");
+    if (items.length !== places.length) refuse(`it has ${items.length} items of ${places.length}`);
+    const { job, step } = this.#parts;
+    for (const [index, place] of places.entries()) {
+      const problem = itemProblem(items[index], place, part, job.settings.landscape, step);
+      if (problem !== null) refuse(`${part.name} (${place.i}, ${place.j}): ${problem}`);
+    }
   }
 
   /** Another driver or version is refused, or marked in the folder before its first cell is. */
@@ -173,56 +195,84 @@ export class TakenResults {
 
   /** The completions and directions that all cells of a map rest on. The first result brings them. */
   #expectSame(
-    part: string,
-    { reference, facts }: ResultBody,
+    part: HandedPart,
+    { reference, facts, worst, other }: ResultBody,
     { plan }: StripeResult,
     refuse: (problem: string) => never,
   ): void {
-    const { job, study, step } = this.#parts;
-    const { prompts, rollouts } = job.settings.landscape.reference;
-    for (const values of [reference.tokens, reference.reward, reference.advantage])
-      if (values.length !== prompts || values.some(({ length }) => length !== rollouts))
-        refuse(`the checkpoint's own completions are not ${prompts} × ${rollouts}`);
-    if (this.#reference !== null && !isDeepStrictEqual(reference, this.#reference))
-      refuse(
-        "the checkpoint's own completions are others than those of the cells before. ALARM: one of the machines computes wrongly",
-      );
-    const { seed } = job.settings.landscape;
-    const keepReference = (): void => {
-      if (this.#reference === null) writeReference(job.folder, step, reference);
-      this.#reference ??= reference;
-    };
-    const slice = this.parts.find(({ name }) => name === part)?.slice ?? null;
+    const { job, study, step, references, say } = this.#parts;
+    const { landscape } = job.settings;
+    const { prompts, rollouts } = landscape.reference;
+    const map = part.items?.map ?? null;
+    if ((other === null) !== (map === null)) refuse("the completions of another checkpoint are missing, or too many");
+    const sets: [number, ReferenceSet][] = [[step, reference]];
+    if (other !== null && map !== null) sets.push([map.from, other]);
+    for (const [of, set] of sets) {
+      if (!isReference(set, landscape)) refuse(`the checkpoint's own completions are not ${prompts} × ${rollouts}`);
+      if (references.differs(of, set))
+        refuse(
+          "the checkpoint's own completions are others than those of the cells before. ALARM: one of the machines computes wrongly",
+        );
+    }
+    const slice = part.points?.slice ?? map?.slice ?? null;
+    const name = `slice-${slice}`;
+    const before = this.#facts.get(name);
     if (slice === null) {
       if (facts !== null) refuse("it has directions of a slice");
-      keepReference();
-      return;
+    } else {
+      if (facts === null) throw refuse("it has no directions");
+      if (facts.slice !== slice || facts.seed !== landscape.seed) refuse("it is of another slice or seed");
+      const isSame = planDifference(study.plan, plan) === null;
+      if (before !== undefined && (before.digest !== facts.digest || (isSame && !isDeepStrictEqual(before, facts))))
+        refuse("its directions are others than those of the cells before");
+      if (before !== undefined && !isDeepStrictEqual(before.fixedKl, facts.fixedKl))
+        refuse(
+          "the scales of its directions (landscape.directions.kl) are others than those of the cells before: another driver ends its search " +
+            "elsewhere",
+        );
     }
-    if (facts === null) throw refuse("it has no directions");
-    if (facts.slice !== slice || facts.seed !== seed) refuse("it is of another slice or seed");
-    const before = this.#facts.get(part);
-    const isSame = planDifference(study.plan, plan) === null;
-    if (before !== undefined && (before.digest !== facts.digest || (isSame && !isDeepStrictEqual(before, facts))))
-      refuse("its directions are others than those of the cells before");
-    if (before !== undefined && !isDeepStrictEqual(before.fixedKl, facts.fixedKl))
-      refuse(
-        "the scales of its directions (landscape.directions.kl) are others than those of the cells before: another driver ends its search " +
-          "elsewhere",
-      );
-    keepReference();
-    if (before !== undefined) return;
-    writeFacts(sliceFolder(job.folder, { step, slice }), facts);
-    this.#facts.set(part, facts);
+    for (const [of, set] of sets) references.keep(of, set);
+    if (facts !== null && before === undefined) {
+      writeFacts(sliceFolder(job.folder, { step, slice: facts.slice }), facts);
+      this.#facts.set(name, facts);
+    }
+    if (part.points === null || worst === null || part.worst !== null) return;
+    const own = partFolder(job.folder, step, part);
+    if (worst.problem !== null) {
+      say(gapText(step, worst));
+      discardPoints(part, own);
+    }
+    writeWorstFacts(own, worst);
+    part.worst = worst;
   }
 
-  #alarm(part: string, { i, j }: Pick<PointPlace, "i" | "j">, second: string): void {
+  #alarm({ name, points }: HandedPart, { i, j }: Pick<PointPlace, "i" | "j">, second: string): void {
     const { job, step, say } = this.#parts;
-    const slice = this.parts.find(({ name }) => name === part)?.slice ?? null;
-    const place = slice === null ? { part } : { slice };
-    const alarm = { step, ...place, i, j, first: this.#by.get(`${part},${i},${j}`) ?? null, second };
+    const slice = points?.slice ?? null;
+    const place = slice === null ? { part: name } : { slice };
+    const alarm = { step, ...place, i, j, first: this.#by.get(`${name},${i},${j}`) ?? null, second };
     keepAlarm(job.folder, alarm);
     say(alarmText(job.folder, alarm));
   }
+}
+
+/** Adds what a result has of a place. @returns null if it was not there; else whether it is the same */
+async function takeAt(
+  part: HandedPart,
+  cell: PointPlace,
+  body: ResultBody,
+  index: number,
+): Promise<{ isSame: boolean } | null> {
+  if (part.items !== null) {
+    const item = body.items[index];
+    if (part.arrived.has(cell)) return { isSame: part.arrived.isSame(cell, item) };
+    part.arrived.take(cell, item);
+    return null;
+  }
+  const { record, conversations } = body.cells[index];
+  if (part.arrived.has(cell)) return { isSame: part.arrived.isSame(record, conversations) };
+  await part.arrived.take(record, conversations);
+  return null;
 }
 
 function unpacked(value: unknown): ReturnType<typeof unpackResult> {
@@ -231,29 +281,4 @@ function unpacked(value: unknown): ReturnType<typeof unpackResult> {
   } catch (thrown) {
     throw new RefusedResult(`a worker returned what is no result (${asError(thrown).message}).`);
   }
-}
-
-/** What is wrong with the shape of a record, in words; null if it has all prompts and rollouts. */
-function shapeProblem(
-  { rollouts, reference, firstDifference }: CellRecord,
-  landscape: Pick<StudySettings["landscape"], "reference" | "rollouts">,
-): string | null {
-  const problem = (
-    name: string,
-    values: readonly (readonly number[])[] | undefined,
-    size: typeof landscape.reference,
-  ) =>
-    values === undefined || (values.length === size.prompts && values.every(({ length }) => length === size.rollouts))
-      ? []
-      : [`${name} is not ${size.prompts} × ${size.rollouts}`];
-  const both = {
-    prompts: Math.min(landscape.reference.prompts, landscape.rollouts.prompts),
-    rollouts: Math.min(landscape.reference.rollouts, landscape.rollouts.rollouts),
-  };
-  const found = [
-    ...Object.entries(rollouts).flatMap(([name, values]) => problem(`rollouts.${name}`, values, landscape.rollouts)),
-    ...Object.entries(reference).flatMap(([name, values]) => problem(`reference.${name}`, values, landscape.reference)),
-    ...problem("firstDifference", firstDifference, both),
-  ];
-  return found[0] ?? null;
 }

@@ -4,12 +4,15 @@ import { randomUUID } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import type { Queue, Worker } from "bullmq";
 import { asError, killPoint, type Phase, UserError } from "../../engine/host/index.ts";
-import { partText, pointParts } from "../files/point-parts.ts";
+import { type Item, type ItemPart, itemParts } from "../files/item-parts.ts";
+import { type PointPart, partText } from "../files/point-parts.ts";
 import { isUnreached, type SliceFacts, unreachedText } from "../files/slice-facts.ts";
 import type { PointPlace } from "../grid.ts";
 import { type AskedPoints, measureAsked } from "../measure/asked-points.ts";
-import { type OpenPart, openPart } from "../measure/open-part.ts";
+import { withItems } from "../measure/item-parts.ts";
+import { openPart } from "../measure/open-part.ts";
 import { MEND_UNREACHED } from "../measure/sweep.ts";
+import { askedPart, placesOf } from "./asked-part.ts";
 import { HeldJob } from "./held-job.ts";
 import {
   type Announcement,
@@ -43,6 +46,16 @@ const stayMs = 2000;
 const mostNames = 1000;
 /** Results that the server did not take, kept in case their cells are asked for again. */
 const mostSpare = 16;
+
+/** Jobs of one part, one after another. */
+interface Stripes {
+  /** The one under way; null once the queue has no other one of this part. */
+  held: HeldJob | null;
+  /** One of another part that was taken instead. */
+  other: HeldJob | null;
+  /** Ends the one under way. */
+  next(): Promise<void>;
+}
 
 /** Works until there was no work for a while. @returns how many cells it has measured */
 export async function work(options: WorkOptions): Promise<number> {
@@ -185,7 +198,8 @@ class QueueWorker {
   }
 
   async #opened(announcement: Announcement): Promise<OpenStudy> {
-    if (this.#open?.announcement.queue === announcement.queue) return this.#open;
+    const { queue, settings } = announcement;
+    if (this.#open?.announcement.queue === queue && this.#open.announcement.settings === settings) return this.#open;
     this.free();
     this.#open = await openStudy(announcement, this.#options.machine);
     return this.#open;
@@ -199,76 +213,127 @@ class QueueWorker {
 
   /** Measures stripes of one part, beginning with `first`. @returns a job of another part, or null */
   async #servePart(study: OpenStudy, worker: Worker, first: HeldJob): Promise<HeldJob | null> {
-    const { context, reference } = study;
+    const { settings } = study.context;
+    const { step } = study.announcement;
     const { part: name } = first.stripe;
-    const part = pointParts(context.settings, study.announcement.step).find((one) => one.name === name);
-    if (part === undefined) throw new UserError(`queue: the study has no ${name}.`);
-    let other: HeldJob | null = null;
-    let held: HeldJob | null = first;
-    const next = async (): Promise<HeldJob | null> => {
-      const job = await this.#nextWithin(worker, stayMs);
-      if (job === null || job.stripe.part === name) return job;
-      other = job;
-      return null;
+    const stripes: Stripes = {
+      held: first,
+      other: null,
+      next: async () => {
+        const job = await this.#nextWithin(worker, stayMs);
+        const isOwn = job === null || job.stripe.part === name;
+        if (!isOwn) stripes.other = job;
+        stripes.held = isOwn ? job : null;
+      },
     };
+    try {
+      const points = askedPart(settings, step, name);
+      const items = itemParts(settings, step).find((one) => one.name === name);
+      if (points !== undefined) await this.#servePoints(study, points, stripes);
+      else if (items !== undefined) await this.#serveItems(study, items, stripes);
+      else throw new UserError(`queue: the study has no ${name}.`);
+    } catch (thrown) {
+      if (stripes.held !== null) await this.#release(stripes.held, asError(thrown));
+      throw thrown;
+    }
+    return stripes.other;
+  }
+
+  async #servePoints(study: OpenStudy, part: PointPart, stripes: Stripes): Promise<void> {
+    const { context, reference, facts: known } = study;
+    const made = await openPart(context, part, reference, known.get(part.name) ?? null);
+    const { facts, worst, set } = made;
     const asked = async function* (this: QueueWorker): AsyncGenerator<AskedPoints> {
-      for (; held !== null; held = await next()) {
-        const points = this.#asked(study, held, part.points, facts);
+      for (; stripes.held !== null; await stripes.next()) {
+        const points = this.#asked(study, stripes.held, part.points, { facts, worst });
+        if (worst !== null && worst.problem !== null) {
+          await points.finish();
+          continue;
+        }
         await made.prepare(points.cells);
         yield points;
       }
     }.bind(this);
-    let made: OpenPart;
-    let facts: SliceFacts | null;
     try {
-      made = await openPart(context, part, reference, study.facts.get(name) ?? null);
-      facts = made.facts;
-      if (facts !== null) study.facts.set(name, facts);
-      try {
-        if (facts !== null && isUnreached(facts)) {
-          await held.fail(`worker ${this.#self.name}: ${unreachedText(facts)}. ${MEND_UNREACHED}`);
-          return null;
-        }
-        await measureAsked(context, made.set, reference, asked());
-      } finally {
-        made.set.free();
-      }
-    } catch (thrown) {
-      if (held !== null) await this.#release(held, asError(thrown));
-      throw thrown;
+      if (facts !== null) known.set(part.name, facts);
+      if (facts !== null && isUnreached(facts)) await this.#failUnreached(stripes, facts);
+      else await measureAsked(made.context, set, made.reference, asked());
+    } finally {
+      set.free();
     }
-    return other;
   }
 
-  #asked(study: OpenStudy, job: HeldJob, all: readonly PointPlace[], facts: SliceFacts | null): AskedPoints {
-    const { machine } = this.#options;
-    const { stripe } = job;
-    const cells = stripe.cells.map(({ i, j }) => {
-      const cell = all.find((one) => one.i === i && one.j === j);
-      if (cell === undefined) throw new UserError(`queue: cell (${i}, ${j}) is not in the study's ${stripe.part}.`);
-      return cell;
+  async #serveItems(study: OpenStudy, part: ItemPart, stripes: Stripes): Promise<void> {
+    const { context, reference, checkpointAt, facts: known } = study;
+    const { progress } = this.#options.machine;
+    const slice = `slice-${part.map?.slice}`;
+    const phase = progress.phase(`step ${study.announcement.step}, ${partText(part.name)}`, 1, "parts");
+    const sources = { context, reference, checkpointAt, known: known.get(slice) ?? null, phase };
+    await withItems(part, sources, async ({ facts, other, measure }) => {
+      if (facts !== null) known.set(slice, facts);
+      if (facts !== null && isUnreached(facts)) return this.#failUnreached(stripes, facts);
+      for (; stripes.held !== null; await stripes.next()) {
+        const job = stripes.held;
+        const places = placesOf(job.stripe, part.items);
+        study.expectKeys(job.stripe, places);
+        const { shown, told } = this.#shownOf(study, job, places);
+        const items: Item[] = [];
+        for (const place of places) {
+          context.signal.throwIfAborted();
+          const item = await measure(place, told);
+          killPoint("worker-item");
+          items.push(item);
+          told.moveTo(items.length);
+        }
+        shown.done();
+        await this.#finish(study, job, { facts, worst: null, other, cells: [], items });
+      }
     });
-    study.expectKeys(stripe, cells);
-    const { step } = study.announcement;
-    const name = `step ${step}, ${partText(stripe.part)}, from (${cells[0].i}, ${cells[0].j})`;
-    const shown = machine.progress.phase(name, cells.length, "cells");
+    phase.done();
+  }
+
+  async #failUnreached(stripes: Stripes, facts: SliceFacts): Promise<void> {
+    await stripes.held?.fail(`worker ${this.#self.name}: ${unreachedText(facts)}. ${MEND_UNREACHED}`);
+    stripes.held = null;
+  }
+
+  #asked(
+    study: OpenStudy,
+    job: HeldJob,
+    all: readonly PointPlace[],
+    of: Pick<ResultBody, "facts" | "worst">,
+  ): AskedPoints {
+    const cells = placesOf(job.stripe, all);
+    study.expectKeys(job.stripe, cells);
+    const { shown, told } = this.#shownOf(study, job, cells);
     const done: ResultBody["cells"] = [];
     return {
       cells,
-      phase: this.#toldTo(job, shown, cells.length),
+      phase: told,
       take: (record, conversations) => {
         killPoint("worker-cell");
         done.push({ record, conversations });
       },
       finish: async () => {
         shown.done();
-        const seconds = (performance.now() - job.startMs) / 1000;
-        const body = { reference: study.reference.set, facts, cells: done };
-        const head = { worker: this.#self, plan: machine.plan, seconds };
-        await this.#handIn(job, packResult(head, body));
-        this.#measured += cells.length;
+        await this.#finish(study, job, { ...of, other: null, cells: done, items: [] });
       },
     };
+  }
+
+  /** A job's progress: shown here, and told to the one that hands out as well. */
+  #shownOf(study: OpenStudy, job: HeldJob, cells: readonly PointPlace[]): { shown: Phase; told: Phase } {
+    const { step } = study.announcement;
+    const name = `step ${step}, ${partText(job.stripe.part)}, from (${cells[0].i}, ${cells[0].j})`;
+    const shown = this.#options.machine.progress.phase(name, cells.length, "cells");
+    return { shown, told: this.#toldTo(job, shown, cells.length) };
+  }
+
+  async #finish(study: OpenStudy, job: HeldJob, found: Omit<ResultBody, "reference">): Promise<void> {
+    const seconds = (performance.now() - job.startMs) / 1000;
+    const head = { worker: this.#self, plan: this.#options.machine.plan, seconds };
+    await this.#handIn(job, packResult(head, { reference: study.reference.set, ...found }));
+    this.#measured += found.cells.length + found.items.length;
   }
 
   async #handIn(job: HeldJob, result: StripeResult): Promise<void> {

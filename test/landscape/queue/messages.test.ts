@@ -6,19 +6,23 @@ import { basename, dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import * as assert from "uvu/assert";
 import { sha256File } from "../../../engine/host/index.ts";
+import { type Item, type ItemPart, itemParts } from "../../../landscape/files/item-parts.ts";
 import { gridCells } from "../../../landscape/grid.ts";
 import { queueAddress } from "../../../landscape/queue/address.ts";
+import { askedPart, placesOf } from "../../../landscape/queue/asked-part.ts";
 import {
   announcementSchema,
   type CheckpointMessage,
   checked,
   jobId,
   packResult,
+  type Stripe,
   stripeSchema,
   unpackResult,
 } from "../../../landscape/queue/messages.ts";
 import { refusal } from "../../../landscape/queue/open-study.ts";
 import { mixedNames, planDifference } from "../../../landscape/queue/plans.ts";
+import { itemProblem } from "../../../landscape/queue/result-shapes.ts";
 import { stripesOf } from "../../../landscape/queue/stripes.ts";
 import { announcementOf, settingsOf } from "../../../landscape/queue/study-message.ts";
 import { findCheckpoint } from "../../../landscape/queue/worker-checkpoints.ts";
@@ -108,7 +112,8 @@ describe("landscape/queue/messages", (test) => {
 
   test("results out of schema or beyond the bound are refused", async () => {
     const set = { tokens: [[1]], reward: [[0]], advantage: [[0]] };
-    const body = { reference: set, facts: { seed: 1, slice: 0, digest: "d" }, cells: [] };
+    const facts = { seed: 1, slice: 0, digest: "d" };
+    const body = { reference: set, facts, worst: null, other: null, items: [], cells: [] };
     const result = packResult({ worker, plan, seconds: 1 }, body);
     assert.equal(unpackResult(JSON.parse(JSON.stringify(result))).body, body);
     const packed = (value: unknown): unknown => ({
@@ -117,13 +122,22 @@ describe("landscape/queue/messages", (test) => {
     });
     await throwsMessage(() => unpackResult(packed({ ...body, extra: 1 })), "extra");
     await throwsMessage(() => unpackResult(packed({ ...body, cells: [{ record: {}, conversations: "" }] })), "cells.0");
+    const draw = { kind: "draw", draw: { draw: 1, reward: [[0]] } };
+    const drawn = packed({ ...body, items: [draw] });
+    assert.equal(unpackResult(drawn).body.items, [draw]);
+    for (const item of [
+      { ...draw, run: "x" },
+      { ...draw, kind: "program" },
+      { kind: "draw", draw: { draw: 1 } },
+    ])
+      await throwsMessage(() => unpackResult(packed({ ...body, items: [item] })), "items.0");
     await throwsMessage(() => unpackResult({ ...result, body: "no base64!" }), "body");
     await throwsMessage(() => unpackResult({ ...result, run: "x" }), "run");
     await throwsMessage(() => unpackResult({ ...result, worker: { ...worker, name: "\u001b[31m" } }), "worker.name");
     await throwsMessage(() => unpackResult({ ...result, body: result.body.slice(0, 40) }), "");
   });
 
-  test("stripes are neighbours, cover each wanted cell once, and have the same ids every time", () => {
+  test("stripes are neighbours, cover each wanted cell once, and have the same ids every time", async () => {
     const cut = () =>
       stripesOf(
         { name: "slice-0", neighbours: gridCells({ points: 5, radius: 0.05 }) },
@@ -141,9 +155,53 @@ describe("landscape/queue/messages", (test) => {
     assert.equal(stripes.map(jobId), cut().map(jobId));
     assert.is(new Set(stripes.map(jobId)).size, stripes.length);
     assert.is.not(jobId({ ...stripes[0], notBy: id }), jobId(stripes[0]));
-    for (const part of ["rays", "line-minus-10"]) checked(stripeSchema, { ...stripes[0], part });
-    for (const part of ["..", "rays/..", "line-plus-", "fixed-kl", ""])
-      throwsMessage(() => checked(stripeSchema, { ...stripes[0], part }), "part");
+    for (const part of ["rays", "line-minus-10", "fixed-kl", "worst-kl", "pairs", "slice-0-kl-from-20"])
+      checked(stripeSchema, { ...stripes[0], part });
+    for (const part of ["..", "rays/..", "line-plus-", "worst-", "pairs/..", "slice-0-kl-from-", ""])
+      await throwsMessage(() => checked(stripeSchema, { ...stripes[0], part }), "part");
+  });
+
+  test("a worker measures places of its own settings; only points at fixed KL have their scale from the message", async () => {
+    const given = { "landscape.rays.count": 1, "landscape.rays.kl": [0.01], "landscape.rays.freshPrompts": 2 };
+    const { settings: resolved } = await study(given);
+    const stripe = (part: string, j: number, scale: number | null): Stripe => ({
+      ...{ schemaVersion: 3, part, notBy: null },
+      cells: [{ i: 0, j, scale, key: "0".repeat(64) }],
+    });
+    const places = (part: string, j: number, scale: number | null) =>
+      placesOf(stripe(part, j, scale), askedPart(resolved, 0, part)?.points ?? []);
+    assert.equal(places("fixed-kl", 1, -0.3), [{ i: 0, j: 1, alpha: -0.3, beta: 0 }]);
+    assert.equal(places("fresh", 1, null), places("rays", 1, null));
+    for (const scale of [null, 0.3]) await throwsMessage(() => places("fixed-kl", 1, scale), "cannot have the scale");
+    await throwsMessage(() => places("rays", 1, -0.3), "cannot have the scale");
+    await throwsMessage(() => places("fixed-kl", 2, 0.3), "is not in the study's fixed-kl");
+    assert.is(askedPart(resolved, 0, "worst-kl"), undefined);
+  });
+
+  test("items of another kind, place or shape are refused", async () => {
+    const { settings: resolved } = await study({
+      ...{ "landscape.rays.count": 2, "landscape.rays.kl": [0.01, 0.02], "landscape.noiseFloor": 2 },
+      "landscape.pairs": true,
+    });
+    const { landscape } = resolved;
+    const [scales, lengths, draws] = itemParts(resolved, 0);
+    const problem = (item: Item, part: ItemPart): string =>
+      itemProblem(item, part.items[0], part, landscape, 0) ?? "none";
+    const scale = { ray: 0, sign: 1 as const, scale: 0.1, kl: 0.01, passes: [] };
+    const both = [
+      { ...scale, target: 0.01 },
+      { ...scale, target: 0.02 },
+    ];
+    assert.is(problem({ kind: "scales", scales: both }, scales), "none");
+    assert.match(problem({ kind: "scales", scales: both.slice(1) }, scales), "other targets");
+    assert.match(problem({ kind: "scales", scales: [both[0], { ...both[1], scale: -1 }] }, scales), "not above 0");
+    assert.is(problem({ kind: "lengths", lengths: [1, 2] }, lengths), "none");
+    assert.match(problem({ kind: "lengths", lengths: [1] }, lengths), "1 lengths of 2 rays");
+    assert.match(problem({ kind: "lengths", lengths: [1, 2] }, draws), "in place of draw");
+    const reward = [[0], [0]];
+    assert.is(problem({ kind: "draw", draw: { draw: 1, reward } }, draws), "none");
+    assert.match(problem({ kind: "draw", draw: { draw: 2, reward } }, draws), "has draw 2");
+    assert.match(problem({ kind: "draw", draw: { draw: 1, reward: [[0]] } }, draws), "are not 2 × 1");
   });
 
   test("plans: another driver or version is named, may be mixed, and marks; another order never", async () => {

@@ -2,12 +2,11 @@
 import { randomUUID } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import type { Job, Queue, Worker } from "bullmq";
 import * as assert from "uvu/assert";
-import { type Phase, type Progress, readJournal, readJson } from "../../../engine/host/index.ts";
-import { openBackend } from "../../../engine/index.ts";
+import { readJournal, readJson } from "../../../engine/host/index.ts";
 import { journalledCell, referenceSet } from "../../../landscape/files/cells.ts";
 import { referencePath, sliceFolder, slicePaths } from "../../../landscape/files/layout.ts";
 import { sliceFacts } from "../../../landscape/files/slice-facts.ts";
@@ -19,57 +18,13 @@ import {
   type Stripe,
   stripeSchema,
 } from "../../../landscape/queue/messages.ts";
-import { ownPlan } from "../../../landscape/queue/plans.ts";
 import { openServer, type QueueServer } from "../../../landscape/queue/server.ts";
 import { announcements } from "../../../landscape/queue/study-message.ts";
-import { work } from "../../../landscape/queue/worker.ts";
 import { describe, throwsMessage } from "../../support.ts";
-import { type Given, smallSweep, sweepIn, trlFolder, warmModel } from "../given-sweep.ts";
-import { contents, expectSame, type Started, start } from "../tiny-study.ts";
+import { type Given, measuredIn, sweepIn, trlFolder, warmModel } from "../given-sweep.ts";
+import { contents, expectSame } from "../tiny-study.ts";
 import { noServer, serverProgram, TestServer } from "./queue-server.ts";
-
-const silent: Phase = { advance() {}, moveTo() {}, phase: () => silent, done() {} };
-
-interface RunningWorker {
-  /** What it has said. */
-  readonly lines: string[];
-  /** Stops it. @returns how many cells it has measured */
-  stop(): Promise<number>;
-}
-
-/** A worker in this process. */
-async function workIn(url: string, plan: Partial<Plan> = {}, shared = [dirname(warmModel)]): Promise<RunningWorker> {
-  const lines: string[] = [];
-  const progress: Progress = { phase: () => silent, line: (text) => void lines.push(text), close() {} };
-  const server = await openServer(url, (line) => void lines.push(line));
-  const { backend } = await openBackend();
-  const { batch } = smallSweep({});
-  const stopping = new AbortController();
-  const { signal } = stopping;
-  const machine = { backend, own: null, run: "", shared, batch, pointsAtOnce: 8, progress, signal };
-  const working = work({
-    ...{ server, name: "worker", lockMs: 60_000, idleMs: 1e9 },
-    machine: { ...machine, plan: { ...ownPlan(backend), ...plan } },
-  });
-  return {
-    lines,
-    async stop() {
-      stopping.abort();
-      try {
-        return await working;
-      } finally {
-        backend.destroy();
-        await server.close();
-      }
-    },
-  };
-}
-
-/** The same as a process of its own, which may be killed. */
-function workerProcess(url: string, environment: NodeJS.ProcessEnv = {}): Started {
-  const flags = ["--lock-seconds", "2", "--idle-seconds", "3", "--shared", dirname(warmModel), "--name", "worker"];
-  return start(["landscape/work.ts", "--queue", url, ...flags], environment);
-}
+import { workerProcess, workIn } from "./queue-workers.ts";
 
 const plans = new Map<string, Plan>();
 /** The plan of the one that hands out a queue's cells. */
@@ -212,6 +167,7 @@ else
           reference: readJson(referencePath(out, 0), referenceSet),
           facts: readJson(slicePaths(own).directions, sliceFacts),
           cells: [{ record: { ...record, rollouts: { ...record.rollouts, reward } }, conversations: "" }],
+          ...{ worst: null, other: null, items: [] },
         },
       );
       await check.moveToCompleted(result, "second", false);
@@ -255,8 +211,10 @@ else
       const workers = [await workIn(url, {}, [place]), await workIn(url, {}, [place])];
       await sweepIn(at("rays-two"), checkpoints, { ...more, ...small, queue: url });
       const cells = await Promise.all(workers.map((worker) => worker.stop()));
-      // Around each checkpoint 4 cells and 3 points on rays; 2 on the line; a check. The rest is measured by the command that hands out.
-      assert.is(cells[0] + cells[1], 2 * (4 + 3) + 2 + 1);
+      // Around each checkpoint 4 cells, 3 points on rays and their length, 2 scales and points at fixed KL, a pair and 2 draws. Then 2 points
+      // on the line, 4 cells' KL from the other checkpoint, and a check.
+      assert.is(cells[0] + cells[1], 2 * (4 + 3 + 1 + 2 + 2 + 1 + 2) + 2 + 4 + 1);
+      assert.equal(measuredIn(at("rays-two")), { tokens: 0, completions: 0 }, "by the one that hands out");
       expectSame(contents(at("rays-two")), contents(at("rays")));
     });
 
