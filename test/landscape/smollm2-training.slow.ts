@@ -1,8 +1,9 @@
 // docs/smollm2.md repeated: in the first three steps, SmolLM2-135M-Instruct has the rewards, losses and gradient norms of
-// docs/examples/names.metrics.jsonl. FOOTHOLD_SMOLLM2 names the model's folder.
+// docs/examples/names.first-steps.metrics.jsonl. FOOTHOLD_SMOLLM2 names the model's folder.
 //
-// On the adapter that the figures were measured on, every figure must be the same number. A kernel that adds in another order
-// changes them; the commit that brings it in then runs the example again. Another driver rounds otherwise. At step 1 the weights are
+// On the adapter that the figures were measured on, every figure must be the same number. A change that adds in another order
+// changes them; the commit that brings it in then runs these steps again, and smollm2-curve.test.ts compares them with those of
+// the whole run. Another driver rounds otherwise. At step 1 the weights are
 // still the same, so a sampled token differs only at a near tie, and figures differ by rounding. After a step of AdamW, weights
 // whose first gradient is nearly 0 have moved by the learning rate one way or the other, and more tokens may differ. Mesa 26 (LLVM 19)
 // beside Mesa 25 (LLVM 15): the same rewards and losses in all three steps, gradient norms within 2.1e-6 of each other.
@@ -56,7 +57,7 @@ describe("landscape/smollm2-training", (test) => {
     const { status, stderr } = spawnSync(process.execPath, argv, { cwd: root, encoding: "utf8" });
     assert.is(status, 0, stderr);
     const found = trainingMetrics(join(out, "metrics.jsonl"));
-    const known = trainingMetrics(join(root, "docs/examples/names.metrics.jsonl"));
+    const known = trainingMetrics(join(root, "docs/examples/names.first-steps.metrics.jsonl"));
     assert.is(known.length, steps);
     assert.is(found.length, steps);
     for (const record of known) assert.ok(Object.values(record).every(Number.isFinite), `step ${record["step"]}`);
