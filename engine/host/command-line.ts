@@ -4,7 +4,7 @@
 //   1    a bug in this program: the stack is shown
 //   2    a mistake of the user, or a failure of the machine: one message that says how to fix it
 //   130  stopped by Ctrl-C or kill, after saving
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
 import { asError, isToldAlone, UserError } from "./errors.ts";
 import { explainSystemError, writeAtomic } from "./files.ts";
@@ -109,10 +109,11 @@ export async function runCommand<D extends SettingsTree>(command: Command<D>): P
   const argv = process.argv.slice(2);
   const verbose = argv.includes("--verbose");
   // The reader of the output may have gone (| head): that is no error, and the result is no longer needed.
-  process.stdout.on("error", () => process.exit(0));
+  process.stdout.on("error", () => end(0));
   process.stderr.on("error", () => {});
   for (const event of ["uncaughtException", "unhandledRejection"] as const)
-    process.on(event, (thrown: unknown) => process.exit(report(thrown, verbose)));
+    process.on(event, (thrown: unknown) => end(report(thrown, verbose)));
+  process.on("exit", sayIfUnfinished);
 
   let code: number;
   const stop = stopOnSignals();
@@ -126,7 +127,26 @@ export async function runCommand<D extends SettingsTree>(command: Command<D>): P
     stop.ignore();
   }
   await Promise.all([drained(process.stdout), drained(process.stderr)]);
+  end(code);
+}
+
+let isEnded = false;
+
+/** Ends the process. */
+function end(code: number): never {
+  isEnded = true;
   process.exit(code);
+}
+
+/** A user's module can end the process too. With code 0 and without a word a script would take the command for done. */
+function sayIfUnfinished(code: number): void {
+  if (isEnded) return;
+  if (code === 0) process.exitCode = 1;
+  writeSync(
+    2,
+    `\nThe process was ended with code ${code} before the command was done: some code that it loaded calls process.exit, for ` +
+      "example a module of environment.module, or waits for something that never comes. What was written until then is kept.\n",
+  );
 }
 
 async function run<D extends SettingsTree>(command: Command<D>, argv: string[], signal: AbortSignal): Promise<number> {
@@ -257,7 +277,7 @@ function stopOnSignals(): { signal: AbortSignal; ignore(): void } {
   const controller = new AbortController();
   const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   const handler = () => {
-    if (controller.signal.aborted) process.exit(130);
+    if (controller.signal.aborted) end(130);
     // A terminal has just printed ^C on the current line.
     process.stderr.write(`${process.stderr.isTTY ? "\n" : ""}saving, press again to stop at once\n`);
     controller.abort();

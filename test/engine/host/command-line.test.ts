@@ -24,7 +24,7 @@ import { killPoint } from "${engine}host/kill-point.ts";
 import { choice, defineSettings, integer } from "${engine}host/settings.ts";
 
 const settings = defineSettings({
-  how: choice({ options: ["print", "user", "ours", "reject", "full", "wait", "steps", "lots", "throw-abort", "note", "lost"], default: "print", meaning: "what to do" }),
+  how: choice({ options: ["print", "user", "ours", "reject", "full", "wait", "steps", "lots", "throw-abort", "note", "lost", "exit", "exit-3"], default: "print", meaning: "what to do" }),
   landscape: { points: integer({ default: 7, min: 3, unit: "points", meaning: "points along each axis" }) },
 });
 await runCommand({
@@ -53,6 +53,8 @@ await runCommand({
         console.log("ready");
         await setTimeout(10_000, undefined, { signal });
         return;
+      case "exit": process.exit(0);
+      case "exit-3": process.exit(3);
       case "note": {
         progress.line("Start node landscape/work.ts.");
         // On a pipe a note is shown once in five seconds.
@@ -212,6 +214,19 @@ describe("engine/host/command-line", (test) => {
       const { stdout, stderr } = spawnSync("sh", ["-c", line], { encoding: "utf8" });
       assert.equal([stdout, stderr], ["line 0\nline 1\n", ""]);
     });
+    test("a module that ends the process itself is no success, and is said", () => {
+      for (const [how, asked, status] of [
+        ["exit", 0, 1],
+        ["exit-3", 3, 3],
+      ] as const) {
+        const ended = run(["--how", how]);
+        assert.is(ended.status, status);
+        assert.match(ended.stderr, `The process was ended with code ${asked} before the command was done`);
+      }
+      for (const argv of [[], ["--how", "user"], ["--help"]])
+        assert.not.match(run(argv).stderr, "before the command was done");
+    });
+
     test("FOOTHOLD_KILL_AT kills at the named point, at the given count, and nowhere else", () => {
       for (const count of [1, 3]) {
         const { signal, stdout } = run(["--how", "steps"], { FOOTHOLD_KILL_AT: `step:${count}` });
