@@ -100,7 +100,11 @@ function missingGroups({ step, groups }: HealthStep, { maxRedraws, promptsPerSte
   );
 }
 
-function collapsedEntropy({ step, metrics }: HealthStep, { method }: TrainValues, first: number): string | null {
+function collapsedEntropy(
+  { step, metrics }: HealthStep,
+  { method, entropyCoefficient }: TrainValues,
+  first: number,
+): string | null {
   const entropy = metrics["entropy"];
   // A step whose updates use no token has none.
   if (entropy === undefined) return null;
@@ -111,7 +115,7 @@ function collapsedEntropy({ step, metrics }: HealthStep, { method }: TrainValues
     "This is said once: entropy in metrics.jsonl is its value in each step. " +
     (method === "evolve"
       ? "A lower --train.evolve.learningRate or a higher --train.temperature keeps it up."
-      : "A lower --train.learningRate, an entropy bonus (--train.entropyCoefficient) or a higher --train.temperature keeps it up.")
+      : `A lower --train.learningRate, ${entropyCoefficient > 0 ? "a larger" : "an"} entropy bonus (--train.entropyCoefficient) or a higher --train.temperature keeps it up.`)
   );
 }
 

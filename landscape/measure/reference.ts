@@ -1,6 +1,16 @@
 // The checkpoint's own completions (the reference). They are sampled and scored once per checkpoint; J and KL of every grid point
 // are then computed on these same tokens.
-import { fromArray, head, klAndScore, NumericalError, readTensors, scopeAsync } from "../../engine/index.ts";
+import {
+  fromArray,
+  head,
+  klAndScore,
+  type NumberArray,
+  NumericalError,
+  readTensors,
+  scope,
+  scopeAsync,
+  type Tensor,
+} from "../../engine/index.ts";
 import {
   type DistinctAnswers,
   distinctAnswers,
@@ -175,33 +185,9 @@ async function sumsOf(
   first: number,
   settings: PointScoring,
 ): Promise<Sums[]> {
-  const { backend } = plain;
-  const width = plain.config.hiddenSize;
   const sums = points.map((): Sums => ({ kl: [], k1: [], k3: [], objective: [], entropy: [] }));
   let sequence = first;
-  for (const part of partsFrom(plain, reference, first)) {
-    settings.signal?.throwIfAborted();
-    backend.phase?.("scoring a point");
-    const [logProbs, entropy, kl] = await scopeAsync(async () => {
-      const { hidden, targets, rows, count } = distinctStates(perturbed, part.answers, points);
-      const scored = klAndScore({
-        hiddenQ: hidden,
-        headQ: headWeight(perturbed.config, perturbed.weights),
-        rows,
-        hiddenP: fromArray(backend, repeated(part.hidden, points.length), [count, width], "f32", "reference hidden"),
-        headP: headWeight(plain.config, plain.weights),
-        logSumExpP: fromArray(
-          backend,
-          repeated(part.logSumExp, points.length),
-          [count],
-          "f32",
-          "reference log-sum-exp",
-        ),
-        targets,
-        temperature: 1,
-      });
-      return readTensors([scored.logProbs, scored.entropy, scored.kl]);
-    });
+  const take = ({ part }: Scored, [logProbs, entropy, kl]: readonly NumberArray[]): void => {
     if (perturbed.weights.operands === "f16" && !kl.every(Number.isFinite))
       throw new NumericalError(notNumbers("sweep", perturbed.weights));
     settings.onPass?.(part.sequences.length, points);
@@ -229,8 +215,54 @@ async function sumsOf(
       });
     }
     sequence += part.sequences.length;
+  };
+  // The device has the next part before the host takes the one before.
+  let before: Scored | null = null;
+  for (const part of partsFrom(plain, reference, first)) {
+    settings.signal?.throwIfAborted();
+    plain.backend.phase?.("scoring a point");
+    const scored: Scored = { part, reading: scorePart(plain, perturbed, points, part) };
+    scored.reading.catch(() => {}); // it is heard below, unless the part before fails too
+    if (before !== null) take(before, await before.reading);
+    before = scored;
   }
+  if (before !== null) take(before, await before.reading);
   return sums;
+}
+
+/** A part whose pass is under way. */
+interface Scored {
+  readonly part: ReferencePart;
+  /** log-probabilities, entropies and KL. */
+  readonly reading: Promise<NumberArray[]>;
+}
+
+/** Scores a part at the points, in one pass. While it is read, only the scores are kept on the device. */
+function scorePart(
+  plain: Model,
+  perturbed: Model,
+  points: readonly number[],
+  part: ReferencePart,
+): Promise<NumberArray[]> {
+  const { backend } = plain;
+  return scopeAsync(() => {
+    const { logProbs, entropy, kl } = scope(() => {
+      const { hidden, targets, rows, count } = distinctStates(perturbed, part.answers, points);
+      const ofReference = (values: Float32Array, shape: readonly number[], label: string): Tensor =>
+        fromArray(backend, repeated(values, points.length), shape, "f32", `reference ${label}`);
+      return klAndScore({
+        hiddenQ: hidden,
+        headQ: headWeight(perturbed.config, perturbed.weights),
+        rows,
+        hiddenP: ofReference(part.hidden, [count, plain.config.hiddenSize], "hidden"),
+        headP: headWeight(plain.config, plain.weights),
+        logSumExpP: ofReference(part.logSumExp, [count], "log-sum-exp"),
+        targets,
+        temperature: 1,
+      });
+    });
+    return readTensors([logProbs, entropy, kl]);
+  });
 }
 
 /** The same numbers `copies` times, one after another. */

@@ -73,7 +73,14 @@ describe("rl/health", (test) => {
       2,
       "0.049 nats per token; in the first step 0.50",
     );
-    expectOnce(said(stepsOf({ of: { entropy: 0.009 } }, collapsed)), 0, "almost certain of every token");
+    expectOnce(
+      said(stepsOf({ of: { entropy: 0.009 } }, collapsed)),
+      0,
+      "almost certain of every token",
+      "an entropy bonus",
+    );
+    const withBonus = { ...train, entropyCoefficient: 0.01 };
+    expectOnce(said(stepsOf({ of: { entropy: 0.009 } }), withBonus), 0, "a larger entropy bonus");
     expectOnce(
       said(stepsOf(collapsed, collapsed), train, [{ step: 0 }, { entropy: 0.5 }, { entropy: 0.4 }]),
       0,

@@ -139,9 +139,10 @@ describe("rl/presets", (test) => {
     const { landscape, ...others } = preset("study-rays");
     const { rays, line, pairs, ...maps } = landscape;
     const { rays: _rays, line: _line, pairs: _pairs, ...own } = study.landscape;
-    const { landscape: _, ...ofStudy } = study;
+    // Now: other tests of the process register environments, and each has settings.
+    const { landscape: _, ...ofStudy } = preset("study");
     equal([{ ...others, extends: study.extends }, maps], [ofStudy, own]);
-    const changes = diffSettings(studySettings, study, preset("study-rays"));
+    const changes = diffSettings(studySettings, preset("study"), preset("study-rays"));
     ok(changes.length > 0 && changes.every(({ effect }) => effect !== "alters"), JSON.stringify(changes));
     const points = rayPoints(landscape).length;
     is(points, 1 + 32 * 6 * 2);
