@@ -97,7 +97,7 @@ describe("rl/train command", (test) => {
     const argv = ["rl/train.ts", "docs/examples/names.toml"].map((path) =>
       fileURLToPath(new URL(`../../${path}`, import.meta.url)),
     );
-    const asked = [...argv, "--model.path", model, "--out", folder("example"), "--train.steps", "2", "--dry-run"];
+    const asked = [...argv, "--model.path", model, "--out", folder("example"), "--dry-run"];
     const { status, stdout, stderr } = await start(asked, {}, place).ended;
     is(status, 0, stderr);
     match(stdout, 'name = "names"');
