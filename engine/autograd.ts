@@ -142,11 +142,6 @@ export class Recording<T> {
     }
   }
 
-  /** The ops in their order, without views. */
-  *ops(): Iterator<Node> {
-    for (const node of this.#nodes) if (node.viewFrom === undefined) yield node;
-  }
-
   /** Whether an op of this recording made the tensor from one that requires a gradient. */
   made(tensor: Tensor): boolean {
     return this.#made.has(tensor);

@@ -88,7 +88,7 @@ export function answerStates(
 ): AnswerStates {
   const distinct = distinctAnswers(model.config, sequences);
   const { hidden } = statesOfAnswers(model, distinct, policy, options);
-  const targets = distinct.targets.length === 0 ? [] : Array.from(distinct.places, (place) => distinct.targets[place]);
+  const targets = distinct.places.map((place) => distinct.targets[place]);
   const count = targets.length;
   return {
     hidden: gatherRows(hidden, distinct.places), // [N, C]

@@ -4,7 +4,6 @@ import { reshape, shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { defineOp } from "../../op.ts";
-import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { fromArray, type Tensor } from "../../tensor.ts";
 import {
@@ -59,14 +58,6 @@ const scatterKernel = defineKernel({
   workgroups: ({ rows, rowSize }, constants) => elementWorkgroups(rows * rowSize, constants),
 });
 
-/** y[i] = x[indices[i]]; indices may repeat. */
-export function gatherInto(x: Tensor, indices: Uint32Array, y: Tensor): void {
-  scope(() => {
-    const list = fromArray(x.backend, indices, [indices.length], "u32", "gatherRows.indices");
-    run(gatherKernel, { x, indices: list, y }, { rowSize: x.rowSize });
-  });
-}
-
 /** The op below `gatherRows`. With a backward pass each index occurs once. */
 export const gatherRowsOp = defineOp<"x", "y", never, { indices: Uint32Array }>({
   name: "gatherRows",
@@ -76,7 +67,11 @@ export const gatherRowsOp = defineOp<"x", "y", never, { indices: Uint32Array }>(
       if (index >= x[0]) throw new ShapeError(`gatherRows: index ${index}: expected a row of [${x}], below ${x[0]}.`);
     return { y: [indices.length, ...x.slice(1)] };
   },
-  forward: (_, { x }, { y }, { indices }) => gatherInto(x, indices, y),
+  forward: (run, { x }, { y }, { indices }) =>
+    scope(() => {
+      const list = fromArray(x.backend, indices, [indices.length], "u32", "gatherRows.indices");
+      run(gatherKernel, { x, indices: list, y }, { rowSize: x.rowSize });
+    }),
   // dx[indices[i]] = dy[i], 0 elsewhere. Each row of dx looks up its one row of dy, so no element is added twice.
   vjp: (run, { x }, { y }, d, { indices }) => {
     if (!d.x) return;
