@@ -111,11 +111,15 @@ export function correlationFigure(
   const hasHollow = allSeries.some((group) =>
     group.some(({ points }) => points.some(({ estimate }) => estimate !== null && estimate.low === null)),
   );
+  const isBeyond = allSeries.some((group) =>
+    group.some(({ points }) => points.some(({ estimate }) => estimate !== null && Math.abs(estimate.value) > 1)),
+  );
   const bars = study.intervalName ?? "interval over prompts";
   const what = [
     hasSlices ? "Thin lines: slices." : "",
     `${hasSlices ? "Bars" : steps.length > 1 ? "Band" : "Bar"}: ${bars}.`,
     hasHollow ? "Hollow: no interval, because the prompts are too few." : "",
+    isBeyond ? "Triangle: a value beyond ±1; the CSV has it." : "",
     (study.sliceMeans ?? []).length > 0 ? "Heavy line and band: mean over slices, 95% interval by Student's t." : "",
   ];
   const title = "Correlation of KL and reward against the training step";

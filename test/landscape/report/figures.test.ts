@@ -351,8 +351,10 @@ describe("landscape/figures: drawings", (test) => {
     assert.is(count([plain, null, plain], /undetermined/g), 1);
     assert.is(count([plain, { value: -1.31, low: -1.6, high: -1.02 }, plain], dots), 2, "a triangle in place of a dot");
     const beyond = { value: -1.31, low: -1.6, high: -1.02 };
+    assert.is(count([plain, plain, plain], /Triangle: a value/g), 0);
+    assert.is(count([plain, beyond, plain], /Triangle: a value/g), 1, "the caption says what it is");
     const drawn = (third: DrawnEstimate) =>
-      correlationFigure({ maps: steps([plain, null, third]) }, { estimands: ["rInfinity"] }).svg;
+      correlationFigure({ maps: steps([beyond, null, third]) }, { estimands: ["rInfinity"] }).svg;
     const marker = /<circle[^>]*>|<path d="[^"]*" fill="#b3401f"\/>/g;
     const atEdge = drawn({ value: -1, low: -1, high: -1 });
     assert.is(drawn(beyond).replace(marker, ""), atEdge.replace(marker, ""), "line and bar end at the edge");
