@@ -34,6 +34,7 @@ export { defineOp, expectRank, expectShape, type Op, type OpDefinition } from ".
 export { type BackendOptions, type OpenedBackend, openBackend } from "./open.ts";
 export { attention, causalSpans } from "./ops/attention/attention.ts";
 export { appendToCache } from "./ops/attention/kv-append.ts";
+export { repeatSlots } from "./ops/attention/repeat-slots.ts";
 export { add, mul, scale, sub } from "./ops/elementwise/elementwise.ts";
 export { embedding } from "./ops/embedding/embedding.ts";
 export { gatherRows } from "./ops/gather/gather.ts";

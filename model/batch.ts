@@ -204,10 +204,11 @@ function commonLength(a: Uint32Array, b: Uint32Array): number {
 }
 
 /** The spans of these tokens. @returns  [N, 4] */
-export function spansOf(tokens: readonly number[], spans: ArrayLike<number>): Uint32Array {
+export function spansOf(tokens: ArrayLike<number>, spans: ArrayLike<number>): Uint32Array {
   const own = new Uint32Array(4 * tokens.length);
   let to = 0;
-  for (const token of tokens) for (let from = 4 * token; from < 4 * token + 4; from++, to++) own[to] = spans[from];
+  for (const token of Array.from(tokens))
+    for (let from = 4 * token; from < 4 * token + 4; from++, to++) own[to] = spans[from];
   return own;
 }
 

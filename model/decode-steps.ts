@@ -20,7 +20,7 @@ import { seenAlong } from "./drafts.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
 import type { KvCache } from "./kv-cache.ts";
 import { finalStates, headWeight } from "./language-model.ts";
-import type { PassTokens } from "./pass-tokens.ts";
+import { type PassTokens, placesOf } from "./pass-tokens.ts";
 
 /** What a pass drew, in the order of the samples. */
 export interface Drawn {
@@ -42,7 +42,10 @@ export class DecodeSteps {
   readonly #made: readonly Tensor[];
   /** One number for each row: the token that a step reads and then draws, and its scores. */
   readonly #results: SampledTokens;
-  /** For R rows: spans [R, 4], counters [R, 4] and slots [R], one after another. */
+  /**
+   * For T tokens and P samples: spans [T, 4], counters [P, 4] and slots [T], one after another (`placesOf`). If samples share
+   * tokens, also the ids [T], the token of each sample [P], and the slots of copies, from and to, [P − T] each.
+   */
   readonly #given: Tensor;
   readonly #positions: Uint32Array;
   /**
@@ -70,7 +73,7 @@ export class DecodeSteps {
     this.#rows = rows;
     this.#steps = steps;
     this.#made = keepAll(() => [
-      empty(backend, [9 * rows], "u32", "spans, counters and slots"),
+      empty(backend, [11 * rows + 32], "u32", "spans, counters and slots"),
       ...this.#makeResults(1),
       ...(steps === 1 ? [] : this.#makeResults(steps)),
     ]);
@@ -81,8 +84,8 @@ export class DecodeSteps {
   }
 
   /** Whether a pass is a decode step. (The embedding refuses an id outside the vocabulary: that pass is left to it.) */
-  isStep({ ids, drawings }: PassTokens): boolean {
-    return ids.length === drawings.length && ids.every((id) => id < this.#model.config.vocabSize);
+  isStep({ added, ids, drawings }: PassTokens): boolean {
+    return added === drawings.length && ids.every((id) => id < this.#model.config.vocabSize);
   }
 
   /**
@@ -94,13 +97,15 @@ export class DecodeSteps {
     const { backend } = this.#model;
     if (steps > this.#steps)
       throw new Error(`DecodeSteps: there is room for ${this.#steps} steps between two reads, got ${steps}`);
-    const R = tokens.ids.length;
-    const own = slice(this.#results, 0, R);
+    const P = tokens.drawings.length;
+    const isShared = tokens.ids.length < P;
+    if (isShared && steps > 1) throw new Error("DecodeSteps: rows that share tokens may part after each step");
+    const own = slice(this.#results, 0, P);
     // One step's results are read where they are.
     const kept = steps === 1 ? null : this.#kept;
     // The tokens that the step before drew are there already, unless rows have come or gone.
     const lies = this.#drawn;
-    if (tokens.ids.length !== lies.length || tokens.ids.some((id, r) => id !== lies[r]))
+    if (!isShared && (P !== lies.length || tokens.ids.some((id, r) => id !== lies[r])))
       own.ids.write(Uint32Array.from(tokens.ids));
     const key = this.#keyOf(tokens);
     this.#tokens = tokens;
@@ -110,7 +115,7 @@ export class DecodeSteps {
         if (step > 0) backend.flush(); // the device begins while the host builds the next step
         this.#write(tokens, usable, step);
         this.replay.run(key, () => this.#step(own, tokens));
-        const to = kept === null ? own : slice(kept, step * R, R);
+        const to = kept === null ? own : slice(kept, step * P, P);
         if (kept !== null) copyAll(own, to);
         drawn.push(to);
       }
@@ -135,49 +140,76 @@ export class DecodeSteps {
     return [make("u32", "tokens"), make(weights.dtype, "logProbs"), make(weights.dtype, "entropy")];
   }
 
-  /** What the list of dispatches depends on: how many rows each policy has. */
-  #keyOf({ ids, groups }: PassTokens): string {
-    if (!this.#model.weights.isPerturbed) return String(ids.length);
-    return groups.map(({ count, point }) => `${count} of ${point}`).join(", ");
+  /** What the list of dispatches depends on: how many tokens each policy has, and how many samples are drawn. */
+  #keyOf({ ids, groups, drawings }: PassTokens): string {
+    const samples = `${drawings.length} samples after `;
+    if (!this.#model.weights.isPerturbed) return samples + ids.length;
+    return samples + groups.map(({ count, point }) => `${count} of ${point}`).join(", ");
+  }
+
+  /** Where the parts of `#given` begin, and where the last ends. */
+  #places(T: number, P: number): number[] {
+    return placesOf(4 * T, 4 * P, T, ...(T === P ? [] : [T, P, P - T, P - T]));
   }
 
   /** Writes what this step is given. */
-  #write({ ids, positions, spans, slots, drawings }: PassTokens, usable: readonly number[], step: number): void {
-    const R = ids.length;
-    const given = new Uint32Array(9 * R);
-    for (let r = 0; r < R; r++) {
-      const later = step === 0 ? 0 : Math.min(step, usable[r] - 1);
-      this.#positions[r] = positions[r] + later;
-      for (let i = 0; i < 4; i++) given[4 * r + i] = spans[4 * r + i];
-      given[4 * r + 3] += later;
-      const { dialogue, turn, answer } = drawings[r].row;
-      const { rollout, prompt } = dialogue.noise;
-      const counter = tokenCounterRow({ position: answer.ids.length + later, turn, rollout, prompt });
-      for (let word = 0; word < 4; word++) given[4 * (R + r) + word] = counter[word];
-      given[8 * R + r] = later === step ? slots[r] + step : noSlot;
+  #write(tokens: PassTokens, usable: readonly number[], step: number): void {
+    const { ids, positions, spans, slots, drawings, sampledAt, copies } = tokens;
+    const [T, P] = [ids.length, drawings.length];
+    const places = this.#places(T, P);
+    const [spansAt, countersAt, slotsAt] = places;
+    const given = new Uint32Array(places[places.length - 1]);
+    given.set(spans, spansAt);
+    const laterOf = (r: number): number => (step === 0 ? 0 : Math.min(step, usable[r] - 1));
+    for (let t = 0; t < T; t++) {
+      const later = laterOf(t); // 0 if a token is shared, so that it need not be a sample's number
+      this.#positions[t] = positions[t] + later;
+      given[spansAt + 4 * t + 3] += later;
+      given[slotsAt + t] = later === step ? slots[t] + step : noSlot;
     }
-    this.#given.sliceRows(0, 9 * R).write(given);
+    for (let p = 0; p < P; p++) {
+      const { dialogue, turn, answer } = drawings[p].row;
+      const { rollout, prompt } = dialogue.noise;
+      const counter = tokenCounterRow({ position: answer.ids.length + laterOf(p), turn, rollout, prompt });
+      for (let word = 0; word < 4; word++) given[countersAt + 4 * p + word] = counter[word];
+    }
+    if (T < P) {
+      const [idsAt, rowsAt, fromAt, toAt] = places.slice(3);
+      given.set(ids, idsAt);
+      given.set(sampledAt, rowsAt);
+      given.set(copies.from, fromAt);
+      given.set(copies.to, toAt);
+    }
+    this.#given.sliceRows(0, given.length).write(given);
   }
 
   /** One step. It depends on the key, on the tensors of this object, and through `fromHost` on what changes on the host. */
-  #step(own: SampledTokens, { groups }: PassTokens): void {
+  #step(own: SampledTokens, { ids, groups, drawings }: PassTokens): void {
     const { config, weights } = this.#model;
     const { keys, values } = this.#cache;
     const { noiseKey, temperature, warping } = this.#settings;
-    const R = own.ids.rows;
+    const [T, P] = [ids.length, drawings.length];
+    const isShared = T < P;
+    const [spansAt, countersAt, slotsAt, idsAt, rowsAt, fromAt, toAt] = this.#places(T, P);
     const rows = weights.isPerturbed ? groups : null;
-    const fours = (start: number): Tensor => this.#given.sliceRows(start, 4 * R).view([R, 4]);
+    const part = (start: number, count: number): Tensor => this.#given.sliceRows(start, count);
+    const fours = (start: number, count: number): Tensor => part(start, 4 * count).view([count, 4]);
     const batch = {
-      ids: { tensor: own.ids, host: null },
-      positions: this.#positions.subarray(0, R),
-      spans: fours(0),
+      ids: { tensor: isShared ? part(idsAt, T) : own.ids, host: null },
+      positions: this.#positions.subarray(0, T),
+      spans: fours(spansAt, T),
       querySpans: null,
       rows,
     };
-    const last = finalStates(config, weights, batch, { keys, values, slots: this.#given.sliceRows(8 * R, R) }); // [R, C]
+    const into = {
+      ...{ keys, values, slots: part(slotsAt, T) },
+      ...(isShared && { copies: { from: part(fromAt, P - T), to: part(toAt, P - T) } }),
+    };
+    const last = finalStates(config, weights, batch, into); // [T, C]
     sampleTokens(last, headWeight(config, weights), rows, {
-      ...{ counters: fours(4 * R), key: noiseKey, temperature, into: own },
-      warping: warping && { ...warping, seen: this.#seen(R) },
+      ...{ counters: fours(countersAt, P), key: noiseKey, temperature, into: own },
+      rowOf: isShared ? part(rowsAt, P) : null,
+      warping: warping && { ...warping, seen: this.#seen(P) },
     });
   }
 

@@ -31,6 +31,12 @@ export interface GenerateSettings {
    * it is 1, because the host keeps the set of seen ids. Default: chosen by measured times (steps-per-read.ts).
    */
   stepsPerRead?: number;
+  /**
+   * Whether tokens that several dialogues of a policy have in common up to a place are computed once (pass-tokens.ts). It
+   * changes no result. Default: yes, where the model can and the cache is in one buffer; between decode steps that are read
+   * one by one, and without a repetition penalty.
+   */
+  sharesTokens?: boolean;
   signal?: AbortSignal;
   /**
    * Called before dialogues enter the batch, and waited for. It may compute, and let the iterable have further dialogues.

@@ -19,7 +19,7 @@ import { draftFor, seenAlong } from "./drafts.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
 import type { KvCache } from "./kv-cache.ts";
 import { finalStates, headWeight } from "./language-model.ts";
-import { type Drawing, nowhere, PassTokens, type Row } from "./pass-tokens.ts";
+import { type Drawing, PassTokens, placesOf, type Row } from "./pass-tokens.ts";
 import { appendSample } from "./rows-under-way.ts";
 import type { StepsPerRead } from "./steps-per-read.ts";
 
@@ -32,30 +32,22 @@ export async function pass(
   cache: KvCache,
   active: readonly Row[],
   settings: GenerateSettings,
-  { pace, places, decode }: { pace: StepsPerRead; places: number; decode: DecodeSteps },
+  { pace, places, decode, names }: { pace: StepsPerRead; places: number; decode: DecodeSteps; names: HistoryNames },
 ): Promise<Row[]> {
-  const tokens = new PassTokens();
+  const shares = sharesTokens(model, cache, active, settings, pace);
+  const tokens = new PassTokens(shares, names.next);
   for (const row of active) {
     if (row.coming !== null) continue;
     const count = row.tokens.length - row.computed + (row.pendingPrefix?.length ?? 0);
-    if (tokens.ids.length > 0 && tokens.ids.length + count > settings.maxTokens) break;
-    const { policy } = row.dialogue;
-    if (row.pendingPrefix !== null) {
-      tokens.push(policy, row.pendingPrefix, 0, nowhere, row.prefix);
-      row.pendingPrefix = null;
-    }
-    tokens.push(policy, row.tokens, row.computed, row.prefix, row.own);
-    row.computed = row.tokens.length;
+    const isFull = (more: number): boolean => tokens.ids.length > 0 && tokens.ids.length + more > settings.maxTokens;
+    if (isFull(count) && isFull(tokens.needed(row))) break;
+    tokens.add(row);
     // With a penalty, samples have their sets of seen ids, which are large: no more of them than rows are under way.
     const samples = row.seen === null ? Number.POSITIVE_INFINITY : settings.maxRows - tokens.sampledAt.length - 1;
     const room = Math.min(settings.maxTokens - tokens.ids.length, samples);
-    const draft = draftFor(row, settings, model.config.vocabSize, room);
-    if (draft.computed > 0) {
-      const said = [...row.tokens, ...draft.ids.slice(0, draft.computed)];
-      tokens.push(policy, said, row.computed, row.prefix, row.own);
-    }
-    tokens.draw(row, draft);
+    tokens.draw(row, draftFor(row, settings, model.config.vocabSize, room));
   }
+  names.next += tokens.ids.length;
 
   const { drawings } = tokens;
   const isDecode = decode.isStep(tokens);
@@ -63,7 +55,8 @@ export async function pass(
   const usable = drawings.map(({ row: { own, tokens: said, answer } }) =>
     Math.min(own.length - said.length + 1, settings.maxNewTokens - answer.ids.length),
   );
-  const steps = isDecode ? Math.max(1, Math.min(pace.count, Math.max(...usable))) : 1;
+  const isShared = tokens.copies.to.length > 0;
+  const steps = isDecode && !isShared ? Math.max(1, Math.min(pace.count, Math.max(...usable))) : 1;
   model.backend.phase?.(isDecode ? "decode step" : "prefill");
   const begun = performance.now();
   const drawn = isDecode
@@ -84,7 +77,7 @@ export async function pass(
       const { row } = drawings[i];
       if (step > 0) row.computed++;
       const { turn, answer } = row;
-      const isOver = useSamples(drawings[i], samples, model.weights, settings, counts);
+      const isOver = useSamples(tokens, drawings[i], samples, model.weights, settings, counts);
       if (isOver) finished.push(row);
       if (!isOver && row.turn === turn && row.coming === null) return true;
       pace.ended(answer.ids.length);
@@ -93,6 +86,30 @@ export async function pass(
     settings.onPass?.({ tokens: tokens.ids.length, finished: finished.length - before, ...counts, rows, places });
   });
   return finished;
+}
+
+/** Histories get names that no other history of the generation has; from `next` on they are free. */
+export interface HistoryNames {
+  next: number;
+}
+
+/**
+ * Whether a pass computes tokens once that rows have in common (pass-tokens.ts). Not in decode steps of which several run between
+ * two reads: rows could part in between. And not with a penalty, whose samples need sets of ids in the order of the rows.
+ */
+function sharesTokens(
+  { config }: Model,
+  cache: KvCache,
+  active: readonly Row[],
+  settings: GenerateSettings,
+  pace: StepsPerRead,
+): boolean {
+  if (settings.sharesTokens === false || config.copiesSlots !== true || !cache.isWhole) return false;
+  if (active.some(({ seen }) => seen !== null)) return false;
+  return (
+    pace.count === 1 ||
+    active.some((row) => row.tokens.length - row.computed > 1 || row.pendingPrefix !== null || row.dialogue.draft)
+  );
 }
 
 /** The message about logits that are not numbers. */
@@ -111,12 +128,14 @@ export function notNumbers(what: string, { operands = "f32" }: Weights): string 
  * Returns true when the dialogue is over.
  */
 function useSamples(
-  { row, draft, first }: Drawing,
+  tokens: PassTokens,
+  drawing: Drawing,
   { ids, logProbs, entropies }: Drawn,
   weights: Weights,
   settings: GenerateSettings,
   counts: { sampled: number; drafted: number; spared: number },
 ): boolean {
+  const { row, draft, first } = drawing;
   const { turn } = row;
   for (let k = 0; ; k++) {
     const at = first + k;
@@ -127,6 +146,7 @@ function useSamples(
     if (k > 0) {
       counts.spared++;
       row.computed++; // the sample before this one is in the cache, as a token of the draft
+      row.history = tokens.historyAt(drawing, k);
     }
     if (appendSample(row, ids[at], logProbs[at], entropies[at], settings)) return true;
     if (!isDrafted || row.turn !== turn || row.coming !== null || k === draft.computed) return false;
@@ -141,16 +161,22 @@ async function drawTokens(
   settings: GenerateSettings,
 ): Promise<Drawn> {
   const T = tokens.ids.length;
-  const R = tokens.sampledAt.length;
+  const P = tokens.sampledAt.length;
   const groups = weights.isPerturbed ? tokens.groups : null;
-  const sampledRows = weights.isPerturbed ? tokens.sampledGroups() : null;
-  // All that the host gives goes to the device in one write, each part from a multiple of four numbers on.
-  const [countersAt, idsAt] = [4 * T, 4 * (T + R)];
-  const slotsAt = idsAt + 4 * Math.ceil(T / 4);
-  const given = new Uint32Array(slotsAt + T);
-  given.set(tokens.spans);
+  const { indices, rowOf } = tokens.outputs();
+  const sampledRows = weights.isPerturbed ? tokens.groupsOf(indices) : null;
+  const { from, to } = tokens.copies;
+  // All that the host gives goes to the device in one write.
+  const [spansAt, countersAt, idsAt, slotsAt, rowsAt, fromAt, toAt, end] = placesOf(
+    ...[4 * T, 4 * P, T, T, rowOf === null ? 0 : P, from.length, to.length],
+  );
+  const given = new Uint32Array(end);
+  given.set(tokens.spans, spansAt);
   given.set(tokens.ids, idsAt);
   given.set(tokens.slots, slotsAt);
+  if (rowOf !== null) given.set(rowOf, rowsAt);
+  given.set(from, fromAt);
+  given.set(to, toAt);
   tokens.drawings.forEach(({ row: { dialogue, turn, answer }, draft, first }) => {
     const { rollout, prompt } = dialogue.noise;
     for (let k = 0; k <= draft.computed; k++)
@@ -165,16 +191,22 @@ async function drawTokens(
     const batch: Batch = {
       ids: { tensor: uploaded.sliceRows(idsAt, T), host: given.slice(idsAt, idsAt + T) },
       positions: Uint32Array.from(tokens.positions),
-      spans: fours(0, T),
+      spans: fours(spansAt, T),
       querySpans: null,
       rows: groups,
       sequences: tokens.drawings.length,
-      ...(T === R ? {} : { outputs: sampledOutputs(backend, tokens, sampledRows) }),
+      ...(T === indices.length ? {} : { outputs: sampledOutputs(backend, tokens, indices, sampledRows) }),
     };
-    const into = { keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt, T) };
+    const into = {
+      ...{ keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt, T) },
+      ...(to.length > 0 && {
+        copies: { from: uploaded.sliceRows(fromAt, from.length), to: uploaded.sliceRows(toAt, to.length) },
+      }),
+    };
     const last = finalStates(config, weights, batch, into); // [R, C]
     return sampleTokens(last, headWeight(config, weights), sampledRows, {
-      counters: fours(countersAt, R),
+      counters: fours(countersAt, P),
+      rowOf: rowOf && uploaded.sliceRows(rowsAt, P),
       key: settings.noiseKey,
       temperature: settings.temperature,
       warping: settings.warping && { ...settings.warping, seen: seenTable(backend, tokens) },
@@ -187,12 +219,13 @@ async function drawTokens(
 /** The tokens after which one is drawn: only their final states are read. */
 function sampledOutputs(
   backend: Backend,
-  { sampledAt, spans, drawings }: PassTokens,
+  { spans, drawings }: PassTokens,
+  indices: Uint32Array,
   rows: readonly RowGroup[] | null,
 ): BatchOutputs {
   return {
-    indices: Uint32Array.from(sampledAt),
-    spans: fromArray(backend, spansOf(sampledAt, spans), [sampledAt.length, 4], "u32", "spans"),
+    indices,
+    spans: fromArray(backend, spansOf(indices, spans), [indices.length, 4], "u32", "spans"),
     querySpans: null,
     rows,
     sequences: drawings.length,

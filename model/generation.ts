@@ -17,13 +17,15 @@
 // A dialogue may promise its next turn, for example because a server writes it. Until the promise is kept its row keeps its part
 // of the cache and is in no pass; the other rows go on.
 //
-// Prefix sharing: a prompt that several dialogues of one policy share is computed once and cached once. Each dialogue
-// computes the prompt's last token itself, so a dialogue that joins later also has logits to sample from.
+// Prefix sharing: a prompt that several dialogues of one policy share is computed once and cached once, without its last token.
+// That one is each dialogue's own, so a dialogue that joins later also has logits to sample from.
+//
+// Token sharing: as long as dialogues of one policy have said the same, a pass computes their next token once (pass-tokens.ts).
 import { DecodeSteps } from "./decode-steps.ts";
 import type { Dialogue } from "./dialogue.ts";
 import { boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 import type { GenerateSettings, Model, Pass } from "./generate-settings.ts";
-import { pass } from "./generation-pass.ts";
+import { type HistoryNames, pass } from "./generation-pass.ts";
 import { KvCache } from "./kv-cache.ts";
 import type { Row } from "./pass-tokens.ts";
 import { admit, beginRow, cacheSlots, ensureRoom, firstOf, slotsFor, takeArrived } from "./rows-under-way.ts";
@@ -48,6 +50,7 @@ export async function generate(
   const { stepsPerRead } = settings;
   if (stepsPerRead !== undefined && !(Number.isInteger(stepsPerRead) && stepsPerRead >= 1))
     throw new Error(`generate: stepsPerRead: expected a whole number from 1 on, got ${stepsPerRead}.`);
+  const names: HistoryNames = { next: 0 };
   const pace = new StepsPerRead(model.backend, isPenalised ? 1 : stepsPerRead, settings.maxNewTokens);
   let cache = new KvCache(model.backend, model.config, cacheSlots(model, bounds, rows), model.weights.operands);
   let decode: DecodeSteps | null = null;
@@ -111,7 +114,7 @@ export async function generate(
       // Rows of one policy are contiguous, so that each policy's weights are used by one range of rows. The sort is
       // stable: the row that computes a prefix stays before the rows that share it.
       active.sort((one, other) => one.dialogue.policy - other.dialogue.policy);
-      for (const row of await pass(model, cache, active, settings, { pace, places: rows, decode })) leave(row);
+      for (const row of await pass(model, cache, active, settings, { pace, places: rows, decode, names })) leave(row);
     }
   } finally {
     decode?.free();

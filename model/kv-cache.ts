@@ -14,9 +14,16 @@ export interface CacheRun {
   readonly length: number;
 }
 
-interface Prefix extends CacheRun {
-  readonly key: string;
+/** A prompt that dialogues share. */
+export interface CachedPrefix extends CacheRun {
+  /** How many dialogues under way share it. */
   users: number;
+  /** The name of its tokens' history (pass-tokens.ts), once they are computed. */
+  history: number;
+}
+
+interface Prefix extends CachedPrefix {
+  readonly key: string;
 }
 
 /** The facts that determine the size of a cache. */
@@ -102,7 +109,7 @@ export class KvCache {
    * computed);
    * null when no gap is long enough.
    */
-  sharePrefix(key: string, length: number): { run: CacheRun; isNew: boolean } | null {
+  sharePrefix(key: string, length: number): { run: CachedPrefix; isNew: boolean } | null {
     const found = this.#prefixes.get(key);
     if (found !== undefined) {
       found.users++;
@@ -110,8 +117,9 @@ export class KvCache {
     }
     const run = this.allocate(length);
     if (run === null) return null;
-    this.#prefixes.set(key, { ...run, key, users: 1 });
-    return { run, isNew: true };
+    const made = { ...run, key, users: 1, history: Number.NaN };
+    this.#prefixes.set(key, made);
+    return { run: made, isNew: true };
   }
 
   /** Removes a user from a prefix. After the last user its run is released. */
@@ -121,6 +129,11 @@ export class KvCache {
     if (--found.users > 0) return;
     this.#prefixes.delete(key);
     this.release(found);
+  }
+
+  /** Whether the storage of each layer is in one segment, so that slots can be copied to any other slots. */
+  get isWhole(): boolean {
+    return this.keys[0].segments.length === 1;
   }
 
   get freeSlots(): number {

@@ -33,6 +33,11 @@ export interface ModelFacts {
   readonly tieWordEmbeddings: boolean;
   /** Tokens that end an answer. */
   readonly eosTokenIds: readonly number[];
+  /**
+   * Whether the forward pass copies keys and values as `LayerCaches.copies` says. Then tokens that several dialogues have in
+   * common are computed once. Default: no.
+   */
+  readonly copiesSlots?: boolean;
 }
 
 /**
@@ -78,6 +83,11 @@ export interface LayerCaches {
   readonly values: readonly Tensor[];
   /** The slot of each token of the batch. */
   readonly slots: Tensor; // [T] u32
+  /**
+   * Once a layer's keys and values are in their slots, and before its attention, those of the slots `from` are copied to the
+   * slots `to` (`repeatSlots`). Absent: nothing is copied. Never given to a model without `copiesSlots`.
+   */
+  readonly copies?: { readonly from: Tensor; readonly to: Tensor } | undefined; // [N] u32
 }
 
 export interface ForwardOptions {

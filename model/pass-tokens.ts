@@ -1,12 +1,19 @@
 // The tokens of one forward pass of a generation, while they are collected: what the model computes, and which samples are
 // drawn after which of them.
+//
+// Rows of one policy whose tokens are the same up to a place have the same states there, to the bit. So a token is computed once
+// for all rows in the pass that have said the same up to it, and its keys and values are copied to the slots of the others. Each
+// row draws its own sample from the shared state. Rows part where their tokens differ: from then on each has its own.
 import type { RowGroup } from "../engine/index.ts";
 import type { Dialogue, NextTurn } from "./dialogue.ts";
 import type { Drafted } from "./drafts.ts";
-import type { CacheRun } from "./kv-cache.ts";
+import type { CachedPrefix, CacheRun } from "./kv-cache.ts";
 
 /** The run of no tokens. */
 export const nowhere: CacheRun = { start: 0, length: 0 };
+
+/** The prefix of a row that is not in the cache. */
+export const noPrefix: CachedPrefix = { ...nowhere, users: 0, history: Number.NaN };
 
 /** A turn that the dialogue has promised. */
 export interface ComingTurn {
@@ -19,11 +26,13 @@ export interface ComingTurn {
 export interface Row {
   readonly dialogue: Dialogue;
   readonly prefixKey: string;
-  prefix: CacheRun;
+  prefix: CachedPrefix;
   own: CacheRun;
   /** All tokens after the prefix, and how many of them the cache holds. */
   readonly tokens: number[];
   computed: number;
+  /** The name of the history that the computed tokens are; of no meaning while none are. */
+  history: number;
   /** The prefix's tokens if this row computes them. */
   pendingPrefix: ArrayLike<number> | null;
   turn: number;
@@ -42,34 +51,145 @@ export class PassTokens {
   readonly spans: number[] = [];
   readonly groups: OpenGroup[] = [];
   readonly drawings: Drawing[] = [];
-  /** After which token of the pass each sample is drawn. */
+  /** After which token of the pass each sample is drawn. Several samples may follow one token. */
   readonly sampledAt: number[] = [];
+  /** Slots whose keys and values the pass computes, and slots that get a copy of each. */
+  readonly copies: { readonly from: number[]; readonly to: number[] } = { from: [], to: [] };
+  /** Tokens that were added: those that are computed, and those that share another's. */
+  added = 0;
+  readonly #shares: boolean;
+  readonly #firstHistory: number;
+  /** The token of the pass that follows a history, by the history's place (`#placeOf`) and the token's id. */
+  readonly #followers = new Map<number, number>();
+  readonly #placesOfEarlier = new Map<number, number>();
 
-  /** Adds tokens first … first + count − 1 of a run that begins after `prefix`. */
-  push(policy: number, ids: ArrayLike<number>, first: number, prefix: CacheRun, own: CacheRun): void {
-    for (let i = first; i < ids.length; i++) {
-      const position = prefix.length + i;
-      this.ids.push(ids[i]);
-      this.positions.push(position);
-      this.slots.push(own.start + i);
-      this.spans.push(prefix.start, prefix.length, own.start, position + 1);
-    }
-    extendGroups(this.groups, policy, ids.length - first);
+  /**
+   * @param shares        whether a token is computed once for all rows with the same history
+   * @param firstHistory  names of histories from here on are free: the pass uses as many as it has tokens
+   */
+  constructor(shares: boolean, firstHistory: number) {
+    this.#shares = shares;
+    this.#firstHistory = firstHistory;
   }
 
-  /** Draws for a row whose tokens were added last: after the last one before its draft, and after each of the draft. */
+  /** Adds what a row waits for: its prefix, if it computes that, and its tokens that the cache does not hold. */
+  add(row: Row): void {
+    const { policy } = row.dialogue;
+    const { prefix, own } = row;
+    if (row.pendingPrefix !== null) {
+      prefix.history = this.#push(row, row.pendingPrefix, 0, nowhere, prefix, beginningOf(policy));
+      row.pendingPrefix = null;
+    }
+    const beginning = prefix.length === 0 ? beginningOf(policy) : prefix.history;
+    row.history = this.#push(row, row.tokens, row.computed, prefix, own, row.computed === 0 ? beginning : row.history);
+    row.computed = row.tokens.length;
+  }
+
+  /** How many tokens the model would compute for a row, if it were added. */
+  needed(row: Row): number {
+    const { policy } = row.dialogue;
+    let history = row.computed === 0 ? beginningOf(policy) : row.history;
+    if (row.computed === 0 && row.pendingPrefix === null && row.prefix.length > 0) history = row.prefix.history;
+    const waiting = [...Array.from(row.pendingPrefix ?? []), ...row.tokens.slice(row.computed)];
+    for (const [i, id] of waiting.entries()) {
+      const found: number | undefined = this.#mayShare(row) ? this.#followers.get(this.#keyOf(history, id)) : undefined;
+      if (found === undefined) return waiting.length - i;
+      history = this.#firstHistory + found;
+    }
+    return 0;
+  }
+
+  /**
+   * Draws for the row that was added last: after its last token, and after each token of its draft that is computed. The
+   * draft's tokens are added here.
+   */
   draw(row: Row, draft: Drafted): void {
     this.drawings.push({ row, draft, first: this.sampledAt.length });
-    for (let after = draft.computed; after >= 0; after--) this.sampledAt.push(this.ids.length - 1 - after);
+    this.sampledAt.push(row.history - this.#firstHistory);
+    let { history } = row;
+    for (let k = 0; k < draft.computed; k++) {
+      history = this.#follow(row, draft.ids[k], row.tokens.length + k, row.prefix, row.own, history);
+      this.sampledAt.push(history - this.#firstHistory);
+    }
   }
 
-  /** Which policy each sample belongs to. */
-  sampledGroups(): RowGroup[] {
+  /** The history after the k-th sample of a drawing was taken from the draft: the tokens before it are in the cache. */
+  historyAt({ first }: Drawing, k: number): number {
+    return this.#firstHistory + this.sampledAt[first + k];
+  }
+
+  /** The tokens after which something is drawn, ascending, and for each sample which of them it follows; null: each its own. */
+  outputs(): { readonly indices: Uint32Array; readonly rowOf: Uint32Array | null } {
+    if (this.copies.to.length === 0) return { indices: Uint32Array.from(this.sampledAt), rowOf: null };
+    const indices = Uint32Array.from(new Set(this.sampledAt)).sort();
+    const rows = new Map<number, number>();
+    indices.forEach((token, row) => void rows.set(token, row));
+    return { indices, rowOf: Uint32Array.from(this.sampledAt, (token) => rows.get(token) ?? 0) };
+  }
+
+  /** Which policy each of these tokens belongs to; ascending. */
+  groupsOf(indices: Uint32Array): RowGroup[] {
     const groups: OpenGroup[] = [];
-    for (const { row, draft } of this.drawings) extendGroups(groups, row.dialogue.policy, 1 + draft.computed);
+    let group = 0;
+    for (const token of indices) {
+      while (token >= this.groups[group].start + this.groups[group].count) group++;
+      extendGroups(groups, this.groups[group].point, 1);
+    }
     return groups;
   }
+
+  /** Adds tokens first … of a run that begins after `prefix`. @returns the name of the history that they end */
+  #push(row: Row, ids: ArrayLike<number>, first: number, prefix: CacheRun, own: CacheRun, after: number): number {
+    let history = after;
+    for (let i = first; i < ids.length; i++) history = this.#follow(row, ids[i], i, prefix, own, history);
+    return history;
+  }
+
+  /** Adds the i-th token of a run, which follows a history. */
+  #follow(row: Row, id: number, i: number, prefix: CacheRun, own: CacheRun, history: number): number {
+    this.added++;
+    const mayShare = this.#mayShare(row);
+    const key = mayShare ? this.#keyOf(history, id) : 0;
+    const found = mayShare ? this.#followers.get(key) : undefined;
+    if (found !== undefined) {
+      this.copies.from.push(this.slots[found]);
+      this.copies.to.push(own.start + i);
+      return this.#firstHistory + found;
+    }
+    const token = this.ids.length;
+    if (mayShare) this.#followers.set(key, token);
+    const position = prefix.length + i;
+    this.ids.push(id);
+    this.positions.push(position);
+    this.slots.push(own.start + i);
+    this.spans.push(prefix.start, prefix.length, own.start, position + 1);
+    extendGroups(this.groups, row.dialogue.policy, 1);
+    return this.#firstHistory + token;
+  }
+
+  /** Past its prompt, only rows of the same prompt can have said the same. */
+  #mayShare({ computed, prefix }: Row): boolean {
+    return this.#shares && (computed === 0 || prefix.users > 1);
+  }
+
+  #keyOf(history: number, id: number): number {
+    return this.#placeOf(history) * 2 ** 32 + id;
+  }
+
+  /** A small number for a history: even for those that end in this pass, odd for those that earlier passes computed. */
+  #placeOf(history: number): number {
+    if (history >= this.#firstHistory) return 2 * (history - this.#firstHistory);
+    let place = this.#placesOfEarlier.get(history);
+    if (place === undefined) {
+      place = 2 * this.#placesOfEarlier.size + 1;
+      this.#placesOfEarlier.set(history, place);
+    }
+    return place;
+  }
 }
+
+/** The name of the history of no tokens, for each policy its own. */
+const beginningOf = (policy: number): number => -1 - policy;
 
 /** The samples of a row in a pass: first, first + 1, …, one more than its draft has computed tokens. */
 export interface Drawing {
@@ -89,4 +209,11 @@ function extendGroups(groups: OpenGroup[], policy: number, count: number): void 
   const last = groups.at(-1);
   if (last !== undefined && last.point === policy) last.count += count;
   else groups.push({ start: last === undefined ? 0 : last.start + last.count, count, point: policy });
+}
+
+/** Where parts of these lengths begin if they lie one after another, each from a multiple of four on; and where the last ends. */
+export function placesOf(...lengths: readonly number[]): number[] {
+  const places = [0];
+  for (const length of lengths) places.push(places[places.length - 1] + 4 * Math.ceil(length / 4));
+  return places;
 }

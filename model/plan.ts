@@ -16,6 +16,7 @@ import {
   purposeOf,
 } from "../engine/index.ts";
 import type { Answer, Dialogue } from "./dialogue.ts";
+import { prefixKeyOf } from "./dialogue-bounds.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
 import { generate } from "./generation.ts";
 import type { LanguageModel } from "./language-model.ts";
@@ -80,7 +81,7 @@ export interface RehearsedDialogue extends Omit<Dialogue, "answered" | "sampled"
 
 type RehearsalSettings = Pick<
   GenerateSettings,
-  "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between"
+  "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between" | "sharesTokens"
 >;
 
 /**
@@ -95,9 +96,24 @@ export async function rehearseGeneration(
   settings: RehearsalSettings,
 ): Promise<void> {
   const hasTurns = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0);
-  await rehearseOnce(model, dialogues, settings, hasTurns);
+  // Dialogues that have parted share no tokens, and need the most.
+  const apart = { ...settings, sharesTokens: false };
+  await rehearseOnce(model, dialogues, apart, hasTurns);
   const half = dialogues.filter((_, i) => i % 2 === 0);
-  if (hasTurns && half.length < dialogues.length) await rehearseOnce(model, half, settings, hasTurns);
+  if (hasTurns && half.length < dialogues.length) await rehearseOnce(model, half, apart, hasTurns);
+  await rehearseOnce(model, twins(dialogues), settings, false);
+}
+
+/** Two dialogues of one prompt, which have kernels of their own while they say the same; or none. */
+function twins(dialogues: readonly RehearsedDialogue[]): RehearsedDialogue[] {
+  const byPrompt = new Map<string, RehearsedDialogue>();
+  for (const dialogue of dialogues) {
+    const key = prefixKeyOf(dialogue);
+    const other = byPrompt.get(key);
+    if (other !== undefined) return [other, dialogue];
+    byPrompt.set(key, dialogue);
+  }
+  return [];
 }
 
 async function rehearseOnce(
@@ -131,7 +147,7 @@ async function rehearseOnce(
         signal: enough.signal,
         onPass: ({ tokens, sampled }) => {
           // A pass in which every row draws a token comes after those that read prompts and user turns.
-          if (tokens === sampled && (hasTakenTurn || !hasTurns)) enough.abort();
+          if (tokens <= sampled && (hasTakenTurn || !hasTurns)) enough.abort();
         },
       },
     );

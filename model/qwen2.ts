@@ -16,6 +16,7 @@ import {
   linear,
   linearTriple,
   type Parameter,
+  repeatSlots,
   reshape,
   rmsNorm,
   ropeIntoCache,
@@ -50,6 +51,7 @@ export function qwen2Model(config: Qwen2Config): Qwen2Model {
     ...config,
     modelType: qwen2.modelType,
     architecture: "Qwen2ForCausalLM",
+    copiesSlots: true,
     parameters() {
       const shapes = qwen2ParameterShapes(this);
       return new Map([...shapes].map(([name, shape]) => [name, { shape, role: roleOf(name), group: groupOf(name) }]));
@@ -191,13 +193,16 @@ function rotated(q: Tensor, k: Tensor, v: Tensor, { cos, sin }: RotaryAngles): A
 function intoCache(
   given: AttentionInputs,
   projected: () => readonly [q: Tensor, k: Tensor, v: Tensor],
-  { keys, values, slots }: LayerCaches,
+  { keys, values, slots, copies }: LayerCaches,
   layer: number,
 ): Attended {
   const target = { slots, keys: keys[layer], values: values[layer] };
-  const inOne = beforeAttention(given, target);
-  if (inOne !== null) return { q: inOne, ...target };
-  const [q, k, v] = projected();
-  ropeIntoCache(q, k, v, given.cos, given.sin, target);
+  let q = beforeAttention(given, target);
+  if (q === null) {
+    const [queries, k, v] = projected();
+    ropeIntoCache(queries, k, v, given.cos, given.sin, target);
+    q = queries;
+  }
+  if (copies !== undefined) repeatSlots(target.keys, target.values, copies.from, copies.to);
   return { q, ...target };
 }

@@ -5,7 +5,7 @@ import type { Dialogue, NextTurn } from "./dialogue.ts";
 import { type DialogueBounds, prefixKeyOf } from "./dialogue-bounds.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
 import { type CacheRun, KvCache } from "./kv-cache.ts";
-import { type ComingTurn, nowhere, type Row } from "./pass-tokens.ts";
+import { type ComingTurn, noPrefix, nowhere, type Row } from "./pass-tokens.ts";
 
 /**
  * Slots for `rows` dialogues at a time: the tokens of each, and the longest distinct prompts, as many as there are rows.
@@ -56,10 +56,11 @@ export function beginRow(dialogue: Dialogue, seenVocabulary: number | null): Row
   return {
     dialogue,
     prefixKey: prefixKeyOf(dialogue),
-    prefix: nowhere,
+    prefix: noPrefix,
     own: nowhere,
     tokens: [prompt[prompt.length - 1]],
     computed: 0,
+    history: Number.NaN,
     pendingPrefix: null,
     turn: 0,
     seen,

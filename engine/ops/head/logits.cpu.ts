@@ -30,30 +30,59 @@ export function logitSums(
     }
 }
 
+/** Params of a kernel whose picks may share rows (`PickRows`). */
+export interface PickRowParams {
+  picksStart: number;
+  source: number;
+  sourceStart: number;
+  hasRows: number;
+  firstRow: number;
+}
+
+/** The row of a pick within this cell; null if another cell has it. */
+export function rowOfPick(rowOf: NumberArray, pick: number, params: PickRowParams): number | null {
+  const { picksStart, source, sourceStart, hasRows, firstRow } = params;
+  const row = (hasRows ? rowOf[pick] - firstRow : picksStart + pick) - sourceStart;
+  return row >= 0 && row < source ? row : null;
+}
+
 export function pickLogits(
-  { logits, targets, picked }: { logits: NumberArray; targets: NumberArray; picked: NumberArray },
-  params: { rows: number; columns: number; width: number; firstColumn: number; temperature: number; absent: number },
+  { logits, rowOf, targets, picked }: Record<"logits" | "rowOf" | "targets" | "picked", NumberArray>,
+  params: PickRowParams & {
+    picks: number;
+    columns: number;
+    width: number;
+    firstColumn: number;
+    temperature: number;
+    absent: number;
+  },
 ): void {
-  const { rows, columns, width, firstColumn, temperature, absent } = params;
-  for (let row = 0; row < rows; row++) {
-    const column = targets[row] - firstColumn;
-    if (column >= 0 && column < columns) picked[row] = logits[row * width + column] / temperature;
-    else if (firstColumn === 0) picked[row] = absent;
+  const { picks, columns, width, firstColumn, temperature, absent } = params;
+  for (let pick = 0; pick < picks; pick++) {
+    const row = rowOfPick(rowOf, pick, params);
+    if (row === null) continue;
+    const column = targets[pick] - firstColumn;
+    if (column >= 0 && column < columns) picked[pick] = logits[row * width + column] / temperature;
+    else if (firstColumn === 0) picked[pick] = absent;
   }
 }
 
 export function logitScores(
   bindings: {
     sums: NumberArray;
+    rowOf: NumberArray;
     picked: NumberArray;
     logProbs: NumberArray;
     entropy: NumberArray;
     logSumExp: NumberArray;
   },
-  { rows, blocks }: { rows: number; blocks: number },
+  params: PickRowParams & { picks: number; blocks: number },
 ): void {
-  const { sums, picked, logProbs, entropy, logSumExp } = bindings;
-  for (let row = 0; row < rows; row++) {
+  const { sums, rowOf, picked, logProbs, entropy, logSumExp } = bindings;
+  const { picks, blocks } = params;
+  for (let pick = 0; pick < picks; pick++) {
+    const row = rowOfPick(rowOf, pick, params);
+    if (row === null) continue;
     const own = sums.subarray(3 * row * blocks, 3 * (row + 1) * blocks);
     let largest = Number.NEGATIVE_INFINITY;
     for (let block = 0; block < blocks; block++) largest = Math.max(largest, own[3 * block]);
@@ -64,8 +93,8 @@ export function logitScores(
       sum += Math.exp(shift) * own[3 * block + 1];
       weighted += Math.exp(shift) * (own[3 * block + 2] + shift * own[3 * block + 1]);
     }
-    logProbs[row] = picked[row] - largest - Math.log(sum);
-    entropy[row] = Math.log(sum) - weighted / sum;
-    logSumExp[row] = largest + Math.log(sum);
+    logProbs[pick] = picked[pick] - largest - Math.log(sum);
+    entropy[pick] = Math.log(sum) - weighted / sum;
+    logSumExp[pick] = largest + Math.log(sum);
   }
 }

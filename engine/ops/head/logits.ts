@@ -249,35 +249,45 @@ const logitSumsKernel = defineKernel({
   workgroups: ({ rows, columns, blockColumns }) => [Math.ceil(columns / blockColumns), rows, 1],
 });
 
+/** The row of each pick, of each score and so on, where several belong to one row (`PickRows`). Without it, each has its own. */
+export const pickRowParams = { hasRows: "u32", firstRow: "u32" } as const;
+
+// Over the segments of logits, each dispatch does the picks of the rows that it holds.
 const pickLogitsKernel = defineKernel({
   name: "pickLogits",
-  axes: { rows: "map" },
+  axes: { picks: "map", source: "reduce" },
   bindings: {
-    logits: { access: "read", axis: "rows" },
-    targets: { access: "read", axis: "rows" },
-    picked: { access: "write", axis: "rows" },
+    logits: { access: "read", axis: "source" },
+    rowOf: { access: "read", axis: "picks" },
+    targets: { access: "read", axis: "picks" },
+    picked: { access: "update", axis: "picks" },
   },
-  params: { columns: "u32", width: "u32", firstColumn: "u32", temperature: "f32", absent: "f32" },
+  params: {
+    ...pickRowParams,
+    ...{ columns: "u32", width: "u32", firstColumn: "u32", temperature: "f32", absent: "f32" },
+  },
   cpu: cpu.pickLogits,
   wgsl: new URL("./logits-pick.wgsl", import.meta.url),
-  workgroups: ({ rows }) => [Math.ceil(rows / 64)],
+  uses: ["pick-row"],
+  workgroups: ({ picks }) => [Math.ceil(picks / 64)],
 });
 
 const logitScoresKernel = defineKernel({
   name: "logitScores",
-  axes: { rows: "map" },
+  axes: { picks: "map", source: "reduce" },
   bindings: {
-    sums: { access: "read", axis: "rows" },
-    picked: { access: "read", axis: "rows" },
-    logProbs: { access: "write", axis: "rows" },
-    entropy: { access: "write", axis: "rows" },
-    logSumExp: { access: "write", axis: "rows" },
+    sums: { access: "read", axis: "source" },
+    rowOf: { access: "read", axis: "picks" },
+    picked: { access: "read", axis: "picks" },
+    logProbs: { access: "update", axis: "picks" },
+    entropy: { access: "update", axis: "picks" },
+    logSumExp: { access: "update", axis: "picks" },
   },
-  params: { blocks: "u32" },
+  params: { ...pickRowParams, blocks: "u32" },
   cpu: cpu.logitScores,
   wgsl: new URL("./logits-scores.wgsl", import.meta.url),
-  uses: ["is-finite"],
-  workgroups: ({ rows }) => [Math.ceil(rows / 64)],
+  uses: ["is-finite", "pick-row"],
+  workgroups: ({ picks }) => [Math.ceil(picks / 64)],
 });
 
 /** Params of the kernels that process a chunk's columns in blocks. */
@@ -313,9 +323,29 @@ export function sumLogits(logits: Tensor, sums: Tensor, columns: IndexRange, tem
   );
 }
 
+/** Several picks from one row of logits. Without it there is one pick for each row, in the order of the rows. */
+export interface PickRows {
+  /** [P] u32: the row of each pick. */
+  readonly rowOf: Tensor;
+  /** The number of the first of the given rows; picks from other rows than those given are left as they are. Default 0 */
+  readonly firstRow?: number;
+}
+
+/** Params and binding of `pickRowParams`. @param instead  any tensor of a row for each pick, bound if there is no table */
+export function bindPickRows(
+  picks: PickRows | null,
+  instead: Tensor,
+): { rowOf: Tensor; params: { hasRows: number; firstRow: number } } {
+  if (picks === null) return { rowOf: instead, params: { hasRows: 0, firstRow: 0 } };
+  return { rowOf: picks.rowOf, params: { hasRows: 1, firstRow: picks.firstRow ?? 0 } };
+}
+
 /**
- * picked[r] = logits[r, targets[r]] / temperature, if that column is in this chunk. A target outside the vocabulary
- * gives NaN.
+ * picked[p] = logits[r, targets[p]] / temperature with r the row of pick p, if that column is in this chunk. A target outside
+ * the vocabulary gives NaN.
+ * @param logits   [R, ≥ columns.count]
+ * @param targets  [P] u32
+ * @param picked   [P]
  */
 export function pickLogits(
   logits: Tensor,
@@ -323,12 +353,14 @@ export function pickLogits(
   picked: Tensor,
   columns: IndexRange,
   temperature: number,
+  picks: PickRows | null = null,
 ): void {
   const { count, start } = columns;
+  const { rowOf, params } = bindPickRows(picks, targets);
   run(
     pickLogitsKernel,
-    { logits, targets, picked },
-    { columns: count, width: logits.rowSize, firstColumn: start, temperature, absent: Number.NaN },
+    { logits, rowOf, targets, picked },
+    { ...params, columns: count, width: logits.rowSize, firstColumn: start, temperature, absent: Number.NaN },
   );
 }
 
@@ -342,14 +374,31 @@ export interface LogitScores {
   readonly logSumExp: Tensor;
 }
 
-/** Joins the blocks' sums, and scores the picked logits with them. All tensors are [T] except sums. */
-export function scorePicked(sums: Tensor, picked: Tensor, { logProbs, entropy, logSumExp }: LogitScores): void {
-  run(logitScoresKernel, { sums, picked, logProbs, entropy, logSumExp }, { blocks: sums.rowSize / 3 });
+/** Joins the blocks' sums, and scores the picked logits with them. All tensors are [P], one for each pick, except sums, [R, …]. */
+export function scorePicked(
+  sums: Tensor,
+  picked: Tensor,
+  { logProbs, entropy, logSumExp }: LogitScores,
+  picks: PickRows | null = null,
+): void {
+  const { rowOf, params } = bindPickRows(picks, picked);
+  run(
+    logitScoresKernel,
+    { sums, rowOf, picked, logProbs, entropy, logSumExp },
+    { ...params, blocks: sums.rowSize / 3 },
+  );
 }
 
-/** @param given  tensors [T] for some of them. Default: new ones */
-export function emptyScores(hidden: Tensor, given: Partial<Omit<LogitScores, "logSumExp">> = {}): LogitScores {
-  const make = (label: string): Tensor => empty(hidden.backend, [hidden.rows], hidden.dtype, label);
+/**
+ * @param given  tensors [P] for some of them. Default: new ones
+ * @param picks  P. Default: as many as rows of `hidden`
+ */
+export function emptyScores(
+  hidden: Tensor,
+  given: Partial<Omit<LogitScores, "logSumExp">> = {},
+  picks = hidden.rows,
+): LogitScores {
+  const make = (label: string): Tensor => empty(hidden.backend, [picks], hidden.dtype, label);
   return {
     logProbs: given.logProbs ?? make("logProbs"),
     entropy: given.entropy ?? make("entropy"),

@@ -1,5 +1,5 @@
-// The head for generation: one pass over the logits' chunks draws a token per row and scores it, with the kernels that
-// `head` scores with. With a penalty or cuts (warp.ts) the logits of a row are kept whole, both unchanged and warped:
+// The head for generation: one pass over the logits' chunks draws a token per row, or several from one row, and scores it,
+// with the kernels that `head` scores with. With a penalty or cuts (warp.ts) the logits of a row are kept whole, both unchanged and warped:
 // the token is drawn from the warped ones and scored with the unchanged ones.
 import { noGradient } from "../../autograd.ts";
 import { expectRank, expectShape } from "../../op.ts";
@@ -13,6 +13,7 @@ import {
   emptySums,
   expectTemperature,
   forEachLogitsChunk,
+  type PickRows,
   pickLogits,
   scorePicked,
   sumLogits,
@@ -22,8 +23,10 @@ import { emptySamples, type Samples, sampleChunk } from "./sampling.ts";
 import { expectWarping, type Warping, warpLogits, warps } from "./warp.ts";
 
 export interface TokenSampling extends ChunkSettings {
-  /** [R, 4] u32, the noise counter of each row: {position | turn << 24, rollout, word of the prompt, 0}. */
+  /** [P, 4] u32, the noise counter of each draw: {position | turn << 24, rollout, word of the prompt, 0}. */
   counters: Tensor;
+  /** [P] u32: the row of hidden that each draw is from. Default: P = R, one draw from each row. */
+  rowOf?: Tensor | null;
   /** Philox key of the noise. */
   key: readonly [number, number];
   /** 0: greedy, the largest logit. Above 0 at least `lowestTemperature`. */
@@ -38,24 +41,24 @@ export interface TokenSampling extends ChunkSettings {
 
 /** What `sampleTokens` gives, or is given to write. */
 export interface SampledTokens {
-  /** [R] u32; 0xffffffff if no token can be drawn, with a log-probability that is not finite. */
+  /** [P] u32; 0xffffffff if no token can be drawn, with a log-probability that is not finite. */
   readonly ids: Tensor;
   /**
-   * [R], at the sampling temperature, or at 1 when greedy, before any warping: bit for bit what `head` returns for
+   * [P], at the sampling temperature, or at 1 when greedy, before any warping: bit for bit what `head` returns for
    * these ids.
    */
   readonly logProbs: Tensor;
-  /** [R], nats, likewise. */
+  /** [P], nats, likewise. */
   readonly entropy: Tensor;
 }
 
 /**
- * Draws a token per row by Gumbel-max: id = argmax_v z_v − ln E_v,  z = hidden·weightᵀ / τ,  E_v from the row's counter
- * (sampling.ts). With `warping`, z is warped before the noise (warp.ts). Forward only.
+ * Draws P tokens by Gumbel-max: id = argmax_v z_v − ln E_v,  z = hidden·weightᵀ / τ of the draw's row,  E_v from the draw's
+ * counter (sampling.ts). With `warping`, z is warped before the noise (warp.ts). Forward only.
  * @param hidden  [R, C] f32, the states before the tokens to be drawn
  * @param weight  [V, C]
  * @param rows    which grid point each row belongs to; null with a plain weight
- * @throws ShapeError when weight is not [V, C] or counters not [R, 4]
+ * @throws ShapeError when weight is not [V, C] or counters not [P, 4]
  */
 export function sampleTokens(
   hidden: Tensor,
@@ -63,19 +66,20 @@ export function sampleTokens(
   rows: BatchRows,
   settings: TokenSampling,
 ): SampledTokens {
-  const { counters, key, temperature, into } = settings;
+  const { counters, rowOf = null, key, temperature, into } = settings;
+  const draws = rowOf === null ? hidden.rows : rowOf.rows;
   const shape = shapeOfParameter(weight);
   expectRank("sampleTokens: hidden", hidden.shape, "R, C");
   expectShape("sampleTokens: weight", shape, [shape[0], hidden.shape[1]], "It is [V, C], with the C of hidden.");
-  expectShape("sampleTokens: counters", counters.shape, [hidden.rows, 4], "Each row of hidden has its own counter.");
+  expectShape("sampleTokens: counters", counters.shape, [draws, 4], "Each draw has its own counter.");
   if (temperature !== 0) expectTemperature("sampleTokens (0 is greedy)", temperature);
   for (const [name, given] of Object.entries(into ?? {}))
-    expectShape(`sampleTokens: into.${name}`, given.shape, [hidden.rows], "Each row of hidden gets one number.");
+    expectShape(`sampleTokens: into.${name}`, given.shape, [draws], "Each draw gets one number.");
   const { warping } = settings;
   if (warping !== undefined) expectWarping("sampleTokens", warping);
   const draw = (): SampledTokens => {
-    const samples = emptySamples(hidden, into?.ids);
-    const scores = emptyScores(hidden, into);
+    const samples = emptySamples(hidden, into?.ids, draws);
+    const scores = emptyScores(hidden, into, draws);
     const scoredAt = temperature === 0 ? 1 : temperature;
     const vocabulary = vocabularyOf(weight);
     const sums = emptySums(hidden, hidden.rows, vocabulary);
@@ -86,19 +90,26 @@ export function sampleTokens(
       weight,
       rows,
       ({ logits, rows: { start, count }, columns }) => {
-        const slice = (tensor: Tensor): Tensor => tensor.sliceRows(start, count);
-        const own: Samples = { score: slice(samples.score), picked: slice(samples.picked), id: slice(samples.id) };
-        sumLogits(logits, slice(sums), columns, scoredAt);
-        if (!isWarped) return sampleChunk(logits, columns, slice(counters), own, { key, temperature });
-        const seen = warping.seen === null ? null : slice(warping.seen);
+        const rowsOf = (tensor: Tensor): Tensor => tensor.sliceRows(start, count);
+        // With a table of rows, all draws go through each chunk: those from its rows are drawn.
+        const picks: PickRows | null = rowOf && { rowOf, firstRow: start };
+        const drawsOf = (tensor: Tensor): Tensor => (rowOf === null ? rowsOf(tensor) : tensor);
+        const own: Samples = {
+          score: drawsOf(samples.score),
+          picked: drawsOf(samples.picked),
+          id: drawsOf(samples.id),
+        };
+        sumLogits(logits, rowsOf(sums), columns, scoredAt);
+        if (!isWarped) return sampleChunk(logits, columns, drawsOf(counters), own, { key, temperature, picks });
+        const seen = warping.seen === null ? null : rowsOf(warping.seen);
         const warped = warpLogits(logits, columns.count, temperature, seen, warping);
         // Logits that were already divided by the temperature are drawn from at temperature 1.
-        sampleChunk(warped, columns, slice(counters), own, { key, temperature: temperature === 0 ? 0 : 1 });
-        pickLogits(logits, own.id, own.picked, columns, scoredAt);
+        sampleChunk(warped, columns, drawsOf(counters), own, { key, temperature: temperature === 0 ? 0 : 1, picks });
+        pickLogits(logits, own.id, own.picked, columns, scoredAt, picks);
       },
       isWarped ? wholeRows : settings,
     );
-    scorePicked(sums, samples.picked, scores);
+    scorePicked(sums, samples.picked, scores, rowOf && { rowOf });
     return { ids: samples.id, logProbs: scores.logProbs, entropy: scores.entropy };
   };
   return noGradient(() => scope(draw));

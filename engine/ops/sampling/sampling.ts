@@ -11,24 +11,27 @@ import { memoryLabel } from "../../memory-purpose.ts";
 import { expectShape } from "../../op.ts";
 import { run } from "../../run.ts";
 import { empty, type Tensor } from "../../tensor.ts";
-import { laneConstants, laneVariants } from "../head/logits.ts";
+import { bindPickRows, laneConstants, laneVariants, type PickRows, pickRowParams } from "../head/logits.ts";
 import * as cpu from "./sampling.cpu.ts";
 
 /** The id of a row from which no token can be drawn: a logit is NaN or +∞, or all are −∞. */
 export const noSample = 0xffffffff;
 
+// Over the segments of logits, each dispatch draws from the rows that it holds.
 const samplingKernel = defineKernel({
   name: "sample",
-  axes: { rows: "map" },
+  axes: { picks: "map", source: "reduce" },
   bindings: {
-    logits: { access: "read", axis: "rows" },
-    counters: { access: "read", axis: "rows" },
-    words: { access: "read", axis: "rows" },
-    score: { access: "update", axis: "rows" },
-    picked: { access: "update", axis: "rows" },
-    id: { access: "update", axis: "rows" },
+    logits: { access: "read", axis: "source" },
+    rowOf: { access: "read", axis: "picks" },
+    counters: { access: "read", axis: "picks" },
+    words: { access: "read", axis: "picks" },
+    score: { access: "update", axis: "picks" },
+    picked: { access: "update", axis: "picks" },
+    id: { access: "update", axis: "picks" },
   },
   params: {
+    ...pickRowParams,
     /** The chunk contains ids columnStart …, in rows of `stride`. */
     stride: "u32",
     columns: "u32",
@@ -44,19 +47,19 @@ const samplingKernel = defineKernel({
   },
   cpu: cpu.sample,
   wgsl: new URL("./sampling.wgsl", import.meta.url),
-  uses: ["flat-workgroup", "philox", "random-values"],
+  uses: ["flat-workgroup", "philox", "random-values", "pick-row"],
   constants: { LANES: 64 },
   variants: laneVariants,
-  workgroups: ({ rows }) => [rows],
+  workgroups: ({ picks }) => [picks],
 });
 
-/** The best score of each row so far. */
+/** The best score of each draw so far. */
 export interface Samples {
-  /** [R], its score: z / τ with the noise. */
+  /** [P], its score: z / τ with the noise. */
   readonly score: Tensor;
-  /** [R], its z / τ (z itself when greedy); NaN if the row has no sample. */
+  /** [P], its z / τ (z itself when greedy); NaN if there is no sample. */
   readonly picked: Tensor;
-  /** [R] u32, `noSample` if the row has none. */
+  /** [P] u32, `noSample` if there is none. */
   readonly id: Tensor;
 }
 
@@ -65,20 +68,22 @@ export interface SamplingSettings {
   readonly key: readonly [number, number];
   /** τ; 0 is greedy: no noise, ties to the lowest id. */
   readonly temperature: number;
-  /** [R, ≥ V] u32: the word of every id, given instead of drawn. For tests with known answers. */
+  /** [P, ≥ V] u32: the word of every id, given instead of drawn. For tests with known answers. */
   readonly words?: Tensor;
+  /** Where several draws are from one row. Default: one from each row. */
+  readonly picks?: PickRows | null;
 }
 
 /**
- * @param logits  any tensor with R rows of the logits' dtype and backend
- * @param id      [R] u32, for the ids. Default: a new tensor
+ * @param logits  any tensor of the logits' dtype and backend
+ * @param id      [P] u32, for the ids. Default: a new tensor
+ * @param picks   P. Default: as many as rows of `logits`
  */
-export function emptySamples(logits: Tensor, id?: Tensor): Samples {
-  const { backend, rows, dtype } = logits;
+export function emptySamples({ backend, dtype, rows }: Tensor, id?: Tensor, picks = rows): Samples {
   return {
-    score: empty(backend, [rows], dtype, memoryLabel("head", "sampling.score")),
-    picked: empty(backend, [rows], dtype, memoryLabel("head", "sampling.picked")),
-    id: id ?? empty(backend, [rows], "u32", memoryLabel("head", "sampling.id")),
+    score: empty(backend, [picks], dtype, memoryLabel("head", "sampling.score")),
+    picked: empty(backend, [picks], dtype, memoryLabel("head", "sampling.picked")),
+    id: id ?? empty(backend, [picks], "u32", memoryLabel("head", "sampling.id")),
   };
 }
 
@@ -86,7 +91,7 @@ export function emptySamples(logits: Tensor, id?: Tensor): Samples {
  * Processes a chunk of logits. Chunks come in the order of their columns; the first begins at column 0.
  * @param logits    [R, ≥ columns.count] f32, of ids columns.start …; further columns are ignored
  * @param columns   start: a multiple of 4, since four ids share a counter
- * @param counters  [R, 4] u32: {position | turn << 24, rollout, word of the prompt, 0}
+ * @param counters  [P, 4] u32: {position | turn << 24, rollout, word of the prompt, 0}
  * @param samples   from `emptySamples`, changed
  * @throws ShapeError when shapes do not match, or a chunk begins inside a four
  */
@@ -95,18 +100,21 @@ export function sampleChunk(
   columns: { readonly start: number; readonly count: number },
   counters: Tensor,
   samples: Samples,
-  { key, temperature, words }: SamplingSettings,
+  { key, temperature, words, picks = null }: SamplingSettings,
 ): void {
-  expectShape("sampleChunk: counters", counters.shape, [logits.rows, 4], "Each row of logits has its own counter.");
+  const draws = picks === null ? logits.rows : picks.rowOf.rows;
+  expectShape("sampleChunk: counters", counters.shape, [draws, 4], "Each draw has its own counter.");
   if (columns.start % 4 !== 0 || columns.count > logits.rowSize)
     throw new ShapeError(
       `sampleChunk: columns: expected a start that is a multiple of 4 and at most ${logits.rowSize} of them, got ` +
         `${columns.count} from ${columns.start}. Four ids share a counter.`,
     );
+  const { rowOf, params } = bindPickRows(picks, counters);
   run(
     samplingKernel,
-    { logits, counters, words: words ?? counters, ...samples },
+    { logits, rowOf, counters, words: words ?? counters, ...samples },
     {
+      ...params,
       stride: logits.rowSize,
       columns: columns.count,
       columnStart: columns.start,

@@ -1,15 +1,17 @@
 // sample     id = argmax_v logits[v] / τ − ln E(word of v), ties to the lowest v; τ = 0: argmax of the logits
-// Work       one workgroup per row; each of LANES invocations takes every LANES-th four of ids: one Philox call for four.
+// Work       one workgroup per draw, from its row; rows in another cell are skipped. Each of LANES invocations takes every
+//            LANES-th four of ids: one Philox call for four.
 // Constants  LANES: power of two.
 // Memory     logits read once. Arithmetic-bound: two logarithms per id.
 // Precision  Gumbels within 4e-6; a maximum has no order of summation, so chunks and lanes change nothing.
 // Chosen     always.
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
-@group(0) @binding(1) var<storage, read> counters: array<u32>;
-@group(0) @binding(2) var<storage, read> words: array<u32>;
-@group(0) @binding(3) var<storage, read_write> score: array<f32>;
-@group(0) @binding(4) var<storage, read_write> picked: array<f32>;
-@group(0) @binding(5) var<storage, read_write> id: array<u32>;
+@group(0) @binding(1) var<storage, read> rowOf: array<u32>;
+@group(0) @binding(2) var<storage, read> counters: array<u32>;
+@group(0) @binding(3) var<storage, read> words: array<u32>;
+@group(0) @binding(4) var<storage, read_write> score: array<f32>;
+@group(0) @binding(5) var<storage, read_write> picked: array<f32>;
+@group(0) @binding(6) var<storage, read_write> id: array<u32>;
 
 // A WGSL compiler may assume that no number is infinite: these stand for less than any score, and for more.
 const lowest = -3.4028234e38;
@@ -21,15 +23,16 @@ var<workgroup> foundByLane: array<Found, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let row = flatWorkgroup(group, groups);
-  let isRow = row < params.rows;
+  let pick = flatWorkgroup(group, groups);
+  let row = rowOfPick(min(pick, params.picks - 1u));
+  let isRow = pick < params.picks && row < params.source;
   let columns = select(0u, params.columns, isRow);
   let first = params.logitsBase + row * params.stride;
   var found = Found(lowest, 0.0, noSample);
   for (var column = 4u * lane; column < columns; column += 4u * LANES) {
     var noise = vec4f(0.0);
     if (params.temperature > 0.0) {
-      let four = wordsOf(row, column);
+      let four = wordsOf(pick, column);
       noise = vec4f(gumbel(four.x), gumbel(four.y), gumbel(four.z), gumbel(four.w));
     }
     /* @unroll */ for (var k = 0u; k < 4u; k++) {
@@ -48,18 +51,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   workgroupBarrier();
   if (lane > 0u || !isRow) { return; }
   var before = Found(lowest, 0.0, noSample);
-  if (params.isFirst == 0u) { before = Found(score[params.scoreBase + row], 0.0, id[params.idBase + row]); }
+  if (params.isFirst == 0u) { before = Found(score[params.scoreBase + pick], 0.0, id[params.idBase + pick]); }
   var best = before;
   for (var other = 0u; other < LANES; other++) {
     let one = foundByLane[other];
     if (one.score > best.score || (one.score == best.score && one.id < best.id)) { best = one; }
   }
-  score[params.scoreBase + row] = best.score;
-  id[params.idBase + row] = best.id;
+  score[params.scoreBase + pick] = best.score;
+  id[params.idBase + pick] = best.id;
   if (best.id == noSample) {
-    picked[params.pickedBase + row] = params.absent;
+    picked[params.pickedBase + pick] = params.absent;
   } else if (best.id != before.id) {
-    picked[params.pickedBase + row] = scaled(best.logit);
+    picked[params.pickedBase + pick] = scaled(best.logit);
   }
 }
 
@@ -68,14 +71,14 @@ fn scaled(logit: f32) -> f32 {
   return logit;
 }
 
-// Words of the ids of four columns: drawn from the row's counter, or as they are given.
-fn wordsOf(row: u32, column: u32) -> vec4u {
+// Words of the ids of four columns: drawn from the draw's counter, or as they are given.
+fn wordsOf(pick: u32, column: u32) -> vec4u {
   let v = params.columnStart + column;
   if (params.hasWords != 0u) {
-    let at = params.wordsBase + row * params.wordsStride + v;
+    let at = params.wordsBase + pick * params.wordsStride + v;
     return vec4u(words[at], words[at + 1u], words[at + 2u], words[at + 3u]);
   }
-  let counter = params.countersBase + 4u * row;
+  let counter = params.countersBase + 4u * pick;
   return philox(
     vec4u(v / 4u, counters[counter], counters[counter + 1u], counters[counter + 2u]),
     vec2u(params.key0, params.key1));

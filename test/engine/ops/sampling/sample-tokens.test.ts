@@ -4,6 +4,7 @@ import { head } from "../../../../engine/ops/head/head.ts";
 import { blockColumns, type ChunkSettings, lowestTemperature } from "../../../../engine/ops/head/logits.ts";
 import { packPanels, panelShape } from "../../../../engine/ops/matmul/matmul.ts";
 import { sampleTokens } from "../../../../engine/ops/sampling/sample-tokens.ts";
+import { seenWords } from "../../../../engine/ops/sampling/warp.ts";
 import type { BatchRows, Parameter, RowGroup } from "../../../../engine/parameters.ts";
 import { gumbel, tokenCounterRow, tokenKey, tokenWord } from "../../../../engine/random.ts";
 import { scopeAsync } from "../../../../engine/scope.ts";
@@ -108,6 +109,52 @@ describe("engine/ops/sampling/sample-tokens", (test) => {
           sameBits(`${name}: logProbs`, logProbs.slice(start, start + count), alone[1]);
         }
       });
+  });
+
+  test("several draws from one row, or none: each as from a row of its own", async () => {
+    const [R, C, V] = [70, 6, 2 * blockColumns + 371];
+    // In no order; some rows have none.
+    const rowOf = Array.from({ length: 190 }, (_, draw) => (draw * 29 + (draw % 3)) % (R - 5));
+    const hidden = normals(1, R * C);
+    const weight = normals(2, V * C);
+    const words = seenWords(V);
+    const seen = Uint32Array.from(normals(3, R * words), (value) => Math.abs(value) * 1e9);
+    const pick = <T extends Float64Array | Uint32Array>(from: T, size: number): number[] =>
+      rowOf.flatMap((row) => Array.from(from.subarray(row * size, (row + 1) * size)));
+    const P = rowOf.length;
+    for (const { name, backend } of await testBackends())
+      for (const temperature of [0, 0.7])
+        for (const chunks of [{}, { rowChunk: 64, columnChunk: blockColumns }])
+          for (const warping of [undefined, { topK: 9, topP: 0.95, repetitionPenalty: 1.3 }]) {
+            const [one, other] = await scopeAsync(async () => {
+              const parameter: Parameter = {
+                kind: "tensor",
+                tensor: fromArray(backend, weight, [V, C]),
+                panels: null,
+              };
+              const counters = fromArray(backend, countersOf(P), [P, 4], "u32");
+              const draw = async (states: ArrayLike<number>, seenIds: ArrayLike<number>, table: number[] | null) => {
+                const rows = states.length / C;
+                const { ids, logProbs, entropy } = sampleTokens(
+                  fromArray(backend, states, [rows, C]),
+                  parameter,
+                  null,
+                  {
+                    ...{ counters, key, temperature, ...chunks },
+                    rowOf: table && fromArray(backend, table, [P], "u32"),
+                    warping: warping && { ...warping, seen: fromArray(backend, seenIds, [rows, words], "u32") },
+                  },
+                );
+                return readTensors([ids, logProbs, entropy]);
+              };
+              return [await draw(hidden, seen, rowOf), await draw(pick(hidden, C), pick(seen, words), null)];
+            });
+            const what = `${name}: temperature ${temperature}, ${JSON.stringify(chunks)}, ${JSON.stringify(warping)}`;
+            ["ids", "logProbs", "entropy"].forEach((result, i) => {
+              sameBits(`${what}: ${result}`, one[i], other[i]);
+            });
+            assert.ok(new Set(one[0]).size > 20, what);
+          }
   });
 
   test("logits that are no numbers give no id and no finite log-probability", async () => {
