@@ -84,8 +84,8 @@ export class DecodeSteps {
   }
 
   /** Whether a pass is a decode step. (The embedding refuses an id outside the vocabulary: that pass is left to it.) */
-  isStep({ added, ids, drawings }: PassTokens): boolean {
-    return added === drawings.length && ids.every((id) => id < this.#model.config.vocabSize);
+  isStep({ added, ids, drawings, readings }: PassTokens): boolean {
+    return readings.length === 0 && added === drawings.length && ids.every((id) => id < this.#model.config.vocabSize);
   }
 
   /**

@@ -8,6 +8,8 @@ export interface DialogueBounds {
   readonly expectedTokens: number;
   /** Lengths of the longest different prompts (per policy), tokens, longest first; as many as there are rows at most. */
   readonly promptLengths: readonly number[];
+  /** Slots of the cache for texts beside the dialogues; `longest`: the slots of the longest one, without its prompt. Default: none */
+  readonly texts?: { readonly slots: number; readonly longest: number };
 }
 
 /** What bounds need to know of a dialogue (generation.ts). */

@@ -15,6 +15,25 @@ export interface Answer {
   readonly isTruncated: boolean;
 }
 
+/**
+ * A text that a generation reads beside its dialogues: the states after some of its tokens are handed over
+ * (`GenerateSettings.onStates`). Tokens that it has in common with dialogues of its policy in the same pass are computed once.
+ */
+export interface Text {
+  readonly policy: number;
+  /** Its beginning, at least one token: a prompt that dialogues share. */
+  readonly prompt: ArrayLike<number>;
+  /** The ids after it. */
+  readonly ids: ArrayLike<number>;
+  /** The places of tokens after which the state is wanted, ascending: 0 is the prompt's last token, k the k-th after it. */
+  readonly wanted: readonly number[];
+  /**
+   * Places after which reading goes on in the next pass, ascending. A dialogue goes on there after an answer whose draft was
+   * right: so the tokens of its next turn are in the same pass as the text's. Default: none
+   */
+  readonly pauses?: readonly number[];
+}
+
 /** Tokens to append before the next answer; null: there is none. */
 export type NextTurn = ArrayLike<number> | null;
 

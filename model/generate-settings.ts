@@ -1,5 +1,6 @@
 // What generation is given (generation.ts), and what it tells about each of its passes.
-import type { Backend, Warping, Weights } from "../engine/index.ts";
+import type { Backend, NumberArray, RowGroup, Tensor, Warping, Weights } from "../engine/index.ts";
+import type { Text } from "./dialogue.ts";
 import type { DialogueBounds } from "./dialogue-bounds.ts";
 import type { LanguageModel } from "./language-model.ts";
 
@@ -37,6 +38,8 @@ export interface GenerateSettings {
    * one by one, and without a repetition penalty.
    */
   sharesTokens?: boolean;
+  /** Gets the states of each pass that reads texts, within the scope of the pass. Needed if there are texts. */
+  onStates?: (read: ReadStates) => StatesUse;
   signal?: AbortSignal;
   /**
    * Called before dialogues enter the batch, and waited for. It may compute, and let the iterable have further dialogues.
@@ -51,6 +54,22 @@ export interface GenerateSettings {
    * used. `places`: dialogues that the batch holds at most: `maxRows`, or all if they are fewer.
    */
   onPass?: (pass: Pass) => void;
+}
+
+/** The states that a pass has computed for texts. */
+export interface ReadStates {
+  /** Final hidden states, [R, C]: those after tokens that texts have in common are there once. */
+  readonly hidden: Tensor;
+  /** Which policy each row belongs to; null with plain weights. */
+  readonly rows: readonly RowGroup[] | null;
+  /** The texts of the pass, and the rows of those of their wanted places that it has read: from the `first` of them on. */
+  readonly texts: readonly { readonly text: Text; readonly first: number; readonly rowOf: readonly number[] }[];
+}
+
+/** What is made of states: tensors that are read with the samples of the pass, and what takes their numbers. */
+export interface StatesUse {
+  readonly tensors: readonly Tensor[];
+  take(read: readonly NumberArray[]): void;
 }
 
 /** What a forward pass did. */

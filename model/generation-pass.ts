@@ -2,10 +2,12 @@
 import {
   type Backend,
   fromArray,
+  gatherRows,
   NumericalError,
   noSample,
   type RowGroup,
   readTensors,
+  type SampledTokens,
   sampleTokens,
   scope,
   scopeAsync,
@@ -16,10 +18,10 @@ import {
 import { type Batch, type BatchOutputs, spansOf } from "./batch.ts";
 import type { DecodeSteps, Drawn } from "./decode-steps.ts";
 import { draftFor, seenAlong } from "./drafts.ts";
-import type { GenerateSettings, Model } from "./generate-settings.ts";
+import type { GenerateSettings, Model, StatesUse } from "./generate-settings.ts";
 import type { KvCache } from "./kv-cache.ts";
 import { finalStates, headWeight } from "./language-model.ts";
-import { type Drawing, PassTokens, placesOf, type Row } from "./pass-tokens.ts";
+import { type Drawing, endOf, PassTokens, placesIn, placesOf, type Row } from "./pass-tokens.ts";
 import { appendSample } from "./rows-under-way.ts";
 import type { StepsPerRead } from "./steps-per-read.ts";
 
@@ -36,12 +38,17 @@ export async function pass(
 ): Promise<Row[]> {
   const shares = sharesTokens(model, cache, active, settings, pace);
   const tokens = new PassTokens(shares, names.next);
+  const finished: Row[] = [];
   for (const row of active) {
     if (row.coming !== null) continue;
-    const count = row.tokens.length - row.computed + (row.pendingPrefix?.length ?? 0);
+    const count = endOf(row) - row.computed + (row.pendingPrefix?.length ?? 0);
     const isFull = (more: number): boolean => tokens.ids.length > 0 && tokens.ids.length + more > settings.maxTokens;
     if (isFull(count) && isFull(tokens.needed(row))) break;
     tokens.add(row);
+    if (row.text !== null) {
+      if (row.computed === row.tokens.length) finished.push(row);
+      continue;
+    }
     // With a penalty, samples have their sets of seen ids, which are large: no more of them than rows are under way.
     const samples = row.seen === null ? Number.POSITIVE_INFINITY : settings.maxRows - tokens.sampledAt.length - 1;
     const room = Math.min(settings.maxTokens - tokens.ids.length, samples);
@@ -64,7 +71,6 @@ export async function pass(
     : [await scopeAsync(async () => drawTokens(model, cache, tokens, settings))];
   if (isDecode) await pace.timed(steps, performance.now() - begun);
 
-  const finished: Row[] = [];
   /** Rows whose answer goes on. */
   let under = drawings.map((_, i) => i);
   drawn.forEach((samples, step) => {
@@ -83,7 +89,9 @@ export async function pass(
       pace.ended(answer.ids.length);
       return false;
     });
-    settings.onPass?.({ tokens: tokens.ids.length, finished: finished.length - before, ...counts, rows, places });
+    // A pass that only reads texts has no place for a dialogue.
+    const own = drawings.length === 0 ? 0 : places;
+    settings.onPass?.({ tokens: tokens.ids.length, finished: finished.length - before, ...counts, rows, places: own });
   });
   return finished;
 }
@@ -163,8 +171,9 @@ async function drawTokens(
   const T = tokens.ids.length;
   const P = tokens.sampledAt.length;
   const groups = weights.isPerturbed ? tokens.groups : null;
-  const { indices, rowOf } = tokens.outputs();
-  const sampledRows = weights.isPerturbed ? tokens.groupsOf(indices) : null;
+  const { indices, drawn, rowOf, read } = tokens.outputs();
+  const rowsOf = (tokensOfRows: Uint32Array): RowGroup[] | null =>
+    weights.isPerturbed ? tokens.groupsOf(tokensOfRows) : null;
   const { from, to } = tokens.copies;
   // All that the host gives goes to the device in one write.
   const [spansAt, countersAt, idsAt, slotsAt, rowsAt, fromAt, toAt, end] = placesOf(
@@ -187,15 +196,16 @@ async function drawTokens(
   });
   const uploaded = fromArray(backend, given, [given.length], "u32", "tokens");
   const fours = (at: number, rows: number): Tensor => uploaded.sliceRows(at, 4 * rows).view([rows, 4]);
-  const { ids, logProbs, entropy } = scope(() => {
+  let use: StatesUse | null = null;
+  const found = scope((): Tensor[] => {
     const batch: Batch = {
       ids: { tensor: uploaded.sliceRows(idsAt, T), host: given.slice(idsAt, idsAt + T) },
       positions: Uint32Array.from(tokens.positions),
       spans: fours(spansAt, T),
       querySpans: null,
       rows: groups,
-      sequences: tokens.drawings.length,
-      ...(T === indices.length ? {} : { outputs: sampledOutputs(backend, tokens, indices, sampledRows) }),
+      sequences: tokens.drawings.length + tokens.readings.length,
+      ...(T === indices.length ? {} : { outputs: wantedOutputs(backend, tokens, indices, rowsOf(indices)) }),
     };
     const into = {
       ...{ keys: cache.keys, values: cache.values, slots: uploaded.sliceRows(slotsAt, T) },
@@ -204,22 +214,64 @@ async function drawTokens(
       }),
     };
     const last = finalStates(config, weights, batch, into); // [R, C]
-    return sampleTokens(last, headWeight(config, weights), sampledRows, {
-      counters: fours(countersAt, P),
-      rowOf: rowOf && uploaded.sliceRows(rowsAt, P),
-      key: settings.noiseKey,
-      temperature: settings.temperature,
-      warping: settings.warping && { ...settings.warping, seen: seenTable(backend, tokens) },
-    });
+    const samples =
+      P === 0
+        ? []
+        : samplesIn(
+            sampleTokens(
+              drawn === null ? last : gatherRows(last, drawn),
+              headWeight(config, weights),
+              rowsOf(drawn === null ? indices : drawn.map((row) => indices[row])),
+              {
+                counters: fours(countersAt, P),
+                rowOf: rowOf && uploaded.sliceRows(rowsAt, P),
+                key: settings.noiseKey,
+                temperature: settings.temperature,
+                warping: settings.warping && { ...settings.warping, seen: seenTable(backend, tokens) },
+              },
+            ),
+          );
+    use = read === null ? null : useStates(tokens, last, indices, read, rowsOf, settings);
+    return [...samples, ...(use?.tensors ?? [])];
   });
-  const [read, readLogProbs, readEntropies] = await readTensors([ids, logProbs, entropy]);
-  return { ids: read, logProbs: readLogProbs, entropies: readEntropies };
+  const numbers = await readTensors(found);
+  const [drawnIds = [], logProbs = [], entropies = []] = P === 0 ? [] : numbers.splice(0, 3);
+  (use as StatesUse | null)?.take(numbers);
+  return { ids: drawnIds, logProbs, entropies };
 }
 
-/** The tokens after which one is drawn: only their final states are read. */
-function sampledOutputs(
+const samplesIn = ({ ids, logProbs, entropy }: SampledTokens): Tensor[] => [ids, logProbs, entropy];
+
+/** Hands the states that texts want to those who asked for them. */
+function useStates(
+  { readings }: PassTokens,
+  last: Tensor,
+  indices: Uint32Array,
+  read: Uint32Array,
+  rowsOf: (tokens: Uint32Array) => RowGroup[] | null,
+  { onStates }: GenerateSettings,
+): StatesUse {
+  if (onStates === undefined) throw new Error("generate: texts are read, and no onStates takes their states");
+  const tokens = read.map((row) => indices[row]);
+  const places = placesIn(
+    tokens,
+    readings.flatMap(({ tokens: wanted }) => wanted),
+  );
+  let start = 0;
+  return onStates({
+    hidden: read.length === indices.length ? last : gatherRows(last, read),
+    rows: rowsOf(tokens),
+    texts: readings.map(({ text, first, tokens: wanted }) => {
+      start += wanted.length;
+      return { text, first, rowOf: [...places.subarray(start - wanted.length, start)] };
+    }),
+  });
+}
+
+/** The tokens whose final states are wanted. */
+function wantedOutputs(
   backend: Backend,
-  { spans, drawings }: PassTokens,
+  { spans, drawings, readings }: PassTokens,
   indices: Uint32Array,
   rows: readonly RowGroup[] | null,
 ): BatchOutputs {
@@ -228,7 +280,7 @@ function sampledOutputs(
     spans: fromArray(backend, spansOf(indices, spans), [indices.length, 4], "u32", "spans"),
     querySpans: null,
     rows,
-    sequences: drawings.length,
+    sequences: drawings.length + readings.length,
   };
 }
 

@@ -22,31 +22,40 @@
 //
 // Token sharing: as long as dialogues of one policy have said the same, a pass computes their next token once (pass-tokens.ts).
 import { DecodeSteps } from "./decode-steps.ts";
-import type { Dialogue } from "./dialogue.ts";
+import type { Dialogue, Text } from "./dialogue.ts";
 import { boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 import type { GenerateSettings, Model, Pass } from "./generate-settings.ts";
 import { type HistoryNames, pass } from "./generation-pass.ts";
 import { KvCache } from "./kv-cache.ts";
 import type { Row } from "./pass-tokens.ts";
-import { admit, beginRow, cacheSlots, ensureRoom, firstOf, slotsFor, takeArrived } from "./rows-under-way.ts";
+import {
+  admit,
+  beginRow,
+  beginText,
+  cacheSlots,
+  ensureRoom,
+  firstOf,
+  slotsFor,
+  takeArrived,
+} from "./rows-under-way.ts";
 import { StepsPerRead } from "./steps-per-read.ts";
 
 /**
- * Runs all dialogues to their end. Answers are handed over when they are finished, in an unspecified order. Dialogues
- * enter the batch in the order given, and each is asked for only then. So an iterable that makes them on demand needs
- * memory for those under way alone; it must be given with `settings.bounds`.
+ * Runs all dialogues to their end, and reads all texts. Answers are handed over when they are finished, in an unspecified order.
+ * Dialogues and texts enter the batch in the order given, and each is asked for at most one ahead of that. So an iterable that
+ * makes them on demand needs memory for those under way alone; it must be given with `settings.bounds`.
  * @param dialogues  null: none now; it is asked again after `settings.between`
  */
 export async function generate(
   model: Model,
-  dialogues: Iterable<Dialogue | null>,
+  dialogues: Iterable<Dialogue | Text | null>,
   settings: GenerateSettings,
 ): Promise<void> {
   const isPenalised = (settings.warping?.repetitionPenalty ?? 1) !== 1;
   const seenVocabulary = isPenalised ? model.config.vocabSize : null;
   const { incoming, bounds } = boundedBy(dialogues, settings);
-  if (bounds.count === 0) return;
-  const rows = Math.min(settings.maxRows, bounds.count);
+  if (bounds.count === 0 && bounds.texts === undefined) return;
+  const rows = Math.max(1, Math.min(settings.maxRows, bounds.count));
   const { stepsPerRead } = settings;
   if (stepsPerRead !== undefined && !(Number.isInteger(stepsPerRead) && stepsPerRead >= 1))
     throw new Error(`generate: stepsPerRead: expected a whole number from 1 on, got ${stepsPerRead}.`);
@@ -62,15 +71,27 @@ export async function generate(
     if (waiting.length === 0 && !isExhausted) {
       const { done, value } = incoming.next();
       if (done) isExhausted = true;
-      else if (value !== null) waiting.push(beginRow(value, seenVocabulary));
+      else if (value !== null) waiting.push("wanted" in value ? beginText(value) : beginRow(value, seenVocabulary));
     }
     return waiting.at(-1);
   };
   try {
     decode = makeDecode();
     const active: Row[] = [];
+    /** Dialogues under way, and the slots of texts. */
+    const held = { dialogues: 0, textSlots: 0 };
+    const hold = ({ text, own }: Row, sign: 1 | -1): void => {
+      if (text === null) held.dialogues += sign;
+      else held.textSlots += sign * own.length;
+    };
+    /** Texts have slots of their own, so that they take no dialogue's place; one alone may be longer than that. */
+    const hasPlace = ({ text, tokens }: Row): boolean =>
+      text === null
+        ? held.dialogues < rows
+        : held.textSlots === 0 || held.textSlots + tokens.length <= (bounds.texts?.slots ?? 0);
     const leave = (row: Row): void => {
       active.splice(active.indexOf(row), 1);
+      hold(row, -1);
       cache.release(row.own);
       cache.releasePrefix(row.prefixKey);
     };
@@ -92,10 +113,9 @@ export async function generate(
         leave(row);
         waiting.push(row);
       }
-      while (active.length < rows) {
-        const next = nextRow();
-        if (next === undefined || !admit(cache, next)) break;
+      for (let next = nextRow(); next !== undefined && hasPlace(next) && admit(cache, next); next = nextRow()) {
         active.push(next);
+        hold(next, 1);
         waiting.pop();
       }
       if (active.length === 0) {
@@ -127,10 +147,29 @@ const noPass: Pass = { tokens: 0, sampled: 0, finished: 0, drafted: 0, spared: 0
 
 /** The dialogues one after another, and their bounds; without bounds from the caller, all dialogues are collected first. */
 function boundedBy(
-  dialogues: Iterable<Dialogue | null>,
-  { bounds, maxRows }: GenerateSettings,
-): { incoming: Iterator<Dialogue | null>; bounds: DialogueBounds } {
+  dialogues: Iterable<Dialogue | Text | null>,
+  { bounds, maxRows, maxTokens }: GenerateSettings,
+): { incoming: Iterator<Dialogue | Text | null>; bounds: DialogueBounds } {
   if (bounds !== undefined) return { incoming: dialogues[Symbol.iterator](), bounds };
   const found = [...dialogues].filter((dialogue) => dialogue !== null);
-  return { incoming: found[Symbol.iterator](), bounds: boundsOf(found, maxRows) };
+  const texts = found.filter((one): one is Text => "wanted" in one);
+  const own = boundsOf(
+    found.filter((one): one is Dialogue => !("wanted" in one)),
+    maxRows,
+  );
+  const slots = texts.length === 0 ? {} : { texts: slotsOfTexts(texts, maxTokens) };
+  return { incoming: found[Symbol.iterator](), bounds: { ...own, ...slots } };
+}
+
+/** Slots of the cache for as many texts as a pass reads. */
+export function slotsOfTexts(
+  texts: Iterable<Pick<Text, "prompt" | "ids">>,
+  maxTokens: number,
+): { readonly slots: number; readonly longest: number } {
+  let [sum, longest] = [0, 0];
+  for (const { prompt, ids } of texts) {
+    sum += prompt.length + ids.length;
+    longest = Math.max(longest, ids.length + 1);
+  }
+  return { slots: Math.min(sum, Math.max(maxTokens, longest)), longest };
 }

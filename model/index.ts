@@ -13,12 +13,12 @@ export {
 } from "./checkpoint-files.ts";
 export { temperatureProblems } from "./commands/sampling-settings.ts";
 export { parseConfig, type Qwen2Config } from "./config.ts";
-export type { Answer, Dialogue } from "./dialogue.ts";
+export type { Answer, Dialogue, Text } from "./dialogue.ts";
 export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bounds.ts";
 export type { Draft } from "./drafts.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
-export type { GenerateSettings, Model, Pass } from "./generate-settings.ts";
-export { generate } from "./generation.ts";
+export type { GenerateSettings, Model, Pass, ReadStates, StatesUse } from "./generate-settings.ts";
+export { generate, slotsOfTexts } from "./generation.ts";
 export { notNumbers } from "./generation-pass.ts";
 export { type LocatedModel, type LocateOptions, locateModel, withoutDownload } from "./hub.ts";
 export { type DatasetPart, isHubName, type LocatedDataset, locateDataset, NotAtHandError } from "./hub-dataset.ts";

@@ -5,7 +5,7 @@
 // for all rows in the pass that have said the same up to it, and its keys and values are copied to the slots of the others. Each
 // row draws its own sample from the shared state. Rows part where their tokens differ: from then on each has its own.
 import type { RowGroup } from "../engine/index.ts";
-import type { Dialogue, NextTurn } from "./dialogue.ts";
+import type { Dialogue, NextTurn, Text } from "./dialogue.ts";
 import type { Drafted } from "./drafts.ts";
 import type { CachedPrefix, CacheRun } from "./kv-cache.ts";
 
@@ -22,9 +22,11 @@ export interface ComingTurn {
   arrived: { readonly next: NextTurn } | { readonly thrown: unknown } | null;
 }
 
-/** A dialogue under way. */
+/** A dialogue under way, or a text that is read. */
 export interface Row {
   readonly dialogue: Dialogue;
+  /** Null: it is a dialogue. */
+  readonly text: Text | null;
   readonly prefixKey: string;
   prefix: CachedPrefix;
   own: CacheRun;
@@ -51,6 +53,8 @@ export class PassTokens {
   readonly spans: number[] = [];
   readonly groups: OpenGroup[] = [];
   readonly drawings: Drawing[] = [];
+  /** The texts, and the tokens of their wanted places that are in the pass: from the `first` of them on. */
+  readonly readings: { readonly text: Text; readonly first: number; readonly tokens: readonly number[] }[] = [];
   /** After which token of the pass each sample is drawn. Several samples may follow one token. */
   readonly sampledAt: number[] = [];
   /** Slots whose keys and values the pass computes, and slots that get a copy of each. */
@@ -77,12 +81,21 @@ export class PassTokens {
     const { policy } = row.dialogue;
     const { prefix, own } = row;
     if (row.pendingPrefix !== null) {
-      prefix.history = this.#push(row, row.pendingPrefix, 0, nowhere, prefix, beginningOf(policy));
+      prefix.history = this.#push(row, row.pendingPrefix, [0, prefix.length], nowhere, prefix, beginningOf(policy));
       row.pendingPrefix = null;
     }
     const beginning = prefix.length === 0 ? beginningOf(policy) : prefix.history;
-    row.history = this.#push(row, row.tokens, row.computed, prefix, own, row.computed === 0 ? beginning : row.history);
-    row.computed = row.tokens.length;
+    const histories: number[] = [];
+    const after = row.computed === 0 ? beginning : row.history;
+    const { computed, tokens, text } = row;
+    const end = endOf(row);
+    row.history = this.#push(row, tokens, [computed, end], prefix, own, after, histories);
+    row.computed = end;
+    if (text === null) return;
+    const first = text.wanted.findIndex((place) => place >= computed);
+    const here = first < 0 ? [] : text.wanted.slice(first).filter((place) => place < end);
+    const tokenOf = (place: number): number => histories[place - computed] - this.#firstHistory;
+    this.readings.push({ text, first, tokens: here.map(tokenOf) });
   }
 
   /** How many tokens the model would compute for a row, if it were added. */
@@ -90,7 +103,7 @@ export class PassTokens {
     const { policy } = row.dialogue;
     let history = row.computed === 0 ? beginningOf(policy) : row.history;
     if (row.computed === 0 && row.pendingPrefix === null && row.prefix.length > 0) history = row.prefix.history;
-    const waiting = [...Array.from(row.pendingPrefix ?? []), ...row.tokens.slice(row.computed)];
+    const waiting = [...Array.from(row.pendingPrefix ?? []), ...row.tokens.slice(row.computed, endOf(row))];
     for (const [i, id] of waiting.entries()) {
       const found: number | undefined = this.#mayShare(row) ? this.#followers.get(this.#keyOf(history, id)) : undefined;
       if (found === undefined) return waiting.length - i;
@@ -118,13 +131,24 @@ export class PassTokens {
     return this.#firstHistory + this.sampledAt[first + k];
   }
 
-  /** The tokens after which something is drawn, ascending, and for each sample which of them it follows; null: each its own. */
-  outputs(): { readonly indices: Uint32Array; readonly rowOf: Uint32Array | null } {
-    if (this.copies.to.length === 0) return { indices: Uint32Array.from(this.sampledAt), rowOf: null };
-    const indices = Uint32Array.from(new Set(this.sampledAt)).sort();
-    const rows = new Map<number, number>();
-    indices.forEach((token, row) => void rows.set(token, row));
-    return { indices, rowOf: Uint32Array.from(this.sampledAt, (token) => rows.get(token) ?? 0) };
+  /** The tokens whose final states are wanted: for samples, and for texts. */
+  outputs(): PassOutputs {
+    const { sampledAt, readings } = this;
+    const isShared = this.copies.to.length > 0;
+    if (readings.length === 0) {
+      if (!isShared) return { indices: Uint32Array.from(sampledAt), drawn: null, rowOf: null, read: null };
+      const indices = ascending(sampledAt);
+      return { indices, drawn: null, rowOf: placesIn(indices, sampledAt), read: null };
+    }
+    const read = ascending(readings.flatMap(({ tokens }) => tokens));
+    const drawn = ascending(sampledAt);
+    const indices = ascending([...drawn, ...read]);
+    return {
+      indices,
+      drawn: placesIn(indices, drawn),
+      rowOf: isShared ? placesIn(drawn, sampledAt) : null,
+      read: placesIn(indices, read),
+    };
   }
 
   /** Which policy each of these tokens belongs to; ascending. */
@@ -138,10 +162,21 @@ export class PassTokens {
     return groups;
   }
 
-  /** Adds tokens first … of a run that begins after `prefix`. @returns the name of the history that they end */
-  #push(row: Row, ids: ArrayLike<number>, first: number, prefix: CacheRun, own: CacheRun, after: number): number {
+  /** Adds tokens first … end − 1 of a run that begins after `prefix`. @returns the name of the history that they end */
+  #push(
+    row: Row,
+    ids: ArrayLike<number>,
+    [first, end]: readonly [number, number],
+    prefix: CacheRun,
+    own: CacheRun,
+    after: number,
+    histories: number[] = [],
+  ): number {
     let history = after;
-    for (let i = first; i < ids.length; i++) history = this.#follow(row, ids[i], i, prefix, own, history);
+    for (let i = first; i < end; i++) {
+      history = this.#follow(row, ids[i], i, prefix, own, history);
+      histories.push(history);
+    }
     return history;
   }
 
@@ -186,6 +221,33 @@ export class PassTokens {
     }
     return place;
   }
+}
+
+/** How many of a row's tokens the cache holds after the next pass, without those of a draft. */
+export function endOf({ text, tokens, computed }: Row): number {
+  return 1 + (text?.pauses?.find((place) => place >= computed) ?? tokens.length - 1);
+}
+
+/** The final states that a pass computes, and who wants them. */
+export interface PassOutputs {
+  /** The tokens of the pass after which a state is wanted, ascending. */
+  readonly indices: Uint32Array;
+  /** Which of these states samples are drawn from; null: all of them. */
+  readonly drawn: Uint32Array | null;
+  /** For each sample, which of those it is drawn from; null: each from its own, in their order. */
+  readonly rowOf: Uint32Array | null;
+  /** Which of the states texts want; null: none. */
+  readonly read: Uint32Array | null;
+}
+
+/** The different numbers of a list. */
+const ascending = (numbers: Iterable<number>): Uint32Array => Uint32Array.from(new Set(numbers)).sort();
+
+/** The place of each of some numbers in an ascending list that has them all. */
+export function placesIn(list: Uint32Array, numbers: ArrayLike<number>): Uint32Array {
+  const places = new Uint32Array(list.length === 0 ? 0 : list[list.length - 1] + 1);
+  for (let place = 0; place < list.length; place++) places[list[place]] = place;
+  return Uint32Array.from(numbers, (number) => places[number]);
 }
 
 /** The name of the history of no tokens, for each policy its own. */

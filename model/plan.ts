@@ -15,7 +15,7 @@ import {
   PlanningBackend,
   purposeOf,
 } from "../engine/index.ts";
-import type { Answer, Dialogue } from "./dialogue.ts";
+import type { Answer, Dialogue, Text } from "./dialogue.ts";
 import { prefixKeyOf } from "./dialogue-bounds.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
 import { generate } from "./generation.ts";
@@ -81,24 +81,26 @@ export interface RehearsedDialogue extends Omit<Dialogue, "answered" | "sampled"
 
 type RehearsalSettings = Pick<
   GenerateSettings,
-  "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between" | "sharesTokens"
+  "maxRows" | "maxTokens" | "temperature" | "warping" | "bounds" | "between" | "sharesTokens" | "onStates"
 >;
 
 /**
  * Rehearses generation until every row is past its prompt, and past a later user turn if there is one: by then everything has
  * been allocated. Rows that began together get their user turn together, as answers of one length do; then half of them, since
  * answers also end one by one, and a smaller pass has buffers of another size.
+ * @param texts      read beside the dialogues
  * @param dialogues  all of them; or, with `bounds` of all of them, those with the longest prompts: one for each row
  */
 export async function rehearseGeneration(
   model: Model,
   dialogues: readonly RehearsedDialogue[],
   settings: RehearsalSettings,
+  texts: readonly Text[] = [],
 ): Promise<void> {
   const hasTurns = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0);
   // Dialogues that have parted share no tokens, and need the most.
   const apart = { ...settings, sharesTokens: false };
-  await rehearseOnce(model, dialogues, apart, hasTurns);
+  await rehearseOnce(model, dialogues, apart, hasTurns, texts);
   const half = dialogues.filter((_, i) => i % 2 === 0);
   if (hasTurns && half.length < dialogues.length) await rehearseOnce(model, half, apart, hasTurns);
   await rehearseOnce(model, twins(dialogues), settings, false);
@@ -121,6 +123,7 @@ async function rehearseOnce(
   dialogues: readonly RehearsedDialogue[],
   settings: RehearsalSettings,
   hasTurns: boolean,
+  texts: readonly Text[] = [],
 ): Promise<void> {
   const enough = new AbortController();
   let hasTakenTurn = false;
@@ -128,16 +131,19 @@ async function rehearseOnce(
     await generate(
       model,
       // The longest prompts first, so that the rehearsal includes the largest passes.
-      dialogues
-        .map(({ policy, prompt, noise, expectedTokens, draft, nextTurnTokens = 0 }) => ({
-          ...{ policy, prompt, noise, expectedTokens, draft },
-          answered: ({ turn }: Answer): number[] | null => {
-            if (turn > 0 || nextTurnTokens === 0) return null;
-            hasTakenTurn = true;
-            return new Array<number>(nextTurnTokens).fill(0);
-          },
-        }))
-        .sort((one, other) => other.prompt.length - one.prompt.length),
+      [
+        ...texts,
+        ...dialogues
+          .map(({ policy, prompt, noise, expectedTokens, draft, nextTurnTokens = 0 }) => ({
+            ...{ policy, prompt, noise, expectedTokens, draft },
+            answered: ({ turn }: Answer): number[] | null => {
+              if (turn > 0 || nextTurnTokens === 0) return null;
+              hasTakenTurn = true;
+              return new Array<number>(nextTurnTokens).fill(0);
+            },
+          }))
+          .sort((one, other) => other.prompt.length - one.prompt.length),
+      ],
       {
         ...settings,
         // So that no answer ends while prompts wait.

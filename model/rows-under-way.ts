@@ -1,7 +1,7 @@
 // The dialogues of a generation while they are under way (generation.ts): their part of the cache, and the tokens that they say
 // and get.
 import { markSeen, OutOfMemoryError, seenWords } from "../engine/index.ts";
-import type { Dialogue, NextTurn } from "./dialogue.ts";
+import type { Dialogue, NextTurn, Text } from "./dialogue.ts";
 import { type DialogueBounds, prefixKeyOf } from "./dialogue-bounds.ts";
 import type { GenerateSettings, Model } from "./generate-settings.ts";
 import { type CacheRun, KvCache } from "./kv-cache.ts";
@@ -11,10 +11,13 @@ import { type ComingTurn, noPrefix, nowhere, type Row } from "./pass-tokens.ts";
  * Slots for `rows` dialogues at a time: the tokens of each, and the longest distinct prompts, as many as there are rows.
  */
 export function cacheSlots({ backend, config, weights }: Model, bounds: DialogueBounds, rows: number): number {
-  const longestOwn = bounds.expectedTokens + 1;
+  const { texts = { slots: 0, longest: 0 } } = bounds;
+  const longestDialogue = bounds.expectedTokens + 1;
+  const longestOwn = Math.max(longestDialogue, texts.longest);
   const prefixes = bounds.promptLengths.slice(0, rows);
   // A single dialogue may become twice as long as expected.
-  const needed = Math.max(rows * longestOwn, 2 * longestOwn) + prefixes.reduce((sum, n) => sum + n, 0);
+  const needed =
+    Math.max(rows * longestDialogue, 2 * longestOwn) + texts.slots + prefixes.reduce((sum, n) => sum + n, 0);
   return (
     needed +
     slotsLostAtCuts(
@@ -55,6 +58,7 @@ export function beginRow(dialogue: Dialogue, seenVocabulary: number | null): Row
   if (seen !== null) markSeen(seen, Array.from(prompt));
   return {
     dialogue,
+    text: null,
     prefixKey: prefixKeyOf(dialogue),
     prefix: noPrefix,
     own: nowhere,
@@ -67,6 +71,20 @@ export function beginRow(dialogue: Dialogue, seenVocabulary: number | null): Row
     answer: { ids: [], logProbs: [], entropies: [] },
     coming: null,
   };
+}
+
+/** A text's row: all of its tokens up to the last that is wanted are there from the beginning. */
+export function beginText(text: Text): Row {
+  const { policy, prompt, ids, wanted } = text;
+  const count = wanted.length === 0 ? 0 : wanted[wanted.length - 1];
+  if (!(count <= ids.length && wanted[0] >= 0))
+    throw new Error(
+      `generate: a text of ${ids.length} tokens after its prompt has no place ${wanted[0] < 0 ? wanted[0] : count}`,
+    );
+  const noise = { rollout: 0, prompt: 0 };
+  const row = beginRow({ policy, prompt, noise, expectedTokens: count, answered: () => null }, null);
+  for (let i = 0; i < count; i++) row.tokens.push(ids[i]);
+  return { ...row, text };
 }
 
 /** Allocates a row's part of the cache; false if there is no room. None of the row's tokens are computed there yet. */

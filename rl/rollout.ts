@@ -16,6 +16,7 @@ import {
   type GlueOptions,
   generate,
   type Model,
+  type Text,
 } from "../model/index.ts";
 import {
   type Episode,
@@ -60,6 +61,8 @@ export interface RolloutSettings {
    * @returns whether it has done anything
    */
   between?: (isIdle: boolean) => Promise<boolean>;
+  /** Takes the states of texts that are read beside the rollouts. */
+  onStates?: GenerateSettings["onStates"];
 }
 
 /** The maximum length of answers, and how the turns of a conversation are joined. */
@@ -130,13 +133,13 @@ export async function rollOut(
  * Rolls out requests that are made on demand, and keeps none: memory is needed for the rollouts under way alone.
  * @param bounds  of all requests (`boundsOfRollouts`). The chat template must be able to join their turns
  *                (`expectTemplate`)
- * @param requests  null: none now; it is asked again after `settings.between`
+ * @param requests  and texts, which are read beside the rollouts; null: none now; it is asked again after `settings.between`
  * @param take    called when a rollout has ended
  */
 export async function rollOutEach<R extends RolloutRequest>(
   model: Model,
   chat: Chat,
-  requests: Iterable<R | null>,
+  requests: Iterable<R | Text | null>,
   bounds: DialogueBounds,
   settings: RolloutSettings,
   take: (rollout: Rollout, request: R) => void,
@@ -152,10 +155,10 @@ export async function rollOutEach<R extends RolloutRequest>(
   };
   const scoring = new Set<Promise<void>>();
   let broken: { readonly thrown: unknown } | null = null;
-  const runs = function* (): Iterable<RolloutRun | null> {
+  const runs = function* (): Iterable<RolloutRun | Text | null> {
     for (const request of requests) {
-      if (request === null) {
-        yield null;
+      if (request === null || "wanted" in request) {
+        yield request;
         continue;
       }
       const run = new RolloutRun(request, chat, settings);
@@ -184,6 +187,7 @@ export async function rollOutEach<R extends RolloutRequest>(
     bounds,
     signal: settings.signal,
     onPass: settings.onPass,
+    ...(settings.onStates !== undefined && { onStates: settings.onStates }),
     between: async (isIdle) => {
       // Nothing else goes on: what comes next may depend on a verdict.
       const isJudged = isIdle && scoring.size > 0;

@@ -1,10 +1,11 @@
-// Measures points without batches: as soon as the last conversation of a point ends, the point is scored and its slot gets the
-// weights of the next one, while the conversations of the other points go on. So no point waits for the longest answers of others.
+// Measures points without batches: as soon as the last conversation of a point ends, its slot gets the weights of the next one,
+// while the conversations of the other points go on. So no point waits for the longest answers of others. The checkpoint's own
+// completions are read in the same passes (reading.ts), so that prompts and what both say alike are computed once.
 //
 // Points end in an order of their own. They are taken in the order of measurement all the same, so the files are those of
 // batches: a point that ends before one ahead of it waits in memory, and its rollouts stay in under-way.jsonl until then.
 import type { DirectionStep, PointWeights } from "../../engine/index.ts";
-import type { Model } from "../../model/index.ts";
+import type { Model, Text } from "../../model/index.ts";
 import {
   expectFewFailures,
   expectTemplate,
@@ -19,7 +20,8 @@ import type { DraftSource } from "./drafts.ts";
 import type { EarlierCells } from "./earlier-cells.ts";
 import { keepRollout, ownAnswers, recordOf } from "./measured-point.ts";
 import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
-import { pointsPerPass, type Reference, scorePoints } from "./reference.ts";
+import { ReferenceReader } from "./reading.ts";
+import type { Reference } from "./reference.ts";
 import { promptSet, rolloutSettings, type SweepContext } from "./sweep-context.ts";
 import type { SweepProgress } from "./sweep-progress.ts";
 import type { RolloutKey, UnderWay } from "./under-way.ts";
@@ -44,7 +46,7 @@ interface Continuous<P> {
 interface Placed<P> {
   readonly cell: P;
   readonly nearest: ReturnType<DraftSource["nearest"]>;
-  /** Rollouts that have not ended. */
+  /** Rollouts that have not ended, and completions that were not read. */
   left: number;
   /** Of the rollouts of this process: how many there were, and why some failed. */
   drawn: number;
@@ -75,24 +77,41 @@ export async function measureContinuously<P extends PointPlace>(
   if (todo.length === 0) return;
   const begins = inBeginOrder(todo);
 
+  const reader = new ReferenceReader(policy, perturbed, reference, {
+    maxTokens: settings.batch.tokens,
+    clipLow: settings.train.clipLow,
+    clipHigh: settings.train.clipHigh,
+    known: (slot) => earlier.scoresAt(pointIn(slot).cell),
+  });
   const first = begins.slice(0, slots);
   perturbed.weights.placeAlong(first.map(stepsTo));
   const placed = new Array<Placed<P> | null>(first.length).fill(null);
+  const pointIn = (slot: number): Placed<P> => {
+    const point = placed[slot];
+    if (point === null) throw new Error(`sweep: slot ${slot} has no point`);
+    return point;
+  };
   const ended: number[] = [];
+  const oneLess = (slot: number): Placed<P> => {
+    const point = pointIn(slot);
+    if (--point.left === 0) ended.push(slot);
+    return point;
+  };
   let begun = 0;
-  const begin = (slot: number): Placed<P> => {
+  const begin = (slot: number): { point: Placed<P>; textsOf: (prompt: number) => Iterable<Text> } => {
     const cell = begins[begun++];
     if (begun > first.length) perturbed.weights.replace(slot, stepsTo(cell));
     earlier.giveRollouts([cell], underWay);
     const kept = underWay.lengthAt(cell);
-    const left = prompts * perPrompt - kept;
-    const point = { cell, left, nearest: drafts?.nearest(cell) ?? [], drawn: 0, failures: [] };
+    const point = { cell, left: 0, nearest: drafts?.nearest(cell) ?? [], drawn: 0, failures: [] };
     progress.beginCell(kept);
     placed[slot] = point;
-    if (left === 0) ended.push(slot);
-    return point;
+    const { count, textsOf } = reader.begin(slot);
+    point.left = prompts * perPrompt - kept + count;
+    if (point.left === 0) ended.push(slot);
+    return { point, textsOf };
   };
-  const requests = function* (): Iterable<Request | null> {
+  const requests = function* (): Iterable<Request | Text | null> {
     while (begun < todo.length) {
       // The first points are in their slots already.
       const slot = begun < first.length ? begun : placed.indexOf(null);
@@ -100,12 +119,17 @@ export async function measureContinuously<P extends PointPlace>(
         yield null;
         continue;
       }
-      const { cell, nearest } = begin(slot);
-      for (const [prompt, episode] of episodes.entries())
-        for (let rollout = 0; rollout < perPrompt; rollout++) {
+      const { point, textsOf } = begin(slot);
+      const { cell, nearest } = point;
+      // Completions and rollouts of a prompt go into one pass, as far as possible.
+      for (let prompt = 0; prompt < Math.max(prompts, reference.prompts); prompt++) {
+        yield* textsOf(prompt);
+        for (let rollout = 0; prompt < prompts && rollout < perPrompt; rollout++) {
           const key = { i: cell.i, j: cell.j, prompt, rollout };
-          if (!underWay.has(key)) yield { episode, rollout, point: slot, key, draft: drafts?.draftOf(nearest, key) };
+          if (underWay.has(key)) continue;
+          yield { episode: episodes[prompt], rollout, point: slot, key, draft: drafts?.draftOf(nearest, key) };
         }
+      }
     }
   };
 
@@ -119,7 +143,7 @@ export async function measureContinuously<P extends PointPlace>(
       underWay.drop(todo[taken++]);
     }
   };
-  let counts = { tokens: 0, drafted: 0, spared: 0 };
+  let counts = { tokens: 0, drafted: 0, spared: 0, completions: 0 };
   let occupancy = new Occupancy();
   let since = performance.now();
   const timed = (phase: string, more: object = {}): void => {
@@ -140,47 +164,29 @@ export async function measureContinuously<P extends PointPlace>(
       sampling.limits ?? usualLimits,
     );
   };
-  // Scoring waits for as many points as one pass can score, but no more than half of the slots wait. When all points have begun,
-  // no slot is wanted, and the rest is scored together.
-  const together = Math.min(pointsPerPass(reference, settings.batch.tokens), Math.ceil(placed.length / 2));
-  const scoreEnded = async (): Promise<boolean> => {
+  /** Takes the points that have ended. @returns whether there were any */
+  const takeEnded = (): boolean => {
     if (ended.length === 0) return false;
     const { share } = occupancy;
-    timed("rollouts", { ...counts, ...(share !== null && { occupancy: share }) });
-    counts = { tokens: 0, drafted: 0, spared: 0 };
+    timed("points", { ...counts, points: ended.length, ...(share !== null && { occupancy: share }) });
+    counts = { tokens: 0, drafted: 0, spared: 0, completions: 0 };
     occupancy = new Occupancy();
-    const slotsEnded = ended.splice(0);
-    const pointIn = (slot: number): Placed<P> => {
-      const point = placed[slot];
-      if (point === null) throw new Error(`sweep: slot ${slot} has no point`);
-      return point;
-    };
-    for (const slot of slotsEnded) expectFew(pointIn(slot));
-    let scoredCompletions = 0;
-    let allCompletions = 0;
-    const scoring = scorePoints(policy, perturbed, slotsEnded, reference, {
-      maxTokens: settings.batch.tokens,
-      signal: context.signal,
-      clipLow: settings.train.clipLow,
-      clipHigh: settings.train.clipHigh,
-      known: (slot) => earlier.scoresAt(pointIn(slot).cell),
-      onPass: (completions, together) => {
-        scoredCompletions += completions * together.length;
-        allCompletions += completions * together.length;
-        progress.scoringBeside(scoredCompletions);
-      },
-    });
-    for await (const { point: slot, scored } of scoring) {
-      const { cell } = pointIn(slot);
-      ready.set(cell, recordOf(context, cell, underWay, reference, scored));
+    for (const slot of ended.splice(0)) {
+      const point = pointIn(slot);
+      expectFew(point);
+      const { cell } = point;
+      ready.set(cell, recordOf(context, cell, underWay, reference, reader.end(slot)));
       takeReady();
       drafts?.finish(begins.slice(begun), cell);
       progress.endCell();
       placed[slot] = null;
-      scoredCompletions = 0;
     }
-    timed("scoring", { completions: allCompletions });
     return true;
+  };
+  reader.onRead = (slot) => {
+    counts.completions++;
+    progress.completionRead();
+    oneLess(slot);
   };
 
   expectTemplate(context.chat, episodes, sampling.turn2Template);
@@ -189,13 +195,14 @@ export async function measureContinuously<P extends PointPlace>(
     perturbed,
     context.chat,
     requests(),
-    boundsAtPoints(survey, perPrompt, first.length, sampling.maxRows),
+    {
+      ...boundsAtPoints(survey, perPrompt, first.length, sampling.maxRows),
+      texts: reader.slots(sampling.maxTokens),
+    },
     {
       ...sampling,
-      between: async (isIdle) => {
-        const isDue = isIdle || (ended.length >= together && begun < todo.length);
-        return isDue && scoreEnded();
-      },
+      onStates: reader.onStates,
+      between: async () => takeEnded(),
       onPass: (pass) => {
         counts.tokens += pass.sampled;
         counts.drafted += pass.drafted;
@@ -207,13 +214,12 @@ export async function measureContinuously<P extends PointPlace>(
     (rollout, { point: slot, key }) => {
       keepRollout(context, rollout, key, own, underWay, drafts);
       progress.rolloutEnded(rollout.tokens);
-      const point = placed[slot];
-      if (point === null) throw new Error(`sweep: slot ${slot} has no point`);
+      const point = pointIn(slot);
       point.drawn++;
       if (rollout.failure !== null) point.failures.push(rollout.failure);
-      if (--point.left === 0) ended.push(slot);
+      oneLess(slot);
     },
   );
-  await scoreEnded();
+  takeEnded();
   if (taken !== todo.length) throw new Error(`sweep: ${todo.length - taken} points have no rollouts`);
 }

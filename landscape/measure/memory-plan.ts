@@ -35,6 +35,7 @@ import { freshSettings, freshUses } from "./fresh-prompts.ts";
 import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
 import { pointWeights } from "./perturbed-weights.ts";
 import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
+import { ReferenceReader } from "./reading.ts";
 import { scorePoint, scorePoints, scoreReference } from "./reference.ts";
 import { RoundedWeights } from "./rounded-weights.ts";
 
@@ -306,23 +307,32 @@ function planSweep(
       const { clipLow, clipHigh } = train;
       const fresh = longestOf(prompts.rollouts, rollouts.rollouts);
       const rehearseBatch = async (own: readonly number[]): Promise<void> => {
-        let isScored = false;
-        const scoreOnce = async (): Promise<boolean> => {
-          if (isScored) return false;
-          isScored = true;
-          for await (const _ of scorePoints(plain, perturbed, own, scored, { maxTokens: tokens, clipLow, clipHigh }));
-          return true;
-        };
+        const scoring = { maxTokens: tokens, clipLow, clipHigh };
+        const bounds = boundsAtPoints(prompts.rollouts, rollouts.rollouts, own.length, rows);
+        const dialogues = own.flatMap((point) => fresh.map((one) => ({ policy: point, ...one, draft: draftFor(one) })));
+        if (!refills) {
+          await rehearseGeneration(perturbed, dialogues, { ...generation, bounds });
+          for await (const _ of scorePoints(plain, perturbed, own, scored, scoring));
+          return;
+        }
+        // With refilled slots completions are read beside the rollouts.
+        const reader = new ReferenceReader(plain, perturbed, scored, scoring);
+        const texts = own.flatMap((point) => {
+          const { textsOf } = reader.begin(point);
+          return Array.from({ length: scored.prompts }, (_, prompt) => [...textsOf(prompt)]).flat();
+        });
         await rehearseGeneration(
           perturbed,
-          own.flatMap((point) => fresh.map((one) => ({ policy: point, ...one, draft: draftFor(one) }))),
+          dialogues,
           {
-            ...{ ...generation, bounds: boundsAtPoints(prompts.rollouts, rollouts.rollouts, own.length, rows) },
-            // With refilled slots a point is scored while the cache of the others is there.
-            ...(refills && { between: scoreOnce }),
+            ...{
+              ...generation,
+              bounds: { ...bounds, texts: slotsOfAll(prompts.reference, reference.rollouts, tokens) },
+            },
+            onStates: reader.onStates,
           },
+          texts,
         );
-        await scoreOnce();
       };
       await rehearseBatch(points);
       // The last batch may have fewer points. Its buffers have other sizes, and the larger ones are kept.
@@ -333,6 +343,17 @@ function planSweep(
     },
     hostMemoryOf(settings, prompts, config.hiddenSize).outside,
   );
+}
+
+/** Slots for the completions of all prompts of a set, as long as they can be. */
+function slotsOfAll(
+  { prompts, promptTokens, expectedTokens }: PromptSurvey,
+  perPrompt: number,
+  maxTokens: number,
+): { slots: number; longest: number } {
+  const all = perPrompt * (promptTokens + prompts * expectedTokens.largest);
+  const longest = expectedTokens.largest + 1;
+  return { slots: Math.min(all, Math.max(maxTokens, longest)), longest };
 }
 
 /** Conversations with answers of the maximum length, as many as one forward pass has. */

@@ -21,8 +21,11 @@ export interface CellProbe {
   readonly cell: GridCell;
   /** Prompts that were measured, of both sets. */
   readonly prompts: number;
-  /** Of all prompts, by multiplication if not all were measured: the checkpoint's own completions; rollouts and scoring of a grid point. */
-  readonly seconds: { readonly reference: number; readonly rollouts: number; readonly scoring: number };
+  /**
+   * Of all prompts, by multiplication if not all were measured: the checkpoint's own completions; a grid point; and its rollouts
+   * and its scoring, if each is done alone.
+   */
+  readonly seconds: Readonly<Record<"reference" | "point" | "rollouts" | "scoring", number>>;
   /** Shares of the grid point's assistant tokens that a draft had proposed, and that needed no decode step. */
   readonly drafted: number;
   readonly spared: number;
@@ -61,33 +64,38 @@ export async function probeCell(
         conversations: 0,
       };
       const timings: SweepTiming[] = [];
-      const context = {
+      const context = (refill: "on" | "off") => ({
         ...{ chat, environment, signal, model: { backend, config, weights } },
         place: { step: 0, trajectory: [0], state: place, folderOf: () => folder },
-        settings: { ...settings, shard: "", landscape },
+        settings: { ...settings, shard: "", landscape: { ...landscape, refill } },
         say: () => {},
         onTiming: (record: SweepTiming) => void timings.push(record),
-      };
+      });
       const start = performance.now();
-      const reference = await prepareReference(context, unseen);
+      const reference = await prepareReference(context("off"), unseen);
       const ownSeconds = (performance.now() - start) / 1000;
       const isWanted = ({ i, j }: GridCell): boolean => i === cell.i && j === cell.j;
-      await sweep(context, 0, join(place, String(prompts)), reference, unseen, 0, isWanted);
+      const folderOf = (refill: string): string => join(place, `${prompts} ${refill}`);
+      await sweep(context("off"), 0, folderOf("off"), reference, unseen, 0, isWanted);
+      if (landscape.refill === "on") await sweep(context("on"), 0, folderOf("on"), reference, unseen, 0, isWanted);
       const [drawn, scored] = ["rollouts", "scoring"].map((name) => timings.find(({ phase }) => phase === name));
       const share = (part = 0): number => part / Math.max(1, drawn?.tokens ?? 0);
       const ofOwn = own.prompts / landscape.reference.prompts;
+      const ofRollouts = rollouts.prompts / landscape.rollouts.prompts;
+      const inOne = timings.filter(({ phase }) => phase === "points").reduce((sum, { seconds }) => sum + seconds, 0);
+      const apart = { rollouts: (drawn?.seconds ?? 0) * ofRollouts, scoring: (scored?.seconds ?? 0) * ofOwn };
       return {
         ...{ cell, prompts, drafted: share(drawn?.drafted), spared: share(drawn?.spared) },
         seconds: {
+          ...apart,
           reference: ownSeconds * ofOwn,
-          rollouts: (drawn?.seconds ?? 0) * (rollouts.prompts / landscape.rollouts.prompts),
-          scoring: (scored?.seconds ?? 0) * ofOwn,
+          point: landscape.refill === "on" ? inOne * Math.max(ofRollouts, ofOwn) : apart.rollouts + apart.scoring,
         },
       };
     };
     const all = Math.max(own.prompts, rollouts.prompts);
     const { seconds } = await measure(Math.min(all, fewPrompts));
-    const expected = seconds.reference + seconds.rollouts + seconds.scoring;
+    const expected = seconds.reference + seconds.point + seconds.rollouts + seconds.scoring;
     const prompts = Math.floor((all * wantedSeconds) / expected);
     return await measure(Math.min(all, Math.max(fewPrompts, prompts)));
   } finally {

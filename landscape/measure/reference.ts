@@ -28,7 +28,7 @@ import type { ByRollout, CellRecord, ReferenceSet } from "../files/cells.ts";
  * Sequences that are scored in one forward pass, with θ's final hidden states and scores at their N assistant tokens, of
  * which M are distinct.
  */
-interface ReferencePart {
+export interface ReferencePart {
   sequences: readonly Sequence[];
   answers: DistinctAnswers;
   hidden: Float32Array; // [M, C]
@@ -155,26 +155,50 @@ export async function* scorePoints(
     while (end < points.length && end - start < most && knownOf(points[end])?.kl.length === prompts) end++;
     const own = points.slice(start, end);
     const sums = await sumsOf(plain, perturbed, own, reference, (prompts ?? 0) * reference.rolloutsPerPrompt, settings);
-    for (const [i, point] of own.entries()) {
-      const cut = (name: (typeof sumNames)[number]): ByRollout => [
-        ...(knownOf(point)?.[name] ?? []),
-        ...cutInto(sums[i][name], reference.rolloutsPerPrompt),
-      ];
-      const scored = {
-        kl: cut("kl"),
-        k1: cut("k1"),
-        k3: cut("k3"),
-        objective: cut("objective"),
-        entropy: cut("entropy"),
-      };
-      yield { point, scored };
-    }
+    for (const [i, point] of own.entries())
+      yield { point, scored: cutSums(sums[i], reference.rolloutsPerPrompt, knownOf(point)) };
     start = end;
   }
 }
 
-const sumNames = ["kl", "k1", "k3", "objective", "entropy"] as const;
-type Sums = Record<(typeof sumNames)[number], number[]>;
+/** Sums over the assistant tokens of a completion. */
+export type Sums = Record<keyof CellRecord["reference"], number>;
+
+export const emptySums = (): Sums => ({ kl: 0, k1: 0, k3: 0, objective: 0, entropy: 0 });
+
+/** Adds a token. @param d  log q − log p of it */
+export function addToken(
+  sums: Sums,
+  d: number,
+  kl: number,
+  entropy: number,
+  advantage: number,
+  { clipLow, clipHigh }: Pick<PointScoring, "clipLow" | "clipHigh">,
+): void {
+  const ratio = Math.exp(d);
+  const clipped = Math.min(Math.max(ratio, 1 - clipLow), 1 + clipHigh);
+  sums.kl += kl;
+  sums.k1 -= d;
+  sums.k3 += Math.expm1(d) - d;
+  sums.objective += Math.min(ratio * advantage, clipped * advantage);
+  sums.entropy += entropy;
+}
+
+/** A point's record from the sums of its completions. @param known  of its first prompts, which were scored before */
+export function cutSums(
+  sums: readonly Sums[],
+  rolloutsPerPrompt: number,
+  known: CellRecord["reference"] | null,
+): CellRecord["reference"] {
+  const cut = (name: keyof Sums): ByRollout => [
+    ...(known?.[name] ?? []),
+    ...cutInto(
+      sums.map((one) => one[name]),
+      rolloutsPerPrompt,
+    ),
+  ];
+  return { kl: cut("kl"), k1: cut("k1"), k3: cut("k3"), objective: cut("objective"), entropy: cut("entropy") };
+}
 
 /** The sums of the completions from `first` on, for each of the points. All of them share every forward pass. */
 async function sumsOf(
@@ -184,8 +208,8 @@ async function sumsOf(
   reference: Reference,
   first: number,
   settings: PointScoring,
-): Promise<Sums[]> {
-  const sums = points.map((): Sums => ({ kl: [], k1: [], k3: [], objective: [], entropy: [] }));
+): Promise<Sums[][]> {
+  const sums = points.map((): Sums[] => []);
   let sequence = first;
   const take = ({ part }: Scored, [logProbs, entropy, kl]: readonly NumberArray[]): void => {
     if (perturbed.weights.operands === "f16" && !kl.every(Number.isFinite))
@@ -196,22 +220,15 @@ async function sumsOf(
       let token = 0;
       part.sequences.forEach(({ mask }, offset) => {
         const advantage = reference.advantages[sequence + offset];
-        const one = { kl: 0, k1: 0, k3: 0, objective: 0, entropy: 0 };
+        const one = emptySums();
         for (let t = 1; t < (mask?.length ?? 0); t++) {
           if (mask?.[t] !== 1) continue;
           const place = part.answers.places[token];
           const row = i * distinct + place;
-          const d = logProbs[row] - part.logProbs[place];
-          const ratio = Math.exp(d);
-          const clipped = Math.min(Math.max(ratio, 1 - settings.clipLow), 1 + settings.clipHigh);
-          one.kl += kl[row];
-          one.k1 -= d;
-          one.k3 += Math.expm1(d) - d;
-          one.objective += Math.min(ratio * advantage, clipped * advantage);
-          one.entropy += entropy[row];
+          addToken(one, logProbs[row] - part.logProbs[place], kl[row], entropy[row], advantage, settings);
           token++;
         }
-        for (const name of sumNames) own[name].push(one[name]);
+        own.push(one);
       });
     }
     sequence += part.sequences.length;

@@ -49,14 +49,16 @@ export interface SweepContext {
 export interface SweepTiming {
   readonly phase: string;
   readonly seconds: number;
-  /** Of rollouts: assistant tokens that were drawn; how many of them a draft had proposed, */
+  /** Of points and of rollouts: assistant tokens that were drawn; how many of them a draft had proposed, */
   readonly tokens?: number;
   readonly drafted?: number;
   /** and how many needed no forward pass of their own. */
   readonly spared?: number;
-  /** Of scoring: completions of the checkpoint that were scored at points. */
+  /** Of points: how many ended. */
+  readonly points?: number;
+  /** Of points and of scoring: completions of the checkpoint that were scored at points. */
   readonly completions?: number;
-  /** Of rollouts: mean share of the generation batch's places that were in use. */
+  /** Of points and of rollouts: mean share of the generation batch's places that were in use. */
   readonly occupancy?: number;
 }
 

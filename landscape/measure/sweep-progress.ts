@@ -11,6 +11,8 @@ export class SweepProgress {
   /** Finished cells of all slices. */
   #done: number;
   #cells = 0;
+  /** Completions that were read at the cells under way. */
+  #read = 0;
   #shown = 0;
   #rollouts = { finished: 0, total: 0, tokens: 0, drafted: 0, finishedTokens: 0, share: 0 };
   #passStartMs = performance.now();
@@ -52,6 +54,7 @@ export class SweepProgress {
   endCell(): void {
     this.#done++;
     this.#cells--;
+    this.#read = Math.max(0, this.#read - this.#scoredPerCell);
     this.#rollouts.total -= this.#rolloutsPerCell;
     this.#rollouts.finished -= this.#rolloutsPerCell;
     this.#rollouts.share = 0;
@@ -74,7 +77,7 @@ export class SweepProgress {
     const share = (state.finished + running * Math.min(Math.max(of, 0), 0.95)) / state.total;
     state.share = Math.max(state.share, share); // an answer longer than expected does not lower the progress
     this.#show(
-      (this.#cells * this.#rolloutsPerCell * state.share) / (this.#rolloutsPerCell + this.#scoredPerCell),
+      (this.#cells * this.#rolloutsPerCell * state.share + this.#read) / (this.#rolloutsPerCell + this.#scoredPerCell),
       `rollouts ${state.finished}/${state.total}, ${state.tokens} tokens` +
         (state.drafted === 0 ? "" : `, ${Math.floor((100 * state.drafted) / state.tokens)}% drafted`),
     );
@@ -90,14 +93,9 @@ export class SweepProgress {
     );
   }
 
-  /** After a forward pass that scored completions of one cell while the rollouts of others are under way. */
-  scoringBeside(scored: number): void {
-    this.#clock();
-    this.#show(
-      (this.#cells * this.#rolloutsPerCell * this.#rollouts.share + scored) /
-        (this.#rolloutsPerCell + this.#scoredPerCell),
-      "scoring a point",
-    );
+  /** One of the checkpoint's completions was read at one of the cells under way. */
+  completionRead(): void {
+    this.#read++;
   }
 
   endBatch(): void {

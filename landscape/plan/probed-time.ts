@@ -15,7 +15,7 @@ export function probedTime({ cell, prompts, seconds, drafted, spared }: CellProb
   const cells = plannedCells(settings);
   const text = (value: number): string => formatDuration(1000 * value);
   const percent = (share: number): string => `${(100 * share).toFixed(0)}%`;
-  const perCell = seconds.rollouts + seconds.scoring;
+  const perCell = seconds.point;
   const all = Math.max(reference.prompts, rollouts.prompts);
   const { points, passes, gradients, draws, freshPoints } = furtherWork(settings);
   // A gradient is a forward and a backward pass.
@@ -26,7 +26,7 @@ export function probedTime({ cell, prompts, seconds, drafted, spared }: CellProb
   return [
     `Time: ${text(steps.length * seconds.reference + cells * perCell + further)}`,
     `  the checkpoints' completions: ${text(steps.length * seconds.reference)} (${steps.length} × ${text(seconds.reference)})`,
-    `  grid points: ${text(cells * perCell)} (${cells} × ${text(perCell)}: rollouts ${text(seconds.rollouts)}, scoring ${text(seconds.scoring)})`,
+    `  grid points: ${text(cells * perCell)} (${cells} × ${text(perCell)}; alone, its rollouts take ${text(seconds.rollouts)}, its scoring ${text(seconds.scoring)})`,
     ...(further === 0
       ? []
       : [

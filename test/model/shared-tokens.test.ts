@@ -1,19 +1,38 @@
 // Tokens that dialogues have in common are computed once. It changes no bit: answers, log-probabilities and entropies are those of
 // dialogues that share nothing.
 import assert from "node:assert/strict";
-import { MovedWeights, type PointWeights, SlotWeights, tokenKey } from "../../engine/index.ts";
+import {
+  fromArray,
+  gatherRows,
+  head,
+  MovedWeights,
+  type NumberArray,
+  type PointWeights,
+  type RowGroup,
+  readTensors,
+  SlotWeights,
+  scopeAsync,
+  tokenKey,
+} from "../../engine/index.ts";
 import type { DirectionStep } from "../../engine/ops/perturbation/along.ts";
 import {
   type Answer,
+  answerStates,
   type Dialogue,
   type GenerateSettings,
   generate,
+  headWeight,
   loadForInference,
   loadModel,
   type Model,
+  type ReadStates,
+  type Sequence,
+  type StatesUse,
+  type Text,
 } from "../../model/index.ts";
 import { PassTokens, type Row } from "../../model/pass-tokens.ts";
 import { testBackends, webgpuBackend } from "../backends.ts";
+import { sameBits } from "../engine/check-op.ts";
 import { describe, fixturePath } from "../support.ts";
 
 const settings: GenerateSettings = {
@@ -32,6 +51,8 @@ interface Sizes {
   expectedTokens?: number;
   /** Every n-th dialogue gets its next turn late. */
   lateEvery?: number;
+  /** Read beside the dialogues; those of a prompt before its dialogues. */
+  texts?: readonly Text[];
   /** What was said, for drafts. */
   said?: readonly number[][][] | null;
 }
@@ -50,16 +71,17 @@ interface Talk {
 async function talk(
   model: Model,
   other: Partial<GenerateSettings>,
-  { prompts = 3, rollouts = 6, policies = 1, expectedTokens = 30, lateEvery = 0, said = null }: Sizes,
+  { prompts = 3, rollouts = 6, policies = 1, expectedTokens = 30, lateEvery = 0, texts = [], said = null }: Sizes,
 ): Promise<Talk> {
   const talk: Talk = { heard: [], answers: [], texts: [], tokens: 0, sampled: 0, passes: 0 };
-  const dialogues: Dialogue[] = [];
+  const dialogues: (Dialogue | Text)[] = [];
   for (let k = 0; k < prompts * rollouts * policies; k++) {
     const [prompt, policy] = [Math.floor(k / rollouts) % prompts, Math.floor(k / rollouts / prompts)];
     const ids = [41, 7, 199, 3, ...Array.from({ length: prompt }, (_, i) => 50 + 20 * prompt + i)];
     talk.heard[k] = "";
     talk.answers[k] = [];
     talk.texts[k] = [policy, ...ids];
+    if (k % rollouts === 0) dialogues.push(...texts.slice(k, k + rollouts));
     dialogues.push({
       policy,
       prompt: ids,
@@ -110,6 +132,21 @@ async function expectSame(
   assert.deepEqual(shared.heard, apart.heard, what);
   assert.equal(shared.sampled, apart.sampled, what);
   return { apart, shared };
+}
+
+/** Scores of sequences under one of the points, one after another. */
+async function scoresAt(model: Model, sequences: readonly Sequence[], policy: number) {
+  const found: { logProbs: NumberArray; entropy: NumberArray }[] = [];
+  for (const sequence of sequences) {
+    const [logProbs, entropy] = await scopeAsync(async () => {
+      const { hidden, targets, rows } = answerStates(model, [sequence], policy);
+      const weight = headWeight(model.config, model.weights);
+      const scored = head(hidden, weight, targets, { temperature: 1 }, rows);
+      return readTensors([scored.logProbs, scored.entropy]);
+    });
+    found.push({ logProbs, entropy });
+  }
+  return found;
 }
 
 const none = { topK: 0, topP: 1, repetitionPenalty: 1 };
@@ -207,6 +244,120 @@ describe("model/shared-tokens", (test) => {
     arena.free();
   });
 
+  test("texts that are read beside dialogues: the scorer's bits, and what dialogues have said is not computed again", async () => {
+    const { backend } = await webgpuBackend();
+    const { config, weights: arena } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const weights = new SlotWeights(arena, 2);
+    const steps = (amount: number) => (): readonly DirectionStep[] => [
+      { kind: "gaussian", key: [5, 6], coefficient: amount },
+    ];
+    weights.placeAlong([steps(0.02), steps(-0.02)]);
+    const model = { backend, config, weights };
+    const plain = await talk(model, {}, { policies: 2 });
+    /** Each dialogue's prompt and the tokens after it; in some texts one token is another. */
+    const textOf = (k: number): Text => {
+      const [policy, ...all] = plain.texts[k];
+      const length = 4 + (Math.floor(k / 6) % 3);
+      const ids = all.slice(length).map((id, i) => (k % 5 === 1 && i === 3 ? (id + 1) % 300 : id));
+      // As a dialogue pauses: before the last token of its first answer.
+      const pauses = k % 5 === 2 ? [] : [plain.answers[k][0].length - 1];
+      const wanted = ids.flatMap((_, i) => (i % 2 === 0 ? [i] : []));
+      return { policy, prompt: all.slice(0, length), ids, wanted, pauses };
+    };
+    const texts = plain.texts.map((_, k) => textOf(k));
+    for (const [other, sizes] of [
+      [{}, {}],
+      [{ maxRows: 5, maxTokens: 50 }, {}],
+      [{}, { said: plain.answers }],
+      [{ sharesTokens: false }, {}],
+    ] as [Partial<GenerateSettings>, Sizes][]) {
+      const what = JSON.stringify([other, sizes.said?.length]);
+      const scores = new Map<Text, number[][]>();
+      const onStates = ({ hidden, rows, texts: read }: ReadStates): StatesUse => {
+        const targets = read.flatMap(({ text, first, rowOf }) => rowOf.map((_, i) => text.ids[text.wanted[first + i]]));
+        const all = gatherRows(
+          hidden,
+          read.flatMap(({ rowOf }) => rowOf),
+        );
+        const own: RowGroup[] = [];
+        let start = 0;
+        for (const { text, rowOf } of read) {
+          own.push({ point: text.policy, start, count: rowOf.length });
+          start += rowOf.length;
+        }
+        assert.ok(rows !== null);
+        const tokens = fromArray(backend, targets, [targets.length], "u32");
+        const { logProbs, entropy } = head(all, headWeight(config, weights), tokens, { temperature: 1 }, own);
+        return {
+          tensors: [logProbs, entropy],
+          take: (numbers) => {
+            for (const [i, { text, first }] of read.entries()) {
+              const all = scores.get(text) ?? [[], []];
+              assert.equal(all[0].length, first < 0 ? all[0].length : first);
+              numbers.forEach((values, kind) => {
+                all[kind].push(...values.slice(own[i].start, own[i].start + own[i].count));
+              });
+              scores.set(text, all);
+            }
+          },
+        };
+      };
+      const mixed = await talk(model, { ...other, onStates }, { ...sizes, policies: 2, texts });
+      assert.deepEqual(mixed.heard, plain.heard, what);
+      assert.equal(mixed.sampled, plain.sampled, what);
+      assert.equal(scores.size, texts.length, what);
+      for (const policy of [0, 1]) {
+        const own = texts.filter((text) => text.policy === policy);
+        const sequences = own.map(({ prompt, ids, wanted }) => {
+          const all = [...Array.from(prompt), ...Array.from(ids)];
+          const scored = new Set(wanted.map((place) => prompt.length + place));
+          return { ids: all, mask: all.map((_, t) => (scored.has(t) ? 1 : 0)) };
+        });
+        const expected = await scoresAt(model, sequences, policy);
+        for (const [i, text] of own.entries()) {
+          sameBits(`${what}: logProbs`, Float32Array.from(scores.get(text)?.[0] ?? []), expected[i].logProbs);
+          sameBits(`${what}: entropy`, Float32Array.from(scores.get(text)?.[1] ?? []), expected[i].entropy);
+        }
+      }
+      // What was said, in two passes with the texts: only tokens after a changed one are more, and those of texts without pause.
+      if (sizes.said !== undefined) {
+        const late = texts.filter(({ pauses = [] }) => pauses.length === 0).length;
+        assert.ok(late > 5);
+        const least = distinct([
+          ...plain.texts,
+          ...texts.map(({ policy, prompt, ids, wanted }) => {
+            const read = Array.from(ids).slice(0, wanted[wanted.length - 1]);
+            return [policy, ...Array.from(prompt), ...read, 0];
+          }),
+        ]);
+        assert.ok(
+          mixed.tokens >= least && mixed.tokens <= least + 9 * late,
+          `${mixed.tokens} tokens, at least ${least}`,
+        );
+      }
+    }
+    weights.free();
+    arena.free();
+  });
+
+  test("a text alone; one without a place that is wanted; one that is too short for its places", async () => {
+    const { backend } = await webgpuBackend();
+    const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const model = { backend, config, weights };
+    const text: Text = { policy: 0, prompt: [1, 2, 3], ids: [4, 5, 6], wanted: [0, 2] };
+    let rows = 0;
+    const onStates = ({ hidden, texts: [{ rowOf }] }: ReadStates): StatesUse => {
+      rows = hidden.rows;
+      assert.deepEqual(rowOf, [0, 1]);
+      return { tensors: [], take: () => {} };
+    };
+    await generate(model, [text], { ...settings, onStates });
+    assert.equal(rows, 2);
+    await assert.rejects(generate(model, [text], settings), /no onStates takes their states/);
+    await assert.rejects(generate(model, [{ ...text, wanted: [4] }], { ...settings, onStates }), /has no place 4/);
+    weights.free();
+  });
+
   test("a model that does not copy keys shares nothing", async () => {
     const { backend } = await webgpuBackend();
     const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
@@ -222,7 +373,7 @@ describe("model/shared-tokens", (test) => {
   test("a pass: which tokens are computed, copied and drawn from", () => {
     const row = (policy: number, slot: number, ids: number[], more: Partial<Row> = {}): Row => ({
       dialogue: { policy, prompt: [], noise: { rollout: 0, prompt: 0 }, expectedTokens: 0, answered: () => null },
-      ...{ prefixKey: "", prefix: { start: 100, length: 0, users: 2, history: Number.NaN } },
+      ...{ text: null, prefixKey: "", prefix: { start: 100, length: 0, users: 2, history: Number.NaN } },
       ...{ own: { start: slot, length: 9 }, tokens: ids, computed: 0, history: Number.NaN, pendingPrefix: null },
       ...{ turn: 0, seen: null, answer: { ids: [], logProbs: [], entropies: [] }, coming: null, ...more },
     });
@@ -247,7 +398,9 @@ describe("model/shared-tokens", (test) => {
     assert.deepEqual(tokens.sampledAt, [2, 3, 4, 5, 1, 7, 8, 8, 9, 10]);
     assert.deepEqual(tokens.outputs(), {
       indices: Uint32Array.of(1, 2, 3, 4, 5, 7, 8, 9, 10),
+      drawn: null,
       rowOf: Uint32Array.of(1, 2, 3, 4, 0, 5, 6, 6, 7, 8),
+      read: null,
     });
     assert.deepEqual(
       tokens.groupsOf(tokens.outputs().indices).map(({ start, count, point }) => [start, count, point]),

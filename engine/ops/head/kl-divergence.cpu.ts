@@ -1,4 +1,5 @@
 import type { NumberArray } from "../../dtype.ts";
+import { type PickRowParams, rowOfPick } from "./logits.cpu.ts";
 
 interface Columns {
   rows: number;
@@ -17,19 +18,23 @@ export function klTerms(
   bindings: {
     logitsP: NumberArray;
     logitsQ: NumberArray;
+    rowOf: NumberArray;
     logSumExpP: NumberArray;
     logSumExpQ: NumberArray;
     sums: NumberArray;
   },
-  params: Columns & { blockColumns: number; firstBlock: number; blocks: number },
+  params: Omit<Columns, "rows"> &
+    PickRowParams & { picks: number; blockColumns: number; firstBlock: number; blocks: number },
 ): void {
-  const { rows, columns, width, blockColumns, firstBlock, blocks, temperature } = params;
-  const { logitsP, logitsQ, logSumExpP, logSumExpQ, sums } = bindings;
-  for (let row = 0; row < rows; row++)
+  const { picks, columns, width, blockColumns, firstBlock, blocks, temperature } = params;
+  const { logitsP, logitsQ, rowOf, logSumExpP, logSumExpQ, sums } = bindings;
+  for (let row = 0; row < picks; row++) {
+    const rowP = rowOfPick(rowOf, row, params);
+    if (rowP === null) continue;
     for (let block = 0; block * blockColumns < columns; block++) {
       let sum = 0;
       for (let column = block * blockColumns; column < Math.min((block + 1) * blockColumns, columns); column++) {
-        const logP = logitsP[row * width + column] / temperature - logSumExpP[row];
+        const logP = logitsP[rowP * width + column] / temperature - logSumExpP[rowP];
         const logQ = logitsQ[row * width + column] / temperature - logSumExpQ[row];
         // e^d may overflow if p has underflowed; then p·e^d is q.
         sum +=
@@ -37,6 +42,7 @@ export function klTerms(
       }
       sums[row * blocks + firstBlock + block] = sum;
     }
+  }
 }
 
 export function klTotal(

@@ -213,6 +213,49 @@ describe("engine/ops/head/kl-divergence", (test) => {
       });
   });
 
+  test("rows of Q that share rows of P, and several targets after a row: the bits of rows of their own; also in chunks", async () => {
+    const [T, S, C] = [80, 30, 6];
+    const rowOfP = Uint32Array.from({ length: T }, (_, t) => (t * 7 + (t % 4)) % S);
+    const rowOfTarget = Uint32Array.from({ length: 130 }, (_, n) => (n * 11) % (T - 3));
+    const rows = (values: ArrayLike<number>, places: Uint32Array): number[] =>
+      [...places].flatMap((row) => Array.from(values).slice(row * C, (row + 1) * C));
+    for (const V of [371, 2 * blockColumns + 3]) {
+      const [p, q] = [sides(S, C, V).p, sides(T, C, V).q];
+      const targets = targetsOf(rowOfTarget.length, V);
+      for (const { name, backend } of await testBackends())
+        for (const chunks of [{}, { rowChunk: 64, columnChunk: blockColumns }]) {
+          const together = await compare(backend, "f32", [T, C, V], p, q, 0.7, chunks, {
+            targets,
+            rowOfP,
+            rowOfTarget,
+          });
+          const ofP = { hidden: rows(p.hidden, rowOfP), head: p.head };
+          const apart = await compare(backend, "f32", [T, C, V], ofP, q, 0.7, chunks);
+          for (const part of ["entropy", "logSumExp", "kl"] as const)
+            sameBits(`${name}: ${part}`, together[part], apart[part]);
+          const each = await compare(
+            backend,
+            "f32",
+            [rowOfTarget.length, C, V],
+            { hidden: rows(ofP.hidden, rowOfTarget), head: p.head },
+            { hidden: rows(q.hidden, rowOfTarget), head: q.head },
+            0.7,
+          );
+          sameBits(`${name}: logProbs`, together.logProbs, each.logProbs);
+        }
+    }
+    const [p, q] = [sides(3, C, 371).p, sides(2, C, 371).q];
+    const wrong = { targets: [1, 2], rowOfP: Uint32Array.of(0, 3), rowOfTarget: Uint32Array.of(0, 1) };
+    await throwsMessage(() => compare(reference, "f64", [2, C, 371], p, q, 1, {}, wrong), "rowOfP: row 3", "below 3");
+    const few = { ...wrong, rowOfP: Uint32Array.of(0) };
+    await throwsMessage(
+      () => compare(reference, "f64", [2, C, 371], p, q, 1, {}, few),
+      "rowOfP: expected 2 rows, got 1",
+    );
+    const beyond = { ...wrong, rowOfP: Uint32Array.of(0, 1), rowOfTarget: Uint32Array.of(0, 2) };
+    await throwsMessage(() => compare(reference, "f64", [2, C, 371], p, q, 1, {}, beyond), "rowOfTarget: row 2");
+  });
+
   test("refuses what does not go together", async () => {
     const shapes = { hiddenP: [2, 3], headP: [5, 3], logSumExpP: [2], hiddenQ: [2, 4], headQ: [5, 4] };
     const check = (other: Partial<typeof shapes>, temperature = 1) =>
@@ -246,6 +289,7 @@ async function compare(
   q: Side,
   temperature: number,
   chunks: ChunkSettings = {},
+  shared: { targets: readonly number[]; rowOfP: Uint32Array; rowOfTarget: Uint32Array } | null = null,
 ): Promise<Record<"logProbs" | "entropy" | "logSumExp" | "kl", Float64Array | Float32Array>> {
   const before = backend.statistics().liveBuffers;
   const result = await scopeAsync(async () => {
@@ -254,7 +298,7 @@ async function compare(
       tensor: fromArray(backend, values, [V, C], dtype),
       panels: null,
     });
-    const hiddenP = fromArray(backend, p.hidden, [T, C], dtype);
+    const hiddenP = fromArray(backend, p.hidden, [p.hidden.length / C, C], dtype);
     const headP = plain(p.head);
     const { logSumExpP } = scoredP(backend, hiddenP, headP.tensor, temperature);
     const found = klAndScore(
@@ -265,8 +309,10 @@ async function compare(
         hiddenP,
         headP,
         logSumExpP,
-        targets: fromArray(backend, targetsOf(T, V), [T], "u32"),
         temperature,
+        ...(shared === null
+          ? { targets: fromArray(backend, targetsOf(T, V), [T], "u32") }
+          : { ...shared, targets: fromArray(backend, shared.targets, [shared.targets.length], "u32") }),
       },
       chunks,
     );

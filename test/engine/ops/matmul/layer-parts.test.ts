@@ -203,7 +203,7 @@ describe("engine/ops/matmul/layer-parts", (test) => {
       let last = 0;
       let steps = 0;
       const dialogues = [0, 1, 2, 3, 4].map((rollout) => ({
-        ...{ policy: 0, prompt: [1, 2, 3], noise: { rollout, prompt: 0 }, expectedTokens: 6 },
+        ...{ policy: 0, prompt: [1, 2, 3 + rollout], noise: { rollout, prompt: 0 }, expectedTokens: 6 },
         answered: () => null,
       }));
       await generate({ backend, config, weights }, dialogues, {
