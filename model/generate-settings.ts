@@ -3,6 +3,7 @@ import type { Backend, NumberArray, RowGroup, Tensor, Warping, Weights } from ".
 import type { Text } from "./dialogue.ts";
 import type { DialogueBounds } from "./dialogue-bounds.ts";
 import type { LanguageModel } from "./language-model.ts";
+import type { Sharing } from "./pass-tokens.ts";
 
 export interface Model {
   readonly backend: Backend;
@@ -33,11 +34,11 @@ export interface GenerateSettings {
    */
   stepsPerRead?: number;
   /**
-   * Whether tokens that several dialogues of a policy have in common up to a place are computed once (pass-tokens.ts). It
-   * changes no result. Default: yes, where the model can and the cache is in one buffer; between decode steps that are read
-   * one by one, and without a repetition penalty.
+   * Which tokens that several dialogues of a policy have in common up to a place are computed once (pass-tokens.ts). It changes no
+   * result. Default: all, where the model can and the cache is in one buffer; between decode steps that are read one by one, and
+   * without a repetition penalty.
    */
-  sharesTokens?: boolean;
+  sharesTokens?: Sharing;
   /** Gets the states of each pass that reads texts, within the scope of the pass. Needed if there are texts. */
   onStates?: (read: ReadStates) => StatesUse;
   signal?: AbortSignal;

@@ -21,7 +21,7 @@ import { draftFor, seenAlong } from "./drafts.ts";
 import type { GenerateSettings, Model, StatesUse } from "./generate-settings.ts";
 import type { KvCache } from "./kv-cache.ts";
 import { finalStates, headWeight } from "./language-model.ts";
-import { type Drawing, endOf, PassTokens, placesIn, placesOf, type Row } from "./pass-tokens.ts";
+import { type Drawing, endOf, PassTokens, placesIn, placesOf, type Row, type Sharing } from "./pass-tokens.ts";
 import { appendSample } from "./rows-under-way.ts";
 import type { StepsPerRead } from "./steps-per-read.ts";
 
@@ -36,8 +36,7 @@ export async function pass(
   settings: GenerateSettings,
   { pace, places, decode, names }: { pace: StepsPerRead; places: number; decode: DecodeSteps; names: HistoryNames },
 ): Promise<Row[]> {
-  const shares = sharesTokens(model, cache, active, settings, pace);
-  const tokens = new PassTokens(shares, names.next);
+  const tokens = new PassTokens(sharingOf(model, cache, active, settings, pace), names.next);
   const finished: Row[] = [];
   for (const row of active) {
     if (row.coming !== null) continue;
@@ -102,22 +101,21 @@ export interface HistoryNames {
 }
 
 /**
- * Whether a pass computes tokens once that rows have in common (pass-tokens.ts). Not in decode steps of which several run between
+ * Which tokens a pass computes once that rows have in common (pass-tokens.ts). Not in decode steps of which several run between
  * two reads: rows could part in between. And not with a penalty, whose samples need sets of ids in the order of the rows.
  */
-function sharesTokens(
+function sharingOf(
   { config }: Model,
   cache: KvCache,
   active: readonly Row[],
   settings: GenerateSettings,
   pace: StepsPerRead,
-): boolean {
-  if (settings.sharesTokens === false || config.copiesSlots !== true || !cache.isWhole) return false;
-  if (active.some(({ seen }) => seen !== null)) return false;
-  return (
+): Sharing {
+  if (config.copiesSlots !== true || !cache.isWhole || active.some(({ seen }) => seen !== null)) return "none";
+  const isRead =
     pace.count === 1 ||
-    active.some((row) => row.tokens.length - row.computed > 1 || row.pendingPrefix !== null || row.dialogue.draft)
-  );
+    active.some((row) => row.tokens.length - row.computed > 1 || row.pendingPrefix !== null || row.dialogue.draft);
+  return isRead ? (settings.sharesTokens ?? "all") : "none";
 }
 
 /** The message about logits that are not numbers. */

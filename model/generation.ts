@@ -162,7 +162,7 @@ function boundedBy(
 }
 
 /** Slots of the cache for as many texts as a pass reads. */
-export function slotsOfTexts(
+function slotsOfTexts(
   texts: Iterable<Pick<Text, "prompt" | "ids">>,
   maxTokens: number,
 ): { readonly slots: number; readonly longest: number } {

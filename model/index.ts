@@ -18,7 +18,7 @@ export { BoundsCollector, boundsOf, type DialogueBounds } from "./dialogue-bound
 export type { Draft } from "./drafts.ts";
 export { openLanguageModel, registerModelFamily } from "./families.ts";
 export type { GenerateSettings, Model, Pass, ReadStates, StatesUse } from "./generate-settings.ts";
-export { generate, slotsOfTexts } from "./generation.ts";
+export { generate } from "./generation.ts";
 export { notNumbers } from "./generation-pass.ts";
 export { type LocatedModel, type LocateOptions, locateModel, withoutDownload } from "./hub.ts";
 export { type DatasetPart, isHubName, type LocatedDataset, locateDataset, NotAtHandError } from "./hub-dataset.ts";

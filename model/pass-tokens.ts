@@ -45,6 +45,9 @@ export interface Row {
   coming: ComingTurn | null;
 }
 
+/** Which tokens that rows have in common are computed once: all, those of passes in which a row begins, or none. */
+export type Sharing = "all" | "beginnings" | "none";
+
 /** The tokens of one pass, while they are collected. */
 export class PassTokens {
   readonly ids: number[] = [];
@@ -61,17 +64,17 @@ export class PassTokens {
   readonly copies: { readonly from: number[]; readonly to: number[] } = { from: [], to: [] };
   /** Tokens that were added: those that are computed, and those that share another's. */
   added = 0;
-  readonly #shares: boolean;
+  readonly #shares: Sharing;
   readonly #firstHistory: number;
   /** The token of the pass that follows a history, by the history's place (`#placeOf`) and the token's id. */
   readonly #followers = new Map<number, number>();
   readonly #placesOfEarlier = new Map<number, number>();
 
   /**
-   * @param shares        whether a token is computed once for all rows with the same history
+   * @param shares        which tokens are computed once for all rows with the same history
    * @param firstHistory  names of histories from here on are free: the pass uses as many as it has tokens
    */
-  constructor(shares: boolean, firstHistory: number) {
+  constructor(shares: Sharing, firstHistory: number) {
     this.#shares = shares;
     this.#firstHistory = firstHistory;
   }
@@ -204,7 +207,8 @@ export class PassTokens {
 
   /** Past its prompt, only rows of the same prompt can have said the same. */
   #mayShare({ computed, prefix }: Row): boolean {
-    return this.#shares && (computed === 0 || prefix.users > 1);
+    if (this.#shares === "none") return false;
+    return computed === 0 || (this.#shares === "all" && prefix.users > 1);
   }
 
   #keyOf(history: number, id: number): number {

@@ -98,8 +98,8 @@ export async function rehearseGeneration(
   texts: readonly Text[] = [],
 ): Promise<void> {
   const hasTurns = dialogues.some(({ nextTurnTokens = 0 }) => nextTurnTokens > 0);
-  // Dialogues that have parted share no tokens, and need the most.
-  const apart = { ...settings, sharesTokens: false };
+  // Dialogues that part at once need the most.
+  const apart = { ...settings, sharesTokens: "beginnings" as const };
   await rehearseOnce(model, dialogues, apart, hasTurns, texts);
   const half = dialogues.filter((_, i) => i % 2 === 0);
   if (hasTurns && half.length < dialogues.length) await rehearseOnce(model, half, apart, hasTurns);
@@ -131,9 +131,9 @@ async function rehearseOnce(
     await generate(
       model,
       // The longest prompts first, so that the rehearsal includes the largest passes.
-      [
-        ...texts,
-        ...dialogues
+      among(
+        texts,
+        dialogues
           .map(({ policy, prompt, noise, expectedTokens, draft, nextTurnTokens = 0 }) => ({
             ...{ policy, prompt, noise, expectedTokens, draft },
             answered: ({ turn }: Answer): number[] | null => {
@@ -143,7 +143,7 @@ async function rehearseOnce(
             },
           }))
           .sort((one, other) => other.prompt.length - one.prompt.length),
-      ],
+      ),
       {
         ...settings,
         // So that no answer ends while prompts wait.
@@ -160,6 +160,20 @@ async function rehearseOnce(
   } catch (thrown) {
     if (thrown !== enough.signal.reason) throw thrown;
   }
+}
+
+/** Texts among the dialogues of their policy, as evenly as they go. */
+function among<D extends { readonly policy: number }>(texts: readonly Text[], dialogues: readonly D[]): (D | Text)[] {
+  const all = new Map<number, { readonly texts: Text[]; dialogues: number }>();
+  const of = (policy: number) => all.get(policy) ?? { texts: [], dialogues: 0 };
+  for (const text of texts) all.set(text.policy, { ...of(text.policy), texts: [...of(text.policy).texts, text] });
+  for (const { policy } of dialogues) all.set(policy, { ...of(policy), dialogues: of(policy).dialogues + 1 });
+  return dialogues.flatMap((dialogue) => {
+    const own = of(dialogue.policy);
+    const count = Math.ceil(own.texts.length / own.dialogues);
+    all.set(dialogue.policy, { texts: own.texts.slice(count), dialogues: own.dialogues - 1 });
+    return [...own.texts.slice(0, count), dialogue];
+  });
 }
 
 /**

@@ -19,7 +19,7 @@ import type { PointPlace } from "../grid.ts";
 import type { DraftSource } from "./drafts.ts";
 import type { EarlierCells } from "./earlier-cells.ts";
 import { keepRollout, ownAnswers, recordOf } from "./measured-point.ts";
-import { boundsAtPoints, surveyPrompts } from "./prompt-survey.ts";
+import { boundsAtPoints, surveyPrompts, textSlots } from "./prompt-survey.ts";
 import { ReferenceReader } from "./reading.ts";
 import type { Reference } from "./reference.ts";
 import { promptSet, rolloutSettings, type SweepContext } from "./sweep-context.ts";
@@ -70,7 +70,7 @@ export async function measureContinuously<P extends PointPlace>(
   const { prompts, rollouts: perPrompt } = settings.landscape.rollouts;
   const episodes = promptSet(context).slice(0, prompts);
   const sampling = rolloutSettings(context);
-  const own = ownAnswers(reference);
+  const ownAnswer = ownAnswers(reference);
   const todo = points.filter((cell) => !earlier.isWhole(cell));
   const takeNext = earlier.inOrder(points, take);
   progress.took(points.length - todo.length);
@@ -191,13 +191,14 @@ export async function measureContinuously<P extends PointPlace>(
 
   expectTemplate(context.chat, episodes, sampling.turn2Template);
   const survey = await surveyPrompts(context.chat, episodes, sampling);
+  const own = await surveyPrompts(context.chat, promptSet(context).slice(0, reference.prompts), sampling);
   await rollOutEach(
     perturbed,
     context.chat,
     requests(),
     {
       ...boundsAtPoints(survey, perPrompt, first.length, sampling.maxRows),
-      texts: reader.slots(sampling.maxTokens),
+      texts: textSlots(own, reference.rolloutsPerPrompt, sampling.maxTokens),
     },
     {
       ...sampling,
@@ -212,7 +213,7 @@ export async function measureContinuously<P extends PointPlace>(
       },
     },
     (rollout, { point: slot, key }) => {
-      keepRollout(context, rollout, key, own, underWay, drafts);
+      keepRollout(context, rollout, key, ownAnswer, underWay, drafts);
       progress.rolloutEnded(rollout.tokens);
       const point = pointIn(slot);
       point.drawn++;

@@ -34,7 +34,7 @@ import { makeDirections, stepsTo } from "./directions.ts";
 import { freshSettings, freshUses } from "./fresh-prompts.ts";
 import { expectHostMemory, hostMemoryOf, type SurveyedSets } from "./host-memory.ts";
 import { pointWeights } from "./perturbed-weights.ts";
-import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts } from "./prompt-survey.ts";
+import { boundsAtPoints, type PromptSurvey, type SurveyedPrompt, surveyPrompts, textSlots } from "./prompt-survey.ts";
 import { ReferenceReader } from "./reading.ts";
 import { scorePoint, scorePoints, scoreReference } from "./reference.ts";
 import { RoundedWeights } from "./rounded-weights.ts";
@@ -327,7 +327,7 @@ function planSweep(
           {
             ...{
               ...generation,
-              bounds: { ...bounds, texts: slotsOfAll(prompts.reference, reference.rollouts, tokens) },
+              bounds: { ...bounds, texts: textSlots(prompts.reference, reference.rollouts, tokens) },
             },
             onStates: reader.onStates,
           },
@@ -343,17 +343,6 @@ function planSweep(
     },
     hostMemoryOf(settings, prompts, config.hiddenSize).outside,
   );
-}
-
-/** Slots for the completions of all prompts of a set, as long as they can be. */
-function slotsOfAll(
-  { prompts, promptTokens, expectedTokens }: PromptSurvey,
-  perPrompt: number,
-  maxTokens: number,
-): { slots: number; longest: number } {
-  const all = perPrompt * (promptTokens + prompts * expectedTokens.largest);
-  const longest = expectedTokens.largest + 1;
-  return { slots: Math.min(all, Math.max(maxTokens, longest)), longest };
 }
 
 /** Conversations with answers of the maximum length, as many as one forward pass has. */

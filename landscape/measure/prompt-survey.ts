@@ -67,6 +67,17 @@ function keepLongest(longest: SurveyedPrompt[], surveyed: SurveyedPrompt, most: 
   if (longest.length > most) longest.pop();
 }
 
+/** Slots for the completions of all surveyed prompts as texts, as long as they are expected to be at most. */
+export function textSlots(
+  { prompts, promptTokens, expectedTokens }: PromptSurvey,
+  perPrompt: number,
+  maxTokens: number,
+): { readonly slots: number; readonly longest: number } {
+  const all = perPrompt * (promptTokens + prompts * expectedTokens.largest);
+  const longest = expectedTokens.largest + 1;
+  return { slots: Math.min(all, Math.max(maxTokens, longest)), longest };
+}
+
 /** The bounds of all rollouts of the surveyed prompts at some grid points, for `generate`. */
 export function boundsAtPoints(
   { prompts, expectedTokens, longest }: PromptSurvey,

@@ -9,7 +9,6 @@ import {
   type ReadStates,
   type StatesUse,
   scoredPositions,
-  slotsOfTexts,
   type Text,
 } from "../../model/index.ts";
 import type { CellRecord } from "../files/cells.ts";
@@ -65,14 +64,6 @@ export class ReferenceReader {
     this.#reference = reference;
     this.#settings = settings;
     this.#completions = completionsOf(reference);
-  }
-
-  /** For the bounds of a generation that reads them at several points. */
-  slots(maxTokens: number): ReturnType<typeof slotsOfTexts> {
-    return slotsOfTexts(
-      this.#completions.map(({ text }) => text),
-      maxTokens,
-    );
   }
 
   /**

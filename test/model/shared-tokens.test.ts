@@ -127,7 +127,7 @@ async function expectSame(
   other: Partial<GenerateSettings> = {},
   sizes: Sizes = {},
 ): Promise<{ apart: Talk; shared: Talk }> {
-  const apart = await talk(model, { ...other, sharesTokens: false }, sizes);
+  const apart = await talk(model, { ...other, sharesTokens: "none" }, sizes);
   const shared = await talk(model, other, sizes);
   assert.deepEqual(shared.heard, apart.heard, what);
   assert.equal(shared.sampled, apart.sampled, what);
@@ -269,7 +269,7 @@ describe("model/shared-tokens", (test) => {
       [{}, {}],
       [{ maxRows: 5, maxTokens: 50 }, {}],
       [{}, { said: plain.answers }],
-      [{ sharesTokens: false }, {}],
+      [{ sharesTokens: "none" }, {}],
     ] as [Partial<GenerateSettings>, Sizes][]) {
       const what = JSON.stringify([other, sizes.said?.length]);
       const scores = new Map<Text, number[][]>();
@@ -377,7 +377,7 @@ describe("model/shared-tokens", (test) => {
       ...{ own: { start: slot, length: 9 }, tokens: ids, computed: 0, history: Number.NaN, pendingPrefix: null },
       ...{ turn: 0, seen: null, answer: { ids: [], logProbs: [], entropies: [] }, coming: null, ...more },
     });
-    const tokens = new PassTokens(true, 50);
+    const tokens = new PassTokens("all", 50);
     const rows = [
       row(0, 0, [1, 2, 3]),
       row(0, 10, [1, 2, 4]),

@@ -65,7 +65,7 @@ describe("landscape/measure/drafts", (test) => {
         phaseThat(() => {}),
       );
       await sweep(context, 0, folder, reference, phase, 0);
-      return timings.filter((record) => record.phase === "rollouts");
+      return timings.filter((record) => record.tokens !== undefined);
     };
     let reference: Awaited<ReturnType<typeof prepareReference>> | undefined;
     const sum = (timings: readonly SweepTiming[], of: "tokens" | "drafted" | "spared"): number =>
@@ -75,12 +75,10 @@ describe("landscape/measure/drafts", (test) => {
     assert.is(sum(off, "drafted"), 0);
     const on = await run(join(place, "on"), "on");
     assert.is(sum(on, "tokens"), sum(off, "tokens"));
-    // The first batch is the centre and an edge; the checkpoint's own completions are 4 of its 9 rollouts, to the bit.
+    // The first points are the centre and an edge; the checkpoint's own completions are 4 of the centre's 9 rollouts, to the bit.
     assert.ok(sum(on.slice(0, 1), "drafted") > 0.25 * sum(on.slice(0, 1), "tokens"), JSON.stringify(on[0]));
-    for (const batch of on.slice(1)) {
-      assert.ok(sum([batch], "drafted") > 0.4 * sum([batch], "tokens"), JSON.stringify(batch));
-      assert.ok(sum([batch], "spared") > 0.3 * sum([batch], "tokens"), JSON.stringify(batch));
-    }
+    assert.ok(sum(on.slice(1), "drafted") > 0.4 * sum(on.slice(1), "tokens"), JSON.stringify(on));
+    assert.ok(sum(on.slice(1), "spared") > 0.3 * sum(on.slice(1), "tokens"), JSON.stringify(on));
 
     let stops = 0;
     for (let finished = false; !finished; ) {
