@@ -11,8 +11,11 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
 import type { Backend } from "../../backends/backend.ts";
+import { asSentence } from "../../backends/webgpu/failures.ts";
+import { sayOnce } from "../../backends/webgpu/say-once.ts";
+import { asError } from "../../host/errors.ts";
 import { readJson, writeAtomic } from "../../host/files.ts";
-import { cacheFolder } from "../../host/host-cache.ts";
+import { cacheFolder, cachePaths } from "../../host/host-cache.ts";
 import { scopeAsync } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, panelShape } from "./matmul.ts";
@@ -99,41 +102,45 @@ function casesOf(style: Backend["style"]): readonly ShapeCase[] {
 
 /**
  * Makes the backend use the fastest tiles: those of the cache's file for this adapter and driver; if there is no sound
- * file, they are measured.
+ * file, they are measured. If the cache cannot be written, that is said once: they are measured again next time.
  * @returns the choice, empty if the adapter's rule is best for every class
  */
 export async function tuneTiles(backend: Backend): Promise<TileChoice> {
-  const path = choicePath(backend);
-  const choice = readChoice(path, backend) ?? (await measureTiles(backend));
+  const name = fileOf(backend);
+  for (const path of cachePaths(folderName, name)) {
+    const kept = readChoice(path, backend);
+    if (kept === null) continue;
+    preferTiles(backend, kept);
+    return kept;
+  }
+  const choice = await measureTiles(backend);
   preferTiles(backend, choice);
-  if (path !== null)
-    try {
-      writeAtomic(
-        path,
-        `${JSON.stringify({ schemaVersion: 1, adapter: backend.description, tiles: choice }, null, 2)}\n`,
-      );
-    } catch {
-      // It will be measured again next time.
-    }
+  try {
+    writeAtomic(
+      join(cacheFolder(folderName), name),
+      `${JSON.stringify({ schemaVersion: 1, adapter: backend.description, tiles: choice }, null, 2)}\n`,
+    );
+  } catch (thrown) {
+    sayOnce(
+      `The fastest matrix kernels of ${backend.description} were measured, but cannot be noted in the cache, so each start measures ` +
+        `them again (--tune off measures none): ${asSentence(asError(thrown).message)}`,
+    );
+  }
   return choice;
 }
 
-/** The path of the choice of this adapter and driver; null if there is no folder for it. */
-function choicePath({ description, style }: Backend): string | null {
-  const name = createHash("sha256").update(`${style} ${description}`).digest("hex").slice(0, 16);
-  try {
-    return join(cacheFolder("tiles"), `${name}.json`);
-  } catch {
-    return null;
-  }
+const folderName = "tiles";
+
+/** The name of the file with the choice of this adapter and driver. */
+function fileOf({ description, style }: Backend): string {
+  return `${createHash("sha256").update(`${style} ${description}`).digest("hex").slice(0, 16)}.json`;
 }
 
 /**
  * The choice in a file; null if it is missing, damaged, for another adapter, or names a tile that this version does not
  * try.
  */
-function readChoice(path: string | null, backend: Backend): TileChoice | null {
-  if (path === null) return null;
+function readChoice(path: string, backend: Backend): TileChoice | null {
   try {
     const { adapter, tiles } = readJson(path, choiceFileSchema);
     const isKnown = ([key, form]: [string, TileForm]): boolean =>

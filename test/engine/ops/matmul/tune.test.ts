@@ -81,16 +81,22 @@ describe("engine/ops/matmul/tune", (test) => {
     }
   });
 
-  test("a place that cannot be written costs nothing but the time", async () => {
+  test("a place that cannot be written costs the time, and is said", async () => {
     const file = join(folder, "not a folder");
     writeFileSync(file, "");
     process.env["FOOTHOLD_CACHE"] = file;
+    const said: string[] = [];
+    const write = process.stderr.write.bind(process.stderr);
+    process.stderr.write = (text) => said.push(String(text)) > 0;
     try {
       const backend = await ownBackend();
       const choice = await tuneTiles(backend);
       assert.deepEqual(preferredTiles(backend), choice);
+      assert.equal(said.length, 1);
+      assert.match(said[0], /were measured, but cannot be noted in the cache.*FOOTHOLD_CACHE.*not a folder/);
     } finally {
       process.env["FOOTHOLD_CACHE"] = folder;
+      process.stderr.write = write;
     }
   });
 
