@@ -97,7 +97,7 @@ export const landscapeSettings = {
     default: "on",
     changes: "free",
     meaning:
-      "whether the next grid point takes the place of one as soon as its last conversation ends, while the others go on; off: pointsAtOnce points begin and end together; the results are the same bits",
+      "whether the next grid point takes the place of one as soon as its last conversation ends, and the checkpoint's completions are read in the passes of the rollouts; off: pointsAtOnce points begin and end together, and then are scored; the results are the same bits",
   }),
   drafts: choice({
     options: ["on", "off"],
