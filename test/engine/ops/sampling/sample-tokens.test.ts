@@ -112,17 +112,19 @@ describe("engine/ops/sampling/sample-tokens", (test) => {
   });
 
   test("several draws from one row, or none: each as from a row of its own", async () => {
-    const [R, C, V] = [70, 6, 2 * blockColumns + 371];
+    const [R, C] = [70, 6];
     // In no order; some rows have none.
     const rowOf = Array.from({ length: 190 }, (_, draw) => (draw * 29 + (draw % 3)) % (R - 5));
     const hidden = normals(1, R * C);
-    const weight = normals(2, V * C);
-    const words = seenWords(V);
-    const seen = Uint32Array.from(normals(3, R * words), (value) => Math.abs(value) * 1e9);
     const pick = <T extends Float64Array | Uint32Array>(from: T, size: number): number[] =>
       rowOf.flatMap((row) => Array.from(from.subarray(row * size, (row + 1) * size)));
     const P = rowOf.length;
-    for (const { name, backend } of await testBackends())
+    for (const { name, backend } of await testBackends()) {
+      // A software driver maps each buffer by itself, and a process may have only so many maps.
+      const V = name.includes("segments") ? 371 : 2 * blockColumns + 371;
+      const weight = normals(2, V * C);
+      const words = seenWords(V);
+      const seen = Uint32Array.from(normals(3, R * words), (value) => Math.abs(value) * 1e9);
       for (const temperature of [0, 0.7])
         for (const chunks of [{}, { rowChunk: 64, columnChunk: blockColumns }])
           for (const warping of [undefined, { topK: 9, topP: 0.95, repetitionPenalty: 1.3 }]) {
@@ -155,6 +157,7 @@ describe("engine/ops/sampling/sample-tokens", (test) => {
             });
             assert.ok(new Set(one[0]).size > 20, what);
           }
+    }
   });
 
   test("logits that are no numbers give no id and no finite log-probability", async () => {
