@@ -42,8 +42,11 @@ export async function pass(
     if (row.coming !== null) continue;
     const count = endOf(row) - row.computed + (row.pendingPrefix?.length ?? 0);
     const isFull = (more: number): boolean => tokens.ids.length > 0 && tokens.ids.length + more > settings.maxTokens;
-    if (isFull(count) && isFull(tokens.needed(row))) break;
-    tokens.add(row);
+    const isWhole = !isFull(count) || !isFull(tokens.needed(row));
+    // A text may be read in parts: after its prompt it takes the room that is left. A row of its policy would wait for it.
+    const left = settings.maxTokens - tokens.ids.length - (row.pendingPrefix?.length ?? 0);
+    if (!isWhole && (row.text === null || left < 1)) break;
+    tokens.add(row, isWhole ? Number.POSITIVE_INFINITY : left);
     if (row.text !== null) {
       if (row.computed === row.tokens.length) finished.push(row);
       continue;

@@ -3,7 +3,7 @@
 // counted.
 //
 // Runs are allocated first fit. No run crosses a segment boundary of the storage, so one dispatch sees all keys of a
-// run in order.
+// run in order; and none lies in an earlier segment than its prefix.
 import { type Backend, empty, keepAll, memoryLabel, type OperandPrecision, type Tensor } from "../engine/index.ts";
 import type { ModelFacts } from "./language-model.ts";
 
@@ -36,6 +36,8 @@ export class KvCache {
   /** Free runs, sorted by start. Adjacent runs are merged, but not across a boundary of `segment`. */
   #free: CacheRun[];
   readonly #boundaries: ReadonlySet<number>;
+  /** Slots of each segment of the storage but the last, which may have fewer. */
+  readonly #perSegment: number;
   readonly #prefixes = new Map<string, Prefix>();
 
   /**
@@ -61,6 +63,7 @@ export class KvCache {
       boundaries.add(start);
     }
     this.#boundaries = boundaries;
+    this.#perSegment = this.keys[0].segments[0]?.rows ?? 1;
   }
 
   /** Slots per segment, if the storage is split. */
@@ -74,9 +77,14 @@ export class KvCache {
     return Math.floor(fitting / aligned) * aligned;
   }
 
-  /** Allocates a run of slots; null when no gap is long enough. */
-  allocate(length: number): CacheRun | null {
-    const index = this.#free.findIndex((gap) => gap.length >= length);
+  /**
+   * Allocates a run of slots; null when no gap is long enough.
+   * @param after  a run whose keys come before these. Attention goes through the segments of the storage in their order, which is the
+   *               order of its sums, so this run is in no earlier segment than that one
+   */
+  allocate(length: number, after: CacheRun | null = null): CacheRun | null {
+    const from = after === null ? 0 : Math.floor(after.start / this.#perSegment) * this.#perSegment;
+    const index = this.#free.findIndex((gap) => gap.start >= from && gap.length >= length);
     if (index < 0) return null;
     const gap = this.#free[index];
     const rest = { start: gap.start + length, length: gap.length - length };

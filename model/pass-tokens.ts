@@ -79,8 +79,11 @@ export class PassTokens {
     this.#firstHistory = firstHistory;
   }
 
-  /** Adds what a row waits for: its prefix, if it computes that, and its tokens that the cache does not hold. */
-  add(row: Row): void {
+  /**
+   * Adds what a row waits for: its prefix, if it computes that, and its tokens that the cache does not hold.
+   * @param most  of these tokens
+   */
+  add(row: Row, most = Number.POSITIVE_INFINITY): void {
     const { policy } = row.dialogue;
     const { prefix, own } = row;
     if (row.pendingPrefix !== null) {
@@ -91,7 +94,7 @@ export class PassTokens {
     const histories: number[] = [];
     const after = row.computed === 0 ? beginning : row.history;
     const { computed, tokens, text } = row;
-    const end = endOf(row);
+    const end = Math.min(endOf(row), computed + most);
     row.history = this.#push(row, tokens, [computed, end], prefix, own, after, histories);
     row.computed = end;
     if (text === null) return;
@@ -229,7 +232,8 @@ export class PassTokens {
 
 /** How many of a row's tokens the cache holds after the next pass, without those of a draft. */
 export function endOf({ text, tokens, computed }: Row): number {
-  return 1 + (text?.pauses?.find((place) => place >= computed) ?? tokens.length - 1);
+  const last = tokens.length - 1;
+  return 1 + Math.min(last, text?.pauses?.find((place) => place >= computed) ?? last);
 }
 
 /** The final states that a pass computes, and who wants them. */

@@ -103,7 +103,8 @@ export async function rehearseGeneration(
   await rehearseOnce(model, dialogues, apart, hasTurns, texts);
   const half = dialogues.filter((_, i) => i % 2 === 0);
   if (hasTurns && half.length < dialogues.length) await rehearseOnce(model, half, apart, hasTurns);
-  await rehearseOnce(model, twins(dialogues), settings, false);
+  const { bounds: _, ...own } = settings; // those of two dialogues, not of all
+  await rehearseOnce(model, twins(dialogues), own, false);
 }
 
 /** Two dialogues of one prompt, which have kernels of their own while they say the same; or none. */
@@ -127,6 +128,8 @@ async function rehearseOnce(
 ): Promise<void> {
   const enough = new AbortController();
   let hasTakenTurn = false;
+  /** How many dialogues have drawn their first token in the pass under way. */
+  let begun = 0;
   try {
     await generate(
       model,
@@ -141,6 +144,7 @@ async function rehearseOnce(
               hasTakenTurn = true;
               return new Array<number>(nextTurnTokens).fill(0);
             },
+            sampled: once(() => void begun++),
           }))
           .sort((one, other) => other.prompt.length - one.prompt.length),
       ),
@@ -151,15 +155,26 @@ async function rehearseOnce(
         noiseKey: [0, 0],
         stopIds: [],
         signal: enough.signal,
-        onPass: ({ tokens, sampled }) => {
-          // A pass in which every row draws a token comes after those that read prompts and user turns.
-          if (tokens <= sampled && (hasTakenTurn || !hasTurns)) enough.abort();
+        onPass: ({ tokens, sampled, rows }) => {
+          // A pass in which every row draws a token comes after those that read prompts and user turns. Where rows share a prompt
+          // they may draw more tokens than it has, all of them their first.
+          if (tokens <= sampled && begun < rows && (hasTakenTurn || !hasTurns)) enough.abort();
+          begun = 0;
         },
       },
     );
   } catch (thrown) {
     if (thrown !== enough.signal.reason) throw thrown;
   }
+}
+
+/** Calls back the first time. */
+function once(then: () => void): () => void {
+  let isFirst = true;
+  return () => {
+    if (isFirst) then();
+    isFirst = false;
+  };
 }
 
 /** Texts among the dialogues of their policy, as evenly as they go. */

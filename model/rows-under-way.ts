@@ -23,7 +23,7 @@ export function cacheSlots({ backend, config, weights }: Model, bounds: Dialogue
     slotsLostAtCuts(
       KvCache.slotsPerSegment(backend, config, weights.operands),
       needed,
-      Math.max(longestOwn, prefixes[0]),
+      Math.max(longestOwn, prefixes[0] ?? 0),
     )
   );
 }
@@ -77,7 +77,7 @@ export function beginRow(dialogue: Dialogue, seenVocabulary: number | null): Row
 export function beginText(text: Text): Row {
   const { policy, prompt, ids, wanted } = text;
   const count = wanted.length === 0 ? 0 : wanted[wanted.length - 1];
-  if (!(count <= ids.length && wanted[0] >= 0))
+  if (wanted.length > 0 && !(count <= ids.length && wanted[0] >= 0))
     throw new Error(
       `generate: a text of ${ids.length} tokens after its prompt has no place ${wanted[0] < 0 ? wanted[0] : count}`,
     );
@@ -92,7 +92,7 @@ export function admit(cache: KvCache, row: Row): boolean {
   const { prompt, expectedTokens } = row.dialogue;
   const shared = cache.sharePrefix(row.prefixKey, prompt.length - 1);
   if (shared === null) return false;
-  const own = allocateRun(cache, row.tokens.length, Math.max(expectedTokens + 1, row.tokens.length));
+  const own = allocateRun(cache, shared.run, row.tokens.length, Math.max(expectedTokens + 1, row.tokens.length));
   if (own === null) {
     cache.releasePrefix(row.prefixKey);
     return false;
@@ -108,8 +108,9 @@ export function admit(cache: KvCache, row: Row): boolean {
  * Allocates a run of the wanted slots. If there is no room, it tries twice the needed slots, so that the row does not
  * outgrow its run immediately, and then the needed slots.
  */
-function allocateRun(cache: KvCache, needed: number, wished: number): CacheRun | null {
-  return cache.allocate(wished) ?? cache.allocate(Math.min(2 * needed, wished)) ?? cache.allocate(needed);
+function allocateRun(cache: KvCache, prefix: CacheRun, needed: number, wished: number): CacheRun | null {
+  const run = (length: number): CacheRun | null => cache.allocate(length, prefix.length === 0 ? null : prefix);
+  return run(wished) ?? run(Math.min(2 * needed, wished)) ?? run(needed);
 }
 
 /**
@@ -118,7 +119,7 @@ function allocateRun(cache: KvCache, needed: number, wished: number): CacheRun |
  */
 export function ensureRoom(cache: KvCache, row: Row): boolean {
   if (row.tokens.length <= row.own.length) return true;
-  const longer = allocateRun(cache, row.tokens.length, row.tokens.length + row.dialogue.expectedTokens);
+  const longer = allocateRun(cache, row.prefix, row.tokens.length, row.tokens.length + row.dialogue.expectedTokens);
   if (longer === null) return false;
   cache.release(row.own);
   row.own = longer;

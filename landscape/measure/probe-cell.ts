@@ -89,13 +89,19 @@ export async function probeCell(
         seconds: {
           ...apart,
           reference: ownSeconds * ofOwn,
-          point: landscape.refill === "on" ? inOne * Math.max(ofRollouts, ofOwn) : apart.rollouts + apart.scoring,
+          // What is measured in one pass grows as its parts do.
+          point:
+            landscape.refill === "on"
+              ? (inOne * (apart.rollouts + apart.scoring)) /
+                Math.max(1e-9, (drawn?.seconds ?? 0) + (scored?.seconds ?? 0))
+              : apart.rollouts + apart.scoring,
         },
       };
     };
     const all = Math.max(own.prompts, rollouts.prompts);
     const { seconds } = await measure(Math.min(all, fewPrompts));
-    const expected = seconds.reference + seconds.point + seconds.rollouts + seconds.scoring;
+    const apart = seconds.reference + seconds.rollouts + seconds.scoring;
+    const expected = apart + (settings.landscape.refill === "on" ? seconds.point : 0);
     const prompts = Math.floor((all * wantedSeconds) / expected);
     return await measure(Math.min(all, Math.max(fewPrompts, prompts)));
   } finally {

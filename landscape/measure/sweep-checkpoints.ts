@@ -77,9 +77,11 @@ export async function sweepCheckpoints(job: SweepJob): Promise<void> {
         say: (line: string) => progress.line(line),
         onDirections: (facts: SliceFacts) => progress.line(directionLine(step, facts)),
         onTiming: (record: SweepTiming) => {
-          drafts.tokens += record.tokens ?? 0;
-          drafts.drafted += record.drafted ?? 0;
-          drafts.spared += record.spared ?? 0;
+          if (record.phase === "points" || record.phase === "rollouts") {
+            drafts.tokens += record.tokens ?? 0;
+            drafts.drafted += record.drafted ?? 0;
+            drafts.spared += record.spared ?? 0;
+          }
           timings.record({ step, ...record });
         },
       };

@@ -331,6 +331,34 @@ describe("model/generate", (test) => {
     }
   });
 
+  test("a cache cut into segments: the same bits for one row at a time and for many", async () => {
+    const { backend } = (await testBackends())[2];
+    const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const run = async (maxRows: number): Promise<string[]> => {
+      const said: string[] = [];
+      const dialogues = Array.from(
+        { length: 10 },
+        (_, k): Dialogue => ({
+          policy: 0,
+          prompt: Array.from({ length: 30 }, (__, i) => (17 * (k >> 1) + 5 * i) % config.vocabSize),
+          noise: { rollout: k, prompt: 3 },
+          expectedTokens: 10,
+          answered: (answer) => {
+            said[k] = JSON.stringify(answer);
+            return null;
+          },
+        }),
+      );
+      await generate({ backend, config, weights }, dialogues, { ...settings, maxRows });
+      return said;
+    };
+    const [alone, together] = [await run(1), await run(64)];
+    weights.free();
+    together.forEach((said, k) => {
+      if (said !== alone[k]) throw new Error(`dialogue ${k}: together ${said}, alone ${alone[k]}`);
+    });
+  });
+
   test("cache runs: allocated, released, merged, never across a segment", async () => {
     const { backend } = (await testBackends())[2];
     const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
@@ -344,6 +372,16 @@ describe("model/generate", (test) => {
     for (const run of runs) if (run !== null) cache.release(run);
     if (cache.freeSlots !== 3 * inSegment) throw new Error("slots were lost");
     if (cache.allocate(inSegment + 1) !== null) throw new Error("a run crossed a segment");
+    // A run that comes after another lies in no earlier segment.
+    const [low, middle] = [cache.allocate(inSegment), cache.allocate(5)];
+    if (low === null || middle === null) throw new Error("two segments have room");
+    cache.release(low);
+    const after = cache.allocate(7, middle);
+    if (after?.start !== inSegment + 5) throw new Error(`expected slots behind the run, got ${after?.start}`);
+    if (cache.allocate(inSegment, middle)?.start !== 2 * inSegment) throw new Error("the next segment has room");
+    if (cache.allocate(inSegment, middle) !== null) throw new Error("a run lies in an earlier segment");
+    for (const run of [middle, after, { start: 2 * inSegment, length: inSegment }]) cache.release(run);
+    if (cache.freeSlots !== 3 * inSegment) throw new Error("slots were lost");
     const first = cache.sharePrefix("p", 5);
     const again = cache.sharePrefix("p", 5);
     if (!first?.isNew || again?.isNew || first.run.start !== again?.run.start)

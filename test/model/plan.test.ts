@@ -63,6 +63,27 @@ const jobs: Record<string, Job> = {
       ),
   },
 };
+// More rollouts than their prompt has tokens: its pass draws more tokens than it computes.
+{
+  const sampling = { temperature: 1, maxRows: 128, maxTokens: 4096 };
+  const dialogues = Array.from({ length: 128 }, (_, rollout) => ({
+    ...{
+      policy: 0,
+      prompt: Array.from({ length: 20 }, (__, i) => i),
+      noise: { rollout, prompt: 0 },
+      expectedTokens: 20,
+    },
+  }));
+  jobs["many rollouts of a short prompt"] = {
+    plan: async (planning) => rehearseGeneration(emptyModel(planning, config), dialogues, sampling),
+    run: async (backend) =>
+      generate(
+        await load(backend),
+        dialogues.map((dialogue) => ({ ...dialogue, answered: () => null })),
+        { ...sampling, maxNewTokens: 12, noiseKey: [1, 2], stopIds: [] },
+      ),
+  };
+}
 for (const recomputeLayers of [false, true]) {
   const settings = { optimiser, maxTokens: 4096, step: 1, recomputeLayers };
   const examples = sequences.map((sequence) => ({ ...sequence, tokenWeight: 0.01 }));

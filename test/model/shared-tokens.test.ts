@@ -340,7 +340,7 @@ describe("model/shared-tokens", (test) => {
     arena.free();
   });
 
-  test("a text alone; one without a place that is wanted; one that is too short for its places", async () => {
+  test("a text alone; one without a place that is wanted; one that pauses beyond its end; one that is too short for its places", async () => {
     const { backend } = await webgpuBackend();
     const { config, weights } = await loadModel(backend, fixturePath("qwen2-tiny"));
     const model = { backend, config, weights };
@@ -353,9 +353,61 @@ describe("model/shared-tokens", (test) => {
     };
     await generate(model, [text], { ...settings, onStates });
     assert.equal(rows, 2);
+    const read: number[][] = [];
+    const noting = ({ texts }: ReadStates): StatesUse => {
+      for (const { first, rowOf } of texts) read.push([first, rowOf.length]);
+      return { tensors: [], take: () => {} };
+    };
+    const reads = async (other: Partial<Text>, more: Partial<GenerateSettings> = {}) => {
+      read.length = 0;
+      await generate(model, [{ ...text, ...other }], { ...settings, ...more, onStates: noting });
+      return read;
+    };
+    assert.deepEqual(await reads({ wanted: [] }), [[-1, 0]]);
+    assert.deepEqual(await reads({ pauses: [5] }), [[0, 2]]);
+    assert.deepEqual(await reads({ pauses: [1] }), [
+      [0, 1],
+      [1, 1],
+    ]);
     await assert.rejects(generate(model, [text], settings), /no onStates takes their states/);
     await assert.rejects(generate(model, [{ ...text, wanted: [4] }], { ...settings, onStates }), /has no place 4/);
     weights.free();
+  });
+
+  test("a text that does not fit beside the rows before it is read in parts, and holds up no row of its point", async () => {
+    const { backend } = await webgpuBackend();
+    const { config, weights: arena } = await loadModel(backend, fixturePath("qwen2-tiny"));
+    const weights = new SlotWeights(arena, 2);
+    weights.placeAlong([() => [], () => []]);
+    const dialogue = (policy: number, k: number): Dialogue => ({
+      ...{ policy, prompt: [1, 2, 3 + k], noise: { rollout: k, prompt: 1 }, expectedTokens: 8, answered: () => null },
+    });
+    const ids = Array.from({ length: 50 }, (_, i) => 7 * i);
+    const first = Array.from({ length: 16 }, (_, k) => dialogue(0, k));
+    // The second point's are admitted with the first two of the other's; later ones of that take their places.
+    const [begin, rest] = [first.slice(0, 2), first.slice(2)];
+    const text: Text = { policy: 1, prompt: [1, 2, 9], ids, wanted: [3, 49] };
+    let pass = 0;
+    const readIn: number[] = [];
+    const rows: number[] = [];
+    await generate({ backend, config, weights }, [...begin, text, dialogue(1, 20), dialogue(1, 21), ...rest], {
+      ...{ ...settings, stopIds: [], maxRows: 4, maxTokens: 48 },
+      onStates: ({ texts }) => {
+        for (const { rowOf } of texts) for (const _ of rowOf) readIn.push(pass);
+        return { tensors: [], take: () => {} };
+      },
+      onPass: (one) => {
+        pass++;
+        rows.push(one.rows);
+      },
+    });
+    assert.deepEqual(readIn, [0, 1]);
+    assert.ok(
+      rows.slice(1, 8).every((count) => count === 4),
+      `${rows}`,
+    );
+    weights.free();
+    arena.free();
   });
 
   test("a model that does not copy keys shares nothing", async () => {
