@@ -153,7 +153,10 @@ describe("landscape/sweep-any", (test) => {
     assert.match(stdout, /landscape: rollouts +18 /);
     assert.not.match(stdout, /training/);
     assert.match(stdout, /^ {2}landscape: \d.*weights/m);
-    assert.match(stdout, /^Time: \d.*\n.*\(1 × .*\n {2}grid points: .*\(9 × .*; alone, its rollouts take .*, its scoring /m);
+    assert.match(
+      stdout,
+      /^Time: \d.*\n.*\(1 × .*\n {2}grid points: .*\(9 × .*; alone, its rollouts take .*, its scoring /m,
+    );
     assert.match(stdout, /\d+% of the tokens were as the draft had them/);
     assert.match(stdout, /^Disk: about \d/m);
     assert.not.ok(existsSync(at("dry")));
