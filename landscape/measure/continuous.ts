@@ -192,35 +192,41 @@ export async function measureContinuously<P extends PointPlace>(
   expectTemplate(context.chat, episodes, sampling.turn2Template);
   const survey = await surveyPrompts(context.chat, episodes, sampling);
   const own = await surveyPrompts(context.chat, promptSet(context).slice(0, reference.prompts), sampling);
-  await rollOutEach(
-    perturbed,
-    context.chat,
-    requests(),
-    {
-      ...boundsAtPoints(survey, perPrompt, first.length, sampling.maxRows),
-      texts: textSlots(own, reference.rolloutsPerPrompt, sampling.maxTokens),
-    },
-    {
-      ...sampling,
-      onStates: reader.onStates,
-      between: async () => takeEnded(),
-      onPass: (pass) => {
-        counts.tokens += pass.sampled;
-        counts.drafted += pass.drafted;
-        counts.spared += pass.spared;
-        occupancy.add(pass);
-        progress.rolloutPass(pass.sampled, pass.drafted);
+  try {
+    await rollOutEach(
+      perturbed,
+      context.chat,
+      requests(),
+      {
+        ...boundsAtPoints(survey, perPrompt, first.length, sampling.maxRows),
+        texts: textSlots(own, reference.rolloutsPerPrompt, sampling.maxTokens),
       },
-    },
-    (rollout, { point: slot, key }) => {
-      keepRollout(context, rollout, key, ownAnswer, underWay, drafts);
-      progress.rolloutEnded(rollout.tokens);
-      const point = pointIn(slot);
-      point.drawn++;
-      if (rollout.failure !== null) point.failures.push(rollout.failure);
-      oneLess(slot);
-    },
-  );
+      {
+        ...sampling,
+        onStates: reader.onStates,
+        between: async () => takeEnded(),
+        onPass: (pass) => {
+          counts.tokens += pass.sampled;
+          counts.drafted += pass.drafted;
+          counts.spared += pass.spared;
+          occupancy.add(pass);
+          progress.rolloutPass(pass.sampled, pass.drafted);
+        },
+      },
+      (rollout, { point: slot, key }) => {
+        keepRollout(context, rollout, key, ownAnswer, underWay, drafts);
+        progress.rolloutEnded(rollout.tokens);
+        const point = pointIn(slot);
+        point.drawn++;
+        if (rollout.failure !== null) point.failures.push(rollout.failure);
+        oneLess(slot);
+      },
+    );
+  } catch (thrown) {
+    // Points that ended in the pass before a stop or a fault are whole.
+    takeEnded();
+    throw thrown;
+  }
   takeEnded();
   if (taken !== todo.length) throw new Error(`sweep: ${todo.length - taken} points have no rollouts`);
 }

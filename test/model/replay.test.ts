@@ -2,8 +2,7 @@
 // rows come and go. "Without" is the same device without its recorder.
 import assert from "node:assert/strict";
 import type { WorkRecorder } from "../../engine/backends/backend.ts";
-import { type Backend, MovedWeights, type PointWeights, SlotWeights, tokenKey } from "../../engine/index.ts";
-import type { DirectionStep } from "../../engine/ops/perturbation/along.ts";
+import { type Backend, tokenKey } from "../../engine/index.ts";
 import {
   type Dialogue,
   type GenerateSettings,
@@ -14,6 +13,7 @@ import {
 } from "../../model/index.ts";
 import { testBackends, webgpuBackend } from "../backends.ts";
 import { describe, fixturePath } from "../support.ts";
+import { along, pointWeightsOf } from "./point-weights.ts";
 
 interface Sizes {
   count?: number;
@@ -160,17 +160,10 @@ describe("model/replay", (test) => {
   test("several points, in slots and made a tile at a time; points that move while rows are under way: likewise", async () => {
     const { backend } = await webgpuBackend();
     const { config, weights: arena } = await loadModel(backend, fixturePath("qwen2-tiny"));
-    const steps = (amount: number) => (): readonly DirectionStep[] => [
-      { kind: "gaussian", key: [5, 6], coefficient: amount },
-    ];
-    for (const [name, make] of Object.entries<() => PointWeights>({
-      slots: () => new SlotWeights(arena, 3),
-      "slots in f16": () => new SlotWeights(arena, 3, "f16"),
-      moved: () => new MovedWeights(arena),
-    })) {
+    for (const [name, make] of Object.entries(pointWeightsOf(arena))) {
       const weights = make();
       const model = { backend, config, weights };
-      const place = (amount: number): void => weights.placeAlong([steps(amount), steps(-amount), steps(2 * amount)]);
+      const place = (amount: number): void => weights.placeAlong([amount, -amount, 2 * amount].map(along));
       for (const policies of [1, 3]) {
         place(0.02);
         await expectSame(`${name}, ${policies} points`, model, {}, { policies });
@@ -181,7 +174,7 @@ describe("model/replay", (test) => {
         let passes = 0;
         const between = async (): Promise<boolean> => {
           passes++;
-          if (passes === 12) weights.replace(1, steps(0.3));
+          if (passes === 12) weights.replace(1, along(0.3));
           if (passes === 20) place(0.1);
           return true;
         };

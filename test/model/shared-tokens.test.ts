@@ -5,16 +5,13 @@ import {
   fromArray,
   gatherRows,
   head,
-  MovedWeights,
   type NumberArray,
-  type PointWeights,
   type RowGroup,
   readTensors,
   SlotWeights,
   scopeAsync,
   tokenKey,
 } from "../../engine/index.ts";
-import type { DirectionStep } from "../../engine/ops/perturbation/along.ts";
 import {
   type Answer,
   answerStates,
@@ -34,6 +31,7 @@ import { PassTokens, type Row } from "../../model/pass-tokens.ts";
 import { testBackends, webgpuBackend } from "../backends.ts";
 import { sameBits } from "../engine/check-op.ts";
 import { describe, fixturePath } from "../support.ts";
+import { along, pointWeightsOf } from "./point-weights.ts";
 
 const settings: GenerateSettings = {
   maxNewTokens: 7,
@@ -227,16 +225,9 @@ describe("model/shared-tokens", (test) => {
   test("several points share nothing between each other, in slots and made a tile at a time: the same bits", async () => {
     const { backend } = await webgpuBackend();
     const { config, weights: arena } = await loadModel(backend, fixturePath("qwen2-tiny"));
-    const steps = (amount: number) => (): readonly DirectionStep[] => [
-      { kind: "gaussian", key: [5, 6], coefficient: amount },
-    ];
-    for (const [name, make] of Object.entries<() => PointWeights>({
-      slots: () => new SlotWeights(arena, 3),
-      "slots in f16": () => new SlotWeights(arena, 3, "f16"),
-      moved: () => new MovedWeights(arena),
-    })) {
+    for (const [name, make] of Object.entries(pointWeightsOf(arena))) {
       const weights = make();
-      weights.placeAlong([steps(0.02), steps(-0.02), steps(0)]);
+      weights.placeAlong([0.02, -0.02, 0].map(along));
       const { shared } = await expectSame(name, { backend, config, weights }, {}, { policies: 3, rollouts: 4 });
       assert.equal(shared.tokens, distinct(shared.texts), name);
       weights.free();
@@ -248,10 +239,7 @@ describe("model/shared-tokens", (test) => {
     const { backend } = await webgpuBackend();
     const { config, weights: arena } = await loadModel(backend, fixturePath("qwen2-tiny"));
     const weights = new SlotWeights(arena, 2);
-    const steps = (amount: number) => (): readonly DirectionStep[] => [
-      { kind: "gaussian", key: [5, 6], coefficient: amount },
-    ];
-    weights.placeAlong([steps(0.02), steps(-0.02)]);
+    weights.placeAlong([0.02, -0.02].map(along));
     const model = { backend, config, weights };
     const plain = await talk(model, {}, { policies: 2 });
     /** Each dialogue's prompt and the tokens after it; in some texts one token is another. */

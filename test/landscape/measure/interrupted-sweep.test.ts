@@ -172,12 +172,16 @@ describe("landscape/measure/interrupted-sweep", (test) => {
       },
     };
     const folders: string[] = [];
-    for (const refill of ["on", "off"] as const) {
+    for (const [refill, tokens] of [
+      ["on", own.batch.tokens],
+      ["off", own.batch.tokens],
+      ["on", 50], // completions do not fit beside rollouts, and are read in parts
+    ] as const) {
       const phases: string[] = [];
       const context: SweepContext = {
         model: { backend, config, weights },
         ...{ chat, environment },
-        settings: { ...own, landscape: { ...own.landscape, refill } },
+        settings: { ...own, landscape: { ...own.landscape, refill }, batch: { ...own.batch, tokens } },
         place: { step: 0, trajectory: [], state: "", folderOf: () => model },
         signal: new AbortController().signal,
         say: (line) => {
@@ -188,7 +192,7 @@ describe("landscape/measure/interrupted-sweep", (test) => {
           assert.ok(seconds >= 0);
         },
       };
-      const folder = join(place, `slots-${refill}`);
+      const folder = join(place, `slots-${refill}-${tokens}`);
       const reference = await prepareReference(context, watched().phase);
       await sweep(context, 0, folder, reference, watched().phase, 0);
       folders.push(folder);
@@ -196,8 +200,38 @@ describe("landscape/measure/interrupted-sweep", (test) => {
       if (refill === "off") assert.is(times, 5, "nine points, two at a time");
       else assert.ok(times > 5, `points ended at ${times} different moments`);
     }
-    for (const name of readdirSync(folders[0]))
-      assert.ok(readFileSync(join(folders[0], name)).equals(readFileSync(join(folders[1], name))), name);
+    for (const other of folders.slice(1))
+      for (const name of readdirSync(folders[0]))
+        assert.ok(readFileSync(join(folders[0], name)).equals(readFileSync(join(other, name))), `${other}: ${name}`);
+    weights.free();
+  });
+
+  test("a stop right after the pass in which a point ended keeps that point", async () => {
+    const { backend } = await webgpuBackend();
+    const model = fixturePath("tiny-warm-start");
+    const { config, weights } = await loadModel(backend, model);
+    const chat = await loadChat(model, await loadTokenizer(model));
+    const own = settingsOf({ ...small, "landscape.pointsAtOnce": 1 });
+    const environment = await openEnvironment(own.environment);
+    const controller = new AbortController();
+    const context: SweepContext = {
+      ...{ model: { backend, config, weights }, chat, environment, settings: own },
+      place: { step: 0, trajectory: [], state: "", folderOf: () => model },
+      signal: controller.signal,
+      say: () => {},
+    };
+    const reference = await prepareReference(context, watched().phase);
+    const { phase, notes } = watched(() => {
+      if (/^rollouts 6\/6,/.test(notes.at(-1) ?? "")) controller.abort();
+    });
+    const folder = join(place, "ended");
+    try {
+      await sweep(context, 0, folder, reference, phase, 0);
+      throw new Error("the sweep was not stopped");
+    } catch (thrown) {
+      if (thrown !== controller.signal.reason) throw thrown;
+    }
+    assert.is(readFileSync(slicePaths(folder).cells, "utf8").split("\n").length - 1, 1);
     weights.free();
   });
 
