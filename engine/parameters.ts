@@ -141,6 +141,21 @@ export function sliceBatchRows(rows: BatchRows, { start, count }: IndexRange): B
   });
 }
 
+/** The runs of some of a batch's rows, of which `places` are the numbers, ascending. */
+export function selectBatchRows(rows: BatchRows, places: Uint32Array): BatchRows {
+  if (rows === null || "places" in rows) return null;
+  const selected: { start: number; count: number; readonly point: number }[] = [];
+  let group = 0;
+  for (const [row, place] of places.entries()) {
+    while (place >= rows[group].start + rows[group].count) group++;
+    const { point } = rows[group];
+    const last = selected.at(-1);
+    if (last?.point === point) last.count++;
+    else selected.push({ start: row, count: 1, point });
+  }
+  return selected;
+}
+
 /** Weights by Hugging Face's names. */
 export interface Weights {
   /** The dtype of all weights: f32, or f64 on the plain backend, for references. */

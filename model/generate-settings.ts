@@ -1,5 +1,5 @@
 // What generation is given (generation.ts), and what it tells about each of its passes.
-import type { Backend, NumberArray, RowGroup, Tensor, Warping, Weights } from "../engine/index.ts";
+import type { Backend, LogitsReader, NumberArray, RowGroup, Tensor, Warping, Weights } from "../engine/index.ts";
 import type { Text } from "./dialogue.ts";
 import type { DialogueBounds } from "./dialogue-bounds.ts";
 import type { LanguageModel } from "./language-model.ts";
@@ -57,9 +57,9 @@ export interface GenerateSettings {
   onPass?: (pass: Pass) => void;
 }
 
-/** The states that a pass has computed for texts. */
+/** The states that a pass has computed, those for texts among them. */
 export interface ReadStates {
-  /** Final hidden states, [R, C]: those after tokens that texts have in common are there once. */
+  /** Final hidden states, [R, C]: those after tokens that texts or dialogues have in common are there once. */
   readonly hidden: Tensor;
   /** Which policy each row belongs to; null with plain weights. */
   readonly rows: readonly RowGroup[] | null;
@@ -69,7 +69,9 @@ export interface ReadStates {
 
 /** What is made of states: tensors that are read with the samples of the pass, and what takes their numbers. */
 export interface StatesUse {
-  readonly tensors: readonly Tensor[];
+  /** Reads the logits of all rows of `hidden`, with which the pass draws its samples too. Its results are taken first. */
+  readonly reader?: LogitsReader;
+  readonly tensors?: readonly Tensor[];
   take(read: readonly NumberArray[]): void;
 }
 

@@ -6,13 +6,13 @@ import {
   NumericalError,
   noSample,
   type RowGroup,
+  readLogits,
   readTensors,
-  type SampledTokens,
-  sampleTokens,
   scope,
   scopeAsync,
   type Tensor,
   tokenCounterRow,
+  tokenSampler,
   type Weights,
 } from "../engine/index.ts";
 import { type Batch, type BatchOutputs, spansOf } from "./batch.ts";
@@ -172,7 +172,8 @@ async function drawTokens(
   const T = tokens.ids.length;
   const P = tokens.sampledAt.length;
   const groups = weights.isPerturbed ? tokens.groups : null;
-  const { indices, drawn, rowOf, read } = tokens.outputs();
+  // With a penalty or cuts, logits are warped for samples alone.
+  const { indices, drawn, rowOf } = tokens.outputs(settings.warping !== undefined);
   const rowsOf = (tokensOfRows: Uint32Array): RowGroup[] | null =>
     weights.isPerturbed ? tokens.groupsOf(tokensOfRows) : null;
   const { from, to } = tokens.copies;
@@ -215,25 +216,30 @@ async function drawTokens(
       }),
     };
     const last = finalStates(config, weights, batch, into); // [R, C]
-    const samples =
+    const head = headWeight(config, weights);
+    const drawnFrom = drawn === null ? last : gatherRows(last, drawn);
+    const samplers =
       P === 0
         ? []
-        : samplesIn(
-            sampleTokens(
-              drawn === null ? last : gatherRows(last, drawn),
-              headWeight(config, weights),
-              rowsOf(drawn === null ? indices : drawn.map((row) => indices[row])),
-              {
-                counters: fours(countersAt, P),
-                rowOf: rowOf && uploaded.sliceRows(rowsAt, P),
-                key: settings.noiseKey,
-                temperature: settings.temperature,
-                warping: settings.warping && { ...settings.warping, seen: seenTable(backend, tokens) },
-              },
-            ),
-          );
-    use = read === null ? null : useStates(tokens, last, indices, read, rowsOf, settings);
-    return [...samples, ...(use?.tensors ?? [])];
+        : [
+            tokenSampler(drawnFrom, head, {
+              counters: fours(countersAt, P),
+              rowOf: rowOf && uploaded.sliceRows(rowsAt, P),
+              key: settings.noiseKey,
+              temperature: settings.temperature,
+              ...(settings.warping && { warping: { ...settings.warping, seen: seenTable(backend, tokens) } }),
+            }),
+          ];
+    use = tokens.readings.length === 0 ? null : useStates(tokens, last, rowsOf(indices), indices, settings);
+    const readers = use?.reader === undefined ? [] : [use.reader];
+    const results =
+      drawn === null
+        ? readLogits(last, head, rowsOf(indices), [...samplers, ...readers])
+        : [
+            ...readLogits(drawnFrom, head, rowsOf(drawn.map((row) => indices[row])), samplers),
+            ...readLogits(last, head, rowsOf(indices), readers),
+          ];
+    return [...results.flat(), ...(use?.tensors ?? [])];
   });
   const numbers = await readTensors(found);
   const [drawnIds = [], logProbs = [], entropies = []] = P === 0 ? [] : numbers.splice(0, 3);
@@ -241,27 +247,23 @@ async function drawTokens(
   return { ids: drawnIds, logProbs, entropies };
 }
 
-const samplesIn = ({ ids, logProbs, entropy }: SampledTokens): Tensor[] => [ids, logProbs, entropy];
-
 /** Hands the states that texts want to those who asked for them. */
 function useStates(
   { readings }: PassTokens,
-  last: Tensor,
+  hidden: Tensor,
+  rows: RowGroup[] | null,
   indices: Uint32Array,
-  read: Uint32Array,
-  rowsOf: (tokens: Uint32Array) => RowGroup[] | null,
   { onStates }: GenerateSettings,
 ): StatesUse {
   if (onStates === undefined) throw new Error("generate: texts are read, and no onStates takes their states");
-  const tokens = read.map((row) => indices[row]);
   const places = placesIn(
-    tokens,
-    readings.flatMap(({ tokens: wanted }) => wanted),
+    indices,
+    readings.flatMap(({ tokens }) => tokens),
   );
   let start = 0;
   return onStates({
-    hidden: read.length === indices.length ? last : gatherRows(last, read),
-    rows: rowsOf(tokens),
+    hidden,
+    rows,
     texts: readings.map(({ text, first, tokens: wanted }) => {
       start += wanted.length;
       return { text, first, rowOf: [...places.subarray(start - wanted.length, start)] };

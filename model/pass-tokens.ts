@@ -137,24 +137,18 @@ export class PassTokens {
     return this.#firstHistory + this.sampledAt[first + k];
   }
 
-  /** The tokens whose final states are wanted: for samples, and for texts. */
-  outputs(): PassOutputs {
+  /**
+   * The tokens whose final states are wanted: for samples, and for texts.
+   * @param drawsApart  whether samples are drawn from states that only samples need
+   */
+  outputs(drawsApart: boolean): PassOutputs {
     const { sampledAt, readings } = this;
     const isShared = this.copies.to.length > 0;
-    if (readings.length === 0) {
-      if (!isShared) return { indices: Uint32Array.from(sampledAt), drawn: null, rowOf: null, read: null };
-      const indices = ascending(sampledAt);
-      return { indices, drawn: null, rowOf: placesIn(indices, sampledAt), read: null };
-    }
-    const read = ascending(readings.flatMap(({ tokens }) => tokens));
+    if (readings.length === 0 && !isShared) return { indices: Uint32Array.from(sampledAt), drawn: null, rowOf: null };
+    const indices = ascending([...sampledAt, ...readings.flatMap(({ tokens }) => tokens)]);
+    if (readings.length === 0 || !drawsApart) return { indices, drawn: null, rowOf: placesIn(indices, sampledAt) };
     const drawn = ascending(sampledAt);
-    const indices = ascending([...drawn, ...read]);
-    return {
-      indices,
-      drawn: placesIn(indices, drawn),
-      rowOf: isShared ? placesIn(drawn, sampledAt) : null,
-      read: placesIn(indices, read),
-    };
+    return { indices, drawn: placesIn(indices, drawn), rowOf: isShared ? placesIn(drawn, sampledAt) : null };
   }
 
   /** Which policy each of these tokens belongs to; ascending. */
@@ -240,12 +234,10 @@ export function endOf({ text, tokens, computed }: Row): number {
 export interface PassOutputs {
   /** The tokens of the pass after which a state is wanted, ascending. */
   readonly indices: Uint32Array;
-  /** Which of these states samples are drawn from; null: all of them. */
+  /** Which of these states samples are drawn from; null: they may be drawn from all. */
   readonly drawn: Uint32Array | null;
   /** For each sample, which of those it is drawn from; null: each from its own, in their order. */
   readonly rowOf: Uint32Array | null;
-  /** Which of the states texts want; null: none. */
-  readonly read: Uint32Array | null;
 }
 
 /** The different numbers of a list. */

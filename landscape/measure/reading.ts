@@ -1,7 +1,7 @@
 // J and KL of a point from the passes of its rollouts: the checkpoint's own completions are read as texts beside them
 // (model/dialogue.ts). Prompts, and what the point's rollouts and the completions say alike, are computed once for both. The numbers
 // are those of `scorePoints`, to the bit.
-import { fromArray, klAndScore, type NumberArray, NumericalError } from "../../engine/index.ts";
+import { fromArray, klReader, type NumberArray, NumericalError, noRowOfP } from "../../engine/index.ts";
 import {
   headWeight,
   type Model,
@@ -99,10 +99,10 @@ export class ReferenceReader {
   }
 
   /** For `GenerateSettings.onStates`. */
-  onStates = ({ hidden, rows, texts }: ReadStates): StatesUse => {
+  onStates = ({ hidden, texts }: ReadStates): StatesUse => {
     const { backend, config, weights } = this.#plain;
     const states = new ReferenceStates(config.hiddenSize);
-    const rowOfP = new Uint32Array(hidden.rows);
+    const rowOfP = new Uint32Array(hidden.rows).fill(noRowOfP);
     const targets: number[] = [];
     const rowOfTarget: number[] = [];
     const read = texts.map(({ text, first, rowOf }) => {
@@ -118,10 +118,9 @@ export class ReferenceReader {
       });
       return { reading, text, rowOf, places, isLast: first < 0 || first + rowOf.length === text.wanted.length };
     });
-    const { logProbs, entropy, kl } = klAndScore({
+    const reader = klReader({
       hiddenQ: hidden,
       headQ: headWeight(config, this.#perturbed.weights),
-      rows,
       hiddenP: fromArray(backend, states.hidden(), [states.count, config.hiddenSize], "f32", "reference hidden"),
       headP: headWeight(config, weights),
       logSumExpP: fromArray(backend, states.logSumExp(), [states.count], "f32", "reference log-sum-exp"),
@@ -131,9 +130,10 @@ export class ReferenceReader {
       temperature: 1,
     });
     return {
-      tensors: [logProbs, entropy, kl],
-      take: ([ofTargets, entropies, divergences]: readonly NumberArray[]) => {
-        if (this.#perturbed.weights.operands === "f16" && !divergences.every(Number.isFinite))
+      reader,
+      take: ([ofTargets, entropies, , divergences]: readonly NumberArray[]) => {
+        const isRead = (_: number, row: number): boolean => rowOfP[row] !== noRowOfP;
+        if (this.#perturbed.weights.operands === "f16" && !divergences.filter(isRead).every(Number.isFinite))
           throw new NumericalError(notNumbers("sweep", this.#perturbed.weights));
         let target = 0;
         for (const { reading, text, rowOf, places, isLast } of read) {

@@ -436,14 +436,14 @@ describe("model/shared-tokens", (test) => {
     assert.deepEqual(tokens.slots, [0, 1, 2, 3, 4, 12, 30, 31, 41, 52, 61]);
     assert.deepEqual(tokens.copies, { from: [0, 1, 0, 1, 41], to: [10, 11, 20, 21, 51] });
     assert.deepEqual(tokens.sampledAt, [2, 3, 4, 5, 1, 7, 8, 8, 9, 10]);
-    assert.deepEqual(tokens.outputs(), {
+    assert.deepEqual(tokens.outputs(false), {
       indices: Uint32Array.of(1, 2, 3, 4, 5, 7, 8, 9, 10),
       drawn: null,
       rowOf: Uint32Array.of(1, 2, 3, 4, 0, 5, 6, 6, 7, 8),
-      read: null,
     });
+    assert.deepEqual(tokens.outputs(true), tokens.outputs(false));
     assert.deepEqual(
-      tokens.groupsOf(tokens.outputs().indices).map(({ start, count, point }) => [start, count, point]),
+      tokens.groupsOf(tokens.outputs(false).indices).map(({ start, count, point }) => [start, count, point]),
       [
         [0, 5, 0],
         [5, 1, 1],

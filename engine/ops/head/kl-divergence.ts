@@ -4,12 +4,11 @@
 // bit for bit. Both log-sum-exps come first (P's is given, kept from when P was scored), then a second pass over the
 // logits' chunks.
 
-import { noGradient } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
 import { defineKernel } from "../../kernel.ts";
 import { memoryLabel } from "../../memory-purpose.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
-import { type BatchRows, type Parameter, shapeOfParameter, sliceBatchRows } from "../../parameters.ts";
+import { type BatchRows, type Parameter, shapeOfParameter } from "../../parameters.ts";
 import { type GradientTarget, run } from "../../run.ts";
 import { scope } from "../../scope.ts";
 import { empty, fromArray, type IndexRange, type Shape, type Tensor } from "../../tensor.ts";
@@ -20,9 +19,7 @@ import {
   blockColumns,
   type ChunkSettings,
   columnParams,
-  cutIntoChunks,
   emptyScores,
-  emptySums,
   expectHalfCopies,
   expectTemperature,
   type LogitScores,
@@ -35,10 +32,10 @@ import {
   pickRowParams,
   plainWeight,
   scorePicked,
-  sumLogits,
   vocabularyOf,
 } from "./logits.ts";
 import { logitsBackward } from "./logits-backward.ts";
+import { type LogitsReader, readLogits } from "./read-logits.ts";
 
 // A row of Q is a pick of a row of P. Over the segments of P, each dispatch does those whose row of P it holds.
 const klTermsKernel = defineKernel({
@@ -172,9 +169,10 @@ function klForward(
 ): void {
   scope(() => {
     const { logProbs, entropy } = emptyScores(hiddenQ);
-    const p = { hidden: hiddenP, head: headP, rows: null, logSumExp: logSumExpP };
-    const q = { hidden: hiddenQ, head: headQ, rows: null };
-    compare(p, q, null, { logProbs, entropy, logSumExp: logSumExpQ, kl }, settings);
+    const p = { hidden: hiddenP, head: headP, logSumExp: logSumExpP };
+    const { temperature } = settings;
+    const out = { logProbs, entropy, logSumExp: logSumExpQ, kl };
+    readLogits(hiddenQ, headQ, null, [comparer(p, hiddenQ, null, out, temperature)], settings);
   });
 }
 
@@ -221,113 +219,131 @@ function checkBothHeads(
   expectTemperature(name, temperature);
 }
 
-interface SideQ {
-  hidden: Tensor;
-  head: Parameter;
-  rows: BatchRows;
-}
-interface SideP extends SideQ {
-  logSumExp: Tensor;
-  /** For each row of Q its row here. Default: they have the same rows. */
-  rowOf?: Uint32Array | undefined;
+interface SideP {
+  readonly hidden: Tensor;
+  readonly head: Parameter;
+  readonly logSumExp: Tensor;
+  /** For each row of Q its row here, or `noRowOfP`. Default: they have the same rows. */
+  readonly rowOf?: Uint32Array | undefined;
 }
 
-/** Tokens to score, and after which rows they come. */
+/** Tokens to score, and after which rows they come: one after each if `rowOf` is null. */
 interface Targets {
   readonly targets: Tensor;
-  readonly picks: PickRows | null;
+  readonly rowOf: Tensor | null;
 }
 
-/** Fills Q's scores (log-probabilities if there are targets) and the divergence. */
-function compare(
+/** In `rowOfP`: this row of Q is compared with none, and its divergence is undefined. */
+export const noRowOfP = 0xffffffff;
+
+/**
+ * Reads Q's logits: fills its scores (log-probabilities if there are targets) and the divergence.
+ * @returns  its result is the divergence: `out.kl`, or its rows in another order in a new tensor
+ */
+function comparer(
   p: SideP,
-  q: SideQ,
+  hiddenQ: Tensor,
   given: Targets | null,
   out: LogitScores & { kl: Tensor },
-  settings: KlSettings,
-): void {
-  const { backend, dtype } = q.hidden;
-  const { temperature } = settings;
-  const vocabulary = vocabularyOf(q.head);
-  const blocks = Math.ceil(vocabulary / blockColumns);
-  const { rowChunks, columnChunks } = cutIntoChunks(backend, q.hidden.rows, vocabulary, dtype, settings);
-  // Several targets of a row are picked and scored apart from what the row has by itself.
-  const picks = given?.picks ?? null;
-  const make = (count: number, label: string): Tensor => empty(backend, [count], dtype, memoryLabel("head", label));
-  const ofPicks = picks && {
-    sums: emptySums(q.hidden, q.hidden.rows, vocabulary),
-    picked: make(picks.rowOf.rows, "picked logits"),
+  temperature: number,
+): LogitsReader {
+  const { backend, dtype } = hiddenQ;
+  const make = (shape: Shape, label: string): Tensor => empty(backend, shape, dtype, memoryLabel("head", label));
+  const rowOfTarget = given?.rowOf ?? null;
+  const picked = make([given?.targets.rows ?? hiddenQ.rows], "picked logits");
+  /** For each row of Q where its divergence lies in `out.kl`; null: in its own place. */
+  let placeOfKl: Uint32Array | null = null;
+  return {
+    temperature,
+    read({ logits, rows: { start, count }, columns }) {
+      if (given === null) return;
+      const { targets } = given;
+      if (rowOfTarget === null)
+        pickLogits(logits, targets.sliceRows(start, count), picked.sliceRows(start, count), columns, temperature);
+      else pickLogits(logits, targets, picked, columns, temperature, { rowOf: rowOfTarget, firstRow: start });
+    },
+    again: {
+      wanted({ start, count }, sums) {
+        const slice = (tensor: Tensor): Tensor => tensor.sliceRows(start, count);
+        // Several targets of a row are scored apart from what the row has by itself, once all rows were read.
+        const [ofRows, logProbs] = rowOfTarget === null ? [picked, out.logProbs].map(slice) : unused(make, count);
+        scorePicked(sums, ofRows, { logProbs, entropy: slice(out.entropy), logSumExp: slice(out.logSumExp) });
+        return p.rowOf === undefined ? null : placesWithRow(p.rowOf.subarray(start, start + count));
+      },
+      begin({ start, count }, places) {
+        if (places !== null) {
+          placeOfKl ??= Uint32Array.from({ length: hiddenQ.rows }, (_, row) => row);
+          for (const [i, place] of places.entries()) placeOfKl[start + place] = start + i;
+        }
+        const rows = places?.length ?? count;
+        const ofP = rowsOfP(p, { start, count }, places);
+        const ofQ = out.logSumExp.sliceRows(start, count);
+        const logSumExpQ = places === null ? ofQ : gatherRows(ofQ, places);
+        const kl = out.kl.sliceRows(start, rows);
+        const blocks = Math.ceil(vocabularyOf(p.head) / blockColumns);
+        const terms = blocks === 1 ? kl.view([rows, 1]) : make([rows, blocks], "KL of blocks");
+        const { rowOf, params } = bindPickRows(ofP.picks, logSumExpQ);
+        return {
+          read(logitsQ, columns) {
+            const logitsP = logitsOf(ofP.hidden, p.head, null, columns);
+            run(
+              klTermsKernel,
+              { logitsP, logitsQ, rowOf, logSumExpP: ofP.logSumExp, logSumExpQ, sums: terms },
+              {
+                ...{ ...params, ...columnParams(logitsQ, columns) },
+                ...{ firstBlock: columns.start / blockColumns, blocks, temperature },
+              },
+              { constants: laneConstants(backend) },
+            );
+          },
+          end() {
+            if (blocks > 1) run(klTotalKernel, { sums: terms, kl }, { blocks });
+          },
+        };
+      },
+    },
+    end(sums) {
+      if (rowOfTarget !== null) {
+        const [entropy, logSumExp] = unused(make, rowOfTarget.rows);
+        scorePicked(sums, picked, { logProbs: out.logProbs, entropy, logSumExp }, { rowOf: rowOfTarget });
+      }
+      return [placeOfKl === null ? out.kl : gatherRows(out.kl, placeOfKl)];
+    },
   };
-  for (const part of rowChunks)
-    scope(() => {
-      const slice = (tensor: Tensor): Tensor => tensor.sliceRows(part.start, part.count);
-      const logits = (side: SideQ, columns: IndexRange): Tensor =>
-        logitsOf(slice(side.hidden), side.head, sliceBatchRows(side.rows, part), columns);
-      const { entropy, logSumExp } = out;
-      const logProbs = ofPicks === null ? slice(out.logProbs) : make(part.count, "unused");
-      const scores = { logProbs, entropy: slice(entropy), logSumExp: slice(logSumExp) };
-      const sums = ofPicks === null ? emptySums(q.hidden, part.count, vocabulary) : slice(ofPicks.sums);
-      const picked = make(part.count, "picked logits");
-      const ownP = rowsOfP(p, part, q.hidden.rows);
-      // If one chunk holds the vocabulary, its logits are still there in the second pass.
-      const whole = columnChunks.length === 1 ? logits(q, columnChunks[0]) : null;
-      for (const columns of columnChunks)
-        scope(() => {
-          const own = whole ?? logits(q, columns);
-          sumLogits(own, sums, columns, temperature);
-          if (given === null) return;
-          if (picks === null || ofPicks === null) pickLogits(own, slice(given.targets), picked, columns, temperature);
-          else
-            pickLogits(own, given.targets, ofPicks.picked, columns, temperature, {
-              rowOf: picks.rowOf,
-              firstRow: part.start,
-            });
-        });
-      scorePicked(sums, picked, scores);
-      const kl = slice(out.kl);
-      const terms =
-        blocks === 1
-          ? kl.view([part.count, 1])
-          : empty(backend, [part.count, blocks], dtype, memoryLabel("head", "KL of blocks"));
-      for (const columns of columnChunks)
-        scope(() => {
-          const logitsP = logitsOf(ownP.hidden, p.head, null, columns);
-          const logitsQ = whole ?? logits(q, columns);
-          const { rowOf, params } = bindPickRows(ownP.picks, scores.logSumExp);
-          run(
-            klTermsKernel,
-            { logitsP, logitsQ, rowOf, logSumExpP: ownP.logSumExp, logSumExpQ: scores.logSumExp, sums: terms },
-            {
-              ...{ ...params, ...columnParams(logitsQ, columns) },
-              ...{ firstBlock: columns.start / blockColumns, blocks, temperature },
-            },
-            { constants: laneConstants(backend) },
-          );
-        });
-      if (blocks > 1) run(klTotalKernel, { sums: terms, kl }, { blocks });
-    });
-  if (picks === null || ofPicks === null) return;
-  const [entropy, logSumExp] = ["unused", "unused"].map((label) => make(picks.rowOf.rows, label));
-  scorePicked(ofPicks.sums, ofPicks.picked, { logProbs: out.logProbs, entropy, logSumExp }, picks);
+}
+
+const unused = (make: (shape: Shape, label: string) => Tensor, count: number): Tensor[] =>
+  ["unused", "unused"].map((label) => make([count], label));
+
+/** The places with a row of P, or null if all have one. */
+function placesWithRow(rowOf: Uint32Array): Uint32Array | null {
+  const places = rowOf.reduce<number[]>((found, row, place) => {
+    if (row !== noRowOfP) found.push(place);
+    return found;
+  }, []);
+  return places.length === rowOf.length ? null : Uint32Array.from(places);
 }
 
 /**
- * What a chunk of rows of Q needs of P. If it is all rows of Q, P's logits are computed once for all rows of Q that share a row
- * of P; else once for each row of Q, so that no more of them are needed than Q has in the chunk.
+ * What a chunk of rows of Q needs of P: each row of P once, even if several rows of Q share it.
+ * @param places  those of the rows that are compared; null: all of the chunk
  */
 function rowsOfP(
   { hidden, logSumExp, rowOf }: SideP,
   { start, count }: IndexRange,
-  all: number,
+  places: Uint32Array | null,
 ): { hidden: Tensor; logSumExp: Tensor; picks: PickRows | null } {
   if (rowOf === undefined)
     return { hidden: hidden.sliceRows(start, count), logSumExp: logSumExp.sliceRows(start, count), picks: null };
-  if (count === all && hidden.rows <= count) {
-    const table = fromArray(hidden.backend, rowOf, [count], "u32", "rows of P");
-    return { hidden, logSumExp, picks: { rowOf: table } };
-  }
-  const own = rowOf.subarray(start, start + count);
-  return { hidden: gatherRows(hidden, own), logSumExp: gatherRows(logSumExp, own), picks: null };
+  const chunk = rowOf.subarray(start, start + count);
+  const own = places === null ? chunk : places.map((place) => chunk[place]);
+  const distinct = Uint32Array.from(new Set(own.filter((row) => row !== noRowOfP))).sort();
+  const at = new Map([...distinct].map((row, place) => [row, place]));
+  const table = own.map((row) => at.get(row) ?? noRowOfP);
+  const picks = { rowOf: fromArray(hidden.backend, table, [table.length], "u32", "rows of P") };
+  return distinct.length === hidden.rows
+    ? { hidden, logSumExp, picks }
+    : { hidden: gatherRows(hidden, distinct), logSumExp: gatherRows(logSumExp, distinct), picks };
 }
 
 export interface Comparison {
@@ -342,7 +358,10 @@ export interface Comparison {
   headP: Parameter;
   /** [S], stored when the reference was scored by `head`. */
   logSumExpP: Tensor;
-  /** [T], for each row of hiddenQ that of hiddenP. Default: S = T, and they have the same rows. */
+  /**
+   * [T], for each row of hiddenQ that of hiddenP; or `noRowOfP`, with which it is compared with none, and its kl is undefined.
+   * Default: S = T, and they have the same rows.
+   */
   rowOfP?: Uint32Array;
   /** [N] u32 */
   targets: Tensor;
@@ -359,7 +378,19 @@ export interface Comparison {
  * @throws ShapeError when the shapes do not match
  */
 export function klAndScore(comparison: Comparison, chunks: ChunkSettings = {}): LogitScores & { kl: Tensor } {
-  const { hiddenQ, headQ, rows, hiddenP, headP, logSumExpP, rowOfP, targets, rowOfTarget, temperature } = comparison;
+  const { hiddenQ, headQ, rows } = comparison;
+  return scope(() => {
+    const [[logProbs, entropy, logSumExp, kl]] = readLogits(hiddenQ, headQ, rows, [klReader(comparison)], chunks);
+    return { logProbs, entropy, logSumExp, kl };
+  });
+}
+
+/**
+ * `klAndScore` for logits that others read too (read-logits.ts).
+ * @returns its results are logProbs, entropy, logSumExp and kl
+ */
+export function klReader(comparison: Omit<Comparison, "rows">): LogitsReader {
+  const { hiddenQ, headQ, hiddenP, headP, logSumExpP, rowOfP, targets, rowOfTarget, temperature } = comparison;
   if (headP.kind === "slots")
     throw new Error("klAndScore: headP: the reference has a plain weight, this one is perturbed");
   const shapes = {
@@ -372,32 +403,32 @@ export function klAndScore(comparison: Comparison, chunks: ChunkSettings = {}): 
   checkBothHeads("klAndScore", { ...shapes, ...rowsP, headQ: shapeOfParameter(headQ) }, temperature);
   if (rowOfP !== undefined) {
     expectShape("klAndScore: logSumExpP", logSumExpP.shape, [hiddenP.rows], "It has a number for each row of hiddenP.");
-    expectRowsBelow("klAndScore: rowOfP", rowOfP, hiddenQ.rows, hiddenP.rows);
+    expectRowsBelow("klAndScore: rowOfP", rowOfP, hiddenQ.rows, hiddenP.rows, noRowOfP);
   }
   const count = rowOfTarget === undefined ? hiddenQ.rows : rowOfTarget.length;
   expectShape("klAndScore: targets", targets.shape, [count], "Each row of hiddenQ has one token to score.");
   if (rowOfTarget !== undefined) expectRowsBelow("klAndScore: rowOfTarget", rowOfTarget, count, hiddenQ.rows);
-  return noGradient(() => {
-    const { backend, dtype } = hiddenQ;
-    const out = {
-      ...emptyScores(hiddenQ),
-      logProbs: empty(backend, [count], dtype, "logProbs"),
-      kl: empty(backend, [hiddenQ.rows], dtype, "kl"),
-    };
-    const p = { hidden: hiddenP, head: headP, rows: null, logSumExp: logSumExpP, rowOf: rowOfP };
-    scope(() => {
-      const picks = rowOfTarget && { rowOf: fromArray(backend, rowOfTarget, [count], "u32", "rows of targets") };
-      compare(p, { hidden: hiddenQ, head: headQ, rows }, { targets, picks: picks ?? null }, out, {
-        temperature,
-        ...chunks,
-      });
-    });
-    return out;
-  });
+  const { backend, dtype } = hiddenQ;
+  const out = {
+    ...emptyScores(hiddenQ),
+    logProbs: empty(backend, [count], dtype, "logProbs"),
+    kl: empty(backend, [hiddenQ.rows], dtype, "kl"),
+  };
+  const p = { hidden: hiddenP, head: headP, logSumExp: logSumExpP, rowOf: rowOfP };
+  const rowOf = rowOfTarget === undefined ? null : fromArray(backend, rowOfTarget, [count], "u32", "rows of targets");
+  const reader = comparer(p, hiddenQ, { targets, rowOf }, out, temperature);
+  return {
+    ...reader,
+    end(sums) {
+      const [kl] = reader.end(sums);
+      return [out.logProbs, out.entropy, out.logSumExp, kl];
+    },
+  };
 }
 
-function expectRowsBelow(what: string, table: Uint32Array, count: number, below: number): void {
+/** @param or  another number that is allowed */
+function expectRowsBelow(what: string, table: Uint32Array, count: number, below: number, or = 0): void {
   if (table.length !== count) throw new ShapeError(`${what}: expected ${count} rows, got ${table.length}.`);
   for (const row of table)
-    if (row >= below) throw new ShapeError(`${what}: row ${row}: expected a number below ${below}.`);
+    if (row >= below && row !== or) throw new ShapeError(`${what}: row ${row}: expected a number below ${below}.`);
 }

@@ -20,7 +20,6 @@ import {
   hasHalfPanels,
   type Parameter,
   shapeOfParameter,
-  sliceBatchRows,
   type WeightTensors,
 } from "../../parameters.ts";
 import { groupedRows, reach } from "../../row-tables.ts";
@@ -195,46 +194,6 @@ function panelsOf({ panels, rows: weight }: WeightTensors, columns: IndexRange):
   );
   packPanels(weight.sliceRows(start, count), packed);
   return packed;
-}
-
-export interface LogitsChunk {
-  /**
-   * [rows.count, columns.count rounded up to a multiple of 8], not divided by a temperature. Freed when the body
-   * returns.
-   */
-  readonly logits: Tensor;
-  readonly rows: IndexRange;
-  readonly columns: IndexRange;
-}
-
-/**
- * Calls `body` with every chunk of hidden · weightᵀ: for each chunk of rows its columns in ascending order.
- * @param hidden  [T, C]
- * @param weight  [V, C]
- * @param rows    which grid point each row belongs to; null with a plain weight
- */
-export function forEachLogitsChunk(
-  hidden: Tensor,
-  weight: Parameter,
-  rows: BatchRows,
-  body: (chunk: LogitsChunk) => void,
-  settings: ChunkSettings = {},
-): void {
-  const { rowChunks, columnChunks } = cutIntoChunks(
-    hidden.backend,
-    hidden.rows,
-    vocabularyOf(weight),
-    hidden.dtype,
-    settings,
-  );
-  for (const rowChunk of rowChunks) {
-    const own = sliceBatchRows(rows, rowChunk);
-    scope(() => {
-      const states = operandOf(hidden.sliceRows(rowChunk.start, rowChunk.count), weight);
-      for (const columns of columnChunks)
-        scope(() => body({ logits: logitsOf(states, weight, own, columns), rows: rowChunk, columns }));
-    });
-  }
 }
 
 const logitSumsKernel = defineKernel({

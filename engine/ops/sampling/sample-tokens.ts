@@ -1,24 +1,19 @@
 // The head for generation: one pass over the logits' chunks draws a token per row, or several from one row, and scores it,
 // with the kernels that `head` scores with. With a penalty or cuts (warp.ts) the logits of a row are kept whole, both unchanged and warped:
 // the token is drawn from the warped ones and scored with the unchanged ones.
-import { noGradient } from "../../autograd.ts";
 import { expectRank, expectShape } from "../../op.ts";
 import { type BatchRows, type Parameter, shapeOfParameter } from "../../parameters.ts";
 import { scope } from "../../scope.ts";
 import type { Tensor } from "../../tensor.ts";
 import {
-  blockColumns,
   type ChunkSettings,
   emptyScores,
-  emptySums,
   expectTemperature,
-  forEachLogitsChunk,
   type PickRows,
   pickLogits,
   scorePicked,
-  sumLogits,
-  vocabularyOf,
 } from "../head/logits.ts";
+import { type LogitsReader, readLogits } from "../head/read-logits.ts";
 import { emptySamples, type Samples, sampleChunk } from "./sampling.ts";
 import { expectWarping, type Warping, warpLogits, warps } from "./warp.ts";
 
@@ -66,7 +61,19 @@ export function sampleTokens(
   rows: BatchRows,
   settings: TokenSampling,
 ): SampledTokens {
-  const { counters, rowOf = null, key, temperature, into } = settings;
+  return scope(() => {
+    const sampler = tokenSampler(hidden, weight, settings);
+    const [[ids, logProbs, entropy]] = readLogits(hidden, weight, rows, [sampler], settings);
+    return { ids, logProbs, entropy };
+  });
+}
+
+/**
+ * `sampleTokens` for logits that others read too (read-logits.ts).
+ * @returns its results are ids, logProbs and entropy
+ */
+export function tokenSampler(hidden: Tensor, weight: Parameter, settings: TokenSampling): LogitsReader {
+  const { counters, rowOf = null, key, temperature, into, warping } = settings;
   const draws = rowOf === null ? hidden.rows : rowOf.rows;
   const shape = shapeOfParameter(weight);
   expectRank("sampleTokens: hidden", hidden.shape, "R, C");
@@ -75,42 +82,34 @@ export function sampleTokens(
   if (temperature !== 0) expectTemperature("sampleTokens (0 is greedy)", temperature);
   for (const [name, given] of Object.entries(into ?? {}))
     expectShape(`sampleTokens: into.${name}`, given.shape, [draws], "Each draw gets one number.");
-  const { warping } = settings;
   if (warping !== undefined) expectWarping("sampleTokens", warping);
-  const draw = (): SampledTokens => {
-    const samples = emptySamples(hidden, into?.ids, draws);
-    const scores = emptyScores(hidden, into, draws);
-    const scoredAt = temperature === 0 ? 1 : temperature;
-    const vocabulary = vocabularyOf(weight);
-    const sums = emptySums(hidden, hidden.rows, vocabulary);
-    const isWarped = warping !== undefined && warps(warping, temperature);
-    const wholeRows = { ...settings, columnChunk: blockColumns * Math.ceil(vocabulary / blockColumns) };
-    forEachLogitsChunk(
-      hidden,
-      weight,
-      rows,
-      ({ logits, rows: { start, count }, columns }) => {
-        const rowsOf = (tensor: Tensor): Tensor => tensor.sliceRows(start, count);
-        // With a table of rows, all draws go through each chunk: those from its rows are drawn.
-        const picks: PickRows | null = rowOf && { rowOf, firstRow: start };
-        const drawsOf = (tensor: Tensor): Tensor => (rowOf === null ? rowsOf(tensor) : tensor);
-        const own: Samples = {
-          score: drawsOf(samples.score),
-          picked: drawsOf(samples.picked),
-          id: drawsOf(samples.id),
-        };
-        sumLogits(logits, rowsOf(sums), columns, scoredAt);
-        if (!isWarped) return sampleChunk(logits, columns, drawsOf(counters), own, { key, temperature, picks });
-        const seen = warping.seen === null ? null : rowsOf(warping.seen);
-        const warped = warpLogits(logits, columns.count, temperature, seen, warping);
-        // Logits that were already divided by the temperature are drawn from at temperature 1.
-        sampleChunk(warped, columns, drawsOf(counters), own, { key, temperature: temperature === 0 ? 0 : 1, picks });
-        pickLogits(logits, own.id, own.picked, columns, scoredAt, picks);
-      },
-      isWarped ? wholeRows : settings,
-    );
-    scorePicked(sums, samples.picked, scores, rowOf && { rowOf });
-    return { ids: samples.id, logProbs: scores.logProbs, entropy: scores.entropy };
+  const samples = emptySamples(hidden, into?.ids, draws);
+  const scores = emptyScores(hidden, into, draws);
+  const scoredAt = temperature === 0 ? 1 : temperature;
+  const isWarped = warping !== undefined && warps(warping, temperature);
+  return {
+    temperature: scoredAt,
+    needsWholeRows: isWarped,
+    read({ logits, rows: { start, count }, columns }) {
+      const rowsOf = (tensor: Tensor): Tensor => tensor.sliceRows(start, count);
+      // With a table of rows, all draws go through each chunk: those from its rows are drawn.
+      const picks: PickRows | null = rowOf && { rowOf, firstRow: start };
+      const drawsOf = (tensor: Tensor): Tensor => (rowOf === null ? rowsOf(tensor) : tensor);
+      const own: Samples = {
+        score: drawsOf(samples.score),
+        picked: drawsOf(samples.picked),
+        id: drawsOf(samples.id),
+      };
+      if (!isWarped) return sampleChunk(logits, columns, drawsOf(counters), own, { key, temperature, picks });
+      const seen = warping.seen === null ? null : rowsOf(warping.seen);
+      const warped = warpLogits(logits, columns.count, temperature, seen, warping);
+      // Logits that were already divided by the temperature are drawn from at temperature 1.
+      sampleChunk(warped, columns, drawsOf(counters), own, { key, temperature: temperature === 0 ? 0 : 1, picks });
+      pickLogits(logits, own.id, own.picked, columns, scoredAt, picks);
+    },
+    end(sums) {
+      scorePicked(sums, samples.picked, scores, rowOf && { rowOf });
+      return [samples.id, scores.logProbs, scores.entropy];
+    },
   };
-  return noGradient(() => scope(draw));
 }
