@@ -4,10 +4,10 @@
 //   1    a bug in this program: the stack is shown
 //   2    a mistake of the user, or a failure of the machine: one message that says how to fix it
 //   130  stopped by Ctrl-C or kill, after saving
-import { existsSync, readFileSync, writeSync } from "node:fs";
+import { existsSync, fstatSync, readFileSync, writeSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
-import { asError, isToldAlone, UserError } from "./errors.ts";
-import { explainSystemError, writeAtomic } from "./files.ts";
+import { asError, FileError, isToldAlone, UserError } from "./errors.ts";
+import { explainSystemError, writeAll, writeAtomic } from "./files.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import {
   resolveSettings,
@@ -108,8 +108,8 @@ export function inOwnWords(text: string): string {
 export async function runCommand<D extends SettingsTree>(command: Command<D>): Promise<never> {
   const argv = process.argv.slice(2);
   const verbose = argv.includes("--verbose");
-  // The reader of the output may have gone (| head): that is no error, and the result is no longer needed.
-  process.stdout.on("error", () => end(0));
+  process.stdout.on("error", (thrown) => end(isReaderGone(thrown) ? 0 : report(cutOutput(thrown), verbose)));
+  writeWholeOutput();
   process.stderr.on("error", () => {});
   for (const event of ["uncaughtException", "unhandledRejection"] as const)
     process.on(event, (thrown: unknown) => end(report(thrown, verbose)));
@@ -128,6 +128,36 @@ export async function runCommand<D extends SettingsTree>(command: Command<D>): P
   }
   await Promise.all([drained(process.stdout), drained(process.stderr)]);
   end(code);
+}
+
+/** The reader of the output may have gone (| head): that is no error, and the result is no longer needed. */
+const isReaderGone = (thrown: Error): boolean => "code" in thrown && thrown.code === "EPIPE";
+
+function cutOutput(thrown: Error): Error {
+  const known = explainSystemError(thrown, "standard output");
+  return known === null
+    ? thrown
+    : new FileError(`${known.message} What was written there is cut off: it is not the whole output.`, {
+        cause: thrown,
+      });
+}
+
+/**
+ * Node writes to a file by one call, which on an almost full disk writes only a part of the bytes, and looks at neither the
+ * count nor the rest: the output would be cut off without an error.
+ */
+function writeWholeOutput(): void {
+  const { stdout } = process;
+  if (!fstatSync(stdout.fd).isFile()) return;
+  stdout._write = (chunk: Uint8Array | string, encoding, done) => {
+    try {
+      writeAll(stdout.fd, typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk);
+    } catch (thrown) {
+      done(asError(thrown));
+      return;
+    }
+    done();
+  };
 }
 
 let isEnded = false;

@@ -1,7 +1,7 @@
 // Commands as a shell sees them: exit codes, what is printed where, signals, and dying on demand.
 import { type ChildProcess, type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
@@ -24,7 +24,7 @@ import { killPoint } from "${engine}host/kill-point.ts";
 import { choice, defineSettings, integer } from "${engine}host/settings.ts";
 
 const settings = defineSettings({
-  how: choice({ options: ["print", "user", "ours", "reject", "full", "wait", "steps", "lots", "throw-abort", "note", "lost", "exit", "exit-3"], default: "print", meaning: "what to do" }),
+  how: choice({ options: ["print", "user", "ours", "reject", "full", "wait", "steps", "lots", "long", "throw-abort", "note", "lost", "exit", "exit-3"], default: "print", meaning: "what to do" }),
   landscape: { points: integer({ default: 7, min: 3, unit: "points", meaning: "points along each axis" }) },
 });
 await runCommand({
@@ -64,6 +64,7 @@ await runCommand({
         return;
       }
       case "lots": for (let i = 0; i < 20_000; i++) console.log("line " + i); return;
+      case "long": process.stdout.write("x".repeat(300_000)); return;
       case "steps":
         for (let i = 1; i <= 3; i++) {
           killPoint("step");
@@ -175,6 +176,42 @@ describe("engine/host/command-line", (test) => {
       const { status, stderr } = run(["--how", "full", "--quiet"]);
       assert.is(status, 2);
       assert.match(stderr, /^FileError: .*: the disk is full\. Free some space.*\(ENOSPC\)\n$/);
+    });
+
+  if (!existsSync("/dev/full")) test.skip("output on a full disk", "no /dev/full on this machine");
+  else
+    test("output on a full disk is a message and exit code 2, and no success", () => {
+      const full = openSync("/dev/full", "w");
+      try {
+        for (const how of ["print", "lots"]) {
+          const { status, stderr } = spawnSync(process.execPath, [program, "--how", how, "--quiet"], {
+            encoding: "utf8",
+            stdio: ["ignore", full, "pipe"],
+          });
+          assert.is(status, 2);
+          assert.match(
+            stderr,
+            /^FileError: standard output: the disk is full\. Free some space.*cut off: it is not the whole/,
+          );
+        }
+      } finally {
+        closeSync(full);
+      }
+    });
+
+  if (process.platform === "win32") test.skip("output that fits in part", "Windows has no ulimit");
+  else
+    test("output of which only the beginning fits into its file is a message too", () => {
+      const cut = join(temporary, "cut.txt");
+      // The system writes what is below the limit, and reports no error until the next call.
+      const line = `ulimit -f 8; exec "${process.execPath}" "${program}" --how long --quiet > "${cut}"`;
+      const { status, stderr } = spawnSync("sh", ["-c", line], { encoding: "utf8" });
+      assert.ok(statSync(cut).size < 300_000);
+      assert.is(status, 2);
+      assert.match(stderr, /^FileError: standard output: the file is larger than .*cut off: it is not the whole/);
+      const whole = join(temporary, "whole.txt");
+      const { status: code } = spawnSync("sh", ["-c", `"${process.execPath}" "${program}" --how long > "${whole}"`]);
+      assert.equal([code, statSync(whole).size], [0, 300_000]);
     });
 
   if (process.platform === "win32") test.skip("signals", "Windows has none");
