@@ -16,8 +16,10 @@ export interface WantedData extends DatasetPart {
   readonly sha256: string;
   /** What the rows are, for messages. */
   readonly what: string;
-  /** The columns that are needed; default all. */
+  /** The columns that are needed, as `readParquetRows` has them; default all. */
   readonly columns?: readonly string[];
+  /** What to do if one of them is missing. */
+  readonly cure?: string;
 }
 
 export interface OpenedData {
@@ -34,7 +36,7 @@ export interface OpenedData {
  *   NotAtHandError when it would have to be downloaded for a plan; CheckpointError when the hub refuses
  */
 export async function openData(wanted: WantedData, context: OpenContext = {}): Promise<OpenedData> {
-  const { setting, data, sha256, what, columns } = wanted;
+  const { setting, data, sha256, what, columns, cure } = wanted;
   const isFile = existsSync(data) || /\.(parquet|jsonl?)$/i.test(data);
   if (!isFile && !isHubName(data))
     throw new FileError(
@@ -43,7 +45,7 @@ export async function openData(wanted: WantedData, context: OpenContext = {}): P
     );
   if (isFile)
     return {
-      rows: await readRows(data, { what, columns }),
+      rows: await readRows(data, { what, columns, cure }),
       source: data,
       isFromHub: false,
       file: environmentFile(setting, data, sha256),
@@ -55,7 +57,7 @@ export async function openData(wanted: WantedData, context: OpenContext = {}): P
     environment: { ...(hub?.environment ?? process.env), ...(isDryRun === true && { HF_HUB_OFFLINE: "1" }) },
   });
   const rows: DataRow[] = [];
-  for (const path of found.files) rows.push(...(await readRows(path, { what, columns })));
+  for (const path of found.files) rows.push(...(await readRows(path, { what, columns, cure })));
   const source = `${found.name}, commit ${found.commit.slice(0, 12)}`;
   return { rows, source, isFromHub: true, file: environmentFile(setting, found.files, sha256, source) };
 }

@@ -29,6 +29,8 @@ export function questionsOf(
     const row = new Map<string, unknown>(Object.entries(value));
     const column = (name: string): unknown => {
       if (row.has(name)) return row.get(name);
+      const field = fieldOf(value, name.split("."));
+      if (field !== undefined) return field;
       throw new FileError(
         `${where}: expected a column ${JSON.stringify(name)}, got ${[...row.keys()].join(", ") || "none"}. Name it ` +
           `by environment.dataset.${name === promptColumn ? "promptColumn" : "answerColumn"}.`,
@@ -54,10 +56,30 @@ export function questionsOf(
   });
 }
 
+/** A field of an object in a row: ["reward_model", "ground_truth"]. */
+function fieldOf(value: unknown, [name, ...rest]: readonly string[]): unknown {
+  if (typeof value !== "object" || value === null || !Object.hasOwn(value, name)) return undefined;
+  const found: unknown = Object.entries(value).find(([key]) => key === name)?.[1];
+  return rest.length === 0 ? found : fieldOf(found, rest);
+}
+
 function textOf(value: unknown, where: string): string {
   if (typeof value === "string") return value;
-  if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean") return String(value);
-  throw new FileError(`${where}: expected a text or a number, got ${nameOfType(value)}.`);
+  if (typeof value === "bigint" || typeof value === "boolean") return String(value);
+  const refuse = (what: string): Error => new FileError(`${where}: expected a text or a number, got ${what}`);
+  if (typeof value === "number") {
+    if (!Number.isFinite(value)) throw refuse(`${value}, which no answer equals. Remove the row.`);
+    if (Number.isInteger(value) && !Number.isSafeInteger(value))
+      throw refuse(`about ${value}: a number beyond 2^53 is rounded when it is read. Write it as a text, in quotes.`);
+    return String(value);
+  }
+  if (value === null) throw refuse("null. Remove the row, or name another column.");
+  const fields = typeof value === "object" && !Array.isArray(value) ? Object.keys(value) : [];
+  throw refuse(
+    fields.length === 0
+      ? `${nameOfType(value)}. Write it as a text.`
+      : `an object with ${fields.slice(0, 8).join(", ")}. Name a field of it as COLUMN.FIELD.`,
+  );
 }
 
 /** The prompt of a row: a text, or the messages of a chat, a system message at most before the user's. */

@@ -43,11 +43,12 @@ const settings = {
   promptColumn: text({
     default: "prompt",
     meaning:
-      "column of the user's message: a text, or a list of messages with role and content, the last one the user's",
+      "column of the user's message: a text, or a list of messages with role and content, the last one the user's; COLUMN.FIELD for a field of an object",
   }),
   answerColumn: text({
     default: "answer",
-    meaning: "column of the right answer, a text or a number; empty for none, which needs scorer",
+    meaning:
+      "column of the right answer, a text or a number, or COLUMN.FIELD (reward_model.ground_truth); empty for none, which needs scorer",
   }),
   instruction: text({ default: "", meaning: "text after each prompt, on a line of its own; empty for none" }),
   systemPrompt: text({ default: "", meaning: "system message; empty: the one of the prompt column or chat template" }),
@@ -129,7 +130,8 @@ async function openParts(
 ): Promise<{ training: OpenedData; heldOut: OpenedData; files: OpenedData["file"][] }> {
   const { data, dataSha256, config, split, heldOut, heldOutSha256, heldOutSplit, promptColumn, answerColumn } = values;
   const columns = [promptColumn, ...(answerColumn === "" ? [] : [answerColumn])];
-  const common = { config, what: "questions", columns };
+  const cure = "Name them by environment.dataset.promptColumn and environment.dataset.answerColumn.";
+  const common = { config, what: "questions", columns, cure };
   const training = await openData({ ...common, setting: "data", data, sha256: dataSha256, split }, context);
   if (heldOut === "" && (!training.isFromHub || heldOutSplit === ""))
     return { training, heldOut: training, files: [training.file] };

@@ -58,6 +58,8 @@ const instructions = {
   boxed: "Let's think step by step and put the final answer within \\boxed{}.",
 } as const;
 
+const otherData = "Another data set can be used by --environment.name dataset.";
+
 type Gsm8kValues = Parameters<(typeof gsm8kKind)["open"]>[0];
 
 export const gsm8kKind = {
@@ -97,7 +99,7 @@ async function openBoth(
   { data, dataSha256, config, split, heldOut, heldOutSha256, heldOutSplit }: Gsm8kValues,
   context: OpenContext,
 ): Promise<BothParts | null> {
-  const common = { config, what: "questions", columns: ["question", "answer"] };
+  const common = { config, what: "questions", columns: ["question", "answer"], cure: otherData };
   try {
     const training = await openData({ ...common, setting: "data", data, sha256: dataSha256, split }, context);
     if (heldOut === "" && !training.isFromHub) return { training, heldOut: training, files: [training.file] };
@@ -144,14 +146,14 @@ function questionsOf({ rows }: OpenedData, values: Gsm8kValues): Question[] {
     const [question, answer] = [row.get("question"), row.get("answer")];
     if (typeof question !== "string" || typeof answer !== "string")
       throw new FileError(
-        `${where}: expected the texts "question" and "answer", got ${nameOfType(question)} and ${nameOfType(answer)}. ` +
-          "Another data set can be used by --environment.name dataset.",
+        `${where}: expected the texts "question" and "answer", got ${nameOfType(question)} and ${nameOfType(answer)}. ${otherData}`,
       );
     const gold = goldAnswer(answer);
-    if (gold === null)
+    // What no rule of number-answers.ts takes for a number, no answer could equal.
+    const found = gold === null ? null : extractAnswer(gold, "flexible-extract");
+    if (gold === null || found === null || comparableNumber(found) !== comparableNumber(gold))
       throw new FileError(
-        `${where}: expected an answer that ends in "#### NUMBER", got ${JSON.stringify(answer.slice(-40))}. ` +
-          "Another data set can be used by --environment.name dataset.",
+        `${where}: expected an answer that ends in "#### NUMBER", got ${JSON.stringify(answer.slice(-40))}. ${otherData}`,
       );
     return { ...framed(question, values), answer: gold, worked: workedOf(answer, gold, values) };
   });

@@ -20,7 +20,7 @@ function take<T>(count: number, items: Iterable<T>): T[] {
 describe("rl/environments/names", (test) => {
   const folder = mkdtempSync(join(tmpdir(), "foothold-names-"));
   test.after(() => rmSync(folder, { recursive: true }));
-  const write = (name: string, content: string): string => {
+  const write = (name: string, content: string | Uint8Array): string => {
     writeFileSync(join(folder, name), content);
     return join(folder, name);
   };
@@ -74,7 +74,10 @@ describe("rl/environments/names", (test) => {
 
   // pyarrow's own files: test/rl/known/names_parquet.py.
   const rows = readKnown<string[][]>("names.json");
-  for (const file of ["names.json", ...["none", "snappy", "gzip", "zstd", "brotli"].map((c) => `names-${c}.parquet`)])
+  for (const file of [
+    "names.json",
+    ...["none", "snappy", "gzip", "zstd", "brotli", "lz4"].map((c) => `names-${c}.parquet`),
+  ])
     test(`reads ${file}`, async () => {
       const names = await readNameRows(knownPath(file));
       equal([...names.rows(1)], rows);
@@ -101,24 +104,46 @@ describe("rl/environments/names", (test) => {
     equal([...(await readNameRows(write("mark.json", '\ufeff[["A B"]]'))).rows(1)], [["A B"]]);
   });
 
-  for (const [what, name, content, ...texts] of [
-    ["another ending", "rows.txt", "Ada", ".json, .jsonl, .parquet", '".txt"'],
-    ["no list", "object.json", "{}", "object.json: expected a list of rows, got an object"],
-    ["not JSON", "cut.json", "[[", "cut.json: cannot be read as json"],
-    ["no rows", "empty.json", "[]", "expected rows of names, got none"],
-    ["no rows", "empty.jsonl", "\n", "expected rows of names, got none"],
-    ["a row that is none", "number.json", '[["A B"], 4]', "row 2: expected a list of names", "got a number"],
-    ["a name that is none", "name.json", '[["A B", null]]', "row 1: expected strings, got null as name 2"],
-    ["an object without names", "x.jsonl", '{"names": ["A B"]}\n{"name": 1}', "line 2: expected a list of names"],
-    ["a line that is not JSON", "y.jsonl", '["A B"]\n\nAda', "y.jsonl: line 3 is not JSON"],
-    ["no parquet", "z.parquet", "hello world, hello", "z.parquet: cannot be read as parquet"],
-  ])
+  test("lines of JSON may be named .json, as data sets of the hub have them", async () => {
+    equal([...(await readNameRows(write("lines.json", '["A B"]\n["C D"]\n'))).rows(1)], [["A B"], ["C D"]]);
+    await throwsMessage(() => readNameRows(write("lines.json", '["A B"]\n["C D"\n')), "lines.json: line 2 is not JSON");
+  });
+
+  const halfParquet = readFileSync(knownPath("names-snappy.parquet")).subarray(0, 900);
+  const refused: readonly (readonly [what: string, name: string, content: string | Uint8Array, ...texts: string[]])[] =
+    [
+      ["another ending", "rows.txt", "Ada", ".json, .jsonl, .parquet", '".txt"'],
+      ["no list", "object.json", "{}", "object.json: expected a list of rows, got an object"],
+      ["not JSON", "cut.json", "[[", "cut.json: cannot be read as json"],
+      [
+        "another encoding",
+        "latin1.jsonl",
+        Buffer.from('["J\xf6rg Hopper"]\n', "latin1"),
+        "latin1.jsonl: expected text in UTF-8",
+      ],
+      [
+        "another encoding",
+        "latin1.json",
+        Buffer.from('[["J\xf6rg Hopper"]]', "latin1"),
+        "latin1.json: expected text in UTF-8",
+      ],
+      ["no Parquet", "empty.parquet", "", "empty.parquet: is no whole Parquet file"],
+      ["half a Parquet file", "half.parquet", halfParquet, "half.parquet: is no whole Parquet file", "PAR1"],
+      ["no rows", "empty.json", "[]", "expected rows of names, got none"],
+      ["no rows", "empty.jsonl", "\n", "expected rows of names, got none"],
+      ["a row that is none", "number.json", '[["A B"], 4]', "row 2: expected a list of names", "got a number"],
+      ["a name that is none", "name.json", '[["A B", null]]', "row 1: expected strings, got null as name 2"],
+      ["an object without names", "x.jsonl", '{"names": ["A B"]}\n{"name": 1}', "line 2: expected a list of names"],
+      ["a line that is not JSON", "y.jsonl", '["A B"]\n\nAda', "y.jsonl: line 3 is not JSON"],
+      ["no parquet", "z.parquet", "hello world, hello", "z.parquet: is no whole Parquet file"],
+    ];
+  for (const [what, name, content, ...texts] of refused)
     test(`refuses ${what}: ${name}`, async () => {
       const error = await throwsMessage(() => readNameRows(write(name, content)), ...texts);
       ok(error instanceof FileError);
     });
   for (const [name, ...texts] of [
-    ["absent.json", "absent.json", "ENOENT"],
+    ["absent.json", "absent.json: no such file or folder", "ENOENT"],
     ["absent.jsonl", "absent.jsonl", "ENOENT"],
     ["absent.parquet", "absent.parquet", "ENOENT"],
   ])
@@ -127,7 +152,10 @@ describe("rl/environments/names", (test) => {
       ok(error instanceof FileError);
     });
   test("refuses parquet without a column of names, or with a null among them", async () => {
-    await throwsMessage(() => readNameRows(knownPath("names-absent.parquet")), "names-absent.parquet", "names");
+    await throwsMessage(
+      () => readNameRows(knownPath("names-absent.parquet")),
+      'names-absent.parquet: expected a column "names", got line.',
+    );
     await throwsMessage(() => readNameRows(knownPath("names-null.parquet")), "row 2: expected strings, got null");
   });
 });

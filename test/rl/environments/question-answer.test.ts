@@ -188,6 +188,60 @@ describe("rl/environments/question-answer", (test) => {
     });
   });
 
+  test("numbers of a Parquet file are answers as they are written there, or refused", async () => {
+    const path = knownPath("questions.parquet");
+    const answers = async (answerColumn: string, settings: object = {}) => {
+      const environment = await dataset({ data: path, promptColumn: "question", answerColumn, ...settings });
+      const [...episodes] = environment.episodes(1);
+      return episodes
+        .sort((a, b) => (a.prompt < b.prompt ? -1 : 1))
+        .map((episode) => JSON.stringify("workedTurns" in episode && episode.workedTurns));
+    };
+    const asWritten = (texts: readonly string[]) =>
+      texts.map((text, i) => JSON.stringify([{ user: `${"abcd"[i]}?`, formatted: text, bare: text }]));
+    // As doubles from the stored whole numbers, 0.57 would be 0.5700000000000001, which no answer equals.
+    equal(await answers("cents"), asWritten(["0.57", "1234.50", "-0.07", "9999999999999.99"]));
+    equal(await answers("single"), asWritten(["0.1", "1.5", "-2e-7", "16777216"]));
+    equal(await answers("whole"), asWritten(["9007199254740993", "1", "-1", "0"]));
+    equal(
+      judged(
+        await dataset({ data: path, promptColumn: "question", answerColumn: "cents", compare: "number" }),
+        "a",
+        "$0.57",
+      ),
+      {
+        reward: 1,
+      },
+    );
+    await throwsMessage(
+      () => answers("long"),
+      "questions.parquet: row 1: long: a decimal number of more than 15 digits",
+      "Write the column as text.",
+    );
+    await throwsMessage(() => answers("maybe"), "row 2: maybe: expected a text or a number, got NaN");
+    await throwsMessage(() => answers("day"), "row 1: day: expected a text or a number, got a date");
+    await throwsMessage(
+      () => answers("Cents"),
+      'expected a column "Cents", got question, cents, long, single',
+      "environment.dataset.answerColumn",
+    );
+  });
+
+  test("a field of an object column is named as COLUMN.FIELD; a column with a dot in its name comes first", async () => {
+    const path = knownPath("questions.parquet");
+    const parquet = await dataset({ data: path, promptColumn: "chat", answerColumn: "reward_model.ground_truth" });
+    equal(judged(parquet, "d", "7"), { reward: 1 });
+    const rows = [{ "a.b": "1", a: { b: "2", c: { d: 3 } }, prompt: "?" }];
+    const lines = (answerColumn: string) => dataset({ data: write("nested.jsonl", rows), answerColumn });
+    equal(judged(await lines("a.b"), "?", "1"), { reward: 1 });
+    equal(judged(await lines("a.c.d"), "?", "3"), { reward: 1 });
+    await throwsMessage(() => lines("a.x"), 'line 1: expected a column "a.x", got a.b, a, prompt');
+    await throwsMessage(
+      () => lines("a.c"),
+      "a.c: expected a text or a number, got an object with d. Name a field of it as",
+    );
+  });
+
   test("what has no effect beside a scorer is said, and refuses no answer", async () => {
     const lines: string[] = [];
     const quiet = { advance: () => {}, done: () => {}, phase: () => quiet };
@@ -219,6 +273,12 @@ describe("rl/environments/question-answer", (test) => {
       () => one({ prompt: "?", answer: [4] }),
       "line 1: answer: expected a text or a number, got a list",
     );
+    await throwsMessage(
+      () => dataset({ data: write("bad.jsonl", '{"prompt": "?", "answer": 9007199254740993}') }),
+      "line 1: answer: expected a text or a number, got about 9007199254740992: a number beyond 2^53 is rounded",
+      "Write it as a text",
+    );
+    await throwsMessage(() => one({ prompt: "?", answer: null }), "line 1: answer", "got null. Remove the row");
     await throwsMessage(
       () => one({ prompt: "?", answer: "four" }, { extractAnswer: "\\d+" }),
       "environment.dataset.extractAnswer matches",
@@ -260,6 +320,13 @@ describe("rl/environments/question-answer", (test) => {
       "line 1",
       'expected an answer that ends in "#### NUMBER"',
     );
+    for (const gold of ["#### forty", "#### ", "#### 4 apples", "#### 4\nor so"])
+      await throwsMessage(
+        () => gsm8k({ data: write("g.jsonl", [{ question: "?", answer: gold }]) }),
+        'line 1: expected an answer that ends in "#### NUMBER"',
+      );
+    for (const gold of ["#### 1,234", "#### -5", "#### $2.50", "#### 7."])
+      is(training(await gsm8k({ data: write("g.jsonl", [{ question: "?", answer: gold }]) })).length, 1);
     await throwsMessage(
       () => gsm8k({ data: write("g.jsonl", [{ q: "?" }]) }),
       'expected the texts "question" and "answer"',

@@ -11,7 +11,7 @@ import pyarrow.parquet
 here = pathlib.Path(__file__).resolve().parent
 rows = [["Ada Lovelace", "Jörg Hopper", "Ángel Kumar"], ["Ivan ßtrange"], ["Wei Abbott", "𝒜mber Zola", "Wei Abbott"]] + [[f"First{i} Last{j}" for j in range(i % 5 + 1)] for i in range(40)]
 table = pyarrow.table({"line": list(range(len(rows))), "names": rows})
-for codec in ("none", "snappy", "gzip", "zstd", "brotli"):
+for codec in ("none", "snappy", "gzip", "zstd", "brotli", "lz4"):
     pyarrow.parquet.write_table(table, here / f"names-{codec}.parquet", compression=codec, row_group_size=25)
 pyarrow.parquet.write_table(table.select(["line"]), here / "names-absent.parquet")
 pyarrow.parquet.write_table(pyarrow.table({"names": [["Ada Lovelace"], [None]]}), here / "names-null.parquet")
