@@ -6,17 +6,15 @@
 // Every part runs in a process of its own (card/worker.ts), so that a driver that crashes or hangs ends one part. Every
 // timed result is compared with float64 at some elements; a wrong one is a failure, not a number. Exit code 1 if a part
 // failed.
-import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { cpus } from "node:os";
-import { dirname, resolve } from "node:path";
 import { openAdapter } from "../engine/backends/webgpu/adapter.ts";
-import { asError, FileError, UserError } from "../engine/host/errors.ts";
+import { asError, UserError } from "../engine/host/errors.ts";
 import {
   backendSettings,
   boolean,
   choice,
   defineSettings,
-  explained,
+  expectFilePlace,
   number,
   runCommand,
   text,
@@ -119,7 +117,7 @@ await runCommand({
       for (const line of plan(wanted, sizes, minutes)) console.log(line);
       return;
     }
-    if (values.out !== "") expectWritable(values.out);
+    if (values.out !== "") expectFilePlace(values.out); // minutes of measuring would be lost
     const end = begun + 60_000 * minutes;
     const fault = plantedFault();
     const rows: Row[] = [];
@@ -187,14 +185,6 @@ await runCommand({
     if (reports.some(({ outcome }) => outcome === "failed")) await leave(1);
   },
 });
-
-/** Minutes of measuring are lost if their file cannot be written. @throws FileError */
-function expectWritable(path: string): void {
-  const folder = dirname(resolve(path));
-  explained(folder, () => accessSync(folder, constants.W_OK));
-  if (existsSync(path) && statSync(path).isDirectory())
-    throw new FileError(`--out ${path}: expected a file, got a folder. Name a file in it.`);
-}
 
 /** Ends the process once everything is printed. */
 async function leave(code: number): Promise<never> {

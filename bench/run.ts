@@ -11,6 +11,7 @@ import {
   backendSettings,
   boolean,
   defineSettings,
+  expectFilePlace,
   formatBytes,
   formatDuration,
   integer,
@@ -79,6 +80,7 @@ await runCommand({
       );
       return;
     }
+    if (values.json !== "") expectFilePlace(values.json);
     const { backend, adapter } = await openBackend({
       backend: values.backend,
       adapter: values.adapter,
@@ -104,7 +106,10 @@ await runCommand({
       results.push({ file, ...result, ...(ceilings === null ? {} : shareOf(result, ceilings)) });
     }
     if (values.markdown) for (const line of markdownLines(results, ceilings)) console.log(line);
-    const report = { ...circumstances("bench/run.ts", adapter), description: backend.description, ceilings, results };
+    const isWhole = results.length === found.length;
+    if (!isWhole) console.log(`stopped after ${results.length} of ${found.length} cases`);
+    const about = { ...circumstances("bench/run.ts", adapter), description: backend.description };
+    const report = { ...about, isWhole, ceilings, results };
     if (values.json !== "") writeAtomic(values.json, `${JSON.stringify(report, null, 2)}\n`);
     backend.destroy();
   },

@@ -5,7 +5,7 @@ import { openConfig } from "../model/index.ts";
 import {
   checkpointFolder,
   evaluationLine,
-  expectMemoryOfTraining,
+  expectRoomForTraining,
   expectSound,
   isTrained,
   metricsPath,
@@ -121,7 +121,7 @@ async function expectMemoryOfAllParts(part: Part, grows: boolean): Promise<void>
     // Workers plan their own memory.
     if (settings.queue === "") await expectSweepMemory(backend, job, signal, false);
   }
-  await expectMemoryOfTraining(part);
+  await expectRoomForTraining(part);
 }
 
 /** The folder of a checkpoint of this run. @throws RunFolderError when it changed since it was written */

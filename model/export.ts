@@ -13,8 +13,9 @@ import {
   choice,
   defineSettings,
   expectDiskSpace,
+  expectFolderPlace,
   formatBytes,
-  freeDiskBytes,
+  freeDisk,
   runCommand,
   SettingsError,
   text,
@@ -117,6 +118,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
       const { out } = values;
       if (existsSync(out))
         throw new SettingsError(`out: ${out} exists already. Choose another name, or delete it first.`);
+      expectFolderPlace(out);
       const { checkpoint, filesFrom } = await openWhole(values.model, values.base, {
         ...{ progress, signal },
         ...(isDryRun ? withoutDownload() : {}),
@@ -133,7 +135,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url))
             `Weights: ${elements.toLocaleString("en")} in ${checkpoint.shapes.size} tensors, as ${dtype}, in about ${shards} file${shards > 1 ? "s" : ""}\n` +
               `Operations: each weight is read, converted and written once; the time is that of the disk\n` +
               `Memory: about ${formatBytes(largest * (4 + storedBytes[dtype]))}, one tensor at a time; no adapter is used\n` +
-              `Disk: ${formatBytes(bytes)} in ${out}, and the tokenizer's files; free: ${formatBytes(freeDiskBytes(out))}\n`,
+              `Disk: ${formatBytes(bytes)} in ${out}, and the tokenizer's files; ${freeDisk(out, bytes)}\n`,
           );
           return;
         }

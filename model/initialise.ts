@@ -10,8 +10,9 @@ import {
   choice,
   defineSettings,
   expectDiskSpace,
+  expectFolderPlace,
   formatBytes,
-  freeDiskBytes,
+  freeDisk,
   integer,
   number,
   runCommand,
@@ -84,6 +85,7 @@ await runCommand({
     const configJson = await readConfig(values.config);
     if (existsSync(out))
       throw new SettingsError(`out: ${out} exists already. Choose another name, or delete it first.`);
+    expectFolderPlace(out);
     const filesFrom = values["files-from"];
     if (filesFrom !== "") await openConfig(filesFrom, { weights: false }); // throws if it is not a model folder
     const parameters = [...openLanguageModel(configJson, values.config).parameters()];
@@ -93,7 +95,7 @@ await runCommand({
       process.stdout.write(
         `Weights: ${elements.toLocaleString("en")} in ${parameters.length} tensors, as ${dtype}\n` +
           `Memory: about ${formatBytes(largest * (4 + bytesOf[dtype]))}, one tensor at a time; no adapter is used\n` +
-          `Disk: ${formatBytes(elements * bytesOf[dtype])} in ${out}; free: ${formatBytes(freeDiskBytes(out))}\n`,
+          `Disk: ${formatBytes(elements * bytesOf[dtype])} in ${out}; ${freeDisk(out, elements * bytesOf[dtype])}\n`,
       );
       return;
     }

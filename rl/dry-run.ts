@@ -1,7 +1,7 @@
 // What every `--dry-run` of a run prints alike: the model, the table of its work, the time and the disk. Nothing is trained,
 // written or downloaded. If the model is not on this machine, its shape is that of the published model, and the lengths of
 // prompts are estimated.
-import { CheckpointError, formatBytes, formatDuration, freeDiskBytes } from "../engine/host/index.ts";
+import { CheckpointError, formatBytes, formatDuration, freeDisk } from "../engine/host/index.ts";
 import { type Backend, OutOfMemoryError, sizeOf } from "../engine/index.ts";
 import {
   type Chat,
@@ -106,7 +106,7 @@ export function printTime(
 export function printDisk(disk: DiskPlan, out: string, print: Print): void {
   const end = [...disk.parts.values()].reduce((sum, bytes) => sum + bytes, 0);
   print(
-    `Disk: about ${formatBytes(end)} in ${out}; at most ${formatBytes(disk.peak)} while it runs; free: ${formatBytes(freeDiskBytes(out))}`,
+    `Disk: about ${formatBytes(end)} in ${out}; at most ${formatBytes(disk.peak)} while it runs; ${freeDisk(out, disk.peak)}`,
   );
   for (const [part, bytes] of disk.parts) if (bytes > 0) print(`  ${part}: ${formatBytes(bytes)}`);
 }

@@ -7,6 +7,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import {
+  expectFolderPlace,
   formatDuration,
   type Progress,
   projectVersion,
@@ -81,10 +82,7 @@ await runCommand({
   main: async ({ values, given, positionals, progress, signal, isDryRun }) => {
     const start = performance.now();
     const path = modelOf(values, positionals, given);
-    if (values.out !== "" && existsSync(values.out) && readdirSync(values.out).length > 0)
-      throw settingsError([
-        `out: ${values.out} is not empty, and an evaluation replaces nothing. Choose another folder`,
-      ]);
+    if (values.out !== "") expectFreeFolder(values.out);
     const environment = await openEnvironment(values.environment, { progress, signal, isDryRun });
     const { episodes, episodeSeed, rollouts, passReward } = values.evaluate;
     await episodeList(environment, episodeSeed).makeDistinct(episodes, signal);
@@ -150,6 +148,13 @@ await runCommand({
     }
   },
 });
+
+/** The rollouts would be lost if they could not be written at the end. */
+function expectFreeFolder(out: string): void {
+  expectFolderPlace(out);
+  if (existsSync(out) && readdirSync(out).length > 0)
+    throw settingsError([`out: ${out} is not empty, and an evaluation replaces nothing. Choose another folder`]);
+}
 
 /** The model that is meant: that of --model.path; or a checkpoint of the run folder; or the settings files' model. */
 function modelOf({ model, step }: EvaluateValues, positionals: readonly string[], given: ReadonlySet<string>): string {

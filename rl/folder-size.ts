@@ -37,6 +37,11 @@ const headBytes = 110;
 const recordBytes = 2600;
 const evaluationBytes = 900;
 
+/** Of a checkpoint, which is f32. */
+export function bytesOfWeights(config: LanguageModel): number {
+  return [...config.parameters().values()].reduce((sum, { shape }) => sum + 4 * sizeOf(shape), 0);
+}
+
 /** @param modelFolder  the model's folder, whose other files are copied into every checkpoint; null if it is not at hand */
 export function trainingDisk(
   config: LanguageModel,

@@ -160,7 +160,7 @@ export { randomRewardNote } from "./training-notes.ts";
 export {
   type EpisodeUse,
   evaluationLine,
-  expectMemoryOfTraining,
+  expectRoomForTraining,
   isTrained,
   type OpenedRun,
   sayStopped,

@@ -1,5 +1,5 @@
 // `--dry-run` of a training run, and the parts of it that a study's plan shares (landscape/plan).
-import { type Progress, resolvedToml } from "../engine/host/index.ts";
+import { expectFolderPlace, type Progress, resolvedToml } from "../engine/host/index.ts";
 import { adapterLine, type Backend, openBackend } from "../engine/index.ts";
 import type { MemoryLimit } from "../model/index.ts";
 import { trainedSteps } from "./checkpoint.ts";
@@ -26,6 +26,7 @@ import { type Lengths, trainingWork, type WorkPart } from "./work-parts.ts";
 export async function printTrainingPlan(settings: RunValues, progress: Progress, signal: AbortSignal): Promise<void> {
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
   const environment = await openEnvironment(settings.environment, { progress, signal, isDryRun: true });
+  expectFolderPlace(settings.out);
   await checkSettings(settings.out, runDeclaration, settings);
   const model = await plannedModel(settings.model.path);
   const { config, chat, folder } = model;

@@ -16,7 +16,7 @@ import { checkpointFolder } from "./kept-checkpoints.ts";
 import { runDeclaration, runRules, runSettings } from "./run-settings.ts";
 import { filesOfCommand, folderOfCommand, notesThatHold, presetNames } from "./settings-files.ts";
 import { printTrainingPlan } from "./train-plan.ts";
-import { evaluationLine, expectMemoryOfTraining, isTrained, settleRun, trainRun, withRun } from "./training-run.ts";
+import { evaluationLine, expectRoomForTraining, isTrained, settleRun, trainRun, withRun } from "./training-run.ts";
 
 /** A run's settings, and those of the command alone. */
 const settings = defineSettings({ ...runSettings.tree, ...fromTrlSetting }, runSettings.check, {
@@ -69,7 +69,7 @@ await runCommand({
       run,
       {
         isFinished: () => isTrained(run),
-        expectMemory: expectMemoryOfTraining,
+        expectMemory: expectRoomForTraining,
         work: async (opened, isFinished) => {
           if (isFinished) progress.line(`Training is complete: ${out} has all ${run.train.steps} steps.`);
           await trainRun(opened);

@@ -23,6 +23,7 @@ import {
 } from "./files/run-folder.ts";
 import type { RunDeclaration } from "./files/run-settings.ts";
 import { Timings } from "./files/timings.ts";
+import { bytesOfWeights } from "./folder-size.ts";
 import { isKept } from "./kept-checkpoints.ts";
 import { expectPrecision } from "./loss-scale.ts";
 import { positionsNote } from "./openings.ts";
@@ -203,11 +204,21 @@ export function isTrained({ out, train: { checkpoints, steps } }: RunValues): bo
   return checkpoints.every((step) => isKept(out, step)) && trainedSteps(stateFolder(out)) === steps;
 }
 
-/** @throws OutOfMemoryError with the numbers, and the settings that would make it fit */
-export async function expectMemoryOfTraining(run: OpenedRun): Promise<void> {
-  const { backend, chat, environment, settings, modelFolder } = run;
+/**
+ * That the training fits into memory and on the disk. It is asked before the folder is claimed: a folder of settings that do not
+ * fit would refuse those that do.
+ * @throws OutOfMemoryError with the numbers, and the settings that would make it fit
+ * @throws FileError with the bytes that are missing
+ */
+export async function expectRoomForTraining(run: OpenedRun): Promise<void> {
+  const { backend, chat, environment, settings, folder, modelFolder } = run;
   if (isTrained(settings)) return;
   const { config } = await openConfig(modelFolder);
+  const missing = settings.train.checkpoints.filter((step) => !isKept(folder, step)).length;
+  // A training state is the weights and, with GRPO, both moments; a new slot is written in full before the one it replaces is
+  // deleted.
+  const states = existsSync(stateFolder(folder)) ? 1 : 3;
+  expectDiskSpace(folder, (missing + stateTensors(settings.train) * states) * bytesOfWeights(config), "training");
   await expectTrainingMemory(backend, { config, chat, environment, settings });
 }
 
@@ -222,11 +233,6 @@ export async function trainRun(run: OpenedRun): Promise<void> {
     note: (line) => progress.line(line),
   });
   try {
-    const missing = settings.train.checkpoints.filter((step) => !isKept(folder, step)).length;
-    // A training state is the weights and, with GRPO, both moments; a new slot is written in full before the one it replaces is
-    // deleted.
-    const states = existsSync(stateFolder(folder)) ? 1 : 3;
-    expectDiskSpace(folder, (missing + stateTensors(settings.train) * states) * weights.memory().values, "training");
     await timings.measure("training", () =>
       train({
         model: { backend, config, weights },

@@ -2,16 +2,17 @@
 import {
   formatBytes,
   formatDuration,
-  freeDiskBytes,
+  freeDisk,
   resolvedToml,
   type Settings,
   type SettingsTree,
   type Values,
 } from "../engine/host/index.ts";
-import { type Backend, sizeOf } from "../engine/index.ts";
+import type { Backend } from "../engine/index.ts";
 import { describePlan, memoryLimit } from "../model/index.ts";
 import { turnsOf } from "./environments/environment.ts";
 import { evaluatedRollouts } from "./evaluation.ts";
+import { bytesOfWeights } from "./folder-size.ts";
 import { type Example, supervisedStep } from "./learn.ts";
 import { expectedTokensOf, openingOf } from "./openings.ts";
 import { expectSupervisedMemory, type SupervisedJob } from "./plan.ts";
@@ -105,11 +106,18 @@ export async function printWarmStartPlan<D extends SettingsTree>(
   print(`  evaluations: ${formatDuration(1000 * seconds[1])}`);
   print(`  This rests on ${rates.basis}`);
   print("");
-  const weights = [...config.parameters().values()].reduce((sum, { shape }) => sum + 4 * sizeOf(shape), 0);
-  // Two training states of the weights and both moments; a third is written before it replaces one.
+  const weights = bytesOfWeights(config);
+  const most = stateWeights(false) * weights;
   print(
-    `Disk: about ${formatBytes(7 * weights)} in ${out}; at most ${formatBytes(10 * weights)} while it runs; free: ${formatBytes(freeDiskBytes(out))}`,
+    `Disk: about ${formatBytes(7 * weights)} in ${out}; at most ${formatBytes(most)} while it runs; ${freeDisk(out, most)}`,
   );
   print(`  checkpoint: ${formatBytes(weights)}, and the tokenizer's files`);
   print(`  training states: ${formatBytes(6 * weights)}`);
 }
+
+/**
+ * The disk that a training still needs, in sizes of the weights: the checkpoint, and training states of the weights and both
+ * moments. Two are kept; a third is written before it replaces one.
+ * @param isBegun  whether there are training states already
+ */
+export const stateWeights = (isBegun: boolean): number => 1 + 3 * (isBegun ? 1 : 3);

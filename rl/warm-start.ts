@@ -16,6 +16,8 @@ import {
   type CommandContext,
   choice,
   defineSettings,
+  expectDiskSpace,
+  expectFolderPlace,
   integer,
   lockFolder,
   number,
@@ -48,6 +50,7 @@ import {
 import { loadModuleOf } from "./environments/user-module.ts";
 import { workedDialogue } from "./environments/worked-dialogues.ts";
 import { evaluate, evaluatedRollouts } from "./evaluation.ts";
+import { bytesOfWeights } from "./folder-size.ts";
 import { type Example, supervisedStep } from "./learn.ts";
 import { expectPrecision, openLossScale, savedLossScale } from "./loss-scale.ts";
 import { openMetrics } from "./metrics-file.ts";
@@ -56,7 +59,7 @@ import { expectTemplate, stopIdsOf } from "./rollout.ts";
 import { learningRate, type Schedule } from "./schedule.ts";
 import { environmentSettings, precisionSetting } from "./settings.ts";
 import { present } from "./step-metrics.ts";
-import { printWarmStartPlan } from "./warm-start-plan.ts";
+import { printWarmStartPlan, stateWeights } from "./warm-start-plan.ts";
 
 export const warmStartSettings = defineSettings(
   {
@@ -198,6 +201,7 @@ export async function warmStart({ values, progress, signal, isDryRun }: Context)
     { setting: "warmStart.episodes", count: settings.episodes, seed: settings.episodeSeed },
   ]);
   if (problems.length > 0) throw settingsError(problems);
+  expectFolderPlace(out);
   // A folder that another process uses is refused at once. A new one is made when everything has been checked.
   let unlock = existsSync(out) && !isDryRun ? lockFolder(out) : null;
   const opened = await openBackend({ backend: values.backend, adapter: values.adapter, tune: values.tune });
@@ -248,6 +252,7 @@ export async function warmStart({ values, progress, signal, isDryRun }: Context)
     return;
   }
   await expectSupervisedMemory(backend, job);
+  expectDiskSpace(out, stateWeights(existsSync(join(out, "state"))) * bytesOfWeights(config), "the training");
   const weights =
     from.start === "weights"
       ? (await loadModel(backend, folder, { trainable: true, precision, note: (line) => progress.line(line) })).weights

@@ -1,6 +1,6 @@
 // Every long command has --dry-run: it says what the command would do and need, and writes nothing. (The study's:
 // test/landscape/plan.test.ts; those of generate and score: test/model/generate-command.test.ts.)
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, ok } from "uvu/assert";
@@ -36,6 +36,24 @@ describe("test/dry-run", (test) => {
       ok(!existsSync(out), "nothing is written");
       equal(readdirSync(place), []);
     });
+
+  test("--out that no run could write is refused, as by the run itself", async () => {
+    const file = join(place, "a-file");
+    writeFileSync(file, "kept");
+    for (const command of [
+      "landscape/run.ts tiny",
+      `landscape/sweep.ts tiny --checkpoints ${tiny}`,
+      "rl/train.ts tiny",
+      "rl/evaluate.ts tiny",
+      "rl/warm-start.ts rl/presets/tiny/warm-start.toml",
+    ]) {
+      const { status, stderr } = await start([...command.split(" "), "--out", file, "--dry-run"]).ended;
+      is(status, 2, command);
+      match(stderr, `FileError: ${file}: expected a folder, but ${file} is a file`, command);
+    }
+    is(readFileSync(file, "utf8"), "kept");
+    rmSync(file);
+  });
 
   test("a folder that is there is not locked or changed", async () => {
     const begun = mkdtempSync(join(place, "begun-"));

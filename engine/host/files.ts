@@ -4,8 +4,11 @@
 // the process died. Errors that a user can fix (no space, no permission) become one message with the path.
 import { createHash, randomUUID } from "node:crypto";
 import {
+  accessSync,
   closeSync,
+  constants,
   fsyncSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -86,6 +89,29 @@ export function ensureFolder(folder: string): void {
 
 function isFolder(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+/**
+ * Refuses a folder that could not be made or written to, before the work whose result it shall hold. Nothing is made.
+ * @throws FileError
+ */
+export function expectFolderPlace(folder: string): void {
+  explained(folder, () => {
+    let place = resolve(folder);
+    // What is there may be a link to nothing, which no folder can replace.
+    while (lstatSync(place, { throwIfNoEntry: false }) === undefined && place !== dirname(place))
+      place = dirname(place);
+    if (!isFolder(place))
+      throw new FileError(`${folder}: expected a folder, but ${place} is a file. Choose another place (--out).`);
+    accessSync(place, constants.W_OK | constants.X_OK);
+  });
+}
+
+/** As `expectFolderPlace`, of the folder of a file that is written or replaced at the end of the work. @throws FileError */
+export function expectFilePlace(path: string): void {
+  if (isFolder(path)) throw new FileError(`${path}: expected a file, got a folder. Name a file in it.`);
+  const folder = dirname(resolve(path));
+  explained(folder, () => accessSync(folder, constants.W_OK | constants.X_OK));
 }
 
 /**
@@ -284,6 +310,12 @@ export function expectDiskSpace(folder: string, neededBytes: number, what: strin
     `${folder}: ${what} needs ${formatBytes(neededBytes)} of disk, ${formatBytes(free)} are free. ` +
       `Free ${formatBytes(neededBytes - free)}, or put the output on another disk (--out).`,
   );
+}
+
+/** For plans: "free: 3.4 MiB", and whether the output would not fit. */
+export function freeDisk(folder: string, neededBytes: number): string {
+  const free = freeDiskBytes(folder);
+  return `free: ${formatBytes(free)}${neededBytes > free ? `. It does not fit there: ${formatBytes(neededBytes - free)} are missing` : ""}`;
 }
 
 /** "512 bytes", "3.4 MiB": binary units, one decimal. */

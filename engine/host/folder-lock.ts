@@ -69,6 +69,9 @@ function createWith(path: string, text: string): boolean {
     try {
       writeAll(descriptor, Buffer.from(text));
       fsyncSync(descriptor);
+    } catch (thrown) {
+      rmSync(path, { force: true }); // an empty lock would keep the next run waiting for its owner's name
+      throw thrown;
     } finally {
       closeSync(descriptor);
     }

@@ -1,7 +1,7 @@
 // `--dry-run` of a study: what it will compute, how long it will take, and what memory and disk it needs. Nothing is
 // trained, written or downloaded (rl/dry-run.ts).
 import { existsSync } from "node:fs";
-import { formatBytes, type Progress, resolvedToml } from "../../engine/host/index.ts";
+import { expectFolderPlace, formatBytes, type Progress, resolvedToml } from "../../engine/host/index.ts";
 import { adapterLine, OutOfMemoryError, openBackend } from "../../engine/index.ts";
 import { type MemoryLimit, memoryLimit } from "../../model/index.ts";
 import {
@@ -40,6 +40,7 @@ import { workOf } from "./work.ts";
 export async function printPlan(settings: StudySettings, progress: Progress, signal: AbortSignal): Promise<void> {
   const print = (line: string): void => void process.stdout.write(`${line}\n`);
   const environment = await openEnvironment(settings.environment, { progress, signal, isDryRun: true });
+  expectFolderPlace(settings.out);
   await checkSettings(settings.out, studyDeclaration, settings);
   await growthOf(settings.out, settings);
   const checkpoints = findCheckpoints(settings.checkpoints);

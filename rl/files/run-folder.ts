@@ -102,13 +102,22 @@ export function openRunFolder(folder: string): () => void {
       `${folder}: expected a new folder or one of a run, found ${others.join(", ")} without ${configFile}. Restore ` +
         `${configFile} from a copy, or choose another folder: --out ${freeName(folder)}`,
     );
-  const release = lockFolder(folder);
+  // A command that was refused leaves no empty folder behind.
+  const removeNew = (): void => {
+    if (isNew && readdirSync(folder).length === 0) rmdirSync(folder);
+  };
+  let release: () => void;
+  try {
+    release = lockFolder(folder);
+  } catch (thrown) {
+    removeNew();
+    throw thrown;
+  }
   removeTemporary(folder);
   for (const place of ["checkpoints", "state"]) settleFolders(join(folder, place));
   return () => {
     release();
-    // A command that was refused leaves no empty folder behind.
-    if (isNew && readdirSync(folder).length === 0) rmdirSync(folder);
+    removeNew();
   };
 }
 

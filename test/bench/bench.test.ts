@@ -1,6 +1,7 @@
 // Benchmarks are trusted for two things: that they time work whose result is right, and that their arithmetic is. So every
 // case's check must fail where nothing is computed, and pass on the plain backend where the case is small enough for that.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -55,6 +56,23 @@ describe("bench", (test) => {
       }
     });
   }
+
+  test("a file that cannot be written is refused before anything is measured", () => {
+    for (const [json, message] of [
+      [folder, "expected a file, got a folder"],
+      [join(folder, "none", "results.json"), "no such file or folder"],
+    ]) {
+      const { status, stdout, stderr } = spawnSync(
+        process.execPath,
+        [join(folder, "run.ts"), "rms-norm", "--json", json],
+        {
+          encoding: "utf8",
+        },
+      );
+      assert.deepEqual([status, stdout], [2, ""]);
+      assert.match(stderr, new RegExp(message));
+    }
+  });
 
   test("names are unique: a result is found by its name", () => {
     const names = found.flatMap(({ file, cases }) => cases.map(({ name }) => `${file} ${name}`));

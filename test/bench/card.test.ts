@@ -110,7 +110,7 @@ describe("bench/card", (test) => {
     for (const out of ["no-such-folder/card.json", "bench"]) {
       const { status, stderr } = run(["--sizes", "small", "--only", "ceilings", "--out", out]);
       assert.equal(status, 2);
-      assert.match(stderr, /no-such-folder: no such file or folder|--out bench: expected a file, got a folder/);
+      assert.match(stderr, /no-such-folder: no such file or folder|bench: expected a file, got a folder/);
       assert.doesNotMatch(stderr, /ceilings:/);
     }
   });

@@ -1,5 +1,5 @@
 // An evaluation of its own: with a run's settings it is the run's own evaluation; its numbers by hand; adapters; refusals.
-import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
@@ -51,6 +51,10 @@ describe("rl/evaluate command", (test) => {
       ok(!stderr.includes("Adapter:"));
     };
     await refused("is not empty, and an evaluation replaces nothing", run, "--out", run);
+    const file = join(place, "a-file");
+    writeFileSync(file, "");
+    await refused(`${file}: expected a folder, but ${file} is a file`, run, "--out", file);
+    await refused("a part of this path is a file, not a folder", run, "--out", join(file, "evaluation"));
     await refused(`${run} has no checkpoint of step 2; it has 0, 3`, run, "--step", "2");
     await refused("step: names a checkpoint of a run folder", "tiny", "--step", "2");
     await refused(

@@ -1,6 +1,7 @@
 // GRPO alone: its folder is that of a study without landscapes, to the byte, and each of the two commands knows what the
 // other one began.
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -48,6 +49,24 @@ describe("rl/train command", (test) => {
     ok(!contents(alone).get("config.toml")?.toString().includes("[landscape]"));
     match(expectDone(await train(alone)), "Training is complete: ");
   });
+
+  const mounted = join(place, "mounted");
+  mkdirSync(mounted);
+  const mayMount =
+    spawnSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", mounted], { stdio: "ignore" }).status === 0;
+  if (!mayMount) test.skip("a training that does not fit on the disk", "mounting a file system needs root");
+  else
+    test("a training that does not fit on the disk is refused before it takes the folder", async () => {
+      try {
+        const out = join(mounted, "run");
+        const { status, stderr } = await train(out);
+        is(status, 2);
+        match(stderr, /training needs .* of disk, .* are free/);
+        ok(!existsSync(out), "the folder of other settings");
+      } finally {
+        spawnSync("umount", [mounted], { stdio: "ignore" });
+      }
+    });
 
   test("a stopped run goes on, and a finished one is extended, to the bytes of an undisturbed one", async () => {
     const stopped = folder("stopped");

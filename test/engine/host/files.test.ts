@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -20,8 +21,11 @@ import { FileError } from "../../../engine/host/errors.ts";
 import {
   ensureFolder,
   expectDiskSpace,
+  expectFilePlace,
+  expectFolderPlace,
   explainSystemError,
   formatBytes,
+  freeDisk,
   freeDiskBytes,
   linesOf,
   readJson,
@@ -210,6 +214,31 @@ describe("engine/host/files", (test) => {
       "the sweep needs ",
       " are free",
     );
+  });
+
+  test("a plan says whether its output would fit", () => {
+    const folder = join(temporary, "no", "such", "folder");
+    assert.match(freeDisk(folder, 1), /^free: [\d.]+ \w+$/);
+    assert.match(
+      freeDisk(folder, freeDiskBytes(folder) * 2 + 1e9),
+      /^free: .*\. It does not fit there: .* are missing$/,
+    );
+  });
+
+  test("a place where no folder or file can be made is refused before any work, and nothing is made", async () => {
+    const file = join(temporary, "a-file");
+    writeFileSync(file, "");
+    const folder = join(temporary, "new", "run");
+    expectFolderPlace(folder);
+    expectFolderPlace(temporary);
+    assert.not(existsSync(join(temporary, "new")));
+    await throwsMessage(() => expectFolderPlace(file), `${file}: expected a folder, but ${file} is a file`, "--out");
+    await throwsMessage(() => expectFolderPlace(join(file, "run")), "a part of this path is a file, not a folder");
+    expectFilePlace(file);
+    expectFilePlace(join(temporary, "new.json"));
+    assert.not(existsSync(join(temporary, "new.json")));
+    await throwsMessage(() => expectFilePlace(temporary), `${temporary}: expected a file, got a folder`);
+    await throwsMessage(() => expectFilePlace(join(folder, "x.json")), `${folder}: no such file or folder`);
   });
 
   test("sizes are written with one decimal of a binary unit", () => {

@@ -1,7 +1,7 @@
 // Two processes and one folder: living owners are respected, dead ones are not.
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -55,6 +55,18 @@ describe("engine/host/folder-lock", (test) => {
     assert.not(existsSync(join(folder, ".lock.takeover")));
     release();
   });
+
+  if (process.platform === "win32") test.skip("a lock that cannot be written", "Windows has no ulimit");
+  else
+    test("a lock that cannot be written is no lock: the next process finds none", () => {
+      const folder = join(temporary, "full");
+      const program = `import { lockFolder } from ${JSON.stringify(lockModule)};
+        try { lockFolder(${JSON.stringify(folder)}); } catch (error) { console.log(error.message); }`;
+      const limited = `trap '' XFSZ; ulimit -f 0; exec '${process.execPath}' --input-type=module -e "$0"`;
+      const { stdout } = spawnSync("sh", ["-c", `${limited} | cat`, program], { encoding: "utf8" });
+      assert.match(stdout, ".lock: the file is larger than");
+      assert.equal(readdirSync(folder), []);
+    });
 
   test("of four that find a dead lock together, one gets it", async () => {
     const folder = join(temporary, "rush");
