@@ -4,7 +4,7 @@
 import { basename } from "node:path";
 import { FileError, readText, type Source, text } from "../engine/host/index.ts";
 import { answerToOtherNames } from "./other-names.ts";
-import { type Fields, fieldRules, readBeside, shown } from "./trl-fields.ts";
+import { type Fields, fieldRules, readBeside, shown, unusable } from "./trl-fields.ts";
 
 export const fromTrlSetting = {
   "from-trl": text({
@@ -32,10 +32,20 @@ export function readTrlConfig(path: string, others: readonly Source[]): FromTrl 
   const source: FromTrl = { given: [], problems: [], notes: [] };
   const taken: string[] = [];
   const differs: string[] = [];
-  const whole: Fields = {
+  // Rules read the fields of others. One that cannot be used is told once, and stands for its default in the rest.
+  const whole: Record<string, unknown> = {
     ...Object.fromEntries(Object.entries(fieldRules).map(([field, rule]) => [field, rule.absent])),
     ...fields,
   };
+  for (const [field, rule] of Object.entries(fieldRules)) {
+    const why = unusable(field, rule, whole[field]);
+    if (why !== null && !given.has(rule.key ?? ""))
+      source.problems.push(
+        `${name}, ${field}: ${why}. Correct it in the file${rule.key === undefined ? "" : `, or give --${rule.key}`}`,
+      );
+    if (why !== null) whole[field] = rule.absent;
+    else if (whole[field] === null && typeof rule.absent === "boolean") whole[field] = false;
+  }
   for (const [field, rule] of Object.entries(fieldRules)) {
     const value = whole[field];
     const { set = {}, from = field, differs: difference, refused } = rule.translate(value, whole);
@@ -72,7 +82,7 @@ export function readTrlConfig(path: string, others: readonly Source[]): FromTrl 
 function fieldsOf(path: string): Fields {
   let content: unknown;
   try {
-    content = JSON.parse(readText(path));
+    content = parsePythonJson(readText(path));
   } catch (thrown) {
     if (!(thrown instanceof SyntaxError)) throw thrown;
     throw new FileError(`${path}: expected a GRPOConfig as JSON, got no JSON: ${thrown.message}`);
@@ -83,6 +93,17 @@ function fieldsOf(path: string): Fields {
         'open("training_args.json", "w").write(trainer.args.to_json_string())',
     );
   return { ...content };
+}
+
+/** Python's json writes NaN and Infinity, which JSON does not have. */
+function parsePythonJson(text: string): unknown {
+  const mark = "a number of Python: ";
+  const marked = text.replace(/"(?:[^"\\]|\\.)*"|NaN|-?Infinity/g, (found) =>
+    found.startsWith('"') ? found : JSON.stringify(mark + found),
+  );
+  return JSON.parse(marked, (_, value: unknown) =>
+    typeof value === "string" && value.startsWith(mark) ? Number(value.slice(mark.length)) : value,
+  );
 }
 
 /** The fields that are not translated, by the reason; a field that TRL 1.16 does not have is a problem unless it is off. */

@@ -21,11 +21,14 @@ export interface Translated {
 export interface FieldRule {
   /** The value where a file lacks the field: TRL's default. */
   readonly absent: unknown;
+  /** The setting that the user may give by hand if the value cannot be used (`unusable`). */
+  readonly key?: string;
   translate(value: unknown, fields: Fields): Translated;
 }
 
 const direct = (absent: unknown, key: string): FieldRule => ({
   absent,
+  key,
   translate: (value) => ({ set: { [key]: value } }),
 });
 
@@ -39,7 +42,13 @@ const only = (absent: unknown, why: string, others: readonly unknown[] = []): Fi
 const isEmpty = (value: unknown): boolean =>
   typeof value === "object" && value !== null && Object.keys(value).length === 0;
 
-export const shown = (value: unknown): string => JSON.stringify(value) ?? String(value);
+/** As Python's json writes it: NaN and Infinity too. */
+export const shown = (value: unknown): string =>
+  typeof value === "number" && !Number.isFinite(value)
+    ? String(value)
+    : Array.isArray(value)
+      ? `[${value.map(shown).join(",")}]`
+      : (JSON.stringify(value) ?? String(value));
 const numberOf = (value: unknown): number => (typeof value === "number" ? value : Number.NaN);
 
 const lossTypes: Readonly<Record<string, { loss: string; normalisation: string }>> = {
@@ -68,6 +77,32 @@ const slices = (fields: Fields): number =>
   numberOf(fields["gradient_accumulation_steps"]);
 
 const isCispo = (fields: Fields): boolean => fields["loss_type"] === "cispo";
+
+/** What TRL does with null in fields whose default is another value. Python takes null for false where a field is a boolean. */
+const nulls: Readonly<Record<string, string>> = {
+  temperature: "TRL divides the logits by the temperature, so its own training stops at null",
+  top_p: "it leaves top_p to the model's generation_config.json, and without a value there to 1",
+  top_k:
+    "it leaves top_k to the model's generation_config.json, and without a value there to transformers' 50. For no cut write 0",
+  repetition_penalty: "it leaves the penalty to the model's generation_config.json. For none write 1",
+  max_completion_length: "TRL then generates up to the model's own limit; here an answer has a bound",
+  beta: "TRL multiplies the KL by beta, so its own training stops at null. For no penalty write 0",
+};
+
+/** Fields whose null is translated by their own rule, or changes nothing of what is learnt. */
+const nullable = new Set(["max_grad_norm", "eval_strategy", "save_strategy"]);
+/** Fields in which Infinity says that there is no bound. */
+const unbounded = new Set(["max_grad_norm", "epsilon_high", "delta", "off_policy_mask_threshold"]);
+
+/** Why a field's value cannot be translated whatever the others are; null if it can. */
+export function unusable(field: string, { absent }: FieldRule, value: unknown): string | null {
+  if (typeof value === "number" && !Number.isFinite(value)) {
+    if (value > 0 && unbounded.has(field)) return null;
+    return `${shown(value)} is no number to train with`;
+  }
+  if (value !== null || absent === null || typeof absent === "boolean" || nullable.has(field)) return null;
+  return `null: ${nulls[field] ?? `TRL has no meaning for it; its default is ${shown(absent)}`}`;
+}
 
 /** Fields that the rules of others read. */
 export const readBeside: ReadonlySet<string> = new Set([
@@ -149,7 +184,11 @@ export const fieldRules: Readonly<Record<string, FieldRule>> = {
   // Sampling.
   temperature: direct(1, "train.temperature"),
   top_p: direct(1, "train.topP"),
-  top_k: { absent: 0, translate: (value) => ({ set: { "train.topK": Math.max(0, numberOf(value ?? 0)) } }) },
+  top_k: {
+    absent: 0,
+    key: "train.topK",
+    translate: (value) => ({ set: { "train.topK": Math.max(0, numberOf(value)) } }),
+  },
   min_p: only(null, "rollouts can be cut by train.topK and train.topP only", [0]),
   repetition_penalty: only(1, "training samples without penalties"),
   generation_kwargs: only(null, "give sampling as train.temperature, train.topK and train.topP"),
@@ -160,6 +199,7 @@ export const fieldRules: Readonly<Record<string, FieldRule>> = {
   multi_objective_aggregation: only("sum_then_normalize", "the environment gives one reward"),
   scale_rewards: {
     absent: "group",
+    key: "train.advantage",
     translate(value) {
       const advantage = scalings.get(value);
       if (advantage === undefined)
@@ -184,16 +224,26 @@ export const fieldRules: Readonly<Record<string, FieldRule>> = {
         ? { set: { "train.importanceLevel": value } }
         : { refused: { why: `${shown(value)}: ratios are those of a token or of a sequence` } },
   },
-  epsilon: { absent: 0.2, translate: (value, fields) => (isCispo(fields) ? {} : { set: { "train.clipLow": value } }) },
+  epsilon: {
+    absent: 0.2,
+    key: "train.clipLow",
+    translate: (value, fields) => (isCispo(fields) ? {} : { set: { "train.clipLow": value } }),
+  },
   epsilon_high: {
     absent: null,
-    translate: (value, fields) => ({
-      set: { [isCispo(fields) ? "train.ratioCap" : "train.clipHigh"]: value ?? fields["epsilon"] },
-    }),
+    translate: (value, fields) => {
+      const key = isCispo(fields) ? "train.ratioCap" : "train.clipHigh";
+      if (value === Number.POSITIVE_INFINITY)
+        return { set: { [key]: 1e30 }, differs: "no bound is one that no ratio reaches" };
+      return { set: { [key]: value ?? fields["epsilon"] } };
+    },
   },
   delta: {
     absent: null,
-    translate: (value, fields) => (isCispo(fields) || value === null ? {} : { set: { "train.ratioCap": value } }),
+    translate: (value, fields) =>
+      isCispo(fields) || value === null
+        ? {}
+        : { set: { "train.ratioCap": value === Number.POSITIVE_INFINITY ? 0 : value } },
   },
   sapo_temperature_pos: direct(1, "train.sapoPositive"),
   sapo_temperature_neg: direct(1.05, "train.sapoNegative"),
@@ -207,7 +257,7 @@ export const fieldRules: Readonly<Record<string, FieldRule>> = {
       }),
     }),
   },
-  off_policy_mask_threshold: only(null, "no sequence is dropped by its drift"),
+  off_policy_mask_threshold: only(null, "no sequence is dropped by its drift", [Number.POSITIVE_INFINITY]),
   beta: direct(0, "train.klCoefficient"),
   use_bias_correction_kl: {
     absent: true,
@@ -239,6 +289,7 @@ export const fieldRules: Readonly<Record<string, FieldRule>> = {
   adam_epsilon: direct(1e-8, "train.epsilon"),
   weight_decay: {
     absent: 0,
+    key: "train.weightDecay",
     translate: (value) => ({
       set: { "train.weightDecay": value },
       ...(numberOf(value) > 0 && {
@@ -249,14 +300,15 @@ export const fieldRules: Readonly<Record<string, FieldRule>> = {
   max_grad_norm: {
     absent: 1,
     translate: (value) =>
-      numberOf(value ?? 0) > 0
+      numberOf(value ?? 0) > 0 && value !== Number.POSITIVE_INFINITY
         ? { set: { "train.maxGradientNorm": value } }
         : { set: { "train.maxGradientNorm": 1e30 }, differs: "no clipping is a bound that no gradient reaches" },
   },
-  lr_scheduler_type: { absent: "linear", translate: schedule },
+  lr_scheduler_type: { absent: "linear", key: "train.schedule", translate: schedule },
   lr_scheduler_kwargs: { absent: null, translate: () => ({}) }, // with lr_scheduler_type
   warmup_steps: {
     absent: 0,
+    key: "train.warmupSteps",
     translate: (value, fields) => {
       const ratio = fields["warmup_ratio"] ?? 0;
       const isRatio = !(numberOf(value) > 0) && numberOf(ratio) > 0;
@@ -291,6 +343,7 @@ export const fieldRules: Readonly<Record<string, FieldRule>> = {
   // Randomness.
   seed: {
     absent: 42,
+    key: "train.seed",
     translate: (value) => ({
       set: { "train.seed": value },
       differs: "the same seed draws other prompts and other tokens than PyTorch's generator",
@@ -351,6 +404,12 @@ function schedule(value: unknown, fields: Fields): Translated {
   return { set };
 }
 
+/** eval_steps and save_steps below 1 are a share of all steps, rounded up. */
+const ofAll = (steps: unknown, fields: Fields): unknown =>
+  numberOf(steps) > 0 && numberOf(steps) < 1 && numberOf(fields["max_steps"]) > 0
+    ? Math.ceil(numberOf(fields["max_steps"]) * numberOf(steps))
+    : steps;
+
 /** In batches, from a number of optimiser steps. */
 const batches = (steps: unknown, fields: Fields): number =>
   Math.max(1, Math.round(numberOf(steps) / numberOf(fields["num_iterations"])));
@@ -362,7 +421,7 @@ const rounding = (name: string, steps: unknown, fields: Fields): string =>
     : `; ${name} ${shown(steps)} counts updates, of which a batch has ${shown(fields["num_iterations"])}: rounded to ${batches(steps, fields)} batches`;
 
 function evaluations(value: unknown, fields: Fields): Translated {
-  const steps = fields["eval_steps"] ?? fields["logging_steps"];
+  const steps = ofAll(fields["eval_steps"] ?? fields["logging_steps"], fields);
   if (value === "steps" && numberOf(steps) >= 1)
     return {
       set: { "evaluate.every": batches(steps, fields) },
@@ -381,14 +440,15 @@ function evaluations(value: unknown, fields: Fields): Translated {
 function checkpoints(value: unknown, fields: Fields): Translated {
   const last = numberOf(fields["max_steps"]) > 0 ? batches(fields["max_steps"], fields) : null;
   if (last === null) return { differs: "without max_steps the kept steps are not known: set train.checkpoints" };
-  const isEvery = value === "steps" && numberOf(fields["save_steps"]) >= 1;
-  const every = isEvery ? batches(fields["save_steps"], fields) : last;
+  const steps = ofAll(fields["save_steps"], fields);
+  const isEvery = value === "steps" && numberOf(steps) >= 1;
+  const every = isEvery ? batches(steps, fields) : last;
   const kept = [0];
   for (let step = every; step < last; step += every) kept.push(step);
   return {
     set: { "train.checkpoints": [...kept, last], "train.resumeEvery": Math.min(every, last) },
     differs:
       "the starting model and the last step are kept too, and no checkpoint is deleted later (save_total_limit)" +
-      (isEvery ? rounding("save_steps", fields["save_steps"], fields) : ""),
+      (isEvery ? rounding("save_steps", steps, fields) : ""),
   };
 }

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { is, match, ok } from "uvu/assert";
+import { equal, is, match, ok } from "uvu/assert";
 import { readToml, resolveSettings } from "../../engine/host/index.ts";
 import { studySettings } from "../../landscape/settings.ts";
 import { readTrlConfig } from "../../rl/from-trl.ts";
@@ -54,6 +54,63 @@ describe("rl/from-trl", (test) => {
     ok(example.length > 50, "no example");
     const { train } = resolveSettings(studySettings, [readToml(studySettings, example, "from-trl.md")]);
     is(train.normalisation, "batch-token");
+  });
+
+  test("null, NaN and Infinity, as Python's json writes them, are what TRL makes of them, or are refused", () => {
+    const place = mkdtempSync(join(tmpdir(), "foothold-trl-"));
+    const path = join(place, "training_args.json");
+    const read = (text: string, flags: readonly string[] = []) => {
+      writeFileSync(path, `{"num_generations": 8, "max_steps": 40, ${text}}`);
+      const given = ["model.path", "environment.name", ...flags].map((key) => ({ key, value: "x", where: "a flag" }));
+      return readTrlConfig(path, [{ given, problems: [] }]);
+    };
+    const set = (text: string, key: string): unknown => {
+      const { given, problems } = read(text);
+      equal(problems, [], text);
+      return given.find((one) => one.key === key)?.value;
+    };
+    is(set('"max_grad_norm": Infinity', "train.maxGradientNorm"), 1e30);
+    is(set('"epsilon_high": Infinity', "train.clipHigh"), 1e30);
+    is(set('"epsilon_high": Infinity, "loss_type": "cispo"', "train.ratioCap"), 1e30);
+    is(set('"delta": Infinity', "train.ratioCap"), 0);
+    is(set('"off_policy_mask_threshold": Infinity, "logging_steps": NaN', "train.steps"), 40);
+    is(set('"mask_truncated_completions": null', "train.maskTruncated"), false);
+    is(set('"gradient_checkpointing": null', "batch.recompute"), false);
+    is(set('"run_name": "NaN, \\" Infinity, "', "train.steps"), 40);
+    const cases: readonly (readonly [text: string, problem: string, flag: string])[] = [
+      ['"temperature": null', "temperature: null: TRL divides the logits by the temperature", "train.temperature"],
+      ['"top_p": null', "top_p: null: it leaves top_p to the model's generation_config.json", "train.topP"],
+      ['"top_k": null', "and without a value there to transformers' 50. For no cut write 0", "train.topK"],
+      ['"beta": null', "beta: null: TRL multiplies the KL by beta", "train.klCoefficient"],
+      ['"max_completion_length": null', "TRL then generates up to the model's own limit", "train.maxNewTokens"],
+      [
+        '"num_iterations": null',
+        "num_iterations: null: TRL has no meaning for it; its default is 1",
+        "train.updatesPerBatch",
+      ],
+      ['"learning_rate": NaN', "learning_rate: NaN is no number to train with", "train.learningRate"],
+      ['"weight_decay": -Infinity', "weight_decay: -Infinity is no number to train with", "train.weightDecay"],
+    ];
+    for (const [text, problem, flag] of cases) {
+      const { problems } = read(text);
+      is(problems.length, 1, `${text}: ${problems.join("; ")}`);
+      match(problems[0], problem);
+      match(problems[0], `or give --${flag}`);
+      equal(read(text, [flag]).problems, [], flag);
+    }
+    match(read('"repetition_penalty": null').problems.join(), "For none write 1. Correct it in the file");
+    match(read('"reward_weights": [1.0, NaN]').problems.join(), "reward_weights: [1,NaN]: the environment gives");
+    rmSync(place, { recursive: true });
+  });
+
+  test("eval_steps and save_steps below 1 are a share of all steps, as in transformers", () => {
+    const place = mkdtempSync(join(tmpdir(), "foothold-trl-"));
+    const path = join(place, "training_args.json");
+    const steps = { eval_strategy: "steps", eval_steps: 0.25, save_strategy: "steps", save_steps: 0.3 };
+    writeFileSync(path, JSON.stringify({ num_generations: 8, max_steps: 10, ...steps }));
+    const found = new Map(readTrlConfig(path, []).given.map(({ key, value }) => [key, value]));
+    equal([found.get("evaluate.every"), found.get("train.checkpoints")], [3, [0, 3, 6, 9, 10]]);
+    rmSync(place, { recursive: true });
   });
 
   test("steps that count updates are said to be rounded if they are no whole number of batches", () => {
