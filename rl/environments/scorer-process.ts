@@ -24,7 +24,7 @@ const reply = z.object({
   id: z.int(),
   reward: z.unknown().optional(),
   rewards: z.unknown().optional(),
-  error: z.string().optional(),
+  error: z.string().nullish(),
 });
 
 const startsWithoutVerdict = 3;
@@ -51,6 +51,7 @@ export class ScorerProcess {
   #fruitlessStarts = 0;
   /** Counts the lines received, so that "since" needs no clock. */
   #lines = 0;
+  #linesAtStart = 0;
   /** What it has written after its last line. */
   #rest = "";
   #errorOutput = "";
@@ -87,6 +88,7 @@ export class ScorerProcess {
     const child = spawn(this.#command, { shell: true, stdio: ["pipe", "pipe", "pipe"], detached: true });
     this.#child = child;
     this.#expired.clear();
+    this.#linesAtStart = this.#lines;
     this.#rest = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       if (this.#child !== child) return;
@@ -124,11 +126,14 @@ export class ScorerProcess {
     this.#fruitlessStarts = 0;
     this.#pending.delete(id);
     if (this.#pending.size === 0 && this.#child !== null) this.#hold(this.#child, false);
-    if (error !== undefined) pending.fail(this.#error(`gave an error: ${error}`));
+    if (error !== undefined && error !== null) pending.fail(this.#error(`gave an error: ${error}`));
     else if (typeof reward !== "number" || !Number.isFinite(reward))
       pending.fail(this.#error(`expected a number as "reward", got ${JSON.stringify(reward) ?? "none"}`));
-    else
-      pending.done({ reward, ...(rewards !== undefined && { parts: { rewards: rewards as Record<string, number> } }) }); // verdictOf looks
+    else {
+      // Programs that write every field of an object write null for one that is not set. verdictOf looks at the others.
+      const isGiven = rewards !== undefined && rewards !== null;
+      pending.done({ reward, ...(isGiven && { parts: { rewards: rewards as Record<string, number> } }) });
+    }
   }
 
   #expire(id: number): void {
@@ -136,7 +141,12 @@ export class ScorerProcess {
     if (pending === undefined) return;
     this.#pending.delete(id);
     this.#expired.add(id);
-    const begun = this.#rest.trim() === "" ? "" : `; what it wrote last has no end of line: ${begin(this.#rest)}`;
+    // Most languages keep what a program writes to a pipe until some kilobytes are there.
+    const buffered =
+      this.#lines === this.#linesAtStart
+        ? ". It has written nothing yet: if it gives verdicts, it must flush its output after each line, in Python print(…, flush=True)"
+        : "";
+    const begun = this.#rest.trim() === "" ? buffered : `; what it wrote last has no end of line: ${begin(this.#rest)}`;
     pending.fail(this.#error(`gave no verdict within the time limit${begun}`));
     if (pending.sentAt === this.#lines) this.#end("gave no verdict within the time limit of another conversation");
     else if (this.#pending.size === 0 && this.#child !== null) this.#hold(this.#child, false);

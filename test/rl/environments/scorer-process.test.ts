@@ -68,6 +68,11 @@ describe("rl/environments/scorer-process", (test) => {
     }
     is((await python.score(request(""))).reward, 7, "it is the same process all the while");
     python.close();
+    equal(
+      await mixed.score(request('{"reward": 0.25, "rewards": null, "error": null}')),
+      { reward: 0.25 },
+      "null is a field that is not set",
+    );
     is((await mixed.score(request('{"reward": 0.5}'))).reward, 0.5, "it still runs");
     mixed.close();
   });
@@ -79,6 +84,17 @@ describe("rl/environments/scorer-process", (test) => {
     setTimeout(() => limit.abort(), 500);
     await throwsMessage(() => waiting, 'time limit; what it wrote last has no end of line: {"id":1,"reward":1}');
     unended.close();
+    const silent = scorer("silent", 'if (request.completion === "x") say({ id: request.id, reward: 1 });');
+    const first = new AbortController();
+    const unheard = silent.score(request("a"), first.signal);
+    setTimeout(() => first.abort(), 500);
+    await throwsMessage(() => unheard, "It has written nothing yet", "flush its output after each line");
+    is((await silent.score(request("x"))).reward, 1);
+    const second = new AbortController();
+    const slow = silent.score(request("a"), second.signal);
+    setTimeout(() => second.abort(), 500);
+    ok(!(await throwsMessage(() => slow, "within the time limit")).message.includes("flush"), "it does flush");
+    silent.close();
     const flood = scorer("flood", 'for (let i = 0; i < 20; i++) process.stdout.write("x".repeat(2 ** 20));');
     await throwsMessage(
       () => flood.score(request("a")),
