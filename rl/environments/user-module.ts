@@ -65,9 +65,24 @@ export async function loadEnvironmentModule(path: string, sha256: string): Promi
     await import(pathToFileURL(resolve(path)).href);
   } catch (thrown) {
     if (thrown instanceof UserError) throw thrown;
-    throw new FileError(`environment.module: ${path} cannot be loaded: ${asError(thrown).message}`, { cause: thrown });
+    throw new FileError(
+      `environment.module: ${path} cannot be loaded: ${asError(thrown).message}${placeOf(thrown, path)}`,
+      { cause: thrown },
+    );
   }
   loaded = file;
+}
+
+/** The line of an error in a module that is being loaded, for messages. */
+function placeOf(thrown: unknown, path: string): string {
+  if (!(thrown instanceof Error)) return "";
+  const { stack = "", name } = thrown;
+  // Node begins the stack with the place of an error in TypeScript; of one in JavaScript it has none.
+  const [, file, line] =
+    /^(\S.*):(\d+)\n/.exec(stack) ?? /^ {4}at (?:.*\()?(file:\S+?):(\d+):\d+\)?$/m.exec(stack) ?? [];
+  if (file !== undefined && file !== import.meta.url)
+    return ` (${file.startsWith("file:") ? fileURLToPath(file) : file}, line ${line})`;
+  return name === "SyntaxError" ? `. node --check ${path} shows the line` : "";
 }
 
 /** Loads the module that the settings sources name; the last source wins. */

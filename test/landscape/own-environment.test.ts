@@ -119,6 +119,15 @@ describe("landscape/own-environment", (test) => {
       "my-task.ts",
       ...name,
     );
+    const broken: readonly (readonly [file: string, text: string, message: string])[] = [
+      ["broken.ts", "\nlet b = ;\n", `(${join(place, "broken.ts")}, line 2)`],
+      ["broken.mjs", "\n\nnothing.at.all();\n", `nothing is not defined (${join(place, "broken.mjs")}, line 3)`],
+      ["syntax.mjs", "let b = ;\n", "node --check syntax.mjs shows the line"],
+    ];
+    for (const [file, text, message] of broken) {
+      writeFileSync(join(place, file), text);
+      await refused(message, "tiny", "--environment.module", file, ...name);
+    }
     await refused("there is no none.ts", "tiny", "--environment.module", "none.ts", ...name);
     await refused('environment.name: expected one of alphabet-sort, gsm8k, dataset, got "add"', "tiny", ...name);
     writeFileSync(module, source.replace('name: "add",', 'name: "alphabet-sort",'));
