@@ -36,6 +36,7 @@ export {
   parameterShapes,
   runLayers,
 } from "./language-model.ts";
+export { readAdapterConfig } from "./lora.ts";
 export {
   describePlan,
   emptyModel,

@@ -1,6 +1,7 @@
 // What every `--dry-run` of a run prints alike: the model, the table of its work, the time and the disk. Nothing is trained,
 // written or downloaded. If the model is not on this machine, its shape is that of the published model, and the lengths of
 // prompts are estimated.
+import { existsSync } from "node:fs";
 import { CheckpointError, formatBytes, formatDuration, freeDisk } from "../engine/host/index.ts";
 import { type Backend, OutOfMemoryError, sizeOf } from "../engine/index.ts";
 import {
@@ -50,7 +51,8 @@ export async function plannedModel(path: string): Promise<PlannedModel> {
     return { config: (await openConfig(folder)).config, chat, folder, remark: null };
   } catch (thrown) {
     const shape = publishedConfigOf(wanted);
-    if (!(thrown instanceof CheckpointError)) throw thrown;
+    // A folder that is there is meant, whatever is wrong with it.
+    if (!(thrown instanceof CheckpointError) || existsSync(wanted)) throw thrown;
     if (shape === null)
       throw new CheckpointError(
         `${wanted}: a plan needs the model or a known shape, and has neither. Expected a folder, a model that was downloaded before, or ` +

@@ -30,6 +30,7 @@ import {
   memoryLimit,
   openConfig,
   planMemory,
+  readAdapterConfig,
   rehearseGeneration,
 } from "../model/index.ts";
 import {
@@ -83,6 +84,7 @@ await runCommand({
     const start = performance.now();
     const path = modelOf(values, positionals, given);
     if (values.out !== "") expectFreeFolder(values.out);
+    if (values.model.adapter !== "") readAdapterConfig(values.model.adapter);
     const environment = await openEnvironment(values.environment, { progress, signal, isDryRun });
     const { episodes, episodeSeed, rollouts, passReward } = values.evaluate;
     await episodeList(environment, episodeSeed).makeDistinct(episodes, signal);

@@ -1,6 +1,6 @@
 // Every long command has --dry-run: it says what the command would do and need, and writes nothing. (The study's:
 // test/landscape/plan.test.ts; those of generate and score: test/model/generate-command.test.ts.)
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, ok } from "uvu/assert";
@@ -53,6 +53,19 @@ describe("test/dry-run", (test) => {
     }
     is(readFileSync(file, "utf8"), "kept");
     rmSync(file);
+  });
+
+  test("a model folder that is broken and an adapter that is none are refused for what they are", async () => {
+    const folder = join(place, "Qwen2.5-0.5B"); // the name of a known shape
+    cpSync(tiny, folder, { recursive: true });
+    rmSync(join(folder, "tokenizer.json"));
+    const broken = await start(["rl/evaluate.ts", "tiny", "--model.path", folder, "--dry-run"]).ended;
+    is(broken.status, 2);
+    match(broken.stderr, `CheckpointError: ${folder}/tokenizer.json`);
+    const none = await start(["rl/evaluate.ts", "tiny", "--model.adapter", join(place, "none"), "--dry-run"]).ended;
+    is(none.status, 2);
+    match(none.stderr, `${join(place, "none")}/adapter_config.json`);
+    rmSync(folder, { recursive: true });
   });
 
   test("a folder that is there is not locked or changed", async () => {
