@@ -5,10 +5,12 @@
 //
 // The rollouts are those that a run's evaluation draws, so with a run's settings the reward is the run's own, to the bit.
 import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
 import {
+  expectDiskSpace,
   expectFolderPlace,
+  formatBytes,
   formatDuration,
+  freeDisk,
   type Progress,
   projectVersion,
   resolvedToml,
@@ -50,6 +52,7 @@ import { type EvaluateValues, evaluateCommandSettings, evaluatedFiles, runFolder
 import { evaluatedRollouts } from "./evaluation.ts";
 import { evaluationLines, evaluationNumbers, writeEvaluation } from "./evaluation-report.ts";
 import { embeddedModel } from "./files/run-folder.ts";
+import { conversationBytes } from "./folder-size.ts";
 import { checkpointFolder, expectSound, isKept, keptSteps } from "./kept-checkpoints.ts";
 import { positionsNote } from "./openings.ts";
 import { probeRates } from "./probe.ts";
@@ -57,6 +60,9 @@ import { dialoguesOf, expectTemplate, type RolloutSettings, rollOut } from "./ro
 import { presetNames } from "./settings-files.ts";
 import { rolloutSampling } from "./training-settings.ts";
 import { generationWork, lengthsOf } from "./work-parts.ts";
+
+/** Of evaluation.json, most of it the settings. */
+const numbersBytes = 1500;
 
 type Job = { config: LanguageModel; chat: Chat; environment: Environment; values: EvaluateValues };
 
@@ -93,6 +99,7 @@ await runCommand({
     ]);
     if (problems.length > 0) throw settingsError(problems);
     if (isDryRun) return printEvaluationPlan(await plannedModel(path), path, environment, values, progress, signal);
+    if (values.out !== "") expectDiskSpace(values.out, diskOf(environment, values), "the evaluation");
     const model = await locateModel(path === "" ? embeddedModel : path, { progress, signal });
     const chat = await loadChat(model.folder, await loadTokenizer(model.folder));
     const requests = evaluatedRollouts(environment, values.evaluate);
@@ -156,6 +163,11 @@ function expectFreeFolder(out: string): void {
   expectFolderPlace(out);
   if (existsSync(out) && readdirSync(out).length > 0)
     throw settingsError([`out: ${out} is not empty, and an evaluation replaces nothing. Choose another folder`]);
+}
+
+/** evaluation.json and the conversations. Right answers stand for those that the model will give. */
+function diskOf(environment: Environment, { evaluate: { episodes, episodeSeed, rollouts } }: EvaluateValues): number {
+  return numbersBytes + conversationBytes(environment, episodeSeed, episodes, rollouts, "training");
 }
 
 /** The model that is meant: that of --model.path; or a checkpoint of the run folder; or the settings files' model. */
@@ -256,7 +268,7 @@ async function printEvaluationPlan(
     print(
       values.out === ""
         ? "Disk: nothing is written"
-        : `Disk: the conversations, in ${join(values.out, "conversations.jsonl.gz")}`,
+        : `Disk: about ${formatBytes(diskOf(environment, values))} in ${values.out}, nearly all of it the conversations; ${freeDisk(values.out, diskOf(environment, values))}`,
     );
   } finally {
     opened.backend.destroy();

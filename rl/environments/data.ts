@@ -57,7 +57,9 @@ export async function openData(wanted: WantedData, context: OpenContext = {}): P
     environment: { ...(hub?.environment ?? process.env), ...(isDryRun === true && { HF_HUB_OFFLINE: "1" }) },
   });
   const rows: DataRow[] = [];
-  for (const path of found.files) rows.push(...(await readRows(path, { what, columns, cure })));
+  for (const path of found.files)
+    for (const row of await readRows(path, { what, columns, cure, mayBeEmpty: true })) rows.push(row);
   const source = `${found.name}, commit ${found.commit.slice(0, 12)}`;
+  if (rows.length === 0) throw new FileError(`${source}: expected rows of ${what}, got none.`);
   return { rows, source, isFromHub: true, file: environmentFile(setting, found.files, sha256, source) };
 }

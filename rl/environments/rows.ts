@@ -14,16 +14,24 @@ export interface DataRow {
   readonly value: unknown;
 }
 
+export interface RowsWanted {
+  /** What the rows are, for messages: "names". */
+  readonly what: string;
+  /** The columns of a Parquet file that are needed, as `readParquetRows` has them; default all. */
+  readonly columns?: readonly string[];
+  /** What to do if one of them is missing. */
+  readonly cure?: string;
+  /** One of several files may have no rows. */
+  readonly mayBeEmpty?: boolean;
+}
+
 /**
  * All rows of a file, in order.
- * @param what     what the rows are, for messages: "names"
- * @param columns  the columns of a Parquet file that are needed, as `readParquetRows` has them; default all
- * @param cure     what to do if one of them is missing
  * @throws FileError when the file cannot be read, has another extension, or has no rows
  */
 export async function readRows(
   path: string,
-  { what, columns, cure = "" }: { what: string; columns?: readonly string[]; cure?: string },
+  { what, columns, cure = "", mayBeEmpty = false }: RowsWanted,
 ): Promise<DataRow[]> {
   const kind = extname(path).toLowerCase();
   const reader = readers.get(kind);
@@ -40,7 +48,7 @@ export async function readRows(
     if (known !== null) throw known;
     throw new FileError(`${path}: cannot be read as ${kind.slice(1)}: ${asError(caught).message}`, { cause: caught });
   }
-  if (rows.length === 0) throw new FileError(`${path}: expected rows of ${what}, got none.`);
+  if (rows.length === 0 && !mayBeEmpty) throw new FileError(`${path}: expected rows of ${what}, got none.`);
   return rows.map(({ where, value }) => ({ where: `${path}: ${where}`, value }));
 }
 

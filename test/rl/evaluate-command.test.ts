@@ -1,5 +1,6 @@
 // An evaluation of its own: with a run's settings it is the run's own evaluation; its numbers by hand; adapters; refusals.
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
@@ -68,6 +69,28 @@ describe("rl/evaluate command", (test) => {
     rmSync(join(changed, "checkpoints/step-000003/config.json"));
     await refused("config.json: missing", changed);
   });
+
+  const mounted = join(place, "mounted");
+  mkdirSync(mounted);
+  const mayMount =
+    spawnSync("mount", ["-t", "tmpfs", "-o", "size=4k", "tmpfs", mounted], { stdio: "ignore" }).status === 0;
+  if (!mayMount) test.skip("a full disk", "mounting a file system needs root");
+  else
+    test("an evaluation that does not fit on the disk is refused before it is computed; the plan says so", async () => {
+      try {
+        const flags = ["--evaluate.episodes", "64", "--out", join(mounted, "evaluation")];
+        const { status, stdout, stderr } = await evaluate(run, ...flags);
+        equal([status, stdout], [2, ""]);
+        match(stderr, /the evaluation needs .* KiB of disk, 4\.0 KiB are free/);
+        match(
+          (await evaluate(run, ...flags, "--dry-run")).stdout,
+          /^Disk: about .* It does not fit there: .* are missing$/m,
+        );
+        equal(readdirSync(mounted), []);
+      } finally {
+        spawnSync("umount", [mounted], { stdio: "ignore" });
+      }
+    });
 
   test("numbers by hand: interval over prompts, pass@k without bias", () => {
     const rewards = [

@@ -68,7 +68,13 @@ describe("rl/environments/question-answer", (test) => {
       );
     const server = await startHub(
       new Map([
-        ["main/train.jsonl", rows(0, 6)],
+        ["main/train-00000-of-00003.jsonl", rows(0, 4)],
+        ["main/train-00001-of-00003.jsonl", Buffer.from("\n")],
+        ["main/train-00002-of-00003.jsonl", rows(4, 6)],
+        ["none/train.jsonl", Buffer.from("")],
+        ["many/train.jsonl", Buffer.from(`${JSON.stringify(problem(1))}\n`.repeat(200_000))],
+        ["many/test.jsonl", rows(6, 9)],
+        ["none/test.jsonl", rows(6, 9)],
         ["main/test.jsonl", rows(6, 9)],
       ]),
       "dataset",
@@ -79,7 +85,17 @@ describe("rl/environments/question-answer", (test) => {
       is(server.seen.length, 0, "a plan downloads nothing");
       ok(training(planned).length > 1000 && isWorked(planned), "and works with made-up questions");
       const environment = await gsm8k({ data: name }, { hub });
-      equal([training(environment).length, heldOut(environment).length], [6, 3]);
+      equal([training(environment).length, heldOut(environment).length], [6, 3], "an empty shard is no fault");
+      is(
+        training(await gsm8k({ data: name, config: "many" }, { hub })).length,
+        200_000,
+        "more rows than a call's arguments",
+      );
+      await throwsMessage(
+        () => gsm8k({ data: name, config: "none" }, { hub }),
+        "org/small, commit",
+        "expected rows of questions, got none",
+      );
       equal(
         episodeList(environment, 1)
           .slice(0, 3)
