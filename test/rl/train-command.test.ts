@@ -1,7 +1,18 @@
 // GRPO alone: its folder is that of a study without landscapes, to the byte, and each of the two commands knows what the
 // other one began.
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -63,6 +74,19 @@ describe("rl/train command", (test) => {
         is(status, 2);
         match(stderr, /training needs .* of disk, .* are free/);
         ok(!existsSync(out), "the folder of other settings");
+        // Not even the lock fits on a full disk; folders do.
+        const ballast = openSync(join(mounted, "ballast"), "w");
+        try {
+          for (;;) writeSync(ballast, new Uint8Array(4096));
+        } catch (thrown) {
+          match(String(thrown), "ENOSPC");
+        } finally {
+          closeSync(ballast);
+        }
+        const full = await train(out);
+        is(full.status, 2);
+        match(full.stderr, "the disk is full");
+        ok(!existsSync(out), "a folder with a lock that is cut off");
       } finally {
         spawnSync("umount", [mounted], { stdio: "ignore" });
       }

@@ -1,4 +1,5 @@
 // The warm start as a command: it checks everything before it makes its folder, and its checkpoint can be used.
+import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -46,6 +47,23 @@ describe("rl/warm-start", (test) => {
       mkdirSync(old, { recursive: true });
       is((await warmStart(old, model, ...more)).status, 2);
       equal(readdirSync(old), [], "a folder that was there is left as it was");
+    });
+
+  const mounted = join(place, "mounted");
+  mkdirSync(mounted);
+  const mayMount =
+    spawnSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", mounted], { stdio: "ignore" }).status === 0;
+  if (!mayMount) test.skip("a disk that is too small", "mounting a file system needs root");
+  else
+    test("a disk that is too small: refused, and no folder is made", async () => {
+      try {
+        const { status, stderr } = await warmStart(join(mounted, "run"), tiny);
+        is(status, 2, stderr);
+        match(stderr, /the training needs .* of disk, 2\.0 MiB are free/);
+        equal(readdirSync(mounted), []);
+      } finally {
+        spawnSync("umount", [mounted], { stdio: "ignore" });
+      }
     });
 
   test("GSM8K from a file in its format: the data set's own solutions are learnt", async () => {
