@@ -184,6 +184,8 @@ const isNamed = (name: string, ends: readonly string[]): boolean =>
 export function isTargeted(config: AdapterConfig, module: string): boolean {
   const { target_modules: target, exclude_modules: exclude, target_parameters: parameters } = config;
   if (isNamed(`${module}.weight`, parameters ?? [])) return true;
+  // peft targets the embedding in place of the head, and gives the head the same factors.
+  if (config.ensure_weight_tying === true && module === "lm_head") return true;
   if (typeof exclude === "string" ? compiled(exclude, "").test(module) : isNamed(module, exclude ?? [])) return false;
   if (isSaved(config, module)) return false;
   // peft chooses by the model's type then.

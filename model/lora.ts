@@ -286,7 +286,7 @@ function changedWeight(
     );
   else if (first.shape[0] !== rank)
     faults.settings.push(`"${module}": lora_A has rank ${first.shape[0]}, r and rank_pattern give ${rank}`);
-  else if (!isTargeted(adapter, named) && adapter.ensure_weight_tying !== true)
+  else if (!isTargeted(adapter, named))
     faults.settings.push(
       `"${module}" has lora_A and lora_B, and the settings target no such module: peft would ignore them`,
     );
@@ -434,16 +434,18 @@ function merged(weight: WeightSource, factors: Factors): WeightSource {
     dtype: "f32",
     async *pieces(elements) {
       if (magnitude === null) {
-        for await (const { start, data } of sums(elements)) yield { start, data: Float32Array.from(data) };
+        for await (const { start, data } of sums(elements)) yield { start, data: new Float32Array(data) };
         return;
       }
       const wanted = await readAll(magnitude);
       const squares = new Float64Array(wanted.length);
       for await (const { start, data } of sums(elements))
-        for (const [i, value] of data.entries()) squares[lineOf(start + i)] += value * value;
+        for (let i = 0; i < data.length; i++) squares[lineOf(start + i)] += data[i] * data[i];
       const scales = Float64Array.from(wanted, (length, line) => length / Math.sqrt(squares[line]));
-      for await (const { start, data } of sums(elements))
-        yield { start, data: Float32Array.from(data, (value, i) => scales[lineOf(start + i)] * value) };
+      for await (const { start, data } of sums(elements)) {
+        for (let i = 0; i < data.length; i++) data[i] *= scales[lineOf(start + i)];
+        yield { start, data: new Float32Array(data) };
+      }
     },
   };
 }

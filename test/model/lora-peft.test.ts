@@ -87,6 +87,7 @@ describe("model/lora-peft", (test) => {
     await refused("plain", { exclude_modules: ["0.self_attn.q_proj"] }, "0.self_attn.q_proj", ignored);
     await refused("plain", { exclude_modules: ".*1.*q.*" }, "1.self_attn.q_proj", ignored);
     await refused("plain", { layers_to_transform: [1] }, "0.self_attn.v_proj", ignored);
+    await refused("tied-ensured", { target_modules: ["embed_tokens"] }, "0.self_attn.v_proj", ignored);
     await refused("layers", { layers_to_transform: 0 }, "1.mlp.down_proj", ignored);
     await refused("layers", { layers_pattern: ["blocks"] }, "1.mlp.down_proj", ignored);
     await refused("parameters", { target_parameters: ["q_proj.weight"] }, "down_proj", ignored);
