@@ -27,8 +27,9 @@ import {
   locateModel,
   type MemoryLimit,
   memoryLimit,
-  openConfig,
+  openMergedConfig,
   planMemory,
+  readAdapterConfig,
   rehearseGeneration,
 } from "../model/index.ts";
 import {
@@ -85,6 +86,7 @@ await runCommand({
       throw settingsError([
         `out: ${values.out} is not empty, and an evaluation replaces nothing. Choose another folder`,
       ]);
+    if (values.model.adapter !== "") readAdapterConfig(values.model.adapter);
     const environment = await openEnvironment(values.environment, { progress, signal, isDryRun });
     const { episodes, episodeSeed, rollouts, passReward } = values.evaluate;
     await episodeList(environment, episodeSeed).makeDistinct(episodes, signal);
@@ -107,7 +109,7 @@ await runCommand({
       progress.line(adapterLine(opened));
       const task = environmentDescription(values.environment);
       if (task !== null) progress.line(task);
-      const { config } = await openConfig(model.folder);
+      const config = await openMergedConfig(model.folder, values.model.adapter);
       const note = positionsNote(
         requests.map(({ episode }) => episode),
         chat,
