@@ -25,8 +25,8 @@ import { empty, type Tensor } from "./tensor.ts";
 const entryLength = 3;
 
 /**
- * Tables kept of each height. A pass has two lists of runs: those of all its rows, and those of the rows whose states are wanted; and
- * the passes of two lanes alternate (model/lanes.ts).
+ * Tables kept of each height. A pass has two lists of runs: those of all its rows, and those of the rows whose states are wanted.
+ * Passes of two kinds often take turns.
  */
 const perHeight = 4;
 

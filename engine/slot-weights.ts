@@ -10,7 +10,7 @@ import { bytesPerElement, type DType } from "./dtype.ts";
 import { memoryLabel } from "./memory-purpose.ts";
 import type { PointWeights } from "./moved-weights.ts";
 import { panelShape } from "./ops/matmul/matmul.ts";
-import { type DirectionStep, moveIntoSlot } from "./ops/perturbation/along.ts";
+import { type DirectionStep, type Move, moveIntoSlots } from "./ops/perturbation/along.ts";
 import { joinedShapes, type ParameterArena } from "./parameter-arena.ts";
 import type { OperandPrecision, Parameter, SlotStack, WeightTensors } from "./parameters.ts";
 import { wordsOf } from "./random.ts";
@@ -66,21 +66,23 @@ export class SlotWeights implements PointWeights {
     this.version++;
     this.#tables.assign(new Map(points.map((_, point) => [point, point])));
     for (const [name, own] of this.#slots) {
-      const weight = this.#arena.value(name);
-      const slots = new Map<number, WeightTensors>();
-      points.forEach((stepsOf, point) => {
-        moveIntoSlot(weight, own[point], wordsOf(name), stepsOf(name));
-        slots.set(point, own[point]);
-      });
-      this.#parameters.set(name, { kind: "slots", shape: weight.shape, slots, stack: this.#stacks.get(name) });
+      const slots = new Map(points.map((_, point) => [point, own[point]]));
+      const { shape } = this.#arena.value(name);
+      this.#parameters.set(name, { kind: "slots", shape, slots, stack: this.#stacks.get(name) });
     }
+    moveIntoSlots(points.flatMap((stepsOf, point) => this.#moves(point, stepsOf)));
   }
 
   /** Fills one slot anew; the others keep their points. `placeAlong` must have filled it before. */
   replace(point: number, stepsOf: (name: string) => readonly DirectionStep[]): void {
     this.#arena.backend.phase?.("perturbing");
-    for (const [name, own] of this.#slots)
-      moveIntoSlot(this.#arena.value(name), own[point], wordsOf(name), stepsOf(name));
+    moveIntoSlots(this.#moves(point, stepsOf));
+  }
+
+  #moves(point: number, stepsOf: (name: string) => readonly DirectionStep[]): Move[] {
+    return [...this.#slots].map(([name, own]) => ({
+      ...{ weight: this.#arena.value(name), slot: own[point], nameWords: wordsOf(name), steps: stepsOf(name) },
+    }));
   }
 
   get(name: string): Parameter {
@@ -115,33 +117,44 @@ export class SlotWeights implements PointWeights {
   }
 }
 
-/** Vectors are padded so that each begins at a multiple of four elements, and can be read in fours. */
+/** Tensors are padded so that each begins at a multiple of four elements, and can be read in fours. */
 const inFours = (length: number): number => 4 * Math.ceil(length / 4);
 
 /**
- * The norms and biases of all slots in one buffer, so that a kernel that reads several of them has one binding (ops/matmul/layer-parts.ts).
- * They are small beside the matrices. Without room for all in one buffer, each has its own.
+ * One buffer for many slots: for all tensors of the model, if it can hold them. Then a point's weights are moved by few dispatches
+ * (ops/perturbation/perturb-together.ts). Else for the norms and biases, which are small beside the matrices: a kernel that reads
+ * several of them has one binding (ops/matmul/layer-parts.ts). Without room for these either, each has a buffer of its own.
  */
-class SharedVectors {
+class SharedBuffer {
   readonly #all: Tensor | null;
+  readonly #hasMatrices: boolean;
   #taken = 0;
 
-  constructor(arena: ParameterArena, slots: number) {
-    const { backend, dtype, names } = arena;
-    const shapes = names.map((name) => arena.value(name).shape).filter(({ length }) => length === 1);
-    const length = slots * shapes.reduce((sum, [own]) => sum + inFours(own), 0);
-    const fits = length > 0 && length * bytesPerElement[dtype] <= backend.limits.maxBufferBytes;
-    this.#all = fits ? keep(empty(backend, [length], dtype, memoryLabel("perturbed weights", "vectors"))) : null;
+  /** @param shapes  of all tensors of a slot that may lie here */
+  constructor({ backend, dtype }: ParameterArena, slots: number, shapes: readonly Shape[]) {
+    const lengthOf = (some: readonly Shape[]): number =>
+      slots * some.reduce((sum, shape) => sum + inFours(sizeOf(shape)), 0);
+    const fits = (length: number): boolean =>
+      length > 0 && length * bytesPerElement[dtype] <= backend.limits.maxBufferBytes;
+    const [whole, vectors] = [shapes, shapes.filter(isVector)].map(lengthOf);
+    this.#hasMatrices = fits(whole);
+    const length = this.#hasMatrices ? whole : vectors;
+    const label = memoryLabel("perturbed weights", this.#hasMatrices ? "all tensors" : "vectors");
+    this.#all = fits(length) ? keep(empty(backend, [length], dtype, label)) : null;
   }
 
-  /** The next part; null if it is to have a buffer of its own. */
-  take(length: number): Tensor | null {
-    if (this.#all === null) return null;
-    const part = this.#all.sliceRows(this.#taken, length);
-    this.#taken += inFours(length);
-    return part;
+  /** A tensor of this shape per slot, at equal distances; null if they are to have a buffer of their own. */
+  take(slots: number, shape: Shape): Tensor[] | null {
+    if (this.#all === null || !(this.#hasMatrices || isVector(shape))) return null;
+    const all = this.#all;
+    const [start, size] = [this.#taken, sizeOf(shape)];
+    const distance = inFours(size);
+    this.#taken += slots * distance;
+    return Array.from({ length: slots }, (_, slot) => all.sliceRows(start + slot * distance, size).view(shape));
   }
 }
+
+const isVector = ({ length }: Shape): boolean => length === 1;
 
 /** A tensor per slot: parts of one buffer at equal distances if it can hold all of them, else tensors of their own. */
 function allocateEach(
@@ -150,13 +163,12 @@ function allocateEach(
   shape: Shape,
   dtype: DType,
   label: string,
-  vectors: SharedVectors | null = null,
+  shared: SharedBuffer | null = null,
 ): Tensor[] {
-  const isVector = shape.length === 1;
-  const distance = isVector ? inFours(shape[0]) : shape[0];
+  const taken = shared?.take(slots, shape) ?? null;
+  if (taken !== null) return taken;
+  const distance = isVector(shape) ? inFours(shape[0]) : shape[0];
   const whole = [(slots - 1) * distance + shape[0], ...shape.slice(1)];
-  const shared = isVector ? (vectors?.take(whole[0]) ?? null) : null;
-  if (shared !== null) return Array.from({ length: slots }, (_, slot) => shared.sliceRows(slot * distance, shape[0]));
   const make = (of: Shape): Tensor => keep(empty(backend, of, dtype, memoryLabel("perturbed weights", label)));
   if (sizeOf(whole) * bytesPerElement[dtype] > backend.limits.maxBufferBytes)
     return Array.from({ length: slots }, () => make(shape));
@@ -230,11 +242,11 @@ function allocateJoined(
   slots: number,
   wanted: ReadonlyMap<string, { shape: Shape; group: string }>,
   dtype: DType,
-  vectors: SharedVectors | null = null,
+  shared: SharedBuffer | null = null,
 ): Map<string, Tensor[]> {
   const parts = new Map<string, Tensor[]>();
   for (const { group, whole, members } of joinedShapes(backend, wanted, dtype)) {
-    const each = allocateEach(backend, slots, whole, dtype, group, vectors);
+    const each = allocateEach(backend, slots, whole, dtype, group, shared);
     for (const { name, start, count } of members)
       parts.set(
         name,
@@ -254,21 +266,40 @@ function allocateSlots(arena: ParameterArena, slots: number): Map<string, Weight
     const { tensor, panels } = plainOf(arena, name);
     return (panels ?? tensor).shape;
   });
-  const vectors = new SharedVectors(arena, slots);
-  const parts = allocateJoined(backend, slots, grouped, dtype, vectors);
+  const layouts = new Map(arena.names.map((name) => [name, layoutsOf(arena, name)]));
+  // Panels that are packed from rows lie in another buffer than these: a kernel does not write the buffer that it reads.
+  const shared = new SharedBuffer(
+    ...([arena, slots] as const),
+    [...layouts.values()].flatMap(({ rows, panels }) => [rows ?? panels ?? []]),
+  );
+  const isPacked = (name: string): boolean => layouts.get(name)?.rows !== null && layouts.get(name)?.panels !== null;
+  const groupedOf = (packed: boolean) => new Map([...grouped].filter(([name]) => isPacked(name) === packed));
+  const parts = new Map([
+    ...allocateJoined(backend, slots, groupedOf(false), dtype, shared),
+    ...allocateJoined(backend, slots, groupedOf(true), dtype),
+  ]);
+  const of = (shape: Shape, label: string, own: SharedBuffer | null): Tensor[] =>
+    allocateEach(backend, slots, shape, dtype, label, own);
   return new Map(
-    arena.names.map((name) => {
-      const { tensor, panels } = plainOf(arena, name);
-      const of = (shape: Shape, label: string): Tensor[] => allocateEach(backend, slots, shape, dtype, label, vectors);
-      const needsRows = panels === null || !arena.isLinear(name);
-      const rows = needsRows ? (panels === null && parts.get(name)) || of(tensor.shape, name) : null;
-      const inPanels = panels === null ? null : (parts.get(name) ?? of(panels.shape, `${name}.panels`));
+    [...layouts].map(([name, layout]) => {
+      const rows =
+        layout.rows === null ? null : (layout.panels === null && parts.get(name)) || of(layout.rows, name, shared);
+      const panels =
+        layout.panels === null
+          ? null
+          : (parts.get(name) ?? of(layout.panels, `${name}.panels`, rows === null ? shared : null));
       return [
         name,
-        Array.from({ length: slots }, (_, slot) => ({ rows: rows?.[slot] ?? null, panels: inPanels?.[slot] ?? null })),
+        Array.from({ length: slots }, (_, slot) => ({ rows: rows?.[slot] ?? null, panels: panels?.[slot] ?? null })),
       ];
     }),
   );
+}
+
+/** The layouts that a slot of a parameter has. */
+function layoutsOf(arena: ParameterArena, name: string): { rows: Shape | null; panels: Shape | null } {
+  const { tensor, panels } = plainOf(arena, name);
+  return { rows: panels === null || !arena.isLinear(name) ? tensor.shape : null, panels: panels?.shape ?? null };
 }
 
 function plainOf(arena: ParameterArena, name: string): Parameter & { readonly kind: "tensor" } {

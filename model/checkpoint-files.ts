@@ -298,7 +298,7 @@ export function isModelFile(name: string): boolean {
 }
 
 /** Names of a model's embedding and head if these are two tensors. */
-function endsOf(config: LanguageModel): { embedding: string; head: string } {
+export function endsOf(config: LanguageModel): { embedding: string; head: string } {
   return {
     embedding: { ...config, tieWordEmbeddings: true }.headName(),
     head: { ...config, tieWordEmbeddings: false }.headName(),
@@ -377,7 +377,9 @@ async function settleHead(
 }
 
 const listedFaults = 20;
-function refuse(where: string, faults: readonly string[], mend: string): never {
+
+/** @throws CheckpointError that lists the faults of a file or folder */
+export function refuse(where: string, faults: readonly string[], mend: string): never {
   const listed = faults.slice(0, listedFaults).map((fault) => `\n  ${fault}`);
   if (faults.length > listedFaults) listed.push(`\n  and ${faults.length - listedFaults} more`);
   throw new CheckpointError(

@@ -21,10 +21,11 @@ import {
   text,
 } from "../engine/host/index.ts";
 import { sizeOf, storedBytes } from "../engine/index.ts";
+import { type AdapterConfig, isAdapter, readAdapterConfig } from "./adapter-config.ts";
 import { type Checkpoint, openCheckpoint } from "./checkpoint-files.ts";
 import { modelCommandSettings, modelProblems } from "./commands/command.ts";
 import { type LocateOptions, locateModel, withoutDownload } from "./hub.ts";
-import { isAdapter, mergeAdapter, readAdapterConfig } from "./lora.ts";
+import { mergeAdapter } from "./lora.ts";
 import { type WrittenDtype, writeCheckpoint, writtenDtypes } from "./write-checkpoint.ts";
 
 const units = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
@@ -82,7 +83,7 @@ async function openWhole(model: string, base: string, options: LocateOptions): P
     return { checkpoint: await openCheckpoint(folder), filesFrom: [folder] };
   }
   const adapter = readAdapterConfig(model);
-  const named = base === "" ? (adapter.base_model_name_or_path ?? "") : base;
+  const named = base === "" ? baseOf(adapter) : base;
   if (named === "")
     throw new SettingsError(
       `base is missing (--base DIR): ${model} is a LoRA adapter that does not name its base model.`,
@@ -99,6 +100,12 @@ async function openWhole(model: string, base: string, options: LocateOptions): P
     await checkpoint.close();
     throw error;
   }
+}
+
+/** The base model that an adapter names: a folder, or a model of the hub with its revision. */
+function baseOf({ base_model_name_or_path: name, revision }: AdapterConfig): string {
+  if (name == null || revision == null || revision === "" || name.includes("@") || existsSync(name)) return name ?? "";
+  return `${name}@${revision}`;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))

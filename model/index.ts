@@ -1,4 +1,5 @@
 // The model floor's public face.
+export { readAdapterConfig } from "./adapter-config.ts";
 export { settleFolders, writeFolderAtomically } from "./atomic-folder.ts";
 export { type Batch, distinctTokens, packSequences } from "./batch.ts";
 export { Chat, type ChatMessage, type GlueOptions, loadChat } from "./chat.ts";
@@ -36,7 +37,6 @@ export {
   parameterShapes,
   runLayers,
 } from "./language-model.ts";
-export { readAdapterConfig } from "./lora.ts";
 export {
   describePlan,
   emptyModel,
@@ -79,6 +79,7 @@ export {
   loadWeights,
   makeHalfWeights,
   makeWeights,
+  openMergedConfig,
   saveWeights,
   type WeightOptions,
 } from "./weights.ts";

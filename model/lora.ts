@@ -1,86 +1,20 @@
-// Merges a LoRA adapter of peft into its base model: W + scale · B·A for each adapted linear layer, with scale =
-// lora_alpha / r, or lora_alpha / √r with use_rslora. W, A and B are widened to f32; the sum is computed in float64 and
-// rounded once. So the merged weights equal base plus adapter in any dtype of the base (peft rounds B·A and the sum to
-// the base's dtype).
+// Merges a LoRA adapter of peft into its base model: W + scale · B·A for each adapted layer, with scale =
+// lora_alpha / r, or lora_alpha / √r with use_rslora. With DoRA each row of this sum is then scaled to its magnitude. W,
+// A and B are widened to f32; the result is computed in float64 and rounded once. So the merged weights equal base plus
+// adapter in any dtype of the base (peft rounds B·A and the sum to the base's dtype).
 //
-// adapter_config.json has some forty settings, and a few change what the adapter computes. Settings that are not known
-// to be harmless are refused by name. https://huggingface.co/docs/peft/package_reference/lora
+// A tied model whose embedding and head are no longer equal is untied, since peft adapts each of the two by itself.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { z } from "zod";
 import { CheckpointError } from "../engine/host/index.ts";
-import { adapterConfigFile, Checkpoint, readModelJson } from "./checkpoint-files.ts";
-import { isLinearWeight, type Json } from "./config.ts";
+import { type AdapterConfig, isSaved, isTargeted, rankOf, scaleOf, tokenRowsOf } from "./adapter-config.ts";
+import { adapterConfigFile, Checkpoint, endsOf, refuse } from "./checkpoint-files.ts";
+import type { Json } from "./config.ts";
+import { type LanguageModel, parameterShapes } from "./language-model.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
-import { readAll, storedTensor, type WeightSource } from "./weight-source.ts";
+import { holdSameNumbers, readAll, storedTensor, type WeightSource } from "./weight-source.ts";
 
 const adapterWeightsFile = "adapter_model.safetensors";
-
-/** Settings of peft that are harmless: they describe the training, or repeat facts that the tensors show. */
-const harmless = new Set([
-  ...[
-    "auto_mapping",
-    "base_model_name_or_path",
-    "eva_config",
-    "exclude_modules",
-    "inference_mode",
-    "init_lora_weights",
-  ],
-  ...["layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "modules_to_save", "peft_version"],
-  ...["qalora_group_size", "revision", "runtime_config", "target_modules", "task_type", "ensure_weight_tying"],
-]);
-/** Initialisations that also change the base model, so that the adapter does not fit the base that it names. */
-const changesBase = /^(pissa|olora|corda|loftq)/;
-
-const schema = z.object({
-  peft_type: z.literal("LORA"),
-  r: z.number().positive(),
-  lora_alpha: z.number(),
-  use_rslora: z.boolean().nullish(),
-  rank_pattern: z.record(z.string(), z.number()).nullish(),
-  alpha_pattern: z.record(z.string(), z.number()).nullish(),
-  bias: z.literal("none").nullish(),
-  base_model_name_or_path: z.string().nullish(),
-  init_lora_weights: z.union([z.boolean(), z.string()]).nullish(),
-});
-
-/** The content of adapter_config.json. */
-export interface AdapterConfig extends z.infer<typeof schema> {
-  readonly folder: string;
-}
-
-/** Whether a folder holds an adapter and no model. */
-export function isAdapter(folder: string): boolean {
-  return existsSync(join(folder, adapterConfigFile));
-}
-
-/** @throws CheckpointError when the folder is not a LoRA adapter, or its kind cannot be merged here */
-export function readAdapterConfig(folder: string): AdapterConfig {
-  const path = join(folder, adapterConfigFile);
-  const json = readModelJson(path);
-  const parsed = schema.safeParse(json);
-  if (!parsed.success)
-    throw new CheckpointError(`${path}: expected a LoRA adapter of peft:\n${z.prettifyError(parsed.error)}`);
-  const known = new Set([...Object.keys(schema.shape), ...harmless]);
-  const faults = Object.entries(json as Json)
-    .filter(([key, value]) => !known.has(key) && !isEmpty(value))
-    .map(([key, value]) => `${key}: ${JSON.stringify(value)} cannot be merged here`);
-  const { init_lora_weights: begin } = parsed.data;
-  if (typeof begin === "string" && changesBase.test(begin))
-    faults.push(`init_lora_weights: ${JSON.stringify(begin)} changes the base model too`);
-  if (parsed.data.lora_alpha === 0)
-    throw new CheckpointError(
-      `${path}: lora_alpha is 0, with which the adapter would change no weight. verl's merger writes 0: set it to the value of the ` +
-        "training.",
-    );
-  if (faults.length > 0)
-    throw new CheckpointError(`${path}: ${faults.join("; ")}. Merge it with peft: model.merge_and_unload().`);
-  return { ...parsed.data, folder };
-}
-
-function isEmpty(value: unknown): boolean {
-  return value === null || value === false || (typeof value === "object" && Object.keys(value).length === 0);
-}
 
 /**
  * The base model with the adapter merged into it. Closing the result also closes the base.
@@ -89,16 +23,23 @@ function isEmpty(value: unknown): boolean {
  */
 export async function mergeAdapter(base: Checkpoint, adapter: AdapterConfig): Promise<Checkpoint> {
   const path = join(adapter.folder, adapterWeightsFile);
-  if (!existsSync(path))
+  if (!existsSync(path)) {
+    const isPickle = existsSync(join(adapter.folder, "adapter_model.bin"));
     throw new CheckpointError(
-      `${path}: not found. Only safetensors are read: save the adapter with safe_serialization=True.`,
+      `${path}: not found${isPickle ? ", but adapter_model.bin" : ""}. Only safetensors are read: save the adapter with ` +
+        "safe_serialization=True.",
     );
+  }
   const file = await openSafetensors(path);
   try {
-    const changed = await mergedWeights(base, adapter, file);
-    const sources = new Map([...base.shapes.keys()].map((name) => [name, changed.get(name) ?? base.source(name)]));
-    const note = `${adapter.folder}: a LoRA adapter, merged into ${base.folder}: ${changed.size} of ${sources.size} tensors changed.`;
-    return new MergedCheckpoint(base, file, sources, note);
+    const { config, configJson, sources, changed, notes } = await mergedModel(base, adapter, file);
+    const note = `${adapter.folder}: a LoRA adapter, merged into ${base.folder}: ${changed} of ${sources.size} tensors changed.`;
+    return new MergedCheckpoint(
+      base,
+      file,
+      { ...base, config, configJson, notes: [...base.notes, note, ...notes] },
+      sources,
+    );
   } catch (error) {
     await file.close();
     throw error;
@@ -108,8 +49,13 @@ export async function mergeAdapter(base: Checkpoint, adapter: AdapterConfig): Pr
 class MergedCheckpoint extends Checkpoint {
   readonly #base: Checkpoint;
 
-  constructor(base: Checkpoint, file: SafetensorsFile, sources: ReadonlyMap<string, WeightSource>, note: string) {
-    super(base.folder, { ...base, notes: [...base.notes, note] }, [file], sources);
+  constructor(
+    base: Checkpoint,
+    file: SafetensorsFile,
+    settings: Pick<Checkpoint, "config" | "configJson" | "generationConfig" | "notes">,
+    sources: ReadonlyMap<string, WeightSource>,
+  ) {
+    super(base.folder, settings, [file], sources);
     this.#base = base;
   }
 
@@ -119,79 +65,386 @@ class MergedCheckpoint extends Checkpoint {
   }
 }
 
-interface Factors {
-  a?: WeightSource;
-  b?: WeightSource;
+/** The tensors that an adapter has for a module. */
+const kinds = {
+  "lora_A.weight": "a",
+  "lora_B.weight": "b",
+  "lora_B.bias": "addedBias",
+  lora_embedding_A: "embeddingA",
+  lora_embedding_B: "embeddingB",
+  lora_magnitude_vector: "magnitude",
+  "token_adapter.trainable_tokens_delta": "tokens",
+  // The module's own tensors. With factors beside them they are those of the layer that the factors adapt.
+  "base_layer.weight": "weight",
+  "base_layer.bias": "bias",
+  weight: "weight",
+  bias: "bias",
+} as const;
+type Kind = (typeof kinds)[keyof typeof kinds];
+
+interface Part {
+  /** The module's name in peft, by which patterns choose it. */
+  readonly named: string;
+  readonly tensors: Partial<Record<Kind, WeightSource>>;
+  /** The rows that `tokens` replace. */
+  readonly tokenRows: readonly number[];
 }
 
-async function mergedWeights(
-  base: Checkpoint,
+/** What is wrong with an adapter. */
+interface Faults {
+  /** With its base model. */
+  readonly base: string[];
+  /** With its settings: peft would ignore these tensors, or miss them. */
+  readonly settings: string[];
+}
+
+interface MergedModel {
+  readonly config: LanguageModel;
+  readonly configJson: Json;
+  readonly sources: Map<string, WeightSource>;
+  /** How many tensors are not those of the base model. */
+  readonly changed: number;
+  readonly notes: readonly string[];
+}
+
+async function mergedModel(base: Checkpoint, adapter: AdapterConfig, file: SafetensorsFile): Promise<MergedModel> {
+  const faults: Faults = { base: [], settings: [] };
+  const { embedding, head } = endsOf(base.config);
+  const isTied = base.config.tieWordEmbeddings;
+  const [ofEmbedding, ofHead] = [moduleOf(embedding), moduleOf(head)];
+  const untied = { ...base.config, tieWordEmbeddings: false };
+  const modules = new Set([...parameterShapes(untied).keys()].map(moduleOf));
+  const parts = partsOf(adapter, file, modules, ofEmbedding, faults);
+
+  // Embedding and head of a vocabulary that was resized are in the adapter as a whole.
+  const { vocabSize } = base.config;
+  const resized = (parts.get(ofEmbedding) ?? parts.get(ofHead))?.tensors.weight?.shape[0] ?? vocabSize;
+  const shapes = parameterShapes({ ...untied, vocabSize: resized });
+
+  const sources = new Map<string, WeightSource>();
+  const startOf = (name: string): WeightSource => base.source(isTied && name === head ? embedding : name);
+  const shareEnds = isTied ? withSharedEnds(adapter, parts, ofEmbedding, ofHead) : parts;
+  for (const [module, part] of shareEnds) {
+    const weight = part.tensors.weight ?? startOf(`${module}.weight`);
+    const changed = changedWeight(adapter, module, part, weight, faults);
+    if (changed !== startOf(`${module}.weight`)) sources.set(`${module}.weight`, changed);
+    const bias = changedBias(
+      adapter,
+      module,
+      part,
+      shapes.has(`${module}.bias`) ? startOf(`${module}.bias`) : null,
+      faults,
+    );
+    if (bias !== null) sources.set(`${module}.bias`, bias);
+  }
+  expectComplete(adapter, shareEnds, { modules, ofEmbedding, ofHead, isTied }, faults);
+  if (sources.size === 0 && faults.base.length + faults.settings.length === 0) faults.base.push("it has no tensors");
+
+  const complete = new Map([...shapes.keys()].map((name) => [name, sources.get(name) ?? startOf(name)]));
+  for (const [name, shape] of shapes) {
+    const found = complete.get(name)?.shape;
+    if (String(found) !== String(shape))
+      faults.base.push(
+        `"${name}" is [${found}], ${resized === vocabSize ? "the base model's" : "that of its vocabulary"} is [${shape}]`,
+      );
+  }
+  if (faults.base.length > 0) refuse(file.path, faults.base, `Is ${base.folder} its base model?`);
+  if (faults.settings.length > 0)
+    refuse(file.path, faults.settings, `Are ${adapterConfigFile} and the tensors from one adapter?`);
+
+  const ends = [embedding, head].map((name) => complete.get(name) ?? startOf(name));
+  const staysTied =
+    isTied &&
+    ((!sources.has(embedding) && !sources.has(head)) ||
+      (!sources.has(head) && adapter.ensure_weight_tying === true) ||
+      (await holdSameNumbers(ends[0], ends[1])));
+  if (staysTied) complete.delete(head);
+  const isUntied = isTied && !staysTied;
+  return {
+    config: { ...base.config, vocabSize: resized, tieWordEmbeddings: staysTied },
+    configJson: {
+      ...base.configJson,
+      ...(resized === vocabSize ? {} : { vocab_size: resized }),
+      ...(isUntied ? { tie_word_embeddings: false } : {}),
+    },
+    sources: complete,
+    changed: [...complete.keys()].filter((name) => sources.has(name)).length,
+    notes: isUntied
+      ? [
+          `${adapter.folder}: embedding and head are tied in ${base.folder}, and differ with the adapter: the merged model is untied.`,
+        ]
+      : [],
+  };
+}
+
+const moduleOf = (parameter: string): string => parameter.replace(/\.(weight|bias)$/, "");
+
+/** The tensors of the file by the modules of the base model. */
+function partsOf(
   adapter: AdapterConfig,
   file: SafetensorsFile,
-): Promise<Map<string, WeightSource>> {
-  const changed = new Map<string, WeightSource>();
-  const factors = new Map<string, Factors>();
-  const faults: string[] = [];
-  for (const stored of file.tensors.keys()) {
-    const source = storedTensor(file, stored);
-    const [, module, kind] =
-      /^base_model\.model\.(.+?)\.(lora_A\.weight|lora_B\.weight|weight|bias)$/.exec(stored) ?? [];
-    const name = kind === "bias" ? `${module}.bias` : `${module}.weight`;
-    const shape = base.shapes.get(name);
-    const isFactor = kind?.startsWith("lora_") === true;
-    if (source === null) faults.push(`"${stored}" is not stored as floats`);
-    else if (shape === undefined || (isFactor && !isLinearWeight(name)))
-      faults.push(`"${stored}" belongs to no linear layer of the base model`);
-    else if (isFactor) factors.set(name, { ...factors.get(name), [kind === "lora_A.weight" ? "a" : "b"]: source });
-    // A whole tensor: its module was trained without LoRA (modules_to_save).
-    else if (String(source.shape) === String(shape)) changed.set(name, source);
-    else faults.push(`"${stored}" is [${source.shape}], the base model's is [${shape}]`);
+  modules: ReadonlySet<string>,
+  embedding: string,
+  faults: Faults,
+): Map<string, Part> {
+  const parts = new Map<string, Part>();
+  const ends = Object.keys(kinds).join("|").replaceAll(".", "\\.");
+  const stored = new RegExp(`^base_model\\.model\\.(.+?)\\.(${ends})$`);
+  for (const name of file.tensors.keys()) {
+    if (adapter.usesVelora && name.endsWith(".lora_velora_embed")) continue;
+    const source = storedTensor(file, name);
+    const [, named = "", end = ""] = stored.exec(name) ?? [];
+    // An adapter of the bare model, whose names lack the prefix.
+    const module = [named, `model.${named}`].find((one) => modules.has(one));
+    if (source === null) faults.base.push(`"${name}" is not stored as floats`);
+    else if (module === undefined)
+      faults.base.push(`"${name}" belongs to no linear layer, norm or embedding of the base model`);
+    else {
+      const kind = kinds[end as keyof typeof kinds];
+      const part = parts.get(module) ?? {
+        named,
+        tensors: {},
+        tokenRows: tokenRowsOf(adapter, named, module === embedding),
+      };
+      if (kind in part.tensors) faults.base.push(`"${name}" is stored twice`);
+      parts.set(module, { ...part, tensors: { ...part.tensors, [kind]: source } });
+    }
   }
-  for (const [name, { a, b }] of factors) {
-    const weight = changed.get(name) ?? base.source(name);
-    const [rows, columns] = weight.shape;
-    const rank = a?.shape[0] ?? 0;
-    if (a === undefined || b === undefined) faults.push(`"${name}": one of lora_A and lora_B is missing`);
-    else if (String(a.shape) !== String([rank, columns]) || String(b.shape) !== String([rows, rank]))
-      faults.push(`"${name}" is [${weight.shape}], lora_A is [${a.shape}] and lora_B [${b.shape}]`);
-    else changed.set(name, merged(weight, a, b, scaleOf(adapter, name.replace(/\.weight$/, ""), rank)));
+  return parts;
+}
+
+/**
+ * Embedding and head of a tied base are one tensor for peft unless it trains one of them by itself: a tensor that
+ * replaces one, and rows that were trained one by one, are those of both.
+ */
+function withSharedEnds(
+  adapter: AdapterConfig,
+  parts: ReadonlyMap<string, Part>,
+  embedding: string,
+  head: string,
+): Map<string, Part> {
+  const all = new Map(parts);
+  const share = (from: string, to: string, kind: Kind): void => {
+    const given = parts.get(from);
+    const own = all.get(to) ?? { named: to, tensors: {}, tokenRows: [] };
+    if (given === undefined || !(kind in given.tensors) || kind in own.tensors) return;
+    const tokenRows = kind === "tokens" ? given.tokenRows : own.tokenRows;
+    all.set(to, { ...own, tokenRows, tensors: { ...own.tensors, [kind]: given.tensors[kind] } });
+  };
+  const isShared = (module: string): boolean => !isSaved(adapter, parts.get(module)?.named ?? module);
+  if (isShared(embedding)) share(embedding, head, "weight");
+  if (isShared(head)) share(head, embedding, "weight");
+  share(embedding, head, "tokens");
+  return all;
+}
+
+/** Factors of one layer, as matrices in row order. */
+interface Factors {
+  readonly rank: number;
+  /** [rows, rank] */
+  readonly up: () => Promise<Float32Array>;
+  /** [rank, columns] */
+  readonly down: () => Promise<Float32Array>;
+  readonly scale: number;
+  /** DoRA: the length of each row after the merge; of an embedding, of each column. */
+  readonly magnitude: WeightSource | null;
+  readonly magnitudeOf: "row" | "column";
+}
+
+/** The weight of a module with the adapter; the given source if the adapter does not change it. */
+function changedWeight(
+  adapter: AdapterConfig,
+  module: string,
+  { named, tensors, tokenRows }: Part,
+  weight: WeightSource,
+  faults: Faults,
+): WeightSource {
+  const { a, b, embeddingA, embeddingB, magnitude, addedBias, tokens } = tensors;
+  const [rows, columns = 0] = weight.shape;
+  const has = (kind: Kind): boolean => kind in tensors;
+  const isTransposed = has("embeddingA") || has("embeddingB");
+  if (!has("a") && !has("b") && !isTransposed) {
+    if (has("magnitude") || has("addedBias")) faults.base.push(`"${module}": lora_A and lora_B are missing`);
+    if (tokens === undefined) return weight;
+    return withRows(module, weight, tokens, tokenRows, faults);
   }
-  if (changed.size === 0 && faults.length === 0) faults.push("it has no tensors");
-  if (faults.length > 0)
-    throw new CheckpointError(
-      `${file.path}: does not fit ${base.folder}. Is this its base model?\n${faults.map((fault) => `  ${fault}`).join("\n")}`,
+  const [first, second] = isTransposed ? [embeddingA, embeddingB] : [a, b];
+  const rank = rankOf(adapter, named);
+  // Of an embedding peft stores the factors of the transposed matrix.
+  const [outer, inner] = isTransposed ? [columns, rows] : [rows, columns];
+  if (tokens !== undefined || (isTransposed && (has("a") || has("b"))))
+    faults.base.push(`"${module}" has factors of several kinds, which cannot be merged here`);
+  else if (first === undefined || second === undefined)
+    faults.base.push(`"${module}.weight": one of lora_A and lora_B is missing`);
+  else if (
+    weight.shape.length !== 2 ||
+    String(first.shape) !== String([first.shape[0], inner]) ||
+    String(second.shape) !== String([outer, first.shape[0]])
+  )
+    faults.base.push(
+      `"${module}.weight" is [${weight.shape}], lora_A is [${first.shape}] and lora_B [${second.shape}]`,
     );
-  return changed;
+  else if (first.shape[0] !== rank)
+    faults.settings.push(`"${module}": lora_A has rank ${first.shape[0]}, r and rank_pattern give ${rank}`);
+  else if (!isTargeted(adapter, named))
+    faults.settings.push(
+      `"${module}" has lora_A and lora_B, and the settings target no such module: peft would ignore them`,
+    );
+  else if ((adapter.use_dora === true) !== has("magnitude"))
+    faults.settings.push(
+      `"${module}": use_dora is ${adapter.use_dora}, lora_magnitude_vector is ${has("magnitude") ? "there" : "missing"}`,
+    );
+  else if (magnitude !== undefined && String(magnitude.shape) !== String([outer]))
+    faults.base.push(`"${module}": lora_magnitude_vector is [${magnitude.shape}], expected [${outer}]`);
+  else if ((adapter.lora_bias === true) !== has("addedBias"))
+    faults.settings.push(
+      `"${module}": lora_bias is ${adapter.lora_bias}, the bias of lora_B is ${addedBias ? "there" : "missing"}`,
+    );
+  else
+    return merged(weight, {
+      rank,
+      up: async () => (isTransposed ? transposed(await readAll(first), rank) : readAll(second)),
+      down: async () => (isTransposed ? transposed(await readAll(second), outer) : readAll(first)),
+      scale: scaleOf(adapter, named),
+      magnitude: magnitude ?? null,
+      magnitudeOf: isTransposed ? "column" : "row",
+    });
+  return weight;
 }
 
-/** lora_alpha over the rank, or its root, of one module. */
-function scaleOf({ lora_alpha, alpha_pattern, use_rslora }: AdapterConfig, module: string, rank: number): number {
-  // As in peft's get_pattern_key: a pattern is a regular expression that matches the end of a module's name.
-  const fitting = Object.entries(alpha_pattern ?? {}).find(([key]) =>
-    new RegExp(`^(?:.*\\.)?(?:${key})$`).test(module),
-  );
-  return (fitting?.[1] ?? lora_alpha) / (use_rslora === true ? Math.sqrt(rank) : rank);
+/** The bias of a module with the adapter; null if the adapter does not change it. */
+function changedBias(
+  adapter: AdapterConfig,
+  module: string,
+  { named, tensors: { bias, addedBias } }: Part,
+  before: WeightSource | null,
+  faults: Faults,
+): WeightSource | null {
+  if (bias === undefined && addedBias === undefined) return null;
+  const start = bias ?? before;
+  if (before === null || start === null) {
+    faults.base.push(`"${module}" has a bias in the adapter, and none in the base model`);
+    return null;
+  }
+  if (addedBias === undefined) return start;
+  if (String(addedBias.shape) === String(start.shape)) return plus(start, addedBias, scaleOf(adapter, named));
+  faults.base.push(`"${module}.bias" is [${start.shape}], that of lora_B is [${addedBias.shape}]`);
+  return null;
 }
 
-/** Computes W + scale · B·A, [out, in], piece by piece. */
-function merged(weight: WeightSource, a: WeightSource, b: WeightSource, scale: number): WeightSource {
-  const columns = weight.shape[1];
-  const rank = a.shape[0];
+/** Finds what the settings say and the file lacks. peft stops at these too. */
+function expectComplete(
+  adapter: AdapterConfig,
+  parts: ReadonlyMap<string, Part>,
+  {
+    modules,
+    ofEmbedding,
+    ofHead,
+    isTied,
+  }: { modules: ReadonlySet<string>; ofEmbedding: string; ofHead: string; isTied: boolean },
+  faults: Faults,
+): void {
+  for (const module of modules) {
+    const tensors = parts.get(module)?.tensors ?? {};
+    // The head is saved with the embedding then.
+    const isWithEmbedding = isTied && module === ofHead && adapter.ensure_weight_tying === true;
+    if (isSaved(adapter, module) && tensors.weight === undefined && !isWithEmbedding)
+      faults.settings.push(`"${module}" is among modules_to_save, its weight is missing`);
+    const rows = tokenRowsOf(adapter, module, module === ofEmbedding);
+    if (rows.length > 0 && tensors.tokens === undefined)
+      faults.settings.push(`"${module}" has trainable_token_indices, its trainable_tokens_delta is missing`);
+  }
+}
+
+/** A matrix with some of its rows replaced. */
+function withRows(
+  module: string,
+  weight: WeightSource,
+  replaced: WeightSource,
+  places: readonly number[],
+  faults: Faults,
+): WeightSource {
+  const [rows, columns] = weight.shape;
+  const beyond = places.find((place) => place >= rows);
+  if (String(replaced.shape) !== String([places.length, columns]))
+    faults.settings.push(
+      `"${module}": trainable_tokens_delta is [${replaced.shape}], trainable_token_indices has ${places.length} rows`,
+    );
+  else if (beyond !== undefined)
+    faults.base.push(`"${module}": token ${beyond} was trained, the base model has ${rows} tokens`);
   return {
     shape: weight.shape,
     dtype: "f32",
     async *pieces(elements) {
-      const [down, up] = [await readAll(a), await readAll(b)];
+      const values = await readAll(replaced);
       for await (const { start, data } of weight.pieces(elements)) {
-        const sum = new Float32Array(data.length);
-        for (let i = 0; i < data.length; i++) {
-          const row = Math.floor((start + i) / columns);
-          const column = (start + i) % columns;
-          let product = 0;
-          for (let k = 0; k < rank; k++) product += up[row * rank + k] * down[k * columns + column];
-          sum[i] = data[i] + scale * product;
-        }
-        yield { start, data: sum };
+        const changed = Float32Array.from(data);
+        for (const [i, place] of places.entries())
+          for (let column = 0; column < columns; column++) {
+            const at = place * columns + column - start;
+            if (at >= 0 && at < changed.length) changed[at] = values[i * columns + column];
+          }
+        yield { start, data: changed };
+      }
+    },
+  };
+}
+
+/** a + scale · b, element by element. */
+function plus(a: WeightSource, b: WeightSource, scale: number): WeightSource {
+  return {
+    shape: a.shape,
+    dtype: "f32",
+    async *pieces(elements) {
+      const added = await readAll(b);
+      for await (const { start, data } of a.pieces(elements))
+        yield { start, data: data.map((value, i) => value + scale * added[start + i]) };
+    },
+  };
+}
+
+/** A matrix of so many rows, transposed. */
+function transposed(matrix: Float32Array, rows: number): Float32Array {
+  const columns = matrix.length / rows;
+  return Float32Array.from(matrix, (_, i) => matrix[(i % rows) * columns + Math.floor(i / rows)]);
+}
+
+/** Computes W + scale · B·A, [out, in], piece by piece; with DoRA, its rows or columns scaled to their magnitudes. */
+function merged(weight: WeightSource, factors: Factors): WeightSource {
+  const columns = weight.shape[1];
+  const { rank, scale, magnitude, magnitudeOf } = factors;
+  async function* sums(elements?: number): AsyncGenerator<{ start: number; data: Float64Array }> {
+    const [down, up] = [await factors.down(), await factors.up()];
+    for await (const { start, data } of weight.pieces(elements)) {
+      const sum = new Float64Array(data.length);
+      for (let i = 0; i < data.length; i++) {
+        const row = Math.floor((start + i) / columns);
+        const column = (start + i) % columns;
+        let product = 0;
+        for (let k = 0; k < rank; k++) product += up[row * rank + k] * down[k * columns + column];
+        sum[i] = data[i] + scale * product;
+      }
+      yield { start, data: sum };
+    }
+  }
+  const lineOf = (element: number): number =>
+    magnitudeOf === "row" ? Math.floor(element / columns) : element % columns;
+  return {
+    shape: weight.shape,
+    dtype: "f32",
+    async *pieces(elements) {
+      if (magnitude === null) {
+        for await (const { start, data } of sums(elements)) yield { start, data: new Float32Array(data) };
+        return;
+      }
+      const wanted = await readAll(magnitude);
+      const squares = new Float64Array(wanted.length);
+      for await (const { start, data } of sums(elements))
+        for (let i = 0; i < data.length; i++) squares[lineOf(start + i)] += data[i] * data[i];
+      const scales = Float64Array.from(wanted, (length, line) => length / Math.sqrt(squares[line]));
+      for await (const { start, data } of sums(elements)) {
+        for (let i = 0; i < data.length; i++) data[i] *= scales[lineOf(start + i)];
+        yield { start, data: new Float32Array(data) };
       }
     },
   };

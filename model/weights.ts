@@ -12,9 +12,10 @@ import {
   smallestBeyondHalf,
   writeElements,
 } from "../engine/index.ts";
+import { readAdapterConfig } from "./adapter-config.ts";
 import { type Checkpoint, openCheckpoint, openConfig, readModelJson } from "./checkpoint-files.ts";
 import type { LanguageModel } from "./language-model.ts";
-import { mergeAdapter, readAdapterConfig } from "./lora.ts";
+import { mergeAdapter } from "./lora.ts";
 import { writeCheckpoint } from "./write-checkpoint.ts";
 
 export interface WeightOptions {
@@ -180,6 +181,14 @@ export async function openMerged(folder: string, adapter: string): Promise<Check
     await checkpoint.close();
     throw thrown;
   }
+}
+
+/** The configuration of a model with an adapter merged into it, which can untie the head or change the vocabulary. */
+export async function openMergedConfig(folder: string, adapter: string): Promise<LanguageModel> {
+  if (adapter === "") return (await openConfig(folder)).config;
+  const checkpoint = await openMerged(folder, adapter);
+  await checkpoint.close();
+  return checkpoint.config;
 }
 
 /**

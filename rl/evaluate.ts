@@ -30,7 +30,7 @@ import {
   locateModel,
   type MemoryLimit,
   memoryLimit,
-  openConfig,
+  openMergedConfig,
   planMemory,
   readAdapterConfig,
   rehearseGeneration,
@@ -114,7 +114,7 @@ await runCommand({
       progress.line(adapterLine(opened));
       const task = environmentDescription(values.environment);
       if (task !== null) progress.line(task);
-      const { config } = await openConfig(model.folder);
+      const config = await openMergedConfig(model.folder, values.model.adapter);
       const note = positionsNote(
         requests.map(({ episode }) => episode),
         chat,

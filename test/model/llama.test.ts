@@ -5,12 +5,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { CpuBackend } from "../../engine/index.ts";
+import { CpuBackend, linear, scopeAsync } from "../../engine/index.ts";
 import { openCheckpoint } from "../../model/checkpoint-files.ts";
 import { parseConfig } from "../../model/config.ts";
+import { headWeight, packSequences } from "../../model/index.ts";
 import { qwen2OfLlama } from "../../model/llama.ts";
 import { loadModel, saveWeights } from "../../model/weights.ts";
-import { describe, throwsMessage } from "../support.ts";
+import { readSafetensorsFixture } from "../fixture-tensors.ts";
+import { assertKnown, describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
 import { changeTensors, copyOf, readConfigOf, weightsOf, withCheckpoint, writeJson } from "./model-folders.ts";
 
 // As in https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct, with what older files leave out left out.
@@ -69,6 +71,22 @@ describe("model/llama", (test) => {
     assert.is(readConfigOf(saved)["model_type"], "qwen2");
     deepStrictEqual(await weightsOf(saved), await weightsOf(qwen2));
     await withCheckpoint(saved, async ({ notes }) => assert.equal(notes, []));
+  });
+
+  test("the logits are those of transformers' Llama", async () => {
+    const { ids, models } = readFixture<{ ids: number[]; models: string[] }>("llama.json");
+    const known = readSafetensorsFixture("llama.safetensors");
+    for (const name of models) {
+      const backend = new CpuBackend();
+      const folder = fixturePath(`llama/${name}`);
+      const { config, weights } = await loadModel(backend, folder, { dtype: "f64", note: () => {} });
+      const logits = await scopeAsync(async () => {
+        const states = config.forward(weights, packSequences(backend, [ids]), null);
+        return linear(states, headWeight(config, weights), null, null).read();
+      });
+      const expected = known.get(name)?.values ?? [];
+      assertKnown("llama.safetensors", name, "CPU f64", logits, expected, { relative: 1e-9, absolute: 1e-9 });
+    }
   });
 
   test("what its config.json leaves out is what transformers' LlamaConfig takes", () => {

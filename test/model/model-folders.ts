@@ -55,6 +55,9 @@ export function existing(tensors: Map<string, TensorToWrite>, name: string): Ten
 export const readConfigOf = (folder: string): Record<string, unknown> =>
   JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
 
+export const readAdapterConfigOf = (folder: string): Record<string, unknown> =>
+  JSON.parse(readFileSync(join(folder, "adapter_config.json"), "utf8"));
+
 export const writeJson = (folder: string, name: string, json: unknown): void =>
   writeFileSync(join(folder, name), JSON.stringify(json));
 

@@ -2,12 +2,16 @@
 // has slots of its own for them.
 import { shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
-import { defineKernel } from "../../kernel.ts";
+import { type Constants, defineKernel } from "../../kernel.ts";
 import { expectRank, expectShape } from "../../op.ts";
 import { run } from "../../run.ts";
 import type { Tensor } from "../../tensor.ts";
-import { roundsOf } from "../elementwise/work-split.ts";
+import { elementWorkgroups, runConstants, runForm, runVariants } from "../elementwise/work-split.ts";
 import * as cpu from "./repeat-slots.cpu.ts";
+
+/** Bits are copied, in words: numbers in f32 may be NaN with a payload, and two in f16 share a word. */
+const ofWords = (constants: Constants): Constants =>
+  constants["Vector"] === undefined ? constants : { ...constants, Vector: constants["WIDTH"] === 4 ? "vec4u" : "u32" };
 
 const repeatKernel = defineKernel({
   name: "repeatSlots",
@@ -23,10 +27,11 @@ const repeatKernel = defineKernel({
   cpu: cpu.repeatSlots,
   wgsl: new URL("./repeat-slots.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  constants: { ROUNDS: 16 },
-  variants: [{ ROUNDS: 1 }],
-  form: (_, style) => ({ ROUNDS: roundsOf(style) }),
-  workgroups: ({ copies, rowWords }, { ROUNDS }) => [Math.ceil((copies * rowWords) / (64 * Number(ROUNDS)))],
+  constants: ofWords(runConstants),
+  variants: runVariants.map(ofWords),
+  form: ({ rowSize, rowWords, keysBase, valuesBase }, style) =>
+    ofWords(runForm(style, rowWords, ...[keysBase, valuesBase].map((base) => (base * rowWords) / rowSize))),
+  workgroups: ({ copies, rowWords }, constants) => elementWorkgroups(copies * rowWords, constants),
 });
 
 /**

@@ -9,7 +9,7 @@ import { type Constants, defineKernel } from "../../kernel.ts";
 import { expectShape } from "../../op.ts";
 import { areWhole, type GroupedRows, type Reached } from "../../row-tables.ts";
 import { run } from "../../run.ts";
-import type { Tensor } from "../../tensor.ts";
+import { spanOf, type Tensor } from "../../tensor.ts";
 import {
   areInEights,
   areInFours,
@@ -21,7 +21,7 @@ import {
 } from "./bodies.ts";
 import { forwardContract, gatedContract, slotBindings, slotParams, tripleContract } from "./contracts.ts";
 import * as cpu from "./grouped.cpu.ts";
-import { fillPanels, gatedOutputs, isFasterApart, joined, spanOf, type Triple } from "./joined.ts";
+import { fillPanels, gatedOutputs, isFasterApart, joined, type Triple } from "./joined.ts";
 import { panelShape } from "./matmul.ts";
 import { tileRows } from "./matrix-tiles.ts";
 import { chooseTile, type OperandType, rowClasses, type TileForm, tiles } from "./tiles.ts";

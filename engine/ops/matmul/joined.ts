@@ -6,7 +6,7 @@
 // dispatch.
 import { type AdapterStyle, defineKernel } from "../../kernel.ts";
 import { run } from "../../run.ts";
-import { Tensor } from "../../tensor.ts";
+import { spanOf, Tensor } from "../../tensor.ts";
 import {
   areInFours,
   chooseRowKernel,
@@ -179,19 +179,4 @@ export function joined(tensors: readonly Tensor[]): Tensor | null {
     rows += tensor.rows;
   }
   return new Tensor(backend, [rows, ...shape.slice(1)], dtype, [{ ...first, rows }], storage);
-}
-
-/**
- * The part of a buffer from the first to the last of these tensors in it, as numbers, and where each begins there; null if
- * they lie in several buffers.
- */
-export function spanOf(tensors: readonly Tensor[]): { span: Tensor; starts: readonly number[] } | null {
-  const [{ backend, dtype, storage }] = tensors;
-  const [{ buffer }] = tensors[0].segments;
-  if (tensors.some(({ segments }) => segments.length !== 1 || segments[0].buffer !== buffer)) return null;
-  const bases = tensors.map(({ segments }) => segments[0].base);
-  const base = Math.min(...bases);
-  const rows = Math.max(...tensors.map(({ segments, size }) => segments[0].base + size)) - base;
-  const span = new Tensor(backend, [rows], dtype, [{ buffer, base, rows }], storage);
-  return { span, starts: bases.map((own) => own - base) };
 }

@@ -11,9 +11,9 @@ import { defineKernel } from "../../kernel.ts";
 import type { BatchRows, Parameter, WeightTensors } from "../../parameters.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
-import { empty, type Tensor } from "../../tensor.ts";
+import { empty, spanOf, type Tensor } from "../../tensor.ts";
 import type { CacheTarget } from "../rope/rope-pair.ts";
-import { joined, spanOf, type Triple } from "./joined.ts";
+import { joined, type Triple } from "./joined.ts";
 import * as cpu from "./layer-parts.cpu.ts";
 
 /** Numbers in the matrices of a part: 1 MiB. */

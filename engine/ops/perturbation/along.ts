@@ -6,8 +6,10 @@ import type { WeightTensors } from "../../parameters.ts";
 import type { WordPair } from "../../random.ts";
 import { scope } from "../../scope.ts";
 import { empty, type Tensor } from "../../tensor.ts";
+import { packPanels } from "../matmul/matmul.ts";
 import { addDirection } from "./explicit.ts";
 import { type Perturbation, perturbIntoSlot } from "./perturb.ts";
+import { fitsTogether, perturbTogether, type TogetherItem } from "./perturb-together.ts";
 
 /** One step of a perturbation: a coefficient times a direction of one tensor, a Gaussian's key or a tensor. */
 export type DirectionStep =
@@ -26,6 +28,46 @@ export function alongBoth([first, second]: readonly GaussianStep[]): Omit<Pertur
     a: first?.coefficient ?? 0,
     b: second?.coefficient ?? 0,
   };
+}
+
+/** A weight, and the slot that it is moved into. */
+export interface Move {
+  /** [O, …] f32; not changed */
+  readonly weight: Tensor;
+  /** As in `perturbIntoSlot`. */
+  readonly slot: WeightTensors;
+  /** `wordsOf` the weight's name, for Gaussian steps. */
+  readonly nameWords: WordPair;
+  /** In order; tensors have the weight's shape. */
+  readonly steps: readonly DirectionStep[];
+}
+
+/**
+ * `moveIntoSlot` for several weights, to the same bits. Those that lie in one buffer and go into one are moved by one dispatch, if
+ * their steps are at most two Gaussians.
+ */
+export function moveIntoSlots(moves: readonly Move[]): void {
+  const together = new Map<TogetherItem, Move>();
+  for (const move of moves) {
+    const item = togetherOf(move);
+    if (item === null) moveIntoSlot(move.weight, move.slot, move.nameWords, move.steps);
+    else together.set(item, move);
+  }
+  const alone = new Set(perturbTogether([...together.keys()]));
+  for (const [item, { slot }] of together) {
+    if (alone.has(item)) perturbIntoSlot(item.weight, slot, item.perturbation);
+    else if (slot.rows !== null && slot.panels !== null) packPanels(slot.rows, slot.panels);
+  }
+}
+
+/** A move as one of several in a dispatch; null if it needs its own. Where a slot has rows and panels, these are packed afterwards. */
+function togetherOf({ weight, slot, nameWords, steps }: Move): TogetherItem | null {
+  const left = steps.filter(({ coefficient }) => coefficient !== 0);
+  const to = slot.rows ?? slot.panels;
+  if (to === null || left.length > 2 || !left.every(isGaussian)) return null;
+  const layout = slot.rows === null ? "panels" : "rows";
+  const item = { weight, to, layout, perturbation: { ...alongBoth(left), nameWords } } as const;
+  return fitsTogether(item) ? item : null;
 }
 
 /**

@@ -45,10 +45,10 @@ fn movedFour(panel: u32, row: u32, column: u32, isOwn: bool) -> vec4f {
   let noise = noiseOf(quad);
   let source = params.weightBase + (panel * 8u + row - params.rowsStart) * params.rowSize + column;
   return vec4f(
-    perturbed(weight[source], noise.delta.x, noise.eta.x),
-    perturbed(weight[source + 1u], noise.delta.y, noise.eta.y),
-    perturbed(weight[source + 2u], noise.delta.z, noise.eta.z),
-    perturbed(weight[source + 3u], noise.delta.w, noise.eta.w),
+    perturbed(weight[source], noise.delta.x, noise.eta.x, params.a, params.b),
+    perturbed(weight[source + 1u], noise.delta.y, noise.eta.y, params.a, params.b),
+    perturbed(weight[source + 2u], noise.delta.z, noise.eta.z, params.a, params.b),
+    perturbed(weight[source + 3u], noise.delta.w, noise.eta.w, params.a, params.b),
   );
 }
 
@@ -57,7 +57,7 @@ fn movedOne(panel: u32, row: u32, column: u32, isOwn: bool) -> f32 {
   let element = row * params.rowSize + column;
   let noise = noiseOf(quadAfter(params.firstRow / 8u + panel, 2u * params.rowSize, element / 4u));
   let source = params.weightBase + (panel * 8u + row - params.rowsStart) * params.rowSize + column;
-  return perturbed(weight[source], noise.delta[element % 4u], noise.eta[element % 4u]);
+  return perturbed(weight[source], noise.delta[element % 4u], noise.eta[element % 4u], params.a, params.b);
 }
 
 struct Noise {

@@ -19,7 +19,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var k = 0u; k < 4u; k++) {
     if (at + k < params.rowSize) {
       let place = params.yBase + row * params.rowSize + at + k;
-      y[place] = perturbed(y[place], delta[k], eta[k]);
+      y[place] = perturbed(y[place], delta[k], eta[k], params.a, params.b);
     }
   }
 }

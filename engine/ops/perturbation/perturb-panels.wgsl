@@ -28,7 +28,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (params.rowSize % 4u == 0u && own < params.rows) {
     let source = params.weightBase + own * params.rowSize + column;
     let place = panelStart + column * 8u + row;
-    /* @unroll */ for (var k = 0u; k < 4u; k++) { slot[place + 8u * k] = perturbed(weight[source + k], delta[k], eta[k]); }
+    /* @unroll */ for (var k = 0u; k < 4u; k++) { slot[place + 8u * k] = perturbed(weight[source + k], delta[k], eta[k], params.a, params.b); }
     return;
   }
   let isLastCell = params.rowsStart + params.rows == params.rowsTotal;
@@ -36,7 +36,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let own = panel * 8u + row - params.rowsStart;
     let place = panelStart + column * 8u + row;
     if (own < params.rows) {
-      slot[place] = perturbed(weight[params.weightBase + own * params.rowSize + column], delta[k], eta[k]);
+      slot[place] = perturbed(weight[params.weightBase + own * params.rowSize + column], delta[k], eta[k], params.a, params.b);
     } else if (isLastCell && panel * 8u + row >= params.rowsTotal) {
       slot[place] = 0.0;
     }

@@ -19,10 +19,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let source = params.weightBase + at;
   let place = params.slotBase + at;
   if (at < count && at + 3u < count) {
-    /* @unroll */ for (var k = 0u; k < 4u; k++) { slot[place + k] = perturbed(weight[source + k], delta[k], eta[k]); }
+    /* @unroll */ for (var k = 0u; k < 4u; k++) { slot[place + k] = perturbed(weight[source + k], delta[k], eta[k], params.a, params.b); }
     return;
   }
   for (var k = 0u; k < 4u; k++) {
-    if (at + k < count) { slot[place + k] = perturbed(weight[source + k], delta[k], eta[k]); }
+    if (at + k < count) { slot[place + k] = perturbed(weight[source + k], delta[k], eta[k], params.a, params.b); }
   }
 }

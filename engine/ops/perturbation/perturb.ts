@@ -95,9 +95,11 @@ export interface Perturbation {
 
 /** The params of a perturbation of this weight. */
 export function noiseOf(
-  { rowSize }: Tensor,
-  { deltaKey, etaKey, nameWords, a, b, firstRow = 0 }: Perturbation,
+  { rowSize, dtype }: Tensor,
+  { deltaKey, etaKey, nameWords, firstRow = 0, ...own }: Perturbation,
 ): Record<keyof typeof noiseParams, number> {
+  // As a device has them, on the plain backend too.
+  const [a, b] = dtype === "f64" ? [own.a, own.b] : [own.a, own.b].map(Math.fround);
   return {
     ...{ rowSize, a, b, firstRow, name0: nameWords[0], name1: nameWords[1] },
     ...{ deltaKey0: deltaKey[0], deltaKey1: deltaKey[1], etaKey0: etaKey[0], etaKey1: etaKey[1] },

@@ -1,8 +1,9 @@
 // ropeIntoCache  q[t] = rope(q[t]) in place,  keys[slots[t]] = rope(k[t]),  values[slots[t]] = v[t]  (rope.wgsl has the formula)
-// Work           an invocation processes ROUNDS vectors of WIDTH pairs (work-split.ts): of a token's heads of q, then of k, then of v.
-//                Keys and values whose slot lies in another cell of the cache are skipped; the first cell does q.
-// Constants      Vector: vec4f | f32, of WIDTH numbers.
-// Memory         q, k and v read once and written once, tables from cache. Bandwidth-bound.
+// Work           an invocation processes WIDTH pairs of HEADS heads of a token: of q, then of k, then of v. Keys and values whose slot
+//                lies in another cell of the cache are skipped; the first cell does q. Each kind of heads has its own loop: a software
+//                driver executes all branches of a loop for all lanes.
+// Constants      Vector: vec4f | f32, of WIDTH numbers. HEADS: 1 on GPUs, all on software drivers.
+// Memory         q, k and v read once and written once, tables once for HEADS heads. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read_write> q: array<Vector>;
 @group(0) @binding(1) var<storage, read> k: array<Vector>;
 @group(0) @binding(2) var<storage, read> v: array<Vector>;
@@ -16,37 +17,38 @@
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let half = params.half / WIDTH;
   let heads = params.heads + 2u * params.keyHeads;
-  let first = flatWorkgroup(group, groups) * 64u * ROUNDS + lane;
-  let end = min(first + 64u * ROUNDS, params.tokens * heads * half);
-  for (var pair = first; pair < end; pair += 64u) {
-    let i = pair % half;
-    let head = pair / half % heads;
-    let token = pair / half / heads;
-    let c = cos[params.cosBase / WIDTH + token * half + i];
-    let s = sin[params.sinBase / WIDTH + token * half + i];
-    if (head < params.heads) {
-      if (params.cacheStart != 0u) { continue; }
-      let low = params.qBase / WIDTH + (token * params.heads + head) * 2u * half + i;
-      let a = q[low];
-      let b = q[low + half];
-      q[low] = a * c - b * s;
-      q[low + half] = b * c + a * s;
-      continue;
-    }
-    let slot = slots[params.slotsBase + token] - params.cacheStart; // wraps around below the cell
-    if (slot >= params.cache) { continue; }
-    let isKey = head < params.heads + params.keyHeads;
-    let keyHead = select(head - params.heads - params.keyHeads, head - params.heads, isKey);
-    let source = (token * params.keyHeads + keyHead) * 2u * half + i;
-    let place = (slot * params.keyHeads + keyHead) * 2u * half + i;
-    if (isKey) {
-      let a = k[params.kBase / WIDTH + source];
-      let b = k[params.kBase / WIDTH + source + half];
-      keys[params.keysBase / WIDTH + place] = a * c - b * s;
-      keys[params.keysBase / WIDTH + place + half] = b * c + a * s;
-    } else {
-      values[params.valuesBase / WIDTH + place] = v[params.vBase / WIDTH + source];
-      values[params.valuesBase / WIDTH + place + half] = v[params.vBase / WIDTH + source + half];
-    }
+  let parts = (heads - 1u) / HEADS + 1u;
+  let item = flatWorkgroup(group, groups) * 64u + lane;
+  let token = item / half / parts;
+  if (token >= params.tokens) { return; }
+  let i = item % half;
+  let first = item / half % parts * HEADS;
+  let end = min(first + HEADS, heads);
+  let c = cos[params.cosBase / WIDTH + token * half + i];
+  let s = sin[params.sinBase / WIDTH + token * half + i];
+  let endOfQ = select(0u, min(end, params.heads), params.cacheStart == 0u);
+  for (var head = first; head < endOfQ; head++) {
+    let low = params.qBase / WIDTH + (token * params.heads + head) * 2u * half + i;
+    let a = q[low];
+    let b = q[low + half];
+    q[low] = a * c - b * s;
+    q[low + half] = b * c + a * s;
+  }
+  let slot = slots[params.slotsBase + token] - params.cacheStart; // wraps around below the cell
+  if (slot >= params.cache) { return; }
+  let startOfV = params.heads + params.keyHeads;
+  for (var head = max(first, params.heads); head < min(end, startOfV); head++) {
+    let source = params.kBase / WIDTH + (token * params.keyHeads + head - params.heads) * 2u * half + i;
+    let place = params.keysBase / WIDTH + (slot * params.keyHeads + head - params.heads) * 2u * half + i;
+    let a = k[source];
+    let b = k[source + half];
+    keys[place] = a * c - b * s;
+    keys[place + half] = b * c + a * s;
+  }
+  for (var head = max(first, startOfV); head < end; head++) {
+    let source = params.vBase / WIDTH + (token * params.keyHeads + head - startOfV) * 2u * half + i;
+    let place = params.valuesBase / WIDTH + (slot * params.keyHeads + head - startOfV) * 2u * half + i;
+    values[place] = v[source];
+    values[place + half] = v[source + half];
   }
 }

@@ -1,6 +1,7 @@
 // ropeIntoHalfCache  the same as ropeIntoCache, but keys and values are f16: the rotated numbers, rounded
-// Work               an invocation processes ROUNDS items: a pair of numbers of a head of q, or a word of two neighbours of a head of k
-//                    or v. A head has as many of one as of the other.
+// Work               an invocation processes an item of HEADS heads of a token: a pair of numbers of a head of q, or a word of two
+//                    neighbours of a head of k or v. A head has as many of one as of the other. Loops as in ropeIntoCache.
+// Constants          HEADS: 1 on GPUs, all on software drivers.
 // Memory             q, k and v read once (k twice, from cache), q written once, keys and values half as many bytes. Bandwidth-bound.
 @group(0) @binding(0) var<storage, read_write> q: array<f32>;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
@@ -15,36 +16,36 @@
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let half = params.half;
   let heads = params.heads + 2u * params.keyHeads;
-  let first = flatWorkgroup(group, groups) * 64u * ROUNDS + lane;
-  let end = min(first + 64u * ROUNDS, params.tokens * heads * half);
-  for (var item = first; item < end; item += 64u) {
-    let i = item % half;
-    let head = item / half % heads;
-    let token = item / half / heads;
-    if (head < params.heads) {
-      if (params.cacheStart != 0u) { continue; }
-      let c = cos[params.cosBase + token * half + i];
-      let s = sin[params.sinBase + token * half + i];
-      let low = params.qBase + (token * params.heads + head) * 2u * half + i;
-      let a = q[low];
-      let b = q[low + half];
-      q[low] = a * c - b * s;
-      q[low + half] = b * c + a * s;
-      continue;
-    }
-    let slot = slots[params.slotsBase + token] - params.cacheStart; // wraps around below the cell
-    if (slot >= params.cache) { continue; }
-    let isKey = head < params.heads + params.keyHeads;
-    let keyHead = select(head - params.heads - params.keyHeads, head - params.heads, isKey);
-    let source = (token * params.keyHeads + keyHead) * 2u * half;
-    let place = (slot * params.keyHeads + keyHead) * half + i;
-    if (isKey) {
-      let pair = vec2f(rotatedKey(token, source, 2u * i), rotatedKey(token, source, 2u * i + 1u));
-      keys[params.keysBase / 2u + place] = keptHalvesOf(pair);
-    } else {
-      let at = params.vBase + source + 2u * i;
-      values[params.valuesBase / 2u + place] = keptHalvesOf(vec2f(v[at], v[at + 1u]));
-    }
+  let parts = (heads - 1u) / HEADS + 1u;
+  let item = flatWorkgroup(group, groups) * 64u + lane;
+  let token = item / half / parts;
+  if (token >= params.tokens) { return; }
+  let i = item % half;
+  let first = item / half % parts * HEADS;
+  let end = min(first + HEADS, heads);
+  let c = cos[params.cosBase + token * half + i];
+  let s = sin[params.sinBase + token * half + i];
+  let endOfQ = select(0u, min(end, params.heads), params.cacheStart == 0u);
+  for (var head = first; head < endOfQ; head++) {
+    let low = params.qBase + (token * params.heads + head) * 2u * half + i;
+    let a = q[low];
+    let b = q[low + half];
+    q[low] = a * c - b * s;
+    q[low + half] = b * c + a * s;
+  }
+  let slot = slots[params.slotsBase + token] - params.cacheStart; // wraps around below the cell
+  if (slot >= params.cache) { return; }
+  let startOfV = params.heads + params.keyHeads;
+  for (var head = max(first, params.heads); head < min(end, startOfV); head++) {
+    let source = (token * params.keyHeads + head - params.heads) * 2u * half;
+    let place = (slot * params.keyHeads + head - params.heads) * half + i;
+    let pair = vec2f(rotatedKey(token, source, 2u * i), rotatedKey(token, source, 2u * i + 1u));
+    keys[params.keysBase / 2u + place] = keptHalvesOf(pair);
+  }
+  for (var head = max(first, startOfV); head < end; head++) {
+    let at = params.vBase + (token * params.keyHeads + head - startOfV) * 2u * half + 2u * i;
+    let place = (slot * params.keyHeads + head - startOfV) * half + i;
+    values[params.valuesBase / 2u + place] = keptHalvesOf(vec2f(v[at], v[at + 1u]));
   }
 }
 

@@ -2,19 +2,31 @@
 // writes keys and values into the cache.
 import { shouldRecord } from "../../autograd.ts";
 import { ShapeError } from "../../errors.ts";
-import { defineKernel } from "../../kernel.ts";
+import { type AdapterStyle, type Constants, defineKernel } from "../../kernel.ts";
 import { defineOp, expectRank, expectShape } from "../../op.ts";
 import { run } from "../../run.ts";
 import type { Shape, Tensor } from "../../tensor.ts";
-import {
-  elementConstants,
-  elementForm,
-  elementVariants,
-  elementWorkgroups,
-  roundsOf,
-} from "../elementwise/work-split.ts";
+import { elementForm } from "../elementwise/work-split.ts";
 import * as cpu from "./rope.cpu.ts";
 import { rotate } from "./rope.ts";
+
+/** Heads of a token that an invocation processes. Software drivers want few invocations with much work, GPUs many. */
+const everyHead = { HEADS: 0x7fffffff };
+const oneHead = { HEADS: 1 };
+const vectors = { Vector: "vec4f", WIDTH: 4 };
+const variants = [{ Vector: "f32", WIDTH: 1 }, oneHead];
+
+function headsForm(style: AdapterStyle, ...counts: readonly number[]): Constants {
+  const { Vector, WIDTH } = elementForm(style, ...counts);
+  return { Vector, WIDTH, ...headsOfStyle(style) };
+}
+
+const headsOfStyle = (style: AdapterStyle): typeof everyHead => (style === "gpu" ? oneHead : everyHead);
+
+/** @param half  pairs of a head, one or four of which are an item */
+const itemWorkgroups = (tokens: number, heads: number, half: number, { HEADS, WIDTH = 1 }: Constants): [number] => [
+  Math.ceil((tokens * Math.ceil(heads / Number(HEADS)) * (half / Number(WIDTH))) / 64),
+];
 
 const pairKernel = defineKernel({
   name: "ropePair",
@@ -32,12 +44,10 @@ const pairKernel = defineKernel({
   cpu: cpu.ropePair,
   wgsl: new URL("./rope-pair.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  constants: elementConstants,
-  variants: elementVariants,
-  form: (p, style) =>
-    elementForm(style, p.half, p.qBase, p.kBase, p.cosBase, p.sinBase, p.rotatedQBase, p.rotatedKBase),
-  workgroups: ({ rows, heads, keyHeads, half }, constants) =>
-    elementWorkgroups(rows * (heads + keyHeads) * half, constants),
+  constants: { ...vectors, ...everyHead },
+  variants,
+  form: (p, style) => headsForm(style, p.half, p.qBase, p.kBase, p.cosBase, p.sinBase, p.rotatedQBase, p.rotatedKBase),
+  workgroups: ({ rows, heads, keyHeads, half }, constants) => itemWorkgroups(rows, heads + keyHeads, half, constants),
 });
 
 const intoCache = {
@@ -61,12 +71,12 @@ const cacheKernel = defineKernel({
   cpu: cpu.ropeIntoCache,
   wgsl: new URL("./rope-into-cache.wgsl", import.meta.url),
   uses: ["flat-workgroup"],
-  constants: elementConstants,
-  variants: elementVariants,
+  constants: { ...vectors, ...everyHead },
+  variants,
   form: (p, style) =>
-    elementForm(style, p.half, p.qBase, p.kBase, p.vBase, p.cosBase, p.sinBase, p.keysBase, p.valuesBase),
+    headsForm(style, p.half, p.qBase, p.kBase, p.vBase, p.cosBase, p.sinBase, p.keysBase, p.valuesBase),
   workgroups: ({ tokens, heads, keyHeads, half }, constants) =>
-    elementWorkgroups(tokens * (heads + 2 * keyHeads) * half, constants),
+    itemWorkgroups(tokens, heads + 2 * keyHeads, half, constants),
 });
 
 const halfCacheKernel = defineKernel({
@@ -75,12 +85,11 @@ const halfCacheKernel = defineKernel({
   cpu: cpu.ropeIntoHalfCache,
   wgsl: new URL("./rope-into-half-cache.wgsl", import.meta.url),
   uses: ["flat-workgroup", "halves", "kept-halves"],
-  constants: { ROUNDS: 16 },
-  variants: [{ ROUNDS: 1 }],
-  form: (_, style) => ({ ROUNDS: roundsOf(style) }),
-  workgroups: ({ tokens, heads, keyHeads, half }, { ROUNDS }) => [
-    Math.ceil((tokens * (heads + 2 * keyHeads) * half) / (64 * Number(ROUNDS))),
-  ],
+  constants: everyHead,
+  variants: [oneHead],
+  form: (_, style) => headsOfStyle(style),
+  workgroups: ({ tokens, heads, keyHeads, half }, constants) =>
+    itemWorkgroups(tokens, heads + 2 * keyHeads, half, constants),
 });
 
 /** The op below `ropePair`. */
