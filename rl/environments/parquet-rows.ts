@@ -1,36 +1,16 @@
 // Rows of a Parquet file, as objects by the names of the columns. Numbers of the columns that hyparquet rounds are made right
 // here: as an answer that is compared, 0.5700000000000001 is another number than 0.57.
-import * as zlib from "node:zlib";
 import {
   asyncBufferFromFile,
-  type Compressors,
   type FileMetaData,
   parquetMetadataAsync,
   parquetReadObjects,
   parquetSchema,
 } from "hyparquet";
 import { FileError } from "../../engine/host/index.ts";
-import { decompressLz4 } from "./lz4.ts";
 
 type Row = Record<string, unknown>;
 type Column = ReturnType<typeof parquetSchema>["children"][number];
-
-/** Other compressions that data sets use, besides Snappy, which hyparquet supports. */
-const compressors: Compressors = {
-  GZIP: (bytes) => zlib.gunzipSync(bytes),
-  ZSTD: decompressZstd,
-  BROTLI: (bytes) => zlib.brotliDecompressSync(bytes),
-  LZ4_RAW: decompressLz4,
-};
-const readable = new Set(["UNCOMPRESSED", "SNAPPY", ...Object.keys(compressors)]);
-
-function decompressZstd(bytes: Uint8Array): Uint8Array {
-  if (!("zstdDecompressSync" in zlib))
-    throw new FileError(
-      `its pages are compressed with zstd, which Node ${process.versions.node} cannot read: 22.15 can.`,
-    );
-  return zlib.zstdDecompressSync(bytes);
-}
 
 /**
  * @param wanted  the columns that are needed, each by its name or, for a field of an object, as COLUMN.FIELD; default all
@@ -61,7 +41,9 @@ export async function readParquetRows(
   const twice = read.find(({ element }, i) => read.findIndex((other) => other.element.name === element.name) < i);
   if (twice !== undefined)
     throw new FileError(`${path}: it has two columns ${JSON.stringify(twice.element.name)}. Rename one of them.`);
-  expectReadable(path, metadata, new Set(read.map(({ element }) => element.name)));
+  const { compressors } = await import("hyparquet-compressors"); // loads WebAssembly, which other files do not need
+  const readable = new Set(["UNCOMPRESSED", ...Object.keys(compressors)]);
+  expectReadable(path, metadata, new Set(read.map(({ element }) => element.name)), readable);
   const rows: Row[] = await parquetReadObjects({ file, metadata, columns, compressors });
   for (const column of read) {
     const { name } = column.element;
@@ -82,7 +64,12 @@ export async function readParquetRows(
   return rows;
 }
 
-function expectReadable(path: string, { row_groups }: FileMetaData, columns: ReadonlySet<string>): void {
+function expectReadable(
+  path: string,
+  { row_groups }: FileMetaData,
+  columns: ReadonlySet<string>,
+  readable: ReadonlySet<string>,
+): void {
   for (const { columns: chunks } of row_groups)
     for (const { meta_data } of chunks)
       if (meta_data !== undefined && columns.has(meta_data.path_in_schema[0]) && !readable.has(meta_data.codec))
