@@ -2,6 +2,7 @@
 // of a dispatch for each (perturb.ts). A model has hundreds of small tensors, and a dispatch costs as much as some thousand elements.
 import { defineKernel } from "../../kernel.ts";
 import { run } from "../../run.ts";
+import { scope } from "../../scope.ts";
 import { fromArray, spanOf, type Tensor } from "../../tensor.ts";
 import { directionFunctions } from "./normals.ts";
 import { noiseOf, type Perturbation } from "./perturb.ts";
@@ -96,13 +97,15 @@ function perturbGroup(group: readonly TogetherItem[]): void {
     const rows = inPanels ? 8 * Math.ceil(weight.rows / 8) : weight.rows;
     firstGroup += Math.ceil((rows * weight.rowSize) / 4 / 64);
   }
-  run(
-    togetherKernel,
-    {
-      weights: weights.span,
-      slots: slots.span,
-      entries: fromArray(backend, entries, [group.length, cpu.entryWords], "u32", "tensors to perturb"),
-    },
-    { workgroups: firstGroup },
+  scope(() =>
+    run(
+      togetherKernel,
+      {
+        weights: weights.span,
+        slots: slots.span,
+        entries: fromArray(backend, entries, [group.length, cpu.entryWords], "u32", "tensors to perturb"),
+      },
+      { workgroups: firstGroup },
+    ),
   );
 }

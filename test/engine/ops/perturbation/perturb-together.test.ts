@@ -88,9 +88,11 @@ describe("engine/ops/perturbation/perturb-together", (test) => {
             }));
           const [own, inOne, inOwn] = [slotsOf(backend, true), slotsOf(backend, true), slotsOf(backend, false)];
           for (const { weight, slot, nameWords, steps } of moves(own)) moveIntoSlot(weight, slot, nameWords, steps);
-          const before = backend.statistics().dispatches;
+          const before = backend.statistics();
           moveIntoSlots(moves(inOne));
-          const dispatches = backend.statistics().dispatches - before;
+          const after = backend.statistics();
+          const dispatches = after.dispatches - before.dispatches;
+          assert.is(after.liveBuffers, before.liveBuffers, "buffers left behind");
           moveIntoSlots(moves(inOwn));
           const tensorsOf = (slots: readonly WeightTensors[]): Tensor[] =>
             slots.flatMap(({ rows, panels }) => [rows, panels].filter((tensor) => tensor !== null));
