@@ -71,7 +71,7 @@ export function readLogits(
   readers: readonly LogitsReader[],
   settings: ChunkSettings = {},
 ): (readonly Tensor[])[] {
-  return noGradient(() => readAll(hidden, weight, rows, readers, settings));
+  return readers.length === 0 ? [] : noGradient(() => readAll(hidden, weight, rows, readers, settings));
 }
 
 function readAll(

@@ -52,6 +52,21 @@ describe("engine/ops/head/read-logits", (test) => {
           assert.is(backend.statistics().liveBuffers, before, "buffers left behind");
         }
       });
+
+  test("logits that nothing reads are not computed", async () => {
+    for (const { name, backend } of await testBackends())
+      await scopeAsync(async () => {
+        const hidden = fromArray(backend, normals(1, S * C), [S, C]);
+        const weight = {
+          kind: "tensor",
+          tensor: fromArray(backend, normals(2, 37 * C), [37, C]),
+          panels: null,
+        } as const;
+        const before = backend.statistics().dispatches;
+        assert.equal(readLogits(hidden, weight, null, []), []);
+        assert.is(backend.statistics().dispatches, before, name);
+      });
+  });
 });
 
 async function compareWays(
