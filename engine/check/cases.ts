@@ -6,9 +6,11 @@ import { record } from "../autograd.ts";
 import type { Backend } from "../backends/backend.ts";
 import { attention, attentionOp, causalSpans } from "../ops/attention/attention.ts";
 import { appendToCache } from "../ops/attention/kv-append.ts";
+import { repeatSlots } from "../ops/attention/repeat-slots.ts";
 import { toHalf } from "../ops/matmul/half.ts";
 import { multiplyForward, multiplyInput, multiplyWeight, packPanels, panelShape } from "../ops/matmul/matmul.ts";
 import type { OperandType } from "../ops/matmul/tiles.ts";
+import { moveIntoSlots } from "../ops/perturbation/along.ts";
 import { writeNormals } from "../ops/perturbation/normals.ts";
 import { perturbIntoSlot } from "../ops/perturbation/perturb.ts";
 import { sampleTokens } from "../ops/sampling/sample-tokens.ts";
@@ -268,7 +270,14 @@ const cacheCase: CheckCase = {
     append(1);
     append(0);
     append(2);
-    return { first, second: attend(), keys };
+    const second = attend();
+    // Keys and values that several sequences have in common are copied.
+    const [from, to] = [
+      [0, 10, 0, 13],
+      [20, 21, 23, 9],
+    ].map((list) => fromArray(backend, list, [list.length], "u32"));
+    repeatSlots(keys, values, from, to);
+    return { first, second, keys, repeated: attend() };
   },
 };
 
@@ -304,16 +313,40 @@ const slotCase: CheckCase = {
     const weight = tensor(backend, 25, [outputs, inputs]);
     const slot = { rows: empty(backend, [outputs, inputs]), panels: empty(backend, panelShape(outputs, inputs)) };
     const own = empty(backend, panelShape(outputs, inputs));
+    // Rows and panels of the same weight once more, by one dispatch: they lie in one buffer.
+    const [size, padded] = [sizeOf([outputs, inputs]), sizeOf(own.shape)];
+    const all = empty(backend, [size + padded]);
+    const [rows, panels] = [
+      all.sliceRows(0, size).view([outputs, inputs]),
+      all.sliceRows(size, padded).view(own.shape),
+    ];
     const write = (a: number, b: number): void => {
-      const directions = { deltaKey: knownKey, etaKey: knownName, nameWords: wordsOf("a weight"), a, b };
+      const nameWords = wordsOf("a weight");
+      const directions = { deltaKey: knownKey, etaKey: knownName, nameWords, a, b };
       perturbIntoSlot(weight, slot, directions);
       perturbIntoSlot(weight, { rows: null, panels: own }, directions);
+      const steps = [
+        { kind: "gaussian", key: knownKey, coefficient: a },
+        { kind: "gaussian", key: knownName, coefficient: b },
+      ] as const;
+      const slots = [
+        { rows, panels: null },
+        { rows: null, panels },
+      ];
+      moveIntoSlots(slots.map((into) => ({ weight, slot: into, nameWords, steps })));
     };
     write(0.5, -0.25);
     write(-1, 0.75);
-    return { rows: slot.rows, panels: slot.panels, "panels alone": own };
+    return {
+      ...{ rows: slot.rows, panels: slot.panels, "panels alone": own },
+      ...{ "rows together": rows, "panels together": panels },
+    };
   },
-  equal: [["panels", "panels alone"]],
+  equal: [
+    ["panels", "panels alone"],
+    ["rows", "rows together"],
+    ["panels", "panels together"],
+  ],
 };
 
 const vocabulary = 301;

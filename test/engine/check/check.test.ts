@@ -129,6 +129,12 @@ describe("engine/check", (test) => {
       assert.is((await wrongWith(onlyFirst(/^perturbRows$/))).work, "a perturbed weight in its slot");
       const panels = await wrongWith(onlyFirst(/^perturbPanels$/));
       assert.is(panels.work, "a perturbed weight in its slot");
+      assert.is((await wrongWith(onlyFirst(/^perturbTogether$/))).work, "a perturbed weight in its slot");
+      const copies = await wrongWithEdits(/^repeatSlots$/, [
+        [/= values\[valuesStart \+ source \+ k\]/, "= values[valuesStart + place + k]"],
+      ]);
+      assert.is(copies.work, "attention over a cache");
+      assert.match(copies.detail, "repeated");
       assert.match(panels.detail, "panels alone");
       assert.is((await wrongWith(onlyFirst(/^appendToCache$/))).work, "attention over a cache");
     });
