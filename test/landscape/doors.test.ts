@@ -1,7 +1,6 @@
 // What a user meets in a whole run when something goes wrong: one message that says what, where and how to mend it, exit code 2, no
 // stack, and everything computed so far is as it was (refusals.test.ts: what is refused before a run begins). Then Ctrl-C, a full
 // disk and longer studies: the same command goes on, to the bytes of a run that nothing disturbed.
-import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   closeSync,
@@ -22,6 +21,7 @@ import { basename, dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import * as assert from "uvu/assert";
+import { SmallDisk } from "../small-disk.ts";
 import { describe, fixturePath } from "../support.ts";
 import {
   contents,
@@ -322,18 +322,12 @@ describe("landscape/doors", (test) => {
     });
   }
 
-  const mounted = join(place, "mounted");
-  mkdirSync(mounted);
-  const mount = (options: string): boolean =>
-    spawnSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", mounted], { stdio: "ignore" }).status === 0;
-  const unmount = (): void => void spawnSync("umount", [mounted], { stdio: "ignore" });
-  const mayMount = mount("size=1m");
-  if (mayMount) unmount();
-
-  if (!mayMount) test.skip("a full disk", "mounting a file system needs root");
+  const disk = new SmallDisk(join(place, "mounted"));
+  const mounted = disk.folder;
+  if (disk.missing !== null) test.skip("a full disk", disk.missing);
   else
     test("a full disk while training and while sweeping: with room again, the same command goes on", async () => {
-      assert.ok(mount("size=64m"));
+      assert.ok(disk.mount("size=64m"));
       try {
         const out = join(mounted, "study");
         const ballast = join(mounted, "ballast");
@@ -349,17 +343,17 @@ describe("landscape/doors", (test) => {
         fill(ballast);
         expectRefused(await runStudy(join(mounted, "late")), "the disk is full");
       } finally {
-        unmount();
+        disk.unmount();
       }
     });
 
   const isRoot = process.getuid?.() === 0;
-  if (isRoot && !mayMount)
+  if (isRoot && disk.missing !== null)
     test.skip("a folder that cannot be written", "root may write anywhere, and cannot mount here");
   else
     test("a folder that cannot be written", async () => {
       if (!isRoot) chmodSync(mounted, 0o500);
-      else assert.ok(mount("size=1m,ro"));
+      else assert.ok(disk.mount("size=1m,ro"));
       try {
         expectRefused(
           await runStudy(join(mounted, "study")),
@@ -367,7 +361,7 @@ describe("landscape/doors", (test) => {
           isRoot ? "the file system is read-only. Choose a place that can be written" : "permission denied",
         );
       } finally {
-        if (isRoot) unmount();
+        if (isRoot) disk.unmount();
       }
     });
 });

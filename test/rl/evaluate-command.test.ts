@@ -1,6 +1,5 @@
 // An evaluation of its own: with a run's settings it is the run's own evaluation; its numbers by hand; adapters; refusals.
-import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
@@ -11,6 +10,7 @@ import { writeSafetensors } from "../../model/safetensors.ts";
 import { evaluationNumbers } from "../../rl/evaluation-report.ts";
 import { type Ended, expectDone, small, start } from "../landscape/tiny-study.ts";
 import { writeJson } from "../model/model-folders.ts";
+import { SmallDisk } from "../small-disk.ts";
 import { assertClose, describe, fixturePath } from "../support.ts";
 import { rollout } from "./measured-step.ts";
 
@@ -70,14 +70,12 @@ describe("rl/evaluate command", (test) => {
     await refused("config.json: missing", changed);
   });
 
-  const mounted = join(place, "mounted");
-  mkdirSync(mounted);
-  const mayMount =
-    spawnSync("mount", ["-t", "tmpfs", "-o", "size=4k", "tmpfs", mounted], { stdio: "ignore" }).status === 0;
-  if (!mayMount) test.skip("a full disk", "mounting a file system needs root");
+  const disk = new SmallDisk(join(place, "disk"));
+  const mounted = disk.folder;
+  if (disk.missing !== null) test.skip("a full disk", disk.missing);
   else
-    test("an evaluation that does not fit on the disk is refused before it is computed; the plan says so", async () => {
-      try {
+    test("an evaluation that does not fit on the disk is refused before it is computed; the plan says so", () =>
+      disk.with("size=4k", async () => {
         const flags = ["--evaluate.episodes", "64", "--out", join(mounted, "evaluation")];
         const { status, stdout, stderr } = await evaluate(run, ...flags);
         equal([status, stdout], [2, ""]);
@@ -87,10 +85,7 @@ describe("rl/evaluate command", (test) => {
           /^Disk: about .* It does not fit there: .* are missing$/m,
         );
         equal(readdirSync(mounted), []);
-      } finally {
-        spawnSync("umount", [mounted], { stdio: "ignore" });
-      }
-    });
+      }));
 
   test("numbers by hand: interval over prompts, pass@k without bias", () => {
     const rewards = [

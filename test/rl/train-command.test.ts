@@ -1,11 +1,9 @@
 // GRPO alone: its folder is that of a study without landscapes, to the byte, and each of the two commands knows what the
 // other one began.
-import { spawnSync } from "node:child_process";
 import {
   closeSync,
   cpSync,
   existsSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -28,6 +26,7 @@ import {
   small,
   start,
 } from "../landscape/tiny-study.ts";
+import { SmallDisk } from "../small-disk.ts";
 import { describe, fixturePath } from "../support.ts";
 
 const training: Flags = Object.fromEntries(Object.entries(small).filter(([key]) => !key.startsWith("landscape.")));
@@ -61,14 +60,12 @@ describe("rl/train command", (test) => {
     match(expectDone(await train(alone)), "Training is complete: ");
   });
 
-  const mounted = join(place, "mounted");
-  mkdirSync(mounted);
-  const mayMount =
-    spawnSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", mounted], { stdio: "ignore" }).status === 0;
-  if (!mayMount) test.skip("a training that does not fit on the disk", "mounting a file system needs root");
+  const disk = new SmallDisk(join(place, "disk"));
+  const mounted = disk.folder;
+  if (disk.missing !== null) test.skip("a training that does not fit on the disk", disk.missing);
   else
-    test("a training that does not fit on the disk is refused before it takes the folder", async () => {
-      try {
+    test("a training that does not fit on the disk is refused before it takes the folder", () =>
+      disk.with("size=2m", async () => {
         const out = join(mounted, "run");
         const { status, stderr } = await train(out);
         is(status, 2);
@@ -87,10 +84,7 @@ describe("rl/train command", (test) => {
         is(full.status, 2);
         match(full.stderr, "the disk is full");
         ok(!existsSync(out), "a folder with a lock that is cut off");
-      } finally {
-        spawnSync("umount", [mounted], { stdio: "ignore" });
-      }
-    });
+      }));
 
   test("a stopped run goes on, and a finished one is extended, to the bytes of an undisturbed one", async () => {
     const stopped = folder("stopped");

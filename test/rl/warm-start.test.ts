@@ -1,10 +1,10 @@
 // The warm start as a command: it checks everything before it makes its folder, and its checkpoint can be used.
-import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, ok } from "uvu/assert";
 import { expectDone, root, start } from "../landscape/tiny-study.ts";
+import { SmallDisk } from "../small-disk.ts";
 import { describe, fixturePath } from "../support.ts";
 
 describe("rl/warm-start", (test) => {
@@ -49,22 +49,17 @@ describe("rl/warm-start", (test) => {
       equal(readdirSync(old), [], "a folder that was there is left as it was");
     });
 
-  const mounted = join(place, "mounted");
-  mkdirSync(mounted);
-  const mayMount =
-    spawnSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", mounted], { stdio: "ignore" }).status === 0;
-  if (!mayMount) test.skip("a disk that is too small", "mounting a file system needs root");
+  const disk = new SmallDisk(join(place, "disk"));
+  const mounted = disk.folder;
+  if (disk.missing !== null) test.skip("a disk that is too small", disk.missing);
   else
-    test("a disk that is too small: refused, and no folder is made", async () => {
-      try {
+    test("a disk that is too small: refused, and no folder is made", () =>
+      disk.with("size=2m", async () => {
         const { status, stderr } = await warmStart(join(mounted, "run"), tiny);
         is(status, 2, stderr);
         match(stderr, /the training needs .* of disk, 2\.0 MiB are free/);
         equal(readdirSync(mounted), []);
-      } finally {
-        spawnSync("umount", [mounted], { stdio: "ignore" });
-      }
-    });
+      }));
 
   test("GSM8K from a file in its format: the data set's own solutions are learnt", async () => {
     const data = join(place, "gsm8k.jsonl");
