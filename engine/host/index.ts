@@ -11,6 +11,7 @@ export {
 export * from "./errors.ts";
 export * from "./files.ts";
 export { lockFolder } from "./folder-lock.ts";
+export { groupBy } from "./group-by.ts";
 export { cacheFolder } from "./host-cache.ts";
 export {
   countRecords,

@@ -3,7 +3,7 @@
 //
 // If reward falls with KL from any policy, distance from that one says no more than distance. If it falls with KL from the
 // checkpoint in the centre alone, the map is concentrated around that checkpoint.
-import { type OnDamage, writeAtomic } from "../../engine/host/index.ts";
+import { groupBy, type OnDamage, writeAtomic } from "../../engine/host/index.ts";
 import { type KlFromFiles, readKlFrom } from "../files/kl-from-files.ts";
 import { klFromSummaryPath } from "../files/layout.ts";
 import type { StudySettings } from "../settings.ts";
@@ -13,7 +13,7 @@ import { acrossSlices, type Estimate, jackknifeCorrelation } from "./intervals.t
 import { LEAST_SLICES } from "./over-checkpoints.ts";
 import { perToken, sum, total } from "./points.ts";
 import type { PromptMaps } from "./prompt-maps.ts";
-import { groupBy, mean } from "./statistics.ts";
+import { mean } from "./statistics.ts";
 import type { SummarisedSlice } from "./summary.ts";
 
 /** Increases when a field changes its meaning or is removed. */

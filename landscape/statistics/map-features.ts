@@ -1,10 +1,11 @@
 // What a map looks like beyond one correlation: how symmetric it is, where its peak is and how certain that is, whether
 // the best cells are those of lowest KL, how it falls with distance, and how well the surrogate predicts the reward.
 
+import { groupBy } from "../../engine/host/index.ts";
 import { studentQuantile } from "../../rl/index.ts";
 import { type GridCell, ringIndex } from "../grid.ts";
 import { centred, dot, meanMap, type PromptMaps, pairProduct, parityPart, rounding } from "./prompt-maps.ts";
-import { groupBy, mean, pearson, spread } from "./statistics.ts";
+import { mean, pearson, spread } from "./statistics.ts";
 
 export interface Parity {
   /**

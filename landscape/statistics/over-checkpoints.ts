@@ -4,10 +4,10 @@
 // Slices are independent draws of directions, so their mean has an interval by Student's t over slices, from five on.
 // Checkpoints share prompts and noise, so a trend has a jackknife interval over prompts: each prompt is deleted from all
 // checkpoints at once.
+import { groupBy } from "../../engine/host/index.ts";
 import { rAtBudget, rInfinity, trend } from "./estimands.ts";
 import { acrossSlices, CORRELATION_CHANGES, type Estimate, jackknifeCorrelation } from "./intervals.ts";
 import type { PromptMaps } from "./prompt-maps.ts";
-import { groupBy } from "./statistics.ts";
 import type { MeasuredSlice } from "./summary.ts";
 
 /** Fewer slices than this get no mean. */

@@ -1,5 +1,7 @@
-// Several weights perturbed in one dispatch: those whose values lie in one buffer, and whose slots lie in another. The bits are those
-// of a dispatch for each (perturb.ts). A model has hundreds of small tensors, and a dispatch costs as much as some thousand elements.
+// Several weights perturbed in one dispatch: those whose values lie in one buffer, and whose slots lie in another. The
+// bits are those of a dispatch for each (perturb.ts). A model has hundreds of small tensors, and a dispatch costs as
+// much as some thousand elements.
+import { groupBy } from "../../host/group-by.ts";
 import { defineKernel } from "../../kernel.ts";
 import { run } from "../../run.ts";
 import { scope } from "../../scope.ts";
@@ -54,7 +56,7 @@ export function fitsTogether({ weight, to, layout, perturbation }: TogetherItem)
  */
 export function perturbTogether(items: readonly TogetherItem[]): TogetherItem[] {
   const alone: TogetherItem[] = [];
-  for (const group of Map.groupBy(items, buffersOf).values()) {
+  for (const group of groupBy(items, buffersOf).values()) {
     if (group.length === 1) alone.push(group[0]);
     else perturbGroup(group);
   }

@@ -1,7 +1,7 @@
 // T1: reward is concentrated where KL is low, around the checkpoint. r, r∞ and within-ring r of every map, the overlap of
 // the best tenth of cells with the tenth of lowest KL beside what the radius alone gives, and their trends.
+import { groupBy } from "../../../engine/host/index.ts";
 import type { Estimate } from "../intervals.ts";
-import { groupBy } from "../statistics.ts";
 import {
   type Claim,
   type ClaimedSlice,

@@ -1,12 +1,12 @@
 // Where conversations first differ from the checkpoint's, cell by cell and over a slice. The sampling noise is that of
 // the checkpoint's own completion of the same prompt and number, so the place is where the perturbation first changed a
 // token (landscape/measure/first-difference.ts stores it).
+import { groupBy } from "../../../engine/host/index.ts";
 import type { CellRecord, ReferenceSet } from "../../files/cells.ts";
 import { ringIndex } from "../../grid.ts";
 import type { Estimate } from "../intervals.ts";
 import { promptInterval, ratioOfSums } from "../leave-one-out.ts";
 import type { PromptMaps } from "../prompt-maps.ts";
-import { groupBy } from "../statistics.ts";
 
 /** Parts of the checkpoint's conversation in which the place is counted. */
 export const PARTS = 10;

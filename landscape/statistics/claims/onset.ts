@@ -1,7 +1,7 @@
 // T2: the concentration begins in the first training steps. Paired differences of r and of what may explain it, between
 // consecutive checkpoints and from step 0: the same Gaussians, prompts and noise serve at every checkpoint.
+import { groupBy } from "../../../engine/host/index.ts";
 import type { Estimate } from "../intervals.ts";
-import { groupBy } from "../statistics.ts";
 import {
   type Claim,
   type ClaimCell,

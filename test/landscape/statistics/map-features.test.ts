@@ -1,4 +1,5 @@
 import * as assert from "uvu/assert";
+import { groupBy } from "../../../engine/host/index.ts";
 import { type GridCell, gridCells } from "../../../landscape/grid.ts";
 import { parity, peakOf, ringMeans, surrogateFits, tenthsOverlap } from "../../../landscape/statistics/map-features.ts";
 import { meanMap } from "../../../landscape/statistics/prompt-maps.ts";
@@ -102,7 +103,7 @@ describe("landscape/statistics/map-features", (test) => {
     const reward = map((a, b) => fields.mixture(a, b, 1) + 0.2 * random.normal());
     const kl = map((a, b) => a * a + b * b + 0.3 * a);
     const { expected } = tenthsOverlap(cells, reward, kl);
-    const classes = Map.groupBy(cells.keys(), (k) => cells[k].squaredSteps);
+    const classes = groupBy(cells.keys(), (k) => cells[k].squaredSteps);
     const deals = 4000;
     let total = 0;
     for (let deal = 0; deal < deals; deal++) {

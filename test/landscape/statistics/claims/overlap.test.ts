@@ -1,4 +1,5 @@
 import * as assert from "uvu/assert";
+import { groupBy } from "../../../../engine/host/index.ts";
 import { type GridCell, gridCells } from "../../../../landscape/grid.ts";
 import { overlapSummary } from "../../../../landscape/statistics/claims/evidence.ts";
 import { overlapEvidence } from "../../../../landscape/statistics/claims/overlap.ts";
@@ -58,7 +59,7 @@ describe("landscape/statistics/claims/overlap", (test) => {
       const value = ellipse(cell.alpha, cell.beta);
       return value < bar - 1e-12 ? 1 : value > bar + 1e-12 ? 0 : (44 - inner) / tied;
     };
-    const classes = Map.groupBy(cells, (cell) => cell.squaredSteps);
+    const classes = groupBy(cells, (cell) => cell.squaredSteps);
     const expected = [...classes.values()].reduce((sum, members) => {
       const inTenth = members.reduce((total, cell) => total + weight(cell), 0);
       return sum + inTenth ** 2 / members.length;
