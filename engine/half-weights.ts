@@ -9,7 +9,7 @@ import { packHalfPanels } from "./ops/matmul/half.ts";
 import { panelShape } from "./ops/matmul/matmul.ts";
 import { allocateGroups } from "./parameter-arena.ts";
 import type { Parameter, Weights, WeightTensors } from "./parameters.ts";
-import { keep, scope } from "./scope.ts";
+import { keep, keepAll, scope } from "./scope.ts";
 import { empty, fromArray, type Shape, sizeOf, type Tensor } from "./tensor.ts";
 
 /** The smallest magnitude that rounds to a number beyond the largest f16, 65504. */
@@ -81,7 +81,7 @@ export class HalfWeights implements Weights {
   constructor(backend: Backend, entries: ReadonlyMap<string, HalfEntry>) {
     this.backend = backend;
     this.names = [...entries.keys()];
-    const tensors = allocateForward(backend, entries);
+    const tensors = keepAll(() => allocateForward(backend, entries));
     for (const [name, { shape }] of entries) {
       const weight = tensors.get(name) ?? { rows: null, panels: null };
       this.#parameters.set(name, { kind: "forward", shape, weight });

@@ -17,8 +17,17 @@ import { packPanels, panelShape } from "./ops/matmul/matmul.ts";
 import type { HalfCopies, Parameter, Weights } from "./parameters.ts";
 import { assume } from "./replay.ts";
 import { run } from "./run.ts";
-import { keep } from "./scope.ts";
-import { empty, type IndexRange, type Shape, Storage, segmentRows, sizeOf, Tensor } from "./tensor.ts";
+import { keep, keepAll } from "./scope.ts";
+import {
+  allocateStorage,
+  empty,
+  type IndexRange,
+  type Shape,
+  type Storage,
+  segmentRows,
+  sizeOf,
+  Tensor,
+} from "./tensor.ts";
 
 export interface ArenaEntry {
   readonly shape: Shape;
@@ -123,7 +132,8 @@ export class ParameterArena implements Weights {
 
   /**
    * All elements are zero at first.
-   * @throws OutOfMemoryError when one row of a tensor is larger than the adapter's largest binding
+   * @throws OutOfMemoryError when one row of a tensor is larger than the adapter's largest binding, or when there is no
+   *   memory for one of the buffers; those made before are freed then
    */
   constructor(backend: Backend, entries: ReadonlyMap<string, ArenaEntry>, options: ArenaOptions = {}) {
     const { dtype = "f32" } = options;
@@ -138,15 +148,31 @@ export class ParameterArena implements Weights {
     this.#entries = entries;
     this.#memory = arenaMemory(backend, entries, options);
     const layout = layOut(backend.limits, entries, dtype);
-    for (const part of partsOf(options)) this.#arenas.set(part, makeArena(backend, part, layout, entries, dtype));
-
+    keepAll(() => {
+      for (const part of partsOf(options)) this.#arenas.set(part, makeArena(backend, part, layout, entries, dtype));
+      this.#allocateCopies();
+    });
     const isFollowed = this.#arenas.has("gradients");
     const nameOf = new Map<Tensor, string>();
-    const grouped = groupedPanels(backend, entries, dtype);
-    for (const [name, { shape, forwardCopy = false, halfCopies = false }] of entries) {
+    for (const name of this.names) {
       const tensor = this.value(name);
       tensor.requiresGradient = isFollowed;
       nameOf.set(tensor, name);
+    }
+    this.gradients = {
+      target: (leaf) => {
+        const name = nameOf.get(leaf);
+        return name === undefined || !isFollowed ? undefined : this.gradient(name);
+      },
+      has: (leaf) => this.#written.has(leaf),
+      mark: (leaf) => void this.#written.add(leaf),
+    };
+  }
+
+  #allocateCopies(): void {
+    const { backend, dtype } = this;
+    const grouped = groupedPanels(backend, this.#entries, dtype);
+    for (const [name, { shape, forwardCopy = false, halfCopies = false }] of this.#entries) {
       const copy = (of: Shape, type: DType, label: string): Tensor =>
         keep(empty(backend, of, type, memoryLabel("compute copies", `${name}.${label}`)));
       const ownPanels = (): Tensor => copy(panelShape(shape[0], shape[1]), dtype, "panels");
@@ -157,17 +183,9 @@ export class ParameterArena implements Weights {
             panels: grouped.get(name) ?? copy(panelShape(shape[0], shape[1]), "f16", "panels"),
           }
         : undefined;
-      this.#parameters.set(name, { kind: "tensor", tensor, panels, half });
+      this.#parameters.set(name, { kind: "tensor", tensor: this.value(name), panels, half });
       if (panels !== null || half !== undefined) this.#staleCopies.add(name);
     }
-    this.gradients = {
-      target: (leaf) => {
-        const name = nameOf.get(leaf);
-        return name === undefined || !isFollowed ? undefined : this.gradient(name);
-      },
-      has: (leaf) => this.#written.has(leaf),
-      mark: (leaf) => void this.#written.add(leaf),
-    };
   }
 
   /** The parameter as ops take it: the value and, if it has one, its copy for the forward product, up to date. */
@@ -441,14 +459,13 @@ function makeArena(
   entries: ReadonlyMap<string, ArenaEntry>,
   dtype: "f32" | "f64",
 ): Arena {
-  const handles = lengths.map((length) =>
-    backend.allocate(length * bytesPerElement[dtype], dtype, memoryLabel(purposes[part], part)),
-  );
-  // No scope owns it: the arena is freed as a whole.
-  const storage = new Storage(backend, handles);
+  const storage = allocateStorage(backend, lengths, dtype, memoryLabel(purposes[part], part));
+  const handles = storage.buffers;
   const buffers = handles.map(
     (buffer, i) => new Tensor(backend, [lengths[i]], dtype, [{ buffer, base: 0, rows: lengths[i] }], storage),
   );
+  // No scope owns them: the arena is freed as a whole.
+  for (const y of buffers) keep(y);
   for (const y of buffers) run(fillKernel, { y }, { rowSize: 1, value: 0 });
   const tensors = new Map<string, Tensor>();
   for (const [name, parts] of places) {

@@ -19,11 +19,14 @@ export interface Owner {
 
 class Scope {
   readonly storages = new Set<Freeable>();
+  /** Of `keepAll`: what was made in this scope and taken out of it. Other scopes forget it. */
+  readonly taken: Set<Freeable> | null;
   readonly #around: Scope | null;
   #isOpen = true;
 
-  constructor(around: Scope | null) {
+  constructor(around: Scope | null, taken: Set<Freeable> | null = null) {
     this.#around = around;
+    this.taken = taken;
   }
 
   /** The innermost open scope: tensors of work that outlives its own scope belong to the next enclosing one. */
@@ -91,15 +94,33 @@ export async function scopeAsync<T>(body: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Makes tensors that the caller frees, all or none: if `body` throws, for example for want of memory, those that it made before are freed. */
+/**
+ * Makes tensors that the caller frees, all or none: if `body` throws, for example for want of memory, those that it made
+ * before are freed. They are the tensors of its result, and those that it took out of all scopes with `keep`.
+ */
 export function keepAll<T>(body: () => T): T {
-  const result = scope(body);
-  for (const tensor of tensorsIn(result)) keep(tensor);
-  return result;
+  const taken = new Set<Freeable>();
+  const own = new Scope(Scope.innermost(), taken);
+  try {
+    return current.run(own, () => {
+      const result = body();
+      for (const tensor of tensorsIn(result)) keep(tensor);
+      return result;
+    });
+  } catch (thrown) {
+    for (const storage of taken) storage.free();
+    throw thrown;
+  } finally {
+    own.end([]);
+  }
 }
 
 /** Takes a tensor out of all scopes: the caller frees it. */
 export function keep<T extends Owner>(tensor: T): T {
-  for (const scope of Scope.innermost()?.chain() ?? []) scope.storages.delete(tensor.storage);
+  let isWithin = false;
+  for (const scope of Scope.innermost()?.chain() ?? []) {
+    if (scope.storages.delete(tensor.storage)) isWithin = true;
+    if (isWithin) scope.taken?.add(tensor.storage);
+  }
   return tensor;
 }

@@ -16,7 +16,7 @@ import type { OperandPrecision, Parameter, SlotStack, WeightTensors } from "./pa
 import { wordsOf } from "./random.ts";
 import { assume } from "./replay.ts";
 import { RowTables } from "./row-tables.ts";
-import { keep } from "./scope.ts";
+import { keep, keepAll } from "./scope.ts";
 import { empty, type Shape, sizeOf, type Tensor } from "./tensor.ts";
 
 export class SlotWeights implements PointWeights {
@@ -36,6 +36,7 @@ export class SlotWeights implements PointWeights {
   /**
    * @param slots      points held at once
    * @param precision  f16: matrices are f16 panels, computed in f32 and rounded to nearest. Default f32
+   * @throws OutOfMemoryError when there is no memory for one of the buffers; those made before are freed then
    */
   constructor(arena: ParameterArena, slots: number, precision: OperandPrecision = "f32") {
     this.dtype = arena.dtype;
@@ -43,7 +44,7 @@ export class SlotWeights implements PointWeights {
     this.#arena = arena;
     this.#count = slots;
     this.#tables = new RowTables(arena.backend);
-    this.#slots = precision === "f16" ? allocateHalfSlots(arena, slots) : allocateSlots(arena, slots);
+    this.#slots = keepAll(() => (precision === "f16" ? allocateHalfSlots(arena, slots) : allocateSlots(arena, slots)));
     for (const [name, own] of this.#slots) {
       const of = (layout: keyof WeightTensors): number | null => distanceOf(own.map((tensors) => tensors[layout]));
       this.#stacks.set(name, {

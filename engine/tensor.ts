@@ -178,23 +178,29 @@ export function segmentRows(backend: Pick<Backend, "limits">, shape: Shape, dtyp
 
 /** A new tensor of undefined content, owned by the innermost scope. */
 export function empty(backend: Backend, shape: Shape, dtype: DType = "f32", label = "tensor"): Tensor {
-  const rowBytes = rowSizeOf(shape) * bytesPerElement[dtype];
-  const segments: Segment[] = [];
+  const rowSize = rowSizeOf(shape);
+  const counts = segmentRows(backend, shape, dtype, label);
+  const lengths = counts.map((rows) => rows * rowSize);
+  const storage = allocateStorage(backend, lengths, dtype, label);
+  const segments = storage.buffers.map((buffer, i): Segment => ({ buffer, base: 0, rows: counts[i] }));
+  return new Tensor(backend, shape, dtype, segments, storage);
+}
+
+/**
+ * Buffers of these lengths in elements, all or none, owned by the innermost scope as one. Their content is undefined.
+ * @throws OutOfMemoryError when there is no memory for one of them
+ */
+export function allocateStorage(backend: Backend, lengths: readonly number[], dtype: DType, label: string): Storage {
   const buffers: BufferHandle[] = [];
   try {
-    for (const rows of segmentRows(backend, shape, dtype, label)) {
-      const buffer = backend.allocate(rows * rowBytes, dtype, label);
-      buffers.push(buffer);
-      segments.push({ buffer, base: 0, rows });
-    }
+    for (const length of lengths) buffers.push(backend.allocate(length * bytesPerElement[dtype], dtype, label));
   } catch (thrown) {
-    // There is no memory for a later segment.
     for (const buffer of buffers) backend.release(buffer);
     throw thrown;
   }
   const storage = new Storage(backend, buffers);
   registerInScope(storage);
-  return new Tensor(backend, shape, dtype, segments, storage);
+  return storage;
 }
 
 /** A new tensor with these elements, owned by the innermost scope. */

@@ -2,11 +2,12 @@
 // frozen for longer than its lock, one whose disk is full, two of one name, a server with TLS and password. Each time the
 // folder has the bytes of one machine.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import * as assert from "uvu/assert";
+import { SmallDisk } from "../../small-disk.ts";
 import { describe } from "../../support.ts";
 import { type Given, sweepIn, warmModel } from "../given-sweep.ts";
 import { contents, expectDone, expectSame, type Started, start } from "../tiny-study.ts";
@@ -45,9 +46,8 @@ if (serverProgram === null) describe("landscape/queue/faults", (test) => test.sk
 else
   describe("landscape/queue/faults", (test) => {
     const place = mkdtempSync(join(tmpdir(), "foothold-queue-faults-"));
-    const full = join(place, "full-disk");
+    const disk = new SmallDisk(join(place, "full-disk"));
     test.after(() => {
-      spawnSync("umount", [full], { stdio: "ignore" });
       rmSync(place, { recursive: true, force: true });
     });
     const at = (name: string): string => join(place, name, "run");
@@ -135,19 +135,19 @@ else
       assert.match(said, "The server does not take a result");
     });
 
-    mkdirSync(full);
-    const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", full]).status === 0;
-    if (!mounted) test.skip("a full disk", "mounting a file system needs root");
-    else {
+    if (disk.missing !== null) test.skip("a full disk", disk.missing);
+    else
       test("a worker whose folders for temporary and cached files are full", async () => {
-        for (const size of [32_768, 4096]) fill(full, size);
-        await survives("full", async ({ url }) => {
-          const only = worker(url, {}, { HOME: full, XDG_CACHE_HOME: full, TMPDIR: full, NODE_COMPILE_CACHE: full });
-          await until(() => existsSync(join(at("full"), "report.html")) || only.child.exitCode !== null);
-          await end(only);
+        const full = disk.folder;
+        await disk.with("size=64k", async () => {
+          for (const size of [32_768, 4096]) fill(full, size);
+          await survives("full", async ({ url }) => {
+            const only = worker(url, {}, { HOME: full, XDG_CACHE_HOME: full, TMPDIR: full, NODE_COMPILE_CACHE: full });
+            await until(() => existsSync(join(at("full"), "report.html")) || only.child.exitCode !== null);
+            await end(only);
+          });
         });
       });
-    }
 
     test("two workers of one name", async () => {
       const told = await survives("names", async ({ url }) => {
