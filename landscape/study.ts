@@ -27,6 +27,7 @@ import { furtherParts } from "./measure/further-parts.ts";
 import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { type SweepJob, slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { diskWarning } from "./plan/disk.ts";
 import { handOut } from "./queue/hand-out.ts";
 import { runText } from "./report/edge-scales.ts";
 import { drawRun, type SummarisedRun, summariseRun } from "./report/report.ts";
@@ -113,7 +114,7 @@ async function studyParts(part: Part, isFinished: boolean, start: number): Promi
  * @throws OutOfMemoryError with the numbers, and the settings that would make it fit
  */
 async function expectMemoryOfAllParts(part: Part, grows: boolean): Promise<void> {
-  const { backend, chat, environment, settings, folder, modelFolder, signal } = part;
+  const { backend, chat, environment, settings, folder, modelFolder, progress, signal } = part;
   // A checkpoint has the configuration of the model that it was trained from.
   const job = { config: (await openConfig(modelFolder)).config, chat, environment, settings };
   if (hasLeft(folder, settings, grows)) {
@@ -122,6 +123,8 @@ async function expectMemoryOfAllParts(part: Part, grows: boolean): Promise<void>
     if (settings.queue === "") await expectSweepMemory(backend, job, signal, false);
   }
   await expectRoomForTraining(part);
+  const warning = diskWarning(job, folder, modelFolder);
+  if (warning !== null) progress.line(warning);
 }
 
 /** The folder of a checkpoint of this run. @throws RunFolderError when it changed since it was written */

@@ -43,6 +43,7 @@ import { furtherParts } from "./measure/further-parts.ts";
 import { klFromToMeasure, measureKlFrom } from "./measure/kl-from.ts";
 import { expectSweepMemory } from "./measure/memory-plan.ts";
 import { slicesToSweep, sweepCheckpoints } from "./measure/sweep-checkpoints.ts";
+import { diskWarning } from "./plan/disk.ts";
 import { handOut } from "./queue/hand-out.ts";
 import { rayProblems } from "./ray-settings.ts";
 import { runText } from "./report/edge-scales.ts";
@@ -129,6 +130,8 @@ export async function runSweep(asked: StudySettings, progress: Progress, signal:
       // Workers plan their own memory.
       if (settings.queue === "")
         await expectSweepMemory(backend, { config, chat, environment, settings }, signal, false);
+      const warning = diskWarning({ config, chat, environment, settings }, folder, modelFolder);
+      if (warning !== null) progress.line(warning);
     }
     signal.throwIfAborted();
     isBegun = true;

@@ -1,17 +1,23 @@
 // The size of a study's folder: that of its training (rl/folder-size.ts), and the files of the landscapes. Measurements are random
 // numbers, written in their format, and counted.
-import type { LanguageModel } from "../../model/index.ts";
+import { existsSync } from "node:fs";
+import { formatBytes, freeDiskBytes } from "../../engine/host/index.ts";
+import type { Chat, LanguageModel } from "../../model/index.ts";
 import {
   conversationBytes,
   type DiskPlan,
   type Environment,
   type Lengths,
   labelledRandom,
+  stateFolder,
   trainingDisk,
   writtenPrompts,
 } from "../../rl/index.ts";
+import { countCells } from "../files/cells.ts";
 import type { StudySettings } from "../settings.ts";
 import { furtherWork } from "./further-work.ts";
+import { plannedCells } from "./probed-time.ts";
+import { workOf } from "./work.ts";
 
 /** The report and the claims of a study with few maps, and the figures of the study as a whole; figures and page of a map. */
 const reportBytes = 1_900_000;
@@ -28,8 +34,8 @@ export function diskOf(
   modelFolder: string | null,
 ): DiskPlan {
   const { landscape } = settings;
-  const { points, slices, steps, rollouts, reference } = landscape;
-  const cells = steps.length * slices * points ** 2;
+  const { slices, steps, rollouts, reference } = landscape;
+  const cells = plannedCells(settings);
   // The first rollout of these prompts is kept, with the length of each token's text.
   const kept = Math.min(landscape.conversations, rollouts.prompts);
   const said =
@@ -49,6 +55,47 @@ export function diskOf(
   ]);
   const added = [...own.values()].reduce((sum, bytes) => sum + bytes, 0);
   return { parts: new Map([...training.parts, ...own]), peak: training.peak + added };
+}
+
+/** What a plan of the disk is made of. */
+export interface PlannedJob {
+  readonly config: LanguageModel;
+  readonly chat: Chat;
+  readonly environment: Environment;
+  readonly settings: StudySettings;
+}
+
+/**
+ * A warning before a sweep: its maps' files will hardly fit on the disk. An estimate: lengths of answers are not known. It
+ * counts the grid points that are left and, before its first step, the training; rays, lines and pairs come on top.
+ * @returns null if there is room
+ */
+export function diskWarning(
+  { config, chat, environment, settings }: PlannedJob,
+  folder: string,
+  modelFolder: string,
+  free = freeDiskBytes(folder),
+): string | null {
+  const { lengths } = workOf(config, chat, environment, settings);
+  const { steps, slices } = settings.landscape;
+  const measured = steps
+    .flatMap((step) => Array.from({ length: slices }, (_, slice) => countCells(folder, { step, slice })))
+    .reduce((sum, cells) => sum + cells, 0);
+  const planned = plannedCells(settings);
+  const left = Math.max(0, planned - measured);
+  if (left === 0) return null;
+  const { parts } = diskOf(config, environment, settings, lengths, modelFolder);
+  const bytesOf = (name: string): number => parts.get(name) ?? 0;
+  const maps = ((bytesOf("cells") + bytesOf("conversations of cells")) * left) / planned;
+  const isTrained = settings.checkpoints.length > 0 || existsSync(stateFolder(folder));
+  const training = isTrained ? 0 : trainingDisk(config, environment, settings, modelFolder).peak;
+  const needed = maps + bytesOf("figures and report") + training;
+  if (needed <= free) return null;
+  return (
+    `Note: the files of ${left} grid points${isTrained ? "" : " and of the training"} need about ` +
+    `${formatBytes(needed)} in ${folder}, where ${formatBytes(free)} are free. If the disk becomes full, the command stops ` +
+    "and keeps what it measured; with room again, the same command goes on."
+  );
 }
 
 /** What is measured besides maps; fresh prompts as if every direction improved. */

@@ -1,12 +1,12 @@
 // `--dry-run`: what is counted, and that nothing is written or downloaded.
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { equal, is, match, not, ok } from "uvu/assert";
 import { readTomlFile, resolveSettings, settingValue } from "../../engine/host/index.ts";
 import { CpuBackend } from "../../engine/index.ts";
 import { readConversations, readSlice } from "../../landscape/files/cells.ts";
-import { diskOf } from "../../landscape/plan/disk.ts";
+import { diskOf, diskWarning } from "../../landscape/plan/disk.ts";
 import { furtherWork } from "../../landscape/plan/further-work.ts";
 import { workOf } from "../../landscape/plan/work.ts";
 import { type StudySettings, studySettings } from "../../landscape/settings.ts";
@@ -155,6 +155,25 @@ describe("landscape/plan", (test) => {
     for (const [part, ratio] of [...ratios, ["everything", planned / bytesBelow(out)] as const])
       ok(ratio > 0.8 && ratio < 1.2, `${part}: ${ratio.toFixed(2)} of the real size`);
     ok(peak > planned);
+
+    // The warning before a sweep: from what is left, and with the training only before it began.
+    const model = fixturePath("tiny-warm-start");
+    const warning = (folder: string, free: number): string | null =>
+      diskWarning({ config, chat, environment, settings }, folder, model, free);
+    const fresh = join(place, "not-there");
+    is(warning(fresh, peak), null);
+    match(
+      warning(fresh, 0.8 * planned) ?? "",
+      /^Note: the files of 18 grid points and of the training need about .* in /,
+    );
+    is(warning(out, 0), null, "nothing is left to measure");
+    const maps = (parts.get("cells") ?? 0) + (parts.get("conversations of cells") ?? 0);
+    const pages = parts.get("figures and report") ?? 0;
+    const half = join(place, "half");
+    cpSync(out, half, { recursive: true });
+    rmSync(join(half, "landscape", "step-000004"), { recursive: true });
+    match(warning(half, pages + 0.49 * maps) ?? "", "Note: the files of 9 grid points need about ");
+    is(warning(half, pages + 0.51 * maps), null);
     // What a sweep keeps of a conversation: the tokens of each answer, whose texts have the answer's length.
     const files = readSlice(out, { step: settings.landscape.steps[0], slice: 0 }, (damage) => ok(false, damage));
     const said = files === null ? [] : readConversations(files, (damage) => ok(false, damage));
