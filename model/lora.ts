@@ -6,7 +6,7 @@
 // A tied model whose embedding and head are no longer equal is untied, since peft adapts each of the two by itself.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { CheckpointError } from "../engine/host/index.ts";
+import { CheckpointError, callWithin } from "../engine/host/index.ts";
 import { type AdapterConfig, isSaved, isTargeted, rankOf, scaleOf, tokenRowsOf } from "./adapter-config.ts";
 import { adapterConfigFile, Checkpoint, endsOf, refuse } from "./checkpoint-files.ts";
 import type { Json } from "./config.ts";
@@ -18,10 +18,11 @@ const adapterWeightsFile = "adapter_model.safetensors";
 
 /**
  * The base model with the adapter merged into it. Closing the result also closes the base.
- * @param base  an open checkpoint; the caller closes it only if this function throws
+ * @param base            an open checkpoint; the caller closes it only if this function throws
+ * @param patternSeconds  time limit for matching the adapter's patterns with the names of the modules
  * @throws CheckpointError naming every tensor of the adapter that does not fit
  */
-export async function mergeAdapter(base: Checkpoint, adapter: AdapterConfig): Promise<Checkpoint> {
+export async function mergeAdapter(base: Checkpoint, adapter: AdapterConfig, patternSeconds = 20): Promise<Checkpoint> {
   const path = join(adapter.folder, adapterWeightsFile);
   if (!existsSync(path)) {
     const isPickle = existsSync(join(adapter.folder, "adapter_model.bin"));
@@ -32,7 +33,7 @@ export async function mergeAdapter(base: Checkpoint, adapter: AdapterConfig): Pr
   }
   const file = await openSafetensors(path);
   try {
-    const { config, configJson, sources, changed, notes } = await mergedModel(base, adapter, file);
+    const { config, configJson, sources, changed, notes } = await mergedModel(base, adapter, file, patternSeconds);
     const note = `${adapter.folder}: a LoRA adapter, merged into ${base.folder}: ${changed} of ${sources.size} tensors changed.`;
     return new MergedCheckpoint(
       base,
@@ -107,7 +108,12 @@ interface MergedModel {
   readonly notes: readonly string[];
 }
 
-async function mergedModel(base: Checkpoint, adapter: AdapterConfig, file: SafetensorsFile): Promise<MergedModel> {
+async function mergedModel(
+  base: Checkpoint,
+  adapter: AdapterConfig,
+  file: SafetensorsFile,
+  patternSeconds: number,
+): Promise<MergedModel> {
   const faults: Faults = { base: [], settings: [] };
   const { embedding, head } = endsOf(base.config);
   const isTied = base.config.tieWordEmbeddings;
@@ -124,20 +130,30 @@ async function mergedModel(base: Checkpoint, adapter: AdapterConfig, file: Safet
   const sources = new Map<string, WeightSource>();
   const startOf = (name: string): WeightSource => base.source(isTied && name === head ? embedding : name);
   const shareEnds = isTied ? withSharedEnds(adapter, parts, ofEmbedding, ofHead) : parts;
-  for (const [module, part] of shareEnds) {
-    const weight = part.tensors.weight ?? startOf(`${module}.weight`);
-    const changed = changedWeight(adapter, module, part, weight, faults);
-    if (changed !== startOf(`${module}.weight`)) sources.set(`${module}.weight`, changed);
-    const bias = changedBias(
-      adapter,
-      module,
-      part,
-      shapes.has(`${module}.bias`) ? startOf(`${module}.bias`) : null,
-      faults,
+  const matchModules = (): void => {
+    for (const [module, part] of shareEnds) {
+      const weight = part.tensors.weight ?? startOf(`${module}.weight`);
+      const changed = changedWeight(adapter, module, part, weight, faults);
+      if (changed !== startOf(`${module}.weight`)) sources.set(`${module}.weight`, changed);
+      const bias = changedBias(
+        adapter,
+        module,
+        part,
+        shapes.has(`${module}.bias`) ? startOf(`${module}.bias`) : null,
+        faults,
+      );
+      if (bias !== null) sources.set(`${module}.bias`, bias);
+    }
+    expectComplete(adapter, shareEnds, { modules, ofEmbedding, ofHead, isTied }, faults);
+  };
+  // The patterns are the adapter's own regular expressions: matching one can take exponential time.
+  callWithin(patternSeconds, matchModules, () => {
+    const path = join(adapter.folder, adapterConfigFile);
+    return new CheckpointError(
+      `${path}: its patterns were not matched with the ${modules.size} modules of the base model after ${patternSeconds} s ` +
+        "(target_modules, exclude_modules, rank_pattern, alpha_pattern, layers_pattern). Name the modules in place of patterns.",
     );
-    if (bias !== null) sources.set(`${module}.bias`, bias);
-  }
-  expectComplete(adapter, shareEnds, { modules, ofEmbedding, ofHead, isTied }, faults);
+  });
   if (sources.size === 0 && faults.base.length + faults.settings.length === 0) faults.base.push("it has no tensors");
 
   const complete = new Map([...shapes.keys()].map((name) => [name, sources.get(name) ?? startOf(name)]));

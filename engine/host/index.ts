@@ -32,3 +32,4 @@ export * from "./settings.ts";
 export { nearestNames } from "./settings-names.ts";
 export * from "./settings-sources.ts";
 export * from "./settings-text.ts";
+export { callWithin } from "./time-limit.ts";

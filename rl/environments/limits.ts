@@ -1,13 +1,10 @@
 // What an environment may cost: its functions run under a time limit, and a share of rollouts may fail before the run
 // stops.
 //
-// A function that does not return cannot be stopped by other JavaScript. Node's vm module stops it from a thread of its
-// own, whatever code it runs, a regular expression too. Starting and joining that thread takes 80 to 150 µs of processor
-// time per call, and far more on the clock if the processors are busy. So functions that are known to return
-// (`Episode.isBounded`) are called without it. An asynchronous function is not stopped but abandoned: its signal is aborted,
+// A function that does not return is stopped from another thread, which takes time for each call
+// (engine/host/time-limit.ts). So functions that are known to return (`Episode.isBounded`) are called without it. An asynchronous function is not stopped but abandoned: its signal is aborted,
 // and its result is no longer awaited.
-import { Script } from "node:vm";
-import { asError } from "../../engine/host/index.ts";
+import { asError, callWithin } from "../../engine/host/index.ts";
 import type { Episode, Reward } from "./environment.ts";
 import { EnvironmentError } from "./user-values.ts";
 import { verdictOf } from "./verdict.ts";
@@ -24,10 +21,6 @@ export interface EnvironmentLimits {
 /** The defaults of the settings. */
 export const usualLimits: EnvironmentLimits = { timeLimit: 60, maxFailedShare: 0.5, parallelScores: 16 };
 
-/** Where the script below finds the function to call: a script shares only the global object with its caller. */
-const place = Symbol.for("foothold.limitedCall");
-const script = new Script("globalThis[Symbol.for('foothold.limitedCall')]()");
-
 /**
  * Calls `body` and stops it at the limit.
  * @param what       the function's name, for the message
@@ -41,22 +34,7 @@ export function within<T>(seconds: number, what: string, body: () => T, isBounde
     if (performance.now() - start > seconds * 1000) throw tooSlow(what, seconds);
     return value;
   }
-  let result: { readonly value: T } | null = null;
-  const before: unknown = Reflect.get(globalThis, place);
-  Reflect.set(globalThis, place, () => {
-    result = { value: body() };
-  });
-  try {
-    script.runInThisContext({ timeout: Math.ceil(seconds * 1000), displayErrors: false });
-  } catch (thrown) {
-    const error = asError(thrown);
-    if ("code" in error && error.code === "ERR_SCRIPT_EXECUTION_TIMEOUT") throw tooSlow(what, seconds);
-    throw thrown;
-  } finally {
-    Reflect.set(globalThis, place, before);
-  }
-  if (result === null) throw new Error(`${what}: ended without a result`);
-  return (result as { readonly value: T }).value;
+  return callWithin(seconds, body, () => tooSlow(what, seconds));
 }
 
 function tooSlow(what: string, seconds: number): Error {

@@ -5,8 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { CpuBackend, linear, scopeAsync } from "../../engine/index.ts";
-import type { Checkpoint } from "../../model/checkpoint-files.ts";
-import { headWeight, packSequences } from "../../model/index.ts";
+import { type Checkpoint, openCheckpoint } from "../../model/checkpoint-files.ts";
+import { headWeight, packSequences, readAdapterConfig } from "../../model/index.ts";
+import { mergeAdapter } from "../../model/lora.ts";
 import { loadWeights, openMerged } from "../../model/weights.ts";
 import { readSafetensorsFixture } from "../fixture-tensors.ts";
 import { assertClose, assertKnown, describe, fixturePath, readFixture, throwsMessage } from "../support.ts";
@@ -73,6 +74,29 @@ describe("model/lora-peft", (test) => {
         await checkpoint.close();
       }
     });
+
+  test("patterns that are not matched in time are refused by name", async () => {
+    const { base } = cases.find(({ name }) => name === "plain") ?? { base: "" };
+    const folder = copyOf(scratch, "lora/plain");
+    // Many of them are as slow as one that goes astray.
+    const ranks = Object.fromEntries(Array.from({ length: 20_000 }, (_, i) => [`no_module_${i}`, 8]));
+    writeJson(folder, "adapter_config.json", { ...readAdapterConfigOf(folder), rank_pattern: ranks });
+    const opened = await openCheckpoint(fixturePath(`lora/${base}`));
+    try {
+      const merge = (seconds: number) => mergeAdapter(opened, readAdapterConfig(folder), seconds);
+      await throwsMessage(
+        () => merge(0.002),
+        join(folder, "adapter_config.json"),
+        "after 0.002 s",
+        "Name the modules in place of patterns",
+      );
+      // The base stays open: with time it is merged.
+      const merged = await merge(300);
+      assert.ok(merged.notes.some((note) => note.includes("tensors changed")));
+    } finally {
+      await opened.close();
+    }
+  });
 
   test("tensors that the settings do not describe are named, and settings whose tensors are missing", async () => {
     const refused = async (adapter: string, changes: object, ...texts: string[]): Promise<void> => {
